@@ -1,0 +1,2 @@
+//! Stub.
+#![deny(clippy::float_arithmetic)]
