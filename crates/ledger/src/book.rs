@@ -70,6 +70,8 @@ pub struct Balance {
 pub struct Book {
     money: DashMap<(AccountId, Asset), Arc<Account>>,
     budgets: DashMap<(AccountId, Asset), Arc<Account>>,
+    /// Spent under a budget before this process started; the limit comes with the key.
+    spent_before: DashMap<(AccountId, Asset), Amount>,
 }
 
 impl Book {
@@ -100,9 +102,9 @@ impl Book {
         self.money.insert((id, asset), Arc::new(Account::new(id, asset, available, Amount::ZERO)));
     }
 
-    /// Puts what is left of a budget in place, before the first request.
-    pub fn restore_budget(&self, link: AccountId, asset: Asset, available: Amount) {
-        self.budgets.insert((link, asset), Arc::new(Account::new(link, asset, available, Amount::ZERO)));
+    /// Notes what was spent under a budget, before the first request.
+    pub fn restore_spent(&self, link: AccountId, asset: Asset, spent: Amount) {
+        self.spent_before.insert((link, asset), spent);
     }
 
     /// Adds a deposit that is already durable.
@@ -134,7 +136,13 @@ impl Book {
     /// What is left of a budget, its full limit when it was never drawn on.
     #[must_use]
     pub fn budget_left(&self, budget: Budget, asset: Asset) -> Amount {
-        self.budgets.get(&(budget.link, asset)).map_or(budget.limit, |account| account.available())
+        let key = (budget.link, asset);
+        self.budgets.get(&key).map_or_else(|| self.unspent(budget, asset), |account| account.available())
+    }
+
+    fn unspent(&self, budget: Budget, asset: Asset) -> Amount {
+        let spent = self.spent_before.get(&(budget.link, asset)).map_or(Amount::ZERO, |spent| *spent);
+        Amount::from_units(budget.limit.units().saturating_sub(spent.units()).max(0))
     }
 
     /// Sets `amount` aside on the account and on every budget, or nowhere (LED-5, LED-13).
@@ -179,7 +187,8 @@ impl Book {
         if !payer.count_budget(BUDGETS_PER_ACCOUNT_MAX) {
             return Err(ReserveError::TooManyBudgets);
         }
-        let fresh = || Arc::new(Account::new(budget.link, payer.asset(), budget.limit, Amount::ZERO));
+        let left = self.unspent(budget, payer.asset());
+        let fresh = || Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
         Ok(Arc::clone(&self.budgets.entry(key).or_insert_with(fresh)))
     }
 }
@@ -292,6 +301,16 @@ mod tests {
         assert_eq!(book.budget_left(wide, Asset::Usd).units(), 46);
         assert_eq!(book.budget_left(tight, Asset::Usd).units(), 6);
         assert_eq!(available(&book), 96);
+    }
+
+    #[test]
+    fn a_budget_remembers_what_was_spent_before_a_restart() {
+        let book = funded(100);
+        let budget = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20) };
+        book.restore_spent(budget.link, Asset::Usd, Amount::from_units(15));
+        assert_eq!(book.budget_left(budget, Asset::Usd).units(), 5);
+        assert!(reserve(&book, 6, &[budget]).is_err());
+        assert!(reserve(&book, 5, &[budget]).is_ok());
     }
 
     #[test]
