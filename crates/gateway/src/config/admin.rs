@@ -1,0 +1,82 @@
+//! `admin` and `observe`: the operator's side.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::section::{Keys, Section};
+use super::server::Server;
+use super::store::Store;
+use super::value;
+
+/// Where the operator reaches the running gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// `/metrics`, `/healthz`, `/readyz`; loopback only, default `127.0.0.1:9402`.
+    pub listen: SocketAddr,
+    /// Unix socket of `credit`, `key`, `ledger`, `reload`, `drain`; default `admin.sock` in the
+    /// store's folder.
+    pub socket: PathBuf,
+}
+
+/// What is told, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observe {
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One object per line.
+    Json,
+    /// For a person.
+    Pretty,
+    /// Pretty on a terminal, else JSON.
+    #[default]
+    Auto,
+}
+
+const KEYS: Keys = Keys::secret(&["listen", "socket"], &["auth", "ui", "languages"]);
+const OBSERVE_KEYS: Keys = Keys::new(&["log", "content"], &["prometheus", "otlp"]);
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9402);
+/// `sun_path` holds 108 bytes on Linux and 104 elsewhere, one of them the end.
+const SOCKET_BYTES_MAX: usize = 103;
+
+pub(super) fn read(top: &Section<'_>, server: &Server, store: &Store) -> Admin {
+    let section = top.section("admin", KEYS);
+    let listen = section.as_ref().and_then(|section| section.value("listen", loopback)).unwrap_or(LISTEN);
+    let socket = section.as_ref().and_then(|section| section.value("socket", value::some_text));
+    let socket = socket.map_or_else(|| store.path.join("admin.sock"), |path| top.context.path(&path));
+    if listen.port() != 0 && server.listen.contains(&listen) {
+        top.complain("admin", format!("admin.listen: {listen} is the public address too"));
+    }
+    let length = socket.as_os_str().len();
+    if length > SOCKET_BYTES_MAX {
+        let message =
+            format!("admin.socket: the path has {length} bytes, a unix socket takes {SOCKET_BYTES_MAX}");
+        top.complain("admin", message);
+    }
+    Admin { listen, socket }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = value::socket(text)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(format!("{address} is not loopback; the admin listener has no login"))
+}
+
+pub(super) fn read_observe(top: &Section<'_>) -> Observe {
+    let Some(section) = top.section("observe", OBSERVE_KEYS) else { return Observe::default() };
+    section.only("content", "never");
+    let log = section.value("log", |text| match text {
+        "json" => Ok(LogFormat::Json),
+        "pretty" => Ok(LogFormat::Pretty),
+        "auto" => Ok(LogFormat::Auto),
+        _ => Err(format!("\"{text}\" is none of json, pretty, auto")),
+    });
+    Observe { log: log.unwrap_or_default() }
+}

@@ -1,0 +1,92 @@
+//! `metering`: how much is held, and what happens when a client goes.
+
+use std::time::Duration;
+
+use super::section::{Keys, Section};
+use super::value;
+
+/// Holds and disconnects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metering {
+    /// Output tokens held for a request without a limit of its own, default 4096.
+    pub default_output: u32,
+    /// Least output worth a call when the balance is short, default 256 (MTR-34).
+    pub min_output: u32,
+    /// Lower the output limit to what the balance covers, default true (MTR-34).
+    pub fit_to_balance: bool,
+    /// Ask the upstream for the usage of a stream, and hide it from a client that did not
+    /// (MTR-20), default true.
+    pub inject_stream_usage: bool,
+    /// How input is estimated before the call (MTR-33).
+    pub hold_input: HoldInput,
+    /// How long the upstream is read on after the client has gone, default 20 s.
+    pub drain: Duration,
+}
+
+impl Default for Metering {
+    fn default() -> Self {
+        Self {
+            default_output: 4096,
+            min_output: 256,
+            fit_to_balance: true,
+            inject_stream_usage: true,
+            hold_input: HoldInput::BytesHalf,
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Estimate of input tokens from the size of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldInput {
+    /// A token for two bytes: usual text, no bound.
+    BytesHalf,
+    /// A token for each byte: a bound.
+    Bytes,
+}
+
+const KEYS: Keys = Keys::new(
+    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone"],
+    &["strict", "on_upstream_error", "dedupe"],
+);
+const HOLD_KEYS: Keys =
+    Keys::new(&["input", "output", "default_output", "min_output", "fit_to_balance"], &["step"]);
+const GONE_KEYS: Keys = Keys::new(&["drain_up_to", "then", "charge"], &[]);
+
+pub(super) fn read(top: &Section<'_>) -> Metering {
+    let mut metering = Metering::default();
+    let Some(section) = top.section("metering", KEYS) else { return metering };
+    if let Some(flag) = section.value("inject_stream_usage", value::flag) {
+        metering.inject_stream_usage = flag;
+    }
+    section.only("on_missing_usage", "estimate");
+    if let Some(gone) = section.section("on_client_gone", GONE_KEYS) {
+        metering.drain = gone.value("drain_up_to", value::duration).unwrap_or(metering.drain);
+        gone.only("then", "cancel");
+        gone.only("charge", "reported_or_estimate");
+    }
+    if let Some(hold) = section.section("hold", HOLD_KEYS) {
+        read_hold(&hold, &mut metering);
+    }
+    metering
+}
+
+fn read_hold(hold: &Section<'_>, metering: &mut Metering) {
+    hold.only("output", "max_tokens");
+    metering.hold_input = hold.value("input", hold_input).unwrap_or(metering.hold_input);
+    metering.default_output = hold.value("default_output", value::count).unwrap_or(metering.default_output);
+    metering.min_output = hold.value("min_output", value::count).unwrap_or(metering.min_output);
+    metering.fit_to_balance = hold.value("fit_to_balance", value::flag).unwrap_or(metering.fit_to_balance);
+    if metering.min_output > metering.default_output {
+        hold.complain("min_output", "metering.hold.min_output is more than default_output");
+    }
+}
+
+fn hold_input(text: &str) -> Result<HoldInput, String> {
+    match text {
+        "bytes/2" => Ok(HoldInput::BytesHalf),
+        "bytes" => Ok(HoldInput::Bytes),
+        "tokenizer" => Err("tokenizer is not supported yet; use bytes/2 or bytes".to_owned()),
+        _ => Err(format!("\"{text}\" is neither bytes/2 nor bytes")),
+    }
+}

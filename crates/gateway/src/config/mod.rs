@@ -1,0 +1,250 @@
+//! The configuration: YAML in, a checked [`Config`] or every finding out.
+//!
+//! Invariant: a [`Config`] that exists is one the gateway can run: names resolve, amounts are exact,
+//! secrets are read, and nothing of test mode is mixed with real money. A key that is unknown, or
+//! that would do nothing in this version, is refused: each section's `Keys` lists what it reads and
+//! what is planned and "not supported yet".
+
+mod admin;
+mod example;
+mod finding;
+mod glob;
+mod limits;
+mod metering;
+mod network;
+mod price;
+mod rail;
+mod route;
+mod secret;
+mod section;
+mod server;
+mod store;
+#[cfg(test)]
+mod tests;
+mod upstream;
+mod url;
+mod value;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+pub use admin::{Admin, LogFormat, Observe};
+pub use example::{ExampleUpstream, example};
+pub use finding::{ConfigErrors, Finding, Span};
+pub use glob::Glob;
+pub use limits::RateLimits;
+pub use metering::{HoldInput, Metering};
+pub use network::Token;
+pub use price::{ModelPrice, Prices, UnknownModel};
+pub use rail::{Rails, TestRail, X402, X402Network};
+pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
+pub use secret::{KeySource, Secret, Secret32};
+pub use server::{Limits, Server, Timeouts, Tls};
+pub use store::{Durability, Exposure, MasterKey, Store, Tokens};
+pub use upstream::{Auth, Dialect, Upstream};
+pub use url::{BaseUrl, Scheme};
+
+use finding::Report;
+use section::{Context, Keys, Section};
+use yaml::{Kind, Node};
+
+/// Whether the gateway moves real money (reference item 41). Test when the file does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Real money; no test rail, no test network, no public test key.
+    Live,
+    /// Play money only.
+    #[default]
+    Test,
+}
+
+impl Mode {
+    /// As it stands in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// A configuration that has been checked as a whole. `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Real money or play money.
+    pub mode: Mode,
+    /// The public side.
+    pub server: Server,
+    /// What lasts.
+    pub store: Store,
+    /// Keys of macaroons.
+    pub tokens: Tokens,
+    /// Ed25519 key that signs receipts.
+    pub receipt_key: KeySource,
+    /// APIs behind us, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// What is proxied, first match wins.
+    pub routes: Vec<Route>,
+    /// What models cost.
+    pub prices: Prices,
+    /// Holds and disconnects.
+    pub metering: Metering,
+    /// How money arrives.
+    pub rails: Rails,
+    /// Rates.
+    pub limits: RateLimits,
+    /// The operator's side.
+    pub admin: Admin,
+    /// Logs.
+    pub observe: Observe,
+}
+
+/// A file that a reference names.
+pub struct FileBytes {
+    /// Its content, wiped on drop.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Reads and checks a file, with this process's environment and file system.
+///
+/// # Errors
+/// [`ConfigErrors`] holds every finding of the file, or the one reason why it could not be read.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, &file, &|name| std::env::var(name).ok(), &read_file),
+        Err(error) => {
+            let report = Report::default();
+            report.add(Span::default(), format!("cannot read the configuration: {}", error.kind()));
+            Err(report.into_errors(&file, ""))
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<FileBytes> {
+    use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    /// A secret or a certificate chain; more is a mistake.
+    const FILE_BYTES_MAX: u64 = 1 << 20;
+    let file = std::fs::File::open(path)?;
+    let mode = file.metadata()?.permissions().mode();
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(FileBytes { bytes, mode })
+}
+
+const KEYS: Keys = Keys::new(
+    &[
+        "mode",
+        "server",
+        "store",
+        "tokens",
+        "receipts",
+        "upstreams",
+        "routes",
+        "prices",
+        "metering",
+        "rails",
+        "limits",
+        "admin",
+        "observe",
+    ],
+    &["include", "money", "top_up", "refunds", "risk", "discovery", "export"],
+);
+
+/// Checks a text. `file` names it in findings, and relative paths start at its folder; `env` and
+/// `read` answer the references in it.
+///
+/// # Errors
+/// [`ConfigErrors`] holds every finding.
+pub fn parse(
+    text: &str,
+    file: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<FileBytes>,
+) -> Result<Config, ConfigErrors> {
+    let report = Report::default();
+    let Some(root) = yaml::read(text, &report) else { return Err(report.into_errors(file, text)) };
+    let context = Context {
+        report,
+        mode: Mode::default(),
+        folder: Path::new(file).parent().unwrap_or(Path::new("")).to_owned(),
+        upstreams: names_under(&root, "upstreams"),
+        env,
+        read,
+    };
+    let (context, config) = read_all(context, &root);
+    match config {
+        Some(config) if context.report.is_empty() => Ok(config),
+        Some(_) | None => Err(context.report.into_errors(file, text)),
+    }
+}
+
+/// Reads every section, in the order in which they need each other.
+fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<Config>) {
+    context.mode = read_mode(&context, root);
+    let config = Section::open(&context, "", root, KEYS).map(|top| {
+        let server = server::read(&top);
+        let store = store::read(&top);
+        let upstreams = upstream::read(&top, &server.timeouts);
+        let prices = price::read(&top);
+        let routes = route::read(&top, &upstreams, server.limits.body_bytes);
+        if prices.models.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
+            top.complain("prices", "the file needs \"prices\": no model has one, so nothing could be sold");
+        }
+        Config {
+            mode: context.mode,
+            tokens: store::read_tokens(&top, &store),
+            receipt_key: store::read_receipt_key(&top, &store),
+            metering: metering::read(&top),
+            rails: rail::read(&top),
+            limits: limits::read(&top),
+            admin: admin::read(&top, &server, &store),
+            observe: admin::read_observe(&top),
+            server,
+            store,
+            upstreams,
+            routes,
+            prices,
+        }
+    });
+    (context, config)
+}
+
+fn is_metered(route: &Route) -> bool {
+    route.price == RoutePrice::ByModel
+}
+
+/// The mode decides what other sections may hold, so it is read first.
+fn read_mode(context: &Context<'_>, root: &Node) -> Mode {
+    let Kind::Map(entries) = &root.kind else { return Mode::default() };
+    let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "mode") else { return Mode::default() };
+    let mode = section::scalar(context, "mode", node, |text| match text {
+        "live" => Ok(Mode::Live),
+        "test" => Ok(Mode::Test),
+        _ => Err(format!("\"{text}\" is neither live nor test")),
+    });
+    mode.unwrap_or_default()
+}
+
+fn names_under(root: &Node, section: &str) -> Vec<String> {
+    let child = |node: &Node| match &node.kind {
+        Kind::Map(entries) => entries.iter().map(|(key, _)| key.text.clone()).collect(),
+        Kind::Null | Kind::Scalar(_) | Kind::List(_) => Vec::new(),
+    };
+    match &root.kind {
+        Kind::Map(entries) => entries
+            .iter()
+            .find(|(key, _)| key.text == section)
+            .map(|(_, node)| child(node))
+            .unwrap_or_default(),
+        Kind::Null | Kind::Scalar(_) | Kind::List(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,247 @@
+//! EVM chains and tokens that we know, and addresses on them (x402.md 3.3).
+
+use money::Asset;
+
+use super::Mode;
+use super::section::suggestion;
+
+/// A chain by its EIP-155 id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) id: u64,
+}
+
+/// A token: its contract and the EIP-712 domain that its authorisations are signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Contract.
+    pub address: [u8; 20],
+    /// `name` of the domain: the contract's, not the chain's or the currency's.
+    pub name: String,
+    /// `version` of the domain.
+    pub version: String,
+    /// Decimal places of its atomic unit.
+    pub decimals: u32,
+    /// What a deposit in it counts as.
+    pub asset: Asset,
+}
+
+impl Token {
+    /// `USDC` or `USDT`.
+    pub(super) const fn symbol(&self) -> &'static str {
+        match self.asset {
+            Asset::Usdt => "USDT",
+            Asset::Usd
+            | Asset::Usdc
+            | Asset::Eur
+            | Asset::Cny
+            | Asset::Hkd
+            | Asset::Jpy
+            | Asset::Krw
+            | Asset::Btc
+            | Asset::Test => "USDC",
+        }
+    }
+}
+
+struct Known {
+    chain: u64,
+    v1: &'static str,
+    test: bool,
+    /// Contract, domain name.
+    usdc: Option<(&'static str, &'static str)>,
+}
+
+const fn known(
+    chain: u64,
+    v1: &'static str,
+    test: bool,
+    usdc: Option<(&'static str, &'static str)>,
+) -> Known {
+    Known { chain, v1, test, usdc }
+}
+
+/// Chains whose kind we know. One that is missing is accepted with a token written out.
+const KNOWN: [Known; 24] = [
+    known(1, "ethereum", false, Some(("0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "USD Coin"))),
+    known(137, "polygon", false, Some(("0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", "USD Coin"))),
+    known(143, "monad", false, Some(("0x754704Bc059F8C67012fEd69BC8A327a5aafb603", "USDC"))),
+    known(1329, "sei", false, None),
+    known(2741, "abstract", false, None),
+    known(3338, "peaq", false, None),
+    known(4689, "iotex", false, None),
+    known(8453, "base", false, Some(("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USD Coin"))),
+    known(42161, "arbitrum", false, Some(("0xaf88d065e77c8cC2239327C5EDb3A432268e5831", "USD Coin"))),
+    known(43114, "avalanche", false, Some(("0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E", "USD Coin"))),
+    known(5, "goerli", true, None),
+    known(97, "bsc-testnet", true, None),
+    known(1328, "sei-testnet", true, None),
+    known(1337, "local", true, None),
+    known(10143, "monad-testnet", true, None),
+    known(11124, "abstract-testnet", true, None),
+    known(17000, "holesky", true, None),
+    known(31337, "anvil", true, None),
+    known(43113, "avalanche-fuji", true, None),
+    known(80002, "polygon-amoy", true, None),
+    known(84532, "base-sepolia", true, Some(("0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC"))),
+    known(
+        421_614,
+        "arbitrum-sepolia",
+        true,
+        Some(("0x75faf114eafb1BDbe2F0316DF893fd58CE46AA4d", "USD Coin")),
+    ),
+    known(11_155_111, "sepolia", true, None),
+    known(11_155_420, "optimism-sepolia", true, None),
+];
+
+impl Chain {
+    /// Reads `eip155:8453`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(digits) = text.strip_prefix("eip155:") {
+            let canonical = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+            return match digits.parse() {
+                Ok(id) if canonical => Ok(Self { id }),
+                Ok(_) | Err(_) => Err(format!("\"{text}\" is no chain; write it like eip155:8453")),
+            };
+        }
+        if let Some(known) = KNOWN.iter().find(|known| known.v1 == text) {
+            return Err(format!("\"{text}\" is written \"eip155:{}\"", known.chain));
+        }
+        if text.starts_with("solana") {
+            return Err(format!("network \"{text}\" is not supported yet; this version has eip155 chains"));
+        }
+        let hint = suggestion(text, KNOWN.iter().map(|known| known.v1));
+        Err(format!("unknown network \"{text}\"; write it like eip155:8453{hint}"))
+    }
+
+    /// Real money in mode live, test money in mode test, never mixed (reference item 41).
+    pub(super) fn allowed_in(self, mode: Mode) -> Result<(), String> {
+        let Some(known) = KNOWN.iter().find(|known| known.chain == self.id) else { return Ok(()) };
+        let (id, name) = (known.chain, known.v1);
+        match (mode, known.test) {
+            (Mode::Live, true) => {
+                Err(format!("eip155:{id} ({name}) is a test network, and the mode is live"))
+            }
+            (Mode::Test, false) => {
+                Err(format!("eip155:{id} ({name}) moves real money, and the mode is test; set mode: live"))
+            }
+            (Mode::Live, false) | (Mode::Test, true) => Ok(()),
+        }
+    }
+
+    /// Tokens known here, the usual one first.
+    pub(super) fn tokens(self) -> impl Iterator<Item = Token> {
+        let usdc = KNOWN.iter().find(|known| known.chain == self.id).and_then(|known| known.usdc);
+        usdc.into_iter().filter_map(|(contract, name)| {
+            Some(Token {
+                address: address(contract).ok()?,
+                name: name.to_owned(),
+                version: "2".to_owned(),
+                decimals: 6,
+                asset: Asset::Usdc,
+            })
+        })
+    }
+}
+
+/// `USDC` or `USDT`: what a dollar token may count as.
+pub(super) fn symbol(text: &str) -> Result<Asset, String> {
+    match text {
+        "USDC" => Ok(Asset::Usdc),
+        "USDT" => Ok(Asset::Usdt),
+        _ => Err(format!("\"{text}\" is neither USDC nor USDT")),
+    }
+}
+
+/// Reads `0x` and 40 hex digits; mixed case must carry the checksum of EIP-55, because a mistyped
+/// payee takes the money with it.
+pub(super) fn address(text: &str) -> Result<[u8; 20], String> {
+    let wrong = || "is no address: 0x and 40 hex digits".to_owned();
+    let digits = text.strip_prefix("0x").ok_or_else(wrong)?;
+    if digits.len() != 40 {
+        return Err(wrong());
+    }
+    let mut address = [0u8; 20];
+    for (byte, pair) in address.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
+    }
+    if address == [0; 20] {
+        return Err("is the zero address; money sent there is lost".to_owned());
+    }
+    let mixed =
+        digits.bytes().any(|b| b.is_ascii_uppercase()) && digits.bytes().any(|b| b.is_ascii_lowercase());
+    if mixed && checksummed(&address) != digits {
+        return Err("has a wrong checksum; a digit is mistyped".to_owned());
+    }
+    Ok(address)
+}
+
+/// EIP-55 without the `0x`.
+fn checksummed(address: &[u8; 20]) -> String {
+    use sha3::{Digest as _, Keccak256};
+    let lower: String = address.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Keccak256::digest(lower.as_bytes());
+    let nibble = |at: usize| {
+        hash.get(at / 2).map_or(0, |byte| if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 })
+    };
+    let raise = |(at, c): (usize, char)| if nibble(at) >= 8 { c.to_ascii_uppercase() } else { c };
+    lower.chars().enumerate().map(raise).collect()
+}
+
+/// Addresses of the mnemonic that every EVM tool ships, "test test ... junk" (X402-49).
+pub(super) fn is_public_test_key(candidate: &[u8; 20]) -> bool {
+    const PUBLIC: [&str; 10] = [
+        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+        "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
+        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
+        "0x976EA74026E726554dB657fA54763abd0C3a0aa9",
+        "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955",
+        "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f",
+        "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720",
+    ];
+    PUBLIC.iter().any(|text| address(text).as_ref() == Ok(candidate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chain, KNOWN, address, is_public_test_key};
+
+    #[test]
+    fn every_known_contract_has_its_checksum() {
+        for known in &KNOWN {
+            let tokens = Chain { id: known.chain }.tokens().count();
+            assert_eq!(tokens, usize::from(known.usdc.is_some()), "{}", known.v1);
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        // The example of EIP-55.
+        assert!(address("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed").is_ok());
+        assert!(address("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed").is_ok());
+        for bad in [
+            "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe",
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD",
+            "0x0000000000000000000000000000000000000000",
+            "0xzaAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "0x+aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn public_test_addresses() {
+        for text in
+            ["0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266", "0xa0ee7a142d267c1f36714e4a8f75612f20a79720"]
+        {
+            assert!(is_public_test_key(&address(text).unwrap()), "{text}");
+        }
+        assert!(!is_public_test_key(&address("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed").unwrap()));
+    }
+}

@@ -1,0 +1,244 @@
+//! `rails`: the ways money may arrive.
+
+use std::time::Duration;
+
+use money::Amount;
+
+use super::Mode;
+use super::network::{self, Chain, Token};
+use super::section::{Context, Keys, Section, suggestion};
+use super::url::BaseUrl;
+use super::value;
+use super::yaml::{Key, Kind, Node};
+
+/// The rails that are switched on. None is fine: credit keys work without any.
+#[derive(Clone, Debug, Default)]
+pub struct Rails {
+    /// Play money, in mode test only.
+    pub test: Option<TestRail>,
+    /// Stablecoins over x402.
+    pub x402: Option<X402>,
+}
+
+/// The `test` rail: real signatures, play money (reference item 42).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRail {
+    /// Amount offered as a deposit; the call's ceiling when absent.
+    pub deposit: Option<Amount>,
+}
+
+/// x402 `exact` by EIP-3009.
+#[derive(Clone, Debug)]
+pub struct X402 {
+    /// Chains and tokens that we take, at least one, in the order of the offers.
+    pub networks: Vec<X402Network>,
+    /// Facilitators in the order they are tried, at least one. Only these are ever called (SEC-40).
+    pub facilitators: Vec<BaseUrl>,
+    /// For a settlement, default 30 s (X402-40).
+    pub settle_timeout: Duration,
+    /// Amount offered as a deposit; the call's ceiling, rounded up, when absent.
+    pub deposit: Option<Amount>,
+    /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
+    pub ceiling_max: Amount,
+}
+
+/// One token on one chain and who is paid there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct X402Network {
+    /// CAIP-2 name, `eip155:8453`.
+    pub network: String,
+    /// Chain id of the EIP-712 domain.
+    pub chain_id: u64,
+    /// Contract, `name` and `version` of the EIP-712 domain, decimals, and what it counts as.
+    pub token: Token,
+    /// Our address.
+    pub pay_to: [u8; 20],
+}
+
+const KEYS: Keys = Keys::secret(
+    &["test", "x402"],
+    &[
+        "mpp",
+        "l402",
+        "alipay_a2m",
+        "stripe",
+        "alipay",
+        "wechat",
+        "antom",
+        "paypal",
+        "airwallex",
+        "codes",
+        "cashu",
+        "epay",
+        "order",
+    ],
+);
+const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
+const X402_KEYS: Keys = Keys::new(
+    &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max"],
+    &["optimistic_max", "bazaar", "circuit"],
+);
+const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
+const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
+
+/// One dollar.
+const USD_1: Amount = Amount::from_units(1_000_000_000);
+
+pub(super) fn read(top: &Section<'_>) -> Rails {
+    let Some(section) = top.section("rails", KEYS) else { return Rails::default() };
+    Rails { test: read_test(&section), x402: read_x402(&section) }
+}
+
+fn read_test(rails: &Section<'_>) -> Option<TestRail> {
+    let node = rails.node("test")?;
+    if rails.context.mode == Mode::Live {
+        rails.complain("test", "rails.test: play money exists in mode test only");
+    }
+    let section = Section::open(rails.context, "rails.test", node, TEST_KEYS)?;
+    Some(TestRail { deposit: section.value("deposit", value::some_usd) })
+}
+
+fn read_x402(rails: &Section<'_>) -> Option<X402> {
+    let section = rails.section("x402", X402_KEYS)?;
+    let exact = |text: &str| match text {
+        "exact" => Ok(()),
+        "upto" | "batch-settlement" => {
+            Err(format!("scheme {text} is not supported yet; this version has exact"))
+        }
+        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact")),
+    };
+    let _ = section.values("schemes", exact);
+    section.only("settle", "first");
+    let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_1);
+    let deposit = section.value("deposit", value::some_usd);
+    if deposit.is_some_and(|deposit| deposit > ceiling_max) {
+        section.complain(
+            "deposit",
+            "rails.x402.deposit is more than ceiling_max; stock clients refuse above 1 USD",
+        );
+    }
+    Some(X402 {
+        networks: read_networks(&section),
+        facilitators: read_facilitators(&section),
+        settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
+        deposit,
+        ceiling_max,
+    })
+}
+
+fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
+    let url = |text: &str| {
+        let url = BaseUrl::parse(text)?;
+        match url.scheme {
+            super::Scheme::Https => Ok(url),
+            super::Scheme::Http if url.is_loopback() => Ok(url),
+            super::Scheme::Http => Err("a facilitator is reached by https".to_owned()),
+        }
+    };
+    let written = x402.values("facilitators", url);
+    if written.as_ref().is_none_or(Vec::is_empty) {
+        if written.is_none()
+            || matches!(x402.get("facilitators").map(|n| &n.kind), Some(Kind::List(l)) if l.is_empty())
+        {
+            x402.complain("facilitators", "rails.x402 needs \"facilitators\": who settles the payments?");
+        }
+        return Vec::new();
+    }
+    let mut urls: Vec<BaseUrl> = Vec::new();
+    for (span, url) in written.unwrap_or_default() {
+        if urls.contains(&url) {
+            x402.context.report.add(span, format!("rails.x402.facilitators: {url} stands twice"));
+        }
+        urls.push(url);
+    }
+    urls
+}
+
+fn read_networks(x402: &Section<'_>) -> Vec<X402Network> {
+    let path = x402.path_of("networks");
+    let Some(node) = x402.get("networks") else {
+        x402.complain("networks", "rails.x402 needs \"networks\": on which chain, and to whom?");
+        return Vec::new();
+    };
+    let Some(section) = Section::open_any(x402.context, &path, node) else { return Vec::new() };
+    if section.entries().next().is_none() {
+        x402.complain("networks", "rails.x402.networks: needs at least one");
+    }
+    section.entries().filter_map(|(key, node)| read_network(&section, key, node)).collect()
+}
+
+fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<X402Network> {
+    let context = networks.context;
+    let path = networks.path_of(&key.text);
+    let chain = match Chain::parse(&key.text).and_then(|chain| chain.allowed_in(context.mode).map(|()| chain))
+    {
+        Ok(chain) => chain,
+        Err(why) => {
+            context.report.add(key.span, format!("{}: {why}", networks.path));
+            return None;
+        }
+    };
+    let section = Section::open(context, &path, node, NETWORK_KEYS)?;
+    let token = read_token(&section, chain);
+    let pay_to = section.required("pay_to", |text| {
+        let address = network::address(text)?;
+        if context.mode == Mode::Live && network::is_public_test_key(&address) {
+            return Err("anyone holds the key of this test address; money sent there is lost".to_owned());
+        }
+        Ok(address)
+    });
+    let (token, pay_to) = (token?, pay_to?);
+    if token.address == pay_to {
+        section.complain(
+            "pay_to",
+            format!("{path}.pay_to: this is the token's contract; money sent there is lost"),
+        );
+    }
+    Some(X402Network { network: key.text.clone(), chain_id: chain.id, token, pay_to })
+}
+
+fn read_token(section: &Section<'_>, chain: Chain) -> Option<Token> {
+    let Some(node) = section.get("asset") else {
+        let known = chain.tokens().next();
+        if known.is_none() {
+            let message = format!("{} needs \"asset\": {{ address, name, version, decimals }}", section.path);
+            section.complain("asset", message);
+        }
+        return known;
+    };
+    let path = section.path_of("asset");
+    if let Kind::Map(_) = &node.kind {
+        return read_own_token(section.context, &path, node, chain);
+    }
+    section.value("asset", |text| {
+        let found = chain.tokens().find(|token| token.symbol() == text);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = chain.tokens().map(|token| token.symbol()).collect();
+            let hint = suggestion(text, names.iter().copied());
+            format!("token \"{text}\" is not known on eip155:{}{hint}; write {{ address, name, version, decimals }}", chain.id)
+        })
+    })
+}
+
+fn read_own_token<'a>(context: &'a Context<'a>, path: &str, node: &'a Node, chain: Chain) -> Option<Token> {
+    let section = Section::open(context, path, node, TOKEN_KEYS)?;
+    let address = section.required("address", network::address);
+    let name = section.required("name", value::some_text);
+    let version = section.required("version", value::some_text);
+    let decimals = section.required("decimals", |text| match value::count(text)? {
+        decimals @ 1..=18 => Ok(decimals),
+        _ => Err(format!("\"{text}\" is more than 18")),
+    });
+    let asset = section.value("symbol", network::symbol).unwrap_or(money::Asset::Usdc);
+    let token = Token { address: address?, name: name?, version: version?, decimals: decimals?, asset };
+    // A wrong domain gives an unrelated signer, not an error: catch it here (x402.md 3.3).
+    if let Some(known) = chain.tokens().find(|known| known.address == token.address)
+        && known != token
+    {
+        let Token { name, version, decimals, .. } = &known;
+        let message =
+            format!("{path}: this token is name \"{name}\", version \"{version}\", decimals {decimals}");
+        context.report.add(node.span, message);
+    }
+    Some(token)
+}

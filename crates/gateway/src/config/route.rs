@@ -1,0 +1,354 @@
+//! `routes`: the allow-list of what is proxied (UX-31).
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use money::Amount;
+
+use super::glob::Glob;
+use super::section::{Context, Keys, Section, scalar, suggestion};
+use super::upstream::{Dialect, Upstream};
+use super::value;
+use super::yaml::{Kind, Node};
+
+/// One line of the allow-list. First match wins; no match is 404 and never proxied.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Unique name, in logs and in `routes` caveats; the path when none is written.
+    pub name: String,
+    /// Methods that match.
+    pub methods: Vec<Method>,
+    /// Paths that match.
+    pub path: PathPattern,
+    /// Where the call goes.
+    pub upstream: RouteUpstream,
+    /// What it costs.
+    pub price: RoutePrice,
+    /// Largest request body here.
+    pub body_bytes: usize,
+}
+
+impl Route {
+    /// Whether a request belongs here.
+    #[must_use]
+    pub fn matches(&self, method: &Method, path: &str) -> bool {
+        self.methods.contains(method) && self.path.matches(path)
+    }
+}
+
+/// Paths of a route. Compared byte by byte: a request whose path has to be normalised does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// This path.
+    Exact(String),
+    /// Everything below a prefix that ends in `/`.
+    Below(String),
+}
+
+impl PathPattern {
+    /// Whether a path matches. A path with a dot segment never matches a prefix.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Below(prefix) => path.strip_prefix(prefix.as_str()).is_some_and(|rest| {
+                let lower = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+                let lower = lower.replace("%5c", "/").replace('\\', "/");
+                lower.split('/').all(|segment| segment != "." && segment != "..")
+            }),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:@".contains(&b);
+        let (path, below) = match text.strip_suffix("/**") {
+            Some(prefix) => (format!("{prefix}/"), true),
+            None => (text.to_owned(), false),
+        };
+        let segments = path.split('/').skip(1);
+        let dotted = segments.clone().any(|segment| segment == "." || segment == "..");
+        if !path.starts_with('/') || !path.bytes().all(fits) || path.contains("//") || dotted {
+            return Err(format!("\"{text}\" is no path; write it like /v1/messages or /files/**"));
+        }
+        let reserved = ["/farthing/", "/.well-known/"].iter().any(|prefix| path.starts_with(prefix));
+        if reserved || ["/", "/openapi.json", "/llms.txt", "/farthing"].contains(&path.as_str()) && !below {
+            return Err(format!("{text} is answered by the gateway itself"));
+        }
+        Ok(if below { Self::Below(path) } else { Self::Exact(path) })
+    }
+}
+
+/// Which upstream a call goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteUpstream {
+    /// Always this one.
+    One(String),
+    /// By the model that the request names; first match wins.
+    ByModel(Vec<(Glob, String)>),
+}
+
+impl RouteUpstream {
+    /// The upstream's name for a model; `None` when no pattern matches.
+    #[must_use]
+    pub fn choose(&self, model: &str) -> Option<&str> {
+        match self {
+            Self::One(name) => Some(name),
+            Self::ByModel(rules) => {
+                rules.iter().find(|(glob, _)| glob.matches(model)).map(|(_, name)| name.as_str())
+            }
+        }
+    }
+
+    /// Every upstream that may be chosen.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let (one, rules) = match self {
+            Self::One(name) => (Some(name.as_str()), [].as_slice()),
+            Self::ByModel(rules) => (None, rules.as_slice()),
+        };
+        one.into_iter().chain(rules.iter().map(|(_, name)| name.as_str()))
+    }
+}
+
+/// What a call on a route costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoutePrice {
+    /// Metered, by the model's price.
+    ByModel,
+    /// This much nano-USD, whatever it uses.
+    PerCall(Amount),
+    /// Nothing, and no credential is asked for.
+    Free,
+}
+
+const KEYS: Keys = Keys::new(
+    &["name", "match", "upstream", "price", "body"],
+    &["accept", "failover", "identity", "hold", "timeouts", "limits"],
+);
+const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
+const UPSTREAM_KEYS: Keys = Keys::new(&["by_model"], &[]);
+const PRICE_KEYS: Keys = Keys::new(
+    &["per_call"],
+    &["per_character", "per_byte_out", "per_byte_in", "per_second", "per_image", "min", "hold"],
+);
+
+type Upstreams = BTreeMap<String, Upstream>;
+
+pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
+    let Some(node) = top.get("routes") else { return usual(top, upstreams, body_bytes) };
+    let Kind::List(items) = &node.kind else {
+        top.complain("routes", format!("routes must be a list, not {}", node.what()));
+        return Vec::new();
+    };
+    let mut routes: Vec<Route> = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let path = format!("routes[{at}]");
+        let Some(section) = Section::open(top.context, &path, item, KEYS) else { continue };
+        let Some(route) = read_one(&section, upstreams, body_bytes) else { continue };
+        if let Some(same) = routes.iter().find(|other| other.name == route.name) {
+            let first = section.get("name").map_or("give one of them a name", |_| "choose another name");
+            section
+                .complain("name", format!("{path}: a route named \"{}\" stands above; {first}", same.name));
+        }
+        let covers = |other: &&Route| {
+            other.path == route.path && route.methods.iter().all(|method| other.methods.contains(method))
+        };
+        if let Some(above) = routes.iter().find(covers) {
+            section.complain(
+                "match",
+                format!("{path} is never reached: route \"{}\" above takes it all", above.name),
+            );
+        }
+        routes.push(route);
+    }
+    routes
+}
+
+/// The usual routes of each dialect, when the file has none of its own.
+fn usual(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Raw] {
+        let mut named = upstreams.values().filter(|upstream| upstream.dialect == dialect);
+        let Some(first) = named.next() else { continue };
+        if dialect == Dialect::Raw {
+            top.complain(
+                "upstreams",
+                format!("upstream {} is raw and has no usual routes; write routes", first.name),
+            );
+        }
+        if let Some(second) = named.next() {
+            let (first, second, dialect) = (&first.name, &second.name, dialect.as_str());
+            let message =
+                format!("upstreams {first} and {second} both speak {dialect}; write routes that choose");
+            top.complain("upstreams", message);
+        }
+        routes.extend(usual_paths(dialect).iter().map(|(path, price)| Route {
+            name: (*path).to_owned(),
+            methods: vec![Method::POST],
+            path: PathPattern::Exact((*path).to_owned()),
+            upstream: RouteUpstream::One(first.name.clone()),
+            price: *price,
+            body_bytes,
+        }));
+    }
+    routes
+}
+
+const fn usual_paths(dialect: Dialect) -> &'static [(&'static str, RoutePrice)] {
+    match dialect {
+        Dialect::OpenAi => &[
+            ("/v1/chat/completions", RoutePrice::ByModel),
+            ("/v1/responses", RoutePrice::ByModel),
+            ("/v1/completions", RoutePrice::ByModel),
+            ("/v1/embeddings", RoutePrice::ByModel),
+        ],
+        Dialect::Anthropic => {
+            &[("/v1/messages", RoutePrice::ByModel), ("/v1/messages/count_tokens", RoutePrice::Free)]
+        }
+        Dialect::Raw => &[],
+    }
+}
+
+fn read_one(section: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Option<Route> {
+    let name = section.value("name", value::name);
+    let found = read_match(section);
+    let upstream = read_upstream(section, upstreams);
+    let price = read_price(section);
+    let body_bytes = section.value("body", value::size).unwrap_or(body_bytes);
+    let ((methods, path, written), upstream, price) = (found?, upstream?, price?);
+    if price == RoutePrice::ByModel {
+        let raw =
+            upstream.names().find(|name| upstreams.get(*name).is_some_and(|u| u.dialect == Dialect::Raw));
+        if let Some(raw) = raw {
+            let message =
+                format!("{}: upstream {raw} is raw and not metered; price it per_call or free", section.path);
+            section.complain("price", message);
+        }
+    }
+    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes })
+}
+
+fn read_match(route: &Section<'_>) -> Option<(Vec<Method>, PathPattern, String)> {
+    let Some(node) = route.get("match") else {
+        route.complain("match", format!("{} needs \"match\"", route.path));
+        return None;
+    };
+    let section = Section::open(route.context, &route.path_of("match"), node, MATCH_KEYS)?;
+    let methods = section.values("method", method);
+    let path = section.required("path", |text| PathPattern::parse(text).map(|path| (path, text.to_owned())));
+    let methods = match methods {
+        Some(methods) => methods.into_iter().map(|(_, method)| method).collect(),
+        None => vec![Method::GET, Method::POST],
+    };
+    let (path, written) = path?;
+    Some((methods, path, written))
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let hint = suggestion(&text.to_ascii_uppercase(), known.iter().map(Method::as_str));
+    let unknown = || format!("\"{text}\" is no method that we proxy{hint}");
+    known.iter().find(|method| method.as_str() == text).cloned().ok_or_else(unknown)
+}
+
+fn read_upstream(route: &Section<'_>, upstreams: &Upstreams) -> Option<RouteUpstream> {
+    let Some(node) = route.get("upstream") else {
+        route.complain("upstream", format!("{} needs \"upstream\"", route.path));
+        return None;
+    };
+    let path = route.path_of("upstream");
+    let Kind::Map(_) = &node.kind else {
+        return upstream_name(route.context, &path, node).map(RouteUpstream::One);
+    };
+    let section = Section::open(route.context, &path, node, UPSTREAM_KEYS)?;
+    let Some(node) = section.get("by_model") else {
+        section.complain("by_model", format!("{path} needs a name or \"by_model\""));
+        return None;
+    };
+    let path = section.path_of("by_model");
+    let rules = Section::open_any(route.context, &path, node)?;
+    let mut chosen: Vec<(Glob, String)> = Vec::new();
+    for (key, node) in rules.entries() {
+        if chosen.last().is_some_and(|(glob, _)| glob.is_any()) {
+            let message =
+                format!("{path}: \"{}\" is never reached: \"*\" above matches every model", key.text);
+            route.context.report.add(key.span, message);
+        }
+        let name = upstream_name(route.context, &rules.path_of(&key.text), node)?;
+        chosen.push((Glob::new(&key.text), name));
+    }
+    let mut spoken = chosen.iter().filter_map(|(_, name)| upstreams.get(name));
+    if let Some(first) = spoken.next()
+        && let Some(other) = spoken.find(|other| other.dialect != first.dialect)
+    {
+        let (one, two) = (first.dialect.as_str(), other.dialect.as_str());
+        let (first, other) = (&first.name, &other.name);
+        let message = format!("{path}: {first} speaks {one}, {other} speaks {two}; one route, one dialect");
+        section.complain("by_model", message);
+    }
+    Some(RouteUpstream::ByModel(chosen))
+}
+
+fn upstream_name(context: &Context<'_>, path: &str, node: &Node) -> Option<String> {
+    scalar(context, path, node, |text| {
+        if context.upstreams.iter().any(|name| name == text) {
+            return Ok(text.to_owned());
+        }
+        let hint = suggestion(text, context.upstreams.iter().map(String::as_str));
+        Err(format!("unknown upstream \"{text}\"{hint}"))
+    })
+}
+
+fn read_price(route: &Section<'_>) -> Option<RoutePrice> {
+    let Some(node) = route.get("price") else {
+        let message = format!("{} needs \"price\": by_model, free, or {{ per_call: 0.01 USD }}", route.path);
+        route.complain("price", message);
+        return None;
+    };
+    let path = route.path_of("price");
+    if let Kind::Map(_) = &node.kind {
+        let section = Section::open(route.context, &path, node, PRICE_KEYS)?;
+        return section.required("per_call", value::some_usd).map(RoutePrice::PerCall);
+    }
+    scalar(route.context, &path, node, |text| match text {
+        "by_model" => Ok(RoutePrice::ByModel),
+        "free" => Ok(RoutePrice::Free),
+        _ => Err(format!("\"{text}\" is none of by_model, free, {{ per_call: 0.01 USD }}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PathPattern;
+
+    #[test]
+    fn paths_match_as_bytes() {
+        let files = PathPattern::parse("/files/**").unwrap();
+        let exact = PathPattern::parse("/v1/messages").unwrap();
+        for (pattern, path, expected) in [
+            (&exact, "/v1/messages", true),
+            (&exact, "/v1/messages/", false),
+            (&exact, "/V1/messages", false),
+            (&exact, "/v1//messages", false),
+            (&exact, "/v1/%6dessages", false),
+            (&files, "/files/a/b", true),
+            (&files, "/files/", true),
+            (&files, "/files", false),
+            (&files, "/files/../v1/secret", false),
+            (&files, "/files/%2e%2E/x", false),
+            (&files, "/files/a%2f..%2fx", false),
+            (&files, "/files/a\\..\\x", false),
+            (&files, "/files/a..b", true),
+        ] {
+            assert_eq!(pattern.matches(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn refused_patterns() {
+        for text in
+            ["", "v1", "/", "/a//b", "/a/../b", "/a?b", "/a*", "/**/x", "/farthing/x", "/.well-known/**"]
+        {
+            assert!(PathPattern::parse(text).is_err(), "{text}");
+        }
+    }
+}

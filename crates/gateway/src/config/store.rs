@@ -1,0 +1,194 @@
+//! `store`, `tokens` and `receipts`: what lasts, and the keys of the gateway itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use money::Amount;
+
+use super::secret::KeySource;
+use super::section::{Context, Keys, Section};
+use super::value;
+use super::yaml::{Kind, Node};
+
+/// The embedded store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// Its folder; default `farthing` under the XDG data folder.
+    pub path: PathBuf,
+    /// Whether an answer waits for the disk.
+    pub durability: Durability,
+    /// How much a crash may lose.
+    pub exposure: Exposure,
+}
+
+/// When captured usage reaches the disk (reference item 47). Deposits and claims always wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// In groups behind the answers, under [`Exposure`].
+    #[default]
+    Group,
+    /// Before the answer ends.
+    Sync,
+}
+
+/// The most that captures not yet on disk may amount to; nano-USD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Per account, default 1 USD.
+    pub per_account: Amount,
+    /// Over all accounts, default 1 USD.
+    pub total: Amount,
+    /// Longest wait for company in a group, default 5 ms.
+    pub delay: Duration,
+}
+
+/// One dollar.
+const USD_1: Amount = Amount::from_units(1_000_000_000);
+
+impl Default for Exposure {
+    fn default() -> Self {
+        Self { per_account: USD_1, total: USD_1, delay: Duration::from_millis(5) }
+    }
+}
+
+/// Keys that sign and check macaroons (SEC-51).
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// At least one that signs; epochs are unique and ascending.
+    pub master_keys: Vec<MasterKey>,
+}
+
+impl Tokens {
+    /// The key that signs new tokens: the highest epoch that is not `verify_only`.
+    #[must_use]
+    pub fn signing(&self) -> Option<&MasterKey> {
+        self.master_keys.iter().rfind(|key| !key.verify_only)
+    }
+}
+
+/// Root key of a token = HMAC(master key of its epoch, identifier).
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    /// Epoch named in a token's identifier.
+    pub epoch: u16,
+    /// The key.
+    pub key: KeySource,
+    /// Old tokens verify, new ones are signed by another epoch.
+    pub verify_only: bool,
+}
+
+const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure"], &[]);
+const EXPOSURE_KEYS: Keys = Keys::new(&["per_account", "total", "delay"], &[]);
+const TOKEN_KEYS: Keys = Keys::secret(&["master_keys"], &["holder"]);
+const MASTER_KEYS: Keys = Keys::secret(&["epoch", "key", "verify_only"], &[]);
+const RECEIPT_KEYS: Keys = Keys::secret(&["key"], &[]);
+
+pub(super) fn read(top: &Section<'_>) -> Store {
+    let section = top.section("store", STORE_KEYS);
+    let path = section.as_ref().and_then(|section| section.value("path", value::some_text));
+    let store = Store {
+        path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)),
+        durability: Durability::default(),
+        exposure: Exposure::default(),
+    };
+    let Some(section) = section else { return store };
+    section.only("kind", "embedded");
+    Store {
+        durability: section.value("durability", durability).unwrap_or_default(),
+        exposure: read_exposure(&section),
+        ..store
+    }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "group" => Ok(Durability::Group),
+        "sync" => Ok(Durability::Sync),
+        _ => Err(format!("\"{text}\" is neither group nor sync")),
+    }
+}
+
+fn read_exposure(store: &Section<'_>) -> Exposure {
+    let default = Exposure::default();
+    let Some(section) = store.section("exposure", EXPOSURE_KEYS) else { return default };
+    let exposure = Exposure {
+        per_account: section.value("per_account", value::some_usd).unwrap_or(default.per_account),
+        total: section.value("total", value::some_usd).unwrap_or(default.total),
+        delay: section.value("delay", value::duration).unwrap_or(default.delay),
+    };
+    if exposure.per_account > exposure.total {
+        section.complain("per_account", "store.exposure.per_account is more than store.exposure.total");
+    }
+    exposure
+}
+
+/// `$XDG_DATA_HOME/farthing`, else `~/.local/share/farthing`.
+fn default_path(top: &Section<'_>) -> PathBuf {
+    let context = top.context;
+    let absolute =
+        |variable: &str| (context.env)(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("farthing")).unwrap_or_else(|| {
+        top.complain("store", "store.path: neither XDG_DATA_HOME nor HOME is set; say where the store lives");
+        PathBuf::new()
+    })
+}
+
+pub(super) fn read_tokens(top: &Section<'_>, store: &Store) -> Tokens {
+    let written = top.section("tokens", TOKEN_KEYS).and_then(|section| read_master_keys(&section));
+    let generated = || MasterKey {
+        epoch: 1,
+        key: KeySource::Generated(store.path.join("master-1.key")),
+        verify_only: false,
+    };
+    Tokens { master_keys: written.unwrap_or_else(|| vec![generated()]) }
+}
+
+fn read_master_keys(tokens: &Section<'_>) -> Option<Vec<MasterKey>> {
+    let node = tokens.get("master_keys")?;
+    let Kind::List(items) = &node.kind else {
+        node.hide_scalars(&tokens.context.report);
+        tokens.complain("master_keys", format!("tokens.master_keys must be a list, not {}", node.what()));
+        return None;
+    };
+    let read = |(at, item)| read_master_key(tokens.context, at, item);
+    let mut keys: Vec<MasterKey> = items.iter().enumerate().filter_map(read).collect();
+    if keys.len() < items.len() {
+        return None;
+    }
+    keys.sort_by_key(|key| key.epoch);
+    for pair in keys.windows(2) {
+        if let [first, second] = pair
+            && first.epoch == second.epoch
+        {
+            tokens.complain("master_keys", format!("tokens.master_keys: epoch {} stands twice", first.epoch));
+        }
+    }
+    if keys.iter().all(|key| key.verify_only) {
+        tokens.complain("master_keys", "tokens.master_keys: no key may sign; one must not be verify_only");
+    }
+    Some(keys)
+}
+
+fn read_master_key<'a>(context: &'a Context<'a>, at: usize, item: &'a Node) -> Option<MasterKey> {
+    let path = format!("tokens.master_keys[{at}]");
+    let section = Section::open(context, &path, item, MASTER_KEYS)?;
+    let epoch = section.required("epoch", |text| {
+        let number = value::count(text)?;
+        u16::try_from(number).map_err(|_| format!("\"{text}\" is more than 65535"))
+    });
+    let verify_only = section.value("verify_only", value::flag).unwrap_or(false);
+    let Some(key) = section.get("key") else {
+        section.complain("key", format!("{path} needs \"key\""));
+        return None;
+    };
+    let key = context.secret32(&section.path_of("key"), key)?;
+    Some(MasterKey { epoch: epoch?, key: KeySource::Given(key), verify_only })
+}
+
+pub(super) fn read_receipt_key(top: &Section<'_>, store: &Store) -> KeySource {
+    let generated = || KeySource::Generated(store.path.join("receipt.key"));
+    let Some(section) = top.section("receipts", RECEIPT_KEYS) else { return generated() };
+    let Some(node) = section.get("key") else { return generated() };
+    section.context.secret32("receipts.key", node).map_or_else(generated, KeySource::Given)
+}
