@@ -188,3 +188,6 @@ fn grants(service: &Service, name: &str, tier: u8) -> bool {
 pub(crate) const fn expires_from_ms(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,3 +308,6 @@ fn link(signature: &[u8; 32]) -> [u8; 16] {
     let hash = Sha256::new().chain_update(b"farthing/link/1").chain_update(signature).finalize();
     first_half(&hash.into())
 }
+
+#[cfg(test)]
+mod tests;

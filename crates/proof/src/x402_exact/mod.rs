@@ -261,3 +261,6 @@ fn payment<P>(
         account,
     }
 }
+
+#[cfg(test)]
+mod tests;
