@@ -24,7 +24,7 @@ use wire::credit_key::{CreditKey, CreditKeyError, KeyId, Mode};
 use wire::macaroon::{Macaroon, MacaroonError};
 
 use crate::MasterKeys;
-use crate::caveat::{self, Refused};
+use crate::caveat::{self, Widened};
 use crate::mac::first_half;
 
 /// A key whose chain verified and whose caveats are understood. May be cached under the whole key text;
@@ -77,8 +77,8 @@ pub enum KeyError {
     #[error("key expired at {0}")]
     Expired(u64),
     /// Ours, and a later caveat tries to allow more than an earlier one.
-    #[error("caveat `{0}` widens an earlier one")]
-    Widened(String),
+    #[error(transparent)]
+    Widened(#[from] Widened),
     /// Ours, and a caveat has no meaning for credit keys. It restricts something: never skipped.
     #[error("unknown caveat `{0}`")]
     UnknownCaveat(String),
@@ -293,13 +293,7 @@ fn understand(key: &CreditKey) -> Result<Vec<Caveat>, KeyError> {
     if assets.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(KeyError::SeveralAssets);
     }
-    caveat::check_narrowing(&caveats).map_err(|refused| match refused {
-        Refused::Widened(name) => KeyError::Widened(name),
-        Refused::Caveat(error) => KeyError::Caveat(error),
-        Refused::Unknown(_) | Refused::Expired(_) | Refused::Forbidden(_) | Refused::Unscoped => {
-            KeyError::Unknown
-        }
-    })?;
+    caveat::check_narrowing(&caveats)?;
     Ok(caveats)
 }
 
