@@ -69,8 +69,8 @@ pub struct Budget {
 /// Why a key is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not minted by us, altered, of another mode, or of an epoch that is gone. One answer for all:
-    /// whoever guesses learns nothing.
+    /// Not minted by us, altered, of another mode, or of an epoch that is gone. One answer for all
+    /// (KEY-1): whoever guesses learns nothing.
     #[error("unknown key")]
     Unknown,
     /// Ours, and its time is over.
@@ -105,7 +105,7 @@ pub enum Forbidden {
     /// The model is not listed, or the request names none.
     #[error("key does not cover this model")]
     Model,
-    /// The key demands a signed request, and signatures are not checked yet: nobody passes.
+    /// The key demands a signed request, and signatures are not checked yet: nobody passes (KEY-4).
     #[error("key demands a request signed by its holder")]
     HolderProofMissing,
 }
@@ -127,7 +127,7 @@ pub enum AttenuateError {
 /// A new key, as text to hand out once. `key_id` is 16 random bytes.
 ///
 /// # Errors
-/// [`AttenuateError`] when a caveat would make the key useless.
+/// [`AttenuateError`] when a caveat would make the key useless (KEY-2).
 pub fn mint(
     keys: &MasterKeys,
     mode: Mode,
@@ -204,7 +204,7 @@ pub fn verify(
     }
 }
 
-/// Whether a verified key covers this request now. `model` is `None` when the request names none.
+/// Whether a verified key covers this request now (KEY-3). `model` is `None` when the request names none.
 ///
 /// # Errors
 /// [`Forbidden`] with the first reason.

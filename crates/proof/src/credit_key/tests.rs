@@ -82,7 +82,7 @@ fn l402_40_43_worked_example() {
     assert_eq!(verified.asset(), Some(Asset::Usd));
 }
 
-/// Item 46: before the MAC verifies there is one answer, whatever is wrong.
+/// KEY-1: before the MAC verifies there is one answer, whatever is wrong.
 #[test]
 fn whatever_is_not_ours_is_unknown() {
     let key = CreditKey::parse(&attenuate(&plain(), "expires=1900000000").unwrap()).unwrap();
@@ -155,8 +155,8 @@ fn a_genuine_key_is_told_what_is_wrong() {
             vec!["a_valid_until=1900000000"],
             E::UnknownCaveat("valid_until".into()),
         ),
-        ("item 19 malformed", vec!["expires=soon"], E::Caveat(CaveatError::Malformed)),
-        ("item 19 reserved", vec!["ip=10.0.0.1"], E::Caveat(CaveatError::Reserved("ip"))),
+        ("L402-51 malformed", vec!["expires=soon"], E::Caveat(CaveatError::Malformed)),
+        ("L402-51 reserved", vec!["ip=10.0.0.1"], E::Caveat(CaveatError::Reserved("ip"))),
         ("SEC-80 holder of small order", vec![weak], E::Caveat(CaveatError::Malformed)),
         ("L402-56 two assets", vec!["per_call=USD:5", "budget=a:TEST:5"], E::SeveralAssets),
     ] {

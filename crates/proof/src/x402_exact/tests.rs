@@ -266,7 +266,7 @@ fn x402_16_quote_and_resource_bind_the_payment_to_the_request() {
 
     let elsewhere = QuoteScope { path: b"/other", ..scope };
     for (what, payment, expected) in [
-        ("item 21: left out", captured_v2(), E::QuoteMissing),
+        ("X402-16 left out", captured_v2(), E::QuoteMissing),
         ("of another type", with_quote(json!(1)), E::Malformed),
         ("no quote", with_quote(json!("q1.x")), E::Quote(QuoteError::Malformed)),
         (

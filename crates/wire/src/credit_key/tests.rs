@@ -43,9 +43,9 @@ fn refused_table() {
         ("L402-16 wrapped L402", format!("l402_{token}"), E::OtherPrefix),
         ("prefix in upper case", format!("FK_TEST_{token}"), E::OtherPrefix),
         ("prefix only", "fk_test_".to_owned(), E::Macaroon(MacaroonError::Version)),
-        ("item 20: padded", format!("{PLAIN}="), E::Base64),
+        ("L402-12 padded", format!("{PLAIN}="), E::Base64),
         (
-            "item 20: standard alphabet",
+            "L402-12 standard alphabet",
             format!("fk_test_{}", token.replace(['-', '_'], "+") + "+/"),
             E::Base64,
         ),

@@ -1,4 +1,4 @@
-//! x402, versions 1 and 2: headers, objects, networks (x402.md sections 2, 3 and 7.1).
+//! x402, versions 1 and 2: headers, objects, networks.
 //!
 //! Amounts, values, nonces and times inside payloads are decimal **strings** on the wire. Unknown
 //! members are ignored everywhere. Nothing a payer sends is trusted for price, asset, chain or domain:

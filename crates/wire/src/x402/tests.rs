@@ -94,11 +94,7 @@ fn x402_5_refused_table() {
         ("X402-5 duplicate key", header(&twice), E::Json(JsonError::DuplicateKey)),
         ("no JSON", header("hello"), E::Json(JsonError::Syntax)),
         ("empty", String::new(), E::Json(JsonError::Syntax)),
-        (
-            "item 21: v1 in the v2 header",
-            header(&v1_object.to_string()),
-            E::Version { found: 1, expected: 2 },
-        ),
+        ("X402-51 v1 in the v2 header", header(&v1_object.to_string()), E::Version { found: 1, expected: 2 }),
         ("accepted missing", header(&no_accepted.to_string()), E::Shape),
         ("amount as a number", header(&numeric.to_string()), E::Shape),
     ] {

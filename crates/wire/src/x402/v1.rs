@@ -1,4 +1,4 @@
-//! Objects of version 1 (x402.md section 3.2).
+//! Objects of version 1.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

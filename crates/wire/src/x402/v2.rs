@@ -1,4 +1,4 @@
-//! Objects of version 2 (x402.md section 3.1).
+//! Objects of version 2.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
