@@ -122,7 +122,10 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         Ok(text) => parse(&text, &file, &|name| std::env::var(name).ok(), &read_file),
         Err(error) => {
             let report = Report::default();
-            report.add(Span::default(), format!("cannot read the configuration: {}", error.kind()));
+            report.add(
+                Span::default(),
+                format!("cannot read the configuration: {}", secret::why_unread(&error)),
+            );
             Err(report.into_errors(&file, ""))
         }
     }
@@ -197,7 +200,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         let prices = price::read(&top);
         let routes = route::read(&top, &upstreams, server.limits.body_bytes);
         if prices.models.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
-            top.complain("prices", "the file needs \"prices\": no model has one, so nothing could be sold");
+            top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
         Config {
             mode: context.mode,
