@@ -1,2 +1,17 @@
-//! Stub.
+//! Accounts, holds and journal entries.
+//!
+//! Invariant: per asset, debits equal credits in every entry; available is never below the floor;
+//! a hold ends exactly once.
 #![deny(clippy::float_arithmetic)]
+
+mod account;
+mod book;
+mod chart;
+mod entry;
+mod hold;
+
+pub use account::{Account, AccountId, AccountState};
+pub use book::{BUDGETS_PER_ACCOUNT_MAX, Balance, Book, Budget, Reserve, ReserveError};
+pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset};
+pub use entry::{Draft, Entry, EntryError, Flags, HASH_DOMAIN, Kind, Leg, LegDraft, REFERENCE_BYTES_MAX};
+pub use hold::{Ended, Hold, HoldEnd};

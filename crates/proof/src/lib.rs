@@ -1,2 +1,22 @@
-//! Stub.
+//! Is this credential genuine, for this quote, now?
+//!
+//! Invariant: pure; every comparison of a secret and every check of a signature lives here, in constant
+//! time or by the library that made it; `now`, keys and nonces are arguments.
 #![deny(clippy::float_arithmetic)]
+
+pub mod account_id;
+pub mod caveat;
+pub mod credit_key;
+pub mod deposit_key;
+pub mod ed25519;
+pub mod eip712;
+pub mod epoch;
+mod mac;
+pub mod quote;
+pub mod receipt;
+pub mod secp;
+pub mod test_rail;
+pub mod x402_exact;
+
+pub use ed25519_dalek::SigningKey;
+pub use epoch::{EpochState, MasterKey, MasterKeys};

@@ -1,0 +1,171 @@
+//! Listening sockets, one per thread and address, and the connections on them.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rails::dial::Stream;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::watched::{Patience, Watched};
+use super::{Phase, Watch};
+use crate::config::{Limits, Timeouts};
+use crate::limits::Slots;
+use crate::telemetry::Metrics;
+
+const BACKLOG: i32 = 4096;
+const H2_STREAMS_MAX: u32 = 128;
+const H2_HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// A socket that shares its address with those of the other threads.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) connections: Arc<Slots>,
+    pub(crate) per_address: Arc<DashMap<IpAddr, Arc<Slots>>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Turns true once: no new connection, no further request on the old ones.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+/// Accepts until `door.closing`. `answer` gets each request with its peer and the connection's watch.
+///
+/// Connections that are open when the door closes end after the request they are in.
+pub(crate) async fn serve<A, F, B>(door: Door, listener: TcpListener, answer: Rc<A>)
+where
+    A: Fn(SocketAddr, Request<Incoming>, Watch) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = bytes::Bytes> + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let mut closing = door.closing.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors or the like: give those who hold them time to finish.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let Some(slot) = door.connections.take(door.limits.connections) else { continue };
+        let here = Arc::clone(&door.per_address.entry(peer.ip().to_canonical()).or_insert_with(Slots::new));
+        let Some(place) = here.take(door.limits.per_ip) else { continue };
+        let (door, answer) = (door.clone(), Rc::clone(&answer));
+        tokio::task::spawn_local(async move {
+            door.metrics.connection_opened();
+            if let Err(error) = connection(&door, tcp, peer, answer).await {
+                tracing::debug!(%error, "connection ended");
+            }
+            door.metrics.connection_closed();
+            drop((slot, place));
+            door.per_address.remove_if(&peer.ip().to_canonical(), |_, slots| slots.taken() == 0);
+        });
+    }
+}
+
+async fn connection<A, F, B>(
+    door: &Door,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    answer: Rc<A>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    A: Fn(SocketAddr, Request<Incoming>, Watch) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body<Data = bytes::Bytes> + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    tcp.set_nodelay(true)?;
+    let stream = match &door.tls {
+        None => Stream::Plain(tcp),
+        Some(tls) => {
+            let tls = tokio::time::timeout(door.timeouts.header, tls.accept(tcp)).await??;
+            Stream::Tls(Box::new(tls.into()))
+        }
+    };
+    let times = &door.timeouts;
+    let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
+    let watch = Watch::new();
+    let io = TokioIo::new(Watched::new(stream, watch.clone(), patience));
+    let service = service_fn(move |request| {
+        watch.set(Phase::Request);
+        let answered = answer(peer, request, watch.clone());
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let builder = protocols(door);
+    let served = builder.serve_connection(io, service);
+    tokio::pin!(served);
+    let mut closing = door.closing.clone();
+    tokio::select! {
+        done = served.as_mut() => return done,
+        _ = closing.wait_for(|closing| *closing) => served.as_mut().graceful_shutdown(),
+    }
+    served.await
+}
+
+fn protocols(door: &Door) -> auto::Builder<LocalExecutor> {
+    let mut builder = auto::Builder::new(LocalExecutor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The watch on the connection has the clocks of head and idle time; hyper's one knows only both together.
+        .header_read_timeout(None)
+        .max_headers(door.limits.fields)
+        .max_buf_size(door.limits.header_bytes.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

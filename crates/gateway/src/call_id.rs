@@ -1,0 +1,64 @@
+//! The name of one call, in headers, logs, journal and receipts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::HeaderValue;
+
+use crate::random;
+
+const PREFIX: &str = "req_";
+
+/// 16 random bytes, written `req_` and 32 hex digits. Not guessable, but no permission either: who may
+/// see what it names is checked apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallId(pub [u8; 16]);
+
+impl CallId {
+    /// A new one.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(random::bytes())
+    }
+
+    /// As a header value.
+    #[must_use]
+    pub fn header(self) -> HeaderValue {
+        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PREFIX)?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for CallId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let hex = text.strip_prefix(PREFIX).ok_or(())?;
+        ledger::AccountId::from_hex(hex).map(|id| Self(id.0)).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CallId;
+
+    #[test]
+    fn text_round_trips() {
+        let id = CallId([0xab; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("req_ab".parse::<CallId>().is_err());
+        assert!("ab".repeat(16).parse::<CallId>().is_err());
+    }
+}

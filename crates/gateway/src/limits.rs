@@ -1,0 +1,179 @@
+//! Rates per source and per account, before any costly work (SEC-45..48).
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ledger::AccountId;
+
+use crate::config::RateLimits;
+use crate::refusal::{Code, Refusal};
+
+/// Sources remembered at most; beyond it the quiet ones are forgotten.
+const SOURCES_MAX: usize = 100_000;
+
+/// Who a request comes from: an IPv4 address or an IPv6 /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source(IpAddr);
+
+impl Source {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            v4 @ IpAddr::V4(_) => Self(v4),
+            IpAddr::V6(v6) => {
+                let network = u128::from(v6) & !u128::from(u64::MAX);
+                Self(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+        }
+    }
+}
+
+/// What an account may do beside spending.
+#[derive(Debug)]
+pub(crate) struct AccountLimits {
+    rate: DefaultDirectRateLimiter,
+    concurrent: AtomicU32,
+    concurrent_max: u32,
+}
+
+/// The limiters of one configuration. A reload starts fresh ones.
+#[derive(Debug)]
+pub(crate) struct Limiters {
+    unpaid: DefaultKeyedRateLimiter<Source>,
+    invalid: DefaultKeyedRateLimiter<Source>,
+    /// Sources whose budget of bad proofs is spent, and until when (limiter's clock).
+    blocked: DashMap<Source, governor::clock::QuantaInstant>,
+    accounts: DashMap<AccountId, Arc<AccountLimits>>,
+    rules: RateLimits,
+    clock: DefaultClock,
+}
+
+impl Limiters {
+    pub(crate) fn new(rules: &RateLimits) -> Self {
+        let invalid = Quota::per_minute(rules.invalid_per_minute).allow_burst(rules.invalid_burst);
+        Self {
+            unpaid: RateLimiter::keyed(Quota::per_minute(rules.unpaid_per_minute)),
+            invalid: RateLimiter::keyed(invalid),
+            blocked: DashMap::new(),
+            accounts: DashMap::new(),
+            rules: rules.clone(),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts a request without a credential.
+    pub(crate) fn admit_unpaid(&self, source: Source) -> Result<(), Refusal> {
+        if self.unpaid.len() > SOURCES_MAX {
+            self.unpaid.retain_recent();
+        }
+        self.unpaid.check_key(&source).map_err(|until| {
+            too_many("Too many unpaid requests from this address.", until.wait_time_from(self.clock.now()))
+        })
+    }
+
+    /// Refuses a source whose budget of bad proofs is spent, before anything is verified (SEC-47).
+    pub(crate) fn admit_proof(&self, source: Source) -> Result<(), Refusal> {
+        let Some(until) = self.blocked.get(&source).map(|until| *until) else { return Ok(()) };
+        let now = self.clock.now();
+        if until > now {
+            let wait = std::time::Duration::from_nanos(until.duration_since(now).as_u64());
+            return Err(too_many("Too many credentials that do not verify from this address.", wait));
+        }
+        self.blocked.remove(&source);
+        Ok(())
+    }
+
+    /// Counts a proof that did not verify.
+    pub(crate) fn count_invalid(&self, source: Source) {
+        if self.invalid.len() > SOURCES_MAX {
+            self.invalid.retain_recent();
+        }
+        if let Err(until) = self.invalid.check_key(&source)
+            && self.blocked.len() < SOURCES_MAX
+        {
+            self.blocked.insert(source, until.earliest_possible());
+        }
+    }
+
+    /// The limits of an account, shared by all its keys.
+    pub(crate) fn account(&self, id: AccountId) -> Arc<AccountLimits> {
+        if let Some(found) = self.accounts.get(&id) {
+            return Arc::clone(&found);
+        }
+        let fresh = || {
+            Arc::new(AccountLimits {
+                rate: RateLimiter::direct(Quota::per_minute(self.rules.account_per_minute)),
+                concurrent: AtomicU32::new(0),
+                concurrent_max: self.rules.account_concurrent.get(),
+            })
+        };
+        Arc::clone(&self.accounts.entry(id).or_insert_with(fresh))
+    }
+}
+
+impl AccountLimits {
+    /// Counts one call in, until the returned guard goes.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Running, Refusal> {
+        if let Err(until) = self.rate.check() {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            return Err(too_many("This account calls more often than it may.", wait));
+        }
+        let room = |count: u32| (count < self.concurrent_max).then_some(count + 1);
+        if self.concurrent.try_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
+            return Err(too_many("This account has too many calls at once.", std::time::Duration::from_secs(1)));
+        }
+        Ok(Running(Arc::clone(self)))
+    }
+}
+
+/// One call of an account in flight.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<AccountLimits>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.concurrent.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A bound on things in flight, shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    taken: AtomicUsize,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<Slots>);
+
+impl Slots {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0) })
+    }
+
+    pub(crate) fn take(self: &Arc<Self>, max: usize) -> Option<Slot> {
+        let room = |taken: usize| (taken < max).then_some(taken + 1);
+        self.taken.try_update(Ordering::AcqRel, Ordering::Acquire, room).ok()?;
+        Some(Slot(Arc::clone(self)))
+    }
+
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn too_many(detail: &'static str, wait: std::time::Duration) -> Refusal {
+    let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(60).min(60);
+    Refusal::new(Code::RateLimited, detail).retry_after(seconds)
+}
+

@@ -1,0 +1,484 @@
+//! Every way a request is refused, and what each says: what, why, whose fault, what happened to the
+//! money, what to do next (UX-5). One enum, one match per question.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use meter::Sdk;
+use money::{Amount, Asset};
+use serde_json::{Map, Value, json};
+
+use crate::call_id::CallId;
+
+/// The code of a refusal (experience.md section 3, reference items 3, 14, 46).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the documentation: one page each in specs/errors.md")]
+pub enum Code {
+    PaymentRequired,
+    InsufficientBalance,
+    OverKeyBudget,
+    OverTokenBudget,
+    QuoteExpired,
+    ProofExpired,
+    ProofUnderpaid,
+    ProofInvalid,
+    WrongNetwork,
+    WrongPayee,
+    WrongAsset,
+    MalformedCredential,
+    AmbiguousCredentials,
+    KeyUnknown,
+    KeyExpired,
+    KeyRevoked,
+    HolderProofMissing,
+    KeyForbidden,
+    VerificationFailed,
+    AccountFrozen,
+    RouteNotFound,
+    ModelNotPriced,
+    ReceiptNotFound,
+    BadRequest,
+    BadBody,
+    MisdirectedRequest,
+    MethodNotAllowed,
+    RequestTimeout,
+    InProgress,
+    AlreadyServed,
+    BodyTooLarge,
+    UriTooLong,
+    HeaderTooLarge,
+    RateLimited,
+    UpstreamFailed,
+    UpstreamTimeout,
+    FacilitatorFailed,
+    SettlementFailed,
+    SettlementUnknown,
+    StoreUnavailable,
+    Overloaded,
+    Draining,
+    Internal,
+}
+
+/// Whose move it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The one who pays.
+    Payer,
+    /// The one who calls.
+    Caller,
+    /// The operator or the upstream.
+    Operator,
+    /// This gateway, for now.
+    Gateway,
+}
+
+/// What happened to the money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Money {
+    /// Nothing was taken and no proof was used up.
+    NothingTaken,
+    /// The payment was deposited and stays as balance of its account.
+    DepositKept,
+    /// It is not known whether the payment moved. The same request again finds out; a new payment
+    /// might pay twice.
+    Unknown,
+    /// An earlier request with this payment decides.
+    FirstAttemptDecides,
+    /// The payment was used; its receipt has this id.
+    Captured(CallId),
+}
+
+impl Code {
+    /// The word in bodies, logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PaymentRequired => "payment_required",
+            Self::InsufficientBalance => "insufficient_balance",
+            Self::OverKeyBudget => "over_key_budget",
+            Self::OverTokenBudget => "over_token_budget",
+            Self::QuoteExpired => "quote_expired",
+            Self::ProofExpired => "proof_expired",
+            Self::ProofUnderpaid => "proof_underpaid",
+            Self::ProofInvalid => "proof_invalid",
+            Self::WrongNetwork => "wrong_network",
+            Self::WrongPayee => "wrong_payee",
+            Self::WrongAsset => "wrong_asset",
+            Self::MalformedCredential => "malformed_credential",
+            Self::AmbiguousCredentials => "ambiguous_credentials",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired => "key_expired",
+            Self::KeyRevoked => "key_revoked",
+            Self::HolderProofMissing => "holder_proof_missing",
+            Self::KeyForbidden => "key_forbidden",
+            Self::VerificationFailed => "verification_failed",
+            Self::AccountFrozen => "account_frozen",
+            Self::RouteNotFound => "route_not_found",
+            Self::ModelNotPriced => "model_not_priced",
+            Self::ReceiptNotFound => "receipt_not_found",
+            Self::BadRequest => "bad_request",
+            Self::BadBody => "bad_body",
+            Self::MisdirectedRequest => "misdirected_request",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::InProgress => "in_progress",
+            Self::AlreadyServed => "already_served",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::RateLimited => "rate_limited",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::FacilitatorFailed => "facilitator_failed",
+            Self::SettlementFailed => "settlement_failed",
+            Self::SettlementUnknown => "settlement_unknown",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::PaymentRequired
+            | Self::InsufficientBalance
+            | Self::OverKeyBudget
+            | Self::OverTokenBudget
+            | Self::QuoteExpired
+            | Self::ProofExpired
+            | Self::ProofUnderpaid
+            | Self::ProofInvalid
+            | Self::WrongNetwork
+            | Self::WrongPayee
+            | Self::WrongAsset
+            | Self::MalformedCredential
+            | Self::SettlementFailed => StatusCode::PAYMENT_REQUIRED,
+            Self::AmbiguousCredentials | Self::BadRequest | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked | Self::HolderProofMissing => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::KeyForbidden | Self::VerificationFailed | Self::AccountFrozen => StatusCode::FORBIDDEN,
+            Self::RouteNotFound | Self::ModelNotPriced | Self::ReceiptNotFound => StatusCode::NOT_FOUND,
+            Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::FacilitatorFailed
+            | Self::SettlementUnknown
+            | Self::StoreUnavailable
+            | Self::Overloaded
+            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::RouteNotFound
+            | Self::BadRequest
+            | Self::BadBody
+            | Self::ReceiptNotFound
+            | Self::MisdirectedRequest
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::InProgress
+            | Self::AlreadyServed
+            | Self::BodyTooLarge
+            | Self::UriTooLong
+            | Self::HeaderTooLarge
+            | Self::RateLimited => Fault::Caller,
+            Self::ModelNotPriced | Self::UpstreamFailed | Self::UpstreamTimeout | Self::FacilitatorFailed => {
+                Fault::Operator
+            }
+            Self::SettlementUnknown
+            | Self::StoreUnavailable
+            | Self::Overloaded
+            | Self::Draining
+            | Self::Internal => Fault::Gateway,
+            Self::PaymentRequired
+            | Self::InsufficientBalance
+            | Self::OverKeyBudget
+            | Self::OverTokenBudget
+            | Self::QuoteExpired
+            | Self::ProofExpired
+            | Self::ProofUnderpaid
+            | Self::ProofInvalid
+            | Self::WrongNetwork
+            | Self::WrongPayee
+            | Self::WrongAsset
+            | Self::MalformedCredential
+            | Self::AmbiguousCredentials
+            | Self::KeyUnknown
+            | Self::KeyExpired
+            | Self::KeyRevoked
+            | Self::HolderProofMissing
+            | Self::KeyForbidden
+            | Self::VerificationFailed
+            | Self::AccountFrozen
+            | Self::SettlementFailed => Fault::Payer,
+        }
+    }
+
+    /// The `type` the Anthropic SDKs map to their error classes (UX-7).
+    const fn anthropic_type(self) -> &'static str {
+        match self.status().as_u16() {
+            400 | 405 | 408 | 409 | 414 | 421 | 431 => "invalid_request_error",
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            _ => "api_error",
+        }
+    }
+
+    /// The `type` of an OpenAI error object.
+    const fn openai_type(self) -> &'static str {
+        match self.status().as_u16() {
+            401 => "authentication_error",
+            402 => "payment_required",
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self.status().as_u16() {
+            402 => "Payment required",
+            401 => "Credit key refused",
+            403 => "Not permitted",
+            404 => "Not found",
+            409 => "Conflict",
+            413 | 414 | 431 => "Too large",
+            429 => "Too many requests",
+            502 | 504 => "Upstream failed",
+            503 => "Try again later",
+            400..=499 => "Bad request",
+            _ => "Gateway error",
+        }
+    }
+}
+
+impl Money {
+    fn facts(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::NothingTaken => ("nothing_taken", "Nothing was taken."),
+            Self::DepositKept => ("deposit_kept", "The payment stays as balance of your account."),
+            Self::Unknown => (
+                "unknown",
+                "It is not known yet whether the payment moved: send the same request again, do not pay again.",
+            ),
+            Self::FirstAttemptDecides => {
+                ("first_attempt_decides", "An earlier request with this payment decides; nothing more was taken.")
+            }
+            Self::Captured(_) => ("captured", "The payment was used; its receipt says for what."),
+        }
+    }
+}
+
+/// What a payer needs to know to choose the next step (UX-9).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What the call needs, and in which asset.
+    pub need: Option<(Amount, Asset)>,
+    /// What the account has.
+    pub balance: Option<(Amount, Asset)>,
+    /// Which limit refused: `balance`, `token_budget`, `per_call` ...
+    pub limit_source: Option<&'static str>,
+    /// Output tokens the balance would cover.
+    pub affordable_max_tokens: Option<u64>,
+    /// Finer reason than the code.
+    pub reason: Option<String>,
+}
+
+/// A refusal on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    code: Code,
+    detail: String,
+    money: Money,
+    facts: Facts,
+    retry_after_s: Option<u32>,
+    headers: HeaderMap,
+    accepts: Option<Vec<Value>>,
+    top_up_url: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal that took nothing. `detail` is for people and never echoes input.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            money: Money::NothingTaken,
+            facts: Facts::default(),
+            retry_after_s: None,
+            headers: HeaderMap::new(),
+            accepts: None,
+            top_up_url: None,
+        }
+    }
+
+    /// Says what happened to the money.
+    #[must_use]
+    pub fn money(mut self, money: Money) -> Self {
+        self.money = money;
+        self
+    }
+
+    /// Adds the payer's facts.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = facts;
+        self
+    }
+
+    /// Asks to come back after `seconds`.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Adds a header of ours.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Makes it a challenge: the offers, as x402 v1 entries in the body and v2 in a header.
+    #[must_use]
+    pub(crate) fn offers(mut self, accepts: Vec<Value>, payment_required: HeaderValue, top_up_url: String) -> Self {
+        self.accepts = Some(accepts);
+        self.headers.insert(HeaderName::from_static("payment-required"), payment_required);
+        self.top_up_url = Some(top_up_url);
+        self
+    }
+
+    /// Its code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The whole answer: at once a problem (RFC 9457), an x402 v1 body and an error object of the SDK
+    /// that called.
+    #[must_use]
+    pub fn response(self, sdk: Sdk, call: CallId) -> Response<Bytes> {
+        let body = self.body(sdk, call);
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.extend(self.headers);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert("farthing-request-id", call.header());
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code.status() == StatusCode::PAYMENT_REQUIRED {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+        }
+        if let Money::Captured(receipt) = self.money {
+            headers.insert("farthing-receipt", receipt.header());
+        }
+        response
+    }
+
+    fn body(&self, sdk: Sdk, call: CallId) -> Value {
+        let (money, money_text) = self.money.facts();
+        let message = format!("{} {money_text}", self.detail);
+        let facts = self.fact_members(money);
+        let error = match sdk {
+            Sdk::OpenAi => {
+                let mut error = Map::new();
+                error.insert("type".into(), self.code.openai_type().into());
+                error.insert("code".into(), self.code.name().into());
+                error.insert("param".into(), Value::Null);
+                error.insert("message".into(), message.into());
+                error.extend(facts);
+                Value::Object(error)
+            }
+            Sdk::Anthropic => {
+                let mut details = Map::new();
+                details.insert("error_code".into(), self.code.name().into());
+                details.extend(facts);
+                json!({"type": self.code.anthropic_type(), "message": message, "details": details})
+            }
+        };
+        let kind = if self.code.status() == StatusCode::PAYMENT_REQUIRED {
+            "https://paymentauth.org/problems/payment-required".to_owned()
+        } else {
+            format!("urn:farthing:problem:{}", self.code.name())
+        };
+        let mut body = json!({
+            "type": kind, "title": self.code.title(), "status": self.code.status().as_u16(),
+            "detail": self.detail, "instance": format!("/requests/{call}"), "code": self.code.name(),
+            "fault": self.fault_name(), "money": money, "request_id": call.to_string(), "error": error,
+        });
+        if let Some(accepts) = &self.accepts {
+            body["x402Version"] = 1.into();
+            body["accepts"] = accepts.clone().into();
+        }
+        if let Some(url) = &self.top_up_url {
+            body["top_up_url"] = url.clone().into();
+        }
+        if let Some((amount, asset)) = self.facts.balance {
+            body["balance"] = json!({"amount": amount.decimal(asset), "currency": asset.name()});
+        }
+        body
+    }
+
+    const fn fault_name(&self) -> &'static str {
+        match self.code.fault() {
+            Fault::Payer => "payer",
+            Fault::Caller => "caller",
+            Fault::Operator => "operator",
+            Fault::Gateway => "gateway",
+        }
+    }
+
+    fn fact_members(&self, money: &'static str) -> Map<String, Value> {
+        let mut members = Map::new();
+        let facts = &self.facts;
+        if let Some((amount, asset)) = facts.need {
+            members.insert("need".into(), amount.decimal(asset).into());
+            members.insert("currency".into(), asset.name().into());
+        }
+        if let Some((amount, asset)) = facts.balance {
+            members.insert("balance".into(), amount.decimal(asset).into());
+        }
+        if let Some(source) = facts.limit_source {
+            members.insert("limit_source".into(), source.into());
+        }
+        if let Some(tokens) = facts.affordable_max_tokens {
+            members.insert("affordable_max_tokens".into(), tokens.into());
+        }
+        if let Some(reason) = &facts.reason {
+            members.insert("reason".into(), reason.clone().into());
+        }
+        if let Some(url) = &self.top_up_url {
+            members.insert("top_up_url".into(), url.clone().into());
+        }
+        members.insert("money".into(), money.into());
+        members
+    }
+}

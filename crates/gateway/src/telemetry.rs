@@ -1,0 +1,169 @@
+//! Counters for `/metrics` (UX-23): bounded labels, no payer, no model of the caller's choosing.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    route: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProofLabels {
+    protocol: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettlementLabels {
+    rail: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AssetLabels {
+    asset: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+/// All counters of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<CallLabels, Counter>,
+    proofs: Family<ProofLabels, Counter>,
+    settlements: Family<SettlementLabels, Counter>,
+    charged: Family<AssetLabels, Counter>,
+    overrun: Family<AssetLabels, Counter>,
+    estimated: Family<RouteLabels, Counter>,
+    holds_open: Gauge,
+    connections: Gauge,
+    upstream_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("farthing");
+        let metrics = Self {
+            requests: Family::default(),
+            proofs: Family::default(),
+            settlements: Family::default(),
+            charged: Family::default(),
+            overrun: Family::default(),
+            estimated: Family::default(),
+            holds_open: Gauge::default(),
+            connections: Gauge::default(),
+            upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests by route and outcome", metrics.requests.clone());
+        registry.register("proof", "Payment proofs and keys by verdict", metrics.proofs.clone());
+        registry.register("settlements", "Settlements by rail and state", metrics.settlements.clone());
+        registry.register("charge_nano", "Captured, in ledger units", metrics.charged.clone());
+        registry.register("overrun_loss_nano", "Used beyond what the payer had", metrics.overrun.clone());
+        registry.register("usage_estimated", "Charges without a provider's report", metrics.estimated.clone());
+        registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
+        registry.register("connections", "Open client connections", metrics.connections.clone());
+        registry.register(
+            "upstream_seconds",
+            "Time to the head of the upstream's answer",
+            metrics.upstream_seconds.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub(crate) fn request(&self, route: &str, outcome: &'static str) {
+        self.requests.get_or_create(&CallLabels { route: route.to_owned(), outcome }).inc();
+    }
+
+    /// A credential was checked.
+    pub(crate) fn proof(&self, protocol: &'static str, verdict: &'static str) {
+        self.proofs.get_or_create(&ProofLabels { protocol, verdict }).inc();
+    }
+
+    /// A rail answered.
+    pub(crate) fn settlement(&self, rail: &str, state: &'static str) {
+        self.settlements.get_or_create(&SettlementLabels { rail: rail.to_owned(), state }).inc();
+    }
+
+    /// A call was charged.
+    pub(crate) fn charge(&self, asset: &'static str, captured: u64, overrun: u64) {
+        self.charged.get_or_create(&AssetLabels { asset }).inc_by(captured);
+        if overrun > 0 {
+            self.overrun.get_or_create(&AssetLabels { asset }).inc_by(overrun);
+        }
+    }
+
+    /// A charge rests on an estimate.
+    pub(crate) fn estimated(&self, route: &str) {
+        self.estimated.get_or_create(&RouteLabels { route: route.to_owned() }).inc();
+    }
+
+    pub(crate) fn hold_opened(&self) {
+        self.holds_open.inc();
+    }
+
+    pub(crate) fn hold_ended(&self) {
+        self.holds_open.dec();
+    }
+
+    /// Holds without an end yet.
+    #[must_use]
+    pub fn holds_open(&self) -> i64 {
+        self.holds_open.get()
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    pub(crate) fn upstream_took(&self, seconds: f64) {
+        self.upstream_seconds.observe(seconds);
+    }
+
+    /// The text of `/metrics`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn the_page_has_our_names() {
+        let metrics = Metrics::default();
+        metrics.request("openai", "served");
+        metrics.charge("USD", 5, 1);
+        let page = metrics.render();
+        for line in [
+            r#"farthing_requests_total{route="openai",outcome="served"} 1"#,
+            r#"farthing_charge_nano_total{asset="USD"} 5"#,
+            r#"farthing_overrun_loss_nano_total{asset="USD"} 1"#,
+            "farthing_holds_open 0",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The way to the upstream and back: pooled connections, requests built anew, answers cut to a list.
+
+mod answer;
+mod outgoing;
+mod pool;
+
+pub(crate) use answer::{AnswerHead, answer_head};
+pub(crate) use outgoing::{RequestBody, build};
+pub(crate) use pool::{Pool, SendError, UpstreamBody};

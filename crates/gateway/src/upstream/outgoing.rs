@@ -1,0 +1,119 @@
+//! The request that goes up: built anew from a list of what may pass, never "the client's minus some" (SEC-9).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http_body::{Body, Frame, SizeHint};
+
+/// Fields of the client that the upstream gets to see.
+const PASSED: [HeaderName; 2] = [header::CONTENT_TYPE, header::ACCEPT];
+const PASSED_BY_NAME: [&str; 5] =
+    ["openai-beta", "anthropic-version", "anthropic-beta", "x-stainless-retry-count", "traceparent"];
+const USER_AGENT_BYTES_MAX: usize = 256;
+
+/// A request body that is already here. Empty for GET.
+#[derive(Debug)]
+pub(crate) struct RequestBody(Option<Bytes>);
+
+impl RequestBody {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
+
+/// Builds the upstream's request. `target` is path and query below the origin, already checked;
+/// `secret` is the upstream's own key, set last so that nothing of the client can stand in its place
+/// (SEC-31).
+pub(crate) fn build(
+    method: Method,
+    target: &str,
+    authority: &str,
+    client: &HeaderMap,
+    secret: Option<(&HeaderName, &HeaderValue)>,
+    body: Bytes,
+) -> Result<Request<RequestBody>, http::Error> {
+    let mut request = Request::builder().method(method).uri(target).body(RequestBody::new(body))?;
+    let headers = request.headers_mut();
+    headers.reserve(12);
+    headers.insert(header::HOST, HeaderValue::from_str(authority)?);
+    for name in PASSED {
+        if let Some(value) = client.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    for name in PASSED_BY_NAME {
+        if let Some(value) = client.get(name) {
+            headers.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    headers.insert(header::USER_AGENT, user_agent(client));
+    // The meter reads the answer (MTR-17).
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some((name, value)) = secret {
+        headers.insert(name.clone(), value.clone());
+    }
+    Ok(request)
+}
+
+fn user_agent(client: &HeaderMap) -> HeaderValue {
+    let theirs = client.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let theirs = &theirs[..theirs.len().min(USER_AGENT_BYTES_MAX)];
+    let ours = concat!("farthing/", env!("CARGO_PKG_VERSION"));
+    let both = if theirs.is_empty() { ours.to_owned() } else { format!("{ours} {theirs}") };
+    HeaderValue::from_str(&both).unwrap_or(HeaderValue::from_static("farthing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+    use super::build;
+
+    #[test]
+    fn nothing_passes_that_is_not_on_the_list() {
+        let mut client = HeaderMap::new();
+        for name in [
+            "authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-payment", "payment-signature",
+            "payment-authorization", "signature", "signature-input", "x-forwarded-for", "forwarded", "via", "te",
+            "connection", "proxy-authorization", "x-cashu", "x-http-method-override", "max-forwards", "farthing-key",
+        ] {
+            client.insert(HeaderName::from_static(name), HeaderValue::from_static("canary"));
+        }
+        client.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        client.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        let name = HeaderName::from_static("x-api-key");
+        let secret = HeaderValue::from_static("operator");
+        let built =
+            build(Method::POST, "/v1/messages", "up:1", &client, Some((&name, &secret)), Bytes::new()).unwrap();
+        let mut names: Vec<_> = built.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected =
+            ["accept-encoding", "anthropic-version", "content-type", "host", "user-agent", "x-api-key"];
+        assert_eq!(names, expected);
+        assert_eq!(built.headers()["x-api-key"], "operator");
+        assert!(!format!("{:?}", built.headers()).contains("canary"));
+    }
+}

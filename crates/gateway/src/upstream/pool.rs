@@ -1,0 +1,183 @@
+//! Connections to upstreams, one pool per thread: no lock is shared between cores (PERF-21).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rails::dial::{Dialer, Origin};
+
+use super::RequestBody;
+
+/// Idle connections kept per origin and thread.
+const IDLE_MAX: usize = 128;
+/// An idle connection older than this may have been closed by the upstream.
+const IDLE_AGE_MAX: Duration = Duration::from_secs(30);
+/// Largest head of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    /// No connection: the upstream got nothing.
+    #[error("cannot connect to the upstream")]
+    Connect(#[source] std::io::Error),
+    /// The connection broke before the head of an answer.
+    #[error("the upstream closed without an answer")]
+    Closed(#[source] hyper::Error),
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+type Shelf = Rc<RefCell<Vec<Idle>>>;
+
+/// This thread's connections.
+pub(crate) struct Pool {
+    dialer: Dialer,
+    shelves: RefCell<HashMap<Origin, Shelf>>,
+}
+
+impl Pool {
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self { dialer, shelves: RefCell::default() }
+    }
+
+    /// Sends a request and returns the answer's head; the body brings the connection back when it ends.
+    ///
+    /// A connection that turns out stale before anything of the request was sent is replaced once.
+    pub(crate) async fn send(
+        &self,
+        origin: &Origin,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let shelf = self.shelf(origin);
+        while let Some(mut sender) = take_live(&shelf) {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok(attach(response, sender, shelf)),
+                Err(mut refused) => match refused.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(SendError::Closed(refused.into_error())),
+                },
+            }
+        }
+        let mut sender = self.connect(origin).await?;
+        let response = sender.send_request(request).await.map_err(SendError::Closed)?;
+        Ok(attach(response, sender, shelf))
+    }
+
+    fn shelf(&self, origin: &Origin) -> Shelf {
+        if let Some(shelf) = self.shelves.borrow().get(origin) {
+            return Rc::clone(shelf);
+        }
+        Rc::clone(self.shelves.borrow_mut().entry(origin.clone()).or_default())
+    }
+
+    async fn connect(&self, origin: &Origin) -> Result<SendRequest<RequestBody>, SendError> {
+        let stream = self.dialer.dial(origin).await.map_err(SendError::Connect)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| SendError::Connect(std::io::Error::other(error)))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+fn take_live(shelf: &Shelf) -> Option<SendRequest<RequestBody>> {
+    let mut shelf = shelf.borrow_mut();
+    while let Some(idle) = shelf.pop() {
+        if !idle.sender.is_closed() && idle.since.elapsed() < IDLE_AGE_MAX {
+            return Some(idle.sender);
+        }
+    }
+    None
+}
+
+/// A response framed twice may be read differently by the next hop: its connection is not used again
+/// (security.md 1.3, 2.2).
+fn attach(
+    response: Response<Incoming>,
+    sender: SendRequest<RequestBody>,
+    shelf: Shelf,
+) -> Response<UpstreamBody> {
+    let twice = response.headers().contains_key(http::header::CONTENT_LENGTH)
+        && response.headers().contains_key(http::header::TRANSFER_ENCODING);
+    let home = (!twice).then_some(Home { sender, shelf });
+    response.map(|incoming| {
+        let mut body = UpstreamBody { incoming, home };
+        if body.incoming.is_end_stream() {
+            body.bring_home();
+        }
+        body
+    })
+}
+
+struct Home {
+    sender: SendRequest<RequestBody>,
+    shelf: Shelf,
+}
+
+/// The body of an answer. Read to its end, its connection goes back to the pool; dropped earlier, the
+/// connection closes.
+pub(crate) struct UpstreamBody {
+    incoming: Incoming,
+    home: Option<Home>,
+}
+
+impl UpstreamBody {
+    fn bring_home(&mut self) {
+        if let Some(Home { sender, shelf }) = self.home.take() {
+            let mut shelf = shelf.borrow_mut();
+            if !sender.is_closed() && shelf.len() < IDLE_MAX {
+                shelf.push(Idle { sender, since: Instant::now() });
+            }
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => body.bring_home(),
+            Poll::Ready(Some(Err(_))) => body.home = None,
+            Poll::Ready(Some(Ok(_))) if body.incoming.is_end_stream() => body.bring_home(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

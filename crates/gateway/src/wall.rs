@@ -1,0 +1,223 @@
+//! The HTTP wall: what hyper lets through and we do not (security.md section 2).
+//!
+//! It stands before routing, so that a path is priced exactly as it is forwarded (A14).
+
+use http::{HeaderMap, Request, Uri, header};
+
+use crate::refusal::{Code, Refusal};
+
+/// Bounds on the head of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) uri_bytes: usize,
+    pub(crate) credential_bytes: usize,
+}
+
+/// Fields of which a second line is refused: two readers might pick different ones.
+const SINGLE: [&str; 8] = [
+    "content-type", "host", "x-api-key", "api-key", "x-goog-api-key", "x-payment", "payment-signature",
+    "idempotency-key",
+];
+/// Fields that carry a credential, bounded before they are decoded.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-payment", "payment-signature"];
+
+/// Checks everything about a head that does not depend on the route. Returns path and query to route by.
+pub(crate) fn check<'r, B>(request: &'r Request<B>, hosts: &[String], bounds: Bounds) -> Result<Target<'r>, Refusal> {
+    let headers = request.headers();
+    let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
+    check_host(request, hosts)?;
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(bad("A field name contains an underscore."));
+    }
+    for name in SINGLE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(bad("A field that may stand once stands twice."));
+        }
+    }
+    check_framing(headers)?;
+    for name in CREDENTIALS {
+        if headers.get_all(name).iter().any(|value| value.len() > bounds.credential_bytes) {
+            return Err(Refusal::new(Code::HeaderTooLarge, "A credential is larger than this gateway reads."));
+        }
+    }
+    target(request.uri(), bounds)
+}
+
+/// Exactly one host, and one of ours (SEC-1).
+fn check_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refusal> {
+    let field = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or_default());
+    let named = request.uri().authority().map(http::uri::Authority::as_str).or(field);
+    let Some(host) = named else {
+        return Err(Refusal::new(Code::BadRequest, "The request names no host."));
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    if host.is_empty() || !host.chars().all(plain) {
+        return Err(Refusal::new(Code::BadRequest, "The host is not a name with an optional port."));
+    }
+    if !hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)) {
+        return Err(Refusal::new(Code::MisdirectedRequest, "This host is not served here."));
+    }
+    Ok(())
+}
+
+/// One framing field at most, `chunked` alone (SEC-4).
+fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = lines.next().is_none_or(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if plain && lines.next().is_none() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::BadRequest, "Transfer-Encoding must be chunked alone."))
+}
+
+/// A checked request target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target<'r> {
+    /// Starts with one slash; no dot segment, plain or encoded.
+    pub(crate) path: &'r str,
+    /// Without the question mark.
+    pub(crate) query: Option<&'r str>,
+}
+
+impl Target<'_> {
+    /// Path and query as the upstream gets them.
+    pub(crate) fn to_text(self) -> String {
+        match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+}
+
+/// Query names that carry keys elsewhere: a key in a URL ends up in logs, so it is refused (SEC-30).
+const SECRET_QUERY: [&str; 4] = ["key", "api_key", "access_token", "api-key"];
+
+fn target(uri: &Uri, bounds: Bounds) -> Result<Target<'_>, Refusal> {
+    let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
+    let path = uri.path();
+    let query = uri.query();
+    if path.len() + query.map_or(0, str::len) > bounds.uri_bytes {
+        return Err(Refusal::new(Code::UriTooLong, "The target is longer than this gateway reads."));
+    }
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(bad("The target has a scheme that is not HTTP."));
+    }
+    if !path.starts_with('/') || path.starts_with("//") || path.contains("//") {
+        return Err(bad("The path does not start with one slash."));
+    }
+    if !path.is_ascii() || path.contains(['\\', ';']) || !is_plain_path(path) {
+        return Err(bad("The path has a segment that servers read differently."));
+    }
+    if let Some(query) = query {
+        let names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
+        if !query.is_ascii() || names.into_iter().any(|name| SECRET_QUERY.contains(&name)) {
+            return Err(bad("Keys are not accepted in the query: send them in a header."));
+        }
+    }
+    Ok(Target { path, query })
+}
+
+/// Percent triplets are valid and hide no dot segment, slash, backslash or control byte.
+fn is_plain_path(path: &str) -> bool {
+    path.split('/').skip(1).all(|segment| match decoded(segment) {
+        Some(bytes) => {
+            bytes != b"." && bytes != b".." && !bytes.iter().any(|b| matches!(b, b'/' | b'\\' | 0..=31 | 127))
+        }
+        None => false,
+    })
+}
+
+fn decoded(segment: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let [high, low, tail @ ..] = rest else { return None };
+        let digit = |b: u8| char::from(b).to_digit(16);
+        bytes.push(u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?);
+        rest = tail;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::{Bounds, check};
+    use crate::refusal::Code;
+
+    const BOUNDS: Bounds = Bounds { uri_bytes: 64, credential_bytes: 32 };
+
+    fn verdict(uri: &str, fields: &[(&str, &str)]) -> Result<String, Code> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let hosts = ["gw.test".to_owned(), "gw.test:80".to_owned()];
+        check(&request, &hosts, BOUNDS).map(|target| target.to_text()).map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn targets() {
+        let host = [("host", "gw.test")];
+        for (uri, expected) in [
+            ("/v1/x", Ok("/v1/x".to_owned())),
+            ("/v1/x?a=b", Ok("/v1/x?a=b".to_owned())),
+            ("/v1/%41", Ok("/v1/%41".to_owned())),
+            ("http://gw.test/v1", Ok("/v1".to_owned())),
+            ("http://evil.test/v1", Err(Code::MisdirectedRequest)),
+            ("//v1", Err(Code::BadRequest)),
+            ("/v1//x", Err(Code::BadRequest)),
+            ("/v1/../x", Err(Code::BadRequest)),
+            ("/v1/%2e%2E/x", Err(Code::BadRequest)),
+            ("/v1/%2fx", Err(Code::BadRequest)),
+            ("/v1/%zz", Err(Code::BadRequest)),
+            ("/v1/%00", Err(Code::BadRequest)),
+            ("/v1/x;y", Err(Code::BadRequest)),
+            ("/v1?key=fk_live_1", Err(Code::BadRequest)),
+            ("*", Err(Code::BadRequest)),
+            ("/a23456789012345678901234567890123456789012345678901234567890123", Ok(
+                "/a23456789012345678901234567890123456789012345678901234567890123".to_owned(),
+            )),
+            ("/a234567890123456789012345678901234567890123456789012345678901234", Err(Code::UriTooLong)),
+        ] {
+            assert_eq!(verdict(uri, &host), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn fields() {
+        for (fields, expected) in [
+            (vec![("host", "gw.test")], None),
+            (vec![("host", "GW.TEST:80")], None),
+            (vec![], Some(Code::BadRequest)),
+            (vec![("host", "")], Some(Code::BadRequest)),
+            (vec![("host", "a@gw.test")], Some(Code::BadRequest)),
+            (vec![("host", "other")], Some(Code::MisdirectedRequest)),
+            (vec![("host", "gw.test"), ("host", "gw.test")], Some(Code::BadRequest)),
+            (vec![("host", "gw.test"), ("x_y", "1")], Some(Code::BadRequest)),
+            (vec![("host", "gw.test"), ("transfer-encoding", "Chunked")], None),
+            (vec![("host", "gw.test"), ("transfer-encoding", "gzip, chunked")], Some(Code::BadRequest)),
+            (
+                vec![("host", "gw.test"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Some(Code::BadRequest),
+            ),
+            (vec![("host", "gw.test"), ("x-payment", "1"), ("x-payment", "2")], Some(Code::BadRequest)),
+            (vec![("host", "gw.test"), ("authorization", "a"), ("authorization", "b")], None),
+            (vec![("host", "gw.test"), ("x-payment", "12345678901234567890123456789012")], None),
+            (
+                vec![("host", "gw.test"), ("x-payment", "123456789012345678901234567890123")],
+                Some(Code::HeaderTooLarge),
+            ),
+        ] {
+            assert_eq!(verdict("/v1", &fields).err(), expected, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! All accounts in memory, and the reserve that decides whether a call may run.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use money::{Amount, Asset};
+
+use crate::{Account, AccountId, AccountState, Hold};
+
+/// Budgets that may live under one account (L402-55): bounds what a holder can make us remember.
+pub const BUDGETS_PER_ACCOUNT_MAX: u32 = 10_000;
+
+/// A spend limit written into a key: every budget on the chain is charged (LED-15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The link of the caveat in its chain, so that nobody can spend on a foreign budget.
+    pub link: AccountId,
+    /// Most that may ever be captured under it.
+    pub limit: Amount,
+}
+
+/// What to set aside, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Reserve<'a> {
+    /// The account that pays.
+    pub account: &'a Arc<Account>,
+    /// The budgets of the key that pays, outermost first.
+    pub budgets: &'a [Budget],
+    /// Ledger units of the account's asset, not negative.
+    pub amount: Amount,
+}
+
+/// Why nothing was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// The account holds too little.
+    #[error("balance too small")]
+    Balance {
+        /// What is there.
+        available: Amount,
+    },
+    /// A budget of the key is used up.
+    #[error("budget of the key too small")]
+    Budget {
+        /// What is left of the tightest budget.
+        available: Amount,
+    },
+    /// The account is frozen.
+    #[error("account is frozen")]
+    Frozen,
+    /// More budgets under one account than we remember.
+    #[error("too many budgets under one account")]
+    TooManyBudgets,
+    /// A negative amount.
+    #[error("amount is negative")]
+    Negative,
+}
+
+/// What an account shows its owner, both words read together as closely as two loads allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// May be reserved.
+    pub available: Amount,
+    /// Set aside for calls in flight.
+    pub held: Amount,
+}
+
+/// Every account of this gateway.
+#[derive(Debug, Default)]
+pub struct Book {
+    money: DashMap<(AccountId, Asset), Arc<Account>>,
+    budgets: DashMap<(AccountId, Asset), Arc<Account>>,
+    /// Spent under a budget before this process started; the limit comes with the key.
+    spent_before: DashMap<(AccountId, Asset), Amount>,
+}
+
+impl Book {
+    /// The account, opened empty on first sight.
+    #[must_use]
+    pub fn account(&self, id: AccountId, asset: Asset) -> Arc<Account> {
+        if let Some(found) = self.money.get(&(id, asset)) {
+            return Arc::clone(&found);
+        }
+        let fresh = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
+        Arc::clone(&self.money.entry((id, asset)).or_insert_with(fresh))
+    }
+
+    /// The account, if it exists in this asset.
+    #[must_use]
+    pub fn find(&self, id: AccountId, asset: Asset) -> Option<Arc<Account>> {
+        self.money.get(&(id, asset)).map(|found| Arc::clone(&found))
+    }
+
+    /// The asset account `id` holds: the first of `assets` in which it exists.
+    #[must_use]
+    pub fn find_any(&self, id: AccountId) -> Option<Arc<Account>> {
+        Asset::ALL.into_iter().find_map(|asset| self.find(id, asset))
+    }
+
+    /// Puts a balance read from the store in place, before the first request.
+    pub fn restore(&self, id: AccountId, asset: Asset, available: Amount) {
+        self.money.insert((id, asset), Arc::new(Account::new(id, asset, available, Amount::ZERO)));
+    }
+
+    /// Notes what was spent under a budget, before the first request.
+    pub fn restore_spent(&self, link: AccountId, asset: Asset, spent: Amount) {
+        self.spent_before.insert((link, asset), spent);
+    }
+
+    /// Adds a deposit that is already durable.
+    pub fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> Arc<Account> {
+        let account = self.account(id, asset);
+        account.give(amount.units());
+        account
+    }
+
+    /// What the account shows its owner.
+    #[must_use]
+    pub fn balance(&self, account: &Account) -> Balance {
+        let held = account.held();
+        Balance { available: account.available(), held }
+    }
+
+    /// Number of accounts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.money.len()
+    }
+
+    /// Whether there is no account at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.money.is_empty()
+    }
+
+    /// What is left of a budget, its full limit when it was never drawn on.
+    #[must_use]
+    pub fn budget_left(&self, budget: Budget, asset: Asset) -> Amount {
+        let key = (budget.link, asset);
+        self.budgets.get(&key).map_or_else(|| self.unspent(budget, asset), |account| account.available())
+    }
+
+    fn unspent(&self, budget: Budget, asset: Asset) -> Amount {
+        let spent = self.spent_before.get(&(budget.link, asset)).map_or(Amount::ZERO, |spent| *spent);
+        Amount::from_units(budget.limit.units().saturating_sub(spent.units()).max(0))
+    }
+
+    /// Sets `amount` aside on the account and on every budget, or nowhere (LED-5, LED-13).
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing is held then.
+    pub fn reserve(&self, wanted: Reserve<'_>) -> Result<Hold, ReserveError> {
+        let amount = wanted.amount.units();
+        if amount < 0 {
+            return Err(ReserveError::Negative);
+        }
+        if wanted.account.state() == AccountState::Frozen {
+            return Err(ReserveError::Frozen);
+        }
+        if !wanted.account.try_take(amount) {
+            return Err(ReserveError::Balance { available: wanted.account.available() });
+        }
+        let mut chain = Vec::with_capacity(1 + wanted.budgets.len());
+        chain.push(Arc::clone(wanted.account));
+        for budget in wanted.budgets {
+            let taken = self.budget_account(wanted.account, *budget).and_then(|account| {
+                if account.try_take(amount) {
+                    chain.push(account);
+                    return Ok(());
+                }
+                Err(ReserveError::Budget { available: account.available() })
+            });
+            if let Err(refused) = taken {
+                chain.iter().for_each(|account| account.give(amount));
+                return Err(refused);
+            }
+        }
+        Ok(Hold::reserved(chain.into_boxed_slice(), amount))
+    }
+
+    /// The account of a budget, opened with its limit beside the first reserve that got this far.
+    fn budget_account(&self, payer: &Account, budget: Budget) -> Result<Arc<Account>, ReserveError> {
+        let key = (budget.link, payer.asset());
+        if let Some(found) = self.budgets.get(&key) {
+            return Ok(Arc::clone(&found));
+        }
+        if !payer.count_budget(BUDGETS_PER_ACCOUNT_MAX) {
+            return Err(ReserveError::TooManyBudgets);
+        }
+        let left = self.unspent(budget, payer.asset());
+        let fresh = || Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
+        Ok(Arc::clone(&self.budgets.entry(key).or_insert_with(fresh)))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "races need threads")]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use money::{Amount, Asset};
+    use proptest::prelude::*;
+
+    use super::{Book, Budget, Reserve, ReserveError};
+    use crate::{AccountId, HoldEnd};
+
+    const ID: AccountId = AccountId([7; 16]);
+
+    fn funded(units: i64) -> Book {
+        let book = Book::default();
+        book.deposit(ID, Asset::Usd, Amount::from_units(units));
+        book
+    }
+
+    fn reserve(book: &Book, units: i64, budgets: &[Budget]) -> Result<crate::Hold, ReserveError> {
+        let account = book.account(ID, Asset::Usd);
+        book.reserve(Reserve { account: &account, budgets, amount: Amount::from_units(units) })
+    }
+
+    fn available(book: &Book) -> i64 {
+        book.account(ID, Asset::Usd).available().units()
+    }
+
+    /// Two holds of 7 on 10: the second is refused, because holds count against what is available.
+    #[test]
+    fn blnk_181() {
+        let book = funded(10);
+        let first = reserve(&book, 7, &[]).unwrap();
+        let refused = reserve(&book, 7, &[]).unwrap_err();
+        assert_eq!(refused, ReserveError::Balance { available: Amount::from_units(3) });
+        drop(first);
+        assert_eq!(available(&book), 10);
+    }
+
+    /// 64 racing captures of one hold: one wins, the others write nothing.
+    #[test]
+    fn blnk_171() {
+        let book = funded(100);
+        let hold = Arc::new(reserve(&book, 50, &[]).unwrap());
+        let racers: Vec<_> = (0..64)
+            .map(|_| {
+                let hold = Arc::clone(&hold);
+                thread::spawn(move || hold.finish(Amount::from_units(30)).is_some())
+            })
+            .collect();
+        let winners = racers.into_iter().map(|racer| racer.join().unwrap());
+        assert_eq!(winners.filter(|won| *won).count(), 1);
+        assert_eq!(available(&book), 70);
+    }
+
+    #[test]
+    fn balance_for_exactly_k_calls_serves_exactly_k() {
+        let book = Arc::new(funded(100 * 7));
+        let served: usize = (0..16)
+            .map(|_| {
+                let book = Arc::clone(&book);
+                thread::spawn(move || {
+                    (0..100)
+                        .filter(|_| reserve(&book, 7, &[]).is_ok_and(|h| h.finish(h.amount()).is_some()))
+                        .count()
+                })
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .sum();
+        assert_eq!((served, available(&book)), (100, 0));
+    }
+
+    #[test]
+    fn a_hold_ends_once_and_gives_the_rest_back() {
+        let book = funded(100);
+        let hold = reserve(&book, 60, &[]).unwrap();
+        assert_eq!(book.account(ID, Asset::Usd).held(), Amount::from_units(60));
+        let ended = hold.finish(Amount::from_units(25)).unwrap();
+        assert_eq!((ended.end, ended.captured.units(), ended.overrun.units()), (HoldEnd::Captured, 25, 0));
+        assert_eq!(hold.finish(Amount::from_units(25)), None);
+        drop(hold);
+        assert_eq!((available(&book), book.account(ID, Asset::Usd).held().units()), (75, 0));
+    }
+
+    #[test]
+    fn an_overrun_takes_what_is_there_and_never_more() {
+        let book = funded(100);
+        let hold = reserve(&book, 60, &[]).unwrap();
+        let ended = hold.finish(Amount::from_units(130)).unwrap();
+        assert_eq!((ended.captured.units(), ended.overrun.units(), available(&book)), (100, 30, 0));
+    }
+
+    #[test]
+    fn every_budget_on_the_chain_is_charged_or_none() {
+        let book = funded(100);
+        let wide = Budget { link: AccountId([1; 16]), limit: Amount::from_units(50) };
+        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(10) };
+        let refused = reserve(&book, 20, &[wide, tight]).unwrap_err();
+        assert_eq!(refused, ReserveError::Budget { available: Amount::from_units(10) });
+        assert_eq!((available(&book), book.budget_left(wide, Asset::Usd).units()), (100, 50));
+        let hold = reserve(&book, 10, &[wide, tight]).unwrap();
+        hold.finish(Amount::from_units(4)).unwrap();
+        assert_eq!(book.budget_left(wide, Asset::Usd).units(), 46);
+        assert_eq!(book.budget_left(tight, Asset::Usd).units(), 6);
+        assert_eq!(available(&book), 96);
+    }
+
+    #[test]
+    fn a_budget_remembers_what_was_spent_before_a_restart() {
+        let book = funded(100);
+        let budget = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20) };
+        book.restore_spent(budget.link, Asset::Usd, Amount::from_units(15));
+        assert_eq!(book.budget_left(budget, Asset::Usd).units(), 5);
+        assert!(reserve(&book, 6, &[budget]).is_err());
+        assert!(reserve(&book, 5, &[budget]).is_ok());
+    }
+
+    #[test]
+    fn an_overrun_stops_at_the_tightest_budget() {
+        let book = funded(100);
+        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20) };
+        let ended = reserve(&book, 10, &[tight]).unwrap().finish(Amount::from_units(50)).unwrap();
+        assert_eq!((ended.captured.units(), ended.overrun.units()), (20, 30));
+        assert_eq!((available(&book), book.budget_left(tight, Asset::Usd).units()), (80, 0));
+    }
+
+    #[test]
+    fn a_frozen_account_refuses_reserves_and_takes_deposits() {
+        let book = funded(10);
+        book.account(ID, Asset::Usd).set_state(crate::AccountState::Frozen);
+        assert_eq!(reserve(&book, 1, &[]).unwrap_err(), ReserveError::Frozen);
+        book.deposit(ID, Asset::Usd, Amount::from_units(5));
+        assert_eq!(available(&book), 15);
+    }
+
+    proptest! {
+        /// Any sequence of deposits, holds and ends agrees with a naive model and never overspends.
+        #[test]
+        fn random_histories_agree_with_a_naive_model(
+            steps in proptest::collection::vec((0u8..4, 0i64..50), 1..200)
+        ) {
+            let book = funded(0);
+            let (mut free, mut open) = (0i64, Vec::new());
+            for (step, units) in steps {
+                match step {
+                    0 => {
+                        book.deposit(ID, Asset::Usd, Amount::from_units(units));
+                        free += units;
+                    }
+                    1 => match reserve(&book, units, &[]) {
+                        Ok(hold) => {
+                            prop_assert!(units <= free);
+                            free -= units;
+                            open.push(hold);
+                        }
+                        Err(_) => prop_assert!(units > free),
+                    },
+                    2 => if let Some(hold) = open.pop() {
+                        let ended = hold.finish(Amount::from_units(units)).unwrap();
+                        let held = hold.amount().units();
+                        prop_assert_eq!(ended.captured.units() + ended.overrun.units(), units);
+                        free += held - ended.captured.units();
+                    },
+                    _ => if let Some(hold) = open.pop() {
+                        free += hold.amount().units();
+                    },
+                }
+                prop_assert_eq!(available(&book), free);
+                prop_assert!(free >= 0);
+            }
+        }
+    }
+}

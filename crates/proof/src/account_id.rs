@@ -1,0 +1,44 @@
+//! Accounts of payers who came without a key: the same payer finds the same account again.
+
+use wire::x402::Address;
+
+use crate::mac;
+
+/// The account of an EVM payer's deposits in one token (x402 and MPP alike); `network` is CAIP-2,
+/// `token` the contract.
+#[must_use]
+pub fn evm(network: &str, payer: &Address, token: &Address) -> [u8; 16] {
+    let fields: [&[u8]; 3] = [network.as_bytes(), payer.as_bytes(), token.as_bytes()];
+    mac::first_half(&mac::hash("farthing/account/evm/1", &fields))
+}
+
+/// The account of a payer on the test rail.
+#[must_use]
+pub fn test(payer: &[u8; 32]) -> [u8; 16] {
+    mac::first_half(&mac::hash("farthing/account/test/1", &[payer]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{evm, test};
+    use wire::hex;
+    use wire::x402::Address;
+
+    /// Computed with another implementation of SHA-256 over the bytes written out by hand.
+    #[test]
+    fn known_values() {
+        let account = evm("eip155:84532", &Address([2; 20]), &Address([1; 20]));
+        assert_eq!(hex::encode(&account), "b4141d3a8bbe010b9f08288ad55ffba9");
+        assert_eq!(hex::encode(&test(&[4; 32])), "dff8e965ed3369a28dc28c83f86e6491");
+    }
+
+    #[test]
+    fn every_field_counts() {
+        let (a, b) = (Address([1; 20]), Address([2; 20]));
+        let base = evm("eip155:1", &a, &a);
+        assert_ne!(base, evm("eip155:2", &a, &a));
+        assert_ne!(base, evm("eip155:1", &b, &a));
+        assert_ne!(base, evm("eip155:1", &a, &b));
+        assert_ne!(test(&[1; 32]), test(&[2; 32]));
+    }
+}

@@ -1,0 +1,190 @@
+//! Our own entry of `accepts`: the only source of price, asset, chain and domain (X402-10).
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use wire::hex;
+use wire::x402::network::{self, FARTHING_TEST};
+use wire::x402::{Address, SCHEME_EXACT, v1, v2};
+
+use crate::eip712::{Domain, Separator};
+use crate::test_rail;
+
+/// A token we take, with the hash of its domain. Built once per configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvmToken {
+    network: String,
+    chain_id: u64,
+    contract: Address,
+    name: String,
+    version: String,
+    separator: Separator,
+}
+
+/// A network that is not `eip155:<chain id>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an `eip155:` network")]
+pub struct NetworkError;
+
+impl EvmToken {
+    /// Name and version are those the contract signs under.
+    ///
+    /// # Errors
+    /// [`NetworkError`]
+    pub fn new(network: &str, contract: Address, name: &str, version: &str) -> Result<Self, NetworkError> {
+        let chain_id = network::chain_id(network).ok_or(NetworkError)?;
+        let separator = Domain { name, version, chain_id, verifying_contract: contract }.separator();
+        let (network, name, version) = (network.to_owned(), name.to_owned(), version.to_owned());
+        Ok(Self { network, chain_id, contract, name, version, separator })
+    }
+
+    /// CAIP-2.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// EIP-155 id.
+    #[must_use]
+    pub const fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    /// The token.
+    #[must_use]
+    pub const fn contract(&self) -> &Address {
+        &self.contract
+    }
+
+    /// The hash of its domain.
+    #[must_use]
+    pub const fn separator(&self) -> &Separator {
+        &self.separator
+    }
+}
+
+/// How an offer is paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// EIP-3009 on an EVM chain.
+    Evm {
+        /// What is paid.
+        token: Arc<EvmToken>,
+        /// Who is paid.
+        pay_to: Address,
+    },
+    /// The built-in test rail.
+    Test {
+        /// The gateway's public key.
+        pay_to: [u8; 32],
+    },
+}
+
+/// One way to pay that we offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What, where and to whom.
+    pub method: Method,
+    /// Atomic units.
+    pub amount: u128,
+    /// How long a proof may stay valid.
+    pub max_timeout_s: u64,
+    /// See [`crate::quote`]; must come back unaltered when set.
+    pub quote: Option<String>,
+}
+
+impl Offer {
+    /// CAIP-2.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        match &self.method {
+            Method::Evm { token, .. } => token.network(),
+            Method::Test { .. } => FARTHING_TEST,
+        }
+    }
+
+    /// As version 2 writes it.
+    #[must_use]
+    pub fn requirements_v2(&self) -> v2::PaymentRequirements {
+        let mut extra = self.public_extra();
+        if let Some(quote) = &self.quote {
+            extra.insert("quote".to_owned(), Value::String(quote.clone()));
+        }
+        v2::PaymentRequirements {
+            scheme: SCHEME_EXACT.to_owned(),
+            network: self.network().to_owned(),
+            amount: self.amount.to_string(),
+            asset: self.asset_text(),
+            pay_to: self.pay_to_text(),
+            max_timeout_seconds: self.max_timeout_s,
+            extra: (!extra.is_empty()).then_some(extra),
+        }
+    }
+
+    /// As version 1 writes it; `None` where version 1 has no name for the network. It carries no quote:
+    /// version 1 payers do not echo the offer.
+    #[must_use]
+    pub fn requirements_v1(
+        &self,
+        resource: &str,
+        description: &str,
+        mime_type: &str,
+    ) -> Option<v1::PaymentRequirements> {
+        let extra = self.public_extra();
+        Some(v1::PaymentRequirements {
+            scheme: SCHEME_EXACT.to_owned(),
+            network: network::v1_from_caip2(self.network())?.to_owned(),
+            max_amount_required: self.amount.to_string(),
+            resource: resource.to_owned(),
+            description: description.to_owned(),
+            mime_type: mime_type.to_owned(),
+            output_schema: None,
+            pay_to: self.pay_to_text(),
+            max_timeout_seconds: self.max_timeout_s,
+            asset: self.asset_text(),
+            extra: (!extra.is_empty()).then_some(extra),
+        })
+    }
+
+    /// The members of `extra` that anybody may see, a facilitator included (X402-11).
+    #[must_use]
+    pub fn public_extra(&self) -> Map<String, Value> {
+        match &self.method {
+            Method::Evm { token, .. } => Map::from_iter([
+                ("name".to_owned(), Value::String(token.name.clone())),
+                ("version".to_owned(), Value::String(token.version.clone())),
+            ]),
+            Method::Test { .. } => Map::new(),
+        }
+    }
+
+    /// Whether text names our asset, in any letter case of an address (X402-9).
+    pub(super) fn asset_is(&self, text: &str) -> bool {
+        match &self.method {
+            Method::Evm { token, .. } => text.parse() == Ok(token.contract),
+            Method::Test { .. } => text == test_rail::ASSET,
+        }
+    }
+
+    /// Whether text names our payee, in any letter case (X402-9).
+    pub(super) fn pay_to_is(&self, text: &str) -> bool {
+        match &self.method {
+            Method::Evm { pay_to, .. } => text.parse() == Ok(*pay_to),
+            Method::Test { pay_to } => hex::decode_array(text) == Ok(*pay_to),
+        }
+    }
+
+    fn asset_text(&self) -> String {
+        match &self.method {
+            Method::Evm { token, .. } => token.contract.to_string(),
+            Method::Test { .. } => test_rail::ASSET.to_owned(),
+        }
+    }
+
+    fn pay_to_text(&self) -> String {
+        match &self.method {
+            Method::Evm { pay_to, .. } => pay_to.to_string(),
+            Method::Test { pay_to } => hex::encode(pay_to),
+        }
+    }
+}

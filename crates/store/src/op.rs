@@ -1,0 +1,111 @@
+//! What can be written, and what became of it.
+
+use ledger::{Draft, EntryError};
+use serde::{Deserialize, Serialize};
+
+use crate::{Outcome, Payment};
+
+/// One write. Each is applied whole or refused whole; several share one sync.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// A payment is about to be settled: its key is taken from now on (X402-14, LED-16).
+    Intent {
+        /// Deposit key (reference item 12).
+        key: [u8; 32],
+        /// What is being settled.
+        payment: Payment,
+    },
+    /// The rail did not say whether money moved. The key stays taken (LED-23).
+    Unknown {
+        /// Deposit key.
+        key: [u8; 32],
+    },
+    /// The rail said for certain that nothing moved: the key is free again.
+    Refused {
+        /// Deposit key.
+        key: [u8; 32],
+    },
+    /// Money arrived: the payment is settled and its deposit entry is in the journal.
+    Deposit {
+        /// Deposit key.
+        key: [u8; 32],
+        /// The settled payment; its state is set by the store.
+        payment: Payment,
+        /// The deposit entry.
+        entry: Draft,
+    },
+    /// The call a payment was made for has ended.
+    Served {
+        /// Deposit key.
+        key: [u8; 32],
+        /// What the same request gets from now on.
+        outcome: Outcome,
+    },
+    /// A call was charged, or ended free: the entry (if money moved) and the facts of its receipt.
+    Capture {
+        /// Call id.
+        id: [u8; 16],
+        /// The capture entry; none when nothing was charged.
+        entry: Option<Draft>,
+        /// JSON facts for receipt and explanation.
+        facts: Vec<u8>,
+    },
+    /// An operator's posting, idempotent by the entry's id.
+    Post {
+        /// The entry.
+        entry: Draft,
+    },
+    /// A credit key was handed out. The key itself is never stored.
+    Key {
+        /// Key id.
+        id: [u8; 16],
+        /// What is known of it.
+        record: KeyRecord,
+    },
+    /// A key, link or account id is revoked.
+    Revoke {
+        /// The id.
+        id: [u8; 16],
+        /// Unix milliseconds.
+        time_ms: u64,
+    },
+    /// Nothing: its answer says that all before it is durable.
+    Flush,
+}
+
+/// What is known of a key that was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Account it draws on.
+    pub account: [u8; 16],
+    /// Operator's label, or what made it.
+    pub label: String,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// Unix seconds, when it has an end.
+    pub expires_s: Option<u64>,
+}
+
+/// The write is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry's place in the journal; 0 for writes without one.
+    pub lsn: u64,
+}
+
+/// The write did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The key or id is already taken, or not in the state the write needs.
+    #[error("already recorded")]
+    Conflict,
+    /// The entry breaks a rule of the ledger.
+    #[error("refused entry: {0}")]
+    Entry(#[from] EntryError),
+    /// The queue is full: try again later.
+    #[error("store queue is full")]
+    Full,
+    /// A write or sync failed, or the store is closed. Nothing is accepted any more.
+    #[error("store is unavailable: {0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,55 @@
+//! What is remembered of a payment.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a payment stands (X402-14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentState {
+    /// Handed to the rail; the process may have ended before the answer.
+    Intent,
+    /// The rail did not say.
+    Unknown,
+    /// Deposited, and the call it was made for has not ended yet.
+    Settled,
+    /// Deposited, and the call has ended.
+    Served,
+}
+
+/// A payment, its deposit and its outcome. Holds no signature and no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Where it stands.
+    pub state: PaymentState,
+    /// Of the request that brought it: SHA-256 over method, target and body.
+    pub fingerprint: [u8; 32],
+    /// Account it is deposited into.
+    pub account: [u8; 16],
+    /// Asset code.
+    pub asset: u8,
+    /// Ledger units.
+    pub amount: i64,
+    /// `x402:eip155:84532`, `test`.
+    pub rail: String,
+    /// Who paid, as the rail names it.
+    pub payer: String,
+    /// Transaction hash or the like, once known.
+    pub reference: String,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// Unix seconds after which the proof cannot settle any more.
+    pub valid_before_s: u64,
+    /// What the same request gets once the call has ended.
+    pub outcome: Option<Outcome>,
+}
+
+/// How the call ended that a payment was made for (reference item 39). Never holds a body or a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers of ours.
+    pub headers: Vec<(String, String)>,
+    /// Call id, which names the receipt.
+    pub call: [u8; 16],
+}

@@ -1,0 +1,197 @@
+//! Reading the store: snapshots that never wait for the writer.
+
+use std::sync::Arc;
+
+use ledger::{AccountId, Entry};
+use money::Amount;
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use crate::tables::{
+    BALANCES, BY_ID, FACTS, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, PAYMENTS, REVOKED,
+};
+use crate::{KeyRecord, Payment, StoreError};
+
+/// One row of the fold over the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// The account.
+    pub account: AccountId,
+    /// Asset code of its legs.
+    pub asset: u16,
+    /// What its legs sum to.
+    pub amount: Amount,
+}
+
+/// Reads what is durable.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    db: Arc<Database>,
+}
+
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+impl Reader {
+    pub(crate) fn new(db: Arc<Database>) -> Self {
+        Self { db }
+    }
+
+    fn begin(&self) -> Result<redb::ReadTransaction, StoreError> {
+        self.db.begin_read().map_err(unavailable)
+    }
+
+    /// Random id of this store.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], as for every method here.
+    pub fn store_id(&self) -> Result<[u8; 16], StoreError> {
+        let meta = self.begin()?.open_table(META).map_err(unavailable)?;
+        let id = meta.get(META_STORE_ID).map_err(unavailable)?;
+        id.and_then(|id| id.value().try_into().ok()).ok_or_else(|| unavailable("no store id"))
+    }
+
+    /// The store epoch: raised by a restore, so that older challenges are refused (LED-19).
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn epoch(&self) -> Result<u64, StoreError> {
+        let meta = self.begin()?.open_table(META).map_err(unavailable)?;
+        let epoch = meta.get(META_EPOCH).map_err(unavailable)?;
+        epoch
+            .and_then(|epoch| epoch.value().try_into().ok())
+            .map(u64::from_be_bytes)
+            .ok_or_else(|| unavailable("no store epoch"))
+    }
+
+    /// Every balance, ours and the payers'.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn balances(&self) -> Result<Vec<Balance>, StoreError> {
+        let table = self.begin()?.open_table(BALANCES).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (key, amount) = row.map_err(unavailable)?;
+            let key = key.value();
+            let mut account = [0; 16];
+            account.copy_from_slice(&key[2..]);
+            rows.push(Balance {
+                account: AccountId(account),
+                asset: u16::from_be_bytes([key[0], key[1]]),
+                amount: Amount::from_units(amount.value()),
+            });
+        }
+        Ok(rows)
+    }
+
+    /// The payment of a deposit key.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
+        let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
+        let found = table.get(key).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
+    /// Facts of a call.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.begin()?.open_table(FACTS).map_err(unavailable)?;
+        Ok(table.get(call).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
+    }
+
+    /// The entry of a call or deposit, with its hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn entry_of(&self, id: &[u8; 16]) -> Result<Option<(Entry, [u8; 32])>, StoreError> {
+        let transaction = self.begin()?;
+        let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
+        let Some(lsn) = by_id.get(id).map_err(unavailable)?.map(|lsn| lsn.value()) else {
+            return Ok(None);
+        };
+        let journal = transaction.open_table(JOURNAL).map_err(unavailable)?;
+        let found = journal.get(lsn).map_err(unavailable)?;
+        found
+            .map(|bytes| {
+                let bytes = bytes.value();
+                Ok((Entry::parse(bytes).map_err(unavailable)?, Entry::hash_of(bytes)))
+            })
+            .transpose()
+    }
+
+    /// The newest `limit` entries, oldest first, of one account or of all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn newest(&self, account: Option<AccountId>, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
+        let mut found = Vec::new();
+        for row in table.iter().map_err(unavailable)?.rev() {
+            let (_, bytes) = row.map_err(unavailable)?;
+            let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
+            if account.is_none_or(|wanted| entry.legs.iter().any(|leg| leg.account == wanted)) {
+                found.push(entry);
+                if found.len() == limit {
+                    break;
+                }
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Calls `each` with every entry and its bytes, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], for damaged entries too.
+    pub fn each_entry(&self, mut each: impl FnMut(Entry, &[u8])) -> Result<(), StoreError> {
+        let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
+        for row in table.iter().map_err(unavailable)? {
+            let (_, bytes) = row.map_err(unavailable)?;
+            each(Entry::parse(bytes.value()).map_err(unavailable)?, bytes.value());
+        }
+        Ok(())
+    }
+
+    /// Number of entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn entries(&self) -> Result<u64, StoreError> {
+        let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
+        table.len().map_err(unavailable)
+    }
+
+    /// Every key that was handed out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn keys(&self) -> Result<Vec<([u8; 16], KeyRecord)>, StoreError> {
+        let table = self.begin()?.open_table(KEYS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, record) = row.map_err(unavailable)?;
+            rows.push((*id.value(), serde_json::from_slice(record.value()).map_err(unavailable)?));
+        }
+        Ok(rows)
+    }
+
+    /// Every revoked id with its time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn revoked(&self) -> Result<Vec<([u8; 16], u64)>, StoreError> {
+        let table = self.begin()?.open_table(REVOKED).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, time) = row.map_err(unavailable)?;
+            rows.push((*id.value(), time.value()));
+        }
+        Ok(rows)
+    }
+}

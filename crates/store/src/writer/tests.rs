@@ -1,0 +1,147 @@
+use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, LegDraft, leg_asset};
+use money::{Amount, Asset};
+
+use crate::{Op, Outcome, Payment, PaymentState, Store, StoreError};
+
+const PAYER: AccountId = AccountId([9; 16]);
+const KEY: [u8; 32] = [5; 32];
+
+fn draft(id: u8, kind: Kind, from: AccountId, to: AccountId, units: i64) -> Draft {
+    let leg = |account, units| LegDraft {
+        asset: leg_asset(Asset::Test),
+        account,
+        amount: Amount::from_units(units),
+    };
+    Draft {
+        kind,
+        flags: Flags::default(),
+        time_ms: 1,
+        id: [id; 16],
+        key: [0; 32],
+        reference: String::new(),
+        price_version: 0,
+        cost_femto: 0,
+        legs: vec![leg(from, -units), leg(to, units)],
+    }
+}
+
+fn deposit(id: u8, units: i64) -> Draft {
+    draft(id, Kind::Deposit, Chart::RailClearing("test".into()).id(), PAYER, units)
+}
+
+fn payment() -> Payment {
+    Payment {
+        state: PaymentState::Intent,
+        fingerprint: [1; 32],
+        account: PAYER.0,
+        asset: Asset::Test.code(),
+        amount: 100,
+        rail: "test".into(),
+        payer: "ab".into(),
+        reference: String::new(),
+        created_ms: 1,
+        valid_before_s: 2,
+        outcome: None,
+    }
+}
+
+fn balance(store: &Store) -> i64 {
+    let rows = store.reader().balances().unwrap();
+    rows.iter().find(|row| row.account == PAYER).map_or(0, |row| row.amount.units())
+}
+
+fn opened(folder: &tempfile::TempDir) -> Store {
+    Store::open(folder.path(), [1; 16]).unwrap()
+}
+
+#[tokio::test]
+async fn one_payment_is_deposited_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    let intent = Op::Intent { key: KEY, payment: payment() };
+    store.commit(intent.clone()).await.unwrap();
+    assert_eq!(store.commit(intent).await, Err(StoreError::Conflict));
+    let settled = Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) };
+    assert_eq!(store.commit(settled).await.unwrap().lsn, 1);
+    let again = Op::Deposit { key: KEY, payment: payment(), entry: deposit(2, 100) };
+    assert_eq!(store.commit(again).await, Err(StoreError::Conflict));
+    assert_eq!(store.commit(Op::Refused { key: KEY }).await, Err(StoreError::Conflict));
+    assert_eq!(balance(&store), 100);
+}
+
+#[tokio::test]
+async fn an_unknown_payment_stays_taken_and_a_refused_one_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    store.commit(Op::Intent { key: KEY, payment: payment() }).await.unwrap();
+    store.commit(Op::Unknown { key: KEY }).await.unwrap();
+    assert_eq!(store.reader().payment(&KEY).unwrap().unwrap().state, PaymentState::Unknown);
+    let intent = Op::Intent { key: KEY, payment: payment() };
+    assert_eq!(store.commit(intent.clone()).await, Err(StoreError::Conflict));
+    store.commit(Op::Refused { key: KEY }).await.unwrap();
+    assert_eq!(store.commit(intent).await.unwrap().lsn, 0);
+}
+
+#[tokio::test]
+async fn everything_acknowledged_is_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = opened(&folder);
+        store.commit(Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) }).await.unwrap();
+        let entry = draft(2, Kind::Capture, PAYER, Chart::Usage("m".into()).id(), 30);
+        store.submit(Op::Capture { id: [2; 16], entry: Some(entry), facts: b"{}".to_vec() }).unwrap();
+        let outcome = Outcome { status: 200, headers: vec![], call: [2; 16] };
+        store.commit(Op::Served { key: KEY, outcome }).await.unwrap();
+        store.commit(Op::Revoke { id: [7; 16], time_ms: 3 }).await.unwrap();
+    }
+    let store = Store::open(folder.path(), [2; 16]).unwrap();
+    let reader = store.reader();
+    assert_eq!(balance(&store), 70);
+    assert_eq!(reader.store_id().unwrap(), [1; 16]);
+    assert_eq!(reader.payment(&KEY).unwrap().unwrap().state, PaymentState::Served);
+    assert_eq!(reader.facts(&[2; 16]).unwrap().unwrap(), b"{}");
+    assert_eq!(reader.revoked().unwrap(), vec![([7; 16], 3)]);
+    assert_eq!(store.commit(Op::Post { entry: deposit(3, 1) }).await.unwrap().lsn, 3);
+}
+
+#[tokio::test]
+async fn entries_chain_and_balances_are_their_fold() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    for id in 1..=50 {
+        store.commit(Op::Post { entry: deposit(id, i64::from(id)) }).await.unwrap();
+    }
+    let (mut previous, mut lsn, mut sum) = ([0; 32], 0, 0);
+    store
+        .reader()
+        .each_entry(|entry, bytes| {
+            lsn += 1;
+            assert_eq!((entry.previous, entry.lsn), (previous, lsn));
+            previous = Entry::hash_of(bytes);
+            let leg = entry.legs.iter().find(|leg| leg.account == PAYER).unwrap();
+            sum += leg.amount.units();
+            assert_eq!(leg.balance_after.units(), sum);
+        })
+        .unwrap();
+    assert_eq!((lsn, balance(&store)), (50, sum));
+    assert_eq!(store.reader().newest(Some(PAYER), 3).unwrap().last().unwrap().lsn, 50);
+}
+
+#[tokio::test]
+async fn an_unbalanced_entry_changes_nothing_and_does_not_stop_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    let mut bad = deposit(1, 10);
+    bad.legs[0].amount = Amount::from_units(-9);
+    let (bad, good) =
+        tokio::join!(store.commit(Op::Post { entry: bad }), store.commit(Op::Post { entry: deposit(2, 5) }));
+    assert!(matches!(bad, Err(StoreError::Entry(_))));
+    assert_eq!((good.unwrap().lsn, balance(&store)), (1, 5));
+}
+
+#[test]
+fn a_second_process_is_kept_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = opened(&folder);
+    assert!(matches!(Store::open(folder.path(), [2; 16]), Err(StoreError::Unavailable(_))));
+}

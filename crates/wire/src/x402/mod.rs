@@ -1,0 +1,57 @@
+//! x402, versions 1 and 2: headers, objects, networks (x402.md sections 2, 3 and 7.1).
+//!
+//! Amounts, values, nonces and times inside payloads are decimal **strings** on the wire. Unknown
+//! members are ignored everywhere. Nothing a payer sends is trusted for price, asset, chain or domain:
+//! `proof::x402_exact` compares it with our own offer.
+
+pub mod address;
+pub mod asset;
+pub mod exact;
+pub mod facilitator;
+pub mod header;
+pub mod network;
+pub mod test_keys;
+pub mod v1;
+pub mod v2;
+
+pub use address::{Address, AddressError};
+pub use exact::{Authorization, ExactPayload, Transfer};
+pub use header::{HeaderError, decode, decode_payment_signature, decode_x_payment, encode};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The one scheme offered so far: a transfer of exactly `amount`.
+pub const SCHEME_EXACT: &str = "exact";
+
+/// `PAYMENT-RESPONSE` and `X-PAYMENT-RESPONSE`, and a facilitator's answer to `/settle`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SettlementResponse {
+    /// Whether the money moved.
+    pub success: bool,
+    /// Transaction hash, empty if none.
+    #[serde(default)]
+    pub transaction: String,
+    /// CAIP-2 in version 2, a name in version 1.
+    #[serde(default)]
+    pub network: String,
+    /// Who paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<String>,
+    /// What moved, in atomic units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+    /// An open list of codes, sometimes with free text behind a colon (X402-19).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_reason: Option<String>,
+    /// For a log, never relayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// Results of extensions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Map<String, Value>>,
+    /// Members of the scheme.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Map<String, Value>>,
+}

@@ -1,0 +1,80 @@
+// Runs the scenarios of one client and tells their outcome, one line each: `pass NAME` or
+// `fail NAME reason`. Plus what all clients assert about money.
+import assert from "node:assert/strict";
+
+export const env = (name) => {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set`);
+  return value;
+};
+
+const SCENARIO_MS_MAX = 20_000;
+
+/** Runs those of `scenarios` (name -> async function) that the arguments name, in order; all without arguments. */
+export async function run(scenarios) {
+  const wanted = process.argv.slice(2);
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
+    try {
+      await bounded(scenario());
+      console.log(`pass ${name}`);
+    } catch (error) {
+      console.error(`--- ${name}`, error);
+      console.log(`fail ${name} ${String(error?.message ?? error).split("\n").join(" ")}`);
+    }
+  }
+  // A client may keep sockets open; everything is told.
+  process.exit(0);
+}
+
+function bounded(work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no end after ${SCENARIO_MS_MAX} ms`)), SCENARIO_MS_MAX);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+/** Completions the upstream has served so far. */
+export async function upstreamHits() {
+  const answer = await fetch(`${env("UPSTREAM_URL")}/__hits`);
+  return (await answer.json()).requests;
+}
+
+/** The balance of a credit key in billionths of a dollar. */
+export async function balanceNano(key) {
+  const answer = await fetch(`${env("GATEWAY_URL")}/farthing/balance`, { headers: { authorization: `Bearer ${key}` } });
+  assert.equal(answer.status, 200, "GET /farthing/balance");
+  const body = await answer.json();
+  return nano(body.balance?.amount ?? body.balance);
+}
+
+/** "0.0021" -> 2100000n. Decimal text only: a number would already have been rounded. */
+export function nano(decimal) {
+  const parts = /^(\d+)(?:\.(\d{1,9}))?$/.exec(decimal);
+  assert.ok(parts, `amount ${JSON.stringify(decimal)} is no decimal text`);
+  return BigInt(parts[1]) * 1_000_000_000n + BigInt((parts[2] ?? "").padEnd(9, "0"));
+}
+
+/** What a call costs at the prices of the gateway under test: 1 and 4 USD per million tokens. */
+export const costNano = (input, output) => BigInt(input) * 1000n + BigInt(output) * 4000n;
+
+/** Waits until the balance is what it should be: a stream is captured just after its last byte. */
+export async function assertBalance(key, expected) {
+  const deadline = Date.now() + 5_000;
+  for (;;) {
+    const balance = await balanceNano(key);
+    if (balance === expected) return;
+    if (Date.now() > deadline) assert.fail(`balance ${balance} nano-USD, expected ${expected}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** Waits until the balance is below `before`. */
+export async function assertCharged(key, before) {
+  const deadline = Date.now() + 5_000;
+  while ((await balanceNano(key)) >= before) {
+    assert.ok(Date.now() < deadline, `nothing was charged: balance is still ${before} nano-USD`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
