@@ -1,6 +1,7 @@
 //! Work on the repository itself: `cargo xtask <command>`.
 
 mod check;
+mod interop;
 mod outcome;
 mod specs;
 mod step;
@@ -16,15 +17,18 @@ usage: cargo xtask <command>
 
   test    every check and every test; the last line is the total
   check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
+  interop [--only NAME]
+          foreign clients against the gateway, one line per scenario
   specs   which rules of specs/ stand in which test
 ";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let Some((command, _rest)) = args.split_first() else { return usage() };
+    let Some((command, rest)) = args.split_first() else { return usage() };
     let outcome = match command.as_str() {
         "check" => check::run(),
         "test" => test::run(),
+        "interop" => interop::run(rest),
         "specs" => specs::run(),
         _ => return usage(),
     };

@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use crate::outcome::Outcome;
 use crate::step::{self, cargo};
-use crate::{check, require_all};
+use crate::{check, interop, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
-    check::run_static().plus(cargo_test())
+    let counted = check::run_static().plus(cargo_test());
+    println!("== interop");
+    counted.plus(interop::run(&[]))
 }
 
 /// `cargo test` of the whole workspace, counted test by test.
