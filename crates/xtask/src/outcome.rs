@@ -13,6 +13,17 @@ pub(crate) struct Outcome {
     pub(crate) skipped: u32,
 }
 
+impl Outcome {
+    /// Both counts together.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
