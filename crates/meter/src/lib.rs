@@ -20,6 +20,9 @@ mod stream;
 mod tariff;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling};
 pub use charge::{Bucket, Charge, ChargeError, EstimateBasis, Line, charge};
 pub use dialect::{Dialect, Sdk};

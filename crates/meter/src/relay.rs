@@ -36,7 +36,8 @@ impl Relay {
 
     /// An event ended at `at`.
     pub(crate) fn event_end(&mut self, chunk: &Bytes, at: usize, hide: bool, out: &mut Vec<Bytes>) {
-        if hide && !self.passing {
+        let event_bytes = self.held_bytes + at.saturating_sub(self.safe);
+        if hide && !self.passing && event_bytes <= HELD_BYTES_MAX {
             self.drop_held();
             push(chunk, self.from, self.safe, out);
             self.from = at;
