@@ -23,7 +23,8 @@ pub(crate) async fn read(
     time_max: Duration,
 ) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(Code::BodyTooLarge, "The body is larger than this route takes.");
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > max) {
         return Err(too_large());
     }
@@ -97,7 +98,9 @@ impl Body for GateBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Content::Charged(body) => body.size_hint(),
         }
     }

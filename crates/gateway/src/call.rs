@@ -98,7 +98,11 @@ async fn handle(
 }
 
 /// One paid call. Each step is the module of that name; each `?` is a refusal.
-async fn paid_call(worker: Rc<Worker>, incoming: Arrived, body: Incoming) -> Result<Response<GateBody>, Refusal> {
+async fn paid_call(
+    worker: Rc<Worker>,
+    incoming: Arrived,
+    body: Incoming,
+) -> Result<Response<GateBody>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &incoming.snapshot);
     let slot = admit(gate, snapshot)?;
     let route = snapshot.route(&incoming.head.method, &incoming.path)?.clone();
@@ -174,7 +178,9 @@ fn admit(gate: &Gate, snapshot: &Snapshot) -> Result<crate::limits::Slot, Refusa
         return Err(Refusal::new(Code::Draining, "This gateway is about to stop.").retry_after(5));
     }
     if !gate.store.is_healthy() {
-        return Err(Refusal::new(Code::StoreUnavailable, "The gateway cannot record charges now.").retry_after(30));
+        return Err(
+            Refusal::new(Code::StoreUnavailable, "The gateway cannot record charges now.").retry_after(30)
+        );
     }
     let limit = snapshot.config.server.limits.in_flight;
     let busy = || Refusal::new(Code::Overloaded, "This gateway has too many calls at once.").retry_after(1);
@@ -254,13 +260,11 @@ impl Serving {
 
     /// A settlement that was refused for certain may be paid anew; anything else must not be.
     fn after_settlement(&self, refusal: Refusal) -> Refusal {
-        match refusal.code() {
-            Code::SettlementFailed | Code::WrongAsset => {
-                let ask = Ask::of(&self.quote, &self.incoming.head.method, &self.incoming.target, None);
-                challenge(&self.worker.gate, &self.incoming.snapshot, &ask, refusal, self.incoming.now)
-            }
-            _ => refusal,
+        if !refusal.is_payable() {
+            return refusal;
         }
+        let ask = Ask::of(&self.quote, &self.incoming.head.method, &self.incoming.target, None);
+        challenge(&self.worker.gate, &self.incoming.snapshot, &ask, refusal, self.incoming.now)
     }
 
     /// Reserve, forward, attach the charge to the answer.
@@ -272,15 +276,15 @@ impl Serving {
         let running = payer.as_ref().map(|payer| snapshot.limiters.account(payer.account.id()).admit());
         let guards = Guards { running: running.transpose()?, slot };
         let held = match &payer {
-            Some(payer) if !quote.is_free() => Some(payer.hold(gate, &quote, may_clamp).map_err(|refusal| {
-                let ask = Ask::of(&quote, &incoming.head.method, &incoming.target, None);
-                match refusal.code() {
-                    Code::InsufficientBalance | Code::OverTokenBudget => {
-                        challenge(gate, snapshot, &ask, refusal, incoming.now)
+            Some(payer) if !quote.is_free() => {
+                Some(payer.hold(gate, &quote, may_clamp).map_err(|refusal| {
+                    if !refusal.is_payable() {
+                        return refusal;
                     }
-                    _ => refusal,
-                }
-            })?),
+                    let ask = Ask::of(&quote, &incoming.head.method, &incoming.target, None);
+                    challenge(gate, snapshot, &ask, refusal, incoming.now)
+                })?)
+            }
             Some(_) | None => None,
         };
         let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
@@ -352,7 +356,8 @@ async fn forward(
     let request = build(method, &target, &upstream.origin.authority(), &incoming.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.origin, request)).await;
+    let answered =
+        tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.origin, request)).await;
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),

@@ -78,7 +78,13 @@ impl<'a> Ask<'a> {
 }
 
 /// Makes a refusal a challenge with our offers for `ask`.
-pub(crate) fn challenge(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, refusal: Refusal, now: Now) -> Refusal {
+pub(crate) fn challenge(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    ask: &Ask<'_>,
+    refusal: Refusal,
+    now: Now,
+) -> Refusal {
     // Whole tens of seconds, so that one rendering serves many requests.
     let expires = now.seconds() / 10 * 10 + QUOTE_SECONDS;
     let offers = ask.offers(gate, snapshot, expires);

@@ -47,11 +47,13 @@ pub(crate) struct Charge {
     pub(crate) span: tracing::Span,
     /// Head and body for a replay of a paid answer, while it is small enough.
     pub(crate) tape: Option<Tape>,
+    #[expect(dead_code, reason = "held for what its drop does")]
     pub(crate) guards: Guards,
     pub(crate) ended: bool,
 }
 
 /// What counts while the call lasts.
+#[expect(dead_code, reason = "held for what their drop does")]
 pub(crate) struct Guards {
     pub(crate) running: Option<Running>,
     pub(crate) slot: Slot,

@@ -11,7 +11,7 @@ pub(crate) enum Payment {
     /// `X-PAYMENT`.
     V1(v1::PaymentPayload),
     /// `PAYMENT-SIGNATURE`.
-    V2(v2::PaymentPayload),
+    V2(Box<v2::PaymentPayload>),
 }
 
 impl Payment {
@@ -47,7 +47,7 @@ impl Presented {
             }
             (Some(value), None) => {
                 let text = value.to_str().map_err(|_| malformed())?;
-                Some(Payment::V2(x402::decode_payment_signature(text).map_err(|_| malformed())?))
+                Some(Payment::V2(Box::new(x402::decode_payment_signature(text).map_err(|_| malformed())?)))
             }
             (None, Some(value)) => {
                 let text = value.to_str().map_err(|_| malformed())?;
@@ -117,7 +117,10 @@ mod tests {
             (vec![("authorization", "Basic fk_test_A")], Ok(None)),
             (vec![("authorization", "Bearer sk-1")], Ok(None)),
             (vec![], Ok(None)),
-            (vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_B")], Err(Code::AmbiguousCredentials)),
+            (
+                vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_B")],
+                Err(Code::AmbiguousCredentials),
+            ),
             (vec![("x-payment", "e30="), ("payment-signature", "e30=")], Err(Code::AmbiguousCredentials)),
             (vec![("x-payment", "?")], Err(Code::MalformedCredential)),
             (vec![("payment-signature", "e30=")], Err(Code::MalformedCredential)),

@@ -117,7 +117,12 @@ impl Payer {
     }
 
     /// Sets money aside for the call, with less output where the whole does not fit.
-    pub(crate) fn hold(&self, gate: &Gate, quote: &Quote, may_clamp: bool) -> Result<(Hold, Fitted), Refusal> {
+    pub(crate) fn hold(
+        &self,
+        gate: &Gate,
+        quote: &Quote,
+        may_clamp: bool,
+    ) -> Result<(Hold, Fitted), Refusal> {
         let asset = self.account.asset();
         if !asset.is_dollar_parity() {
             let detail = "This account's asset has no rate to the currency of the prices.";
@@ -141,10 +146,16 @@ impl Payer {
                 Ok(hold) => return Ok((hold, fitted)),
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen) => {
-                    return Err(Refusal::new(Code::AccountFrozen, "This account is frozen: ask the operator."));
+                    return Err(Refusal::new(
+                        Code::AccountFrozen,
+                        "This account is frozen: ask the operator.",
+                    ));
                 }
                 Err(ReserveError::TooManyBudgets) => {
-                    return Err(Refusal::new(Code::KeyForbidden, "This account has too many keys with budgets."));
+                    return Err(Refusal::new(
+                        Code::KeyForbidden,
+                        "This account has too many keys with budgets.",
+                    ));
                 }
                 Err(ReserveError::Negative) => {
                     return Err(Refusal::new(Code::Internal, "The price came out negative."));

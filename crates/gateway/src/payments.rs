@@ -152,7 +152,7 @@ fn proof_refusal(error: ExactError) -> Refusal {
         | ExactError::Signature(_)
         | ExactError::Ed25519 => Code::ProofInvalid,
     };
-    let reason = Facts { reason: Some(error.to_string()), ..Facts::default() };
+    let reason = Facts { reason: Some(error.reason().to_owned()), ..Facts::default() };
     Refusal::new(code, "The payment does not pay for this request.").facts(reason)
 }
 
@@ -177,7 +177,6 @@ pub(crate) struct Deposit {
     pub(crate) reference: String,
     pub(crate) payer: String,
     pub(crate) claim: Claim,
-    fingerprint: [u8; 32],
 }
 
 /// What a payment leads to.
@@ -223,7 +222,7 @@ pub(crate) async fn receive(
             PaymentState::Intent | PaymentState::Unknown => true,
             PaymentState::Served => return Ok(Arrival::Answered(stored_answer(gate, &key, &known)?)),
             PaymentState::Settled => {
-                let deposit = resumed(gate, &verified, known, claim, delivery.fingerprint);
+                let deposit = resumed(gate, &verified, known, claim);
                 return Ok(Arrival::Deposited(deposit));
             }
         },
@@ -297,12 +296,13 @@ impl Bringing<'_> {
     }
 
     async fn deposited(self, receipt: Receipt) -> Result<Deposit, Refusal> {
-        let Self { gate, verified, delivery, claim, .. } = &self;
+        let Self { gate, verified, delivery, .. } = &self;
         let key = verified.payment.deposit_key;
         let account_id = self.account_id();
         let asset = verified.till.asset;
         let leg = |account, amount| LegDraft { asset: leg_asset(asset), account, amount };
-        let taken = verified.credit.negated().map_err(|_| Refusal::new(Code::Internal, "Amount out of range."))?;
+        let taken =
+            verified.credit.negated().map_err(|_| Refusal::new(Code::Internal, "Amount out of range."))?;
         let mut id = [0; 16];
         id.copy_from_slice(&key[..16]);
         let entry = Draft {
@@ -331,8 +331,7 @@ impl Bringing<'_> {
             headers.insert(HeaderName::from_static("farthing-key"), value);
         }
         let (amount, rail) = (verified.credit, verified.till.rail.clone());
-        let (payer, fingerprint) = (payer_text(&verified.payment.payer), delivery.fingerprint);
-        debug_assert_eq!(claim.key, key);
+        let payer = payer_text(&verified.payment.payer);
         Ok(Deposit {
             account,
             key,
@@ -342,7 +341,6 @@ impl Bringing<'_> {
             reference: receipt.reference,
             payer,
             claim: self.claim,
-            fingerprint,
         })
     }
 
@@ -385,7 +383,7 @@ impl Bringing<'_> {
 
 /// The deposit of a payment whose call never ended: served from what is there, settled no second time,
 /// and without a new key, because the proof is public by now (reference items 5 and 14).
-fn resumed(gate: &Gate, verified: &Verified, known: store::Payment, claim: Claim, fingerprint: [u8; 32]) -> Deposit {
+fn resumed(gate: &Gate, verified: &Verified, known: store::Payment, claim: Claim) -> Deposit {
     let account = gate.book.account(AccountId(known.account), verified.till.asset);
     Deposit {
         account,
@@ -396,7 +394,6 @@ fn resumed(gate: &Gate, verified: &Verified, known: store::Payment, claim: Claim
         reference: known.reference,
         payer: known.payer,
         claim,
-        fingerprint,
     }
 }
 
@@ -416,11 +413,6 @@ impl Deposit {
             }
             drop(claim);
         });
-    }
-
-    /// For logs and tests: the request that brought it.
-    pub(crate) const fn fingerprint(&self) -> &[u8; 32] {
-        &self.fingerprint
     }
 }
 
@@ -445,7 +437,8 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     let key_id = random::bytes();
     let expires = now.seconds() + CHANGE_KEY_SECONDS;
     let caveats = [format!("expires={expires}")];
-    let text = proof::credit_key::mint(&gate.keys.masters, gate.keys.mode, account.0, key_id, &caveats).ok()?;
+    let text =
+        proof::credit_key::mint(&gate.keys.masters, gate.keys.mode, account.0, key_id, &caveats).ok()?;
     let record = KeyRecord {
         account: account.0,
         label: "change".to_owned(),

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use meter::{Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice, RequestFacts};
+use meter::{
+    Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice, RequestFacts,
+};
 use money::{Amount, Rate};
 
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
@@ -70,9 +72,8 @@ impl Quote {
     }
 
     fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
-        let facts = meter::scan_request(self.dialect, &self.body).map_err(|error| {
-            Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}."))
-        })?;
+        let facts = meter::scan_request(self.dialect, &self.body)
+            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
         if facts.background {
             return Err(Refusal::new(Code::BadBody, "Background responses are not sold here."));
@@ -82,8 +83,9 @@ impl Quote {
         self.model.clone_from(&facts.model);
         let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
-        self.ceiling =
-            ceiling.and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up()).map_err(too_big)?;
+        self.ceiling = ceiling
+            .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
+            .map_err(too_big)?;
         self.facts = Some(facts);
         Ok(())
     }
@@ -99,7 +101,8 @@ impl Quote {
             return (available >= self.ceiling).then_some(Fitted { hold: self.ceiling, clamp: None });
         };
         if available >= self.ceiling {
-            let open_ended = facts.has_output() && facts.max_output.is_none() && !self.covers_open_end(available);
+            let open_ended =
+                facts.has_output() && facts.max_output.is_none() && !self.covers_open_end(available);
             let clamp = open_ended.then(|| self.default_output());
             return Some(Fitted { hold: self.ceiling, clamp });
         }
@@ -152,7 +155,9 @@ impl Quote {
     pub(crate) fn charge(&self, metered: &Metered, clamp: Option<u64>) -> Result<Charge, ChargeError> {
         let basis = match &self.facts {
             Some(facts) => EstimateBasis::new(facts, self.body_bytes(), clamp.or(facts.max_output)),
-            None => EstimateBasis { body_bytes: self.body_bytes(), messages: 0, max_output: None, choices: 1 },
+            None => {
+                EstimateBasis { body_bytes: self.body_bytes(), messages: 0, max_output: None, choices: 1 }
+            }
         };
         let mut charge = meter::charge(&self.price, metered, &basis)?;
         charge.femto = charge.femto.marked_up(self.markup_bp)?;

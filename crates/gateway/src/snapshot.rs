@@ -108,9 +108,9 @@ impl Snapshot {
     /// Where a call for `model` on `route` goes.
     pub(crate) fn upstream(&self, route: &config::Route, model: &str) -> Result<Arc<Upstream>, Refusal> {
         let chosen = route.upstream.choose(model).and_then(|name| self.upstreams.get(name));
-        chosen.map(Arc::clone).ok_or_else(|| {
-            Refusal::new(Code::ModelNotPriced, "No upstream of this route serves this model.")
-        })
+        chosen
+            .map(Arc::clone)
+            .ok_or_else(|| Refusal::new(Code::ModelNotPriced, "No upstream of this route serves this model."))
     }
 
     /// The price of a model, by the operator's rule for names without one.
@@ -149,8 +149,7 @@ impl Till {
 
     /// The offer for a deposit of `amount`, rounded up to whole atomic units.
     pub(crate) fn offer(&self, amount: Amount, quote: Option<String>) -> Option<Offer> {
-        let atomic =
-            money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
+        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
         Some(Offer { method: self.method.clone(), amount: atomic, max_timeout_s: QUOTE_SECONDS, quote })
     }
 
@@ -192,7 +191,7 @@ fn indexed(upstream: &config::Upstream) -> io::Result<Upstream> {
 
 /// The origin of a configured URL.
 #[must_use]
-pub fn origin(url: &BaseUrl) -> Origin {
+pub(crate) fn origin(url: &BaseUrl) -> Origin {
     Origin { tls: url.scheme == Scheme::Https, host: url.host.clone(), port: url.port }
 }
 
