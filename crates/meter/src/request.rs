@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use crate::count::integral;
 use crate::dialect::Dialect;
-use crate::json::{Keys, Outcome, Paths, Scanner, Sink, Value};
+use crate::json::{Outcome, Scanner, Sink, Value};
+use crate::paths::{Keys, Paths};
 
 /// Longest model name that is looked up.
 const MODEL_BYTES_MAX: usize = 256;
@@ -47,6 +48,10 @@ pub(crate) enum Ask {
     Cache,
     Tier,
     Background,
+    /// A reference to something the upstream keeps.
+    Stored,
+    /// The type of an input item, which may be such a reference.
+    ItemType,
 }
 
 impl Ask {
@@ -60,7 +65,7 @@ impl Ask {
             Self::Limit(name) | Self::Choices(name) | Self::Messages(name) => Some(name),
             Self::Tier => Some("service_tier"),
             Self::Background => Some("background"),
-            Self::Prompt | Self::Cache => None,
+            Self::Prompt | Self::Cache | Self::Stored | Self::ItemType => None,
         }
     }
 }
@@ -84,6 +89,9 @@ pub struct RequestFacts {
     pub asked_usage: bool,
     /// Whether the job is to run in the background: its answer carries no usage yet.
     pub background: bool,
+    /// Whether part of the prompt is kept at the upstream: the body does not bound it, and it may be
+    /// another payer's.
+    pub stored_input: bool,
     /// A service tier other than the standard one, which has another price.
     pub service_tier: Option<String>,
     dialect: Option<Dialect>,
@@ -178,6 +186,7 @@ impl RequestFacts {
             caching: false,
             asked_usage: false,
             background: false,
+            stored_input: false,
             service_tier: None,
             dialect: Some(dialect),
             body_start: 0,
@@ -382,6 +391,8 @@ impl Sink for Reading {
             }
             Ask::Cache => facts.caching |= *value != Value::Null,
             Ask::Tier => self.tier(value),
+            Ask::Stored => facts.stored_input |= *value != Value::Null,
+            Ask::ItemType => facts.stored_input |= value.text() == Some("item_reference"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Reader;
 use crate::event::{Event, Place::Top, Slot as S};
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, inclusive};
