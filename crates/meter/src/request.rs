@@ -52,6 +52,8 @@ pub(crate) enum Ask {
     Stored,
     /// The type of an input item, which may be such a reference.
     ItemType,
+    /// An image, a sound or a file: as base64, or where to fetch it.
+    Media,
 }
 
 impl Ask {
@@ -65,7 +67,7 @@ impl Ask {
             Self::Limit(name) | Self::Choices(name) | Self::Messages(name) => Some(name),
             Self::Tier => Some("service_tier"),
             Self::Background => Some("background"),
-            Self::Prompt | Self::Cache | Self::Stored | Self::ItemType => None,
+            Self::Prompt | Self::Cache | Self::Stored | Self::ItemType | Self::Media => None,
         }
     }
 }
@@ -83,6 +85,11 @@ pub struct RequestFacts {
     pub choices: u64,
     /// Messages or prompts in the request; each costs a few tokens of framing.
     pub messages: u64,
+    /// Images, sounds and files in the request ...
+    pub media_parts: u64,
+    /// ... and how many bytes of the body they are. They are not text: a byte of them says little about
+    /// tokens (MTR-33).
+    pub media_bytes: u64,
     /// Whether the prompt may be written to a cache, which can cost more than reading it.
     pub caching: bool,
     /// Whether the client asked for the usage chunk of a stream itself.
@@ -183,6 +190,8 @@ impl RequestFacts {
             max_output: None,
             choices: 1,
             messages: 0,
+            media_parts: 0,
+            media_bytes: 0,
             caching: false,
             asked_usage: false,
             background: false,
@@ -392,6 +401,11 @@ impl Sink for Reading {
             Ask::Cache => facts.caching |= *value != Value::Null,
             Ask::Tier => self.tier(value),
             Ask::Stored => facts.stored_input |= *value != Value::Null,
+            Ask::Media => {
+                let bytes = (span.end - span.start) as u64;
+                facts.media_parts += u64::from(*value != Value::Null);
+                facts.media_bytes = facts.media_bytes.saturating_add(bytes);
+            }
             Ask::ItemType => facts.stored_input |= value.text() == Some("item_reference"),
         }
     }

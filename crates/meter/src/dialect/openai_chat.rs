@@ -69,6 +69,9 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("max_completion_tokens", Ask::Limit("max_completion_tokens")),
         ("n", Ask::Choices("n")),
         ("messages", Ask::Messages("messages")),
+        ("messages[].content[].image_url.url", Ask::Media),
+        ("messages[].content[].input_audio.data", Ask::Media),
+        ("messages[].content[].file.file_data", Ask::Media),
         ("service_tier", Ask::Tier),
     ])
 });

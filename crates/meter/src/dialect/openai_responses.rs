@@ -79,6 +79,9 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("conversation", Ask::Stored),
         ("prompt", Ask::Stored),
         ("input[].type", Ask::ItemType),
+        ("input[].content[].image_url", Ask::Media),
+        ("input[].content[].input_audio.data", Ask::Media),
+        ("input[].content[].file_data", Ask::Media),
     ])
 });
 

@@ -114,7 +114,14 @@ const fn nano(nano: u64) -> Rate {
 
 /// An estimate of this prompt is 100 + 2 * 3 tokens.
 const fn request() -> EstimateBasis {
-    EstimateBasis { body_bytes: 400, messages: 2, max_output: None, choices: 1 }
+    EstimateBasis {
+        body_bytes: 400,
+        messages: 2,
+        media_parts: 0,
+        media_bytes: 0,
+        max_output: None,
+        choices: 1,
+    }
 }
 
 /// Section 7, with the defaults of reference items 27 and 47.
@@ -248,6 +255,13 @@ fn quantities_table() {
             Metered { text_bytes: 80, ..estimate.clone() },
             limited,
             106 + 200,
+        ),
+        (
+            "MTR-33 media is no text",
+            price(),
+            with(Usage { output_total: Some(0), ..Usage::default() }),
+            EstimateBasis { body_bytes: 1_000_400, media_bytes: 1_000_000, media_parts: 2, ..request() },
+            106 + 3200,
         ),
         ("a partial report and what came after it", price(), partial.clone(), request(), 1 + 1000 + 100),
         ("a limit does not undo a report", price(), partial, limited, 1 + 1000),

@@ -175,6 +175,18 @@ fn facts_table() {
         assert_eq!(facts(responses, &body).stored_input, stored, "{member}");
     }
 
+    for (dialect, body) in [
+        (CHAT, r#"{"model":"m","messages":[{"content":[{"image_url":{"url":"data:AAAA"}},{"text":"b"}]}]}"#),
+        (responses, r#"{"model":"m","input":[{"content":[{"image_url":"data:AAAA","file_id":null}]}]}"#),
+        (
+            Dialect::AnthropicMessages,
+            r#"{"model":"m","messages":[{"content":[{"source":{"data":"AAAAAAAAA"}}]}]}"#,
+        ),
+    ] {
+        let facts = facts(dialect, body);
+        assert_eq!((facts.media_parts, facts.media_bytes), (1, 11), "MTR-33 {body}");
+    }
+
     let completions = Dialect::OpenAiCompletions;
     for (prompt, messages, choices) in
         [("\"a\"", 0, 2), ("[1,2,3]", 0, 2), ("[\"a\",\"b\"]", 2, 4), ("[[1],[2]]", 2, 4)]
