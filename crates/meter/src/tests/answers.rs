@@ -258,6 +258,41 @@ fn readings_table() {
     }
 }
 
+/// MTR-14: what a body is shows in its first bytes, whatever its label says. MTR-19: what is unknown
+/// is passed over.
+#[test]
+fn shapes_table() {
+    let stream = format!("data: {TEXT}\n\ndata: {USAGE}\n\ndata: [DONE]\n\n");
+    let unknown = format!("vibe: 1\nevent: vibe\ndata: {{\"vibe\":[1,{{}}]}}\n\n{stream}");
+    for (case, label, body, terminal) in [
+        ("events under their label", Some("text/event-stream"), stream.clone(), Terminal::Done),
+        (
+            "odd case and a parameter",
+            Some("Text/EVENT-Stream ; charset=UTF-8"),
+            stream.clone(),
+            Terminal::Done,
+        ),
+        ("events labelled as JSON", Some("application/json"), stream.clone(), Terminal::Done),
+        ("events without a label", None, stream.clone(), Terminal::Done),
+        ("events behind a mark", None, format!("\u{feff}{stream}"), Terminal::Done),
+        ("events of an unknown kind between", Some("text/event-stream"), unknown, Terminal::Done),
+        ("a document labelled as events", Some("text/event-stream"), USAGE.to_owned(), Terminal::Complete),
+        ("a document behind blanks", None, format!(" \r\n\t{USAGE}\n"), Terminal::Complete),
+        ("a document behind a mark", None, format!("\u{feff}{USAGE}"), Terminal::Complete),
+    ] {
+        let mut answer = Answer::events(CHAT, body.as_bytes());
+        answer.head.content_type = label;
+        let (metered, client) = answer.check();
+        assert_eq!((metered.basis, metered.terminal), (Basis::Reported, terminal), "{case}");
+        assert_eq!(client, body.as_bytes(), "{case}");
+    }
+    let mut answer = Answer::events(CHAT, b"\x89PNG");
+    answer.head.content_type = Some("image/png");
+    let (metered, _) = answer.check();
+    assert_eq!((metered.basis, metered.terminal), (Basis::Estimate, Terminal::MeterLimit));
+    assert!(metered.opaque && !metered.before_output);
+}
+
 #[test]
 fn anomalies_table() {
     for (case, usage, anomaly) in [
@@ -325,7 +360,7 @@ fn lifetimes_are_cut_to_their_total() {
     assert_eq!((usage.input_uncached, usage.input_total), (Some(1), Some(101)));
 }
 
-/// What selects a price besides the counts (reference items 26 and 31).
+/// What selects a price besides the counts, and the model that answered, which does not (MTR-48).
 #[test]
 fn words_table() {
     let (messages, responses) = (Dialect::AnthropicMessages, Dialect::OpenAiResponses);

@@ -124,7 +124,7 @@ const fn request() -> EstimateBasis {
     }
 }
 
-/// Section 7, with the defaults of reference items 27 and 47.
+/// Who pays for what end (reference items 27 and 47), and what is marked as estimated (MTR-28).
 #[test]
 fn ends_table() {
     let chat = Dialect::OpenAiChat;
