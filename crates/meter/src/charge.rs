@@ -13,6 +13,9 @@ use crate::usage::{Basis, Terminal, Usage};
 /// token (4.0 to 5.7), code and JSON fewer (2.6 to 3.6); always rounded up.
 const ESTIMATE_BYTES_PER_TOKEN: u64 = 4;
 
+/// Tokens of an image, a sound or a file where nothing was reported: what a full-size picture takes.
+const ESTIMATE_TOKENS_PER_MEDIA: u64 = 1600;
+
 /// What is priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
@@ -88,6 +91,10 @@ pub struct EstimateBasis {
     pub body_bytes: u64,
     /// Messages in it.
     pub messages: u64,
+    /// Images, sounds and files in it.
+    pub media_parts: u64,
+    /// The part of `body_bytes` that they take.
+    pub media_bytes: u64,
     /// The limit on output tokens the upstream was given, per answer.
     pub max_output: Option<u64>,
     /// How many answers.
@@ -98,7 +105,14 @@ impl EstimateBasis {
     /// From the request; `max_output` is the limit after clamping.
     #[must_use]
     pub const fn new(facts: &RequestFacts, body_bytes: u64, max_output: Option<u64>) -> Self {
-        Self { body_bytes, messages: facts.messages, max_output, choices: facts.choices }
+        Self {
+            body_bytes,
+            messages: facts.messages,
+            media_parts: facts.media_parts,
+            media_bytes: facts.media_bytes,
+            max_output,
+            choices: facts.choices,
+        }
     }
 }
 
@@ -180,7 +194,9 @@ fn quantities(metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
 
 fn estimate_input(request: &EstimateBasis) -> u64 {
     let framing = request.messages.saturating_mul(TOKENS_PER_MESSAGE);
-    request.body_bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN).saturating_add(framing)
+    let text = request.body_bytes.saturating_sub(request.media_bytes).div_ceil(ESTIMATE_BYTES_PER_TOKEN);
+    let media = request.media_parts.saturating_mul(ESTIMATE_TOKENS_PER_MEDIA);
+    text.saturating_add(media).saturating_add(framing)
 }
 
 fn delivered_tokens(metered: &Metered) -> u64 {

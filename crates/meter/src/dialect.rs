@@ -10,7 +10,7 @@ mod openai_responses;
 use std::sync::LazyLock;
 
 use crate::event::{Event, Slot};
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::Form;
 use crate::seen::Seen;
 use crate::usage::{Anomalies, Counts, Normal};

@@ -145,3 +145,91 @@ impl Layer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+
+    use super::{Inflate, State};
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut coder = GzEncoder::new(Vec::new(), Compression::best());
+        coder.write_all(bytes).unwrap();
+        coder.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut coder = ZlibEncoder::new(Vec::new(), Compression::best());
+        coder.write_all(bytes).unwrap();
+        coder.finish().unwrap()
+    }
+
+    fn inflate(encoding: &str, body: &[u8], size: usize) -> (State, Vec<u8>) {
+        let (mut inflate, mut out) = (Inflate::new(Some(encoding)).unwrap().unwrap(), Vec::new());
+        body.chunks(size).for_each(|chunk| inflate.feed(chunk, &mut out));
+        inflate.end(&mut out);
+        (inflate.state(), out)
+    }
+
+    #[test]
+    fn encodings_table() {
+        let text = b"data: hello\n\n".as_slice();
+        let twice = [gzip(text), gzip(text)].concat();
+        for (rule, encoding, body, expected) in [
+            ("MTR-17 gzip", "gzip", gzip(text), text.to_vec()),
+            ("MTR-17 odd case and identity", "identity, X-GZip", gzip(text), text.to_vec()),
+            ("MTR-17 several members", "gzip", twice, text.repeat(2)),
+            ("MTR-17 deflate", "deflate", zlib(text), text.to_vec()),
+            (
+                "item 34 two layers, the last one named was put on last",
+                "deflate, gzip",
+                gzip(&zlib(text)),
+                text.to_vec(),
+            ),
+        ] {
+            for size in [1, 7, body.len()] {
+                assert_eq!(inflate(encoding, &body, size), (State::Good, expected.clone()), "{rule}");
+            }
+        }
+        let cut = &gzip(&text.repeat(1000))[..40];
+        assert_eq!(inflate("gzip", cut, 3).0, State::Good, "MTR-17 what is cut is no lie yet");
+        assert_eq!(inflate("gzip", b"data: no gzip at all", 3).0, State::Broken);
+    }
+
+    #[test]
+    fn unknown_encodings_are_opaque() {
+        for encoding in ["br", "zstd", "gzip, br", "gzip, gzip, gzip"] {
+            assert!(Inflate::new(Some(encoding)).is_err(), "{encoding}");
+        }
+        for encoding in [None, Some(""), Some("identity")] {
+            assert!(Inflate::new(encoding).unwrap().is_none(), "{encoding:?}");
+        }
+    }
+
+    /// MTR-16: a bound on what comes out, and MTR-1: the same at any chunking, also near the bound.
+    #[test]
+    fn the_bound_does_not_depend_on_chunks() {
+        let bomb = gzip(&vec![b' '; 4 << 20]);
+        assert_eq!(inflate("gzip", &bomb, bomb.len()).0, State::OverLimit);
+        let mut noise = 1u32;
+        let mut states = Vec::new();
+        for spaces in (1_100_000..1_160_000).step_by(1500) {
+            let mut body = vec![b' '; spaces];
+            body.extend((0..2000).map(|_| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                noise.to_be_bytes()[0]
+            }));
+            let body = gzip(&body);
+            let whole = inflate("gzip", &body, body.len());
+            assert!(inflate("gzip", &body, 5) == whole, "{spaces} spaces");
+            states.push(whole.0);
+        }
+        assert!(
+            states.contains(&State::Good) && states.contains(&State::OverLimit),
+            "the bound lies between"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 use crate::count::integral;
+use crate::paths::{Keys, Paths};
 
 /// Deepest nesting we follow (MTR-16). One bit of a `u128` per level.
 const NESTING_MAX: u32 = 128;
@@ -68,9 +69,6 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The keys a table knows at one place, and where they lead.
-pub(crate) type Keys<'a> = &'a [(&'static str, usize)];
-
 /// Receives what the scanner finds.
 pub(crate) trait Sink {
     /// What the paths of the table lead to.
@@ -85,71 +83,6 @@ pub(crate) trait Sink {
 
     /// An object on the way to some path has a key that is none of the `known` ones.
     fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
-}
-
-/// A table of paths, `choices[].delta.content`, as a tree.
-#[derive(Debug)]
-pub(crate) struct Paths<S> {
-    nodes: Vec<Node<S>>,
-}
-
-#[derive(Debug)]
-struct Node<S> {
-    keys: Vec<(&'static str, usize)>,
-    element: Option<usize>,
-    slot: Option<S>,
-    below: Vec<S>,
-}
-
-impl<S> Node<S> {
-    const fn new() -> Self {
-        Self { keys: Vec::new(), element: None, slot: None, below: Vec::new() }
-    }
-}
-
-impl<S: Copy> Paths<S> {
-    /// Reads a table. `.` enters a member, `[]` every element of an array.
-    pub(crate) fn new(table: &[(&'static str, S)]) -> Self {
-        let mut paths = Self { nodes: vec![Node::new()] };
-        for (path, slot) in table {
-            let mut node = 0;
-            for segment in path.split('.') {
-                let key = segment.trim_end_matches("[]");
-                paths.nodes[node].below.push(*slot);
-                node = paths.member(node, key);
-                for _ in 0..(segment.len() - key.len()) / 2 {
-                    paths.nodes[node].below.push(*slot);
-                    node = paths.element(node);
-                }
-            }
-            paths.nodes[node].slot = Some(*slot);
-        }
-        paths
-    }
-
-    fn member(&mut self, parent: usize, key: &'static str) -> usize {
-        if let Some(found) = self.child(parent, key) {
-            return found;
-        }
-        self.nodes.push(Node::new());
-        let new = self.nodes.len() - 1;
-        self.nodes[parent].keys.push((key, new));
-        new
-    }
-
-    fn element(&mut self, parent: usize) -> usize {
-        if let Some(found) = self.nodes[parent].element {
-            return found;
-        }
-        self.nodes.push(Node::new());
-        let new = self.nodes.len() - 1;
-        self.nodes[parent].element = Some(new);
-        new
-    }
-
-    fn child(&self, parent: usize, key: &str) -> Option<usize> {
-        self.nodes[parent].keys.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
-    }
 }
 
 /// How far a document has come.
@@ -326,9 +259,9 @@ impl<S: Copy + 'static> Scanner<S> {
         self.node = self.target();
         if let Some(node) = self.node
             && (self.depth == 0 || self.in_object())
-            && !self.paths.nodes[node].below.is_empty()
+            && let below @ [_, ..] = self.paths.below(node)
         {
-            sink.restart(&self.paths.nodes[node].below);
+            sink.restart(below);
         }
         match byte {
             b'{' => self.open(true),
@@ -358,7 +291,7 @@ impl<S: Copy + 'static> Scanner<S> {
             return Some(0);
         };
         frame.len += 1;
-        if in_object { next } else { self.paths.nodes[frame.node].element }
+        if in_object { next } else { self.paths.element(frame.node) }
     }
 
     fn open(&mut self, object: bool) {
@@ -385,7 +318,7 @@ impl<S: Copy + 'static> Scanner<S> {
         if matched && let Some(frame) = self.frames.pop() {
             let len = frame.len;
             let value = if object { Value::Object { len } } else { Value::Array { len } };
-            if let Some(slot) = self.paths.nodes[frame.node].slot {
+            if let Some(slot) = self.paths.slot(frame.node) {
                 sink.value(slot, &value, frame.start..self.at + 1);
             }
         }
@@ -429,7 +362,7 @@ impl<S: Copy + 'static> Scanner<S> {
         if let (true, Some(frame), Some(key)) = (self.keep, self.frames.last(), text) {
             self.next = self.paths.child(frame.node, key);
             if self.next.is_none() {
-                sink.stranger(&self.paths.nodes[frame.node].keys, key);
+                sink.stranger(self.paths.keys(frame.node), key);
             }
         }
     }
@@ -568,6 +501,6 @@ impl<S: Copy + 'static> Scanner<S> {
     }
 
     fn slot(&self) -> Option<S> {
-        self.node.and_then(|node| self.paths.nodes[node].slot)
+        self.node.and_then(|node| self.paths.slot(node))
     }
 }

@@ -12,6 +12,7 @@ mod event;
 mod inflate;
 mod json;
 mod meter;
+mod paths;
 mod relay;
 mod request;
 mod seen;

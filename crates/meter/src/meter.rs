@@ -151,10 +151,13 @@ impl Meter {
     /// What has been seen so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        let unread = self.status_ok && self.body_bytes > 0;
+        let delivered = self.status_ok && self.body_bytes > 0;
         Progress {
             output_bytes: self.output_bytes(),
-            output_begun: self.stream.as_ref().map_or(unread, |stream| stream.seen.has_output()),
+            output_begun: self
+                .stream
+                .as_ref()
+                .map_or(delivered, |stream| stream.seen.has_output() || (delivered && stream.is_opaque())),
             terminal: self.stream.as_ref().and_then(|stream| stream.seen.terminal),
         }
     }
@@ -174,11 +177,7 @@ impl Meter {
             inflate.end(&mut self.inflated);
             stream.feed(&std::mem::take(&mut self.inflated).into(), None);
         }
-        let mut left = Vec::new();
-        let tail = stream.end(clean, self.relay.as_mut().map(|relay| (relay, &mut left)));
-        if end != End::ClientGone {
-            out.append(&mut left);
-        }
+        let tail = stream.end(clean, self.relay.as_mut().map(|relay| (relay, out)));
         let state = self.inflate.as_ref().map_or(inflate::State::Good, Inflate::state);
         let terminal = terminal(stream.seen.terminal, end, tail, state);
         if terminal == Terminal::MeterLimit {

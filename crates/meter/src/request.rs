@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use crate::count::integral;
 use crate::dialect::Dialect;
-use crate::json::{Keys, Outcome, Paths, Scanner, Sink, Value};
+use crate::json::{Outcome, Scanner, Sink, Value};
+use crate::paths::{Keys, Paths};
 
 /// Longest model name that is looked up.
 const MODEL_BYTES_MAX: usize = 256;
@@ -47,6 +48,12 @@ pub(crate) enum Ask {
     Cache,
     Tier,
     Background,
+    /// A reference to something the upstream keeps.
+    Stored,
+    /// The type of an input item, which may be such a reference.
+    ItemType,
+    /// An image, a sound or a file: as base64, or where to fetch it.
+    Media,
 }
 
 impl Ask {
@@ -60,7 +67,7 @@ impl Ask {
             Self::Limit(name) | Self::Choices(name) | Self::Messages(name) => Some(name),
             Self::Tier => Some("service_tier"),
             Self::Background => Some("background"),
-            Self::Prompt | Self::Cache => None,
+            Self::Prompt | Self::Cache | Self::Stored | Self::ItemType | Self::Media => None,
         }
     }
 }
@@ -78,12 +85,20 @@ pub struct RequestFacts {
     pub choices: u64,
     /// Messages or prompts in the request; each costs a few tokens of framing.
     pub messages: u64,
+    /// Images, sounds and files in the request ...
+    pub media_parts: u64,
+    /// ... and how many bytes of the body they are. They are not text: a byte of them says little about
+    /// tokens (MTR-33).
+    pub media_bytes: u64,
     /// Whether the prompt may be written to a cache, which can cost more than reading it.
     pub caching: bool,
     /// Whether the client asked for the usage chunk of a stream itself.
     pub asked_usage: bool,
     /// Whether the job is to run in the background: its answer carries no usage yet.
     pub background: bool,
+    /// Whether part of the prompt is kept at the upstream: the body does not bound it, and it may be
+    /// another payer's.
+    pub stored_input: bool,
     /// A service tier other than the standard one, which has another price.
     pub service_tier: Option<String>,
     dialect: Option<Dialect>,
@@ -175,9 +190,12 @@ impl RequestFacts {
             max_output: None,
             choices: 1,
             messages: 0,
+            media_parts: 0,
+            media_bytes: 0,
             caching: false,
             asked_usage: false,
             background: false,
+            stored_input: false,
             service_tier: None,
             dialect: Some(dialect),
             body_start: 0,
@@ -382,6 +400,13 @@ impl Sink for Reading {
             }
             Ask::Cache => facts.caching |= *value != Value::Null,
             Ask::Tier => self.tier(value),
+            Ask::Stored => facts.stored_input |= *value != Value::Null,
+            Ask::Media => {
+                let bytes = (span.end - span.start) as u64;
+                facts.media_parts += u64::from(*value != Value::Null);
+                facts.media_bytes = facts.media_bytes.saturating_add(bytes);
+            }
+            Ask::ItemType => facts.stored_input |= value.text() == Some("item_reference"),
         }
     }
 

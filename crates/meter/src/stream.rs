@@ -95,6 +95,11 @@ impl Stream {
         }
     }
 
+    /// Whether the body is nothing we read.
+    pub(crate) fn is_opaque(&self) -> bool {
+        self.shape == Shape::Opaque
+    }
+
     /// The body has ended. At a clean end an unterminated last event still counts: a meter must not
     /// drop it as a strict reader does (MTR-12). After a reset it is dropped (reference item 28).
     pub(crate) fn end(&mut self, clean: bool, relay: Option<(&mut Relay, &mut Vec<Bytes>)>) -> Tail {
@@ -127,10 +132,7 @@ impl Stream {
                 continue;
             }
             match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => {
-                    mark = BYTE_ORDER_MARK.len();
-                    continue;
-                }
+                b' ' | b'\t' | b'\r' | b'\n' => continue,
                 b'{' | b'[' => self.shape = Shape::Document,
                 // The first letters of data, event, id and retry, and of a comment.
                 b'd' | b'e' | b'i' | b'r' | b':' => self.shape = Shape::Events,
@@ -189,7 +191,7 @@ impl Stream {
     /// Takes in the event that ended. Returns whether it is the chunk to hide.
     fn end_event(&mut self) -> bool {
         let mut usage_only = false;
-        if self.framer.has_data() && self.seen.terminal.is_none() {
+        if self.framer.has_data() {
             usage_only = self.take_event();
         }
         self.framer.clear();

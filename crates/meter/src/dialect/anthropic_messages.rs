@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Reader;
 use crate::event::{Event, Place, Slot as S};
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, exclusive};
@@ -65,6 +65,10 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("stream", Ask::Stream),
         ("max_tokens", Ask::Limit("max_tokens")),
         ("messages", Ask::Messages("messages")),
+        ("messages[].content[].source.data", Ask::Media),
+        ("messages[].content[].source.url", Ask::Media),
+        ("messages[].content[].content[].source.data", Ask::Media),
+        ("messages[].content[].content[].source.url", Ask::Media),
         ("service_tier", Ask::Tier),
         ("cache_control", Ask::Cache),
         ("system[].cache_control", Ask::Cache),

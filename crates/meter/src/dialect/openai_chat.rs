@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Reader;
 use crate::event::{Event, Place::Top, Slot as S};
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, inclusive};
@@ -69,6 +69,9 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("max_completion_tokens", Ask::Limit("max_completion_tokens")),
         ("n", Ask::Choices("n")),
         ("messages", Ask::Messages("messages")),
+        ("messages[].content[].image_url.url", Ask::Media),
+        ("messages[].content[].input_audio.data", Ask::Media),
+        ("messages[].content[].file.file_data", Ask::Media),
         ("service_tier", Ask::Tier),
     ])
 });

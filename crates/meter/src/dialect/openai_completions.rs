@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::Reader;
 use super::openai_chat::{USAGE, document, event};
 use crate::event::Slot as S;
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::usage::inclusive;
 

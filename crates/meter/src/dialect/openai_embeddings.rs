@@ -6,7 +6,7 @@ use super::Reader;
 use super::openai_chat::{USAGE, document, event};
 use crate::count::Count;
 use crate::event::Slot as S;
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::usage::{Anomalies, Counts, Field, Normal, inclusive};
 

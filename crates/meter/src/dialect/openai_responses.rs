@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Reader;
 use crate::event::{Event, Output, Place, Slot as S};
-use crate::json::Paths;
+use crate::paths::Paths;
 use crate::request::{Ask, Form};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, inclusive};
@@ -75,6 +75,13 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("input", Ask::Messages("input")),
         ("service_tier", Ask::Tier),
         ("background", Ask::Background),
+        ("previous_response_id", Ask::Stored),
+        ("conversation", Ask::Stored),
+        ("prompt", Ask::Stored),
+        ("input[].type", Ask::ItemType),
+        ("input[].content[].image_url", Ask::Media),
+        ("input[].content[].input_audio.data", Ask::Media),
+        ("input[].content[].file_data", Ask::Media),
     ])
 });
 

@@ -114,10 +114,17 @@ const fn nano(nano: u64) -> Rate {
 
 /// An estimate of this prompt is 100 + 2 * 3 tokens.
 const fn request() -> EstimateBasis {
-    EstimateBasis { body_bytes: 400, messages: 2, max_output: None, choices: 1 }
+    EstimateBasis {
+        body_bytes: 400,
+        messages: 2,
+        media_parts: 0,
+        media_bytes: 0,
+        max_output: None,
+        choices: 1,
+    }
 }
 
-/// Section 7, with the defaults of reference items 27 and 47.
+/// Who pays for what end (reference items 27 and 47), and what is marked as estimated (MTR-28).
 #[test]
 fn ends_table() {
     let chat = Dialect::OpenAiChat;
@@ -127,6 +134,7 @@ fn ends_table() {
     let start = "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":50,\"output_tokens\":1}}}\n\n";
     let delta = "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"12345678\"}}\n\n";
     let stop = "data: {\"type\":\"error\"}\n\n";
+    let running = "data: {\"choices\":[{\"delta\":{\"content\":\"1234\"}}],\"usage\":{\"prompt_tokens\":50,\"completion_tokens\":3}}\n\n";
     let failed = "data: {\"type\":\"response.failed\",\"response\":{\"usage\":{\"input_tokens\":50,\"output_tokens\":3}}}\n\n";
     let spoken = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"12345678\"}\n\n";
     let messages = Dialect::AnthropicMessages;
@@ -153,6 +161,16 @@ fn ends_table() {
         ("reset before output", chat, 200, vec![], End::Reset, 0, false),
         ("reset after output", chat, 200, vec![text], End::Reset, 106 + 20, true),
         ("a stream with nothing in it", chat, 200, vec![": hi\n\n"], End::Eof, 0, false),
+        (
+            "a running total covers what came with it",
+            chat,
+            200,
+            vec![running],
+            End::ClientGone,
+            50 + 30,
+            false,
+        ),
+        ("and not what came after it", chat, 200, vec![running, text], End::ClientGone, 50 + 30 + 20, true),
         ("a report that is a floor", messages, 200, vec![start, delta], End::ClientGone, 50 + 10 + 20, true),
         ("a report, nothing after it", messages, 200, vec![start], End::ClientGone, 50 + 10, false),
         ("item 27 failed before output", messages, 200, vec![start, stop], End::Eof, 0, false),
@@ -210,6 +228,11 @@ fn quantities_table() {
     };
     let both =
         Usage { input_uncached: Some(1), input_total: Some(1), output_total: Some(1), ..Usage::default() };
+    let partial = Metered {
+        basis: Basis::ReportedPartial,
+        unreported_bytes: 40,
+        ..with(Usage { output_total: Some(100), ..both.clone() })
+    };
     for (case, price, metered, request, expected) in [
         (
             "MTR-43 a total at the dearer rate",
@@ -233,6 +256,15 @@ fn quantities_table() {
             limited,
             106 + 200,
         ),
+        (
+            "MTR-33 media is no text",
+            price(),
+            with(Usage { output_total: Some(0), ..Usage::default() }),
+            EstimateBasis { body_bytes: 1_000_400, media_bytes: 1_000_000, media_parts: 2, ..request() },
+            106 + 3200,
+        ),
+        ("a partial report and what came after it", price(), partial.clone(), request(), 1 + 1000 + 100),
+        ("a limit does not undo a report", price(), partial, limited, 1 + 1000),
         (
             "every kind of output counts",
             price(),

@@ -1,8 +1,9 @@
 //! Vectors, goldens and properties that run through the public interface.
 
+mod answers;
 mod bills;
-mod goldens;
 mod properties;
+mod requests;
 mod vectors;
 
 use bytes::Bytes;

@@ -1,246 +1,9 @@
-//! Bytes in, bytes out: what is spliced into requests, and what is hidden from answers.
-
-use std::borrow::Cow;
+//! What is read from answers beyond the vectors, and what of them the client gets.
 
 use super::Answer;
-use crate::RequestError as E;
-use crate::{Anomaly, Basis, Dialect, End, Terminal, scan_request};
+use crate::{Anomaly, Basis, Dialect, End, Terminal};
 
 const CHAT: Dialect = Dialect::OpenAiChat;
-
-fn rewrite(dialect: Dialect, body: &str, clamp: Option<u64>) -> String {
-    let facts = scan_request(dialect, body.as_bytes()).unwrap();
-    String::from_utf8(facts.rewrite(body.as_bytes(), clamp, true).into_owned()).unwrap()
-}
-
-/// MTR-20: the member goes in, everything else stays byte for byte.
-#[test]
-fn usage_is_asked_for_by_splicing() {
-    for (case, body, expected) in [
-        (
-            "no options",
-            r#"{"model":"m","stream":true}"#,
-            r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
-        ),
-        (
-            "white space and number text stay",
-            "\n{ \"model\" : \"m\" ,\r\n\t\"temperature\": 1.0e0, \"stream\":true } ",
-            "\n{\"stream_options\":{\"include_usage\":true}, \"model\" : \"m\" ,\r\n\t\"temperature\": 1.0e0, \"stream\":true } ",
-        ),
-        (
-            "options without it",
-            r#"{"model":"m","stream":true,"stream_options":{ "include_obfuscation":false}}"#,
-            r#"{"model":"m","stream":true,"stream_options":{"include_usage":true, "include_obfuscation":false}}"#,
-        ),
-        (
-            "empty options",
-            r#"{"stream_options":{ },"model":"m","stream":true}"#,
-            r#"{"stream_options":{"include_usage":true },"model":"m","stream":true}"#,
-        ),
-        (
-            "options null",
-            r#"{"stream_options": null ,"model":"m","stream":true}"#,
-            r#"{"stream_options": {"include_usage":true} ,"model":"m","stream":true}"#,
-        ),
-        (
-            "said false",
-            r#"{"model":"m","stream_options":{"a":[1],"include_usage": false ,"b":{}},"stream":true}"#,
-            r#"{"model":"m","stream_options":{"a":[1],"include_usage": true ,"b":{}},"stream":true}"#,
-        ),
-        (
-            "said null, key escaped",
-            r#"{"model":"m","stream_options":{"\u0069nclude_usage":null},"stream":true}"#,
-            r#"{"model":"m","stream_options":{"\u0069nclude_usage":true},"stream":true}"#,
-        ),
-        (
-            "decoys deeper down",
-            r#"{"messages":[{"stream_options":{"include_usage":true},"stream":false}],"model":"m","stream":true}"#,
-            r#"{"stream_options":{"include_usage":true},"messages":[{"stream_options":{"include_usage":true},"stream":false}],"model":"m","stream":true}"#,
-        ),
-        (
-            "decoy in a text",
-            r#"{"model":"m","user":"\"stream_options\":{\"include_usage\":true}","stream":true}"#,
-            r#"{"stream_options":{"include_usage":true},"model":"m","user":"\"stream_options\":{\"include_usage\":true}","stream":true}"#,
-        ),
-    ] {
-        let facts = scan_request(CHAT, body.as_bytes()).unwrap();
-        assert!(facts.will_inject(true) && !facts.will_inject(false), "{case}");
-        assert_eq!(rewrite(CHAT, body, None), expected, "{case}");
-    }
-}
-
-/// MTR-22, MTR-23: where it was asked for, or reported anyway, the body stays as it is.
-#[test]
-fn usage_is_not_asked_for_where_it_comes_anyway() {
-    for (case, dialect, body) in [
-        ("asked", CHAT, r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#),
-        ("not a stream", CHAT, r#"{"model":"m"}"#),
-        ("stream false", CHAT, r#"{"model":"m","stream":false}"#),
-        ("responses", Dialect::OpenAiResponses, r#"{"model":"m","stream":true}"#),
-        ("messages", Dialect::AnthropicMessages, r#"{"model":"m","stream":true}"#),
-        ("raw", Dialect::Raw, "not even JSON"),
-    ] {
-        let facts = scan_request(dialect, body.as_bytes()).unwrap();
-        assert!(!facts.will_inject(true), "{case}");
-        assert!(matches!(facts.rewrite(body.as_bytes(), None, true), Cow::Borrowed(_)), "{case}");
-    }
-    let body = r#"{"model":"m","stream":true}"#;
-    let facts = scan_request(CHAT, body.as_bytes()).unwrap();
-    assert_eq!(facts.rewrite(body.as_bytes(), None, false), body.as_bytes(), "the operator said no");
-}
-
-/// MTR-34: lowered or inserted, never raised.
-#[test]
-fn output_is_limited_by_splicing() {
-    let (responses, messages) = (Dialect::OpenAiResponses, Dialect::AnthropicMessages);
-    for (case, dialect, body, expected) in [
-        ("lowered", CHAT, r#"{"model":"m","max_tokens": 9000 }"#, r#"{"model":"m","max_tokens": 300 }"#),
-        ("never raised", CHAT, r#"{"model":"m","max_tokens":10}"#, r#"{"model":"m","max_tokens":10}"#),
-        ("equal", CHAT, r#"{"model":"m","max_tokens":3e2}"#, r#"{"model":"m","max_tokens":3e2}"#),
-        ("inserted", CHAT, r#"{ "model":"m"}"#, r#"{"max_tokens":300, "model":"m"}"#),
-        ("null", CHAT, r#"{"model":"m","max_tokens":null}"#, r#"{"model":"m","max_tokens":300}"#),
-        (
-            "newer name",
-            CHAT,
-            r#"{"max_completion_tokens":301,"model":"m"}"#,
-            r#"{"max_completion_tokens":300,"model":"m"}"#,
-        ),
-        (
-            "two names",
-            CHAT,
-            r#"{"max_completion_tokens":301,"model":"m","max_tokens":7}"#,
-            r#"{"max_completion_tokens":300,"model":"m","max_tokens":7}"#,
-        ),
-        (
-            "null beside a limit",
-            CHAT,
-            r#"{"max_completion_tokens":null,"model":"m","max_tokens":700}"#,
-            r#"{"max_completion_tokens":null,"model":"m","max_tokens":300}"#,
-        ),
-        (
-            "decoy deeper down",
-            CHAT,
-            r#"{"metadata":{"max_tokens":1},"model":"m"}"#,
-            r#"{"max_tokens":300,"metadata":{"max_tokens":1},"model":"m"}"#,
-        ),
-        (
-            "both splices at one place",
-            CHAT,
-            r#"{"model":"m","stream":true}"#,
-            r#"{"max_tokens":300,"stream_options":{"include_usage":true},"model":"m","stream":true}"#,
-        ),
-        ("responses", responses, r#"{"model":"m"}"#, r#"{"max_output_tokens":300,"model":"m"}"#),
-        (
-            "responses, other names are not its own",
-            responses,
-            r#"{"model":"m","max_tokens":1}"#,
-            r#"{"max_output_tokens":300,"model":"m","max_tokens":1}"#,
-        ),
-        ("messages", messages, r#"{"model":"m","max_tokens":4096}"#, r#"{"model":"m","max_tokens":300}"#),
-        ("embeddings", Dialect::OpenAiEmbeddings, r#"{"model":"m"}"#, r#"{"model":"m"}"#),
-        ("counting", Dialect::AnthropicCountTokens, r#"{"model":"m"}"#, r#"{"model":"m"}"#),
-    ] {
-        assert_eq!(rewrite(dialect, body, Some(300)), expected, "{case}");
-    }
-}
-
-#[test]
-fn facts_table() {
-    let facts = |dialect, body: &str| scan_request(dialect, body.as_bytes()).unwrap();
-    let chat = facts(
-        CHAT,
-        r#"{"messages":[{"content":"a"},{"content":[]}],"n":3,"model":"m\u002d1","max_tokens":5,
-            "max_completion_tokens":8,"stream":true,"service_tier":"priority",
-            "stream_options":{"include_usage":true}}"#,
-    );
-    assert_eq!((chat.model.as_str(), chat.stream, chat.asked_usage), ("m-1", true, true));
-    assert_eq!((chat.max_output, chat.choices, chat.messages), (Some(8), 3, 2), "the larger limit holds");
-    assert_eq!((chat.service_tier.as_deref(), chat.caching), (Some("priority"), true));
-
-    let plain =
-        facts(CHAT, r#"{"model":"m","max_tokens":null,"n":null,"stream":null,"service_tier":"auto"}"#);
-    assert_eq!((plain.max_output, plain.choices, plain.stream, plain.service_tier), (None, 1, false, None));
-
-    let responses = Dialect::OpenAiResponses;
-    assert_eq!(facts(responses, r#"{"model":"m","input":"hi"}"#).messages, 1);
-    assert_eq!(facts(responses, r#"{"model":"m","input":[{},{}]}"#).messages, 2);
-    assert!(facts(responses, r#"{"model":"m","background":true}"#).background);
-
-    let completions = Dialect::OpenAiCompletions;
-    for (prompt, messages, choices) in
-        [("\"a\"", 0, 2), ("[1,2,3]", 0, 2), ("[\"a\",\"b\"]", 2, 4), ("[[1],[2]]", 2, 4)]
-    {
-        let body = format!(r#"{{"model":"m","prompt":{prompt},"n":1,"best_of":2}}"#);
-        let facts = facts(completions, &body);
-        assert_eq!((facts.messages, facts.choices), (messages, choices), "{prompt}");
-    }
-
-    let messages = Dialect::AnthropicMessages;
-    let control = r#""cache_control":{"type":"ephemeral"}"#;
-    for (case, caching, body) in [
-        ("no", false, r#"{"model":"m","messages":[]}"#.to_owned()),
-        ("top", true, format!(r#"{{"model":"m",{control}}}"#)),
-        ("system", true, format!(r#"{{"model":"m","system":[{{{control}}}]}}"#)),
-        ("tools", true, format!(r#"{{"model":"m","tools":[{{}},{{{control}}}]}}"#)),
-        ("block", true, format!(r#"{{"model":"m","messages":[{{"content":[{{{control}}}]}}]}}"#)),
-        ("null", false, r#"{"model":"m","cache_control":null}"#.to_owned()),
-        ("in a text", false, r#"{"model":"m","system":"\"cache_control\":{}"}"#.to_owned()),
-    ] {
-        assert_eq!(facts(messages, &body).caching, caching, "{case}");
-    }
-}
-
-#[test]
-fn refusals_table() {
-    let deep = format!(r#"{{"model":"m","a":{}{}}}"#, "[".repeat(128), "]".repeat(128));
-    for (case, body, error) in [
-        ("no JSON", "hello", E::NotJson),
-        ("empty", "", E::NotJson),
-        ("cut", r#"{"model":"m""#, E::NotJson),
-        ("more behind it", r#"{"model":"m"}{}"#, E::NotJson),
-        ("brackets do not match", r#"{"model":"m","a":[}]}"#, E::NotJson),
-        ("no object", r#"["model"]"#, E::NotJson),
-        ("MTR-16 depth", &deep, E::TooDeep),
-        ("no model", r#"{"messages":[{"model":"m"}]}"#, E::NoModel),
-        ("empty model", r#"{"model":""}"#, E::NoModel),
-        ("model no text", r#"{"model":["m"]}"#, E::WrongType("model")),
-        ("two models", r#"{"model":"a","model":"b"}"#, E::Duplicate("model")),
-        ("two models, one escaped", r#"{"model":"a","mode\u006c":"b"}"#, E::Duplicate("model")),
-        ("two streams", r#"{"model":"a","stream":true,"stream":true}"#, E::Duplicate("stream")),
-        (
-            "two limits of one name",
-            r#"{"model":"a","max_tokens":1,"max_tokens":2}"#,
-            E::Duplicate("max_tokens"),
-        ),
-        ("two lists", r#"{"model":"a","messages":[],"messages":[]}"#, E::Duplicate("messages")),
-        (
-            "two wishes",
-            r#"{"model":"a","stream_options":{"include_usage":true,"include_usage":false}}"#,
-            E::Duplicate("include_usage"),
-        ),
-        ("other case", r#"{"model":"a","Model":"b"}"#, E::Lookalike("model")),
-        ("long s", "{\"model\":\"a\",\"\u{17f}tream\":true}", E::Lookalike("stream")),
-        ("kelvin", "{\"model\":\"a\",\"max_to\u{212a}ens\":1}", E::Lookalike("max_tokens")),
-        ("stream no flag", r#"{"model":"a","stream":"true"}"#, E::WrongType("stream")),
-        ("limit a text", r#"{"model":"a","max_tokens":"9"}"#, E::WrongType("max_tokens")),
-        ("limit negative", r#"{"model":"a","max_tokens":-1}"#, E::WrongType("max_tokens")),
-        ("limit a fraction", r#"{"model":"a","max_tokens":1.5}"#, E::WrongType("max_tokens")),
-        ("limit too large", r#"{"model":"a","max_tokens":1e99}"#, E::WrongType("max_tokens")),
-        ("no answers", r#"{"model":"a","n":0}"#, E::WrongType("n")),
-        ("too many answers", r#"{"model":"a","n":129}"#, E::WrongType("n")),
-        ("options a list", r#"{"model":"a","stream_options":[]}"#, E::WrongType("stream_options")),
-        (
-            "wish a number",
-            r#"{"model":"a","stream_options":{"include_usage":1}}"#,
-            E::WrongType("include_usage"),
-        ),
-        ("tier a number", r#"{"model":"a","service_tier":1}"#, E::WrongType("service_tier")),
-    ] {
-        assert_eq!(scan_request(CHAT, body.as_bytes()), Err(error), "{case}");
-    }
-    let fits = format!(r#"{{"model":"m","a":{}{}}}"#, "[".repeat(127), "]".repeat(127));
-    assert!(scan_request(CHAT, fits.as_bytes()).is_ok(), "MTR-16 the deepest that is followed");
-}
 
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
 const TEXT: &str = r#"{"choices":[{"delta":{"content":"hi"}}],"usage":null}"#;
@@ -278,6 +41,7 @@ fn hiding_table() {
             ": a\r\n: b\n\n: c\r\n".to_owned(),
         ),
         ("nothing but it", format!("data: {USAGE}\n\n"), String::new()),
+        ("it comes first, after blank lines", format!("\n\r\ndata: {USAGE}\n\n"), "\n\r\n".to_owned()),
         ("unterminated", format!("data: {TEXT}\n\ndata: {USAGE}"), format!("data: {TEXT}\n\n")),
         ("MTR-22 with choices it stays", format!("data: {both}\n\n"), format!("data: {both}\n\n")),
         (
@@ -391,6 +155,15 @@ fn readings_table() {
             Some((Some(5), Some(7))),
         ),
         (
+            "item 28 a cumulative report without a stop reason is partial",
+            messages,
+            format!("{start}\n\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":null}},\"usage\":{{\"output_tokens\":7}}}}\n\n"),
+            End::ClientGone,
+            Basis::ReportedPartial,
+            Terminal::ClientGone,
+            Some((Some(5), Some(7))),
+        ),
+        (
             "item 28 a final usage stands although the stream is cut",
             CHAT,
             format!("data: {USAGE}\n\ndata: [DO"),
@@ -485,6 +258,41 @@ fn readings_table() {
     }
 }
 
+/// MTR-14: what a body is shows in its first bytes, whatever its label says. MTR-19: what is unknown
+/// is passed over.
+#[test]
+fn shapes_table() {
+    let stream = format!("data: {TEXT}\n\ndata: {USAGE}\n\ndata: [DONE]\n\n");
+    let unknown = format!("vibe: 1\nevent: vibe\ndata: {{\"vibe\":[1,{{}}]}}\n\n{stream}");
+    for (case, label, body, terminal) in [
+        ("events under their label", Some("text/event-stream"), stream.clone(), Terminal::Done),
+        (
+            "odd case and a parameter",
+            Some("Text/EVENT-Stream ; charset=UTF-8"),
+            stream.clone(),
+            Terminal::Done,
+        ),
+        ("events labelled as JSON", Some("application/json"), stream.clone(), Terminal::Done),
+        ("events without a label", None, stream.clone(), Terminal::Done),
+        ("events behind a mark", None, format!("\u{feff}{stream}"), Terminal::Done),
+        ("events of an unknown kind between", Some("text/event-stream"), unknown, Terminal::Done),
+        ("a document labelled as events", Some("text/event-stream"), USAGE.to_owned(), Terminal::Complete),
+        ("a document behind blanks", None, format!(" \r\n\t{USAGE}\n"), Terminal::Complete),
+        ("a document behind a mark", None, format!("\u{feff}{USAGE}"), Terminal::Complete),
+    ] {
+        let mut answer = Answer::events(CHAT, body.as_bytes());
+        answer.head.content_type = label;
+        let (metered, client) = answer.check();
+        assert_eq!((metered.basis, metered.terminal), (Basis::Reported, terminal), "{case}");
+        assert_eq!(client, body.as_bytes(), "{case}");
+    }
+    let mut answer = Answer::events(CHAT, b"\x89PNG");
+    answer.head.content_type = Some("image/png");
+    let (metered, _) = answer.check();
+    assert_eq!((metered.basis, metered.terminal), (Basis::Estimate, Terminal::MeterLimit));
+    assert!(metered.opaque && !metered.before_output);
+}
+
 #[test]
 fn anomalies_table() {
     for (case, usage, anomaly) in [
@@ -518,6 +326,74 @@ fn anomalies_table() {
             anomaly.into_iter().collect::<Vec<_>>(),
             "{case}"
         );
+    }
+}
+
+/// MTR-15: nothing of the first of two reports is left in the second.
+#[test]
+fn a_second_report_replaces_the_first() {
+    let report = |details: &str| format!(r#""usage":{{"prompt_tokens":9,"completion_tokens":1{details}}}"#);
+    let details = r#","prompt_tokens_details":{"cached_tokens":5}"#;
+    for (case, body, read) in [
+        ("one object", format!("{{{},{}}}", report(details), report("")), 0),
+        ("the other way round", format!("{{{},{}}}", report(""), report(details)), 5),
+        ("details twice", format!("{{{}}}", report(&format!("{details},\"prompt_tokens_details\":{{}}"))), 0),
+        ("two events", format!("data: {{{}}}\n\ndata: {{{}}}\n\n", report(details), report("")), 0),
+    ] {
+        let (metered, _) = Answer::events(CHAT, body.as_bytes()).check();
+        assert_eq!(metered.usage.and_then(|usage| usage.cache_read), Some(read), "{case}");
+    }
+}
+
+/// Reference item 32.
+#[test]
+fn lifetimes_are_cut_to_their_total() {
+    let body = r#"{"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":100,
+        "cache_creation":{"ephemeral_5m_input_tokens":80,"ephemeral_1h_input_tokens":50}}}"#;
+    let (metered, _) = Answer::events(Dialect::AnthropicMessages, body.as_bytes()).check();
+    assert!(metered.anomalies.has(Anomaly::Inconsistent));
+    let usage = metered.usage.unwrap();
+    assert_eq!(
+        (usage.cache_write, usage.cache_write_5m, usage.cache_write_1h),
+        (Some(100), Some(80), Some(20))
+    );
+    assert_eq!((usage.input_uncached, usage.input_total), (Some(1), Some(101)));
+}
+
+/// What selects a price besides the counts, and the model that answered, which does not (MTR-48).
+#[test]
+fn words_table() {
+    let (messages, responses) = (Dialect::AnthropicMessages, Dialect::OpenAiResponses);
+    for (case, dialect, body, tier, geo, model) in [
+        (
+            "words of the start stay",
+            messages,
+            "data: {\"type\":\"message_start\",\"message\":{\"model\":\"m\",\"usage\":{\"input_tokens\":1,\"service_tier\":\"batch\",\"inference_geo\":\"us\"}}}\n\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":1}}\n\n",
+            Some("batch"),
+            Some("us"),
+            Some("m"),
+        ),
+        (
+            "the last word holds",
+            responses,
+            "data: {\"type\":\"response.created\",\"response\":{\"model\":\"m\",\"service_tier\":\"auto\"}}\n\ndata: {\"type\":\"response.completed\",\"response\":{\"model\":\"n\",\"service_tier\":\"flex\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n",
+            Some("flex"),
+            None,
+            Some("n"),
+        ),
+        (
+            "the standard tier has no name",
+            CHAT,
+            "{\"service_tier\":\"default\",\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}",
+            None,
+            None,
+            None,
+        ),
+    ] {
+        let (metered, _) = Answer::events(dialect, body.as_bytes()).check();
+        let usage = metered.usage.unwrap();
+        let words = (usage.service_tier.as_deref(), usage.inference_geo.as_deref(), metered.model.as_deref());
+        assert_eq!(words, (tier, geo, model), "{case}");
     }
 }
 
