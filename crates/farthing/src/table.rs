@@ -35,11 +35,13 @@ fn line(row: &Value) -> String {
         Value::Object(members) => {
             let parts = members.iter().map(|(name, member)| match member {
                 Value::Array(rows) => rows.iter().map(|row| format!("\n      {}", line(row))).collect(),
-                other => format!("{name}={}", line(other)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    format!("{name}={}", line(member))
+                }
             });
             parts.collect::<Vec<String>>().join("  ")
         }
-        other => scalar(other),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => scalar(row),
     }
 }
 
@@ -47,7 +49,7 @@ fn scalar(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
 

@@ -80,7 +80,8 @@ async fn handle(
 ) -> Result<Response<GateBody>, Refusal> {
     let gate = Arc::clone(&worker.gate);
     let snapshot = gate.snapshot.load_full();
-    let target = wall::check(&request, &snapshot.config.server.hosts, snapshot.bounds())?;
+    let server = &snapshot.config.server;
+    let target = wall::check(&request, |host| server.allows_host(host), snapshot.bounds())?;
     let (path, target) = (target.path.to_owned(), target.to_text());
     let source = Source::of(peer.ip());
     let (head, body) = request.into_parts();

@@ -75,9 +75,7 @@ impl Quote {
         let facts = meter::scan_request(self.dialect, &self.body)
             .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        if facts.background {
-            return Err(Refusal::new(Code::BadBody, "Background responses are not sold here."));
-        }
+        sellable(&facts)?;
         self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
         self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
@@ -155,9 +153,14 @@ impl Quote {
     pub(crate) fn charge(&self, metered: &Metered, clamp: Option<u64>) -> Result<Charge, ChargeError> {
         let basis = match &self.facts {
             Some(facts) => EstimateBasis::new(facts, self.body_bytes(), clamp.or(facts.max_output)),
-            None => {
-                EstimateBasis { body_bytes: self.body_bytes(), messages: 0, max_output: None, choices: 1 }
-            }
+            None => EstimateBasis {
+                body_bytes: self.body_bytes(),
+                messages: 0,
+                media_parts: 0,
+                media_bytes: 0,
+                max_output: None,
+                choices: 1,
+            },
         };
         let mut charge = meter::charge(&self.price, metered, &basis)?;
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
@@ -171,6 +174,24 @@ impl Quote {
             && self.price.input == Rate::FREE
             && self.price.output == Rate::FREE
             && self.price.per_call.unwrap_or_default() == Amount::ZERO
+    }
+}
+
+/// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
+fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
+    let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
+    if facts.background {
+        return refused("Background responses are not sold here.");
+    }
+    if facts.stored_input {
+        // Its size is not known here, and it might be another payer's.
+        return refused(
+            "Input that the upstream has stored (previous_response_id and the like) is not sold here.",
+        );
+    }
+    match facts.service_tier.as_deref() {
+        None | Some("auto" | "default" | "standard" | "standard_only") => Ok(()),
+        Some(_) => refused("This service tier has no price here."),
     }
 }
 

@@ -165,12 +165,6 @@ impl Sockets {
             }
             addresses.push(*wanted);
         }
-        let port_was_free = config.server.public_url.is_none();
-        if port_was_free {
-            for address in &addresses {
-                config.server.hosts.extend([address.to_string(), format!("localhost:{}", address.port())]);
-            }
-        }
         let admin = std::net::TcpListener::bind(config.admin.listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .and_then(TcpListener::from_std)
@@ -314,9 +308,6 @@ fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> 
         return Err("the mode of a gateway cannot change while it runs".to_owned());
     }
     let old = gate.snapshot.load_full();
-    if next.server.public_url.is_none() {
-        next.server.hosts.clone_from(&old.config.server.hosts);
-    }
     next.server.listen.clone_from(&first.server.listen);
     let next = Snapshot::new(next, payee).map_err(|error| error.to_string())?;
     if old.prices.version() != next.prices.version() {

@@ -31,12 +31,12 @@ const CREDENTIALS: [&str; 6] =
 /// Checks everything about a head that does not depend on the route. Returns path and query to route by.
 pub(crate) fn check<'r, B>(
     request: &'r Request<B>,
-    hosts: &[String],
+    is_ours: impl Fn(&str) -> bool,
     bounds: Bounds,
 ) -> Result<Target<'r>, Refusal> {
     let headers = request.headers();
     let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
-    check_host(request, hosts)?;
+    check_host(request, is_ours)?;
     if headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(bad("A field name contains an underscore."));
     }
@@ -58,17 +58,18 @@ pub(crate) fn check<'r, B>(
 }
 
 /// Exactly one host, and one of ours (SEC-1).
-fn check_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refusal> {
+fn check_host<B>(request: &Request<B>, is_ours: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let field = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or_default());
     let named = request.uri().authority().map(http::uri::Authority::as_str).or(field);
     let Some(host) = named else {
         return Err(Refusal::new(Code::BadRequest, "The request names no host."));
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if host.is_empty() || !host.chars().all(plain) {
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map_or("", |(_, port)| port);
+    if host.is_empty() || !host.chars().all(plain) || !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Refusal::new(Code::BadRequest, "The host is not a name with an optional port."));
     }
-    if !hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host)) {
+    if !is_ours(host) {
         return Err(Refusal::new(Code::MisdirectedRequest, "This host is not served here."));
     }
     Ok(())
@@ -174,8 +175,8 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
-        let hosts = ["gw.test".to_owned(), "gw.test:80".to_owned()];
-        check(&request, &hosts, BOUNDS).map(|target| target.to_text()).map_err(|refusal| refusal.code())
+        let is_ours = |host: &str| host.split(':').next().unwrap().eq_ignore_ascii_case("gw.test");
+        check(&request, is_ours, BOUNDS).map(|target| target.to_text()).map_err(|refusal| refusal.code())
     }
 
     #[test]
@@ -215,6 +216,7 @@ mod tests {
             (vec![], Some(Code::BadRequest)),
             (vec![("host", "")], Some(Code::BadRequest)),
             (vec![("host", "a@gw.test")], Some(Code::BadRequest)),
+            (vec![("host", "gw.test:8x")], Some(Code::BadRequest)),
             (vec![("host", "other")], Some(Code::MisdirectedRequest)),
             (vec![("host", "gw.test"), ("host", "gw.test")], Some(Code::BadRequest)),
             (vec![("host", "gw.test"), ("x_y", "1")], Some(Code::BadRequest)),
