@@ -135,7 +135,7 @@ async fn paid_call(
             gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
             let verified = verified.map_err(|refusal| {
                 snapshot.limiters.count_invalid(incoming.source);
-                unpaid(refusal)
+                if refusal.is_payable() { unpaid(refusal) } else { refusal }
             })?;
             Some((verified, protocol))
         }

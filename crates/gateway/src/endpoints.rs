@@ -178,7 +178,7 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
     let protocol = payment.protocol();
     let verified = payments::verify(gate, snapshot, payment, &ask, arrived.now).map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);
-        unpaid(refusal)
+        if refusal.is_payable() { unpaid(refusal) } else { refusal }
     })?;
     let delivery = Delivery {
         account: payer.as_ref().map(|payer| Arc::clone(&payer.account)),

@@ -52,10 +52,15 @@ def upstream_hits():
 
 
 def balance_nano(key):
-    """The balance of a credit key in billionths of a dollar."""
-    body = _get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
-    balance = body["balance"]
-    return nano(balance["amount"] if isinstance(balance, dict) else balance)
+    """The balance of a credit key in billionths of a dollar, once no call of it is open any more.
+
+    A stream is captured when the upstream ends it, which an SDK that stops at `[DONE]` does not wait for.
+    """
+    def read():
+        return _get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
+
+    body = _until(read, lambda body: nano(body["held"]["amount"]) == 0, "a hold stays open")
+    return nano(body["balance"]["amount"])
 
 
 def nano(decimal):
@@ -83,5 +88,6 @@ def assert_charged(key, before):
 def _until(read, good, complaint):
     deadline = time.monotonic() + 5
     while not good(value := read()):
-        assert time.monotonic() < deadline, f"balance {value} nano-USD: {complaint}"
+        assert time.monotonic() < deadline, f"{value}: {complaint}"
         time.sleep(0.025)
+    return value

@@ -148,6 +148,7 @@ fn config_text(
             r#"  x402:
     networks: {{ "eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }} }}
     facilitators: ["{facilitator}"]
+    deposit: 0.01 USD
 "#
         )
     });
