@@ -1,1 +1,7 @@
-//! Tests over the whole: what holds between the crates, and scenarios on loopback.
+//! What the scenarios share: the real binary as a process, an upstream that does what a test says and
+//! remembers what it got, and a plain HTTP client.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
+
+pub mod gateway;
+pub mod http;
+pub mod upstream;
