@@ -1,2 +1,104 @@
-//! The one binary.
-fn main() {}
+//! The one binary: server, operator's tool and paying client.
+
+mod init;
+mod operator;
+mod serve;
+mod table;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gateway::admin::Command as Ask;
+
+/// Findings, or an error at the other end (experience.md section 2).
+pub(crate) const FINDINGS: u8 = 1;
+/// Wrong use, or it could not run.
+pub(crate) const COULD_NOT_RUN: u8 = 2;
+/// The configuration is invalid.
+pub(crate) const CONFIG_INVALID: u8 = 3;
+
+/// Charge agents for AI calls: x402 payments and prepaid credit keys, metered exactly.
+///
+/// Try it:  farthing demo
+#[derive(Debug, Parser)]
+#[command(name = "farthing", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a configuration: farthing init && farthing serve
+    Init(init::InitArgs),
+    /// Run the gateway: farthing serve --config farthing.yaml
+    Serve(serve::Args),
+    /// Validate a configuration and ask its upstreams
+    Check(init::CheckArgs),
+    /// Make, list, revoke and inspect credit keys
+    Key {
+        #[command(subcommand)]
+        command: operator::KeyCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Put money into an account: farthing credit ACCOUNT "5 USD"
+    Credit {
+        #[command(flatten)]
+        args: operator::CreditArgs,
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Look at the books
+    Ledger {
+        #[command(subcommand)]
+        command: operator::LedgerCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Make the running gateway read its configuration again
+    Reload {
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Make the running gateway finish its calls and stop
+    Drain {
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// A pretend AI API for trying things out
+    #[command(hide = true)]
+    Upstream(upstream::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Init(args) => init::init(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => init::check(&args),
+        Command::Key { command, common } => operator::key(command, &common),
+        Command::Credit { args, common } => operator::credit(args, &common),
+        Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Reload { common } => operator::order(&Ask::Reload, &common),
+        Command::Drain { common } => operator::order(&Ask::Drain, &common),
+        Command::Upstream(args) => upstream::run(&args),
+    }
+}
+
+/// Runs a command's asynchronous part on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            eprintln!("farthing: no runtime: {error}");
+            std::process::exit(i32::from(COULD_NOT_RUN));
+        }
+    }
+}
+
+/// Says what went wrong, for a person, and that nothing ran.
+pub(crate) fn complain(text: &str) -> ExitCode {
+    eprintln!("farthing: {text}");
+    ExitCode::from(COULD_NOT_RUN)
+}

@@ -1,5 +1,36 @@
 //! The gateway: accept, pipeline, upstream, configuration, admin, telemetry.
 //!
 //! Invariant: it sequences decisions and takes none about money.
+//!
+//! A request's path, in the order of the modules: `accept` -> `wall` -> `call` (route, `credential`,
+//! `quote`, `challenge` or `payments`, `payer`, `upstream`, `charge`).
 
+pub mod admin;
 pub mod config;
+pub mod keys;
+pub mod refusal;
+pub mod server;
+
+mod accept;
+mod body;
+mod call;
+mod call_id;
+mod challenge;
+mod charge;
+mod clock;
+mod credential;
+mod endpoints;
+mod facts;
+mod gate;
+mod limits;
+mod payer;
+mod payments;
+mod quote;
+mod random;
+mod snapshot;
+mod telemetry;
+mod upstream;
+mod wall;
+
+pub use call_id::CallId;
+pub use clock::Now;

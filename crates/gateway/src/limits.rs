@@ -1,9 +1,9 @@
 //! Rates per source and per account, before any costly work (SEC-45..48).
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use governor::clock::{Clock, DefaultClock};
@@ -45,8 +45,8 @@ pub(crate) struct AccountLimits {
 pub(crate) struct Limiters {
     unpaid: DefaultKeyedRateLimiter<Source>,
     invalid: DefaultKeyedRateLimiter<Source>,
-    /// Sources whose budget of bad proofs is spent, and until when (limiter's clock).
-    blocked: DashMap<Source, governor::clock::QuantaInstant>,
+    /// Sources whose budget of bad proofs is spent, and until when.
+    blocked: DashMap<Source, Instant>,
     accounts: DashMap<AccountId, Arc<AccountLimits>>,
     rules: RateLimits,
     clock: DefaultClock,
@@ -78,9 +78,8 @@ impl Limiters {
     /// Refuses a source whose budget of bad proofs is spent, before anything is verified (SEC-47).
     pub(crate) fn admit_proof(&self, source: Source) -> Result<(), Refusal> {
         let Some(until) = self.blocked.get(&source).map(|until| *until) else { return Ok(()) };
-        let now = self.clock.now();
-        if until > now {
-            let wait = std::time::Duration::from_nanos(until.duration_since(now).as_u64());
+        let wait = until.saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
             return Err(too_many("Too many credentials that do not verify from this address.", wait));
         }
         self.blocked.remove(&source);
@@ -95,7 +94,7 @@ impl Limiters {
         if let Err(until) = self.invalid.check_key(&source)
             && self.blocked.len() < SOURCES_MAX
         {
-            self.blocked.insert(source, until.earliest_possible());
+            self.blocked.insert(source, Instant::now() + until.wait_time_from(self.clock.now()));
         }
     }
 
@@ -124,7 +123,7 @@ impl AccountLimits {
         }
         let room = |count: u32| (count < self.concurrent_max).then_some(count + 1);
         if self.concurrent.try_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
-            return Err(too_many("This account has too many calls at once.", std::time::Duration::from_secs(1)));
+            return Err(too_many("This account has too many calls at once.", Duration::from_secs(1)));
         }
         Ok(Running(Arc::clone(self)))
     }
@@ -172,8 +171,7 @@ impl Drop for Slot {
     }
 }
 
-fn too_many(detail: &'static str, wait: std::time::Duration) -> Refusal {
+fn too_many(detail: &'static str, wait: Duration) -> Refusal {
     let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(60).min(60);
     Refusal::new(Code::RateLimited, detail).retry_after(seconds)
 }
-

@@ -282,9 +282,10 @@ impl Money {
                 "unknown",
                 "It is not known yet whether the payment moved: send the same request again, do not pay again.",
             ),
-            Self::FirstAttemptDecides => {
-                ("first_attempt_decides", "An earlier request with this payment decides; nothing more was taken.")
-            }
+            Self::FirstAttemptDecides => (
+                "first_attempt_decides",
+                "An earlier request with this payment decides; nothing more was taken.",
+            ),
             Self::Captured(_) => ("captured", "The payment was used; its receipt says for what."),
         }
     }
@@ -307,7 +308,10 @@ pub struct Facts {
 
 /// A refusal on its way to the client.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
     code: Code,
     detail: String,
     money: Money,
@@ -322,7 +326,7 @@ impl Refusal {
     /// A refusal that took nothing. `detail` is for people and never echoes input.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             code,
             detail: detail.into(),
             money: Money::NothingTaken,
@@ -331,50 +335,61 @@ impl Refusal {
             headers: HeaderMap::new(),
             accepts: None,
             top_up_url: None,
-        }
+        }))
     }
 
     /// Says what happened to the money.
     #[must_use]
     pub fn money(mut self, money: Money) -> Self {
-        self.money = money;
+        self.0.money = money;
         self
     }
 
     /// Adds the payer's facts.
     #[must_use]
     pub fn facts(mut self, facts: Facts) -> Self {
-        self.facts = facts;
+        self.0.facts = facts;
         self
     }
 
     /// Asks to come back after `seconds`.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
     /// Adds a header of ours.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
     /// Makes it a challenge: the offers, as x402 v1 entries in the body and v2 in a header.
     #[must_use]
-    pub(crate) fn offers(mut self, accepts: Vec<Value>, payment_required: HeaderValue, top_up_url: String) -> Self {
-        self.accepts = Some(accepts);
-        self.headers.insert(HeaderName::from_static("payment-required"), payment_required);
-        self.top_up_url = Some(top_up_url);
+    pub(crate) fn offers(
+        mut self,
+        accepts: Vec<Value>,
+        payment_required: HeaderValue,
+        top_up_url: String,
+    ) -> Self {
+        self.0.accepts = Some(accepts);
+        self.0.headers.insert(HeaderName::from_static("payment-required"), payment_required);
+        self.0.top_up_url = Some(top_up_url);
         self
+    }
+
+    /// Whether a payment would help.
+    #[must_use]
+    pub fn is_payable(&self) -> bool {
+        self.0.code.status() == StatusCode::PAYMENT_REQUIRED
     }
 
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// The whole answer: at once a problem (RFC 9457), an x402 v1 body and an error object of the SDK
@@ -383,35 +398,35 @@ impl Refusal {
     pub fn response(self, sdk: Sdk, call: CallId) -> Response<Bytes> {
         let body = self.body(sdk, call);
         let mut response = Response::new(Bytes::from(body.to_string()));
-        *response.status_mut() = self.code.status();
+        *response.status_mut() = self.0.code.status();
         let headers = response.headers_mut();
-        headers.extend(self.headers);
+        headers.extend(self.0.headers.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert("farthing-request-id", call.header());
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code.status() == StatusCode::PAYMENT_REQUIRED {
+        if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
             let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }
-        if let Money::Captured(receipt) = self.money {
+        if let Money::Captured(receipt) = self.0.money {
             headers.insert("farthing-receipt", receipt.header());
         }
         response
     }
 
     fn body(&self, sdk: Sdk, call: CallId) -> Value {
-        let (money, money_text) = self.money.facts();
-        let message = format!("{} {money_text}", self.detail);
+        let (money, money_text) = self.0.money.facts();
+        let message = format!("{} {money_text}", self.0.detail);
         let facts = self.fact_members(money);
         let error = match sdk {
             Sdk::OpenAi => {
                 let mut error = Map::new();
-                error.insert("type".into(), self.code.openai_type().into());
-                error.insert("code".into(), self.code.name().into());
+                error.insert("type".into(), self.0.code.openai_type().into());
+                error.insert("code".into(), self.0.code.name().into());
                 error.insert("param".into(), Value::Null);
                 error.insert("message".into(), message.into());
                 error.extend(facts);
@@ -419,36 +434,36 @@ impl Refusal {
             }
             Sdk::Anthropic => {
                 let mut details = Map::new();
-                details.insert("error_code".into(), self.code.name().into());
+                details.insert("error_code".into(), self.0.code.name().into());
                 details.extend(facts);
-                json!({"type": self.code.anthropic_type(), "message": message, "details": details})
+                json!({"type": self.0.code.anthropic_type(), "message": message, "details": details})
             }
         };
-        let kind = if self.code.status() == StatusCode::PAYMENT_REQUIRED {
+        let kind = if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
             "https://paymentauth.org/problems/payment-required".to_owned()
         } else {
-            format!("urn:farthing:problem:{}", self.code.name())
+            format!("urn:farthing:problem:{}", self.0.code.name())
         };
         let mut body = json!({
-            "type": kind, "title": self.code.title(), "status": self.code.status().as_u16(),
-            "detail": self.detail, "instance": format!("/requests/{call}"), "code": self.code.name(),
+            "type": kind, "title": self.0.code.title(), "status": self.0.code.status().as_u16(),
+            "detail": self.0.detail, "instance": format!("/requests/{call}"), "code": self.0.code.name(),
             "fault": self.fault_name(), "money": money, "request_id": call.to_string(), "error": error,
         });
-        if let Some(accepts) = &self.accepts {
+        if let Some(accepts) = &self.0.accepts {
             body["x402Version"] = 1.into();
             body["accepts"] = accepts.clone().into();
         }
-        if let Some(url) = &self.top_up_url {
+        if let Some(url) = &self.0.top_up_url {
             body["top_up_url"] = url.clone().into();
         }
-        if let Some((amount, asset)) = self.facts.balance {
+        if let Some((amount, asset)) = self.0.facts.balance {
             body["balance"] = json!({"amount": amount.decimal(asset), "currency": asset.name()});
         }
         body
     }
 
     const fn fault_name(&self) -> &'static str {
-        match self.code.fault() {
+        match self.0.code.fault() {
             Fault::Payer => "payer",
             Fault::Caller => "caller",
             Fault::Operator => "operator",
@@ -458,7 +473,7 @@ impl Refusal {
 
     fn fact_members(&self, money: &'static str) -> Map<String, Value> {
         let mut members = Map::new();
-        let facts = &self.facts;
+        let facts = &self.0.facts;
         if let Some((amount, asset)) = facts.need {
             members.insert("need".into(), amount.decimal(asset).into());
             members.insert("currency".into(), asset.name().into());
@@ -475,7 +490,7 @@ impl Refusal {
         if let Some(reason) = &facts.reason {
             members.insert("reason".into(), reason.clone().into());
         }
-        if let Some(url) = &self.top_up_url {
+        if let Some(url) = &self.0.top_up_url {
             members.insert("top_up_url".into(), url.clone().into());
         }
         members.insert("money".into(), money.into());

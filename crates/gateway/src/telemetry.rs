@@ -37,7 +37,7 @@ struct RouteLabels {
 
 /// All counters of this process.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<CallLabels, Counter>,
     proofs: Family<ProofLabels, Counter>,
@@ -70,7 +70,11 @@ impl Default for Metrics {
         registry.register("settlements", "Settlements by rail and state", metrics.settlements.clone());
         registry.register("charge_nano", "Captured, in ledger units", metrics.charged.clone());
         registry.register("overrun_loss_nano", "Used beyond what the payer had", metrics.overrun.clone());
-        registry.register("usage_estimated", "Charges without a provider's report", metrics.estimated.clone());
+        registry.register(
+            "usage_estimated",
+            "Charges without a provider's report",
+            metrics.estimated.clone(),
+        );
         registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
@@ -121,7 +125,7 @@ impl Metrics {
 
     /// Holds without an end yet.
     #[must_use]
-    pub fn holds_open(&self) -> i64 {
+    pub(crate) fn holds_open(&self) -> i64 {
         self.holds_open.get()
     }
 
@@ -139,7 +143,7 @@ impl Metrics {
 
     /// The text of `/metrics`.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut page = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut page, &self.registry);

@@ -15,7 +15,13 @@ pub(crate) struct Bounds {
 
 /// Fields of which a second line is refused: two readers might pick different ones.
 const SINGLE: [&str; 8] = [
-    "content-type", "host", "x-api-key", "api-key", "x-goog-api-key", "x-payment", "payment-signature",
+    "content-type",
+    "host",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-payment",
+    "payment-signature",
     "idempotency-key",
 ];
 /// Fields that carry a credential, bounded before they are decoded.
@@ -23,7 +29,11 @@ const CREDENTIALS: [&str; 6] =
     ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-payment", "payment-signature"];
 
 /// Checks everything about a head that does not depend on the route. Returns path and query to route by.
-pub(crate) fn check<'r, B>(request: &'r Request<B>, hosts: &[String], bounds: Bounds) -> Result<Target<'r>, Refusal> {
+pub(crate) fn check<'r, B>(
+    request: &'r Request<B>,
+    hosts: &[String],
+    bounds: Bounds,
+) -> Result<Target<'r>, Refusal> {
     let headers = request.headers();
     let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
     check_host(request, hosts)?;
@@ -38,7 +48,10 @@ pub(crate) fn check<'r, B>(request: &'r Request<B>, hosts: &[String], bounds: Bo
     check_framing(headers)?;
     for name in CREDENTIALS {
         if headers.get_all(name).iter().any(|value| value.len() > bounds.credential_bytes) {
-            return Err(Refusal::new(Code::HeaderTooLarge, "A credential is larger than this gateway reads."));
+            return Err(Refusal::new(
+                Code::HeaderTooLarge,
+                "A credential is larger than this gateway reads.",
+            ));
         }
     }
     target(request.uri(), bounds)
@@ -64,7 +77,8 @@ fn check_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refusal> 
 /// One framing field at most, `chunked` alone (SEC-4).
 fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let plain = lines.next().is_none_or(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    let plain =
+        lines.next().is_none_or(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     if plain && lines.next().is_none() {
         return Ok(());
     }
@@ -183,9 +197,10 @@ mod tests {
             ("/v1/x;y", Err(Code::BadRequest)),
             ("/v1?key=fk_live_1", Err(Code::BadRequest)),
             ("*", Err(Code::BadRequest)),
-            ("/a23456789012345678901234567890123456789012345678901234567890123", Ok(
-                "/a23456789012345678901234567890123456789012345678901234567890123".to_owned(),
-            )),
+            (
+                "/a23456789012345678901234567890123456789012345678901234567890123",
+                Ok("/a23456789012345678901234567890123456789012345678901234567890123".to_owned()),
+            ),
             ("/a234567890123456789012345678901234567890123456789012345678901234", Err(Code::UriTooLong)),
         ] {
             assert_eq!(verdict(uri, &host), expected, "{uri}");

@@ -1,2 +1,32 @@
-//! Stub.
+//! What a call used, and what that costs.
+//!
+//! Invariant: the same bytes, in any chunking, give the same usage; the client gets the very bytes.
+//! Pure: no socket, clock or randomness. Rules MTR-n are those of `specs/metering.md`.
 #![deny(clippy::float_arithmetic)]
+
+mod ceiling;
+mod charge;
+mod count;
+mod dialect;
+mod event;
+mod inflate;
+mod json;
+mod meter;
+mod relay;
+mod request;
+mod seen;
+mod sse;
+mod stream;
+mod tariff;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling};
+pub use charge::{Bucket, Charge, ChargeError, EstimateBasis, Line, charge};
+pub use dialect::{Dialect, Sdk};
+pub use meter::{End, Head, Meter, Metered, Progress};
+pub use request::{RequestError, RequestFacts, scan_request};
+pub use tariff::{ModelPrice, PriceBook, PriceBookError};
+pub use usage::{Anomalies, Anomaly, Basis, Terminal, Usage};

@@ -44,9 +44,9 @@ pub enum Refused {
     /// A caveat cannot be read, or its meaning is not built.
     #[error(transparent)]
     Caveat(#[from] CaveatError),
-    /// A repeat is more permissive than an earlier one: somebody tried to widen the token (L402-51).
-    #[error("caveat `{0}` widens an earlier one")]
-    Widened(String),
+    /// Somebody tried to widen the token.
+    #[error(transparent)]
+    Widened(#[from] Widened),
     /// A name we do not know, under [`UnknownCaveats::Reject`].
     #[error("unknown caveat `{0}`")]
     Unknown(String),
@@ -61,6 +61,11 @@ pub enum Refused {
     Unscoped,
 }
 
+/// A repeat of this name is more permissive than an earlier one (L402-51).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("caveat `{0}` widens an earlier one")]
+pub struct Widened(pub String);
+
 /// Reads every caveat.
 ///
 /// # Errors
@@ -72,13 +77,13 @@ pub fn parse_all<B: AsRef<[u8]>>(caveats: &[B]) -> Result<Vec<Caveat>, CaveatErr
 /// That each caveat is at most as permissive as the last one of its kind before it (L402-51, L402-52).
 ///
 /// # Errors
-/// [`Refused::Widened`] with the name, even if the conjunction would still permit the request.
-pub fn check_narrowing(caveats: &[Caveat]) -> Result<(), Refused> {
+/// [`Widened`] with the name, even if the conjunction would still permit the request.
+pub fn check_narrowing(caveats: &[Caveat]) -> Result<(), Widened> {
     for (index, caveat) in caveats.iter().enumerate() {
         // Narrowing is transitive, so the nearest earlier one of the kind stands for all before it.
         let earlier = caveats[..index].iter().rev().find_map(|earlier| narrows(earlier, caveat));
         if earlier == Some(false) {
-            return Err(Refused::Widened(caveat.name().to_owned()));
+            return Err(Widened(caveat.name().to_owned()));
         }
     }
     Ok(())
@@ -188,3 +193,6 @@ fn grants(service: &Service, name: &str, tier: u8) -> bool {
 pub(crate) const fn expires_from_ms(ms: u64) -> u64 {
     ms.div_ceil(1000)
 }
+
+#[cfg(test)]
+mod tests;

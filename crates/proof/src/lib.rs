@@ -16,6 +16,8 @@ pub mod quote;
 pub mod receipt;
 pub mod secp;
 pub mod test_rail;
+#[cfg(test)]
+mod third_party_vectors;
 pub mod x402_exact;
 
 pub use ed25519_dalek::SigningKey;

@@ -1,4 +1,4 @@
-//! Signed receipts: compact JWS over any payload, checkable by anyone with our published keys.
+//! Signed receipts: compact JWS over any payload, checkable by anyone with our published keys (KEY-5).
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::Serialize;

@@ -185,3 +185,6 @@ fn address_of(key: &secp256k1::PublicKey) -> Address {
     let hash = keccak256(&key.serialize_uncompressed()[1..]);
     Address(std::array::from_fn(|index| hash[index + 12]))
 }
+
+#[cfg(test)]
+mod tests;

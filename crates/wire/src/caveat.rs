@@ -264,3 +264,6 @@ fn is_service(name: &str) -> bool {
     let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(alphabet)
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ impl fmt::Debug for CreditKey {
         write!(f, "CreditKey({:?}, {} caveats, signature hidden)", self.id, self.macaroon.caveats.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

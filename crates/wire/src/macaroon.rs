@@ -256,3 +256,6 @@ fn hmac<const N: usize>(key: &[u8; N], message: &[u8]) -> [u8; 32] {
     block[..N].copy_from_slice(key);
     Hmac::<Sha256>::new(&block.into()).chain_update(message).finalize().into_bytes().into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,58 @@
-//! The one binary.
-fn main() {}
+//! Work on the repository itself: `cargo xtask <command>`.
+
+mod check;
+mod interop;
+mod outcome;
+mod specs;
+mod step;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use outcome::Outcome;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test    every check and every test; the last line is the total
+  check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
+  interop [--only NAME]
+          foreign clients against the gateway, one line per scenario
+  specs   which rules of specs/ stand in which test
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else { return usage() };
+    let outcome = match command.as_str() {
+        "check" => check::run(),
+        "test" => test::run(),
+        "interop" => interop::run(rest),
+        "specs" => specs::run(),
+        _ => return usage(),
+    };
+    finish(outcome)
+}
+
+/// The last line is the total, whatever happened before.
+fn finish(outcome: Outcome) -> ExitCode {
+    println!("{outcome}");
+    if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// Whether nothing may be left out: a tool or a file that is missing is then a failure.
+fn require_all() -> bool {
+    std::env::var("FARTHING_REQUIRE").is_ok_and(|value| value == "all")
+}

@@ -89,6 +89,11 @@ impl Report {
         self.hidden.borrow_mut().push(span);
     }
 
+    /// Never shows this line.
+    pub(super) fn hide_line(&self, line: usize) {
+        self.hide(Span { line, column: 1, length: usize::MAX - 1 });
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
@@ -108,7 +113,8 @@ impl Report {
 
 fn source_line(text: &str, span: Span, hidden: &[Span]) -> Option<String> {
     let line = text.lines().nth(span.line.checked_sub(1)?)?;
-    if line.chars().count() > SOURCE_CHARS_MAX {
+    let whole = |h: &Span| h.line == span.line && h.length == usize::MAX - 1;
+    if line.chars().count() > SOURCE_CHARS_MAX || hidden.iter().any(whole) {
         return None;
     }
     let is_hidden = |column: usize| {

@@ -47,31 +47,14 @@ pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{Durability, Exposure, MasterKey, Store, Tokens};
 pub use upstream::{Auth, Dialect, Upstream};
 pub use url::{BaseUrl, Scheme};
+pub use wire::credit_key::Mode;
 
 use finding::Report;
 use section::{Context, Keys, Section};
 use yaml::{Kind, Node};
 
-/// Whether the gateway moves real money (reference item 41). Test when the file does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Real money; no test rail, no test network, no public test key.
-    Live,
-    /// Play money only.
-    #[default]
-    Test,
-}
-
-impl Mode {
-    /// As it stands in the file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Test => "test",
-        }
-    }
-}
+/// Play money, unless the file says otherwise (reference item 41).
+const MODE: Mode = Mode::Test;
 
 /// A configuration that has been checked as a whole. `Debug` shows no secret.
 #[derive(Clone, Debug)]
@@ -122,7 +105,10 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         Ok(text) => parse(&text, &file, &|name| std::env::var(name).ok(), &read_file),
         Err(error) => {
             let report = Report::default();
-            report.add(Span::default(), format!("cannot read the configuration: {}", error.kind()));
+            report.add(
+                Span::default(),
+                format!("cannot read the configuration: {}", secret::why_unread(&error)),
+            );
             Err(report.into_errors(&file, ""))
         }
     }
@@ -174,7 +160,7 @@ pub fn parse(
     let Some(root) = yaml::read(text, &report) else { return Err(report.into_errors(file, text)) };
     let context = Context {
         report,
-        mode: Mode::default(),
+        mode: MODE,
         folder: Path::new(file).parent().unwrap_or(Path::new("")).to_owned(),
         upstreams: names_under(&root, "upstreams"),
         env,
@@ -197,7 +183,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         let prices = price::read(&top);
         let routes = route::read(&top, &upstreams, server.limits.body_bytes);
         if prices.models.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
-            top.complain("prices", "the file needs \"prices\": no model has one, so nothing could be sold");
+            top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
         Config {
             mode: context.mode,
@@ -224,14 +210,14 @@ fn is_metered(route: &Route) -> bool {
 
 /// The mode decides what other sections may hold, so it is read first.
 fn read_mode(context: &Context<'_>, root: &Node) -> Mode {
-    let Kind::Map(entries) = &root.kind else { return Mode::default() };
-    let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "mode") else { return Mode::default() };
+    let Kind::Map(entries) = &root.kind else { return MODE };
+    let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "mode") else { return MODE };
     let mode = section::scalar(context, "mode", node, |text| match text {
         "live" => Ok(Mode::Live),
         "test" => Ok(Mode::Test),
         _ => Err(format!("\"{text}\" is neither live nor test")),
     });
-    mode.unwrap_or_default()
+    mode.unwrap_or(MODE)
 }
 
 fn names_under(root: &Node, section: &str) -> Vec<String> {

@@ -134,14 +134,14 @@ fn read_models(section: &Section<'_>, entries: Vec<(&Key, &Node)>) -> Vec<(Glob,
             all = Some(&key.text);
         }
         let entry = Section::open(section.context, &section.path_of(&key.text), node, MODEL_KEYS);
-        if let Some(price) = entry.and_then(|entry| read_model(&entry, key)) {
+        if let Some(price) = entry.and_then(|entry| read_model(&entry)) {
             models.push((glob, price));
         }
     }
     models
 }
 
-fn read_model(section: &Section<'_>, key: &Key) -> Option<ModelPrice> {
+fn read_model(section: &Section<'_>) -> Option<ModelPrice> {
     let rate = |key: &str| section.value(key, value::token_rate);
     let (input, output) = (rate("input"), rate("output"));
     let (cache_read, cache_write, reasoning) = (rate("cache_read"), rate("cache_write"), rate("reasoning"));
@@ -158,7 +158,7 @@ fn read_model(section: &Section<'_>, key: &Key) -> Option<ModelPrice> {
     if let Some(missing) = missing {
         let place = &section.path;
         let message = format!("{place} has no price for {missing}; write 0 USD/Mtok if it is free");
-        section.context.report.add(key.span, message);
+        section.missing(message);
         return None;
     }
     let (input, output) = (input.unwrap_or(Rate::FREE), output.unwrap_or(Rate::FREE));

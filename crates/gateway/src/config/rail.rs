@@ -140,7 +140,7 @@ fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
         if written.is_none()
             || matches!(x402.get("facilitators").map(|n| &n.kind), Some(Kind::List(l)) if l.is_empty())
         {
-            x402.complain("facilitators", "rails.x402 needs \"facilitators\": who settles the payments?");
+            x402.missing("rails.x402 needs \"facilitators\": who settles the payments?");
         }
         return Vec::new();
     }
@@ -157,7 +157,7 @@ fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
 fn read_networks(x402: &Section<'_>) -> Vec<X402Network> {
     let path = x402.path_of("networks");
     let Some(node) = x402.get("networks") else {
-        x402.complain("networks", "rails.x402 needs \"networks\": on which chain, and to whom?");
+        x402.missing("rails.x402 needs \"networks\": on which chain, and to whom?");
         return Vec::new();
     };
     let Some(section) = Section::open_any(x402.context, &path, node) else { return Vec::new() };
@@ -202,7 +202,7 @@ fn read_token(section: &Section<'_>, chain: Chain) -> Option<Token> {
         let known = chain.tokens().next();
         if known.is_none() {
             let message = format!("{} needs \"asset\": {{ address, name, version, decimals }}", section.path);
-            section.complain("asset", message);
+            section.missing(message);
         }
         return known;
     };
@@ -215,7 +215,8 @@ fn read_token(section: &Section<'_>, chain: Chain) -> Option<Token> {
         found.ok_or_else(|| {
             let names: Vec<&str> = chain.tokens().map(|token| token.symbol()).collect();
             let hint = suggestion(text, names.iter().copied());
-            format!("token \"{text}\" is not known on eip155:{}{hint}; write {{ address, name, version, decimals }}", chain.id)
+            let hint = if hint.is_empty() { "; write { address, name, version, decimals }" } else { &hint };
+            format!("token \"{text}\" is not known on eip155:{}{hint}", chain.id)
         })
     })
 }

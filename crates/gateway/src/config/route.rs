@@ -229,7 +229,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> 
 
 fn read_match(route: &Section<'_>) -> Option<(Vec<Method>, PathPattern, String)> {
     let Some(node) = route.get("match") else {
-        route.complain("match", format!("{} needs \"match\"", route.path));
+        route.missing(format!("{} needs \"match\"", route.path));
         return None;
     };
     let section = Section::open(route.context, &route.path_of("match"), node, MATCH_KEYS)?;
@@ -252,7 +252,7 @@ fn method(text: &str) -> Result<Method, String> {
 
 fn read_upstream(route: &Section<'_>, upstreams: &Upstreams) -> Option<RouteUpstream> {
     let Some(node) = route.get("upstream") else {
-        route.complain("upstream", format!("{} needs \"upstream\"", route.path));
+        route.missing(format!("{} needs \"upstream\"", route.path));
         return None;
     };
     let path = route.path_of("upstream");
@@ -261,7 +261,7 @@ fn read_upstream(route: &Section<'_>, upstreams: &Upstreams) -> Option<RouteUpst
     };
     let section = Section::open(route.context, &path, node, UPSTREAM_KEYS)?;
     let Some(node) = section.get("by_model") else {
-        section.complain("by_model", format!("{path} needs a name or \"by_model\""));
+        section.missing(format!("{path} needs a name or \"by_model\""));
         return None;
     };
     let path = section.path_of("by_model");
@@ -301,7 +301,7 @@ fn upstream_name(context: &Context<'_>, path: &str, node: &Node) -> Option<Strin
 fn read_price(route: &Section<'_>) -> Option<RoutePrice> {
     let Some(node) = route.get("price") else {
         let message = format!("{} needs \"price\": by_model, free, or {{ per_call: 0.01 USD }}", route.path);
-        route.complain("price", message);
+        route.missing(message);
         return None;
     };
     let path = route.path_of("price");

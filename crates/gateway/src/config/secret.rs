@@ -177,7 +177,7 @@ impl Context<'_> {
     fn file(&self, path: &str, node: &Node, file: &std::path::Path) -> Option<Zeroizing<Vec<u8>>> {
         let shown = file.display();
         match (self.read)(file) {
-            Err(error) => self.lost(path, node, &format!("cannot read {shown}: {}", error.kind())),
+            Err(error) => self.lost(path, node, &format!("cannot read {shown}: {}", why_unread(&error))),
             Ok(found) if found.mode & 0o077 != 0 => {
                 let mode = found.mode & 0o777;
                 self.lost(
@@ -215,6 +215,12 @@ impl Context<'_> {
             Reference::Env(variable) => Reference::Env(variable),
         })
     }
+}
+
+/// Why a file could not be read, in words without numbers.
+pub(super) fn why_unread(error: &std::io::Error) -> String {
+    let kind = error.kind();
+    if kind == std::io::ErrorKind::NotFound { "there is no such file".to_owned() } else { kind.to_string() }
 }
 
 enum Reference {

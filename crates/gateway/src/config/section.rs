@@ -53,14 +53,19 @@ pub(super) struct Section<'a> {
     /// Where a finding about the map itself points.
     pub(super) span: Span,
     entries: &'a [(Key, Node)],
+    /// A key here is unknown or planned: what seems to be missing may stand under that name.
+    misnamed: bool,
 }
 
 impl<'a> Section<'a> {
     /// Opens a map with a closed set of keys.
     pub(super) fn open(context: &'a Context<'a>, path: &str, node: &'a Node, keys: Keys) -> Option<Self> {
-        let section = Self::open_any(context, path, node)?;
+        if keys.secret && matches!(node.kind, Kind::Scalar(_) | Kind::List(_)) {
+            node.hide_scalars(&context.report);
+        }
+        let mut section = Self::open_any(context, path, node)?;
         for (key, value) in section.entries {
-            section.check(key, value, keys);
+            section.misnamed |= !section.check(key, value, keys);
         }
         Some(section)
     }
@@ -72,17 +77,17 @@ impl<'a> Section<'a> {
             Kind::Null => &[],
             Kind::Scalar(_) | Kind::List(_) => {
                 let message = format!("{} must be a map of keys, not {}", named(path), node.what());
-                node.hide_scalars(&context.report);
                 context.report.add(node.span, message);
                 return None;
             }
         };
-        Some(Self { context, path: path.to_owned(), span: node.span, entries })
+        Some(Self { context, path: path.to_owned(), span: node.span, entries, misnamed: false })
     }
 
-    fn check(&self, key: &Key, value: &Node, keys: Keys) {
+    /// Whether the key is one that we read.
+    fn check(&self, key: &Key, value: &Node, keys: Keys) -> bool {
         if keys.known.contains(&key.text.as_str()) {
-            return;
+            return true;
         }
         if keys.secret {
             value.hide_scalars(&self.context.report);
@@ -95,6 +100,7 @@ impl<'a> Section<'a> {
             format!("unknown key \"{}\" {place}{hint}", key.text)
         };
         self.context.report.add(key.span, message);
+        false
     }
 
     /// Every entry, in the order of the file.
@@ -131,10 +137,18 @@ impl<'a> Section<'a> {
     /// As [`Section::value`], and absent is a finding too.
     pub(super) fn required<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         if self.get(key).is_none() {
-            self.context.report.add(self.span, format!("{} needs \"{key}\"", named(&self.path)));
+            self.missing(format!("{} needs \"{key}\"", named(&self.path)));
             return None;
         }
         self.value(key, parse)
+    }
+
+    /// A finding about something that is not here, unless a key of this map is unknown: then that
+    /// is the finding.
+    pub(super) fn missing(&self, message: impl Into<String>) {
+        if !self.misnamed {
+            self.context.report.add(self.span, message);
+        }
     }
 
     /// A list of values, or one value alone.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::secret::why_unread;
 use super::section::{Context, Keys, Section};
 use super::url::BaseUrl;
 use super::value;
@@ -220,15 +221,17 @@ fn read_tls(server: &Section<'_>) -> Option<Tls> {
     let section = server.section("tls", TLS_KEYS)?;
     let cert = section.required("cert", value::some_text);
     let Some(key) = section.get("key") else {
-        section.complain("key", "server.tls needs \"key\"");
+        section.missing("server.tls needs \"key\"");
         return None;
     };
     let context: &Context<'_> = section.context;
     let key = context.secret_path("server.tls.key", key);
     let cert = context.path(&cert?);
     if let Err(error) = (context.read)(&cert) {
-        section
-            .complain("cert", format!("server.tls.cert: cannot read {}: {}", cert.display(), error.kind()));
+        section.complain(
+            "cert",
+            format!("server.tls.cert: cannot read {}: {}", cert.display(), why_unread(&error)),
+        );
     }
     Some(Tls { cert, key: key? })
 }

@@ -179,7 +179,7 @@ fn read_master_key<'a>(context: &'a Context<'a>, at: usize, item: &'a Node) -> O
     });
     let verify_only = section.value("verify_only", value::flag).unwrap_or(false);
     let Some(key) = section.get("key") else {
-        section.complain("key", format!("{path} needs \"key\""));
+        section.missing(format!("{path} needs \"key\""));
         return None;
     };
     let key = context.secret32(&section.path_of("key"), key)?;

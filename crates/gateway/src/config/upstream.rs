@@ -101,7 +101,7 @@ const TIMEOUT_KEYS: Keys = Keys::new(&["connect", "first_byte", "stream_idle"], 
 pub(super) fn read(top: &Section<'_>, timeouts: &Timeouts) -> BTreeMap<String, Upstream> {
     let mut upstreams = BTreeMap::new();
     let Some(node) = top.get("upstreams") else {
-        top.complain("upstreams", "the file needs \"upstreams\": where should calls go?");
+        top.missing("the file needs \"upstreams\": where should calls go?");
         return upstreams;
     };
     let Some(section) = Section::open_any(top.context, "upstreams", node) else { return upstreams };
@@ -161,7 +161,7 @@ fn read_auth(upstream: &Section<'_>) -> Option<Auth> {
         _ => {
             let message = "must be either { bearer: ... } or { header: ..., value: ... }";
             section.entries().for_each(|(_, value)| value.hide_scalars(&section.context.report));
-            upstream.complain("auth", format!("{}: {message}", section.path));
+            section.missing(format!("{}: {message}", section.path));
             None
         }
     }

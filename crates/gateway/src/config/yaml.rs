@@ -50,6 +50,9 @@ impl Node {
     pub(super) fn hide_scalars(&self, report: &Report) {
         match &self.kind {
             Kind::Null => {}
+            // A reference names a secret and is none.
+            Kind::Scalar(text)
+                if ["${env:", "${file:", "env:", "file:"].iter().any(|p| text.starts_with(p)) => {}
             Kind::Scalar(_) => report.hide(self.span),
             Kind::List(items) => items.iter().for_each(|item| item.hide_scalars(report)),
             Kind::Map(entries) => entries.iter().for_each(|(_, value)| value.hide_scalars(report)),
@@ -72,7 +75,7 @@ pub(super) fn read(text: &str, report: &Report) -> Option<Node> {
                 let at = error.marker();
                 let span = Span { line: at.line(), column: at.col() + 1, length: 1 };
                 // Where the text is broken we cannot tell a secret from a key: show no text.
-                report.hide(Span { line: at.line(), column: 1, length: usize::from(u16::MAX) });
+                report.hide_line(at.line());
                 report.add(span, format!("not YAML: {}", error.info()));
                 return None;
             }

@@ -44,9 +44,22 @@ mod tests {
     fn the_upstreams_own_affairs_stay_upstairs() {
         let mut upstream = HeaderMap::new();
         for name in [
-            "set-cookie", "server", "openai-organization", "x-ratelimit-limit-requests", "www-authenticate", "link",
-            "payment-required", "payment-response", "x-payment-response", "settlement-overrides", "alt-svc", "via",
-            "content-length", "transfer-encoding", "connection", "trailer",
+            "set-cookie",
+            "server",
+            "openai-organization",
+            "x-ratelimit-limit-requests",
+            "www-authenticate",
+            "link",
+            "payment-required",
+            "payment-response",
+            "x-payment-response",
+            "settlement-overrides",
+            "alt-svc",
+            "via",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "trailer",
         ] {
             upstream.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }

@@ -96,9 +96,26 @@ mod tests {
     fn nothing_passes_that_is_not_on_the_list() {
         let mut client = HeaderMap::new();
         for name in [
-            "authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-payment", "payment-signature",
-            "payment-authorization", "signature", "signature-input", "x-forwarded-for", "forwarded", "via", "te",
-            "connection", "proxy-authorization", "x-cashu", "x-http-method-override", "max-forwards", "farthing-key",
+            "authorization",
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+            "cookie",
+            "x-payment",
+            "payment-signature",
+            "payment-authorization",
+            "signature",
+            "signature-input",
+            "x-forwarded-for",
+            "forwarded",
+            "via",
+            "te",
+            "connection",
+            "proxy-authorization",
+            "x-cashu",
+            "x-http-method-override",
+            "max-forwards",
+            "farthing-key",
         ] {
             client.insert(HeaderName::from_static(name), HeaderValue::from_static("canary"));
         }
@@ -107,7 +124,8 @@ mod tests {
         let name = HeaderName::from_static("x-api-key");
         let secret = HeaderValue::from_static("operator");
         let built =
-            build(Method::POST, "/v1/messages", "up:1", &client, Some((&name, &secret)), Bytes::new()).unwrap();
+            build(Method::POST, "/v1/messages", "up:1", &client, Some((&name, &secret)), Bytes::new())
+                .unwrap();
         let mut names: Vec<_> = built.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let expected =

@@ -1,4 +1,4 @@
-//! x402 `exact`: is this a payment of exactly what we asked for? (x402.md sections 5, 7.1 and 9.1)
+//! x402 `exact`: is this a payment of exactly what we asked for?
 //!
 //! Cheap checks first: a bad payment never costs a curve operation (X402-13). A pass is necessary and
 //! not sufficient: the money is ours when it is settled (X402-39).
@@ -78,7 +78,7 @@ pub fn verify_v2<'o>(
     Ok((offer, verify(offer, &payload, now_unix_s)?))
 }
 
-/// Checks a version 1 payment, which echoes scheme and network only: what it signed must fit one of our
+/// Checks a version 1 payment (X402-51), which echoes scheme and network only: what it signed must fit one of our
 /// offers there.
 ///
 /// # Errors
@@ -149,6 +149,13 @@ pub fn verify(offer: &Offer, payload: &ExactPayload, now_unix_s: u64) -> Result<
             Ok(payment(&transfer, Payer::Test(payer), key, account_id::test(&payer)))
         }
     }
+}
+
+/// The quote that came back with a payment, not verified. With it a gateway whose price has moved since
+/// can make its offers anew at the price it promised.
+#[must_use]
+pub fn echoed_quote(accepted: &v2::PaymentRequirements) -> Option<&str> {
+    accepted.extra.as_ref()?.get("quote")?.as_str()
 }
 
 /// Payee, value and time: everything that costs nothing to look at.
@@ -254,3 +261,6 @@ fn payment<P>(
         account,
     }
 }
+
+#[cfg(test)]
+mod tests;

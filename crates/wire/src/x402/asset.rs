@@ -26,7 +26,7 @@ const fn usdc(network: &'static str, address: [u8; 20], name: &'static str) -> K
     KnownToken { network, address: Address(address), name, version: "2", decimals: 6, asset: Asset::Usdc }
 }
 
-/// The table of x402.md section 3.3, as far as name and version are known.
+/// Published tokens, as far as name and version are known.
 pub const TOKENS: [KnownToken; 9] = [
     usdc("eip155:8453", bytes("833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "USD Coin"),
     usdc("eip155:84532", bytes("036CbD53842c5426634e7929541eC2318f3dCF7e"), "USDC"),

@@ -1,4 +1,4 @@
-//! Bodies of a facilitator's `/verify`, `/settle` and `/supported` (x402.md section 10).
+//! Bodies of a facilitator's `/verify`, `/settle` and `/supported`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

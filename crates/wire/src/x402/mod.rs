@@ -1,4 +1,4 @@
-//! x402, versions 1 and 2: headers, objects, networks (x402.md sections 2, 3 and 7.1).
+//! x402, versions 1 and 2: headers, objects, networks.
 //!
 //! Amounts, values, nonces and times inside payloads are decimal **strings** on the wire. Unknown
 //! members are ignored everywhere. Nothing a payer sends is trusted for price, asset, chain or domain:
@@ -18,7 +18,8 @@ pub use address::{Address, AddressError};
 pub use exact::{Authorization, ExactPayload, Transfer};
 pub use header::{HeaderError, decode, decode_payment_signature, decode_x_payment, encode};
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// The one scheme offered so far: a transfer of exactly `amount`.
@@ -55,3 +56,12 @@ pub struct SettlementResponse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Map<String, Value>>,
 }
+
+/// The offers of a challenge whose shape we know; the others are left out.
+fn known_shapes<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let entries = Vec::<Value>::deserialize(deserializer)?;
+    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests;

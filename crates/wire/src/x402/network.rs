@@ -1,4 +1,4 @@
-//! Networks: CAIP-2 ids of version 2, names of version 1 (x402.md section 3.3).
+//! Networks: CAIP-2 ids of version 2, names of version 1.
 
 /// A network we know by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

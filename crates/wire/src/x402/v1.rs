@@ -1,6 +1,6 @@
-//! Objects of version 1 (x402.md section 3.2).
+//! Objects of version 1.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The version number inside the objects.
@@ -17,7 +17,7 @@ pub struct PaymentRequired {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Value>,
     /// Ways to pay; entries of a shape we do not know are left out when reading.
-    #[serde(deserialize_with = "known_shapes")]
+    #[serde(deserialize_with = "super::known_shapes")]
     pub accepts: Vec<PaymentRequirements>,
 }
 
@@ -66,9 +66,4 @@ pub struct PaymentPayload {
     pub network: String,
     /// By scheme; see [`super::ExactPayload`].
     pub payload: Value,
-}
-
-fn known_shapes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PaymentRequirements>, D::Error> {
-    let entries = Vec::<Value>::deserialize(deserializer)?;
-    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
 }

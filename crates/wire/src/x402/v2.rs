@@ -1,6 +1,6 @@
-//! Objects of version 2 (x402.md section 3.1).
+//! Objects of version 2.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The version number inside the objects.
@@ -21,7 +21,7 @@ pub struct PaymentRequired {
     pub resource: Option<ResourceInfo>,
     /// Ways to pay. Reading leaves out entries of a shape we do not know: one strange offer must not
     /// hide the others.
-    #[serde(deserialize_with = "known_shapes")]
+    #[serde(deserialize_with = "super::known_shapes")]
     pub accepts: Vec<PaymentRequirements>,
     /// Extensions by id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +43,12 @@ pub struct ResourceInfo {
     /// At most 32 printable ASCII characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_name: Option<String>,
+    /// At most 5, each at most 32 printable ASCII characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Absolute URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icon_url: Option<String>,
 }
 
 /// One way to pay.
@@ -83,9 +89,4 @@ pub struct PaymentPayload {
     /// Echo of the extensions, with additions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Map<String, Value>>,
-}
-
-fn known_shapes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PaymentRequirements>, D::Error> {
-    let entries = Vec::<Value>::deserialize(deserializer)?;
-    Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
 }

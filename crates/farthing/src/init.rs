@@ -1,0 +1,147 @@
+//! `farthing init` writes a configuration, `farthing check` validates one and asks the upstreams.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gateway::config::{self, Config, Dialect, ExampleUpstream};
+use rails::dial::{Dialer, Origin};
+use serde_json::json;
+
+/// `farthing init`
+#[derive(Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// File to write. Nothing is overwritten.
+    #[arg(long, short, default_value = "farthing.yaml")]
+    config: PathBuf,
+}
+
+/// `farthing check`
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration file.
+    #[arg(long, short, default_value = "farthing.yaml")]
+    config: PathBuf,
+    /// Do not ask the upstreams.
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(crate) fn init(args: &InitArgs) -> ExitCode {
+    let found = found_upstreams();
+    let text = config::example(&found);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.config)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Ok(()) => {
+            let file = args.config.display();
+            let names: Vec<_> = found.iter().map(|upstream| upstream.name).collect();
+            if names.is_empty() {
+                println!("wrote {file} for a local Ollama; change its url if yours is elsewhere");
+            } else {
+                println!("wrote {file} for {}", names.join(", "));
+            }
+            println!("next:  farthing check --config {file}");
+            println!("then:  farthing serve --config {file}");
+            ExitCode::SUCCESS
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            crate::complain(&format!("{} is there already: nothing was changed", args.config.display()))
+        }
+        Err(error) => crate::complain(&format!("{}: {error}", args.config.display())),
+    }
+}
+
+/// Keys in the environment and servers on their usual ports.
+fn found_upstreams() -> Vec<ExampleUpstream<'static>> {
+    let has = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let listens = |port: u16| {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+    };
+    let upstream = |name, url, dialect, key_env| ExampleUpstream { name, url, dialect, key_env };
+    let mut found = Vec::new();
+    if has("OPENAI_API_KEY") {
+        found.push(upstream("openai", "https://api.openai.com", Dialect::OpenAi, Some("OPENAI_API_KEY")));
+    }
+    if has("ANTHROPIC_API_KEY") {
+        let url = "https://api.anthropic.com";
+        found.push(upstream("anthropic", url, Dialect::Anthropic, Some("ANTHROPIC_API_KEY")));
+    }
+    if listens(11434) {
+        found.push(upstream("ollama", "http://127.0.0.1:11434", Dialect::OpenAi, None));
+    }
+    if listens(8000) {
+        found.push(upstream("vllm", "http://127.0.0.1:8000", Dialect::OpenAi, None));
+    }
+    found
+}
+
+pub(crate) fn check(args: &CheckArgs) -> ExitCode {
+    let config = match config::load(&args.config) {
+        Ok(config) => config,
+        Err(findings) => {
+            eprintln!("{findings}");
+            return ExitCode::from(crate::CONFIG_INVALID);
+        }
+    };
+    let mut failed = false;
+    let mut probes = Vec::new();
+    if !args.offline {
+        crate::block_on(async {
+            for (name, outcome) in probe(&config).await {
+                failed |= outcome.is_err();
+                probes.push((name, outcome));
+            }
+        });
+    }
+    if io::IsTerminal::is_terminal(&io::stdout()) {
+        println!(
+            "{}: valid, {} routes, {} upstreams",
+            args.config.display(),
+            config.routes.len(),
+            config.upstreams.len()
+        );
+        for (name, outcome) in &probes {
+            match outcome {
+                Ok(()) => println!("upstream {name}: answers"),
+                Err(error) => {
+                    println!("upstream {name}: {error}\n  hint: is it running, and is its url right?")
+                }
+            }
+        }
+    } else {
+        let probes: Vec<_> = probes
+            .iter()
+            .map(|(name, outcome)| json!({"upstream": name, "ok": outcome.is_ok(), "error": outcome.as_ref().err()}))
+            .collect();
+        println!("{}", json!({"valid": true, "routes": config.routes.len(), "probes": probes}));
+    }
+    if failed { ExitCode::from(crate::FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+/// Connects to each upstream, TLS included. No request is sent, so no key leaves and nothing is billed.
+async fn probe(config: &Config) -> Vec<(String, Result<(), String>)> {
+    let mut outcomes = Vec::new();
+    for upstream in config.upstreams.values() {
+        let origin = Origin {
+            tls: upstream.url.scheme == config::Scheme::Https,
+            host: upstream.url.host.clone(),
+            port: upstream.url.port,
+        };
+        let outcome = match Dialer::new(&[], upstream.connect) {
+            Ok(dialer) => dialer.dial(&origin).await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        outcomes.push((upstream.name.clone(), outcome));
+    }
+    outcomes
+}

@@ -1,0 +1,48 @@
+//! `farthing serve`: the gateway in the foreground.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gateway::config::{self, Config, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+/// `farthing serve`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file.
+    #[arg(long, short, default_value = "farthing.yaml")]
+    config: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let config = match config::load(&args.config) {
+        Ok(config) => config,
+        Err(findings) => {
+            eprintln!("{findings}");
+            return ExitCode::from(crate::CONFIG_INVALID);
+        }
+    };
+    start_log(&config);
+    let path = std::fs::canonicalize(&args.config).unwrap_or_else(|_| args.config.clone());
+    match gateway::server::run(config, Some(path), |_| {}) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => crate::complain(&error.to_string()),
+    }
+}
+
+/// Logs go to stderr: pretty for a person, JSON for everything else. `RUST_LOG` chooses what.
+pub(crate) fn start_log(config: &Config) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let pretty = match config.observe.log {
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if pretty {
+        builder.compact().init();
+    } else {
+        builder.json().with_current_span(true).with_span_list(false).init();
+    }
+}

@@ -1,0 +1,115 @@
+//! Bodies: a request's, read whole under a bound and a clock, and ours.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::accept::{Phase, Watch};
+use crate::charge::{AnswerError, ChargedBody};
+use crate::refusal::{Code, Refusal};
+
+/// Reads a request body of at most `max` bytes. A declared length above it is refused before reading.
+pub(crate) async fn read(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    max: usize,
+    time_max: Duration,
+) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::new(Code::BodyTooLarge, "The body is larger than this route takes.");
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > max) {
+        return Err(too_large());
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        return Err(Refusal::new(Code::BadBody, "Compressed request bodies are not taken here."));
+    }
+    let reading = async {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let broken = |_| Refusal::new(Code::BadBody, "The body broke off.");
+            if let Ok(chunk) = frame.map_err(broken)?.into_data() {
+                if whole.len() + chunk.len() > max {
+                    return Err(too_large());
+                }
+                whole.extend_from_slice(&chunk);
+            }
+        }
+        Ok(whole.freeze())
+    };
+    let late = |_| Refusal::new(Code::RequestTimeout, "The body did not arrive in time.");
+    tokio::time::timeout(time_max, reading).await.map_err(late)?
+}
+
+/// What we answer with.
+pub(crate) struct GateBody {
+    content: Content,
+    /// Back to idle when the answer is out, so that the connection's clock starts again.
+    watch: Option<Watch>,
+}
+
+enum Content {
+    Whole(Option<Bytes>),
+    Charged(Box<ChargedBody>),
+}
+
+impl GateBody {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), watch: None }
+    }
+
+    pub(crate) fn charged(body: ChargedBody) -> Self {
+        Self { content: Content::Charged(Box::new(body)), watch: None }
+    }
+
+    pub(crate) fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+}
+
+impl Body for GateBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match &mut self.get_mut().content {
+            Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Charged(body) => Pin::new(body.as_mut()).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Charged(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Charged(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for GateBody {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.set(Phase::Idle);
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The hold travels with the response body and ends with it: whatever the end, there is one settle path
+//! (LED-7, MTR-3).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
+use meter::{Charge as Cost, End, Meter, Metered};
+use money::Amount;
+use store::{Op, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+
+use crate::call_id::CallId;
+use crate::clock::Now;
+use crate::facts::{self, CallFacts};
+use crate::gate::Gate;
+use crate::limits::{Running, Slot};
+use crate::payer::Payer;
+use crate::payments::{Deposit, REPLAY_BODY_BYTES_MAX};
+use crate::quote::Quote;
+use crate::upstream::UpstreamBody;
+
+/// Everything that is decided when a call ends.
+pub(crate) struct Charge {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) call: CallId,
+    pub(crate) route: String,
+    pub(crate) upstream: String,
+    pub(crate) payer: Option<Payer>,
+    pub(crate) quote: Quote,
+    pub(crate) clamp: Option<u64>,
+    /// None for a free route.
+    pub(crate) hold: Option<Hold>,
+    pub(crate) deposit: Option<Deposit>,
+    pub(crate) meter: Meter,
+    pub(crate) status: StatusCode,
+    pub(crate) started: Now,
+    pub(crate) span: tracing::Span,
+    /// Head and body for a replay of a paid answer, while it is small enough.
+    pub(crate) tape: Option<Tape>,
+    #[expect(dead_code, reason = "held for what its drop does")]
+    pub(crate) guards: Guards,
+    pub(crate) ended: bool,
+}
+
+/// What counts while the call lasts.
+#[expect(dead_code, reason = "held for what their drop does")]
+pub(crate) struct Guards {
+    pub(crate) running: Option<Running>,
+    pub(crate) slot: Slot,
+}
+
+/// A copy of a paid answer, by reference to the same bytes.
+pub(crate) struct Tape {
+    pub(crate) head: Response<()>,
+    chunks: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Tape {
+    pub(crate) const fn new(head: Response<()>) -> Self {
+        Self { head, chunks: Vec::new(), bytes: 0 }
+    }
+
+    fn answer(self) -> Response<Bytes> {
+        self.head.map(|()| Bytes::from(self.chunks.concat()))
+    }
+}
+
+/// What a charge came to, for trailers.
+struct Sum {
+    captured: Amount,
+    available: Amount,
+    usage: String,
+}
+
+impl Charge {
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+        let before = out.len();
+        self.meter.feed(chunk, out);
+        let added: usize = out[before..].iter().map(Bytes::len).sum();
+        if let Some(tape) = &mut self.tape {
+            tape.bytes += added;
+            tape.chunks.extend_from_slice(&out[before..]);
+            if tape.bytes > REPLAY_BODY_BYTES_MAX {
+                self.tape = None;
+            }
+        }
+    }
+
+    /// Ends the call: meters, captures or voids, writes it down. The second time does nothing.
+    fn settle(&mut self, end: End, out: &mut Vec<Bytes>) -> Option<Sum> {
+        if std::mem::replace(&mut self.ended, true) {
+            return None;
+        }
+        let before = out.len();
+        let metered = self.meter.end(end, out);
+        if let Some(tape) = &mut self.tape {
+            tape.chunks.extend_from_slice(&out[before..]);
+        }
+        let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
+            // A report that cannot be priced costs the payer what was held and no more.
+            tracing::error!(parent: &self.span, %error, "charge from the hold");
+            let nano = self.hold.as_ref().map_or(Amount::ZERO, Hold::amount);
+            Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
+        });
+        let ended = self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered));
+        self.finish_payment(end, cost.nano);
+        let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
+        self.report(&metered, captured, cost.estimated);
+        let available = ended.map_or(Amount::ZERO, |ended| ended.available);
+        Some(Sum { captured, available, usage: facts::usage_line(&metered) })
+    }
+
+    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<Ended> {
+        let ended = hold.finish(cost.nano)?;
+        self.gate.metrics.hold_ended();
+        let account = hold.chain().first()?;
+        let asset = account.asset();
+        if ended.end == HoldEnd::Captured {
+            let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
+            self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
+            if cost.estimated {
+                self.gate.metrics.estimated(&self.route);
+            }
+        }
+        let facts = CallFacts {
+            call: self.call,
+            account: account.id(),
+            asset,
+            payer: self.payer.as_ref()?,
+            route: &self.route,
+            upstream: &self.upstream,
+            quote: &self.quote,
+            held: hold.amount(),
+            ended: &ended,
+            cost,
+            metered,
+            status: self.status.as_u16(),
+            deposit: self.deposit.as_ref(),
+            started: self.started,
+            finished: Now::read(),
+        };
+        let served = self.status.is_success() && (ended.end == HoldEnd::Captured || !metered.upstream_error);
+        if served {
+            let entry = (ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO)
+                .then(|| self.entry(hold, &ended, cost));
+            self.record(Op::Capture { id: self.call.0, entry, facts: facts.to_json() });
+        }
+        Some(ended)
+    }
+
+    /// Payer and budgets down, income up; what the payer did not have is the operator's loss.
+    fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
+        let chain = hold.chain();
+        let asset = chain.first().map_or(money::Asset::Usd, |account| account.asset());
+        let (captured, overrun) = (ended.captured.units(), ended.overrun.units());
+        let mut legs = Vec::with_capacity(4 + chain.len());
+        let mut money = |account, units: i64| {
+            if units != 0 {
+                legs.push(LegDraft { asset: leg_asset(asset), account, amount: Amount::from_units(units) });
+            }
+        };
+        if let Some(account) = chain.first() {
+            money(account.id(), -captured);
+        }
+        money(Chart::OverrunLoss.id(), -overrun);
+        money(Chart::Usage(self.quote.model.clone()).id(), captured.saturating_add(overrun));
+        let budgets = chain.get(1..).unwrap_or_default();
+        for budget in budgets {
+            legs.push(LegDraft {
+                asset: memo_asset(asset),
+                account: budget.id(),
+                amount: Amount::from_units(-captured),
+            });
+        }
+        if !budgets.is_empty() {
+            let all = captured.saturating_mul(i64::try_from(budgets.len()).unwrap_or(i64::MAX));
+            let amount = Amount::from_units(all);
+            legs.push(LegDraft { asset: memo_asset(asset), account: Chart::Memo.id(), amount });
+        }
+        let version = self.quote.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        Draft {
+            kind: Kind::Capture,
+            flags: Flags { estimated: cost.estimated },
+            time_ms: Now::read().millis(),
+            id: self.call.0,
+            key: [0; 32],
+            reference: String::new(),
+            price_version: version.unwrap_or(0),
+            cost_femto: cost.femto.units(),
+            legs,
+        }
+    }
+
+    /// Group-committed behind the answer; a full queue means it is waited for elsewhere, never dropped.
+    fn record(&self, op: Op) {
+        match self.gate.store.submit(op.clone()) {
+            Ok(()) => {}
+            Err(StoreError::Full) => {
+                let store = self.gate.store.clone();
+                self.gate.background.spawn(async move {
+                    if let Err(error) = store.commit(op).await {
+                        tracing::error!(%error, "a capture could not be recorded");
+                    }
+                });
+            }
+            Err(error) => tracing::error!(%error, "a capture could not be recorded"),
+        }
+    }
+
+    /// A call that failed before it cost anything leaves its payment unserved: the same request may try
+    /// again and is not settled again.
+    fn finish_payment(&mut self, end: End, cost: Amount) {
+        let Some(deposit) = self.deposit.take() else { return };
+        if !self.status.is_success() && cost == Amount::ZERO {
+            return;
+        }
+        if end == End::Eof
+            && let Some(tape) = self.tape.take()
+        {
+            self.gate.replays.keep(deposit.key, tape.answer());
+        }
+        deposit.served(&self.gate, self.status, self.call);
+    }
+
+    fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {
+        let outcome = if self.status.is_success() { "served" } else { "upstream_error" };
+        self.gate.metrics.request(&self.route, outcome);
+        let asset = self.payer.as_ref().map_or("", |payer| payer.account.asset().name());
+        self.span.record("captured", tracing::field::display(captured.units()));
+        tracing::info!(
+            parent: &self.span,
+            status = self.status.as_u16(),
+            asset,
+            estimated,
+            basis = facts::basis_name(metered.basis),
+            terminal = facts::terminal_name(metered.terminal),
+            took_ms = Now::read().millis().saturating_sub(self.started.millis()),
+            "call"
+        );
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.settle(End::ClientGone, &mut Vec::new());
+    }
+}
+
+/// Calls whose client has gone, on their way to the task that reads the rest (section 7 of metering.md).
+#[derive(Clone)]
+pub(crate) struct Aftercare(mpsc::UnboundedSender<(UpstreamBody, Box<Charge>)>);
+
+impl Aftercare {
+    /// Starts this thread's task. Reading on is bounded by `drain`.
+    pub(crate) fn start(drain: impl Fn() -> Duration + 'static) -> Rc<Self> {
+        let (sender, mut abandoned) = mpsc::unbounded_channel::<(UpstreamBody, Box<Charge>)>();
+        tokio::task::spawn_local(async move {
+            while let Some((body, charge)) = abandoned.recv().await {
+                tokio::task::spawn_local(read_out(body, charge, drain()));
+            }
+        });
+        Rc::new(Self(sender))
+    }
+}
+
+/// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
+async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
+    let mut discarded = Vec::new();
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => charge.feed(chunk, &mut discarded),
+                Ok(Err(_)) => {}
+                Err(_) => return End::Reset,
+            }
+            discarded.clear();
+        }
+        End::Eof
+    };
+    let end = tokio::time::timeout(drain, reading).await.unwrap_or(End::ClientGone);
+    charge.settle(end, &mut discarded);
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnswerError {
+    /// The upstream's connection broke.
+    #[error("the upstream broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The upstream sent nothing for too long.
+    #[error("the upstream fell silent")]
+    Silent,
+}
+
+/// An answer on its way down, and the charge for it.
+pub(crate) struct ChargedBody {
+    upstream: Option<UpstreamBody>,
+    charge: Option<Box<Charge>>,
+    ready: std::collections::VecDeque<Bytes>,
+    scratch: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    wants_trailers: bool,
+    /// Bytes still to come, when the upstream said so and nothing is cut out.
+    left: Option<u64>,
+    idle: Idle,
+    aftercare: Rc<Aftercare>,
+}
+
+struct Idle {
+    after: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+}
+
+impl Idle {
+    fn elapsed(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.waiting {
+            let deadline = Instant::now() + self.after;
+            match &mut self.sleep {
+                Some(sleep) => sleep.as_mut().reset(deadline),
+                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+            }
+            self.waiting = true;
+        }
+        self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    }
+}
+
+/// Names of our trailers, for the `Trailer` field of the head.
+pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
+
+impl ChargedBody {
+    pub(crate) fn new(
+        upstream: UpstreamBody,
+        charge: Charge,
+        wants_trailers: bool,
+        stream_idle: Duration,
+        aftercare: Rc<Aftercare>,
+    ) -> Self {
+        let plain = !charge.quote.hides_usage() && !wants_trailers;
+        let left = upstream.size_hint().exact().filter(|_| plain);
+        let mut body = Self {
+            upstream: Some(upstream),
+            charge: Some(Box::new(charge)),
+            ready: std::collections::VecDeque::new(),
+            scratch: Vec::new(),
+            trailers: None,
+            wants_trailers,
+            left,
+            idle: Idle { after: stream_idle, sleep: None, waiting: false },
+            aftercare,
+        };
+        if body.upstream.as_ref().is_some_and(Body::is_end_stream) {
+            body.end(End::Eof);
+        }
+        body
+    }
+
+    fn end(&mut self, end: End) {
+        self.upstream = None;
+        let Some(mut charge) = self.charge.take() else { return };
+        let sum = charge.settle(end, &mut self.scratch);
+        self.ready.extend(self.scratch.drain(..));
+        if self.wants_trailers
+            && let (Some(sum), Some(payer)) = (sum, &charge.payer)
+        {
+            self.trailers = Some(trailers(&sum, payer));
+        }
+    }
+
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        while let Some(chunk) = self.ready.pop_front() {
+            if !chunk.is_empty() {
+                self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+                return Some(Frame::data(chunk));
+            }
+        }
+        if self.upstream.is_none() { self.trailers.take().map(Frame::trailers) } else { None }
+    }
+}
+
+fn trailers(sum: &Sum, payer: &Payer) -> HeaderMap {
+    let asset = payer.account.asset();
+    let mut trailers = HeaderMap::with_capacity(3);
+    for (name, value) in [
+        ("farthing-charge", format!("{} {asset}", sum.captured.decimal(asset))),
+        ("farthing-balance", format!("{} {asset}", sum.available.decimal(asset))),
+        ("farthing-usage", sum.usage.clone()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            trailers.insert(name, value);
+        }
+    }
+    trailers
+}
+
+impl Body for ChargedBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let body = self.get_mut();
+        loop {
+            if let Some(frame) = body.next() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            let Some(upstream) = &mut body.upstream else { return Poll::Ready(None) };
+            match Pin::new(&mut *upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    body.idle.waiting = false;
+                    let last = upstream.is_end_stream();
+                    // Trailers of the upstream are dropped (SEC-10).
+                    if let (Ok(chunk), Some(charge)) = (frame.into_data(), &mut body.charge) {
+                        charge.feed(chunk, &mut body.scratch);
+                        body.ready.extend(body.scratch.drain(..));
+                    }
+                    if last {
+                        body.end(End::Eof);
+                    }
+                }
+                Poll::Ready(None) => body.end(End::Eof),
+                Poll::Ready(Some(Err(error))) => {
+                    body.end(End::Reset);
+                    return Poll::Ready(Some(Err(AnswerError::Upstream(error))));
+                }
+                Poll::Pending if body.idle.elapsed(cx) => {
+                    body.end(End::Reset);
+                    return Poll::Ready(Some(Err(AnswerError::Silent)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upstream.is_none() && self.ready.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for ChargedBody {
+    fn drop(&mut self) {
+        if let (Some(upstream), Some(charge)) = (self.upstream.take(), self.charge.take()) {
+            // If the task is gone, so is the process: dropping the charge settles it.
+            let _ = self.aftercare.0.send((upstream, charge));
+        }
+    }
+}

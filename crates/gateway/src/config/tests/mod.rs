@@ -1,0 +1,339 @@
+//! Every key, right and wrong: texts in, a configuration or exact messages out.
+
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use money::Amount;
+use zeroize::Zeroizing;
+
+use super::{
+    Auth, Config, ConfigErrors, Dialect, Durability, ExampleUpstream, FileBytes, HoldInput, KeySource,
+    Limits, LogFormat, Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+};
+
+/// What a canary looks like: it must not appear in anything that is shown.
+const CANARY: &str = "sk-canary-7Jq2";
+
+/// Reads with a fixed environment and a fixed file system.
+fn check(text: &str) -> Result<Config, ConfigErrors> {
+    let env =
+        HashMap::from([("HOME", "/home/ann"), ("API_KEY", CANARY), ("EMPTY", ""), ("SHORT_KEY", "abcd")]);
+    let hex = "3f".repeat(31) + "40\n";
+    let files: HashMap<&str, (&str, u32)> = HashMap::from([
+        ("/etc/farthing/api.key", (CANARY, 0o600)),
+        ("/etc/farthing/open.key", (CANARY, 0o644)),
+        ("/etc/farthing/master-1.key", (hex.as_str(), 0o600)),
+        ("/etc/farthing/tls.key", ("pem", 0o600)),
+        ("/etc/farthing/tls.pem", ("pem", 0o644)),
+    ]);
+    let seven = "07".repeat(32);
+    let read = |path: &Path| match path.to_str() {
+        Some("/etc/farthing/seven.key") => file(seven.as_bytes(), 0o600),
+        Some(path) => match files.get(path) {
+            Some((text, mode)) => file(text.as_bytes(), *mode),
+            None => Err(io::ErrorKind::NotFound.into()),
+        },
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    parse(text, "/etc/farthing/farthing.yaml", &|name| env.get(name).map(|v| (*v).to_owned()), &read)
+}
+
+fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
+    Ok(FileBytes { bytes: Zeroizing::new(bytes.to_vec()), mode })
+}
+
+const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
+upstreams:
+  ollama: { url: http://127.0.0.1:11434, dialect: openai }
+prices:
+  "*": { input: 0.10 USD/Mtok, output: 0.30 USD/Mtok }
+rails:
+  test: {}            # fake money for trying; replace with x402, mpp, l402, stripe, alipay ...
+"#;
+
+#[test]
+fn the_minimal_file_is_enough() {
+    let config = check(MINIMAL).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:4402".parse().unwrap()]);
+    assert_eq!(config.store.path, Path::new("/home/ann/.local/share/farthing"));
+    assert_eq!(config.mode, Mode::Test);
+    let routes: Vec<_> = config.routes.iter().map(|route| (route.name.as_str(), route.price)).collect();
+    assert_eq!(
+        routes,
+        ["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
+            .map(|path| (path, RoutePrice::ByModel))
+    );
+    let (_, price) = config.prices.find("llama").unwrap();
+    assert_eq!((price.input.femto(), price.output.femto()), (100_000_000, 300_000_000));
+    assert_eq!((price.cache_read, price.reasoning), (price.input, price.output));
+    assert!(config.rails.test.is_some() && config.rails.x402.is_none());
+    assert!(matches!(&config.tokens.signing().unwrap().key,
+        KeySource::Generated(path) if path == Path::new("/home/ann/.local/share/farthing/master-1.key")));
+    assert_eq!(config.admin.socket, Path::new("/home/ann/.local/share/farthing/admin.sock"));
+    for (host, allowed) in [
+        ("127.0.0.1:4402", true),
+        ("localhost", true),
+        ("LOCALHOST:80", true),
+        ("evil.example", false),
+        ("127.0.0.1.evil.example:4402", false),
+        ("", false),
+    ] {
+        assert_eq!(config.server.allows_host(host), allowed, "{host}");
+    }
+}
+
+const LIVE: &str = r#"
+mode: live
+server:
+  listen: ["0.0.0.0:443", "[::]:443"]
+  public_url: https://api.example.com
+  tls: { cert: tls.pem, key: "${file:tls.key}" }
+  limits: { header: 16KiB, fields: 50, uri: 4KiB, credential: 8KiB, body: 1MiB, connections: 10, per_ip: 2, in_flight: 5 }
+  timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, idle: 6s, drain: 7s, write_stall: 8s }
+  threads: 2
+store: { kind: embedded, path: /var/lib/farthing, durability: sync, exposure: { per_account: 1 USD, total: 100 USD, delay: 5ms } }
+tokens:
+  master_keys:
+    - { epoch: 2, key: "${file:/etc/farthing/master-1.key}" }
+    - { epoch: 1, key: file:master-1.key, verify_only: true }
+receipts: { key: file:master-1.key }
+upstreams:
+  openai: { url: https://api.openai.com, dialect: openai, auth: { bearer: "${env:API_KEY}" }, timeouts: { first_byte: 9s } }
+  claude: { url: https://api.anthropic.com, dialect: anthropic, auth: { header: x-api-key, value: "${file:api.key}" } }
+  tts: { url: http://10.0.0.8:9000/speech, dialect: raw }
+routes:
+  - match: { method: POST, path: /v1/chat/completions }
+    upstream: { by_model: { "gpt-*": openai } }
+    price: by_model
+  - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model, body: 2MiB }
+  - { name: files, match: { path: "/files/**" }, upstream: tts, price: { per_call: 0.0001 USD } }
+  - { match: { method: [GET, HEAD], path: /v1/models }, upstream: openai, price: free }
+prices:
+  models:
+    gpt-5: { input: 1 USD/Mtok, cache_read: 0.1 USD/Mtok, cache_write: 2 USD/Mtok, output: 4 USD/Mtok, reasoning: 5 USD/Mtok, max_output: 8192 }
+    "gpt-*": { input: 0.66 USD/Mtok, output: 1.98 USD/Mtok, per_call: 0.001 USD }
+  unknown_model: { price_as: gpt-5 }
+  markup: { default: 2.5% }
+metering:
+  hold: { input: bytes, output: max_tokens, default_output: 100, min_output: 10, fit_to_balance: false }
+  inject_stream_usage: false
+  on_missing_usage: estimate
+  on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
+rails:
+  x402:
+    schemes: [exact]
+    networks:
+      "eip155:8453": { asset: USDC, pay_to: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" }
+      "eip155:777":
+        asset: { address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", name: T, version: "1", decimals: 18, symbol: USDT }
+        pay_to: "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"
+    facilitators: [https://a.example, https://b.example/x402]
+    settle: first
+    settle_timeout: 10s
+    deposit: 0.50 USD
+    ceiling_max: 0.75 USD
+limits:
+  default: { rpm: 60, concurrent: 8 }
+  unpaid: { per_ip: 31/min }
+  invalid_proofs: { per_ip: 21/min, burst: 41 }
+admin: { listen: "[::1]:9402", socket: /run/farthing.sock }
+observe: { log: json, content: never }
+"#;
+
+/// Every key that this version reads, none at its default.
+#[test]
+fn every_key_arrives() {
+    let config = check(LIVE).unwrap_or_else(|errors| panic!("{errors}"));
+    let secs = Duration::from_secs;
+    assert_eq!(config.mode, Mode::Live);
+    let Server { listen, public_url, hosts, tls, limits, timeouts, threads } = &config.server;
+    assert_eq!(*listen, ["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()]);
+    assert_eq!(public_url.as_deref(), Some("https://api.example.com"));
+    assert_eq!(*hosts, ["api.example.com"]);
+    let folder = Path::new("/etc/farthing");
+    assert_eq!(*tls, Some(Tls { cert: folder.join("tls.pem"), key: folder.join("tls.key") }));
+    let expected = Limits {
+        header_bytes: 16 << 10,
+        fields: 50,
+        uri_bytes: 4 << 10,
+        credential_bytes: 8 << 10,
+        body_bytes: 1 << 20,
+        connections: 10,
+        per_ip: 2,
+        in_flight: 5,
+    };
+    assert_eq!(*limits, expected);
+    let expected = Timeouts {
+        header: secs(1),
+        body: secs(2),
+        connect: secs(3),
+        first_byte: secs(4),
+        stream_idle: secs(5),
+        idle: secs(6),
+        drain: secs(7),
+        write_stall: secs(8),
+    };
+    assert_eq!(*timeouts, expected);
+    assert_eq!(threads.unwrap().get(), 2);
+    assert_eq!(config.store.path, Path::new("/var/lib/farthing"));
+    assert_eq!(config.store.durability, Durability::Sync);
+    assert_eq!(config.store.exposure.total.units(), 100_000_000_000);
+    let keys = &config.tokens.master_keys;
+    assert_eq!(
+        keys.iter().map(|key| (key.epoch, key.verify_only)).collect::<Vec<_>>(),
+        [(1, true), (2, false)]
+    );
+    assert_eq!(config.tokens.signing().unwrap().epoch, 2);
+    assert!(matches!(&config.receipt_key, KeySource::Given(key) if key.expose()[31] == 0x40));
+    let openai = &config.upstreams["openai"];
+    assert!(matches!(&openai.auth, Some(Auth::Bearer(secret)) if secret.expose() == CANARY));
+    assert_eq!((openai.connect, openai.first_byte, openai.stream_idle), (secs(3), secs(9), secs(5)));
+    assert!(matches!(&config.upstreams["claude"].auth,
+        Some(Auth::Header(name, secret)) if name == "x-api-key" && secret.expose() == CANARY));
+    assert_eq!(config.upstreams["tts"].url.to_string(), "http://10.0.0.8:9000/speech");
+}
+
+#[test]
+fn routes_prices_and_rails_arrive() {
+    let config = check(LIVE).unwrap_or_else(|errors| panic!("{errors}"));
+    let found = |method: &str, path: &str| {
+        let method = method.parse().unwrap();
+        config.routes.iter().find(|route| route.matches(&method, path)).map(|route| route.name.as_str())
+    };
+    for (method, path, name) in [
+        ("POST", "/v1/chat/completions", Some("/v1/chat/completions")),
+        ("GET", "/v1/chat/completions", None),
+        ("GET", "/files/a", Some("files")),
+        ("DELETE", "/files/a", None),
+        ("HEAD", "/v1/models", Some("/v1/models")),
+        ("POST", "/v1/responses", None),
+    ] {
+        assert_eq!(found(method, path), name, "{method} {path}");
+    }
+    assert_eq!(config.routes[0].upstream.choose("gpt-5"), Some("openai"));
+    assert_eq!(config.routes[0].upstream.choose("claude"), None);
+    assert_eq!((config.routes[0].body_bytes, config.routes[1].body_bytes), (1 << 20, 2 << 20));
+    assert_eq!(config.routes[2].price, RoutePrice::PerCall(Amount::from_units(100_000)));
+
+    let by = |model: &str| config.prices.find(model).map(|(glob, _)| glob.as_str());
+    assert_eq!((by("gpt-5"), by("gpt-6"), by("other")), (Some("gpt-5"), Some("gpt-*"), Some("gpt-5")));
+    let femto = |price: &ModelPrice| {
+        [price.input, price.cache_read, price.cache_write, price.output, price.reasoning]
+            .map(money::Rate::femto)
+    };
+    let (_, exact) = &config.prices.models[0];
+    assert_eq!(femto(exact), [1_000_000_000, 100_000_000, 2_000_000_000, 4_000_000_000, 5_000_000_000]);
+    assert_eq!((exact.max_output, config.prices.models[1].1.per_call.units()), (Some(8192), 1_000_000));
+    assert_eq!(config.prices.markup_bp, 250);
+
+    let metering = Metering {
+        default_output: 100,
+        min_output: 10,
+        fit_to_balance: false,
+        inject_stream_usage: false,
+        hold_input: HoldInput::Bytes,
+        drain: Duration::from_secs(3),
+    };
+    assert_eq!(config.metering, metering);
+    let x402 = config.rails.x402.as_ref().unwrap();
+    let tokens: Vec<_> =
+        x402.networks.iter().map(|n| (n.chain_id, n.token.name.as_str(), n.token.decimals)).collect();
+    assert_eq!(tokens, [(8453, "USD Coin", 6), (777, "T", 18)]);
+    assert_eq!(x402.networks[1].token.asset, money::Asset::Usdt);
+    assert_eq!(x402.networks[0].pay_to, x402.networks[1].pay_to);
+    let urls: Vec<_> = x402.facilitators.iter().map(ToString::to_string).collect();
+    assert_eq!(urls, ["https://a.example", "https://b.example/x402"]);
+    assert_eq!((x402.settle_timeout, x402.ceiling_max.units()), (Duration::from_secs(10), 750_000_000));
+    assert_eq!(x402.deposit.unwrap().units(), 500_000_000);
+    let limits = &config.limits;
+    let rates = [limits.account_per_minute, limits.account_concurrent, limits.unpaid_per_minute];
+    assert_eq!(rates.map(NonZeroU32::get), [60, 8, 31]);
+    assert_eq!([limits.invalid_per_minute, limits.invalid_burst].map(NonZeroU32::get), [21, 41]);
+    assert_eq!(config.admin.listen, "[::1]:9402".parse().unwrap());
+    assert_eq!(config.admin.socket, Path::new("/run/farthing.sock"));
+    assert_eq!(config.observe.log, LogFormat::Json);
+}
+
+/// SEC-50: what is printed of a configuration holds no secret.
+#[test]
+fn debug_hides_secrets() {
+    let shown = format!("{:?}", check(LIVE).unwrap());
+    assert!(shown.contains("hidden") && !shown.contains(CANARY));
+    assert!(!shown.contains("3f3f3f") && !shown.contains("63, 63"));
+}
+
+#[test]
+fn json_is_accepted() {
+    let json = r#"{"upstreams":{"a":{"url":"http://127.0.0.1:1","dialect":"anthropic"}},
+        "prices":{"*":{"input":"1 USD/Mtok","output":"2 USD/Mtok"}},"server":{"listen":["127.0.0.1:0"]}}"#;
+    let config = check(json).unwrap();
+    let prices: Vec<_> = config.routes.iter().map(|route| (route.name.as_str(), route.price)).collect();
+    assert_eq!(
+        prices,
+        [("/v1/messages", RoutePrice::ByModel), ("/v1/messages/count_tokens", RoutePrice::Free)]
+    );
+}
+
+#[test]
+fn what_init_writes_is_a_good_file() {
+    let found = ExampleUpstream {
+        name: "claude",
+        url: "https://api.anthropic.com",
+        dialect: Dialect::Anthropic,
+        key_env: Some("API_KEY"),
+    };
+    let openai =
+        ExampleUpstream { name: "openai", url: "https://api.openai.com", dialect: Dialect::OpenAi, ..found };
+    for upstreams in [&[] as &[_], std::slice::from_ref(&found), &[found.clone(), openai]] {
+        let text = example(upstreams);
+        let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(config.upstreams.len(), upstreams.len().max(1));
+        assert!(config.rails.test.is_some());
+    }
+    let lines = example(&[found]);
+    let lines = lines.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+    assert!(lines.count() <= 12);
+}
+
+/// With real files: modes are read from the file system, and relative paths start at the file.
+#[test]
+fn load_reads_files_beside_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, key) = (folder.path().join("farthing.yaml"), folder.path().join("api.key"));
+    let text = "store: { path: data }\nupstreams: { a: { url: http://127.0.0.1:1, dialect: openai, auth: { bearer: file:api.key } } }\n\
+                prices: { \"*\": { per_call: 1 USD } }\n";
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(&key, CANARY).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let errors = load(&file).unwrap_err();
+    assert!(errors.to_string().contains("has mode 0640"), "{errors}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = load(&file).unwrap();
+    assert_eq!(config.store.path, folder.path().join("data"));
+
+    let errors = load(&folder.path().join("none.yaml")).unwrap_err();
+    assert!(errors.to_string().ends_with("none.yaml: cannot read the configuration: there is no such file"));
+}
+
+/// `=== title`, the file, `---`, and exactly what is printed.
+#[test]
+fn broken_files_say_what_is_wrong() {
+    let mut wrong = String::new();
+    let cases: Vec<&str> = include_str!("broken.txt").split("=== ").skip(1).collect();
+    assert!(cases.len() >= 30);
+    for case in cases {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (text, expected) = rest.split_once("--- \n").unwrap();
+        let errors = check(text).map(|_| ()).unwrap_err();
+        let printed = errors.to_string().replace("/etc/farthing/farthing.yaml", "farthing.yaml");
+        assert!(!printed.contains(CANARY), "{title}: {printed}");
+        if printed.trim_end() != expected.trim_end() {
+            wrong.push_str(&format!("=== {title}\n{text}--- \n{printed}\n"));
+        }
+    }
+    assert!(wrong.is_empty(), "printed instead:\n{wrong}END");
+}

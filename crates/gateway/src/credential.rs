@@ -1,0 +1,131 @@
+//! What a request pays with: a credit key, one payment, both, or nothing (reference items 13, 14, 18).
+
+use http::{HeaderMap, header};
+use wire::x402::{header as x402, v1, v2};
+
+use crate::refusal::{Code, Refusal};
+
+/// A decoded payment, not verified.
+#[derive(Clone, Debug)]
+pub(crate) enum Payment {
+    /// `X-PAYMENT`.
+    V1(v1::PaymentPayload),
+    /// `PAYMENT-SIGNATURE`.
+    V2(Box<v2::PaymentPayload>),
+}
+
+impl Payment {
+    /// The name in logs and receipts.
+    pub(crate) const fn protocol(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "x402-v1",
+            Self::V2(_) => "x402-v2",
+        }
+    }
+}
+
+/// What a request brought. The key is a secret: no `Debug`.
+#[derive(Default)]
+pub(crate) struct Presented {
+    /// Text of a credit key.
+    pub(crate) key: Option<String>,
+    /// At most one payment.
+    pub(crate) payment: Option<Payment>,
+}
+
+impl Presented {
+    /// Finds the credentials of a request. Foreign bearer strings are not ours and are ignored.
+    ///
+    /// # Errors
+    /// Two payments or two keys, or a payment that cannot be decoded. Nothing was used up.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let v2 = headers.get(x402::PAYMENT_SIGNATURE);
+        let v1 = headers.get(x402::X_PAYMENT);
+        let payment = match (v2, v1) {
+            (Some(_), Some(_)) => {
+                return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
+            }
+            (Some(value), None) => {
+                let text = value.to_str().map_err(|_| malformed())?;
+                Some(Payment::V2(Box::new(x402::decode_payment_signature(text).map_err(|_| malformed())?)))
+            }
+            (None, Some(value)) => {
+                let text = value.to_str().map_err(|_| malformed())?;
+                Some(Payment::V1(x402::decode_x_payment(text).map_err(|_| malformed())?))
+            }
+            (None, None) => None,
+        };
+        Ok(Self { key: key(headers)?, payment })
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.key.is_none() && self.payment.is_none()
+    }
+}
+
+fn malformed() -> Refusal {
+    Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
+}
+
+/// The fields an unmodified SDK can put a key into.
+const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+
+fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
+    });
+    let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok().map(str::trim));
+    let mut found: Option<&str> = None;
+    for text in bearers.chain(plain).filter(|text| text.starts_with("fk_")) {
+        match found {
+            Some(first) if first != text => {
+                return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two credit keys."));
+            }
+            Some(_) | None => found = Some(text),
+        }
+    }
+    Ok(found.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::Presented;
+    use crate::refusal::Code;
+
+    fn read(fields: &[(&'static str, &'static str)]) -> Result<Option<String>, Code> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        Presented::read(&headers).map(|found| found.key).map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn keys_are_found_where_sdks_put_them() {
+        let key = || Ok(Some("fk_test_A".to_owned()));
+        for (fields, expected) in [
+            (vec![("authorization", "Bearer fk_test_A")], key()),
+            (vec![("authorization", "bearer   fk_test_A ")], key()),
+            (vec![("x-api-key", "fk_test_A")], key()),
+            (vec![("api-key", "fk_test_A")], key()),
+            (vec![("x-goog-api-key", "fk_test_A")], key()),
+            (vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_A")], key()),
+            (vec![("authorization", "Bearer sk-1"), ("authorization", "Bearer fk_test_A")], key()),
+            (vec![("authorization", "Basic fk_test_A")], Ok(None)),
+            (vec![("authorization", "Bearer sk-1")], Ok(None)),
+            (vec![], Ok(None)),
+            (
+                vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_B")],
+                Err(Code::AmbiguousCredentials),
+            ),
+            (vec![("x-payment", "e30="), ("payment-signature", "e30=")], Err(Code::AmbiguousCredentials)),
+            (vec![("x-payment", "?")], Err(Code::MalformedCredential)),
+            (vec![("payment-signature", "e30=")], Err(Code::MalformedCredential)),
+        ] {
+            assert_eq!(read(&fields), expected, "{fields:?}");
+        }
+    }
+}

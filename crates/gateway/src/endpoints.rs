@@ -1,0 +1,263 @@
+//! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use money::{Amount, Asset};
+use proof::receipt;
+use serde_json::{Value, json};
+
+use crate::body::GateBody;
+use crate::call::{Arrived, Worker, key_payer, only};
+use crate::challenge::{Ask, challenge};
+use crate::credential::Presented;
+use crate::facts;
+use crate::payer::Payer;
+use crate::payments::{self, Arrival, Delivery};
+use crate::refusal::{Code, Facts, Refusal};
+
+/// Deposit that a top-up asks for when its query names none, and the most it may name.
+const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
+const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
+
+/// An endpoint of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Health,
+    Keys,
+    Balance,
+    TopUp,
+    Receipt(String),
+    Models,
+    /// Below our prefix, and nothing.
+    Nothing,
+}
+
+/// The endpoint at a path, if the path is ours (reference item 10).
+pub(crate) fn find(path: &str) -> Option<Endpoint> {
+    Some(match path {
+        "/farthing/health" => Endpoint::Health,
+        "/farthing/balance" => Endpoint::Balance,
+        "/farthing/topup" => Endpoint::TopUp,
+        "/.well-known/farthing-keys.json" => Endpoint::Keys,
+        "/v1/models" => Endpoint::Models,
+        _ => match path.strip_prefix("/farthing/receipts/") {
+            Some(id) => Endpoint::Receipt(id.to_owned()),
+            None if path.starts_with("/farthing/") => Endpoint::Nothing,
+            None => return None,
+        },
+    })
+}
+
+pub(crate) async fn answer(
+    worker: &Worker,
+    arrived: &Arrived,
+    endpoint: Endpoint,
+) -> Result<Response<GateBody>, Refusal> {
+    let gate = &worker.gate;
+    match endpoint {
+        Endpoint::Health => {
+            only(arrived, &[Method::GET, Method::HEAD])?;
+            let mut response = Response::new(GateBody::whole(Bytes::new()));
+            if !gate.is_ready() {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok(response)
+        }
+        Endpoint::Keys => {
+            only(arrived, &[Method::GET])?;
+            let keys = serde_json::to_value(gate.keys.jwks()).unwrap_or_default();
+            Ok(document(&keys, "public, max-age=300"))
+        }
+        Endpoint::Models => {
+            only(arrived, &[Method::GET])?;
+            Ok(document(&models(arrived), "public, max-age=60"))
+        }
+        Endpoint::Balance => {
+            only(arrived, &[Method::GET])?;
+            let payer = holder(worker, arrived)?;
+            Ok(document(&balance(worker, &payer), "no-store"))
+        }
+        Endpoint::Receipt(id) => {
+            only(arrived, &[Method::GET])?;
+            signed_receipt(worker, arrived, &id).await
+        }
+        Endpoint::TopUp => {
+            only(arrived, &[Method::GET, Method::POST])?;
+            top_up(worker, arrived).await
+        }
+        Endpoint::Nothing => Err(Refusal::new(Code::RouteNotFound, "The gateway has no such endpoint.")),
+    }
+}
+
+fn document(value: &Value, cache: &'static str) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(Bytes::from(value.to_string())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
+}
+
+/// Whoever shows a good credit key.
+fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
+    arrived.snapshot.limiters.admit_proof(arrived.source)?;
+    let presented = Presented::read(&arrived.head.headers)?;
+    let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
+    key_payer(worker, arrived, &presented)?.ok_or_else(missing)
+}
+
+fn balance(worker: &Worker, payer: &Payer) -> Value {
+    let balance = worker.gate.book.balance(&payer.account);
+    let asset = payer.account.asset();
+    json!({
+        "account": payer.account.id().to_string(),
+        "balance": facts::amount(balance.available, asset),
+        "held": facts::amount(balance.held, asset),
+    })
+}
+
+/// A receipt belongs to whoever holds a key of its account; to everybody else it does not exist.
+async fn signed_receipt(worker: &Worker, arrived: &Arrived, id: &str) -> Result<Response<GateBody>, Refusal> {
+    let gate = &worker.gate;
+    let payer = holder(worker, arrived)?;
+    let absent = || Refusal::new(Code::ReceiptNotFound, "This account has no such receipt.");
+    let call: crate::call_id::CallId = id.parse().map_err(|()| absent())?;
+    let broken = |error: store::StoreError| {
+        tracing::error!(%error, "receipt cannot be read");
+        Refusal::new(Code::StoreUnavailable, "Receipts cannot be read now.").retry_after(5)
+    };
+    let mut found = gate.store.reader().facts(&call.0).map_err(broken)?;
+    if found.is_none() {
+        // The call may have ended a moment ago: its record is in the batch that is being written.
+        gate.store.commit(store::Op::Flush).await.map_err(broken)?;
+        found = gate.store.reader().facts(&call.0).map_err(broken)?;
+    }
+    let recorded = found.ok_or_else(absent)?;
+    let entry = gate.store.reader().entry_of(&call.0).map_err(broken)?;
+    let payload =
+        facts::receipt(&arrived.snapshot.public_url, &recorded, entry.as_ref()).ok_or_else(absent)?;
+    let owner = payload.get("account").and_then(Value::as_str).unwrap_or_default();
+    if owner != payer.account.id().to_string() {
+        return Err(absent());
+    }
+    let signed = receipt::sign(&gate.keys.receipt, &payload)
+        .map_err(|_| Refusal::new(Code::Internal, "The receipt could not be signed."))?;
+    let mut response = Response::new(GateBody::whole(Bytes::from(signed)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jose"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Sells nothing but balance: the same 402, and the whole deposit stays.
+async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    snapshot.limiters.admit_proof(arrived.source)?;
+    let amount = asked_amount(arrived)?;
+    let ask = Ask {
+        method: &arrived.head.method,
+        target: &arrived.target,
+        ceiling: amount,
+        fits_within: None,
+        tariff: "topup",
+        description: "balance",
+    };
+    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let presented = match Presented::read(&arrived.head.headers) {
+        Err(refusal) if refusal.code() == Code::MalformedCredential => return Err(unpaid(refusal)),
+        read => read?,
+    };
+    let payer = key_payer(worker, arrived, &presented)?;
+    let Some(payment) = presented.payment else {
+        snapshot.limiters.admit_unpaid(arrived.source)?;
+        let asset = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
+        let facts = Facts { need: Some((amount, asset)), ..Facts::default() };
+        let detail = format!("Pay {} {asset} to add it to a balance.", amount.short(asset));
+        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
+    };
+    let protocol = payment.protocol();
+    let verified = payments::verify(gate, snapshot, payment, &ask, arrived.now).map_err(|refusal| {
+        snapshot.limiters.count_invalid(arrived.source);
+        unpaid(refusal)
+    })?;
+    let delivery = Delivery {
+        account: payer.as_ref().map(|payer| Arc::clone(&payer.account)),
+        fingerprint: payments::fingerprint(&arrived.head.method, &arrived.target, b""),
+        now: arrived.now,
+    };
+    let (gate, snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
+    // A client that hangs up must not stop a settlement halfway.
+    let task = tokio::task::spawn_local(async move {
+        let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
+            Arrival::Answered(answer) => return Ok(answer),
+            Arrival::Deposited(deposit) => deposit,
+        };
+        let account = Arc::clone(&deposit.account);
+        let asset = account.asset();
+        let body = json!({
+            "account": account.id().to_string(),
+            "protocol": protocol,
+            "deposited": facts::amount(deposit.amount, asset),
+            "balance": facts::amount(gate.book.balance(&account).available, asset),
+        });
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().extend(deposit.headers.clone());
+        let mut stored = response.clone();
+        stored.headers_mut().remove("farthing-key");
+        gate.replays.keep(deposit.key, stored);
+        deposit.served(&gate, StatusCode::OK, call);
+        Ok(response)
+    });
+    let ended = task.await.map_err(|_| Refusal::new(Code::Internal, "The top-up was cut short."))?;
+    ended.map(|response| response.map(GateBody::whole))
+}
+
+fn asked_amount(arrived: &Arrived) -> Result<Amount, Refusal> {
+    let query = arrived.target.split_once('?').map_or("", |(_, query)| query);
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("amount="));
+    let Some(text) = asked else { return Ok(TOP_UP_USUAL) };
+    let bad = || Refusal::new(Code::BadRequest, "The amount is a decimal number of dollars, at most 1000.");
+    let units = money::Decimal::parse(text).ok().and_then(|decimal| decimal.exact(9)).ok_or_else(bad)?;
+    let amount = Amount::from_wide(units).map_err(|_| bad())?;
+    if amount <= Amount::ZERO || amount > TOP_UP_MAX { Err(bad()) } else { Ok(amount) }
+}
+
+/// The priced models by exact name, in OpenAI's list shape.
+fn models(arrived: &Arrived) -> Value {
+    let per_token = |rate: money::Rate| {
+        let femto = rate.femto();
+        format!("0.{femto:015}").trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let data: Vec<Value> = arrived
+        .snapshot
+        .prices
+        .iter()
+        .filter(|(name, _)| !name.contains('*'))
+        .map(|(name, price)| {
+            json!({"id": name, "object": "model", "owned_by": "farthing",
+                   "pricing": {"prompt": per_token(price.input), "completion": per_token(price.output)}})
+        })
+        .collect();
+    json!({"object": "list", "data": data})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, find};
+
+    #[test]
+    fn only_our_own_paths_are_ours() {
+        for (path, expected) in [
+            ("/farthing/health", Some(Endpoint::Health)),
+            ("/farthing/receipts/req_1", Some(Endpoint::Receipt("req_1".into()))),
+            ("/farthing/anything", Some(Endpoint::Nothing)),
+            ("/v1/models", Some(Endpoint::Models)),
+            ("/v1/models/x", None),
+            ("/farthingale", None),
+        ] {
+            assert_eq!(find(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The facts of a finished call: what the receipt, the ledger listing and an explanation are made of.
+//! Counts, amounts and names only; never a prompt, a completion or a key (SEC-64).
+
+use ledger::{AccountId, Ended, Entry, asset_of_code};
+use meter::{Basis, Charge, Metered, Terminal, Usage};
+use money::{Amount, Asset};
+use serde_json::{Map, Value, json};
+
+use crate::call_id::CallId;
+use crate::clock::Now;
+use crate::payer::Payer;
+use crate::payments::Deposit;
+use crate::quote::Quote;
+
+/// Everything about a call that lasts.
+pub(crate) struct CallFacts<'a> {
+    pub(crate) call: CallId,
+    pub(crate) account: AccountId,
+    pub(crate) asset: Asset,
+    pub(crate) payer: &'a Payer,
+    pub(crate) route: &'a str,
+    pub(crate) upstream: &'a str,
+    pub(crate) quote: &'a Quote,
+    pub(crate) held: Amount,
+    pub(crate) ended: &'a Ended,
+    pub(crate) cost: &'a Charge,
+    pub(crate) metered: &'a Metered,
+    pub(crate) status: u16,
+    pub(crate) deposit: Option<&'a Deposit>,
+    pub(crate) started: Now,
+    pub(crate) finished: Now,
+}
+
+impl CallFacts<'_> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let lines: Vec<Value> = self
+            .cost
+            .lines
+            .iter()
+            .map(|line| {
+                json!({"bucket": line.bucket.name(), "quantity": line.quantity,
+                       "rate_femto_usd": line.rate.femto()})
+            })
+            .collect();
+        let payment = self.deposit.map(|deposit| {
+            json!({"rail": deposit.rail, "network": network_of(&deposit.rail), "transaction": deposit.reference,
+                   "payer": deposit.payer, "deposited": amount(deposit.amount, self.asset)})
+        });
+        json!({
+            "call": self.call.to_string(), "account": self.account.to_string(),
+            "key_id": self.payer.key.as_ref().map(|key| wire::hex::encode(&key.key_id)),
+            "protocol": self.payer.protocol, "route": self.route, "upstream": self.upstream,
+            "model": self.quote.model, "dialect": self.quote.dialect.name(), "status": self.status,
+            "usage": self.metered.usage.as_ref().map(usage), "basis": basis_name(self.metered.basis),
+            "terminal": terminal_name(self.metered.terminal), "estimated": self.cost.estimated,
+            "lines": lines, "cost_femto_usd": self.cost.femto.units().to_string(),
+            "held": amount(self.held, self.asset), "charged": amount(self.ended.captured, self.asset),
+            "overrun": amount(self.ended.overrun, self.asset),
+            "available_after": amount(self.ended.available, self.asset),
+            "price_version": self.quote.tariff, "payment": payment,
+            "started_ms": self.started.millis(), "finished_ms": self.finished.millis(),
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+fn network_of(rail: &str) -> &str {
+    match rail {
+        "test" => wire::x402::network::FARTHING_TEST,
+        other => other.strip_prefix("x402:").unwrap_or(other),
+    }
+}
+
+/// An amount with its currency, exact.
+pub(crate) fn amount(amount: Amount, asset: Asset) -> Value {
+    json!({"amount": amount.decimal(asset), "currency": asset.name()})
+}
+
+/// The payload of a receipt: the call's facts, and where the journal has them.
+pub(crate) fn receipt(issuer: &str, facts: &[u8], entry: Option<&(Entry, [u8; 32])>) -> Option<Value> {
+    let mut facts: Map<String, Value> = serde_json::from_slice(facts).ok()?;
+    let account = facts.get("account")?.as_str().and_then(AccountId::from_hex)?;
+    let mut payload = Map::new();
+    payload.insert("iss".into(), issuer.into());
+    match entry {
+        Some((entry, hash)) => {
+            let leg = entry.legs.iter().find(|leg| {
+                leg.account == account && asset_of_code(leg.asset).is_some_and(|(_, memo)| !memo)
+            })?;
+            let (asset, _) = asset_of_code(leg.asset)?;
+            payload.insert("lsn".into(), entry.lsn.into());
+            payload.insert("entry_hash".into(), wire::hex::encode(hash).into());
+            payload.insert("balance_after".into(), amount(leg.balance_after, asset));
+        }
+        None => {
+            payload.insert("balance_after".into(), facts.get("available_after").cloned().unwrap_or_default());
+        }
+    }
+    facts.remove("available_after");
+    payload.extend(facts);
+    Some(Value::Object(payload))
+}
+
+fn usage(usage: &Usage) -> Value {
+    let mut members = Map::new();
+    for (name, count) in counts(usage) {
+        if let Some(count) = count {
+            members.insert(name.to_owned(), count.into());
+        }
+    }
+    Value::Object(members)
+}
+
+const fn counts(usage: &Usage) -> [(&'static str, Option<u64>); 8] {
+    [
+        ("input_uncached", usage.input_uncached),
+        ("cache_read", usage.cache_read),
+        ("cache_write", usage.cache_write),
+        ("input_total", usage.input_total),
+        ("output_total", usage.output_total),
+        ("reasoning", usage.reasoning),
+        ("web_search_requests", usage.web_search_requests),
+        ("calls", usage.calls),
+    ]
+}
+
+/// The value of `Farthing-Usage`: a structured-field dictionary.
+pub(crate) fn usage_line(metered: &Metered) -> String {
+    let mut parts = Vec::with_capacity(5);
+    if let Some(usage) = &metered.usage {
+        for (name, count) in [
+            ("in", usage.input_uncached),
+            ("cache_read", usage.cache_read),
+            ("out", usage.output_total),
+            ("reasoning", usage.reasoning),
+        ] {
+            if let Some(count) = count {
+                parts.push(format!("{name}={count}"));
+            }
+        }
+    }
+    parts.push(format!("basis={}", basis_name(metered.basis)));
+    parts.join(", ")
+}
+
+pub(crate) const fn basis_name(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Reported => "reported",
+        Basis::ReportedPartial => "reported_partial",
+        Basis::ReportedTotalOnly => "reported_total_only",
+        Basis::ReportedOutputOnly => "reported_output_only",
+        Basis::Counted => "counted",
+        Basis::Estimate => "estimate",
+        Basis::Pending => "pending",
+        Basis::None => "none",
+    }
+}
+
+pub(crate) const fn terminal_name(terminal: Terminal) -> &'static str {
+    match terminal {
+        Terminal::Complete => "complete",
+        Terminal::Done => "done",
+        Terminal::Completed => "completed",
+        Terminal::Incomplete => "incomplete",
+        Terminal::MessageStop => "message_stop",
+        Terminal::Error => "error",
+        Terminal::Truncated => "truncated",
+        Terminal::ClientGone => "client_gone",
+        Terminal::EofWithoutDone => "eof_without_done",
+        Terminal::MeterLimit => "meter_limit",
+        Terminal::Pending => "pending",
+    }
+}

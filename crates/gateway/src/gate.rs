@@ -1,0 +1,101 @@
+//! What all threads share. Everything here is atomic, immutable or swapped whole; nothing on the paid
+//! path waits for a lock that another core holds.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use ledger::{Book, asset_of_code};
+use money::Amount;
+use store::{Store, StoreError};
+
+use crate::keys::Keys;
+use crate::limits::Slots;
+use crate::payments::{Claims, Replays};
+use crate::snapshot::Snapshot;
+use crate::telemetry::Metrics;
+
+/// The gateway, less its sockets.
+pub(crate) struct Gate {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) keys: Keys,
+    pub(crate) book: Book,
+    pub(crate) store: Store,
+    pub(crate) store_epoch: u64,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) replays: Replays,
+    pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) in_flight: Arc<Slots>,
+    draining: AtomicBool,
+    /// Runs what must outlive a connection: settlements' records, outcomes.
+    pub(crate) background: tokio::runtime::Handle,
+}
+
+impl Gate {
+    /// Brings the book to where the journal ended.
+    pub(crate) fn open(
+        snapshot: Snapshot,
+        keys: Keys,
+        store: Store,
+        background: tokio::runtime::Handle,
+    ) -> Result<Self, StoreError> {
+        let reader = store.reader();
+        let book = Book::default();
+        for row in reader.balances()? {
+            match asset_of_code(row.asset) {
+                Some((asset, false)) => book.restore(row.account, asset, row.amount),
+                Some((asset, true)) => {
+                    let spent = Amount::from_units(row.amount.units().saturating_neg());
+                    book.restore_spent(row.account, asset, spent);
+                }
+                None => return Err(StoreError::Unavailable("a balance is in an unknown asset".into())),
+            }
+        }
+        let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
+        let store_epoch = reader.epoch()?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            keys,
+            book,
+            store,
+            store_epoch,
+            claims: Arc::default(),
+            replays: Replays::default(),
+            revoked: ArcSwap::from_pointee(revoked),
+            metrics: Arc::default(),
+            in_flight: Slots::new(),
+            draining: AtomicBool::new(false),
+            background,
+        })
+    }
+
+    /// Whether any of these ids is revoked: a key, a link of its chain, or its account (L402-44).
+    pub(crate) fn is_revoked<'i>(&self, ids: impl IntoIterator<Item = &'i [u8; 16]>) -> bool {
+        let revoked = self.revoked.load();
+        !revoked.is_empty() && ids.into_iter().any(|id| revoked.contains(id))
+    }
+
+    /// Makes a revocation, already durable, count on every thread.
+    pub(crate) fn revoke(&self, id: [u8; 16]) {
+        self.revoked.rcu(|known| {
+            let mut next = HashSet::clone(known);
+            next.insert(id);
+            next
+        });
+    }
+
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether paid calls can be taken now.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.is_draining() && self.store.is_healthy()
+    }
+}

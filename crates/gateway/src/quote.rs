@@ -1,0 +1,186 @@
+//! What a request may cost at most, before it runs.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use meter::{
+    Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice, RequestFacts,
+};
+use money::{Amount, Rate};
+
+use crate::config::{HoldInput, Metering, Route, RoutePrice};
+use crate::refusal::{Code, Refusal};
+use crate::snapshot::Snapshot;
+
+/// An answer without a limit of its own is held for the default output, and may run on while the
+/// balance covers this many tokens. Below that the default becomes its limit.
+const OPEN_END_TOKENS: u64 = 32 * 1024;
+
+/// A priced request. Amounts are nano-USD.
+#[derive(Debug)]
+pub(crate) struct Quote {
+    pub(crate) dialect: Dialect,
+    /// As the request names it; the route's name where there is none.
+    pub(crate) model: String,
+    /// The most it may cost.
+    pub(crate) ceiling: Amount,
+    /// Version of the prices.
+    pub(crate) tariff: String,
+    price: ModelPrice,
+    markup_bp: u32,
+    facts: Option<RequestFacts>,
+    body: Bytes,
+    policy: HoldPolicy,
+    inject_usage: bool,
+}
+
+/// What a request becomes when only so much money is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fitted {
+    /// What to hold.
+    pub(crate) hold: Amount,
+    /// Output limit to write into the request, if it has to change.
+    pub(crate) clamp: Option<u64>,
+}
+
+impl Quote {
+    /// Prices a request: reads its body once, for the model and the output it may ask for.
+    pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str, body: Bytes) -> Result<Self, Refusal> {
+        let dialect = snapshot.dialect(route, path);
+        let metering = &snapshot.config.metering;
+        let mut quote = Self {
+            dialect,
+            model: route.name.clone(),
+            ceiling: Amount::ZERO,
+            tariff: snapshot.prices.version().to_owned(),
+            price: ModelPrice::default(),
+            markup_bp: 0,
+            facts: None,
+            body,
+            policy: policy(metering),
+            inject_usage: metering.inject_stream_usage,
+        };
+        match route.price {
+            RoutePrice::Free => {}
+            RoutePrice::PerCall(fee) => {
+                quote.price.per_call = Some(fee);
+                quote.ceiling = fee;
+            }
+            RoutePrice::ByModel => quote.by_model(snapshot)?,
+        }
+        Ok(quote)
+    }
+
+    fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        let facts = meter::scan_request(self.dialect, &self.body)
+            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
+        let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
+        if facts.background {
+            return Err(Refusal::new(Code::BadBody, "Background responses are not sold here."));
+        }
+        self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
+        self.markup_bp = snapshot.config.prices.markup_bp;
+        self.model.clone_from(&facts.model);
+        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
+        let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
+        self.ceiling = ceiling
+            .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
+            .map_err(too_big)?;
+        self.facts = Some(facts);
+        Ok(())
+    }
+
+    fn body_bytes(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    /// Fits the call into `available`: whole if that covers it, with less output if enough of it is
+    /// left to be useful (MTR-34), else not at all.
+    pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
+        let Some(facts) = &self.facts else {
+            return (available >= self.ceiling).then_some(Fitted { hold: self.ceiling, clamp: None });
+        };
+        if available >= self.ceiling {
+            let open_ended =
+                facts.has_output() && facts.max_output.is_none() && !self.covers_open_end(available);
+            let clamp = open_ended.then(|| self.default_output());
+            return Some(Fitted { hold: self.ceiling, clamp });
+        }
+        let output = self.affordable(available).filter(|_| may_clamp)?;
+        let cost = self.cost_of(output)?;
+        (cost <= available).then_some(Fitted { hold: cost, clamp: Some(output) })
+    }
+
+    /// Output tokens that `available` covers, if they are enough to be useful.
+    pub(crate) fn affordable(&self, available: Amount) -> Option<u64> {
+        let facts = self.facts.as_ref()?;
+        let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
+        let bare = Amount::from_wide(bare).ok()?;
+        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, &self.policy)
+            .filter(|tokens| *tokens > 0)
+    }
+
+    fn cost_of(&self, output: u64) -> Option<Amount> {
+        let mut facts = self.facts.clone()?;
+        facts.max_output = Some(output);
+        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
+        ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
+    }
+
+    fn default_output(&self) -> u64 {
+        let default = self.policy.default_output;
+        self.price.max_output_tokens.map_or(default, |cap| cap.min(default))
+    }
+
+    fn covers_open_end(&self, available: Amount) -> bool {
+        let length = self.price.max_output_tokens.unwrap_or(OPEN_END_TOKENS).min(OPEN_END_TOKENS);
+        self.cost_of(length).is_some_and(|cost| cost <= available)
+    }
+
+    /// The body that goes up: the client's bytes with at most two splices.
+    pub(crate) fn rewritten(&self, clamp: Option<u64>) -> Bytes {
+        let Some(facts) = &self.facts else { return self.body.clone() };
+        match facts.rewrite(&self.body, clamp, self.inject_usage) {
+            Cow::Borrowed(_) => self.body.clone(),
+            Cow::Owned(body) => Bytes::from(body),
+        }
+    }
+
+    /// Whether we ask for a usage chunk that the client did not ask for, and so must not see.
+    pub(crate) fn hides_usage(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.will_inject(self.inject_usage))
+    }
+
+    /// What the call costs, now that it is metered: femto summed, marked up, rounded up once.
+    pub(crate) fn charge(&self, metered: &Metered, clamp: Option<u64>) -> Result<Charge, ChargeError> {
+        let basis = match &self.facts {
+            Some(facts) => EstimateBasis::new(facts, self.body_bytes(), clamp.or(facts.max_output)),
+            None => {
+                EstimateBasis { body_bytes: self.body_bytes(), messages: 0, max_output: None, choices: 1 }
+            }
+        };
+        let mut charge = meter::charge(&self.price, metered, &basis)?;
+        charge.femto = charge.femto.marked_up(self.markup_bp)?;
+        charge.nano = charge.femto.to_nano_up()?;
+        Ok(charge)
+    }
+
+    /// Whether nothing can be owed for it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.ceiling == Amount::ZERO
+            && self.price.input == Rate::FREE
+            && self.price.output == Rate::FREE
+            && self.price.per_call.unwrap_or_default() == Amount::ZERO
+    }
+}
+
+fn policy(metering: &Metering) -> HoldPolicy {
+    HoldPolicy {
+        input_bound: match metering.hold_input {
+            HoldInput::BytesHalf => InputBound::BytesHalf,
+            HoldInput::Bytes => InputBound::Bytes,
+        },
+        default_output: u64::from(metering.default_output),
+        min_output: u64::from(metering.min_output),
+    }
+}

@@ -1,0 +1,355 @@
+//! Starts a gateway: keys, store, book, threads, sockets; and ends it without losing a hold.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use store::{Op, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::accept::{Door, bind, serve};
+use crate::admin::{serve_commands, serve_probes, socket_bind};
+use crate::call::{self, Worker};
+use crate::charge::Aftercare;
+use crate::config::{self, Config, Tls};
+use crate::gate::Gate;
+use crate::keys::{Keys, KeysError};
+use crate::limits::Slots;
+use crate::payer::KnownKeys;
+use crate::random;
+use crate::snapshot::Snapshot;
+use crate::upstream::Pool;
+
+/// Why a gateway did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Its store.
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// A socket, a certificate or a thread.
+    #[error("{0}: {1}")]
+    Io(String, #[source] io::Error),
+    /// The store failed while serving: nothing more could be recorded (LED-27).
+    #[error("the store failed: stopped before anything unrecorded was served")]
+    StoreFailed,
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeError {
+    let what = what.into();
+    move |error| ServeError::Io(what, error)
+}
+
+/// What the admin socket may ask of the server.
+pub(crate) enum Order {
+    /// Read the configuration again; the answer is the differences, or why nothing changed.
+    Reload(Option<oneshot::Sender<Result<Vec<String>, String>>>),
+    /// Stop as on SIGTERM.
+    Drain,
+}
+
+/// Where a started gateway listens.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// For clients. A configured port 0 is the real one here.
+    pub public: Vec<SocketAddr>,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+/// Runs a gateway until SIGTERM or SIGINT, then drains. `started` is told where it listens.
+///
+/// `path` is read again on SIGHUP.
+///
+/// # Errors
+/// [`ServeError`]
+pub fn run(
+    config: Config,
+    path: Option<PathBuf>,
+    started: impl FnOnce(&Listening),
+) -> Result<(), ServeError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("runtime"))?;
+    runtime.block_on(supervise(config, path, started))
+}
+
+async fn supervise(
+    mut config: Config,
+    path: Option<PathBuf>,
+    started: impl FnOnce(&Listening),
+) -> Result<(), ServeError> {
+    let sockets = Sockets::bind(&mut config)?;
+    let tls = config.server.tls.as_ref().map(acceptor).transpose()?;
+    let keys = Keys::load(&config)?;
+    let store = Store::open(&config.store.path, random::bytes())?;
+    let payee = keys.public();
+    let snapshot = Snapshot::new(config.clone(), payee).map_err(failed("configuration"))?;
+    let gate = Arc::new(Gate::open(snapshot, keys, store, tokio::runtime::Handle::current())?);
+    let (closing, closed) = watch::channel(false);
+    let door = Door {
+        tls,
+        limits: config.server.limits.clone(),
+        timeouts: config.server.timeouts.clone(),
+        connections: Slots::new(),
+        per_address: Arc::new(DashMap::new()),
+        metrics: Arc::clone(&gate.metrics),
+        closing: closed,
+    };
+    let (orders, inbox) = mpsc::channel(8);
+    tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
+    tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
+    let threads = start_threads(sockets.public, &door, &gate)?;
+    started(&sockets.listening);
+    tracing::info!(listen = ?sockets.listening.public, admin = %sockets.listening.admin, "serving");
+    let ended = attend(&gate, &config, path.as_deref(), payee, inbox).await;
+    drain(&gate, &closing, config.server.timeouts.drain).await;
+    // The threads end when both are gone.
+    drop((door, closing));
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+    let time_max = Duration::from_secs(2);
+    if !matches!(tokio::time::timeout(time_max, joined).await, Ok(Ok(true))) {
+        tracing::warn!("a worker thread did not end in time");
+    }
+    // Everything that was handed to the writer is on disk after this.
+    let flushed = gate.store.commit(Op::Flush).await;
+    let _ = std::fs::remove_file(&config.admin.socket);
+    ended?;
+    flushed?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+struct Sockets {
+    public: Vec<Vec<std::net::TcpListener>>,
+    admin: TcpListener,
+    commands: tokio::net::UnixListener,
+    listening: Listening,
+}
+
+impl Sockets {
+    /// Binds everything before anything is served: one listener per thread and address.
+    fn bind(config: &mut Config) -> Result<Self, ServeError> {
+        let threads = config.server.threads.map_or_else(
+            || thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            std::num::NonZero::get,
+        );
+        let mut public: Vec<Vec<std::net::TcpListener>> = (0..threads).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for wanted in &mut config.server.listen {
+            // A first listener that does not share tells when somebody else already has the address.
+            drop(
+                std::net::TcpListener::bind(*wanted)
+                    .and_then(|probe| {
+                        if wanted.port() == 0 {
+                            *wanted = probe.local_addr()?;
+                        }
+                        Ok(probe)
+                    })
+                    .map_err(failed(format!("listen on {wanted}")))?,
+            );
+            for thread in &mut public {
+                thread.push(bind(*wanted).map_err(failed(format!("listen on {wanted}")))?);
+            }
+            addresses.push(*wanted);
+        }
+        let port_was_free = config.server.public_url.is_none();
+        if port_was_free {
+            for address in &addresses {
+                config.server.hosts.extend([address.to_string(), format!("localhost:{}", address.port())]);
+            }
+        }
+        let admin = std::net::TcpListener::bind(config.admin.listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .and_then(TcpListener::from_std)
+            .map_err(failed(format!("listen on {}", config.admin.listen)))?;
+        let address = admin.local_addr().map_err(failed("admin listener"))?;
+        let commands = socket_bind(&config.admin.socket)
+            .map_err(failed(format!("admin socket {}", config.admin.socket.display())))?;
+        let listening = Listening { public: addresses, admin: address };
+        Ok(Self { public, admin, commands, listening })
+    }
+}
+
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServeError> {
+    let certs = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| ServeError::Io(tls.cert.display().to_string(), io::Error::other(error)))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| ServeError::Io(tls.key.display().to_string(), io::Error::other(error)))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certs, key))
+        .map_err(|error| ServeError::Io("TLS".to_owned(), io::Error::other(error)))?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+fn start_threads(
+    listeners: Vec<Vec<std::net::TcpListener>>,
+    door: &Door,
+    gate: &Arc<Gate>,
+) -> Result<Vec<thread::JoinHandle<()>>, ServeError> {
+    let mut threads = Vec::new();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let (door, gate) = (door.clone(), Arc::clone(gate));
+        let (ready, is_ready) = std_mpsc::channel();
+        let work = move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let local = LocalSet::new();
+            runtime.block_on(local.run_until(work(listeners, door, gate, ready)));
+            // Streams that outlived the drain are cut here; their holds settle as they drop.
+            drop(local);
+        };
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(work);
+        threads.push(thread.map_err(failed("worker thread"))?);
+        is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("ended early"))).map_err(failed("worker"))?;
+    }
+    Ok(threads)
+}
+
+/// One thread: its listeners, its upstream connections, its verified keys.
+async fn work(
+    listeners: Vec<std::net::TcpListener>,
+    door: Door,
+    gate: Arc<Gate>,
+    ready: std_mpsc::Sender<io::Result<()>>,
+) {
+    let for_drain = Arc::clone(&gate);
+    let aftercare = Aftercare::start(move || for_drain.snapshot.load().config.metering.drain);
+    let pool = Pool::new(gate.snapshot.load().dialer.clone());
+    let worker = Rc::new(Worker { gate, pool, known: KnownKeys::default(), aftercare });
+    let answer = Rc::new(move |peer, request, watch| call::answer(Rc::clone(&worker), peer, request, watch));
+    let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
+    let listeners = match listeners {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    let mut closing = door.closing.clone();
+    for listener in listeners {
+        tokio::task::spawn_local(serve(door.clone(), listener, Rc::clone(&answer)));
+    }
+    // The sender goes when draining is over.
+    while closing.changed().await.is_ok() {}
+}
+
+/// Serves until told to stop: reloads, and watches the store.
+async fn attend(
+    gate: &Arc<Gate>,
+    first: &Config,
+    path: Option<&Path>,
+    payee: [u8; 32],
+    mut inbox: mpsc::Receiver<Order>,
+) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("signals"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed("signals"))?;
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        let order = tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => Order::Reload(None),
+            Some(order) = inbox.recv() => order,
+            _ = tick.tick() => {
+                if !gate.store.is_healthy() {
+                    return Err(ServeError::StoreFailed);
+                }
+                continue;
+            }
+        };
+        match order {
+            Order::Drain => return Ok(()),
+            Order::Reload(answer) => {
+                let done = reload(gate, first, path, payee);
+                match &done {
+                    Ok(changes) => tracing::info!(?changes, "configuration reloaded"),
+                    Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
+                }
+                if let Some(answer) = answer {
+                    let _ = answer.send(done);
+                }
+            }
+        }
+    }
+}
+
+/// Reads, checks and swaps the configuration; what needs a restart is named and stays as it is.
+fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> Result<Vec<String>, String> {
+    let path = path.ok_or("this gateway was started without a configuration file")?;
+    let mut next = config::load(path).map_err(|errors| errors.to_string())?;
+    let mut notes = Vec::new();
+    let mut fixed = |what: &str, same: bool| {
+        if !same {
+            notes.push(format!("{what} changed: needs a restart"));
+        }
+    };
+    fixed("mode", next.mode == first.mode);
+    fixed("store.path", next.store.path == first.store.path);
+    fixed("admin", next.admin.listen == first.admin.listen && next.admin.socket == first.admin.socket);
+    if next.mode != first.mode {
+        return Err("the mode of a gateway cannot change while it runs".to_owned());
+    }
+    let old = gate.snapshot.load_full();
+    if next.server.public_url.is_none() {
+        next.server.hosts.clone_from(&old.config.server.hosts);
+    }
+    next.server.listen.clone_from(&first.server.listen);
+    let next = Snapshot::new(next, payee).map_err(|error| error.to_string())?;
+    if old.prices.version() != next.prices.version() {
+        notes.push(format!("prices {} -> {}", short(old.prices.version()), short(next.prices.version())));
+    }
+    gate.snapshot.store(Arc::new(next));
+    Ok(notes)
+}
+
+fn short(version: &str) -> &str {
+    version.get(..12).unwrap_or(version)
+}
+
+/// Refuses new calls, waits for those in flight, then cuts what is left (UX-22).
+async fn drain(gate: &Gate, closing: &watch::Sender<bool>, time_max: Duration) {
+    gate.start_draining();
+    tracing::info!(in_flight = gate.in_flight.taken(), "draining");
+    // Connections end after the request they are in; new ones are refused.
+    let _ = closing.send(true);
+    let quiet = async {
+        while gate.in_flight.taken() > 0 || gate.metrics.holds_open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut again = signal(SignalKind::terminate()).ok();
+    let second = async {
+        match &mut again {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(time_max, quiet) => {}
+        _ = second => tracing::warn!("told twice to stop: leaving now"),
+    }
+}

@@ -1,0 +1,248 @@
+//! What a reload swaps: routes, upstreams, prices, offers and limits, all of one configuration.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, header};
+use meter::{Dialect, PriceBook};
+use money::{Amount, Asset};
+use proof::x402_exact::{self, EvmToken, Offer};
+use rails::dial::{Dialer, Origin};
+use rails::facilitator::{Facilitator, Facilitators};
+use wire::x402::Address;
+
+use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, Scheme, UnknownModel};
+use crate::limits::Limiters;
+use crate::refusal::{Code, Refusal};
+use crate::wall::Bounds;
+
+/// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
+pub(crate) const QUOTE_SECONDS: u64 = 300;
+
+/// Where a route's calls go.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    pub(crate) base_path: String,
+    pub(crate) auth: Option<(HeaderName, HeaderValue)>,
+    pub(crate) first_byte: Duration,
+    pub(crate) stream_idle: Duration,
+}
+
+/// A way to pay this gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Till {
+    method: x402_exact::Method,
+    /// What a deposit through it is held in.
+    pub(crate) asset: Asset,
+    decimals: u32,
+    deposit: Amount,
+    ceiling_max: Option<Amount>,
+    /// Name in journal and metrics: `test`, `x402:eip155:84532`.
+    pub(crate) rail: String,
+}
+
+/// One configuration, checked and indexed. Calls in flight keep the one they began with.
+pub(crate) struct Snapshot {
+    pub(crate) config: Config,
+    pub(crate) public_url: String,
+    pub(crate) prices: PriceBook,
+    pub(crate) tills: Vec<Till>,
+    pub(crate) facilitators: Option<Facilitators>,
+    pub(crate) dialer: Dialer,
+    pub(crate) limiters: Limiters,
+    upstreams: HashMap<String, Arc<Upstream>>,
+}
+
+impl Snapshot {
+    /// Indexes a configuration. `payee` is paid on the test rail.
+    pub(crate) fn new(config: Config, payee: [u8; 32]) -> io::Result<Self> {
+        let dialer = Dialer::new(&[], config.server.timeouts.connect)?;
+        let upstreams = config
+            .upstreams
+            .values()
+            .map(|upstream| Ok((upstream.name.clone(), Arc::new(indexed(upstream)?))))
+            .collect::<io::Result<_>>()?;
+        let listen = config.server.listen.first();
+        let public_url = config.server.public_url.clone().unwrap_or_else(|| {
+            let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+            listen.map_or(String::new(), |address| format!("{scheme}://{address}"))
+        });
+        let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
+            list: x402.facilitators.iter().map(facilitator).collect(),
+            dialer: dialer.clone(),
+            settle_max: x402.settle_timeout,
+        });
+        Ok(Self {
+            tills: tills(&config, payee)?,
+            prices: price_book(&config)?,
+            limiters: Limiters::new(&config.limits),
+            public_url,
+            facilitators,
+            dialer,
+            upstreams,
+            config,
+        })
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        let limits = &self.config.server.limits;
+        Bounds { uri_bytes: limits.uri_bytes, credential_bytes: limits.credential_bytes }
+    }
+
+    /// The first route that matches. A path that only other methods may use is told apart.
+    pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&config::Route, Refusal> {
+        let routes = &self.config.routes;
+        if let Some(route) = routes.iter().find(|route| route.matches(method, path)) {
+            return Ok(route);
+        }
+        if routes.iter().any(|route| route.path.matches(path)) {
+            return Err(Refusal::new(Code::MethodNotAllowed, "This path does not take this method."));
+        }
+        Err(Refusal::new(Code::RouteNotFound, "Nothing is sold at this path."))
+    }
+
+    /// Where a call for `model` on `route` goes.
+    pub(crate) fn upstream(&self, route: &config::Route, model: &str) -> Result<Arc<Upstream>, Refusal> {
+        let chosen = route.upstream.choose(model).and_then(|name| self.upstreams.get(name));
+        chosen
+            .map(Arc::clone)
+            .ok_or_else(|| Refusal::new(Code::ModelNotPriced, "No upstream of this route serves this model."))
+    }
+
+    /// The price of a model, by the operator's rule for names without one.
+    pub(crate) fn price(&self, model: &str) -> Option<&meter::ModelPrice> {
+        self.prices.lookup(model).or_else(|| match &self.config.prices.unknown_model {
+            UnknownModel::Refuse => None,
+            UnknownModel::PriceAs(other) => self.prices.lookup(other),
+        })
+    }
+
+    /// How the upstream of a path speaks. A route priced without usage is not read at all.
+    pub(crate) fn dialect(&self, route: &config::Route, path: &str) -> Dialect {
+        match route.price {
+            RoutePrice::ByModel => Dialect::from_path(path).unwrap_or(Dialect::Raw),
+            RoutePrice::PerCall(_) | RoutePrice::Free => match Dialect::from_path(path) {
+                Some(dialect @ (Dialect::AnthropicMessages | Dialect::AnthropicCountTokens)) => {
+                    // Errors of free and flat routes still take the shape of the SDK that calls.
+                    if route.price == RoutePrice::Free { Dialect::AnthropicCountTokens } else { dialect }
+                }
+                Some(_) | None => Dialect::Raw,
+            },
+        }
+    }
+}
+
+impl Till {
+    /// What this till asks for a call that may cost `ceiling`: at least the operator's usual deposit.
+    pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
+        ceiling.max(self.deposit)
+    }
+
+    /// The most this till asks at once, if it is bounded.
+    pub(crate) const fn ceiling_max(&self) -> Option<Amount> {
+        self.ceiling_max
+    }
+
+    /// The offer for a deposit of `amount`, rounded up to whole atomic units.
+    pub(crate) fn offer(&self, amount: Amount, quote: Option<String>) -> Option<Offer> {
+        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
+        Some(Offer { method: self.method.clone(), amount: atomic, max_timeout_s: QUOTE_SECONDS, quote })
+    }
+
+    /// What `atomic` units through this till are worth in the ledger.
+    pub(crate) fn credit(&self, atomic: u128) -> Option<Amount> {
+        money::ledger_from_atomic_down(atomic, self.asset.exponent(), self.decimals).ok()
+    }
+
+    /// Whether an offer is of this till.
+    pub(crate) fn made(&self, offer: &Offer) -> bool {
+        self.method == offer.method
+    }
+}
+
+fn indexed(upstream: &config::Upstream) -> io::Result<Upstream> {
+    let auth = match &upstream.auth {
+        None => None,
+        Some(Auth::Bearer(secret)) => Some((header::AUTHORIZATION, format!("Bearer {}", secret.expose()))),
+        Some(Auth::Header(name, secret)) => Some((name.clone(), secret.expose().to_owned())),
+    };
+    let auth = match auth {
+        None => None,
+        Some((name, value)) => {
+            let mut value = HeaderValue::from_str(&value)
+                .map_err(|_| io::Error::other("an upstream key has characters no header may have"))?;
+            value.set_sensitive(true);
+            Some((name, value))
+        }
+    };
+    Ok(Upstream {
+        name: upstream.name.clone(),
+        origin: origin(&upstream.url),
+        base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
+        auth,
+        first_byte: upstream.first_byte,
+        stream_idle: upstream.stream_idle,
+    })
+}
+
+/// The origin of a configured URL.
+#[must_use]
+pub(crate) fn origin(url: &BaseUrl) -> Origin {
+    Origin { tls: url.scheme == Scheme::Https, host: url.host.clone(), port: url.port }
+}
+
+fn facilitator(url: &BaseUrl) -> Facilitator {
+    Facilitator { origin: origin(url), base: url.base_path.trim_end_matches('/').to_owned() }
+}
+
+fn tills(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till>> {
+    let mut tills = Vec::new();
+    if let Some(test) = &config.rails.test {
+        tills.push(Till {
+            method: x402_exact::Method::Test { pay_to: payee },
+            asset: Asset::Test,
+            decimals: proof::test_rail::DECIMALS,
+            deposit: test.deposit.unwrap_or_default(),
+            ceiling_max: None,
+            rail: "test".to_owned(),
+        });
+    }
+    if let Some(x402) = &config.rails.x402 {
+        for network in &x402.networks {
+            let token = &network.token;
+            let contract = Address(token.address);
+            let known = EvmToken::new(&network.network, contract, &token.name, &token.version)
+                .map_err(|_| io::Error::other("an x402 network is not an EVM chain"))?;
+            tills.push(Till {
+                method: x402_exact::Method::Evm { token: Arc::new(known), pay_to: Address(network.pay_to) },
+                asset: token.asset,
+                decimals: token.decimals,
+                deposit: x402.deposit.unwrap_or_default(),
+                ceiling_max: Some(x402.ceiling_max),
+                rail: format!("x402:{}", network.network),
+            });
+        }
+    }
+    Ok(tills)
+}
+
+fn price_book(config: &Config) -> io::Result<PriceBook> {
+    let models = config.prices.models.iter().map(|(glob, price)| {
+        let price = meter::ModelPrice {
+            input: price.input,
+            output: price.output,
+            cache_read: Some(price.cache_read),
+            cache_write: Some(price.cache_write),
+            reasoning: Some(price.reasoning),
+            per_call: Some(price.per_call),
+            max_output_tokens: price.max_output.map(u64::from),
+            ..meter::ModelPrice::default()
+        };
+        (glob.as_str().to_owned(), price)
+    });
+    PriceBook::new(models).map_err(io::Error::other)
+}

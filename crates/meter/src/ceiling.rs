@@ -1,0 +1,131 @@
+//! The most a call can cost, before it is made.
+
+use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
+
+use crate::request::RequestFacts;
+use crate::tariff::ModelPrice;
+
+/// Tokens of framing that each message costs.
+pub(crate) const TOKENS_PER_MESSAGE: u64 = 3;
+
+/// How many tokens a body is held for (MTR-33).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputBound {
+    /// Half its bytes. Holds for text, not for hex or base64, which take more: the little that may
+    /// be missing is taken from the balance at the end.
+    BytesHalf,
+    /// Its bytes: a true bound for any tokenizer that works on bytes.
+    Bytes,
+}
+
+/// How a hold is sized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldPolicy {
+    /// How input is bounded.
+    pub input_bound: InputBound,
+    /// Output tokens per answer where the client sets no limit.
+    pub default_output: u64,
+    /// The least output worth having when a balance does not cover more (MTR-34).
+    pub min_output: u64,
+}
+
+impl Default for HoldPolicy {
+    fn default() -> Self {
+        Self { input_bound: InputBound::BytesHalf, default_output: 4096, min_output: 256 }
+    }
+}
+
+/// The worst case of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Input tokens at most.
+    pub input_tokens: u64,
+    /// Output tokens at most, per answer. For a client without a limit this is the policy's default:
+    /// sent upstream as a clamp it makes the ceiling binding.
+    pub output_tokens: u64,
+    /// Their cost, exact.
+    pub cost: Femto,
+    /// Their cost, rounded up: what to hold.
+    pub nano: Amount,
+}
+
+/// The worst case of a request: input bound times the dearest input rate, output limit times the
+/// number of answers times the dearest output rate, and the fee of the call (MTR-32).
+///
+/// # Errors
+/// [`AmountError`] when the sum is beyond any balance: refuse the call.
+pub fn ceiling(
+    price: &ModelPrice,
+    facts: &RequestFacts,
+    body_bytes: u64,
+    policy: &HoldPolicy,
+) -> Result<Ceiling, AmountError> {
+    let output_tokens = wanted_output(price, facts, policy);
+    let input_tokens = input_bound(facts, body_bytes, policy);
+    let per_token = output_rate(price, facts)?;
+    let cost = fixed_cost(price, facts, input_tokens)?.plus(times(output_tokens, per_token)?)?;
+    Ok(Ceiling { input_tokens, output_tokens, cost, nano: cost.to_nano_up()? })
+}
+
+/// How many output tokens per answer `available` covers, never more than the request wants: what to
+/// clamp it to (MTR-34). `None` means that it does not even cover the policy's minimum, and the
+/// call must be refused.
+#[must_use]
+pub fn affordable_output(
+    price: &ModelPrice,
+    facts: &RequestFacts,
+    body_bytes: u64,
+    available: Amount,
+    policy: &HoldPolicy,
+) -> Option<u64> {
+    let wanted = wanted_output(price, facts, policy);
+    let fixed = fixed_cost(price, facts, input_bound(facts, body_bytes, policy)).ok()?;
+    let funds = u128::try_from(available.units()).ok()?.checked_mul(FEMTO_PER_NANO)?;
+    let left = funds.checked_sub(fixed.units())?;
+    let per_token = output_rate(price, facts).ok()?;
+    let covered =
+        left.checked_div(per_token).map_or(wanted, |tokens| u64::try_from(tokens).unwrap_or(u64::MAX));
+    (covered >= wanted.min(policy.min_output)).then_some(covered.min(wanted))
+}
+
+fn wanted_output(price: &ModelPrice, facts: &RequestFacts, policy: &HoldPolicy) -> u64 {
+    if !facts.has_output() {
+        return 0;
+    }
+    let wanted = facts.max_output.unwrap_or(policy.default_output);
+    price.max_output_tokens.map_or(wanted, |cap| wanted.min(cap))
+}
+
+fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u64 {
+    if !facts.has_tokens() {
+        return 0;
+    }
+    let text = match policy.input_bound {
+        InputBound::BytesHalf => body_bytes.div_ceil(2),
+        InputBound::Bytes => body_bytes,
+    };
+    text.saturating_add(facts.messages.saturating_mul(TOKENS_PER_MESSAGE))
+}
+
+fn fixed_cost(price: &ModelPrice, facts: &RequestFacts, input_tokens: u64) -> Result<Femto, AmountError> {
+    if facts.is_free() {
+        return Ok(Femto::ZERO);
+    }
+    call_fee(price)?.add_units(input_tokens, price.dearest_input(facts.caching))
+}
+
+/// The fee of the call itself. It stands inside the one rounding (reference item 36).
+pub(crate) fn call_fee(price: &ModelPrice) -> Result<Femto, AmountError> {
+    let nano = u64::try_from(price.per_call.unwrap_or_default().units()).map_err(|_| AmountError)?;
+    Femto::ZERO.add_units(nano, Rate::from_femto(1_000_000))
+}
+
+/// Femto-USD for one more token in every answer.
+fn output_rate(price: &ModelPrice, facts: &RequestFacts) -> Result<u128, AmountError> {
+    let rate = u128::from(price.dearest_output().femto());
+    rate.checked_mul(u128::from(facts.choices)).ok_or(AmountError)
+}
+
+fn times(tokens: u64, per_token: u128) -> Result<Femto, AmountError> {
+    u128::from(tokens).checked_mul(per_token).map(Femto::from_units).ok_or(AmountError)
+}

@@ -1,0 +1,245 @@
+//! What a call costs, once it is over.
+
+use money::{Amount, AmountError, Femto, Rate};
+
+use crate::ceiling::{TOKENS_PER_MESSAGE, call_fee};
+use crate::dialect::Dialect;
+use crate::meter::Metered;
+use crate::request::RequestFacts;
+use crate::tariff::ModelPrice;
+use crate::usage::{Basis, Terminal, Usage};
+
+/// Bytes per token where nothing was reported. English and most languages have more bytes per
+/// token (4.0 to 5.7), code and JSON fewer (2.6 to 3.6); always rounded up.
+const ESTIMATE_BYTES_PER_TOKEN: u64 = 4;
+
+/// What is priced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bucket {
+    /// Prompt tokens at the full rate.
+    Input,
+    /// Prompt tokens from a cache.
+    CacheRead,
+    /// Prompt tokens written to a cache, of no lifetime with a price of its own.
+    CacheWrite,
+    /// Those kept for an hour.
+    CacheWrite1h,
+    /// Those kept for twelve hours.
+    CacheWrite12h,
+    /// Generated tokens.
+    Output,
+    /// Reasoning tokens, where they have a price of their own.
+    Reasoning,
+    /// Tokens of an unknown kind.
+    TotalOnly,
+    /// Searches.
+    WebSearch,
+    /// The call itself; its rate is the fee.
+    Call,
+}
+
+impl Bucket {
+    /// The name on receipts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::CacheRead => "cache_read",
+            Self::CacheWrite => "cache_write",
+            Self::CacheWrite1h => "cache_write_1h",
+            Self::CacheWrite12h => "cache_write_12h",
+            Self::Output => "output",
+            Self::Reasoning => "reasoning",
+            Self::TotalOnly => "total_only",
+            Self::WebSearch => "web_search",
+            Self::Call => "call",
+        }
+    }
+}
+
+/// One line of a bill: `quantity * rate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What.
+    pub bucket: Bucket,
+    /// How many.
+    pub quantity: u64,
+    /// Femto-USD for each.
+    pub rate: Rate,
+}
+
+/// The bill of one call. The lines sum to `femto`, which is rounded up once (MTR-43).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The exact cost.
+    pub femto: Femto,
+    /// The cost in nano-USD, rounded up: what to capture.
+    pub nano: Amount,
+    /// Whether any quantity was estimated. Receipts and journal must say so (MTR-28).
+    pub estimated: bool,
+    /// The lines, without those of quantity zero.
+    pub lines: Vec<Line>,
+}
+
+/// What an estimate has to go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EstimateBasis {
+    /// Bytes of the request body.
+    pub body_bytes: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// The limit on output tokens the upstream was given, per answer.
+    pub max_output: Option<u64>,
+    /// How many answers.
+    pub choices: u64,
+}
+
+impl EstimateBasis {
+    /// From the request; `max_output` is the limit after clamping.
+    #[must_use]
+    pub const fn new(facts: &RequestFacts, body_bytes: u64, max_output: Option<u64>) -> Self {
+        Self { body_bytes, messages: facts.messages, max_output, choices: facts.choices }
+    }
+}
+
+/// Why there is no bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChargeError {
+    /// The job goes on in the background: keep the hold.
+    #[error("the call has not ended")]
+    Pending,
+    /// Beyond any balance: the report is not to be trusted (MTR-43).
+    #[error("the charge is out of range")]
+    OutOfRange,
+}
+
+impl From<AmountError> for ChargeError {
+    fn from(_: AmountError) -> Self {
+        Self::OutOfRange
+    }
+}
+
+/// The bill of one call.
+///
+/// Nothing is charged where the upstream failed before it gave any output (reference item 27).
+/// After that the last report counts, and where it is silent an estimate of what was delivered
+/// (reference item 47). Input is owed once the upstream accepted the call (MTR-27).
+///
+/// # Errors
+/// [`ChargeError`].
+pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) -> Result<Charge, ChargeError> {
+    if metered.basis == Basis::Pending {
+        return Err(ChargeError::Pending);
+    }
+    let mut bill = Bill { femto: Femto::ZERO, lines: Vec::new() };
+    if is_free(metered) {
+        return bill.total(false);
+    }
+    let (usage, estimated) = quantities(metered, request);
+    let fee = u64::try_from(call_fee(price)?.units()).map_err(|_| ChargeError::OutOfRange)?;
+    bill.add(Bucket::Call, u64::from(fee > 0), Rate::from_femto(fee))?;
+    bill.add_input(price, &usage)?;
+    bill.add_output(price, &usage)?;
+    bill.total(estimated)
+}
+
+fn is_free(metered: &Metered) -> bool {
+    let failed = metered.upstream_error && metered.before_output;
+    // A stream that ends cleanly with nothing in it is a failure that does not say so.
+    let silent =
+        metered.terminal == Terminal::EofWithoutDone && metered.before_output && metered.usage.is_none();
+    metered.basis == Basis::None || failed || silent
+}
+
+/// The reported usage, completed by estimates where it is silent, and whether that was needed.
+fn quantities(metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
+    let mut usage = metered.usage.clone().unwrap_or_default();
+    if usage.total_only.is_some() || usage.calls.is_some() {
+        return (usage, false);
+    }
+    let mut estimated = false;
+    if usage.input_total.is_none() {
+        usage.input_uncached = Some(estimate_input(request));
+        estimated = true;
+    }
+    match (usage.output_total, metered.basis) {
+        (None, _) => {
+            usage.output_total = Some(limited(delivered_tokens(metered), request));
+            estimated = true;
+        }
+        (Some(output), Basis::ReportedPartial) if metered.unreported_bytes > 0 => {
+            // The report stops before the answer did: it is a floor, and what came after is added.
+            let since = metered.unreported_bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN);
+            usage.output_total = Some(limited(output.saturating_add(since), request).max(output));
+            estimated = true;
+        }
+        (Some(_), _) => {}
+    }
+    (usage, estimated)
+}
+
+fn estimate_input(request: &EstimateBasis) -> u64 {
+    let framing = request.messages.saturating_mul(TOKENS_PER_MESSAGE);
+    request.body_bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN).saturating_add(framing)
+}
+
+fn delivered_tokens(metered: &Metered) -> u64 {
+    if metered.dialect == Dialect::OpenAiEmbeddings {
+        return 0;
+    }
+    // Framing never counts (MTR-25), but of an opaque body its size is all that is known.
+    let bytes = if metered.opaque { metered.body_bytes } else { metered.output_bytes() };
+    bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN)
+}
+
+/// An estimate never exceeds what the upstream was allowed to generate (MTR-25).
+fn limited(tokens: u64, request: &EstimateBasis) -> u64 {
+    let limit = request.max_output.map(|limit| limit.saturating_mul(request.choices.max(1)));
+    limit.map_or(tokens, |limit| tokens.min(limit))
+}
+
+struct Bill {
+    femto: Femto,
+    lines: Vec<Line>,
+}
+
+impl Bill {
+    fn add(&mut self, bucket: Bucket, quantity: u64, rate: Rate) -> Result<(), ChargeError> {
+        if quantity > 0 {
+            self.femto = self.femto.add_units(quantity, rate)?;
+            self.lines.push(Line { bucket, quantity, rate });
+        }
+        Ok(())
+    }
+
+    fn add_input(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
+        let write = price.cache_write_rate();
+        let (hour, half_day) = (usage.cache_write_1h.unwrap_or(0), usage.cache_write_12h.unwrap_or(0));
+        let plain = usage.cache_write.unwrap_or(0).saturating_sub(hour).saturating_sub(half_day);
+        self.add(Bucket::Input, usage.input_uncached.unwrap_or(0), price.input)?;
+        self.add(Bucket::CacheRead, usage.cache_read.unwrap_or(0), price.cache_read_rate())?;
+        self.add(Bucket::CacheWrite, plain, write)?;
+        self.add(Bucket::CacheWrite1h, hour, price.cache_write_1h.unwrap_or(write))?;
+        self.add(Bucket::CacheWrite12h, half_day, price.cache_write_12h.unwrap_or(write))
+    }
+
+    fn add_output(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
+        let output = usage.output_total.unwrap_or(0);
+        let reasoning = usage.reasoning.unwrap_or(0).min(output);
+        match price.reasoning {
+            Some(rate) => {
+                self.add(Bucket::Output, output - reasoning, price.output)?;
+                self.add(Bucket::Reasoning, reasoning, rate)?;
+            }
+            None => self.add(Bucket::Output, output, price.output)?,
+        }
+        // Without its split a total has the dearer price of the two, never the cheaper.
+        self.add(Bucket::TotalOnly, usage.total_only.unwrap_or(0), price.output.max(price.input))?;
+        let searches = usage.web_search_requests.unwrap_or(0);
+        self.add(Bucket::WebSearch, searches, price.web_search.unwrap_or(Rate::FREE))
+    }
+
+    fn total(self, estimated: bool) -> Result<Charge, ChargeError> {
+        Ok(Charge { femto: self.femto, nano: self.femto.to_nano_up()?, estimated, lines: self.lines })
+    }
+}

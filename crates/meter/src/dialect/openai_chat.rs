@@ -1,0 +1,101 @@
+//! OpenAI chat completions, and the many servers that answer in their shape.
+
+use std::sync::LazyLock;
+
+use super::Reader;
+use crate::event::{Event, Place::Top, Slot as S};
+use crate::json::Paths;
+use crate::request::{Ask, Form};
+use crate::seen::Seen;
+use crate::usage::{Field as F, Terminal, inclusive};
+
+/// `$.usage` with prompt and completion tokens, shared by the dialects that grew from this one.
+pub(super) const USAGE: &[(&str, S)] = &[
+    ("usage", S::Report(Top)),
+    ("usage.prompt_tokens", S::Count(Top, F::Input)),
+    ("usage.completion_tokens", S::Count(Top, F::Output)),
+    ("usage.total_tokens", S::Count(Top, F::Total)),
+    ("usage.prompt_tokens_details.cached_tokens", S::Count(Top, F::CacheRead)),
+    ("usage.prompt_tokens_details.cache_write_tokens", S::Count(Top, F::CacheWrite)),
+    ("usage.prompt_tokens_details.cache_write_tokens_details.ttl_30m_tokens", S::Count(Top, F::Write30m)),
+    ("usage.prompt_tokens_details.cache_write_tokens_details.ttl_12h_tokens", S::Count(Top, F::Write12h)),
+    ("usage.prompt_tokens_details.audio_tokens", S::Count(Top, F::AudioIn)),
+    ("usage.completion_tokens_details.reasoning_tokens", S::Count(Top, F::Reasoning)),
+    ("usage.completion_tokens_details.audio_tokens", S::Count(Top, F::AudioOut)),
+    ("service_tier", S::Tier(Top)),
+    ("model", S::Model),
+    ("error", S::Error),
+];
+
+/// `obfuscation` and the like are padding: what is not named here is not output (MTR-25).
+const CHOICES: &[(&str, S)] = &[
+    ("choices", S::Choices),
+    ("choices[].finish_reason", S::Stop),
+    ("choices[].delta.content", S::Text),
+    ("choices[].delta.content[].text", S::Text),
+    ("choices[].delta.refusal", S::Text),
+    ("choices[].delta.audio.transcript", S::Text),
+    ("choices[].delta.audio.data", S::Media),
+    ("choices[].delta.reasoning_content", S::Reasoning),
+    ("choices[].delta.reasoning", S::Reasoning),
+    ("choices[].delta.function_call.arguments", S::Tool),
+    ("choices[].delta.tool_calls[].function.arguments", S::Tool),
+    ("choices[].delta.tool_calls[].function.name", S::Media),
+    ("choices[].delta.tool_calls[].custom.input", S::Tool),
+    ("choices[].message.content", S::Text),
+    ("choices[].message.content[].text", S::Text),
+    ("choices[].message.refusal", S::Text),
+    ("choices[].message.audio.transcript", S::Text),
+    ("choices[].message.audio.data", S::Media),
+    ("choices[].message.reasoning_content", S::Reasoning),
+    ("choices[].message.reasoning", S::Reasoning),
+    ("choices[].message.function_call.arguments", S::Tool),
+    ("choices[].message.tool_calls[].function.arguments", S::Tool),
+    ("choices[].message.tool_calls[].function.name", S::Media),
+    ("choices[].message.tool_calls[].custom.input", S::Tool),
+];
+
+static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| Paths::new(&[USAGE, CHOICES].concat()));
+
+pub(super) static READER: Reader = Reader { paths: &PATHS, event, document, normalise: inclusive };
+
+static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
+    Paths::new(&[
+        ("model", Ask::Model),
+        ("stream", Ask::Stream),
+        ("stream_options", Ask::StreamOptions),
+        ("stream_options.include_usage", Ask::IncludeUsage),
+        ("max_tokens", Ask::Limit("max_tokens")),
+        ("max_completion_tokens", Ask::Limit("max_completion_tokens")),
+        ("n", Ask::Choices("n")),
+        ("messages", Ask::Messages("messages")),
+        ("service_tier", Ask::Tier),
+    ])
+});
+
+/// Without a limit of the client's own we insert `max_tokens`, the older name: a server that wants
+/// the newer one refuses it and nothing is owed, while a server that does not know the newer one
+/// would ignore it and overrun the hold.
+pub(super) static FORM: Form =
+    Form { paths: &ASKS, limit_name: Some("max_tokens"), reports_unasked: false, caches_unasked: true };
+
+pub(super) fn event(event: &Event, kind: &str, seen: &mut Seen) {
+    seen.words(event);
+    seen.add_deltas(event.output);
+    seen.media = seen.media.saturating_add(event.media);
+    seen.stopped |= event.stop.is_some();
+    // A running total beside text that is still growing is partial (reference items 28 and 34).
+    let whole = seen.stopped || event.choices.is_none_or(|choices| choices == 0);
+    seen.report(&event.top, whole);
+    if event.error.is_some() || kind == "error" {
+        seen.terminal = Some(Terminal::Error);
+    }
+}
+
+pub(super) fn document(event: &Event, seen: &mut Seen) {
+    seen.words(event);
+    seen.add_deltas(event.output);
+    seen.media = seen.media.saturating_add(event.media);
+    seen.report(&event.top, true);
+    seen.terminal = Some(if event.error.is_some() { Terminal::Error } else { Terminal::Complete });
+}

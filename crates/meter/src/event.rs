@@ -1,0 +1,241 @@
+//! One event of a stream, or one document, as far as metering cares.
+
+use std::ops::Range;
+
+use crate::count::Count;
+use crate::json::{Sink, Value};
+use crate::usage::{Counts, Field};
+
+/// Where a dialect may put a usage object. Which of the two counts depends on the event (MTR-11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `$.usage`.
+    Top,
+    /// `$.response.usage`, `$.message.usage`.
+    Inner,
+}
+
+/// What the paths of a dialect lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The usage object itself.
+    Report(Place),
+    /// One of its counts.
+    Count(Place, Field),
+    /// One of its words that select a price.
+    Tier(Place),
+    Geo(Place),
+    Speed(Place),
+    /// The kind of event or document, `$.type`.
+    Kind,
+    /// `$.status` and the like.
+    Status,
+    /// The model that answered.
+    Model,
+    /// Why generation stopped; not `null` once it has.
+    Stop,
+    /// An error object.
+    Error,
+    /// The list of choices.
+    Choices,
+    /// Generated text, by kind. These add up.
+    Text,
+    Reasoning,
+    Tool,
+    /// A piece whose kind the event's type tells.
+    Delta,
+    /// Generated, but neither text nor countable in tokens: it only shows that output has begun.
+    Media,
+}
+
+/// Whether a member was there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Presence {
+    #[default]
+    Absent,
+    Null,
+    Object,
+    Other,
+}
+
+impl Presence {
+    fn of(value: &Value<'_>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Object { .. } => Self::Object,
+            Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::Array { .. } => Self::Other,
+        }
+    }
+
+    /// There, and not `null`.
+    pub(crate) const fn is_some(self) -> bool {
+        matches!(self, Self::Object | Self::Other)
+    }
+}
+
+/// A usage object as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) presence: Presence,
+    pub(crate) counts: Counts,
+    pub(crate) tier: String,
+    pub(crate) geo: String,
+    pub(crate) speed: String,
+}
+
+impl Report {
+    /// Whether a report was made: an object, whole.
+    pub(crate) fn is_made(&self) -> bool {
+        self.presence == Presence::Object
+    }
+}
+
+/// Bytes of generated text, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) text: u64,
+    pub(crate) reasoning: u64,
+    pub(crate) tool: u64,
+}
+
+impl Output {
+    pub(crate) const fn sum(self) -> u64 {
+        self.text.saturating_add(self.reasoning).saturating_add(self.tool)
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.text = self.text.saturating_add(more.text);
+        self.reasoning = self.reasoning.saturating_add(more.reasoning);
+        self.tool = self.tool.saturating_add(more.tool);
+    }
+}
+
+/// The members of one event. Filled by the scanner; read by the dialect once the event is whole, so
+/// an event that never ends leaves no trace (reference item 28).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Event {
+    pub(crate) top: Report,
+    pub(crate) inner: Report,
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    pub(crate) model: String,
+    pub(crate) stop: Presence,
+    pub(crate) error: Presence,
+    pub(crate) choices: Option<u64>,
+    pub(crate) output: Output,
+    pub(crate) delta: u64,
+    pub(crate) media: u64,
+}
+
+impl Event {
+    /// Empties it, keeping buffers.
+    pub(crate) fn clear(&mut self) {
+        for report in [&mut self.top, &mut self.inner] {
+            report.presence = Presence::Absent;
+            report.counts = Counts::default();
+            report.tier.clear();
+            report.geo.clear();
+            report.speed.clear();
+        }
+        self.kind.clear();
+        self.status.clear();
+        self.model.clear();
+        self.stop = Presence::Absent;
+        self.error = Presence::Absent;
+        self.choices = None;
+        self.output = Output::default();
+        self.delta = 0;
+        self.media = 0;
+    }
+
+    /// Adds a string that is still open: what was seen of a document that was cut.
+    pub(crate) fn add_open_text(&mut self, slot: Slot, bytes: u64) {
+        self.add_output(slot, bytes);
+    }
+
+    /// Whether this is the chunk that carries nothing but usage (MTR-21, MTR-22).
+    pub(crate) fn is_usage_only(&self) -> bool {
+        self.choices == Some(0) && self.top.is_made() && !self.error.is_some()
+    }
+
+    fn report(&mut self, place: Place) -> &mut Report {
+        match place {
+            Place::Top => &mut self.top,
+            Place::Inner => &mut self.inner,
+        }
+    }
+
+    fn add_output(&mut self, slot: Slot, bytes: u64) {
+        let sum = match slot {
+            Slot::Text => &mut self.output.text,
+            Slot::Reasoning => &mut self.output.reasoning,
+            Slot::Tool => &mut self.output.tool,
+            Slot::Delta => &mut self.delta,
+            Slot::Media => &mut self.media,
+            Slot::Report(_)
+            | Slot::Count(..)
+            | Slot::Tier(_)
+            | Slot::Geo(_)
+            | Slot::Speed(_)
+            | Slot::Kind
+            | Slot::Status
+            | Slot::Model
+            | Slot::Stop
+            | Slot::Error
+            | Slot::Choices => return,
+        };
+        *sum = sum.saturating_add(bytes);
+    }
+}
+
+impl Sink for Event {
+    type Slot = Slot;
+
+    fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
+        match slot {
+            Slot::Report(place) => self.report(place).presence = Presence::of(value),
+            Slot::Count(place, field) => self.report(place).counts.set(field, Count::read(value)),
+            Slot::Tier(place) => set_word(&mut self.report(place).tier, value),
+            Slot::Geo(place) => set_word(&mut self.report(place).geo, value),
+            Slot::Speed(place) => set_word(&mut self.report(place).speed, value),
+            Slot::Kind => set_word(&mut self.kind, value),
+            Slot::Status => set_word(&mut self.status, value),
+            Slot::Model => set_word(&mut self.model, value),
+            // Any choice that stopped counts, in whatever order the choices come.
+            Slot::Stop if self.stop.is_some() => {}
+            Slot::Stop => self.stop = Presence::of(value),
+            Slot::Error => self.error = Presence::of(value),
+            Slot::Choices => self.choices = value.elements(),
+            Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Delta | Slot::Media => match value {
+                Value::Text { bytes, .. } => self.add_output(slot, *bytes),
+                // Arguments as an object: its text is what was generated.
+                Value::Object { len } if *len > 0 => self.add_output(slot, span.end - span.start),
+                Value::Object { .. } | Value::Array { .. } => {}
+                Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            },
+        }
+    }
+
+    fn restart(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            match *slot {
+                Slot::Report(place) => self.report(place).presence = Presence::Absent,
+                Slot::Count(place, field) => self.report(place).counts.set(field, Count::Absent),
+                Slot::Tier(place) => self.report(place).tier.clear(),
+                Slot::Geo(place) => self.report(place).geo.clear(),
+                Slot::Speed(place) => self.report(place).speed.clear(),
+                Slot::Kind => self.kind.clear(),
+                Slot::Status => self.status.clear(),
+                Slot::Model => self.model.clear(),
+                // Sums and marks over all choices: a second choice does not void the first.
+                Slot::Stop | Slot::Error | Slot::Choices => {}
+                Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Delta | Slot::Media => {}
+            }
+        }
+    }
+}
+
+fn set_word(word: &mut String, value: &Value<'_>) {
+    word.clear();
+    word.push_str(value.text().unwrap_or_default());
+}

@@ -1,0 +1,573 @@
+//! A structural JSON scanner that takes its input in pieces.
+//!
+//! It builds no tree. A table of paths says which values matter; every other value is checked for
+//! balance and passed over. Memory is constant: one bit per open container, and a short buffer for
+//! the key, number or word being read. So neither a 90 KB event nor a megabyte of embedding vectors
+//! is ever collected (MTR-11, MTR-15, MTR-16).
+
+use std::ops::Range;
+
+use memchr::memchr2;
+
+use crate::count::integral;
+
+/// Deepest nesting we follow (MTR-16). One bit of a `u128` per level.
+const NESTING_MAX: u32 = 128;
+
+/// Longest key, number or word that is kept; nothing we look for is longer.
+const KEPT_BYTES_MAX: usize = 256;
+
+/// A value at a path of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// The number as it was written; empty when it is longer than anything we accept.
+    Number(&'a [u8]),
+    /// A string: its length in UTF-8 bytes after unescaping, and its text if it is short.
+    Text { bytes: u64, text: Option<&'a str> },
+    /// An array of `len` elements.
+    Array { len: u64 },
+    /// An object of `len` members.
+    Object { len: u64 },
+}
+
+impl<'a> Value<'a> {
+    /// A short string.
+    pub(crate) const fn text(&self) -> Option<&'a str> {
+        match self {
+            Self::Text { text, .. } => *text,
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Array { .. } | Self::Object { .. } => None,
+        }
+    }
+
+    /// A number that is a whole count.
+    pub(crate) fn count(&self) -> Option<u64> {
+        match self {
+            Self::Number(text) => integral(text),
+            Self::Null | Self::Bool(_) | Self::Text { .. } | Self::Array { .. } | Self::Object { .. } => None,
+        }
+    }
+
+    /// The length of an array.
+    pub(crate) const fn elements(&self) -> Option<u64> {
+        match self {
+            Self::Array { len } => Some(*len),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text { .. } | Self::Object { .. } => None,
+        }
+    }
+
+    /// The number of members of an object.
+    pub(crate) const fn members(&self) -> Option<u64> {
+        match self {
+            Self::Object { len } => Some(*len),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text { .. } | Self::Array { .. } => None,
+        }
+    }
+}
+
+/// The keys a table knows at one place, and where they lead.
+pub(crate) type Keys<'a> = &'a [(&'static str, usize)];
+
+/// Receives what the scanner finds.
+pub(crate) trait Sink {
+    /// What the paths of the table lead to.
+    type Slot: Copy + 'static;
+
+    /// A value ended. `span` is where it stood, in bytes from the start of the document.
+    fn value(&mut self, slot: Self::Slot, value: &Value<'_>, span: Range<u64>);
+
+    /// A member begins (again): whatever an earlier one of the same name left in `slots` is void,
+    /// because the last duplicate wins (MTR-15).
+    fn restart(&mut self, _slots: &[Self::Slot]) {}
+
+    /// An object on the way to some path has a key that is none of the `known` ones.
+    fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
+}
+
+/// A table of paths, `choices[].delta.content`, as a tree.
+#[derive(Debug)]
+pub(crate) struct Paths<S> {
+    nodes: Vec<Node<S>>,
+}
+
+#[derive(Debug)]
+struct Node<S> {
+    keys: Vec<(&'static str, usize)>,
+    element: Option<usize>,
+    slot: Option<S>,
+    below: Vec<S>,
+}
+
+impl<S> Node<S> {
+    const fn new() -> Self {
+        Self { keys: Vec::new(), element: None, slot: None, below: Vec::new() }
+    }
+}
+
+impl<S: Copy> Paths<S> {
+    /// Reads a table. `.` enters a member, `[]` every element of an array.
+    pub(crate) fn new(table: &[(&'static str, S)]) -> Self {
+        let mut paths = Self { nodes: vec![Node::new()] };
+        for (path, slot) in table {
+            let mut node = 0;
+            for segment in path.split('.') {
+                let key = segment.trim_end_matches("[]");
+                paths.nodes[node].below.push(*slot);
+                node = paths.member(node, key);
+                for _ in 0..(segment.len() - key.len()) / 2 {
+                    paths.nodes[node].below.push(*slot);
+                    node = paths.element(node);
+                }
+            }
+            paths.nodes[node].slot = Some(*slot);
+        }
+        paths
+    }
+
+    fn member(&mut self, parent: usize, key: &'static str) -> usize {
+        if let Some(found) = self.child(parent, key) {
+            return found;
+        }
+        self.nodes.push(Node::new());
+        let new = self.nodes.len() - 1;
+        self.nodes[parent].keys.push((key, new));
+        new
+    }
+
+    fn element(&mut self, parent: usize) -> usize {
+        if let Some(found) = self.nodes[parent].element {
+            return found;
+        }
+        self.nodes.push(Node::new());
+        let new = self.nodes.len() - 1;
+        self.nodes[parent].element = Some(new);
+        new
+    }
+
+    fn child(&self, parent: usize, key: &str) -> Option<usize> {
+        self.nodes[parent].keys.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
+    }
+}
+
+/// How far a document has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It has not ended yet.
+    Partial,
+    /// One whole value, and nothing after it.
+    Complete,
+    /// Not JSON.
+    Invalid,
+    /// Nested deeper than we follow.
+    TooDeep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Value,
+    FirstElement,
+    FirstKey,
+    Key,
+    Colon,
+    After,
+    Text,
+    Escape,
+    Hex(u8),
+    Number,
+    Word(&'static [u8]),
+    Done,
+    Bad(Outcome),
+}
+
+#[derive(Debug)]
+struct Frame {
+    node: usize,
+    start: u64,
+    len: u64,
+}
+
+/// The scanner. Feed it pieces, then ask [`Scanner::outcome`].
+#[derive(Debug)]
+pub(crate) struct Scanner<S: 'static> {
+    paths: &'static Paths<S>,
+    state: State,
+    /// One bit per open container, innermost lowest: 1 is an object.
+    kinds: u128,
+    depth: u32,
+    /// One frame per open container while all of them lie on some path; fewer than `depth` means
+    /// that we are inside a value nobody asked for.
+    frames: Vec<Frame>,
+    /// Where the key just read leads.
+    next: Option<usize>,
+    /// The scalar being read: its node, start, and whether it is a key.
+    node: Option<usize>,
+    start: u64,
+    is_key: bool,
+    /// Whether the text or number being read is wanted.
+    keep: bool,
+    kept: Vec<u8>,
+    kept_all: bool,
+    text_bytes: u64,
+    /// The code unit of an escape in progress, and a high surrogate waiting for its half.
+    unit: u16,
+    high: Option<u16>,
+    /// Bytes fed so far.
+    at: u64,
+}
+
+impl<S: Copy + 'static> Scanner<S> {
+    pub(crate) fn new(paths: &'static Paths<S>) -> Self {
+        Self {
+            paths,
+            state: State::Value,
+            kinds: 0,
+            depth: 0,
+            frames: Vec::with_capacity(8),
+            next: None,
+            node: None,
+            start: 0,
+            is_key: false,
+            keep: false,
+            kept: Vec::with_capacity(KEPT_BYTES_MAX),
+            kept_all: true,
+            text_bytes: 0,
+            unit: 0,
+            high: None,
+            at: 0,
+        }
+    }
+
+    /// Ready for the next document; keeps its buffers.
+    pub(crate) fn reset(&mut self) {
+        self.state = State::Value;
+        self.kinds = 0;
+        self.depth = 0;
+        self.frames.clear();
+        self.next = None;
+        self.node = None;
+        self.at = 0;
+        self.high = None;
+    }
+
+    /// How far the document has come.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self.state {
+            State::Done => Outcome::Complete,
+            State::Bad(why) => why,
+            State::Value
+            | State::FirstElement
+            | State::FirstKey
+            | State::Key
+            | State::Colon
+            | State::After
+            | State::Text
+            | State::Escape
+            | State::Hex(_)
+            | State::Number
+            | State::Word(_) => Outcome::Partial,
+        }
+    }
+
+    /// The string value that is still open, if it is one somebody asked for: its bytes so far.
+    pub(crate) fn open_text(&self) -> Option<(S, u64)> {
+        let inside = matches!(self.state, State::Text | State::Escape | State::Hex(_));
+        let slot = self.slot().filter(|_| inside && !self.is_key)?;
+        Some((slot, self.text_bytes))
+    }
+
+    /// Reads the next piece. After a fault the rest is ignored.
+    pub(crate) fn feed<K: Sink<Slot = S>>(&mut self, bytes: &[u8], sink: &mut K) {
+        let mut rest = bytes;
+        while let Some(&byte) = rest.first() {
+            let used = match self.state {
+                State::Bad(_) => return,
+                State::Text => self.text(rest, sink),
+                State::Number => self.number(rest, sink),
+                State::Escape => self.escape(byte),
+                State::Hex(seen) => self.hex(byte, seen),
+                State::Word(expected) => self.word(byte, expected, sink),
+                State::Value
+                | State::FirstElement
+                | State::FirstKey
+                | State::Key
+                | State::Colon
+                | State::After
+                | State::Done => {
+                    if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                        self.token(byte, sink);
+                    }
+                    1
+                }
+            };
+            self.at += used as u64;
+            rest = &rest[used..];
+        }
+    }
+
+    fn token<K: Sink<Slot = S>>(&mut self, byte: u8, sink: &mut K) {
+        match (self.state, byte) {
+            (State::FirstElement, b']') | (State::After, b']') => self.close(false, sink),
+            (State::FirstKey, b'}') | (State::After, b'}') => self.close(true, sink),
+            (State::Value | State::FirstElement, _) => self.begin(byte, sink),
+            (State::FirstKey | State::Key, b'"') => self.begin_text(true),
+            (State::Colon, b':') => self.state = State::Value,
+            (State::After, b',') => {
+                self.state = if self.in_object() { State::Key } else { State::Value };
+            }
+            _ => self.state = State::Bad(Outcome::Invalid),
+        }
+    }
+
+    fn begin<K: Sink<Slot = S>>(&mut self, byte: u8, sink: &mut K) {
+        self.start = self.at;
+        self.node = self.target();
+        if let Some(node) = self.node
+            && (self.depth == 0 || self.in_object())
+            && !self.paths.nodes[node].below.is_empty()
+        {
+            sink.restart(&self.paths.nodes[node].below);
+        }
+        match byte {
+            b'{' => self.open(true),
+            b'[' => self.open(false),
+            b'"' => self.begin_text(false),
+            b'-' | b'0'..=b'9' => {
+                self.state = State::Number;
+                self.clear_kept();
+                self.keep = self.slot().is_some();
+                self.take(&[byte]);
+            }
+            b't' => self.state = State::Word(b"rue"),
+            b'f' => self.state = State::Word(b"alse"),
+            b'n' => self.state = State::Word(b"ull"),
+            _ => self.state = State::Bad(Outcome::Invalid),
+        }
+    }
+
+    /// The node of the value that begins now, and one more member counted in its container.
+    fn target(&mut self) -> Option<usize> {
+        let next = self.next.take();
+        if self.frames.len() as u64 != u64::from(self.depth) {
+            return None;
+        }
+        let in_object = self.in_object();
+        let Some(frame) = self.frames.last_mut() else {
+            return Some(0);
+        };
+        frame.len += 1;
+        if in_object { next } else { self.paths.nodes[frame.node].element }
+    }
+
+    fn open(&mut self, object: bool) {
+        if self.depth == NESTING_MAX {
+            self.state = State::Bad(Outcome::TooDeep);
+            return;
+        }
+        self.kinds = self.kinds << 1 | u128::from(object);
+        self.depth += 1;
+        if let Some(node) = self.node {
+            self.frames.push(Frame { node, start: self.start, len: 0 });
+        }
+        self.state = if object { State::FirstKey } else { State::FirstElement };
+    }
+
+    fn close<K: Sink<Slot = S>>(&mut self, object: bool, sink: &mut K) {
+        if self.depth == 0 || self.in_object() != object {
+            self.state = State::Bad(Outcome::Invalid);
+            return;
+        }
+        let matched = self.frames.len() as u64 == u64::from(self.depth);
+        self.kinds >>= 1;
+        self.depth -= 1;
+        if matched && let Some(frame) = self.frames.pop() {
+            let len = frame.len;
+            let value = if object { Value::Object { len } } else { Value::Array { len } };
+            if let Some(slot) = self.paths.nodes[frame.node].slot {
+                sink.value(slot, &value, frame.start..self.at + 1);
+            }
+        }
+        self.ended();
+    }
+
+    fn begin_text(&mut self, is_key: bool) {
+        self.is_key = is_key;
+        self.state = State::Text;
+        self.clear_kept();
+        self.keep =
+            if is_key { self.frames.len() as u64 == u64::from(self.depth) } else { self.slot().is_some() };
+    }
+
+    fn text<K: Sink<Slot = S>>(&mut self, rest: &[u8], sink: &mut K) -> usize {
+        let Some(stop) = memchr2(b'"', b'\\', rest) else {
+            self.take(rest);
+            return rest.len();
+        };
+        self.take(&rest[..stop]);
+        if rest[stop] == b'\\' {
+            self.state = State::Escape;
+        } else {
+            self.lone_surrogate();
+            self.end_text(self.at + stop as u64 + 1, sink);
+        }
+        stop + 1
+    }
+
+    fn end_text<K: Sink<Slot = S>>(&mut self, end: u64, sink: &mut K) {
+        let text = std::str::from_utf8(&self.kept).ok().filter(|_| self.kept_all);
+        if !self.is_key {
+            if let Some(slot) = self.slot() {
+                sink.value(slot, &Value::Text { bytes: self.text_bytes, text }, self.start..end);
+            }
+            self.ended();
+            return;
+        }
+        self.state = State::Colon;
+        self.next = None;
+        if let (true, Some(frame), Some(key)) = (self.keep, self.frames.last(), text) {
+            self.next = self.paths.child(frame.node, key);
+            if self.next.is_none() {
+                sink.stranger(&self.paths.nodes[frame.node].keys, key);
+            }
+        }
+    }
+
+    fn escape(&mut self, byte: u8) -> usize {
+        self.state = State::Text;
+        let plain = match byte {
+            b'"' | b'\\' | b'/' => byte,
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                self.unit = 0;
+                self.state = State::Hex(0);
+                return 1;
+            }
+            _ => {
+                self.state = State::Bad(Outcome::Invalid);
+                return 1;
+            }
+        };
+        self.take(&[plain]);
+        1
+    }
+
+    fn hex(&mut self, byte: u8, seen: u8) -> usize {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => {
+                self.state = State::Bad(Outcome::Invalid);
+                return 1;
+            }
+        };
+        self.unit = self.unit << 4 | u16::from(digit);
+        self.state = State::Hex(seen + 1);
+        if seen == 3 {
+            self.state = State::Text;
+            self.code_unit(self.unit);
+        }
+        1
+    }
+
+    fn code_unit(&mut self, unit: u16) {
+        if let (Some(high), 0xdc00..=0xdfff) = (self.high, unit) {
+            self.high = None;
+            let code = 0x10000 + ((u32::from(high) - 0xd800) << 10) + (u32::from(unit) - 0xdc00);
+            self.take_char(code);
+            return;
+        }
+        self.lone_surrogate();
+        if (0xd800..=0xdbff).contains(&unit) {
+            self.high = Some(unit);
+        } else {
+            self.take_char(u32::from(unit));
+        }
+    }
+
+    /// A surrogate without its half is what decoders show as U+FFFD.
+    fn lone_surrogate(&mut self) {
+        if self.high.take().is_some() {
+            self.take_char(0xfffd);
+        }
+    }
+
+    fn take_char(&mut self, code: u32) {
+        let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.take(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() || !self.keep {
+            return;
+        }
+        self.lone_surrogate();
+        self.text_bytes += bytes.len() as u64;
+        if self.kept.len() + bytes.len() <= KEPT_BYTES_MAX {
+            self.kept.extend_from_slice(bytes);
+        } else {
+            self.kept_all = false;
+        }
+    }
+
+    fn clear_kept(&mut self) {
+        self.kept.clear();
+        self.kept_all = true;
+        self.text_bytes = 0;
+        self.high = None;
+    }
+
+    fn number<K: Sink<Slot = S>>(&mut self, rest: &[u8], sink: &mut K) -> usize {
+        let part = |b: &u8| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let stop = rest.iter().position(|b| !part(b));
+        let used = stop.unwrap_or(rest.len());
+        self.take(&rest[..used]);
+        if stop.is_some() {
+            if let Some(slot) = self.slot() {
+                let text = if self.kept_all { self.kept.as_slice() } else { b"" };
+                sink.value(slot, &Value::Number(text), self.start..self.at + used as u64);
+            }
+            self.ended();
+        }
+        used
+    }
+
+    fn word<K: Sink<Slot = S>>(&mut self, byte: u8, expected: &'static [u8], sink: &mut K) -> usize {
+        let Some((&first, rest)) = expected.split_first().filter(|(first, _)| **first == byte) else {
+            self.state = State::Bad(Outcome::Invalid);
+            return 1;
+        };
+        self.state = State::Word(rest);
+        if rest.is_empty() {
+            if let Some(slot) = self.slot() {
+                // The three words differ in length; `start` tells which one this was.
+                let value = match (self.at + 1 - self.start, first) {
+                    (4, b'e') => Value::Bool(true),
+                    (5, _) => Value::Bool(false),
+                    _ => Value::Null,
+                };
+                sink.value(slot, &value, self.start..self.at + 1);
+            }
+            self.ended();
+        }
+        1
+    }
+
+    fn ended(&mut self) {
+        self.state = if self.depth == 0 { State::Done } else { State::After };
+    }
+
+    fn in_object(&self) -> bool {
+        self.kinds & 1 == 1
+    }
+
+    fn slot(&self) -> Option<S> {
+        self.node.and_then(|node| self.paths.nodes[node].slot)
+    }
+}

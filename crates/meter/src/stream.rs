@@ -1,0 +1,252 @@
+//! Reads one answer, streamed or whole, with the help of its dialect.
+
+use bytes::Bytes;
+
+use crate::dialect::Reader;
+use crate::event::{Event, Slot};
+use crate::json::{Outcome, Scanner};
+use crate::relay::Relay;
+use crate::seen::Seen;
+use crate::sse::{DoneMark, Framer, Item};
+use crate::usage::{Anomalies, Anomaly, Terminal};
+
+/// The largest event that is read; a larger one is passed over (MTR-16).
+const EVENT_BYTES_MAX: usize = 8 << 20;
+
+/// What kind of body this is: found out from its first bytes, because labels lie (MTR-14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Not known yet; so many bytes of a byte order mark were seen.
+    Unknown {
+        mark: usize,
+    },
+    Events,
+    Document,
+    /// Neither: nothing in it is read.
+    Opaque,
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The reading side of a meter.
+pub(crate) struct Stream {
+    reader: &'static Reader,
+    labelled_events: bool,
+    shape: Shape,
+    framer: Framer,
+    scanner: Scanner<Slot>,
+    done: DoneMark,
+    event: Event,
+    event_bytes: usize,
+    pub(crate) seen: Seen,
+    pub(crate) anomalies: Anomalies,
+}
+
+/// How a body ended, as far as its bytes tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Cleanly, for its shape.
+    Whole,
+    /// In the middle of a document or event.
+    Cut,
+    /// It was a stream and its end mark did not come.
+    NoMark,
+    /// It was nothing we read.
+    Opaque,
+}
+
+impl Stream {
+    pub(crate) fn new(reader: &'static Reader, content_type: Option<&str>) -> Self {
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+        Self {
+            reader,
+            labelled_events: media_type.trim().eq_ignore_ascii_case("text/event-stream"),
+            shape: Shape::Unknown { mark: 0 },
+            framer: Framer::new(),
+            scanner: Scanner::new(reader.paths),
+            done: DoneMark::default(),
+            event: Event::default(),
+            event_bytes: 0,
+            seen: Seen::default(),
+            anomalies: Anomalies::default(),
+        }
+    }
+
+    /// Reads a piece of the body. With `relay`, passes on what the client may have of it.
+    pub(crate) fn feed(&mut self, chunk: &Bytes, mut relay: Option<(&mut Relay, &mut Vec<Bytes>)>) {
+        if let Some((relay, _)) = &mut relay {
+            relay.begin_chunk();
+        }
+        let start = self.find_shape(chunk);
+        if let Some((relay, out)) = relay.as_mut().filter(|_| start > 0) {
+            relay.release(start, out);
+        }
+        match self.shape {
+            Shape::Events => self.read_events(chunk, start, &mut relay),
+            Shape::Document => self.scanner.feed(&chunk[start..], &mut self.event),
+            Shape::Unknown { .. } | Shape::Opaque => {}
+        }
+        if let Some((relay, out)) = relay {
+            // Nothing after the end mark is anybody's usage chunk.
+            if self.shape != Shape::Events || self.seen.terminal.is_some() {
+                relay.release(chunk.len(), out);
+            }
+            relay.end_chunk(chunk, out);
+        }
+    }
+
+    /// The body has ended. At a clean end an unterminated last event still counts: a meter must not
+    /// drop it as a strict reader does (MTR-12). After a reset it is dropped (reference item 28).
+    pub(crate) fn end(&mut self, clean: bool, relay: Option<(&mut Relay, &mut Vec<Bytes>)>) -> Tail {
+        let hidden = self.shape == Shape::Events && clean && self.end_event();
+        if let Some((relay, out)) = relay {
+            if hidden {
+                relay.drop_held();
+            }
+            relay.flush(out);
+        }
+        match self.shape {
+            Shape::Opaque => Tail::Opaque,
+            Shape::Unknown { .. } if self.labelled_events => Tail::NoMark,
+            Shape::Unknown { .. } => Tail::Whole,
+            Shape::Document => self.end_document(),
+            Shape::Events if self.seen.terminal.is_some() => Tail::Whole,
+            Shape::Events if self.framer.has_data() => Tail::Cut,
+            Shape::Events => Tail::NoMark,
+        }
+    }
+
+    /// Settles the shape if `chunk` tells it, and says where its reading begins.
+    fn find_shape(&mut self, chunk: &[u8]) -> usize {
+        let Shape::Unknown { mut mark } = self.shape else {
+            return 0;
+        };
+        for (at, byte) in chunk.iter().enumerate() {
+            if BYTE_ORDER_MARK.get(mark) == Some(byte) {
+                mark += 1;
+                continue;
+            }
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    mark = BYTE_ORDER_MARK.len();
+                    continue;
+                }
+                b'{' | b'[' => self.shape = Shape::Document,
+                // The first letters of data, event, id and retry, and of a comment.
+                b'd' | b'e' | b'i' | b'r' | b':' => self.shape = Shape::Events,
+                _ if self.labelled_events => self.shape = Shape::Events,
+                _ => self.shape = Shape::Opaque,
+            }
+            return at;
+        }
+        self.shape = Shape::Unknown { mark };
+        chunk.len()
+    }
+
+    fn read_events(
+        &mut self,
+        chunk: &Bytes,
+        start: usize,
+        relay: &mut Option<(&mut Relay, &mut Vec<Bytes>)>,
+    ) {
+        let mut at = start;
+        while at < chunk.len() && self.seen.terminal.is_none() {
+            let (used, item) = self.framer.step(&chunk[at..]);
+            at += used;
+            match item {
+                Item::Nothing => {}
+                Item::Data(piece) => self.read_data(piece),
+                Item::EventEnd => {
+                    let hide = self.end_event();
+                    if let Some((relay, out)) = relay {
+                        relay.event_end(chunk, at, hide, out);
+                    }
+                }
+                Item::LineEnd => {
+                    // A comment, a heartbeat for instance, need not wait for an event.
+                    if let Some((relay, out)) = relay.as_mut().filter(|_| self.framer.only_comments()) {
+                        relay.release(at, out);
+                    }
+                }
+                Item::LineFeed => {
+                    // Within an event it is held, or not, with the rest of its line.
+                    if let Some((relay, out)) = relay.as_mut().filter(|_| self.framer.only_comments()) {
+                        relay.line_feed(chunk, at, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_data(&mut self, piece: &[u8]) {
+        self.event_bytes = self.event_bytes.saturating_add(piece.len());
+        if self.event_bytes <= EVENT_BYTES_MAX {
+            self.done.feed(piece);
+            self.scanner.feed(piece, &mut self.event);
+        }
+    }
+
+    /// Takes in the event that ended. Returns whether it is the chunk to hide.
+    fn end_event(&mut self) -> bool {
+        let mut usage_only = false;
+        if self.framer.has_data() && self.seen.terminal.is_none() {
+            usage_only = self.take_event();
+        }
+        self.framer.clear();
+        self.scanner.reset();
+        self.event.clear();
+        self.event_bytes = 0;
+        self.done = DoneMark::default();
+        usage_only
+    }
+
+    fn take_event(&mut self) -> bool {
+        if self.event_bytes > EVENT_BYTES_MAX {
+            self.anomalies.add(Anomaly::OverLimit);
+            return false;
+        }
+        if self.done.found() {
+            self.seen.terminal = Some(Terminal::Done);
+            return false;
+        }
+        match self.scanner.outcome() {
+            Outcome::Complete => {}
+            Outcome::TooDeep => {
+                self.anomalies.add(Anomaly::OverLimit);
+                return false;
+            }
+            Outcome::Invalid | Outcome::Partial => {
+                self.anomalies.add(Anomaly::Opaque);
+                return false;
+            }
+        }
+        // What the data says of itself beats the event's name (reference item 34).
+        let named = self.framer.event_name();
+        let kind = if self.event.kind.is_empty() { named } else { &self.event.kind };
+        (self.reader.event)(&self.event, kind, &mut self.seen);
+        self.event.is_usage_only()
+    }
+
+    fn end_document(&mut self) -> Tail {
+        let outcome = self.scanner.outcome();
+        if outcome == Outcome::Complete {
+            (self.reader.document)(&self.event, &mut self.seen);
+            return Tail::Whole;
+        }
+        // Cut short: what was generated so far was delivered, and a report that stood before the
+        // cut is as good as any (reference item 28).
+        if let Some((slot, bytes)) = self.scanner.open_text() {
+            self.event.add_open_text(slot, bytes);
+        }
+        (self.reader.document)(&self.event, &mut self.seen);
+        self.seen.terminal = None;
+        if outcome == Outcome::TooDeep {
+            self.anomalies.add(Anomaly::OverLimit);
+            return Tail::Opaque;
+        }
+        if outcome == Outcome::Invalid {
+            self.anomalies.add(Anomaly::Opaque);
+        }
+        Tail::Cut
+    }
+}

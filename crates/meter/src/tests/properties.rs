@@ -1,0 +1,217 @@
+//! Properties that hold for any bytes.
+
+use money::{Amount, Rate};
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+use super::Answer;
+use crate::{Dialect, End, HoldPolicy, InputBound, ModelPrice, affordable_output, ceiling, scan_request};
+
+/// Pieces that streams are made of, good and bad, so that random streams reach every state.
+const PIECES: [&str; 26] = [
+    "data: ",
+    "data:",
+    "event: message_delta",
+    "event: error",
+    ": c",
+    "id: 1",
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "\r\r",
+    "\r\n\r\n",
+    "[DONE]",
+    "{\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}",
+    "{\"choices\":[{\"delta\":{\"content\":\"h\\u00e9\\ud83d\\ude80\"},\"finish_reason\":\"stop\"}],\"usage\":null}",
+    "{\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}",
+    "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"x\"},\"usage\":{\"output_tokens\":5}}",
+    "{\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}",
+    "{\"error\":{}}",
+    "{\"usage\":{\"prompt_tokens\":",
+    "\\ud83d",
+    "\"}",
+    "{",
+    "]",
+    "\u{feff}",
+    "-1.5e3",
+];
+
+fn dialects() -> impl Strategy<Value = Dialect> {
+    proptest::sample::select(Dialect::ALL.to_vec())
+}
+
+fn ends() -> impl Strategy<Value = End> {
+    proptest::sample::select(vec![End::Eof, End::Reset, End::ClientGone])
+}
+
+fn bodies() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..24);
+    prop_oneof![
+        pieces.prop_map(|pieces| pieces.concat().into_bytes()),
+        prop::collection::vec(any::<u8>(), 0..200),
+    ]
+}
+
+fn heads() -> impl Strategy<Value = (Option<&'static str>, Option<&'static str>, bool)> {
+    let types = vec![None, Some("text/event-stream"), Some("application/json")];
+    let encodings = vec![None, None, None, Some("gzip"), Some("deflate, gzip"), Some("br")];
+    (proptest::sample::select(types), proptest::sample::select(encodings), any::<bool>())
+}
+
+/// JSON values, with names that the scanners look for.
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 5, |inner| {
+        let names = prop_oneof![
+            proptest::sample::select(vec!["messages", "content", "usage", "choices", "cache_control"])
+                .prop_map(str::to_owned),
+            "\\PC{0,8}",
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((names, inner), 0..5).prop_map(|m| Value::Object(m.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// MTR-1, MTR-4: any bytes, any chunking, the same answer; and every byte reaches the client
+    /// unless a chunk was to be hidden.
+    #[test]
+    fn chunking_changes_nothing(
+        dialect in dialects(),
+        end in ends(),
+        body in bodies(),
+        (content_type, content_encoding, hide) in heads(),
+        sizes in prop::collection::vec(1usize..40, 1..12),
+    ) {
+        let mut answer = Answer::events(dialect, &body);
+        answer.head.content_type = content_type;
+        answer.head.content_encoding = content_encoding;
+        answer.head.hide_usage_chunk = hide;
+        answer.end = end;
+        let whole = answer.run(&[usize::MAX]);
+        // A client that has gone gets nothing more, so what it got depends on when it left.
+        if end == End::ClientGone && hide {
+            prop_assert_eq!(answer.run(&sizes).0, whole.0);
+        } else {
+            prop_assert_eq!(answer.run(&sizes), whole.clone());
+        }
+        if !hide {
+            prop_assert_eq!(whole.1, body);
+        }
+    }
+
+    /// The scanner accepts what a strict parser accepts, and never a part of it.
+    #[test]
+    fn documents_are_recognised(value in values(), cut in any::<prop::sample::Index>()) {
+        let mut body = Map::new();
+        body.insert("model".into(), "m".into());
+        body.insert("x".into(), value);
+        let text = Value::Object(body).to_string();
+        prop_assert!(scan_request(Dialect::OpenAiChat, text.as_bytes()).is_ok());
+        let cut = cut.index(text.len());
+        prop_assert!(scan_request(Dialect::OpenAiChat, &text.as_bytes()[..cut]).is_err());
+    }
+
+    #[test]
+    fn any_request_is_facts_or_an_error(dialect in dialects(), body in bodies()) {
+        let _ = scan_request(dialect, &body);
+    }
+
+    /// MTR-20, MTR-34: after a rewrite the two members are what they should be, all others are what
+    /// they were, and they stand in the same order.
+    #[test]
+    fn rewriting_touches_two_members(
+        others in prop::collection::vec(("[a-z_]{1,6}", values()), 0..6),
+        limit in prop::option::of(0u64..10_000),
+        options in prop::option::of(prop::option::of(any::<bool>())),
+        clamp in prop::option::of(0u64..10_000),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let watched = ["model", "stream", "n", "messages"];
+        let mut members: Vec<(String, Value)> = vec![("model".into(), "m".into()), ("stream".into(), true.into())];
+        for (name, value) in others {
+            if !watched.contains(&name.as_str()) && !members.iter().any(|(known, _)| *known == name) {
+                members.insert(at.index(members.len() + 1), (name, value));
+            }
+        }
+        if let Some(limit) = limit {
+            members.insert(at.index(members.len() + 1), ("max_tokens".into(), limit.into()));
+        }
+        if let Some(asked) = options {
+            let inner = asked.map(|asked| ("include_usage".to_owned(), Value::from(asked)));
+            let options = Value::Object(inner.into_iter().collect());
+            members.insert(at.index(members.len() + 1), ("stream_options".into(), options));
+        }
+        let text = |members: &[(String, Value)]| {
+            let list: Vec<_> = members.iter().map(|(name, value)| format!("{}: {value}", Value::from(name.as_str()))).collect();
+            format!("{{{}}}", list.join(" ,\n"))
+        };
+        let body = text(&members);
+        let facts = scan_request(Dialect::OpenAiChat, body.as_bytes()).unwrap();
+        let rewritten = String::from_utf8(facts.rewrite(body.as_bytes(), clamp, true).into_owned()).unwrap();
+
+        let mut expected: Map<String, Value> = members.iter().cloned().collect();
+        let limited = match (limit, clamp) {
+            (Some(limit), Some(clamp)) => Some(limit.min(clamp)),
+            (limit, clamp) => limit.or(clamp),
+        };
+        if let Some(limited) = limited {
+            expected.insert("max_tokens".into(), limited.into());
+        }
+        let ask: Value = serde_json::from_str(r#"{"include_usage":true}"#).unwrap();
+        expected.insert("stream_options".into(), ask);
+        prop_assert_eq!(serde_json::from_str::<Value>(&rewritten).unwrap(), Value::Object(expected));
+        // Every other member stands as it was written, and in its place.
+        let mut rest = rewritten.as_str();
+        for member in members.iter().filter(|(name, _)| !["max_tokens", "stream_options"].contains(&name.as_str())) {
+            let written = text(std::slice::from_ref(member));
+            let written = &written[1..written.len() - 1];
+            let found = rest.find(written);
+            prop_assert!(found.is_some(), "{written} in {rest}");
+            rest = &rest[found.unwrap() + written.len()..];
+        }
+    }
+
+    /// MTR-34: what is affordable fits, and one token more does not.
+    #[test]
+    fn a_clamped_call_fits_its_balance(
+        rates in (0u64..1 << 40, 1u64..1 << 40, prop::option::of(0u64..1 << 40)),
+        choices in 1u64..5,
+        wanted in prop::option::of(1u64..100_000),
+        body_bytes in 0u64..1 << 20,
+        available in 0i64..1 << 50,
+        bytes in any::<bool>(),
+    ) {
+        let price = ModelPrice {
+            input: Rate::from_femto(rates.0),
+            output: Rate::from_femto(rates.1),
+            reasoning: rates.2.map(Rate::from_femto),
+            ..ModelPrice::default()
+        };
+        let input_bound = if bytes { InputBound::Bytes } else { InputBound::BytesHalf };
+        let policy = HoldPolicy { input_bound, min_output: 1, ..HoldPolicy::default() };
+        let facts = |limit: Option<u64>| {
+            let limit = limit.map(|limit| format!(",\"max_tokens\":{limit}")).unwrap_or_default();
+            scan_request(Dialect::OpenAiChat, format!("{{\"model\":\"m\",\"n\":{choices}{limit}}}").as_bytes()).unwrap()
+        };
+        let available = Amount::from_units(available);
+        let cost = |limit: u64| ceiling(&price, &facts(Some(limit)), body_bytes, &policy).unwrap().nano;
+        match affordable_output(&price, &facts(wanted), body_bytes, available, &policy) {
+            Some(tokens) => {
+                prop_assert!(cost(tokens) <= available);
+                prop_assert!(tokens == wanted.unwrap_or(4096) || cost(tokens + 1) > available);
+            }
+            None => prop_assert!(cost(1) > available),
+        }
+    }
+}

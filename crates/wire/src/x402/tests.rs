@@ -1,0 +1,149 @@
+//! Captured traffic of a stock client, seller and facilitator.
+
+use super::header::{HeaderError as E, READ_BYTES_MAX};
+use super::{
+    ExactPayload, SettlementResponse, decode, decode_payment_signature, decode_x_payment, encode,
+    facilitator, v1, v2,
+};
+use crate::base64;
+use crate::json::JsonError;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const V1: &str = include_str!("../../../../specs/vectors/x402/v1_exact_eip3009.json");
+const V2: &str = include_str!("../../../../specs/vectors/x402/v2_exact_eip3009.json");
+
+fn vector(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn request_header(vector: &Value, name: &str) -> String {
+    vector["steps"][1]["request"]["headers"][name].as_str().unwrap().to_owned()
+}
+
+/// Our objects hold every member that was captured, and write them back.
+fn same<T: serde::Serialize + serde::de::DeserializeOwned>(captured: &Value) {
+    let object: T = serde_json::from_value(captured.clone()).unwrap();
+    assert_eq!(serde_json::to_value(object).unwrap(), *captured);
+}
+
+#[test]
+fn v2_captured_flow_reads_and_writes() {
+    let vector = vector(V2);
+    let challenge = vector["steps"][0]["response"]["headers"]["payment-required"].as_str().unwrap();
+    let required: v2::PaymentRequired = decode(challenge).unwrap();
+    assert_eq!(serde_json::to_value(&required).unwrap(), vector["steps"][0]["decoded"]["payment-required"]);
+    assert_eq!(decode::<v2::PaymentRequired>(&encode(&required)), Ok(required));
+
+    let payment = decode_payment_signature(&request_header(&vector, "payment-signature")).unwrap();
+    assert_eq!(serde_json::to_value(&payment).unwrap(), vector["steps"][1]["decoded"]["payment-signature"]);
+    let transfer = ExactPayload::from_value(&payment.payload).unwrap().evm().unwrap();
+    assert_eq!((transfer.value, transfer.valid_before), (10_000, 1_795_170_558));
+
+    let response = vector["steps"][1]["response"]["headers"]["payment-response"].as_str().unwrap();
+    assert!(decode::<SettlementResponse>(response).unwrap().success);
+    same::<SettlementResponse>(&vector["steps"][1]["decoded"]["payment-response"]);
+    same::<facilitator::VerifyRequest>(&vector["facilitator"][0]["request"]);
+    same::<facilitator::VerifyResponse>(&vector["facilitator"][0]["response"]);
+    same::<facilitator::SettleRequest>(&vector["facilitator"][1]["request"]);
+    same::<SettlementResponse>(&vector["facilitator"][1]["response"]);
+}
+
+#[test]
+fn v1_captured_flow_reads_and_writes() {
+    let vector = vector(V1);
+    let body: Value = serde_json::from_str(vector["steps"][0]["response"]["body"].as_str().unwrap()).unwrap();
+    same::<v1::PaymentRequired>(&body);
+    let payment = decode_x_payment(&request_header(&vector, "x-payment")).unwrap();
+    assert_eq!(serde_json::to_value(&payment).unwrap(), vector["steps"][1]["decoded"]["x-payment"]);
+    same::<SettlementResponse>(&vector["steps"][1]["decoded"]["x-payment-response"]);
+    same::<facilitator::VerifyRequest>(&vector["facilitator"][0]["request"]);
+}
+
+/// X402-4: the JS client accepts unpadded base64url, so somebody sends it.
+#[test]
+fn x402_4_every_spelling_of_base64() {
+    let value = request_header(&vector(V2), "payment-signature");
+    let bytes = base64::decode_any(&value, READ_BYTES_MAX).unwrap();
+    for text in
+        [value.trim_end_matches('=').to_owned(), base64::encode_url(&bytes), base64::encode_std(&bytes)]
+    {
+        assert!(decode_payment_signature(&text).is_ok(), "{text}");
+    }
+    for text in [format!(" {value}"), format!("{value} "), format!("{value}\n"), "!".to_owned()] {
+        assert_eq!(decode_payment_signature(&text), Err(E::Base64), "{text}");
+    }
+}
+
+#[test]
+fn x402_5_refused_table() {
+    let payment = vector(V2)["steps"][1]["decoded"]["payment-signature"].clone();
+    let text = payment.to_string();
+    let header = |json: &str| base64::encode_std(json.as_bytes());
+    let deep = text.replacen('{', &format!("{{\"x\":{}1{},", "[".repeat(20), "]".repeat(20)), 1);
+    let twice = text.replacen('{', "{\"x402Version\":2,", 1);
+    let mut v1_object = payment.clone();
+    v1_object["x402Version"] = json!(1);
+    let mut no_accepted = payment.clone();
+    no_accepted.as_object_mut().unwrap().remove("accepted");
+    let mut numeric = payment.clone();
+    numeric["accepted"]["amount"] = json!(10_000);
+    for (rule, value, expected) in [
+        ("X402-5 over 16 KiB", "A".repeat(READ_BYTES_MAX + 1), E::TooLong(READ_BYTES_MAX + 1)),
+        ("X402-5 depth", header(&deep), E::Json(JsonError::TooDeep)),
+        ("X402-5 duplicate key", header(&twice), E::Json(JsonError::DuplicateKey)),
+        ("no JSON", header("hello"), E::Json(JsonError::Syntax)),
+        ("empty", String::new(), E::Json(JsonError::Syntax)),
+        ("X402-51 v1 in the v2 header", header(&v1_object.to_string()), E::Version { found: 1, expected: 2 }),
+        ("accepted missing", header(&no_accepted.to_string()), E::Shape),
+        ("amount as a number", header(&numeric.to_string()), E::Shape),
+    ] {
+        assert_eq!(decode_payment_signature(&value).map(|_| ()), Err(expected), "{rule}");
+    }
+    let mut v2_in_v1 = vector(V1)["steps"][1]["decoded"]["x-payment"].clone();
+    v2_in_v1["x402Version"] = json!(2);
+    let refused = decode_x_payment(&header(&v2_in_v1.to_string())).map(|_| ());
+    assert_eq!(refused, Err(E::Version { found: 2, expected: 1 }));
+}
+
+#[test]
+fn unknown_members_are_ignored() {
+    let mut payment = vector(V2)["steps"][1]["decoded"]["payment-signature"].clone();
+    payment["new"] = json!({"weight": 0.5});
+    payment["accepted"]["new"] = json!(1);
+    assert!(decode_payment_signature(&base64::encode_std(payment.to_string().as_bytes())).is_ok());
+}
+
+/// One strange offer must not hide the others from the paying client.
+#[test]
+fn a_challenge_with_a_strange_offer_keeps_the_known_ones() {
+    let mut challenge = vector(V2)["steps"][0]["decoded"]["payment-required"].clone();
+    let offers = challenge["accepts"].as_array_mut().unwrap();
+    offers.insert(0, json!({"scheme": "alipay", "anything": true}));
+    offers.push(json!("text"));
+    let required: v2::PaymentRequired = serde_json::from_value(challenge).unwrap();
+    assert_eq!(required.accepts.len(), 1);
+
+    let body = json!({"x402Version": 1, "error": {"message": "pay", "type": "x"}, "accepts": [1], "title": "Payment required"});
+    let required: v1::PaymentRequired = serde_json::from_value(body).unwrap();
+    assert!(required.accepts.is_empty() && required.error.unwrap().is_object());
+}
+
+proptest! {
+    #[test]
+    fn any_value_is_a_payment_or_an_error(value in "[A-Za-z0-9+/=_-]{0,200}") {
+        let _ = decode_payment_signature(&value);
+        let _ = decode_x_payment(&value);
+    }
+
+    /// One changed byte of a captured payment never panics.
+    #[test]
+    fn a_changed_byte_is_a_payment_or_an_error(index in 0usize..700, to in any::<u8>()) {
+        let mut bytes = base64::decode_any(&request_header(&vector(V2), "payment-signature"), READ_BYTES_MAX).unwrap();
+        let at = index % bytes.len();
+        bytes[at] = to;
+        if let Ok(payment) = decode_payment_signature(&base64::encode_std(&bytes)) {
+            let _ = ExactPayload::from_value(&payment.payload).and_then(|payload| payload.evm());
+        }
+    }
+}

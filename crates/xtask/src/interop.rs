@@ -1,0 +1,349 @@
+//! Foreign, unmodified clients against the gateway: `cargo xtask interop [--only NAME]`.
+//!
+//! One line per client and scenario, `pass|fail|skip CLIENT SCENARIO [reason]`. The scenarios are
+//! scripts under `tests/interop`; this module installs what they need (once per lock file), sets
+//! the stage (mock upstream, local chain, facilitator, gateway) and counts. A scenario that says
+//! nothing has failed, so a script that dies early cannot pass by silence.
+
+mod install;
+mod process;
+mod stage;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::outcome::Outcome;
+
+/// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// What a client's script is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runtime {
+    Node,
+    Python,
+}
+
+/// One foreign client, its script, and every scenario it must report on.
+struct Client {
+    name: &'static str,
+    runtime: Runtime,
+    script: &'static str,
+    scenarios: &'static [&'static str],
+    /// Needs the local chain and a facilitator.
+    on_chain: bool,
+    /// Needs the mock upstream and the gateway.
+    through_gateway: bool,
+}
+
+const OPENAI: &[&str] =
+    &["chat", "chat-stream", "chat-stream-usage", "responses", "responses-stream", "empty-balance"];
+const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance"];
+
+const CLIENTS: &[Client] = &[
+    Client {
+        name: "openai-python",
+        runtime: Runtime::Python,
+        script: "openai_sdk.py",
+        scenarios: OPENAI,
+        on_chain: false,
+        through_gateway: true,
+    },
+    Client {
+        name: "openai-node",
+        runtime: Runtime::Node,
+        script: "openai.mjs",
+        scenarios: OPENAI,
+        on_chain: false,
+        through_gateway: true,
+    },
+    Client {
+        name: "anthropic-python",
+        runtime: Runtime::Python,
+        script: "anthropic_sdk.py",
+        scenarios: ANTHROPIC,
+        on_chain: false,
+        through_gateway: true,
+    },
+    Client {
+        name: "anthropic-node",
+        runtime: Runtime::Node,
+        script: "anthropic.mjs",
+        scenarios: ANTHROPIC,
+        on_chain: false,
+        through_gateway: true,
+    },
+    Client {
+        name: "chain",
+        runtime: Runtime::Node,
+        script: "chain_check.mjs",
+        scenarios: &["token-moves-once", "token-refuses", "facilitator-offers"],
+        on_chain: true,
+        through_gateway: false,
+    },
+    Client {
+        name: "x402-fetch",
+        runtime: Runtime::Node,
+        script: "x402_fetch.mjs",
+        scenarios: &[
+            "pays-and-streams",
+            "key-spends-change",
+            "disconnect-is-charged",
+            "one-payment-64-times",
+        ],
+        on_chain: true,
+        through_gateway: true,
+    },
+];
+
+/// Where things are: sources in the repository, everything made by a run under `target/interop`.
+struct Places {
+    root: PathBuf,
+    sources: PathBuf,
+    work: PathBuf,
+}
+
+/// Runs the clients whose name contains NAME, or all, and prints a line per scenario.
+pub(crate) fn run(args: &[String]) -> Outcome {
+    let only = match args {
+        [] => "",
+        [flag, name] if flag == "--only" => name.as_str(),
+        _ => {
+            eprintln!("usage: cargo xtask interop [--only NAME]; {}", names());
+            return Outcome { failed: 1, ..Outcome::default() };
+        }
+    };
+    let clients: Vec<&Client> = CLIENTS.iter().filter(|c| c.name.contains(only)).collect();
+    if clients.is_empty() {
+        eprintln!("no client is called `{only}`; {}", names());
+        return Outcome { failed: 1, ..Outcome::default() };
+    }
+    let places = Places::find();
+    let mut report = Report { require_all: require_all(), outcome: Outcome::default() };
+    let ready = prepare(&clients, &places, &mut report);
+    if !ready.is_empty() {
+        perform(&ready, &places, &mut report);
+    }
+    report.outcome
+}
+
+/// Variables a script finds its surroundings by.
+type Env = BTreeMap<&'static str, String>;
+
+/// A client with the program that runs its script.
+type Ready<'a> = (&'a Client, PathBuf);
+
+/// Installs the packages each client needs; what cannot run is reported here and not returned.
+fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> Vec<Ready<'a>> {
+    let mut ready = Vec::new();
+    for runtime in [Runtime::Python, Runtime::Node] {
+        let mut wanted = clients.iter().filter(|c| c.runtime == runtime).peekable();
+        if wanted.peek().is_none() {
+            continue;
+        }
+        let found = match runtime {
+            Runtime::Node => tools::node().map(|node| install::node(&node, places)),
+            Runtime::Python => tools::python().map(|python| install::python(&python, places)),
+        };
+        for &client in wanted {
+            match &found {
+                Err(missing) => report.missing(client, missing),
+                Ok(Err(why)) => report.all_failed(client, why),
+                Ok(Ok(program)) => match install::anvil(places).map(drop) {
+                    Err(missing) if client.on_chain => report.missing(client, &missing),
+                    Ok(()) | Err(_) => ready.push((client, program.clone())),
+                },
+            }
+        }
+    }
+    ready
+}
+
+/// Sets the stage and runs the clients one after the other: several count what reaches the upstream.
+fn perform(ready: &[Ready<'_>], places: &Places, report: &mut Report) {
+    let node = ready.iter().find(|(c, _)| c.runtime == Runtime::Node).map(|(_, program)| program.as_path());
+    let chain = match node.filter(|_| ready.iter().any(|(c, _)| c.on_chain)) {
+        Some(node) => {
+            install::anvil(places).and_then(|anvil| stage::Chain::start(&anvil, node, places)).map(Some)
+        }
+        None => Ok(None),
+    };
+    let facilitator = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::facilitator_url);
+    let gateway = if ready.iter().any(|(c, _)| c.through_gateway) {
+        stage::Gateway::start(facilitator.as_deref(), places).map(Some)
+    } else {
+        Ok(None)
+    };
+    for (client, program) in ready {
+        match surroundings(client, &chain, &gateway) {
+            Ok(env) => play(client, program, &env, places, report),
+            Err(why) => report.all_failed(client, &why),
+        }
+    }
+}
+
+/// What a script has to know, or why a part of the stage it needs does not stand.
+fn surroundings(
+    client: &Client,
+    chain: &Result<Option<stage::Chain>, String>,
+    gateway: &Result<Option<stage::Gateway>, String>,
+) -> Result<Env, String> {
+    let mut env = Env::new();
+    if client.on_chain
+        && let Some(chain) = chain.as_ref().map_err(Clone::clone)?
+    {
+        chain.describe(&mut env);
+    }
+    if client.through_gateway
+        && let Some(gateway) = gateway.as_ref().map_err(Clone::clone)?
+    {
+        gateway.describe(&mut env)?;
+    }
+    Ok(env)
+}
+
+/// Runs one client's script and reports each of its scenarios.
+fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mut Report) {
+    let script = match client.runtime {
+        Runtime::Node => places.work.join("npm/node").join(client.script),
+        Runtime::Python => places.sources.join("python").join(client.script),
+    };
+    let log = places.log(client.name);
+    let mut command = Command::new(program);
+    command.arg(script).args(client.scenarios).envs(env).env("PYTHONDONTWRITEBYTECODE", "1");
+    // A proxy of this machine would stand between the client and the loopback gateway.
+    command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    let played = process::run(command, &log, CLIENT_TIME_MAX);
+    let told = told(&played.stdout);
+    for &scenario in client.scenarios {
+        match told.get(scenario) {
+            Some(Ok(())) => report.passed(client, scenario),
+            Some(Err(why)) => report.failed(client, scenario, why),
+            None => report.failed(client, scenario, &format!("no outcome told: {}", played.end)),
+        }
+    }
+    if !played.succeeded || told.values().any(Result::is_err) {
+        eprintln!("  details: {}", log.display());
+    }
+}
+
+/// Reads a script's lines, `pass NAME` or `fail NAME reason`; anything else is not for us.
+fn told(stdout: &str) -> BTreeMap<&str, Result<(), &str>> {
+    stdout
+        .lines()
+        .filter_map(|line| {
+            let (verdict, rest) = line.split_once(' ')?;
+            let (name, reason) = rest.split_once(' ').unwrap_or((rest, "no reason told"));
+            match verdict {
+                "pass" => Some((name, Ok(()))),
+                "fail" => Some((name, Err(reason))),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// Prints and counts.
+struct Report {
+    require_all: bool,
+    outcome: Outcome,
+}
+
+impl Report {
+    fn passed(&mut self, client: &Client, scenario: &str) {
+        self.outcome.passed += 1;
+        println!("pass {} {scenario}", client.name);
+    }
+
+    fn failed(&mut self, client: &Client, scenario: &str, why: &str) {
+        self.outcome.failed += 1;
+        println!("fail {} {scenario} {why}", client.name);
+    }
+
+    fn all_failed(&mut self, client: &Client, why: &str) {
+        client.scenarios.iter().for_each(|scenario| self.failed(client, scenario, why));
+    }
+
+    /// This machine lacks what the client runs on: no fault of the gateway, but nothing was proven.
+    fn missing(&mut self, client: &Client, why: &str) {
+        if self.require_all {
+            return self.all_failed(client, &format!("{why} (FARTHING_REQUIRE=all)"));
+        }
+        for scenario in client.scenarios {
+            self.outcome.skipped += 1;
+            println!("skip {} {scenario} {why}", client.name);
+        }
+    }
+}
+
+impl Places {
+    fn find() -> Self {
+        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let root = root.canonicalize().unwrap_or(root);
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let work = root.join(target).join("interop");
+        Self { sources: root.join("tests/interop"), root, work }
+    }
+
+    /// Where the process `name` writes what it has to say.
+    fn log(&self, name: &str) -> PathBuf {
+        self.work.join("log").join(format!("{name}.log"))
+    }
+}
+
+fn require_all() -> bool {
+    std::env::var("FARTHING_REQUIRE").is_ok_and(|value| value == "all")
+}
+
+fn names() -> String {
+    let names: Vec<&str> = CLIENTS.iter().map(|c| c.name).collect();
+    format!("clients: {}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLIENTS, Outcome, Places, Report, Runtime, told};
+
+    #[test]
+    fn told_table() {
+        let told = told("pass a\nnoise\nfail b because of this\nfail c\npassed d\n");
+        assert_eq!(told.len(), 3);
+        assert_eq!(told["a"], Ok(()));
+        assert_eq!(told["b"], Err("because of this"));
+        assert_eq!(told["c"], Err("no reason told"));
+    }
+
+    #[test]
+    fn missing_tool_is_a_failure_only_where_all_is_required() {
+        let client = &CLIENTS[0];
+        let all = u32::try_from(client.scenarios.len()).unwrap();
+        for (require_all, failed, skipped) in [(false, 0, all), (true, all, 0)] {
+            let mut report = Report { require_all, outcome: Outcome::default() };
+            report.missing(client, "python3 not found");
+            assert_eq!(report.outcome, Outcome { passed: 0, failed, skipped });
+        }
+    }
+
+    /// The table and the scripts must agree, or a scenario would be lost without a word.
+    #[test]
+    fn every_scenario_is_in_its_script() {
+        let places = Places::find();
+        for client in CLIENTS {
+            let folder = match client.runtime {
+                Runtime::Node => "node",
+                Runtime::Python => "python",
+            };
+            let text = std::fs::read_to_string(places.sources.join(folder).join(client.script)).unwrap();
+            for scenario in client.scenarios {
+                let python = format!("def {}(", scenario.replace('-', "_"));
+                let quoted = format!("\"{scenario}\"");
+                let method = format!("async {scenario}()");
+                let there = [python, quoted, method].iter().any(|name| text.contains(name));
+                assert!(there, "{} has no scenario {scenario}", client.script);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Pinned packages, installed from the committed lock files into `target/interop`.
+//!
+//! An installation ends with a stamp: the exact lock file and the version of the tool. The next
+//! run with an equal stamp installs nothing; any other starts from an empty folder.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::tools::{self, Node, Python};
+use super::{Places, process};
+
+/// Longest installation: some 150 MB over a slow line.
+const INSTALL_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// Installs the npm packages and puts our scripts beside them, where Node looks for packages.
+pub(super) fn node(node: &Node, places: &Places) -> Result<PathBuf, String> {
+    let folder = places.work.join("npm");
+    let source = |name: &str| places.sources.join(name);
+    let stamp = stamp(&[&source("package-lock.json"), &source("package.json")], &node.version)?;
+    if !is_stamped(&folder, &stamp) {
+        empty(&folder)?;
+        for name in ["package.json", "package-lock.json", ".npmrc"] {
+            fs::copy(source(name), folder.join(name)).map_err(|e| told("copy", &source(name), &e))?;
+        }
+        let mut npm = Command::new("npm");
+        // The packages bring their programs ready-made: nothing of theirs needs to run to install them.
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
+        finish(npm, "npm ci", places, "npm")?;
+        fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
+    }
+    for part in ["chain", "node"] {
+        copy_flat(&source(part), &folder.join(part))?;
+    }
+    Ok(node.program.clone())
+}
+
+/// The development chain: from its package, which exists for one kind of machine in our lock file, else this machine's own.
+pub(super) fn anvil(places: &Places) -> Result<PathBuf, String> {
+    let packaged = places.work.join("npm/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    if packaged.is_file() { Ok(packaged) } else { tools::anvil() }
+}
+
+/// Makes an environment with the PyPI packages and returns its interpreter.
+pub(super) fn python(python: &Python, places: &Places) -> Result<PathBuf, String> {
+    let folder = places.work.join("python");
+    let program = folder.join("bin/python");
+    let requirements = places.sources.join("requirements.txt");
+    let stamp = stamp(&[&requirements], &python.version)?;
+    if is_stamped(&folder, &stamp) {
+        return Ok(program);
+    }
+    empty(&folder)?;
+    let mut venv = Command::new(&python.program);
+    venv.args(["-m", "venv"]).arg(&folder);
+    finish(venv, "python3 -m venv", places, "venv")?;
+    let mut pip = Command::new(&program);
+    pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
+    // Every file is pinned by its hash, and none may run code to build itself.
+    pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(&requirements);
+    finish(pip, "pip install", places, "pip")?;
+    fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
+    Ok(program)
+}
+
+const STAMP: &str = "installed-from";
+
+fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
+    let mut stamp = format!("{version}\n").into_bytes();
+    for file in files {
+        stamp.extend(fs::read(file).map_err(|e| told("read", file, &e))?);
+    }
+    Ok(stamp)
+}
+
+fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
+    fs::read(folder.join(STAMP)).is_ok_and(|found| found == stamp)
+}
+
+fn finish(command: Command, what: &str, places: &Places, log: &str) -> Result<(), String> {
+    eprintln!("interop: {what} ...");
+    let log = places.log(log);
+    let ended = process::run(command, &log, INSTALL_TIME_MAX);
+    if ended.succeeded { Ok(()) } else { Err(format!("{what}: {}, see {}", ended.end, log.display())) }
+}
+
+/// Leaves an empty folder, whatever was there.
+pub(super) fn empty(folder: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(told("remove", folder, &e)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::create_dir_all(folder).map_err(|e| told("create", folder, &e))
+}
+
+/// Copies the files of one folder, without its folders.
+fn copy_flat(from: &Path, to: &Path) -> Result<(), String> {
+    empty(to)?;
+    for entry in fs::read_dir(from).map_err(|e| told("read", from, &e))? {
+        let path = entry.map_err(|e| told("read", from, &e))?.path();
+        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+            fs::copy(&path, to.join(name)).map_err(|e| told("copy", &path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// An input/output error with what we were about.
+fn told(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Places;
+
+    /// Where packages come from is the machine's business; what they are is pinned by hash.
+    #[test]
+    fn lock_files_pin_by_hash_and_name_no_source() {
+        let sources = Places::find().sources;
+        let npm = fs::read_to_string(sources.join("package-lock.json")).unwrap();
+        assert!(!npm.contains("\"resolved\""), "install with the .npmrc beside the lock file");
+        assert!(npm.matches("\"integrity\": \"sha512-").count() > 20);
+        let pypi = fs::read_to_string(sources.join("requirements.txt")).unwrap();
+        assert!(!pypi.contains("://") && !pypi.contains("index-url"));
+        for line in pypi.lines().filter(|line| line.contains("==")) {
+            assert!(line.ends_with(" \\"), "no hash follows {line}");
+        }
+    }
+}

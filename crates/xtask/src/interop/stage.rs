@@ -1,0 +1,209 @@
+//! What stands around the clients: the local chain with its facilitator, and the gateway before
+//! its mock upstream. All on loopback, on ports that were free, gone when dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::{self, Server, answers, free_port, listens};
+use super::{Env, Places, install};
+
+/// Longest start of one server on a busy machine.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// Longest build of the gateway from nothing.
+const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
+/// Where the seller is paid: a public test account, worth nothing.
+const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
+
+/// A development chain with the play token on it, and a facilitator that moves it.
+pub(super) struct Chain {
+    rpc_port: u16,
+    facilitator_port: u16,
+    /// Dropped in this order.
+    _servers: [Server; 2],
+}
+
+impl Chain {
+    /// Starts the chain, places and funds the token, starts the facilitator.
+    pub(super) fn start(anvil: &Path, node: &Path, places: &Places) -> Result<Self, String> {
+        let (rpc_port, facilitator_port) = (free_port()?, free_port()?);
+        let folder = places.work.join("npm");
+
+        let mut anvil = Command::new(anvil);
+        anvil.args([
+            "--chain-id",
+            "84532",
+            "--host",
+            "127.0.0.1",
+            "--silent",
+            "--port",
+            &rpc_port.to_string(),
+        ]);
+        let log = places.log("anvil");
+        let mut anvil = Server::start("anvil", &anvil, &log)?;
+        anvil.wait_until(&log, START_TIME_MAX, || listens(rpc_port))?;
+
+        let rpc_url = loopback(rpc_port);
+        let mut place = Command::new(node);
+        place.arg(folder.join("chain/place.mjs")).env("RPC_URL", &rpc_url);
+        let log = places.log("place");
+        let placed = process::run(place, &log, START_TIME_MAX);
+        if !placed.succeeded {
+            return Err(format!("cannot place the token: {}, see {}", placed.end, log.display()));
+        }
+
+        let mut facilitator = Command::new(node);
+        facilitator.arg(folder.join("chain/facilitator.mjs"));
+        facilitator.env("RPC_URL", &rpc_url).env("PORT", facilitator_port.to_string());
+        let log = places.log("facilitator");
+        let mut facilitator = Server::start("facilitator", &facilitator, &log)?;
+        facilitator.wait_until(&log, START_TIME_MAX, || answers(facilitator_port, "/supported"))?;
+
+        Ok(Self { rpc_port, facilitator_port, _servers: [facilitator, anvil] })
+    }
+
+    pub(super) fn facilitator_url(&self) -> String {
+        loopback(self.facilitator_port)
+    }
+
+    /// Tells a script where the chain is.
+    pub(super) fn describe(&self, env: &mut Env) {
+        env.insert("RPC_URL", loopback(self.rpc_port));
+        env.insert("FACILITATOR_URL", self.facilitator_url());
+        env.insert("PAY_TO", PAY_TO.to_owned());
+    }
+}
+
+/// The gateway under test, with a fresh store, before the mock upstream of the same binary.
+pub(super) struct Gateway {
+    binary: PathBuf,
+    config: PathBuf,
+    port: u16,
+    upstream_port: u16,
+    log: PathBuf,
+    /// Dropped in this order.
+    _servers: [Server; 2],
+}
+
+impl Gateway {
+    /// Starts both; with a facilitator the gateway also takes x402 payments on the local chain.
+    pub(super) fn start(facilitator_url: Option<&str>, places: &Places) -> Result<Self, String> {
+        let binary = binary(places)?;
+        let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
+
+        let mut upstream = Command::new(&binary);
+        upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
+        let log = places.log("upstream");
+        let mut upstream = Server::start("mock upstream", &upstream, &log)?;
+        upstream.wait_until(&log, START_TIME_MAX, || answers(upstream_port, "/__hits"))?;
+
+        let folder = places.work.join("gateway");
+        install::empty(&folder)?;
+        let config = folder.join("farthing.yaml");
+        let store = folder.join("store");
+        let text = config_text(port, admin_port, upstream_port, &store, facilitator_url);
+        fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
+        let mut serve = Command::new(&binary);
+        serve.arg("serve").arg("--config").arg(&config);
+        let log = places.log("gateway");
+        let mut gateway = Server::start("gateway", &serve, &log)?;
+        gateway.wait_until(&log, START_TIME_MAX, || answers(admin_port, "/readyz"))?;
+
+        let log = places.log("key");
+        Ok(Self { binary, config, port, upstream_port, log, _servers: [gateway, upstream] })
+    }
+
+    /// Tells a script where the gateway is, with a funded and an empty key of its own.
+    pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
+        env.insert("GATEWAY_URL", loopback(self.port));
+        env.insert("UPSTREAM_URL", loopback(self.upstream_port));
+        env.insert("FARTHING_KEY", self.new_key(&["--credit", "1 TEST"])?);
+        env.insert("FARTHING_EMPTY_KEY", self.new_key(&[])?);
+        Ok(())
+    }
+
+    fn new_key(&self, more: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(&self.binary);
+        command.args(["key", "new", "--json", "--config"]).arg(&self.config).args(more);
+        let ended = process::run(command, &self.log, START_TIME_MAX);
+        let told: Option<serde_json::Value> = serde_json::from_str(&ended.stdout).ok();
+        let key = told.as_ref().and_then(|told| told.get("key")?.as_str());
+        // What was printed instead of a key may hold one: say only that it was not understood.
+        let key = key.filter(|_| ended.succeeded).map(str::to_owned);
+        key.ok_or_else(|| format!("farthing key new: {}, see {}", ended.end, self.log.display()))
+    }
+}
+
+/// The configuration under test. Prices are those that the scripts count with.
+fn config_text(
+    port: u16,
+    admin_port: u16,
+    upstream_port: u16,
+    store: &Path,
+    facilitator_url: Option<&str>,
+) -> String {
+    let x402 = facilitator_url.map_or_else(String::new, |facilitator| {
+        format!(
+            r#"  x402:
+    networks: {{ "eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }} }}
+    facilitators: ["{facilitator}"]
+"#
+        )
+    });
+    let store = store.display();
+    format!(
+        r#"mode: test
+server: {{ listen: ["127.0.0.1:{port}"], public_url: "http://127.0.0.1:{port}" }}
+store: {{ path: "{store}" }}
+upstreams:
+  mock: {{ url: "http://127.0.0.1:{upstream_port}", dialect: openai }}
+  claude: {{ url: "http://127.0.0.1:{upstream_port}", dialect: anthropic }}
+prices:
+  models:
+    "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
+    "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
+rails:
+  test: {{}}
+{x402}admin: {{ listen: "127.0.0.1:{admin_port}" }}
+"#
+    )
+}
+
+/// The binary in `FARTHING_BIN`, or the one of this workspace, built now.
+fn binary(places: &Places) -> Result<PathBuf, String> {
+    if let Some(binary) = std::env::var_os("FARTHING_BIN") {
+        return Ok(PathBuf::from(binary));
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "farthing"]).current_dir(&places.root);
+    let log = places.log("build");
+    let built = process::run(cargo, &log, BUILD_TIME_MAX);
+    if !built.succeeded {
+        return Err(format!("cargo build: {}, see {}", built.end, log.display()));
+    }
+    let target = places.work.parent().unwrap_or(&places.root);
+    Ok(target.join("debug/farthing"))
+}
+
+fn loopback(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::config_text;
+
+    #[test]
+    fn x402_is_offered_only_with_a_facilitator() {
+        let with = config_text(1, 2, 3, Path::new("/s"), Some("http://127.0.0.1:9"));
+        assert!(
+            with.contains("  x402:\n    networks:")
+                && with.contains("facilitators: [\"http://127.0.0.1:9\"]\nadmin:")
+        );
+        let without = config_text(1, 2, 3, Path::new("/s"), None);
+        assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));
+    }
+}
