@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use money::Asset;
 use wire::credit_key::CreditKey;
 
 use crate::challenge::{self, Challenge, Said};
@@ -57,7 +58,7 @@ impl Client {
         &self,
         request: &Request,
         see: &mut See<'_>,
-    ) -> Result<(Answer, Option<Credential>), CallError> {
+    ) -> Result<(Answer, Option<UsedKey>), CallError> {
         let network = |error: SendError| CallError::Network(error.to_string());
         let Some(key) = self.key_for(request)? else {
             return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
@@ -76,7 +77,7 @@ impl Client {
         if answer.status == StatusCode::UNAUTHORIZED && key.is_saved() {
             return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
         }
-        Ok((answer, Some(credential)))
+        Ok((answer, Some(UsedKey { credential, asset: key.asset() })))
     }
 
     /// Asks for the price of a call that a key is to pay. `Err(answer)` if it is free.
@@ -99,7 +100,7 @@ impl Client {
         &self,
         request: &Request,
         challenge: &Challenge,
-        key: Option<Credential>,
+        key: Option<UsedKey>,
         see: &mut See<'_>,
     ) -> Result<Pending, CallError> {
         let refusal = &challenge.refusal;
@@ -121,7 +122,9 @@ impl Client {
         let payment = Payment::sign(challenge, offer, terms, wallet, nonce, now)?;
         pending::sweep(&folder, now);
         let mut headers = vec![(payment.name.clone(), payment.value.clone())];
-        headers.extend(key);
+        // Beside a key the payment tops up its account, which takes its own asset only.
+        let same = |key: &UsedKey| key.asset == Some(terms.asset);
+        headers.extend(key.filter(same).map(|key| key.credential));
         let price = terms.price.short(terms.asset);
         let facts = Facts {
             headers: &headers,
@@ -254,7 +257,7 @@ impl Client {
     async fn unpaid(
         request: &Request,
         mut answer: Answer,
-        key: Option<Credential>,
+        key: Option<UsedKey>,
         see: &mut See<'_>,
     ) -> Result<Response, CallError> {
         let about_the_key = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -266,7 +269,7 @@ impl Client {
         // Nothing was paid here, so there is no change to have a key for.
         let _ = received_key(&mut answer);
         see(Step::Response { status: answer.status, headers: &answer.headers });
-        let credential = key.or_else(|| own_credential(request));
+        let credential = key.map(|key| key.credential).or_else(|| own_credential(request));
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
         let Answer { status, headers, body } = answer;
         Ok(Response { status, headers, body, paid: Paid::Nothing, key: None, receipt })
@@ -316,6 +319,12 @@ impl Client {
             see(Step::Warning(&error));
         }
     }
+}
+
+/// The key that a request was sent with.
+struct UsedKey {
+    credential: Credential,
+    asset: Option<Asset>,
 }
 
 /// An answer to a payment, judged.

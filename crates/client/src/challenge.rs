@@ -32,6 +32,8 @@ pub struct Challenge {
 pub struct Said {
     /// `insufficient_balance`, ... Empty if none.
     pub code: String,
+    /// Finer than the code. Empty if none.
+    pub reason: String,
     /// A sentence for people, fit for a terminal. Empty if none.
     pub message: String,
     /// What it says happened to the money: `nothing_taken`, `unknown`, ... Empty if none.
@@ -109,6 +111,7 @@ impl Said {
         };
         Self {
             code: first(&[&document["code"], &error["code"], &details["error_code"]]),
+            reason: first(&[&error["reason"], &details["reason"]]),
             message: first(&[&error["message"], &document["detail"], error]),
             money: first(&[&document["money"], &error["money"], &details["money"]]),
             limit_source: first(&[&error["limit_source"], &details["limit_source"]]),

@@ -8,6 +8,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rails::dial::{Dialer, Stream};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::task::JoinHandle;
 
 use crate::Target;
@@ -171,6 +173,19 @@ impl Body {
             whole.extend_from_slice(&chunk);
         }
         Ok(whole.into())
+    }
+}
+
+/// Certificates to trust besides the usual ones, from PEM text.
+///
+/// # Errors
+/// A sentence for people.
+pub fn roots_from_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match roots {
+        Ok(roots) if roots.is_empty() => Err("no certificate in it"),
+        Ok(roots) => Ok(roots),
+        Err(_) => Err("not PEM"),
     }
 }
 

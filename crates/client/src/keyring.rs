@@ -38,6 +38,11 @@ impl Key {
         self.saved
     }
 
+    /// What its account is denominated in, as far as we know.
+    pub(crate) const fn asset(&self) -> Option<Asset> {
+        self.asset
+    }
+
     pub(crate) const fn text(&self) -> &Secret {
         &self.text
     }

@@ -42,7 +42,7 @@ mod wallet;
 
 pub use challenge::{Challenge, ChallengeError, Said};
 pub use client::{Client, Patience, Quote, Response, See, Step};
-pub use connection::{Body, BodyError};
+pub use connection::{Body, BodyError, roots_from_pem};
 pub use error::CallError;
 pub use folder::{FileError, FileProblem, Folder};
 pub use keyring::Key;
