@@ -37,6 +37,8 @@ mod receipt;
 mod request;
 mod secret;
 mod target;
+#[cfg(test)]
+mod tests;
 mod verdict;
 mod wallet;
 

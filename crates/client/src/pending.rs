@@ -252,3 +252,91 @@ fn remove(path: &Path) -> Result<(), FileError> {
     fs::remove_file(path).map_err(folder::failed(path))?;
     folder::sync_folder(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, Pending, SETTLE_GRACE_S, sweep};
+    use crate::Request;
+    use http::{HeaderName, HeaderValue, Method};
+    use std::fs;
+    use std::path::Path;
+
+    fn request(method: Method, url: &str, body: &'static str) -> Request {
+        Request::new(method, url).unwrap().body(body)
+    }
+
+    fn create(folder: &Path, request: &Request, value: &'static str) -> Pending {
+        let headers = [(HeaderName::from_static("payment-signature"), HeaderValue::from_static(value))];
+        let facts = Facts {
+            headers: &headers,
+            paid: "1 TEST".into(),
+            network: "farthing:test",
+            asset: None,
+            valid_before: 100,
+        };
+        Pending::create(folder, request, &facts).unwrap()
+    }
+
+    fn found(folder: &Path, request: &Request, now: u64) -> Option<String> {
+        let pending = Pending::find(folder, request, now).unwrap()?;
+        Some(pending.headers()[0].1.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_payment_is_found_by_its_request_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let one = request(Method::POST, "http://127.0.0.1:1/a?b", "x");
+        drop(create(home.path(), &one, "first"));
+        assert_eq!(found(home.path(), &one, 1_000).as_deref(), Some("first"), "kept however long it takes");
+        for other in [
+            request(Method::PUT, "http://127.0.0.1:1/a?b", "x"),
+            request(Method::POST, "https://127.0.0.1:1/a?b", "x"),
+            request(Method::POST, "http://127.0.0.1:2/a?b", "x"),
+            request(Method::POST, "http://127.0.0.1:1/a", "x"),
+            request(Method::POST, "http://127.0.0.1:1/a?b", "y"),
+        ] {
+            assert_eq!(found(home.path(), &other, 0), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn calls_at_the_same_time_do_not_share_a_payment() {
+        let home = tempfile::tempdir().unwrap();
+        let same = request(Method::POST, "http://127.0.0.1:1/", "x");
+        let first = create(home.path(), &same, "first");
+        assert_eq!(found(home.path(), &same, 0), None, "a living call holds it");
+        let second = create(home.path(), &same, "second");
+        first.discard().unwrap();
+        drop(second);
+        assert_eq!(found(home.path(), &same, 0).as_deref(), Some("second"), "found behind a gap");
+    }
+
+    #[test]
+    fn a_refused_payment_is_kept_as_long_as_it_can_be_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let one = request(Method::POST, "http://127.0.0.1:1/", "x");
+        create(home.path(), &one, "first").refuse(10).unwrap();
+        let last = 100 + SETTLE_GRACE_S;
+        assert_eq!(found(home.path(), &one, last).as_deref(), Some("first"));
+        sweep(home.path(), last);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        sweep(home.path(), last + 1);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+
+        drop(create(home.path(), &one, "unknown"));
+        sweep(home.path(), u64::MAX);
+        assert!(found(home.path(), &one, u64::MAX).is_some(), "an unknown end never expires by itself");
+    }
+
+    #[test]
+    fn a_damaged_file_stops_everything() {
+        let home = tempfile::tempdir().unwrap();
+        let one = request(Method::POST, "http://127.0.0.1:1/", "x");
+        let path = create(home.path(), &one, "first").path().to_owned();
+        fs::write(&path, b"{\"version\":").unwrap();
+        assert!(Pending::find(home.path(), &one, 0).is_err());
+        fs::write(&path, b"").unwrap();
+        assert_eq!(found(home.path(), &one, 0), None, "an empty one was never sent");
+        assert!(!path.exists());
+    }
+}
