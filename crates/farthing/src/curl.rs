@@ -435,3 +435,82 @@ fn read_data(data: &str) -> Result<Vec<u8>, String> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use client::{CallError, PolicyError, Said};
+    use http::StatusCode;
+    use money::Amount;
+
+    use super::{CurlArgs, code_of, request};
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: CurlArgs,
+    }
+
+    fn parse(args: &[&str]) -> CurlArgs {
+        Cli::parse_from([&["curl"], args].concat()).args
+    }
+
+    /// The table of experience.md section 2.
+    #[test]
+    fn exit_codes() {
+        let said = |code: &str, reason: &str, limit: &str| {
+            let (code, reason, limit_source) = (code.to_owned(), reason.to_owned(), limit.to_owned());
+            Box::new(Said { code, reason, limit_source, ..Said::default() })
+        };
+        let status = StatusCode::PAYMENT_REQUIRED;
+        let refused = |said| CallError::Refused { status, said, paid: String::new(), seconds: 0 };
+        let key = |said| CallError::KeyRefused { status, said };
+        let price = Amount::from_units(2);
+        for (error, expected) in [
+            (refused(said("quote_expired", "", "")), 4),
+            (key(said("key_expired", "", "")), 4),
+            (key(said("key_forbidden", "", "per_call")), 5),
+            (CallError::Policy(PolicyError::OverCap { price, max: Amount::ZERO }), 5),
+            (CallError::Policy(PolicyError::NotApproved { price, threshold: Amount::ZERO }), 5),
+            (CallError::ClearText(String::new()), 5),
+            (CallError::Network(String::new()), 6),
+            (CallError::NoWallet { price: None }, 8),
+            (key(said("over_token_budget", "", "token_budget")), 8),
+            (refused(said("settlement_failed", "invalid_exact_evm_insufficient_balance", "")), 8),
+            (CallError::Unknown { paid: String::new(), why: String::new(), path: "p".into() }, 9),
+            (CallError::NoFolder, 2),
+        ] {
+            assert_eq!(code_of(&error), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn arguments_read_like_curls() {
+        let url = "http://127.0.0.1:1/v1";
+        let shown = |args: &[&str]| format!("{:?}", request(&parse(&[&[url], args].concat())).unwrap());
+        for (args, expected) in [
+            (vec![], "Request(GET http://127.0.0.1:1/v1, headers [], 0 bytes)"),
+            (
+                vec!["-d", "a=1", "-d", "b=2"],
+                r#"Request(POST http://127.0.0.1:1/v1, headers ["content-type"], 7 bytes)"#,
+            ),
+            (
+                vec!["--json", "{}"],
+                r#"Request(POST http://127.0.0.1:1/v1, headers ["content-type", "accept"], 2 bytes)"#,
+            ),
+            (
+                vec!["-XPUT", "-H", "X-A: b:c"],
+                r#"Request(PUT http://127.0.0.1:1/v1, headers ["x-a"], 0 bytes)"#,
+            ),
+        ] {
+            assert_eq!(shown(&args), expected, "{args:?}");
+        }
+        assert!(request(&parse(&[url, "-H", "Host: evil.example"])).is_err());
+        assert!(request(&parse(&[url, "-d", "@/nonexistent"])).is_err());
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert!(!format!("{:?}", parse(&["http://x/", "--key", "fk_test_secret"])).contains("secret"));
+    }
+}

@@ -12,6 +12,7 @@ use crate::{CallError, Key, Paid, PolicyError, ReceiptError, Step, Target};
 use http::Method;
 use proof::SigningKey;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wire::x402;
 
 fn quiet(_: Step<'_>) {}
@@ -201,26 +202,49 @@ async fn sec_33_no_credential_in_clear_text_beyond_this_machine() {
     assert!(!Target::parse("http://192.0.2.1/").unwrap().may_carry_credentials());
 }
 
-#[tokio::test]
-async fn nothing_is_kept_of_a_payment_that_never_left() {
-    // The listener is gone when the paid attempt connects.
+/// A seller that asks for payment, and is gone: before the paid attempt connects, or while it is under way.
+async fn vanishing_seller(takes_the_payment: bool) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let server = tokio::spawn(async move {
+    let Reply::Answer(_, headers, _) = challenge(&[test_offer(1_000)]) else { unreachable!() };
+    let (name, value) = headers[0].clone();
+    tokio::spawn(async move {
+        let mut bytes = [0; 4096];
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut bytes).await;
+        let text = format!("HTTP/1.1 402 Pay\r\n{name}: {value}\r\ncontent-length: 2\r\n\r\n{{}}");
+        if !takes_the_payment {
+            drop(listener);
+            stream.write_all(text.as_bytes()).await.unwrap();
+            return;
+        }
+        stream.write_all(text.as_bytes()).await.unwrap();
         let (mut stream, _) = listener.accept().await.unwrap();
         drop(listener);
-        let Reply::Answer(_, headers, _) = challenge(&[test_offer(1_000)]) else { unreachable!() };
-        let (name, value) = &headers[0];
-        let text = format!("HTTP/1.1 402 Pay\r\n{name}: {value}\r\ncontent-length: 2\r\n\r\n{{}}");
-        tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes()).await.unwrap();
-        let mut rest = Vec::new();
-        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await;
+        let _ = stream.read(&mut bytes).await;
     });
+    url
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_payment_that_never_left() {
+    let url = vanishing_seller(false).await;
     let payer = Payer::new("0.05usd");
     let error = payer.client.call(&post(&url, "x"), &mut quiet).await.unwrap_err();
     assert!(matches!(error, CallError::Network(_)), "{error}");
     assert!(payer.pending().is_empty());
-    server.await.unwrap();
+}
+
+/// That later attempts cannot even connect says nothing about the first one.
+#[tokio::test]
+async fn a_payment_that_left_once_is_kept_when_the_seller_is_gone() {
+    let url = vanishing_seller(true).await;
+    let payer = Payer::new("0.05usd");
+    for _ in 0..2 {
+        let error = payer.again("0.05usd").call(&post(&url, "x"), &mut quiet).await.unwrap_err();
+        assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+        assert_eq!(payer.pending().len(), 1);
+    }
 }
 
 #[tokio::test]
