@@ -1,1 +1,1 @@
-//! Stub.
+//! Placeholder
