@@ -199,9 +199,10 @@ impl Drop for Gateway {
 /// Nano units of a decimal text in JSON, exact.
 pub fn nano(text: &Value) -> i64 {
     let text = text.as_str().unwrap_or_else(|| panic!("{text} is no decimal text"));
-    let (whole, fraction) = text.split_once('.').unwrap();
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap();
     assert_eq!(fraction.len(), 9, "{text}");
-    whole.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap()
+    sign * (whole.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap())
 }
 
 fn spawn(folder: &Path) -> Child {
