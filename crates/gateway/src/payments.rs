@@ -10,7 +10,6 @@ use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ledger::{Account, AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::Amount;
-use proof::deposit_key;
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::facilitator::Expected;
 use rails::{Receipt, Settlement};
@@ -25,6 +24,7 @@ use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
+use crate::known;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::snapshot::{Snapshot, Till};
@@ -113,6 +113,7 @@ pub(crate) fn verify(
     snapshot: &Snapshot,
     payment: Payment,
     ask: &Ask<'_>,
+    fingerprint: &[u8; 32],
     now: Now,
 ) -> Result<Verified, Refusal> {
     let offered = ask.offers(gate, snapshot, 0);
@@ -124,40 +125,21 @@ pub(crate) fn verify(
         Payment::V1(payment) => x402_exact::verify_v1(payment, &offers, now.seconds()),
         Payment::V2(payment) => x402_exact::verify_v2(payment, &offers, &binding, now.seconds()),
     };
-    let (offer, verified) = checked.map_err(|error| {
-        if is_used_up(gate, &offers, &payment) { replayed_elsewhere() } else { proof_refusal(error) }
-    })?;
+    let (offer, verified) = match checked {
+        Ok((offer, verified)) => (offer.clone(), verified),
+        Err(error) => {
+            known::again(gate, &offered, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
+        }
+    };
     let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
-    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(offer)).ok_or_else(unmatched)?;
+    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(&offer)).ok_or_else(unmatched)?;
     let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
     Ok(Verified {
         till: till.clone(),
         credit: till.credit(verified.amount).ok_or_else(too_big)?,
-        offer: offer.clone(),
+        offer,
         payment: verified,
         sent: payment,
-    })
-}
-
-/// Whether a payment that does not pay for this request has paid for another one. Its payer must not be
-/// told to pay again: a proven replay gets no challenge (reference item 14).
-fn is_used_up(gate: &Gate, offers: &[Offer], payment: &Payment) -> bool {
-    let (payload, network) = match payment {
-        Payment::V1(payment) => (&payment.payload, network::caip2_from_v1(&payment.network)),
-        Payment::V2(payment) => (&payment.payload, Some(payment.accepted.network.as_str())),
-    };
-    let Some(payload) = wire::x402::ExactPayload::from_value(payload) else { return false };
-    offers.iter().filter(|offer| Some(offer.network()) == network).any(|offer| {
-        let key = match &offer.method {
-            Method::Evm { token, .. } => payload.evm().map(|sent| {
-                let eip3009 = deposit_key::EvmMethod::Eip3009;
-                deposit_key::evm(eip3009, token.network(), token.contract(), &sent.from, &sent.nonce)
-            }),
-            Method::Test { .. } => {
-                payload.test().map(|(sent, _)| deposit_key::test(offer.network(), &sent.from, &sent.nonce))
-            }
-        };
-        key.is_some_and(|key| matches!(gate.store.reader().payment(&key), Ok(Some(_))))
     })
 }
 
@@ -561,7 +543,7 @@ fn in_progress() -> Refusal {
         .retry_after(1)
 }
 
-fn replayed_elsewhere() -> Refusal {
+pub(crate) fn replayed_elsewhere() -> Refusal {
     Refusal::new(Code::VerificationFailed, "This payment was made for another request.")
 }
 
