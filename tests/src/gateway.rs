@@ -145,6 +145,11 @@ impl Gateway {
     pub fn crash_and_restart(&mut self) {
         self.signal(9);
         self.wait();
+        self.restart();
+    }
+
+    /// Starts another process on the same store, when the one before has ended.
+    pub fn restart(&mut self) {
         self.child = spawn(self.folder.path());
         self.wait_until_ready();
     }
