@@ -1,1 +1,76 @@
-//! Stub.
+//! The paying client: sends a request, pays the 402 it gets, hands the answer on as it arrives.
+//!
+//! Invariant: it never pays above its cap, never pays twice for one call, and never sends a credential
+//! to another origin than the one that asked for it.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use client::{Client, Folder, Policy, Request, Wallet};
+//! use rails::dial::Dialer;
+//!
+//! let folder = Folder::beside(std::path::Path::new("/home/ada/play/wallet.json"));
+//! let dialer = Dialer::new(&[], std::time::Duration::from_secs(10))?;
+//! let client = Client::new(dialer, Policy::up_to(client::parse_cap("0.05usd")?))
+//!     .with_wallet(Wallet::load(&folder.wallet_file())?)
+//!     .with_folder(folder);
+//! let request = Request::new(http::Method::GET, "http://127.0.0.1:8402/v1/models")?;
+//! let mut response = client.call(&request, &mut |step| println!("{step:?}")).await?;
+//! while let Some(chunk) = response.body.chunk().await? {
+//!     println!("{} bytes", chunk.len());
+//! }
+//! # Ok(()) }
+//! ```
+
+mod call;
+mod challenge;
+mod client;
+mod connection;
+mod error;
+mod folder;
+mod keyring;
+mod offer;
+mod payment;
+mod pending;
+mod pins;
+mod policy;
+mod receipt;
+mod request;
+mod secret;
+mod target;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod wallet;
+
+pub use challenge::{Challenge, ChallengeError, Said};
+pub use client::{Client, Patience, Quote, Response, See, Step};
+pub use connection::{Body, BodyError, roots_from_pem};
+pub use error::CallError;
+pub use folder::{FileError, FileProblem, Folder};
+pub use keyring::Key;
+pub use offer::{Offer, Terms, Unpayable, Version};
+pub use payment::Payment;
+pub use policy::{CapError, Policy, PolicyError, parse_cap};
+pub use receipt::{Money, Receipt, ReceiptError, ReceiptRef};
+pub use request::{Request, RequestError};
+pub use secret::Secret;
+pub use target::{Target, TargetError};
+pub use verdict::Paid;
+pub use wallet::{Wallet, WalletError};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unix seconds; a clock before 1970 reads as 1970.
+fn now_unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A stranger's text, fit for a terminal: one line, no control or direction characters, not endless.
+fn printable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 300;
+    let harmless = |c: &char| {
+        !c.is_control()
+            && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().filter(harmless).take(CHARACTERS_MAX).collect()
+}

@@ -1,10 +1,13 @@
 //! The one binary: server, operator's tool and paying client.
 
+mod curl;
+mod demo;
 mod init;
 mod operator;
 mod serve;
 mod table;
 mod upstream;
+mod wallet;
 
 use std::process::ExitCode;
 
@@ -30,6 +33,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole exchange on this machine, offline, with play money
+    Demo(demo::Args),
     /// Write a configuration: farthing init && farthing serve
     Init(init::InitArgs),
     /// Run the gateway: farthing serve --config farthing.yaml
@@ -67,6 +72,10 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Call a URL and pay its 402: farthing curl --max 0.05usd URL
+    Curl(Box<curl::CurlArgs>),
+    /// Keys this machine pays with
+    Wallet(wallet::WalletArgs),
     /// A pretend AI API for trying things out
     #[command(hide = true)]
     Upstream(upstream::Args),
@@ -74,6 +83,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init::init(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => init::check(&args),
@@ -82,6 +92,8 @@ fn main() -> ExitCode {
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
+        Command::Curl(args) => curl::run(&args),
+        Command::Wallet(args) => wallet::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }
 }

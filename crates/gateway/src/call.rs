@@ -118,8 +118,7 @@ async fn paid_call(
     let body = body::read(body, &incoming.head.headers, route.body_bytes, times.body).await?;
     let quote = Quote::of(snapshot, &route, &incoming.path, body.clone())?;
     tracing::Span::current().record("quote", quote.ceiling.units());
-    let bound = snapshot.tills.iter().filter_map(crate::snapshot::Till::ceiling_max).min();
-    let ask = Ask::of(&quote, &incoming.head.method, &incoming.target, bound);
+    let ask = Ask::of(snapshot, &quote, &incoming.head.method, &incoming.target);
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, incoming.now);
     if let Some(refusal) = undecodable {
         return Err(unpaid(refusal));
@@ -261,8 +260,9 @@ impl Serving {
         if !refusal.is_payable() {
             return refusal;
         }
-        let ask = Ask::of(&self.quote, &self.incoming.head.method, &self.incoming.target, None);
-        challenge(&self.worker.gate, &self.incoming.snapshot, &ask, refusal, self.incoming.now)
+        let snapshot = &self.incoming.snapshot;
+        let ask = Ask::of(snapshot, &self.quote, &self.incoming.head.method, &self.incoming.target);
+        challenge(&self.worker.gate, snapshot, &ask, refusal, self.incoming.now)
     }
 
     /// Reserve, forward, attach the charge to the answer.
@@ -279,7 +279,7 @@ impl Serving {
                     if !refusal.is_payable() {
                         return refusal;
                     }
-                    let ask = Ask::of(&quote, &incoming.head.method, &incoming.target, None);
+                    let ask = Ask::of(snapshot, &quote, &incoming.head.method, &incoming.target);
                     challenge(gate, snapshot, &ask, refusal, incoming.now)
                 })?)
             }

@@ -28,7 +28,8 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn of(quote: &'a Quote, method: &'a Method, target: &'a str, bound: Option<Amount>) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
+        let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
         let fits = bound.filter(|bound| *bound < quote.ceiling && quote.fit(*bound, true).is_some());
         Self {
             method,
@@ -58,7 +59,8 @@ impl<'a> Ask<'a> {
     pub(crate) fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<(Till, Offer)> {
         let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
         let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
-        let tills = snapshot.tills.iter();
+        // A network that no facilitator settles is not offered (X402-41).
+        let tills = snapshot.tills.iter().filter(|till| gate.settles(till));
         tills
             .filter_map(|till| {
                 let offer = till.offer(self.deposit(till), Some(minted.clone()))?;

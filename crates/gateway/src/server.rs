@@ -31,6 +31,9 @@ use crate::random;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
+/// How often facilitators are asked what they settle.
+const SUPPORTED_EVERY: Duration = Duration::from_secs(300);
+
 /// Why a gateway did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -111,6 +114,7 @@ async fn supervise(
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
+    tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
     tracing::info!(listen = ?sockets.listening.public, admin = %sockets.listening.admin, "serving");
@@ -248,6 +252,15 @@ async fn work(
     }
     // The sender goes when draining is over.
     while closing.changed().await.is_ok() {}
+}
+
+/// Start-up does not wait for it, and neither does any request (X402-41).
+async fn watch_facilitators(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(SUPPORTED_EVERY);
+    loop {
+        tick.tick().await;
+        gate.refresh_supported().await;
+    }
 }
 
 /// Serves until told to stop: reloads, and watches the store.

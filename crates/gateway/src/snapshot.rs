@@ -142,6 +142,14 @@ impl Till {
         ceiling.max(self.deposit)
     }
 
+    /// The network that a facilitator has to settle on; none where we settle ourselves.
+    pub(crate) fn network(&self) -> Option<&str> {
+        match &self.method {
+            x402_exact::Method::Evm { token, .. } => Some(token.network()),
+            x402_exact::Method::Test { .. } => None,
+        }
+    }
+
     /// The most this till asks at once, if it is bounded.
     pub(crate) const fn ceiling_max(&self) -> Option<Amount> {
         self.ceiling_max

@@ -249,6 +249,7 @@ mod tests {
         assert_eq!(available(&book), 70);
     }
 
+    /// LED-5.
     #[test]
     fn balance_for_exactly_k_calls_serves_exactly_k() {
         let book = Arc::new(funded(100 * 7));
@@ -268,6 +269,7 @@ mod tests {
         assert_eq!((served, available(&book)), (100, 0));
     }
 
+    /// LED-7.
     #[test]
     fn a_hold_ends_once_and_gives_the_rest_back() {
         let book = funded(100);
@@ -280,6 +282,7 @@ mod tests {
         assert_eq!((available(&book), book.account(ID, Asset::Usd).held().units()), (75, 0));
     }
 
+    /// LED-11.
     #[test]
     fn an_overrun_takes_what_is_there_and_never_more() {
         let book = funded(100);
@@ -288,6 +291,7 @@ mod tests {
         assert_eq!((ended.captured.units(), ended.overrun.units(), available(&book)), (100, 30, 0));
     }
 
+    /// LED-13, LED-15.
     #[test]
     fn every_budget_on_the_chain_is_charged_or_none() {
         let book = funded(100);
@@ -322,6 +326,7 @@ mod tests {
         assert_eq!((available(&book), book.budget_left(tight, Asset::Usd).units()), (80, 0));
     }
 
+    /// LED-8.
     #[test]
     fn a_frozen_account_refuses_reserves_and_takes_deposits() {
         let book = funded(10);

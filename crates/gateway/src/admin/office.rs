@@ -260,8 +260,11 @@ impl Office<'_> {
     fn show(&self, account: Option<&str>, limit: usize) -> Result<Value, OfficeError> {
         let account = account.map(account_id).transpose()?;
         let reader = self.store().reader();
-        let entries: Vec<Value> =
-            reader.newest(account, limit.clamp(1, 10_000))?.iter().map(entry_json).collect();
+        let mut entries = Vec::new();
+        for entry in reader.newest(account, limit.clamp(1, 10_000))? {
+            let facts = reader.facts(&entry.draft.id)?;
+            entries.push(entry_json(&entry, model_of(facts.as_deref()).as_deref()));
+        }
         let balances =
             reader.balances()?.into_iter().filter(|row| account.is_none_or(|id| id == row.account));
         let balances: Vec<Value> = balances
@@ -275,14 +278,32 @@ impl Office<'_> {
     }
 }
 
+fn model_of(facts: Option<&[u8]>) -> Option<String> {
+    let facts: Value = serde_json::from_slice(facts?).ok()?;
+    facts["model"].as_str().map(str::to_owned)
+}
+
+/// The operator's side of an entry has names; a payer's account has only its id.
+fn name_of(id: AccountId, entry: &Entry, model: Option<&str>) -> Option<String> {
+    let mut ours = vec![Chart::OverrunLoss, Chart::Memo];
+    ours.extend(model.map(|model| Chart::Usage(model.to_owned())));
+    ours.extend(["test", "operator"].map(|rail| Chart::RailClearing(rail.to_owned())));
+    let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));
+    if entry.draft.kind == Kind::Deposit {
+        ours.extend(networks.map(Chart::RailClearing));
+    }
+    ours.into_iter().find(|chart| chart.id() == id).map(|chart| chart.name())
+}
+
 /// An entry as people and scripts read it.
-fn entry_json(entry: &Entry) -> Value {
+fn entry_json(entry: &Entry, model: Option<&str>) -> Value {
     let legs: Vec<Value> = entry
         .legs
         .iter()
         .filter_map(|leg| {
             let (asset, memo) = asset_of_code(leg.asset)?;
             Some(json!({"account": leg.account.to_string(), "memo": memo,
+                        "name": name_of(leg.account, entry, model),
                         "amount": facts::amount(leg.amount, asset),
                         "balance_after": facts::amount(leg.balance_after, asset)}))
         })

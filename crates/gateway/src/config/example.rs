@@ -61,7 +61,7 @@ upstreams:
 ";
 
 const TAIL: &str = "
-# Exact prices per million tokens; the first pattern that matches a model counts.
+# Exact prices per million tokens. A model's own name counts before a pattern, a longer pattern before a shorter.
 prices:
   \"*\": { input: 0.10 USD/Mtok, output: 0.30 USD/Mtok }
 

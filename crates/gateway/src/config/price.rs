@@ -18,19 +18,6 @@ pub struct Prices {
     pub markup_bp: u32,
 }
 
-impl Prices {
-    /// The price of a model and the pattern that chose it; `None` refuses the call.
-    #[must_use]
-    pub fn find(&self, model: &str) -> Option<(&Glob, &ModelPrice)> {
-        let matching = |name: &str| self.models.iter().find(|(glob, _)| glob.matches(name));
-        let found = matching(model).or_else(|| match &self.unknown_model {
-            UnknownModel::Refuse => None,
-            UnknownModel::PriceAs(other) => matching(other),
-        });
-        found.map(|(glob, price)| (glob, price))
-    }
-}
-
 /// A model that no pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownModel {
@@ -120,19 +107,8 @@ pub(super) fn read(top: &Section<'_>) -> Prices {
 
 fn read_models(section: &Section<'_>, entries: Vec<(&Key, &Node)>) -> Vec<(Glob, ModelPrice)> {
     let mut models: Vec<(Glob, ModelPrice)> = Vec::new();
-    let mut all: Option<&str> = None;
     for (key, node) in entries {
-        if let Some(all) = all {
-            let message = format!(
-                "{}: \"{}\" is never reached: \"{all}\" above matches every model",
-                section.path, key.text
-            );
-            section.context.report.add(key.span, message);
-        }
         let glob = Glob::new(&key.text);
-        if glob.is_any() {
-            all = Some(&key.text);
-        }
         let entry = Section::open(section.context, &section.path_of(&key.text), node, MODEL_KEYS);
         if let Some(price) = entry.and_then(|entry| read_model(&entry)) {
             models.push((glob, price));

@@ -1,9 +1,6 @@
 //! `store`, `tokens` and `receipts`: what lasts, and the keys of the gateway itself.
 
 use std::path::PathBuf;
-use std::time::Duration;
-
-use money::Amount;
 
 use super::secret::KeySource;
 use super::section::{Context, Keys, Section};
@@ -15,40 +12,6 @@ use super::yaml::{Kind, Node};
 pub struct Store {
     /// Its folder; default `farthing` under the XDG data folder.
     pub path: PathBuf,
-    /// Whether an answer waits for the disk.
-    pub durability: Durability,
-    /// How much a crash may lose.
-    pub exposure: Exposure,
-}
-
-/// When captured usage reaches the disk (reference item 47). Deposits and claims always wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// In groups behind the answers, under [`Exposure`].
-    #[default]
-    Group,
-    /// Before the answer ends.
-    Sync,
-}
-
-/// The most that captures not yet on disk may amount to; nano-USD.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exposure {
-    /// Per account, default 1 USD.
-    pub per_account: Amount,
-    /// Over all accounts, default 1 USD.
-    pub total: Amount,
-    /// Longest wait for company in a group, default 5 ms.
-    pub delay: Duration,
-}
-
-/// One dollar.
-const USD_1: Amount = Amount::from_units(1_000_000_000);
-
-impl Default for Exposure {
-    fn default() -> Self {
-        Self { per_account: USD_1, total: USD_1, delay: Duration::from_millis(5) }
-    }
 }
 
 /// Keys that sign and check macaroons (SEC-51).
@@ -77,8 +40,7 @@ pub struct MasterKey {
     pub verify_only: bool,
 }
 
-const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure"], &[]);
-const EXPOSURE_KEYS: Keys = Keys::new(&["per_account", "total", "delay"], &[]);
+const STORE_KEYS: Keys = Keys::new(&["kind", "path"], &["durability", "exposure"]);
 const TOKEN_KEYS: Keys = Keys::secret(&["master_keys"], &["holder"]);
 const MASTER_KEYS: Keys = Keys::secret(&["epoch", "key", "verify_only"], &[]);
 const RECEIPT_KEYS: Keys = Keys::secret(&["key"], &[]);
@@ -86,40 +48,10 @@ const RECEIPT_KEYS: Keys = Keys::secret(&["key"], &[]);
 pub(super) fn read(top: &Section<'_>) -> Store {
     let section = top.section("store", STORE_KEYS);
     let path = section.as_ref().and_then(|section| section.value("path", value::some_text));
-    let store = Store {
-        path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)),
-        durability: Durability::default(),
-        exposure: Exposure::default(),
-    };
-    let Some(section) = section else { return store };
-    section.only("kind", "embedded");
-    Store {
-        durability: section.value("durability", durability).unwrap_or_default(),
-        exposure: read_exposure(&section),
-        ..store
+    if let Some(section) = &section {
+        section.only("kind", "embedded");
     }
-}
-
-fn durability(text: &str) -> Result<Durability, String> {
-    match text {
-        "group" => Ok(Durability::Group),
-        "sync" => Ok(Durability::Sync),
-        _ => Err(format!("\"{text}\" is neither group nor sync")),
-    }
-}
-
-fn read_exposure(store: &Section<'_>) -> Exposure {
-    let default = Exposure::default();
-    let Some(section) = store.section("exposure", EXPOSURE_KEYS) else { return default };
-    let exposure = Exposure {
-        per_account: section.value("per_account", value::some_usd).unwrap_or(default.per_account),
-        total: section.value("total", value::some_usd).unwrap_or(default.total),
-        delay: section.value("delay", value::duration).unwrap_or(default.delay),
-    };
-    if exposure.per_account > exposure.total {
-        section.complain("per_account", "store.exposure.per_account is more than store.exposure.total");
-    }
-    exposure
+    Store { path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)) }
 }
 
 /// `$XDG_DATA_HOME/farthing`, else `~/.local/share/farthing`.

@@ -10,8 +10,8 @@ use money::Amount;
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dialect, Durability, ExampleUpstream, FileBytes, HoldInput, KeySource,
-    Limits, LogFormat, Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Config, ConfigErrors, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
+    Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -66,7 +66,7 @@ fn the_minimal_file_is_enough() {
         ["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
             .map(|path| (path, RoutePrice::ByModel))
     );
-    let (_, price) = config.prices.find("llama").unwrap();
+    let (_, price) = &config.prices.models[0];
     assert_eq!((price.input.femto(), price.output.femto()), (100_000_000, 300_000_000));
     assert_eq!((price.cache_read, price.reasoning), (price.input, price.output));
     assert!(config.rails.test.is_some() && config.rails.x402.is_none());
@@ -94,7 +94,7 @@ server:
   limits: { header: 16KiB, fields: 50, uri: 4KiB, credential: 8KiB, body: 1MiB, connections: 10, per_ip: 2, in_flight: 5 }
   timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, idle: 6s, drain: 7s, write_stall: 8s }
   threads: 2
-store: { kind: embedded, path: /var/lib/farthing, durability: sync, exposure: { per_account: 1 USD, total: 100 USD, delay: 5ms } }
+store: { kind: embedded, path: /var/lib/farthing }
 tokens:
   master_keys:
     - { epoch: 2, key: "${file:/etc/farthing/master-1.key}" }
@@ -179,8 +179,6 @@ fn every_key_arrives() {
     assert_eq!(*timeouts, expected);
     assert_eq!(threads.unwrap().get(), 2);
     assert_eq!(config.store.path, Path::new("/var/lib/farthing"));
-    assert_eq!(config.store.durability, Durability::Sync);
-    assert_eq!(config.store.exposure.total.units(), 100_000_000_000);
     let keys = &config.tokens.master_keys;
     assert_eq!(
         keys.iter().map(|key| (key.epoch, key.verify_only)).collect::<Vec<_>>(),
@@ -218,8 +216,9 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!((config.routes[0].body_bytes, config.routes[1].body_bytes), (1 << 20, 2 << 20));
     assert_eq!(config.routes[2].price, RoutePrice::PerCall(Amount::from_units(100_000)));
 
-    let by = |model: &str| config.prices.find(model).map(|(glob, _)| glob.as_str());
-    assert_eq!((by("gpt-5"), by("gpt-6"), by("other")), (Some("gpt-5"), Some("gpt-*"), Some("gpt-5")));
+    let names: Vec<_> = config.prices.models.iter().map(|(glob, _)| glob.as_str()).collect();
+    assert_eq!(names, ["gpt-5", "gpt-*"]);
+    assert_eq!(config.prices.unknown_model, super::UnknownModel::PriceAs("gpt-5".into()));
     let femto = |price: &ModelPrice| {
         [price.input, price.cache_read, price.cache_write, price.output, price.reasoning]
             .map(money::Rate::femto)

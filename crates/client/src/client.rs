@@ -1,0 +1,238 @@
+//! The client: its means, its limits, and what it lets a caller see.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use rails::dial::Dialer;
+
+use crate::challenge::Challenge;
+use crate::connection::Body;
+use crate::error::CallError;
+use crate::folder::{FileError, Folder};
+use crate::keyring::{self, Key};
+use crate::offer::Offer;
+use crate::payment::Payment;
+use crate::policy::Policy;
+use crate::receipt::{Receipt, ReceiptError, ReceiptRef};
+use crate::verdict::Paid;
+use crate::{Request, Secret, Wallet};
+
+/// Sees the steps of a call as they happen.
+pub type See<'s> = dyn FnMut(Step<'_>) + 's;
+
+/// Calls sellers and pays them. Without a wallet or a key it only asks.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) dialer: Dialer,
+    pub(crate) policy: Policy,
+    pub(crate) patience: Patience,
+    pub(crate) wallet: Option<Wallet>,
+    pub(crate) folder: Option<Folder>,
+    pub(crate) key: Option<Key>,
+    pub(crate) save_keys: bool,
+}
+
+/// How long we wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// From sending a request to the head of its answer.
+    pub head_max: Duration,
+    /// Between two chunks of a body.
+    pub idle_max: Duration,
+    /// How often a payment of unknown outcome is sent again within one call.
+    pub replays: u32,
+    /// Before the first replay when the seller names no time; doubled for each further one.
+    pub wait_min: Duration,
+    /// A seller that asks for more than this is not waited for.
+    pub wait_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head_max: Duration::from_secs(600),
+            idle_max: Duration::from_secs(300),
+            replays: 4,
+            wait_min: Duration::from_secs(1),
+            wait_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a call does, while it does it.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// A request goes out.
+    Request {
+        /// GET, POST ...
+        method: &'a Method,
+        /// Absolute.
+        url: String,
+        /// Names of the credential headers it carries.
+        credentials: Vec<&'a str>,
+    },
+    /// A 402 came.
+    Challenge(&'a Challenge),
+    /// A payment was signed and written down, and goes out next.
+    Paying {
+        /// The chosen offer.
+        offer: &'a Offer,
+        /// The header.
+        payment: &'a Payment,
+    },
+    /// An earlier run left a payment for this request: the same one goes out again.
+    Resuming {
+        /// `0.02 TEST to ...`
+        paid: &'a str,
+    },
+    /// The outcome is unknown; the same payment goes out again after a pause.
+    Waiting {
+        /// The pause.
+        pause: Duration,
+        /// What happened.
+        why: &'a str,
+    },
+    /// The head of the final answer.
+    Response {
+        /// Status.
+        status: StatusCode,
+        /// Without the credit key.
+        headers: &'a HeaderMap,
+    },
+    /// A credit key came with the answer and was kept for this origin.
+    KeySaved,
+    /// Something about our own files went wrong that does not concern this call.
+    Warning(&'a FileError),
+    /// The receipt, checked.
+    Receipt(&'a Receipt),
+}
+
+/// The final answer of a call. Its body is still arriving.
+#[derive(Debug)]
+pub struct Response {
+    /// Status. A status of 400 or above is an answer too, unless it is about the payment.
+    pub status: StatusCode,
+    /// Without the credit key.
+    pub headers: HeaderMap,
+    /// As it arrives.
+    pub body: Body,
+    /// What happened to the money.
+    pub paid: Paid,
+    /// The credit key that came with the answer. It opens the balance: a secret.
+    pub key: Option<Secret>,
+    /// Where the receipt is; there once the body has ended.
+    pub receipt: Option<ReceiptRef>,
+}
+
+/// What a call would cost.
+#[derive(Debug)]
+pub struct Quote {
+    /// Of the unpaid request.
+    pub status: StatusCode,
+    /// The offers; `None` if nothing is asked for.
+    pub challenge: Option<Challenge>,
+    /// A credit key is at hand and would be used first.
+    pub has_key: bool,
+    /// An earlier run left a payment for this request, which would be sent again.
+    pub pending: Option<String>,
+}
+
+impl Client {
+    /// A client that can ask, and pays nothing.
+    #[must_use]
+    pub fn new(dialer: Dialer, policy: Policy) -> Self {
+        let patience = Patience::default();
+        Self { dialer, policy, patience, wallet: None, folder: None, key: None, save_keys: true }
+    }
+
+    /// Pays from this wallet.
+    #[must_use]
+    pub fn with_wallet(mut self, wallet: Wallet) -> Self {
+        self.wallet = Some(wallet);
+        self
+    }
+
+    /// Keeps credit keys, pins and pending payments there. Without a folder nothing is paid.
+    #[must_use]
+    pub fn with_folder(mut self, folder: Folder) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// Pays with this credit key first.
+    #[must_use]
+    pub fn with_key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Does not keep credit keys that come with answers.
+    #[must_use]
+    pub const fn without_saving_keys(mut self) -> Self {
+        self.save_keys = false;
+        self
+    }
+
+    /// Waits differently.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The limits.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Asks what a call costs: one request without any credential. A seller that asks for nothing serves it.
+    ///
+    /// # Errors
+    /// [`CallError`]; nothing was paid.
+    pub async fn quote(&self, request: &Request, see: &mut See<'_>) -> Result<Quote, CallError> {
+        let pending = self.left_over(request)?.map(|pending| pending.paid().to_owned());
+        let has_key = self.key_for(request)?.is_some();
+        let answer =
+            self.ask(request, &[], see).await.map_err(|error| CallError::Network(error.to_string()))?;
+        let status = answer.status;
+        let challenge = match status {
+            StatusCode::PAYMENT_REQUIRED => Some(Self::read_challenge(answer, see).await?),
+            _ => None,
+        };
+        Ok(Quote { status, challenge, has_key, pending })
+    }
+
+    /// Fetches and checks the receipt of a call whose body has ended.
+    ///
+    /// # Errors
+    /// [`ReceiptError`]; the call itself is not affected.
+    pub async fn receipt(&self, reference: &ReceiptRef, see: &mut See<'_>) -> Result<Receipt, ReceiptError> {
+        let pins = self.folder.as_ref().map(Folder::trust_file);
+        let receipt = reference.fetch(&self.dialer, pins.as_deref()).await?;
+        see(Step::Receipt(&receipt));
+        Ok(receipt)
+    }
+
+    /// The credit key for a request: the given one, else the one its origin gave us.
+    pub(crate) fn key_for(&self, request: &Request) -> Result<Option<Key>, CallError> {
+        let origin = request.target.origin_text();
+        let file = self.folder.as_ref().map(Folder::keys_file);
+        // With a credential of the caller's own in it we add none.
+        if request.brings_key() || request.brings_payment() {
+            return Ok(None);
+        }
+        let Some(key) = &self.key else {
+            let file = file.filter(|_| request.target.may_carry_credentials());
+            return Ok(file.map(|file| keyring::saved_for(&file, &origin)).transpose()?.flatten());
+        };
+        if !request.target.may_carry_credentials() {
+            return Err(CallError::ClearText(origin));
+        }
+        if let Some(file) = file {
+            keyring::pin(&file, &origin, key)?
+                .map_err(|known| CallError::KeyOfAnotherOrigin { known, asked: origin })?;
+        }
+        Ok(Some(key.clone()))
+    }
+}

@@ -1,0 +1,129 @@
+//! Why a call has no answer to show. Each says what happened to the money.
+
+use std::path::PathBuf;
+
+use http::StatusCode;
+use money::{Amount, Asset};
+
+use crate::challenge::{ChallengeError, Said};
+use crate::folder::FileError;
+use crate::payment::PaymentError;
+use crate::policy::PolicyError;
+
+/// Why a call failed. Unless a variant says otherwise, nothing was paid.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A credential would cross the network in clear text (SEC-33).
+    #[error(
+        "{0} is neither this machine nor reached by https: no credential is sent there, nothing was paid"
+    )]
+    ClearText(String),
+    /// The credit key was used with another origin before (SEC-33).
+    #[error("this credit key belongs to {known}, it is not sent to {asked}; nothing was paid")]
+    KeyOfAnotherOrigin {
+        /// Where it was used first.
+        known: String,
+        /// Where it would go.
+        asked: String,
+    },
+    /// A private file cannot be used, so nothing could be written down before paying.
+    #[error("{0}; nothing was paid")]
+    File(#[from] FileError),
+    /// There is no folder to write a payment down in.
+    #[error("no folder for pending payments: set HOME or name a wallet file; nothing was paid")]
+    NoFolder,
+    /// The system gives no randomness.
+    #[error("the operating system gives no random bytes; nothing was paid")]
+    Randomness,
+    /// A fault of ours, found before sending.
+    #[error("{0}; nothing was paid")]
+    Payment(#[from] PaymentError),
+    /// No answer, and no payment was on its way.
+    #[error("{0}; nothing was paid")]
+    Network(String),
+    /// A 402 that nobody can pay.
+    #[error("{error}; nothing was paid{}", quoted(.said))]
+    Challenge {
+        /// What is wrong with it.
+        error: ChallengeError,
+        /// What it says.
+        said: Box<Said>,
+    },
+    /// The limits say no.
+    #[error("{0}; nothing was paid")]
+    Policy(#[from] PolicyError),
+    /// There is nothing to pay with.
+    #[error("the call costs {}, and there is neither a wallet nor a credit key with enough credit; nothing was paid", dollars(*.price))]
+    NoWallet {
+        /// Of the cheapest offer.
+        price: Option<Amount>,
+    },
+    /// The credit key does not cover the call.
+    #[error("the credit key was refused with {status}; nothing was paid{}", quoted(.said))]
+    KeyRefused {
+        /// The answer.
+        status: StatusCode,
+        /// What it says.
+        said: Box<Said>,
+    },
+    /// The seller did not take the payment. It is not signed anew (H12).
+    #[error("the seller refused the payment of {paid} with {status}{}; it was not paid again. The signed payment stays valid for {seconds} s: until then the same command sends the same one", quoted(.said))]
+    Refused {
+        /// The answer.
+        status: StatusCode,
+        /// What it says.
+        said: Box<Said>,
+        /// `0.02 TEST to ...`
+        paid: String,
+        /// For how long the seller could still take it.
+        seconds: u64,
+    },
+    /// Nobody can say whether the payment was taken.
+    #[error("it is not known whether the payment of {paid} was taken: {why}. The same command again sends the same payment and cannot pay twice (kept in {})", path.display())]
+    Unknown {
+        /// `0.02 TEST to ...`
+        paid: String,
+        /// What happened last.
+        why: String,
+        /// Where the payment is kept.
+        path: PathBuf,
+    },
+}
+
+impl CallError {
+    /// What the seller said, where it said something.
+    #[must_use]
+    pub const fn said(&self) -> Option<&Said> {
+        match self {
+            Self::Challenge { said, .. } | Self::KeyRefused { said, .. } | Self::Refused { said, .. } => {
+                Some(said)
+            }
+            Self::ClearText(_)
+            | Self::KeyOfAnotherOrigin { .. }
+            | Self::File(_)
+            | Self::NoFolder
+            | Self::Randomness
+            | Self::Payment(_)
+            | Self::Network(_)
+            | Self::Policy(_)
+            | Self::NoWallet { .. }
+            | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+fn quoted(said: &Said) -> String {
+    match (said.code.as_str(), said.message.as_str()) {
+        ("", "") => String::new(),
+        (code, "") => format!(" ({code})"),
+        ("", message) => format!(" (\"{message}\")"),
+        (code, message) => format!(" ({code}: \"{message}\")"),
+    }
+}
+
+fn dollars(price: Option<Amount>) -> String {
+    price.map_or_else(
+        || "an amount we cannot tell".to_owned(),
+        |price| format!("{} USD", price.short(Asset::Usd)),
+    )
+}

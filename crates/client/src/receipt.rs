@@ -1,0 +1,276 @@
+//! Receipts: what a call cost, signed by the seller and checked here.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ed25519_dalek::VerifyingKey;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use money::Decimal;
+use proof::receipt::{self as signed, kid};
+use rails::dial::Dialer;
+use serde_json::Value;
+use wire::jws::{self, Jwks};
+
+use crate::connection::{Outgoing, SendError};
+use crate::folder::FileError;
+use crate::{Target, pins, printable};
+
+/// Where the receipt of a call is, and what opens it.
+#[derive(Clone, Debug)]
+pub struct ReceiptRef {
+    id: String,
+    target: Target,
+    credential: Option<(HeaderName, HeaderValue)>,
+}
+
+/// A receipt whose signature stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Receipt {
+    /// The call.
+    pub id: String,
+    /// Compact JWS: check it with any library.
+    pub jws: String,
+    /// What was signed.
+    pub payload: Value,
+}
+
+/// An amount of a receipt, as decimal text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Money {
+    /// `0.0004156`, without trailing zeros.
+    pub amount: String,
+    /// `USD`
+    pub currency: String,
+}
+
+/// Why there is no receipt to show.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// The seller has none for us (yet).
+    #[error("no receipt to be had: status {0}")]
+    Unavailable(StatusCode),
+    /// It could not be fetched.
+    #[error("no receipt to be had: {0}")]
+    Network(String),
+    /// Not what the published keys sign.
+    #[error("receipt refused: {0}")]
+    Signature(#[from] signed::ReceiptError),
+    /// A published key under a name that is not its thumbprint.
+    #[error("receipt refused: a published key has a false name")]
+    KeyName,
+    /// Not the key this origin had at first sight.
+    #[error(
+        "receipt refused: signed by key {kid}, which this origin did not have before; if its operator confirms the change, remove the origin from {file}"
+    )]
+    Untrusted {
+        /// Who signed.
+        kid: String,
+        /// Where the known keys are.
+        file: String,
+    },
+    /// A genuine receipt of something else.
+    #[error("receipt refused: it is for another call")]
+    OtherCall,
+    /// The known keys cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Header that names the receipt.
+const HEADER: &str = "farthing-receipt";
+const KEYS_PATH: &str = "/.well-known/farthing-keys.json";
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// For a receipt that is written behind the answer.
+const WAITS: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+impl ReceiptError {
+    /// Whether the seller showed a receipt that does not stand, instead of none.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        match self {
+            Self::Signature(_) | Self::KeyName | Self::Untrusted { .. } | Self::OtherCall => true,
+            Self::Unavailable(_) | Self::Network(_) | Self::File(_) => false,
+        }
+    }
+}
+
+impl ReceiptRef {
+    /// From the head of an answer. `credential` is what the call was paid with.
+    pub(crate) fn read(
+        headers: &HeaderMap,
+        origin: &Target,
+        credential: Option<(HeaderName, HeaderValue)>,
+    ) -> Option<Self> {
+        let id = headers.get(HEADER)?.to_str().ok()?;
+        // It becomes part of a path.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
+            return None;
+        }
+        let target = origin.sibling(format!("/farthing/receipts/{id}"));
+        Some(Self { id: id.to_owned(), target, credential })
+    }
+
+    /// The call's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Fetches and checks. `pins` is the file of known keys.
+    pub(crate) async fn fetch(&self, dialer: &Dialer, pins: Option<&Path>) -> Result<Receipt, ReceiptError> {
+        let text = self.fetch_text(dialer).await?;
+        let text = text.trim();
+        let keys = self.target.sibling(KEYS_PATH.to_owned());
+        let (status, keys) = get(dialer, &keys, None).await?;
+        if status != StatusCode::OK {
+            return Err(ReceiptError::Unavailable(status));
+        }
+        let keys: Jwks = wire::json::parse_strict(keys.as_bytes())
+            .ok()
+            .and_then(|value| serde_json::from_value(value).ok())
+            .ok_or(signed::ReceiptError::UnknownKey)?;
+        let payload: Value = signed::verify(text, &keys)?;
+        self.check_key(text, &keys, pins)?;
+        if payload["call"].as_str() != Some(&self.id) {
+            return Err(ReceiptError::OtherCall);
+        }
+        Ok(Receipt { id: self.id.clone(), jws: text.to_owned(), payload })
+    }
+
+    async fn fetch_text(&self, dialer: &Dialer) -> Result<String, ReceiptError> {
+        let mut waits = WAITS.iter();
+        loop {
+            let (status, text) = get(dialer, &self.target, self.credential.clone()).await?;
+            if status == StatusCode::OK {
+                return Ok(text);
+            }
+            let later = matches!(status.as_u16(), 404 | 409 | 425 | 429 | 503);
+            match waits.next() {
+                Some(wait) if later => tokio::time::sleep(*wait).await,
+                Some(_) | None => return Err(ReceiptError::Unavailable(status)),
+            }
+        }
+    }
+
+    /// A name is the thumbprint of its key, so remembering names is remembering keys.
+    fn check_key(&self, text: &str, keys: &Jwks, pins: Option<&Path>) -> Result<(), ReceiptError> {
+        let signer = jws::split(text).ok().and_then(|jws| jws.kid).ok_or(ReceiptError::KeyName)?;
+        let honest = |jwk: &&jws::Jwk| {
+            let key = jwk.public().and_then(|public| VerifyingKey::from_bytes(&public).ok());
+            key.is_some_and(|key| kid(&key) == jwk.kid)
+        };
+        let named: Vec<String> = keys.keys.iter().filter(honest).map(|jwk| jwk.kid.clone()).collect();
+        if !named.contains(&signer) {
+            return Err(ReceiptError::KeyName);
+        }
+        let Some(file) = pins else { return Ok(()) };
+        if pins::check(file, &self.target.origin_text(), &signer, &named)? {
+            return Ok(());
+        }
+        Err(ReceiptError::Untrusted { kid: signer, file: file.display().to_string() })
+    }
+}
+
+impl Receipt {
+    /// What the call cost.
+    #[must_use]
+    pub fn charged(&self) -> Option<Money> {
+        Money::read(&self.payload["charged"])
+    }
+
+    /// What the account has afterwards.
+    #[must_use]
+    pub fn balance_after(&self) -> Option<Money> {
+        Money::read(&self.payload["balance_after"])
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(Money { amount, currency }) = self.charged() {
+            parts.push(format!("paid {amount} {currency}"));
+        }
+        if let Some(Money { amount, currency }) = self.balance_after() {
+            parts.push(format!("balance {amount} {currency}"));
+        }
+        parts.push(format!("receipt {} verified", self.id));
+        parts.join(" · ")
+    }
+}
+
+impl Money {
+    /// `None` if it is not a plain decimal and a currency code.
+    fn read(value: &Value) -> Option<Self> {
+        let amount = value["amount"].as_str()?;
+        Decimal::parse(amount.strip_prefix('-').unwrap_or(amount)).ok()?;
+        let amount = if amount.contains('.') && !amount.contains(['e', 'E']) {
+            amount.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            amount
+        };
+        let currency = printable(value["currency"].as_str()?);
+        Some(Self { amount: amount.to_owned(), currency })
+    }
+}
+
+async fn get(
+    dialer: &Dialer,
+    target: &Target,
+    credential: Option<(HeaderName, HeaderValue)>,
+) -> Result<(StatusCode, String), ReceiptError> {
+    let secret = credential.is_some();
+    let headers = HeaderMap::from_iter(credential);
+    let (method, body) = (Method::GET, bytes::Bytes::new());
+    let answer = Outgoing { method, target, headers, body, secret }
+        .send(dialer, (TIME_MAX, TIME_MAX))
+        .await
+        .map_err(|error: SendError| ReceiptError::Network(error.to_string()))?;
+    let body = answer.body.collect(ANSWER_BYTES_MAX).await;
+    let body = body.map_err(|error| ReceiptError::Network(error.to_string()))?;
+    Ok((answer.status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Money, Receipt, ReceiptRef};
+    use crate::Target;
+    use http::HeaderMap;
+    use serde_json::json;
+
+    #[test]
+    fn the_line_is_short_and_harmless() {
+        let payload = json!({
+            "charged": {"amount": "0.000415600", "currency": "USD"},
+            "balance_after": {"amount": "10.000000000", "currency": "TE\u{1b}ST"},
+        });
+        let receipt = Receipt { id: "req_1".into(), jws: String::new(), payload };
+        assert_eq!(receipt.line(), "paid 0.0004156 USD · balance 10 TEST · receipt req_1 verified");
+        for (amount, expected) in
+            [("100", Some("100")), ("-0.50", Some("-0.5")), ("0.0", Some("0")), ("\u{1b}[0m", None)]
+        {
+            let money = Money::read(&json!({"amount": amount, "currency": "USD"}));
+            assert_eq!(money.map(|money| money.amount).as_deref(), expected, "{amount}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_no_path() {
+        let origin = Target::parse("http://127.0.0.1:1/v1").unwrap();
+        for (id, taken) in
+            [("req_01J", true), ("../../v1/x", false), ("a/b", false), ("a?b", false), ("", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert("farthing-receipt", id.parse().unwrap());
+            assert_eq!(ReceiptRef::read(&headers, &origin, None).is_some(), taken, "{id}");
+        }
+    }
+}

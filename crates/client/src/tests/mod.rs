@@ -1,0 +1,5 @@
+//! The whole client against sellers on loopback.
+
+mod hostile;
+mod paying;
+mod seller;
