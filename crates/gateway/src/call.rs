@@ -137,8 +137,7 @@ async fn paid_call(
                 snapshot.limiters.count_invalid(incoming.source);
                 if refusal.is_payable() { unpaid(refusal) } else { refusal }
             })?;
-            let account = key_payer.as_ref().map(|payer| Arc::clone(&payer.account));
-            Some((verified, protocol, Delivery { account, fingerprint, now: incoming.now }))
+            Some((verified, protocol, Delivery { payer: key_payer.clone(), fingerprint, now: incoming.now }))
         }
         None if key_payer.is_none() && !quote.is_free() => {
             return Err(unpaid(payment_required(&quote, &snapshot.tills)));

@@ -182,11 +182,7 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         snapshot.limiters.count_invalid(arrived.source);
         if refusal.is_payable() { unpaid(refusal) } else { refusal }
     })?;
-    let delivery = Delivery {
-        account: payer.as_ref().map(|payer| Arc::clone(&payer.account)),
-        fingerprint,
-        now: arrived.now,
-    };
+    let delivery = Delivery { payer, fingerprint, now: arrived.now };
     let (gate, snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {

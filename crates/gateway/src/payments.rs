@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ledger::{Account, AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
-use money::Amount;
+use money::{Amount, Asset};
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::facilitator::Expected;
 use rails::{Receipt, Settlement};
@@ -25,6 +25,7 @@ use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
 use crate::known;
+use crate::payer::Payer;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::snapshot::{Snapshot, Till};
@@ -196,10 +197,20 @@ pub(crate) enum Arrival {
 
 /// Who a payment is credited to, and for which request.
 pub(crate) struct Delivery {
-    /// Account of the credit key beside the payment.
-    pub(crate) account: Option<Arc<Account>>,
+    /// The credit key beside the payment.
+    pub(crate) payer: Option<Payer>,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) now: Now,
+}
+
+impl Delivery {
+    /// An account holds one asset: that of the first payment into it, unless its key says another.
+    fn may_bring(&self, gate: &Gate, asset: Asset) -> bool {
+        let Some(payer) = &self.payer else { return true };
+        let held = gate.book.find_any(payer.account.id()).map(|account| account.asset());
+        let limited = payer.key.as_ref().and_then(|key| key.asset());
+        held.into_iter().chain(limited).all(|wanted| wanted == asset)
+    }
 }
 
 /// Brings a verified payment in.
@@ -215,7 +226,7 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    if delivery.account.as_ref().is_some_and(|account| account.asset() != verified.till.asset) {
+    if !delivery.may_bring(gate, verified.till.asset) {
         let detail = format!("This key's account does not hold {}.", verified.till.asset);
         return Err(Refusal::new(Code::WrongAsset, detail));
     }
@@ -330,7 +341,7 @@ impl Bringing<'_> {
         gate.store.commit(write).await.map_err(|error| unsure(&error))?;
         let account = gate.book.deposit(account_id, asset, verified.credit);
         let mut headers = payment_response(verified, &receipt.reference);
-        if delivery.account.is_none()
+        if delivery.payer.is_none()
             && let Some(text) = change_key(gate, account_id, delivery.now)
             && let Ok(mut value) = HeaderValue::from_str(&text)
         {
@@ -353,7 +364,7 @@ impl Bringing<'_> {
 
     fn account_id(&self) -> AccountId {
         let own = AccountId(self.verified.payment.account);
-        self.delivery.account.as_ref().map_or(own, |account| account.id())
+        self.delivery.payer.as_ref().map_or(own, |payer| payer.account.id())
     }
 
     fn record(&self, reference: String) -> store::Payment {
