@@ -114,6 +114,12 @@ impl Gateway {
         self.folder.path()
     }
 
+    /// Every byte of the store, to look for what must not be there.
+    pub fn store_file(&self) -> String {
+        let file = std::fs::read(self.folder.path().join("store/farthing.redb")).unwrap();
+        String::from_utf8_lossy(&file).into_owned()
+    }
+
     /// Everything the process has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()

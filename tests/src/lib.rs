@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
 pub mod books;
+pub mod crowd;
 pub mod facilitator;
 pub mod gateway;
 pub mod http;
