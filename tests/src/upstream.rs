@@ -110,7 +110,8 @@ pub fn drip(stream: &mut TcpStream, parts: &[&str], pause: Duration) {
     }
 }
 
-fn friendly_answer(request: &Seen) -> Vec<u8> {
+/// The bytes of a friendly answer.
+pub fn friendly_answer(request: &Seen) -> Vec<u8> {
     let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let streams = body["stream"] == true;
     match (request.target.as_str(), streams) {

@@ -129,24 +129,20 @@ async fn paid_call(
     let payment = match presented.payment {
         Some(payment) => {
             let protocol = payment.protocol();
+            let fingerprint = payments::fingerprint(&incoming.head.method, &incoming.target, &body);
             tracing::Span::current().record("protocol", protocol);
-            let verified = payments::verify(gate, snapshot, payment, &ask, incoming.now);
+            let verified = payments::verify(gate, snapshot, payment, &ask, &fingerprint, incoming.now);
             gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
             let verified = verified.map_err(|refusal| {
                 snapshot.limiters.count_invalid(incoming.source);
                 if refusal.is_payable() { unpaid(refusal) } else { refusal }
             })?;
-            Some((verified, protocol))
+            Some((verified, protocol, Delivery { payer: key_payer.clone(), fingerprint, now: incoming.now }))
         }
         None if key_payer.is_none() && !quote.is_free() => {
             return Err(unpaid(payment_required(&quote, &snapshot.tills)));
         }
         None => None,
-    };
-    let delivery = Delivery {
-        account: key_payer.as_ref().map(|payer| Arc::clone(&payer.account)),
-        fingerprint: payments::fingerprint(&incoming.head.method, &incoming.target, &body),
-        now: incoming.now,
     };
     let serving = Serving { worker: Rc::clone(&worker), incoming, route, quote, payer: key_payer, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
@@ -155,7 +151,7 @@ async fn paid_call(
         async move {
             match payment {
                 None => serving.serve(None).await,
-                Some((verified, protocol)) => {
+                Some((verified, protocol, delivery)) => {
                     let (gate, snapshot) = (&serving.worker.gate, &serving.incoming.snapshot);
                     match payments::receive(gate, snapshot, verified, delivery).await {
                         Ok(Arrival::Answered(answer)) => Ok(answer.map(GateBody::whole)),

@@ -176,15 +176,13 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
     };
     let protocol = payment.protocol();
-    let verified = payments::verify(gate, snapshot, payment, &ask, arrived.now).map_err(|refusal| {
+    let fingerprint = payments::fingerprint(&arrived.head.method, &arrived.target, b"");
+    let verified = payments::verify(gate, snapshot, payment, &ask, &fingerprint, arrived.now);
+    let verified = verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);
         if refusal.is_payable() { unpaid(refusal) } else { refusal }
     })?;
-    let delivery = Delivery {
-        account: payer.as_ref().map(|payer| Arc::clone(&payer.account)),
-        fingerprint: payments::fingerprint(&arrived.head.method, &arrived.target, b""),
-        now: arrived.now,
-    };
+    let delivery = Delivery { payer, fingerprint, now: arrived.now };
     let (gate, snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod config;
 pub mod keys;
+mod known;
 pub mod refusal;
 pub mod server;
 

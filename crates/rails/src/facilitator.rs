@@ -138,9 +138,9 @@ fn is_terminal(code: &str, after_unknown: bool) -> bool {
         | "unexpected_settle_error"
         | "unexpected_verify_error"
         | "duplicate_settlement" => false,
-        _ if code.ends_with("nonce_already_used") => !after_unknown,
-        // Anything after an unclear attempt may speak of the second try only.
-        _ => !after_unknown || code.contains("authorization_valid_before"),
+        // After an unclear attempt any reason may speak of the second try only: the nonce may be used, the
+        // money gone and the time over because the first one succeeded.
+        _ => !after_unknown,
     }
 }
 
@@ -254,10 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn h11_a_used_nonce_after_an_unknown_attempt_is_no_refusal() {
-        let body = r#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used","transaction":"","network":"eip155:84532"}"#;
-        let refused = Refused { code: "invalid_exact_evm_nonce_already_used".into() };
-        assert_eq!(verdict(200, body, false), Settlement::Refused(refused));
-        assert_eq!(verdict(200, body, true), Settlement::Unknown);
+    fn h11_a_failure_after_an_unknown_attempt_is_no_refusal() {
+        for code in [
+            "invalid_exact_evm_nonce_already_used",
+            "invalid_exact_evm_insufficient_balance",
+            "invalid_exact_evm_payload_authorization_valid_before",
+        ] {
+            let body = format!(
+                r#"{{"success":false,"errorReason":"{code}","transaction":"","network":"eip155:84532"}}"#
+            );
+            assert_eq!(verdict(200, &body, false), Settlement::Refused(Refused { code: code.into() }));
+            assert_eq!(verdict(200, &body, true), Settlement::Unknown, "{code}");
+        }
     }
 }
