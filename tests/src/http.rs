@@ -26,6 +26,12 @@ impl Answer {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of a header that must be there.
+    #[track_caller]
+    pub fn must(&self, name: &str) -> &str {
+        self.header(name).unwrap_or_else(|| panic!("no {name}: {} {}", self.status, self.text()))
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -92,6 +98,15 @@ pub fn try_request(
     stream.write_all(head.as_bytes()).ok()?;
     // The gateway may refuse before it has read all of it.
     let _ = stream.write_all(body);
+    read_answer(&mut stream)
+}
+
+/// Sends bytes as they are and reads the answer to the end of the connection.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    // The gateway may refuse before it has read all of it.
+    let _ = stream.write_all(bytes);
     read_answer(&mut stream)
 }
 

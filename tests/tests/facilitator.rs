@@ -39,10 +39,10 @@ impl Scene {
     /// Served, once, from one transfer and one deposit.
     fn assert_served_once(&self, answer: &Answer, what: &str) {
         assert_eq!(answer.status, 200, "{what}: {}", answer.text());
-        let settled = decode(answer.header("payment-response").unwrap());
+        let settled = decode(answer.must("payment-response"));
         assert_eq!(settled["success"], true, "{what}");
         assert_eq!(settled["transaction"], self.payment.payload["authorization"]["nonce"], "{what}");
-        let key = answer.header("farthing-key").unwrap_or_else(|| panic!("{what}: no key"));
+        let key = answer.must("farthing-key");
         assert_eq!(self.gateway.settled_balance(key), self.payment.nano() - FRIENDLY_COST, "{what}");
         assert_eq!(self.upstream.hits(), 1, "{what}");
         assert_eq!(self.facilitator.transfers(), 1, "{what}");

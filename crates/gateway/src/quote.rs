@@ -104,17 +104,21 @@ impl Quote {
             let clamp = open_ended.then(|| self.default_output());
             return Some(Fitted { hold: self.ceiling, clamp });
         }
-        let output = self.affordable(available).filter(|_| may_clamp)?;
+        let output = self.affordable(available, &self.policy).filter(|_| may_clamp)?;
         let cost = self.cost_of(output)?;
         (cost <= available).then_some(Fitted { hold: cost, clamp: Some(output) })
     }
 
-    /// Output tokens that `available` covers, if they are enough to be useful.
-    pub(crate) fn affordable(&self, available: Amount) -> Option<u64> {
+    /// Output tokens that `available` covers, be they ever so few: a payer may ask for as little as that.
+    pub(crate) fn would_fit(&self, available: Amount) -> Option<u64> {
+        self.affordable(available, &HoldPolicy { min_output: 1, ..self.policy })
+    }
+
+    fn affordable(&self, available: Amount, policy: &HoldPolicy) -> Option<u64> {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, &self.policy)
+        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
