@@ -4,4 +4,5 @@
 
 pub mod gateway;
 pub mod http;
+pub mod socket;
 pub mod upstream;
