@@ -9,4 +9,5 @@ pub mod gateway;
 pub mod http;
 pub mod payer;
 pub mod refused;
+pub mod socket;
 pub mod upstream;

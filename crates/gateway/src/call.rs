@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
 use hyper::body::Incoming;
 use meter::{Head, Meter, Sdk};
 use money::Asset;
 use tracing::{Instrument, field};
 
-use crate::accept::Watch;
+use crate::accept::Underway;
 use crate::body::{self, GateBody};
 use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
@@ -54,11 +54,9 @@ pub(crate) async fn answer(
     worker: Rc<Worker>,
     peer: SocketAddr,
     request: Request<Incoming>,
-    watch: Watch,
+    underway: Underway,
 ) -> Response<GateBody> {
     let call = CallId::fresh();
-    // Streams of one HTTP/2 connection overlap, so none of them may declare it idle.
-    let watch = (request.version() < Version::HTTP_2).then_some(watch);
     let span = tracing::info_span!(
         "call", id = %call, route = field::Empty, protocol = field::Empty, payer = field::Empty,
         quote = field::Empty, captured = field::Empty
@@ -66,10 +64,7 @@ pub(crate) async fn answer(
     let sdk = meter::Dialect::from_path(request.uri().path()).map_or(Sdk::OpenAi, meter::Dialect::sdk);
     let handled = handle(worker, call, peer, request).instrument(span).await;
     let response = handled.unwrap_or_else(|refusal| refusal.response(sdk, call).map(GateBody::whole));
-    match watch {
-        Some(watch) => response.map(|body| body.watched(watch)),
-        None => response,
-    }
+    response.map(|body| body.with(underway))
 }
 
 async fn handle(
@@ -114,8 +109,12 @@ async fn paid_call(
         Err(refusal) => return Err(refusal),
     };
     let key_payer = key_payer(&worker, &incoming, &presented)?;
-    let times = &snapshot.config.server.timeouts;
-    let body = body::read(body, &incoming.head.headers, route.body_bytes, times.body).await?;
+    let take = body::Take {
+        max: route.body_bytes,
+        opaque: snapshot.dialect(&route, &incoming.path) == meter::Dialect::Raw,
+        time_max: snapshot.config.server.timeouts.body,
+    };
+    let body = body::read(body, &incoming.head.headers, take).await?;
     let quote = Quote::of(snapshot, &route, &incoming.path, body.clone())?;
     tracing::Span::current().record("quote", quote.ceiling.units());
     let ask = Ask::of(snapshot, &quote, &incoming.head.method, &incoming.target);
