@@ -4,5 +4,6 @@
 
 pub mod gateway;
 pub mod http;
+pub mod kept;
 pub mod socket;
 pub mod upstream;
