@@ -6,4 +6,5 @@ pub mod gateway;
 pub mod http;
 pub mod kept;
 pub mod socket;
+pub mod tls;
 pub mod upstream;

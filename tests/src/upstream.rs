@@ -149,7 +149,7 @@ pub fn friendly_answer(request: &Seen) -> Vec<u8> {
     }
 }
 
-pub(crate) fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+pub(crate) fn read_request(stream: &mut impl Read) -> Option<Seen> {
     let mut raw = Vec::new();
     let mut buffer = [0; 64 * 1024];
     let end = loop {

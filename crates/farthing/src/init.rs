@@ -137,7 +137,7 @@ async fn probe(config: &Config) -> Vec<(String, Result<(), String>)> {
             host: upstream.url.host.clone(),
             port: upstream.url.port,
         };
-        let outcome = match Dialer::new(&[], upstream.connect) {
+        let outcome = match Dialer::new(&upstream.ca, upstream.connect) {
             Ok(dialer) => dialer.dial(&origin).await.map(drop).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
