@@ -4,14 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use farthing_tests::gateway::Gateway;
+use farthing_tests::kept::{self, Kept, Then};
 use farthing_tests::socket::Socket;
 use farthing_tests::upstream::{self, Seen, Upstream};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One input of the file.
 #[derive(Clone, Debug)]
@@ -94,7 +96,6 @@ struct Lane {
 impl Lane {
     fn start() -> Self {
         let upstream = Upstream::start(|_, stream| {
-            use std::io::Write as _;
             let _ = stream.write_all(&upstream::plain(200, "text/plain", "ok"));
         });
         let patient = gateway(upstream.address, Duration::from_secs(60));
@@ -247,4 +248,172 @@ fn is_either(case: &Value, class: &str) -> bool {
 /// One character, one byte.
 fn latin1(text: &Value) -> Vec<u8> {
     text.as_str().unwrap().chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
+}
+
+/// What an upstream may send instead of an answer (SEC-12, section "response side" of specs/http.md).
+struct Misdeed {
+    name: &'static str,
+    answer: Vec<u8>,
+    /// What the client gets: a status, and whether the body is whole.
+    status: u16,
+    whole: bool,
+}
+
+fn misdeeds() -> Vec<Misdeed> {
+    let document = String::from_utf8(kept::document()).unwrap();
+    let body = document.split_once("\r\n\r\n").unwrap().1;
+    let chunks = String::from_utf8(kept::chunk(body.as_bytes())).unwrap() + "0\r\n\r\n";
+    let json = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let length = body.len();
+    let bomb = {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![b'0'; 1 << 20];
+        for _ in 0..64 {
+            gzip.write_all(&zeros).unwrap();
+        }
+        gzip.finish().unwrap()
+    };
+    let mut bombed =
+        format!("{json}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len()).into_bytes();
+    bombed.extend(bomb);
+    let storm = "HTTP/1.1 100 Continue\r\n\r\n".repeat(100) + &document;
+    let huge = format!("{json}x-huge: {}\r\ncontent-length: {length}\r\n\r\n{body}", "x".repeat(1 << 20));
+    let misdeed = |name, answer: Vec<u8>, status, whole| Misdeed { name, answer, status, whole };
+    let text = |name, answer: String, status, whole| misdeed(name, answer.into_bytes(), status, whole);
+    vec![
+        text(
+            "length-and-chunks",
+            format!("{json}content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"),
+            200,
+            true,
+        ),
+        text(
+            "two-lengths",
+            format!("{json}content-length: {length}\r\ncontent-length: 5\r\n\r\n{body}"),
+            502,
+            true,
+        ),
+        text("unknown-coding", format!("{json}transfer-encoding: xchunked\r\n\r\n{body}"), 200, true),
+        text("short-body", format!("{json}content-length: {}\r\n\r\n{body}", length + 9), 200, false),
+        text(
+            "broken-chunks",
+            format!("{json}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n"),
+            200,
+            false,
+        ),
+        text(
+            "switching",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".into(),
+            502,
+            true,
+        ),
+        text("storm", storm, 200, true),
+        text("huge-head", huge, 502, true),
+        misdeed("bomb", bombed, 200, true),
+        text(
+            "cookie",
+            format!(
+                "{json}set-cookie: a=b\r\nserver: x\r\nopenai-organization: o\r\ncontent-length: {length}\r\n\r\n{body}"
+            ),
+            200,
+            true,
+        ),
+        text(
+            "redirect",
+            "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n"
+                .into(),
+            502,
+            true,
+        ),
+        text(
+            "empty-stream",
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 0\r\n\r\n".into(),
+            200,
+            true,
+        ),
+        text("nothing", String::new(), 502, true),
+        text("reset", "H".into(), 502, true),
+        text("reset-in-body", format!("{json}content-length: {length}\r\n\r\n{{"), 200, false),
+        text("old", "hello".into(), 502, true),
+    ]
+}
+
+#[test]
+fn sec_12_whatever_the_upstream_sends_the_client_gets_one_clean_answer_or_a_clean_abort() {
+    let upstream = Kept::start(|request, stream| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let name = body["model"].as_str().unwrap_or_default();
+        let Some(misdeed) = misdeeds().into_iter().find(|misdeed| misdeed.name == name) else {
+            let _ = stream.write_all(&kept::document());
+            return Then::Keep;
+        };
+        let _ = stream.write_all(&misdeed.answer);
+        match name {
+            "reset" | "reset-in-body" => {
+                if name == "reset-in-body" {
+                    // The byte is to arrive before the reset throws it away.
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+                Then::Close
+            }
+            // These end with the connection; on all others a reuse would be seen.
+            "unknown-coding" | "short-body" | "nothing" | "old" => Then::Close,
+            _ => Then::Keep,
+        }
+    });
+    let gateway = Gateway::start(
+        upstream.address,
+        "server: { listen: [\"{address}\"], threads: 1, timeouts: { first_byte: 5s, stream_idle: 5s } }\n",
+    );
+    let key = gateway.key("1 TEST");
+    let reusable = ["storm", "bomb", "cookie", "redirect", "empty-stream"];
+    for misdeed in misdeeds() {
+        let before = gateway.settled_balance(&key);
+        let call = |model: &str| {
+            let body = json!({"model": model, "max_tokens": 10, "messages": []}).to_string();
+            let mut socket = Socket::connect(gateway.address);
+            socket.send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                gateway.address,
+                body.len()
+            ));
+            let answer = socket.answer();
+            (answer, socket)
+        };
+        let (answer, mut socket) = call(misdeed.name);
+        assert_eq!(
+            answer.is_some(),
+            misdeed.whole,
+            "{}: {}",
+            misdeed.name,
+            String::from_utf8_lossy(&socket.got)
+        );
+        let head = answer.clone().or_else(|| farthing_tests::http::parse(&socket.got)).unwrap();
+        assert_eq!(head.status, misdeed.status, "{}: {}", misdeed.name, head.text());
+        for name in ["set-cookie", "server", "location", "openai-organization", "upgrade"] {
+            assert!(head.header(name).is_none(), "{}: {name} came down", misdeed.name);
+        }
+        // Nothing stands behind the answer.
+        socket.got.clear();
+        socket.read_to_end();
+        assert!(socket.got.is_empty(), "{}: {:?}", misdeed.name, String::from_utf8_lossy(&socket.got));
+        let after = gateway.settled_balance(&key);
+        if misdeed.status != 200 {
+            assert_eq!(before, after, "{}: nothing is taken for no answer", misdeed.name);
+        }
+        let used = upstream.seen().last().unwrap().0;
+        let (friendly, _) = call("m");
+        assert_eq!(friendly.unwrap().status, 200);
+        let next = upstream.seen().last().unwrap().0;
+        assert_eq!(
+            next == used,
+            reusable.contains(&misdeed.name),
+            "{}: reuse of its connection",
+            misdeed.name
+        );
+        gateway.settled_balance(&key);
+    }
+    assert_eq!(upstream.hits(), misdeeds().len() * 2, "nothing is asked twice");
 }

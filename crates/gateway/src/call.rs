@@ -27,7 +27,7 @@ use crate::payments::{self, Arrival, Delivery, Deposit};
 use crate::quote::Quote;
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::{Snapshot, Upstream};
-use crate::upstream::{AnswerHead, Pool, SendError, answer_head, build};
+use crate::upstream::{AnswerHead, KeySearch, Pool, SendError, answer_head, build};
 use crate::wall;
 
 /// What one thread has for itself.
@@ -286,8 +286,10 @@ impl Serving {
         let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
         let response = forward(&worker, &incoming, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
-        let AnswerHead::Relay(mut headers) = answer_head(parts.status, &parts.headers) else {
-            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "upstream refuses us");
+        let AnswerHead::Relay(mut headers) =
+            answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
+        else {
+            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -327,6 +329,7 @@ impl Serving {
             hold,
             tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
             deposit,
+            key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,
             started: incoming.now,
@@ -349,11 +352,10 @@ async fn forward(
     let target = format!("{}{}", upstream.base_path, incoming.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
     let method = incoming.head.method.clone();
-    let request = build(method, &target, &upstream.origin.authority(), &incoming.head.headers, secret, body);
+    let request = build(method, &target, &upstream.way.authority(), &incoming.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered =
-        tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.origin, request)).await;
+    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),
