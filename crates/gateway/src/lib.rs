@@ -8,11 +8,11 @@
 pub mod admin;
 pub mod config;
 pub mod keys;
-mod known;
 pub mod refusal;
 pub mod server;
 
 mod accept;
+mod admission;
 mod body;
 mod call;
 mod call_id;
@@ -23,11 +23,13 @@ mod credential;
 mod endpoints;
 mod facts;
 mod gate;
+mod known;
 mod limits;
 mod payer;
 mod payments;
 mod quote;
 mod random;
+mod serving;
 mod snapshot;
 mod telemetry;
 mod upstream;

@@ -105,6 +105,18 @@ pub(crate) struct Verified {
     sent: Payment,
 }
 
+impl Verified {
+    /// The name of its protocol in logs and receipts.
+    pub(crate) const fn protocol(&self) -> &'static str {
+        self.sent.protocol()
+    }
+
+    /// The account it goes to when no key names one.
+    pub(crate) const fn account(&self) -> AccountId {
+        AccountId(self.payment.account)
+    }
+}
+
 /// Checks a payment against our offers for this request. CPU only.
 ///
 /// # Errors
@@ -129,7 +141,7 @@ pub(crate) fn verify(
     let (offer, verified) = match checked {
         Ok((offer, verified)) => (offer.clone(), verified),
         Err(error) => {
-            known::again(gate, &offered, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
+            known::again(gate, snapshot, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
         }
     };
     let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
@@ -207,9 +219,9 @@ impl Delivery {
     /// An account holds one asset: that of the first payment into it, unless its key says another.
     fn may_bring(&self, gate: &Gate, asset: Asset) -> bool {
         let Some(payer) = &self.payer else { return true };
-        let held = gate.book.find_any(payer.account.id()).map(|account| account.asset());
         let limited = payer.key.as_ref().and_then(|key| key.asset());
-        held.into_iter().chain(limited).all(|wanted| wanted == asset)
+        // Fixed before anything is settled: two payments at once must not bring two assets.
+        limited.is_none_or(|limit| limit == asset) && gate.book.fix_asset(payer.account.id(), asset)
     }
 }
 
@@ -564,7 +576,7 @@ fn unknown_outcome() -> Refusal {
         .retry_after(5)
 }
 
-fn store_refusal(error: &StoreError) -> Refusal {
+pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
     tracing::error!(%error, "store refused");
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record payments now.").retry_after(5)
 }

@@ -126,13 +126,7 @@ impl Snapshot {
     pub(crate) fn dialect(&self, route: &config::Route, path: &str) -> Dialect {
         match route.price {
             RoutePrice::ByModel => Dialect::from_path(path).unwrap_or(Dialect::Raw),
-            RoutePrice::PerCall(_) | RoutePrice::Free => match Dialect::from_path(path) {
-                Some(dialect @ (Dialect::AnthropicMessages | Dialect::AnthropicCountTokens)) => {
-                    // Errors of free and flat routes still take the shape of the SDK that calls.
-                    if route.price == RoutePrice::Free { Dialect::AnthropicCountTokens } else { dialect }
-                }
-                Some(_) | None => Dialect::Raw,
-            },
+            RoutePrice::PerCall(_) | RoutePrice::Free => Dialect::Raw,
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Balance {
 pub struct Book {
     money: DashMap<(AccountId, Asset), Arc<Account>>,
     budgets: DashMap<(AccountId, Asset), Arc<Account>>,
+    /// The one asset of each payer's account (LED-4).
+    assets: DashMap<AccountId, Asset>,
     /// Spent under a budget before this process started; the limit comes with the key.
     spent_before: DashMap<(AccountId, Asset), Amount>,
 }
@@ -81,8 +83,16 @@ impl Book {
         if let Some(found) = self.money.get(&(id, asset)) {
             return Arc::clone(&found);
         }
+        let _ = self.fix_asset(id, asset);
         let fresh = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
         Arc::clone(&self.money.entry((id, asset)).or_insert_with(fresh))
+    }
+
+    /// Settles for good what an account holds, before the first money comes in (LED-4). False when it
+    /// holds something else.
+    #[must_use]
+    pub fn fix_asset(&self, id: AccountId, asset: Asset) -> bool {
+        *self.assets.entry(id).or_insert(asset) == asset
     }
 
     /// The account, if it exists in this asset.
@@ -91,14 +101,16 @@ impl Book {
         self.money.get(&(id, asset)).map(|found| Arc::clone(&found))
     }
 
-    /// The asset account `id` holds: the first of `assets` in which it exists.
+    /// The account of a payer, in the one asset it holds.
     #[must_use]
     pub fn find_any(&self, id: AccountId) -> Option<Arc<Account>> {
-        Asset::ALL.into_iter().find_map(|asset| self.find(id, asset))
+        let asset = *self.assets.get(&id)?;
+        self.find(id, asset)
     }
 
     /// Puts a balance read from the store in place, before the first request.
     pub fn restore(&self, id: AccountId, asset: Asset, available: Amount) {
+        self.assets.entry(id).or_insert(asset);
         self.money.insert((id, asset), Arc::new(Account::new(id, asset, available, Amount::ZERO)));
     }
 
@@ -315,6 +327,17 @@ mod tests {
         assert_eq!(book.budget_left(budget, Asset::Usd).units(), 5);
         assert!(reserve(&book, 6, &[budget]).is_err());
         assert!(reserve(&book, 5, &[budget]).is_ok());
+    }
+
+    /// LED-4.
+    #[test]
+    fn an_account_holds_one_asset() {
+        let book = Book::default();
+        assert!(book.find_any(ID).is_none());
+        assert!(book.fix_asset(ID, Asset::Usdc) && book.fix_asset(ID, Asset::Usdc));
+        assert!(!book.fix_asset(ID, Asset::Usdt));
+        book.deposit(ID, Asset::Usdc, Amount::from_units(5));
+        assert_eq!(book.find_any(ID).unwrap().asset(), Asset::Usdc);
     }
 
     #[test]
