@@ -239,3 +239,28 @@ fn deposit_survives_an_upstream_that_is_down() {
     }
     assert_eq!(gateway.books().count("deposit"), 2);
 }
+
+/// Refused after the money is in, whatever for: the payer is told where it is.
+#[test]
+fn refusal_after_a_deposit_says_that_it_is_kept() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "limits: { default: { rpm: 1 } }\n");
+    let body = ask("hi");
+    let payment = Wallet::new(1).pay(&unpaid(&gateway, CHAT, &body), TEST);
+    let served = pay_v2(&gateway, CHAT, &payment, &body);
+    assert_eq!(served.status, 200, "{}", served.text());
+    let before = gateway.settled_balance(served.must("farthing-key"));
+    let payment = Wallet::new(1).pay(&unpaid(&gateway, CHAT, &body), TEST);
+    let refused = pay_v2(&gateway, CHAT, &payment, &body);
+    assert_refused(&refused, 429, "rate_limited", "deposit_kept");
+    assert_eq!(decode(refused.must("payment-response"))["success"], true);
+    assert_eq!(gateway.settled_balance(refused.must("farthing-key")), before + payment.nano());
+
+    let small = gateway.operator(&["key", "new", "--budget", "0.000001 TEST"]);
+    let bearer = bearer(small["key"].as_str().unwrap());
+    let header = Wallet::new(2).pay(&unpaid(&gateway, CHAT, &body), TEST).v2();
+    let fields = [("authorization", bearer.as_str()), ("payment-signature", header.as_str())];
+    let refused = http::post(gateway.address, CHAT, &fields, &body);
+    assert_refused(&refused, 402, "over_token_budget", "deposit_kept");
+    assert_eq!(upstream.hits(), 1);
+}
