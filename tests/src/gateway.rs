@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,15 @@ pub fn binary() -> &'static Path {
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
+        let mut build = Command::new(cargo);
+        // What cargo told this test about its own package would make it build others anew.
+        let ours = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+        for (name, _) in std::env::vars_os() {
+            if ours.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+                build.env_remove(name);
+            }
+        }
+        let built = build
             .args(["build", "--quiet", "--locked", "--package", "farthing"])
             .current_dir(root)
             .status()
@@ -61,6 +69,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     folder: tempfile::TempDir,
     child: Child,
+    environment: Vec<(String, String)>,
 }
 
 impl Gateway {
@@ -68,6 +77,11 @@ impl Gateway {
     /// (1 USD per million input tokens, 4 USD output). `more` is YAML added at the top level; sections it
     /// names replace the usual ones.
     pub fn start(upstream: SocketAddr, more: &str) -> Self {
+        Self::start_in(upstream, more, &[])
+    }
+
+    /// As [`Gateway::start`], with more in the process's environment.
+    pub fn start_in(upstream: SocketAddr, more: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_address(), free_address());
         let usual = [
@@ -96,10 +110,13 @@ impl Gateway {
                 text.push_str(&format!("{section}: {value}\n"));
             }
         }
-        text.push_str(&more.replace("{address}", &address.to_string()));
+        let here = folder.path().display().to_string();
+        text.push_str(&more.replace("{address}", &address.to_string()).replace("{folder}", &here));
         std::fs::write(folder.path().join("farthing.yaml"), text).unwrap();
-        let child = spawn(folder.path());
-        let mut gateway = Self { address, admin, folder, child };
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let child = spawn(folder.path(), &environment);
+        let mut gateway = Self { address, admin, folder, child, environment };
         gateway.wait_until_ready();
         gateway
     }
@@ -135,6 +152,11 @@ impl Gateway {
         });
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its number: 1 HUP, 9 KILL, 15 TERM.
     pub fn signal(&self, number: i32) {
         let sent = Command::new("kill").args([format!("-{number}"), self.child.id().to_string()]).status();
@@ -156,19 +178,25 @@ impl Gateway {
 
     /// Starts another process on the same store, when the one before has ended.
     pub fn restart(&mut self) {
-        self.child = spawn(self.folder.path());
+        self.child = spawn(self.folder.path(), &self.environment);
         self.wait_until_ready();
+    }
+
+    /// Runs a command of the binary with this gateway's configuration.
+    pub fn command(&self, words: &[&str]) -> Output {
+        Command::new(binary())
+            .args(words)
+            .arg("--config")
+            .arg(self.config())
+            .env("UPSTREAM_KEY", crate::upstream::KEY)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap()
     }
 
     /// Runs an operator's command: `["key", "new", "--credit", "1 TEST"]`.
     pub fn operator(&self, words: &[&str]) -> Value {
-        let output = Command::new(binary())
-            .args(words)
-            .args(["--json", "--config"])
-            .arg(self.config())
-            .env("UPSTREAM_KEY", crate::upstream::KEY)
-            .output()
-            .unwrap();
+        let output = self.command(&[words, &["--json"]].concat());
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(&text).unwrap()
@@ -216,12 +244,13 @@ pub fn nano(text: &Value) -> i64 {
     sign * (whole.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap())
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
     Command::new(binary())
         .args(["serve", "--config"])
         .arg(folder.join("farthing.yaml"))
         .env("UPSTREAM_KEY", crate::upstream::KEY)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

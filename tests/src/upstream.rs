@@ -110,7 +110,7 @@ pub fn drip(stream: &mut TcpStream, parts: &[&str], pause: Duration) {
     }
 }
 
-/// The bytes of a friendly answer.
+/// What a friendly upstream answers, up to the end of the connection.
 pub fn friendly_answer(request: &Seen) -> Vec<u8> {
     let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let streams = body["stream"] == true;
@@ -149,7 +149,7 @@ pub fn friendly_answer(request: &Seen) -> Vec<u8> {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+pub(crate) fn read_request(stream: &mut impl Read) -> Option<Seen> {
     let mut raw = Vec::new();
     let mut buffer = [0; 64 * 1024];
     let end = loop {

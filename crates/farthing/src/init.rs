@@ -130,15 +130,19 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
 
 /// Connects to each upstream and facilitator, TLS included. No request is sent, so no key leaves and nothing is billed.
 async fn probe(config: &Config) -> Vec<(String, Result<(), String>)> {
-    let upstreams =
-        config.upstreams.values().map(|upstream| (format!("upstream {}", upstream.name), &upstream.url));
+    let upstreams = config.upstreams.values().map(|upstream| {
+        (format!("upstream {}", upstream.name), &upstream.url, upstream.ca.as_slice(), upstream.connect)
+    });
     let facilitators = config.rails.x402.iter().flat_map(|x402| &x402.facilitators);
-    let facilitators = facilitators.map(|url| (format!("facilitator {}", url.authority()), url));
+    let patience = config.server.timeouts.connect;
+    let none: &[_] = &[];
+    let facilitators =
+        facilitators.map(|url| (format!("facilitator {}", url.authority()), url, none, patience));
     let mut outcomes = Vec::new();
-    for (name, url) in upstreams.chain(facilitators) {
+    for (name, url, ca, patience) in upstreams.chain(facilitators) {
         let tls = url.scheme == config::Scheme::Https;
         let origin = Origin { tls, host: url.host.clone(), port: url.port };
-        let outcome = match Dialer::new(&[], config.server.timeouts.connect) {
+        let outcome = match Dialer::new(ca, patience) {
             Ok(dialer) => dialer.dial(&origin).await.map(drop).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };

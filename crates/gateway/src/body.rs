@@ -11,24 +11,31 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::accept::{Phase, Watch};
+use crate::accept::Underway;
 use crate::charge::{AnswerError, ChargedBody};
 use crate::refusal::{Code, Refusal};
 
-/// Reads a request body of at most `max` bytes. A declared length above it is refused before reading.
-pub(crate) async fn read(
-    mut body: Incoming,
-    headers: &HeaderMap,
-    max: usize,
-    time_max: Duration,
-) -> Result<Bytes, Refusal> {
+/// What a route takes of a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    /// Most bytes.
+    pub(crate) max: usize,
+    /// Nobody here reads it: it may be compressed and goes up as it is (SEC-7).
+    pub(crate) opaque: bool,
+    /// Longest until it is here.
+    pub(crate) time_max: Duration,
+}
+
+/// Reads a request body. A declared length above the most is refused before reading.
+pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, take: Take) -> Result<Bytes, Refusal> {
+    let Take { max, opaque, time_max } = take;
     let too_large = || Refusal::new(Code::BodyTooLarge, "The body is larger than this route takes.");
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > max) {
         return Err(too_large());
     }
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+    if !opaque && headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
         return Err(Refusal::new(Code::BadBody, "Compressed request bodies are not taken here."));
     }
     let reading = async {
@@ -51,8 +58,8 @@ pub(crate) async fn read(
 /// What we answer with.
 pub(crate) struct GateBody {
     content: Content,
-    /// Back to idle when the answer is out, so that the connection's clock starts again.
-    watch: Option<Watch>,
+    /// Goes with the answer, so that the connection's clock starts again.
+    underway: Option<Underway>,
 }
 
 enum Content {
@@ -62,15 +69,15 @@ enum Content {
 
 impl GateBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), watch: None }
+        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), underway: None }
     }
 
     pub(crate) fn charged(body: ChargedBody) -> Self {
-        Self { content: Content::Charged(Box::new(body)), watch: None }
+        Self { content: Content::Charged(Box::new(body)), underway: None }
     }
 
-    pub(crate) fn watched(mut self, watch: Watch) -> Self {
-        self.watch = Some(watch);
+    pub(crate) fn with(mut self, underway: Underway) -> Self {
+        self.underway = Some(underway);
         self
     }
 }
@@ -102,14 +109,6 @@ impl Body for GateBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Content::Charged(body) => body.size_hint(),
-        }
-    }
-}
-
-impl Drop for GateBody {
-    fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.set(Phase::Idle);
         }
     }
 }

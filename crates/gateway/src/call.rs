@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
 use hyper::body::Incoming;
 use meter::{Head, Meter, Sdk};
 use money::Asset;
 use tracing::{Instrument, field};
 
-use crate::accept::Watch;
+use crate::accept::Underway;
 use crate::body::{self, GateBody};
 use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
@@ -27,7 +27,7 @@ use crate::payments::{self, Arrival, Delivery, Deposit};
 use crate::quote::Quote;
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::{Snapshot, Upstream};
-use crate::upstream::{AnswerHead, Pool, SendError, answer_head, build};
+use crate::upstream::{AnswerHead, KeySearch, Pool, SendError, answer_head, build};
 use crate::wall;
 
 /// What one thread has for itself.
@@ -54,11 +54,9 @@ pub(crate) async fn answer(
     worker: Rc<Worker>,
     peer: SocketAddr,
     request: Request<Incoming>,
-    watch: Watch,
+    underway: Underway,
 ) -> Response<GateBody> {
     let call = CallId::fresh();
-    // Streams of one HTTP/2 connection overlap, so none of them may declare it idle.
-    let watch = (request.version() < Version::HTTP_2).then_some(watch);
     let span = tracing::info_span!(
         "call", id = %call, route = field::Empty, protocol = field::Empty, payer = field::Empty,
         quote = field::Empty, captured = field::Empty
@@ -66,10 +64,7 @@ pub(crate) async fn answer(
     let sdk = meter::Dialect::from_path(request.uri().path()).map_or(Sdk::OpenAi, meter::Dialect::sdk);
     let handled = handle(worker, call, peer, request).instrument(span).await;
     let response = handled.unwrap_or_else(|refusal| refusal.response(sdk, call).map(GateBody::whole));
-    match watch {
-        Some(watch) => response.map(|body| body.watched(watch)),
-        None => response,
-    }
+    response.map(|body| body.with(underway))
 }
 
 async fn handle(
@@ -114,8 +109,12 @@ async fn paid_call(
         Err(refusal) => return Err(refusal),
     };
     let key_payer = key_payer(&worker, &incoming, &presented)?;
-    let times = &snapshot.config.server.timeouts;
-    let body = body::read(body, &incoming.head.headers, route.body_bytes, times.body).await?;
+    let take = body::Take {
+        max: route.body_bytes,
+        opaque: snapshot.dialect(&route, &incoming.path) == meter::Dialect::Raw,
+        time_max: snapshot.config.server.timeouts.body,
+    };
+    let body = body::read(body, &incoming.head.headers, take).await?;
     let quote = Quote::of(snapshot, &route, &incoming.path, body.clone())?;
     tracing::Span::current().record("quote", quote.ceiling.units());
     let ask = Ask::of(snapshot, &quote, &incoming.head.method, &incoming.target);
@@ -287,8 +286,10 @@ impl Serving {
         let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
         let response = forward(&worker, &incoming, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
-        let AnswerHead::Relay(mut headers) = answer_head(parts.status, &parts.headers) else {
-            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "upstream refuses us");
+        let AnswerHead::Relay(mut headers) =
+            answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
+        else {
+            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -328,6 +329,7 @@ impl Serving {
             hold,
             tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
             deposit,
+            key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,
             started: incoming.now,
@@ -350,11 +352,10 @@ async fn forward(
     let target = format!("{}{}", upstream.base_path, incoming.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
     let method = incoming.head.method.clone();
-    let request = build(method, &target, &upstream.origin.authority(), &incoming.head.headers, secret, body);
+    let request = build(method, &target, &upstream.way.authority(), &incoming.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered =
-        tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.origin, request)).await;
+    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),

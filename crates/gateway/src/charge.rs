@@ -27,7 +27,7 @@ use crate::limits::{Running, Slot};
 use crate::payer::Payer;
 use crate::payments::{Deposit, REPLAY_BODY_BYTES_MAX};
 use crate::quote::Quote;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{KeySeen, KeyWatch, UpstreamBody};
 
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
@@ -41,6 +41,8 @@ pub(crate) struct Charge {
     /// None for a free route.
     pub(crate) hold: Option<Hold>,
     pub(crate) deposit: Option<Deposit>,
+    /// Keeps the upstream's own key out of the answer.
+    pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
     pub(crate) status: StatusCode,
     pub(crate) started: Now,
@@ -84,7 +86,23 @@ struct Sum {
 }
 
 impl Charge {
-    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+    /// Takes a piece of the answer; what goes on of it is added to `out`.
+    ///
+    /// # Errors
+    /// [`KeySeen`]: the answer ends here.
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), KeySeen> {
+        let chunk = match &mut self.key_watch {
+            None => chunk,
+            Some(watch) => watch.pass(chunk).inspect_err(|KeySeen| {
+                let upstream = &self.upstream;
+                tracing::error!(parent: &self.span, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
+            })?,
+        };
+        self.meter_in(chunk, out);
+        Ok(())
+    }
+
+    fn meter_in(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
         let before = out.len();
         self.meter.feed(chunk, out);
         let added: usize = out[before..].iter().map(Bytes::len).sum();
@@ -101,6 +119,10 @@ impl Charge {
     fn settle(&mut self, end: End, out: &mut Vec<Bytes>) -> Option<Sum> {
         if std::mem::replace(&mut self.ended, true) {
             return None;
+        }
+        let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
+        if !rest.is_empty() {
+            self.meter_in(rest, out);
         }
         let before = out.len();
         let metered = self.meter.end(end, out);
@@ -280,7 +302,11 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
     let reading = async {
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => charge.feed(chunk, &mut discarded),
+                Ok(Ok(chunk)) => {
+                    if let Err(KeySeen) = charge.feed(chunk, &mut discarded) {
+                        return End::Reset;
+                    }
+                }
                 Ok(Err(_)) => {}
                 Err(_) => return End::Reset,
             }
@@ -301,6 +327,9 @@ pub(crate) enum AnswerError {
     /// The upstream sent nothing for too long.
     #[error("the upstream fell silent")]
     Silent,
+    /// The upstream sent back what only it and we may know.
+    #[error("the upstream's answer was cut off")]
+    Withheld,
 }
 
 /// An answer on its way down, and the charge for it.
@@ -425,8 +454,12 @@ impl Body for ChargedBody {
                     let last = upstream.is_end_stream();
                     // Trailers of the upstream are dropped (SEC-10).
                     if let (Ok(chunk), Some(charge)) = (frame.into_data(), &mut body.charge) {
-                        charge.feed(chunk, &mut body.scratch);
+                        let passed = charge.feed(chunk, &mut body.scratch);
                         body.ready.extend(body.scratch.drain(..));
+                        if let Err(KeySeen) = passed {
+                            body.end(End::Reset);
+                            return Poll::Ready(Some(Err(AnswerError::Withheld)));
+                        }
                     }
                     if last {
                         body.end(End::Eof);

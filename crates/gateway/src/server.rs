@@ -234,9 +234,9 @@ async fn work(
 ) {
     let for_drain = Arc::clone(&gate);
     let aftercare = Aftercare::start(move || for_drain.snapshot.load().config.metering.drain);
-    let pool = Pool::new(gate.snapshot.load().dialer.clone());
-    let worker = Rc::new(Worker { gate, pool, known: KnownKeys::default(), aftercare });
-    let answer = Rc::new(move |peer, request, watch| call::answer(Rc::clone(&worker), peer, request, watch));
+    let worker = Rc::new(Worker { gate, pool: Pool::default(), known: KnownKeys::default(), aftercare });
+    let answer =
+        Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
     let listeners = match listeners {
         Ok(listeners) => listeners,

@@ -16,6 +16,7 @@ use wire::x402::Address;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, Scheme, UnknownModel};
 use crate::limits::Limiters;
 use crate::refusal::{Code, Refusal};
+use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
@@ -25,9 +26,11 @@ pub(crate) const QUOTE_SECONDS: u64 = 300;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
-    pub(crate) origin: Origin,
+    pub(crate) way: Way,
     pub(crate) base_path: String,
     pub(crate) auth: Option<(HeaderName, HeaderValue)>,
+    /// Looks for that key in its answers (SEC-31).
+    pub(crate) key_search: Option<KeySearch>,
     pub(crate) first_byte: Duration,
     pub(crate) stream_idle: Duration,
 }
@@ -52,7 +55,6 @@ pub(crate) struct Snapshot {
     pub(crate) prices: PriceBook,
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
-    pub(crate) dialer: Dialer,
     pub(crate) limiters: Limiters,
     upstreams: HashMap<String, Arc<Upstream>>,
 }
@@ -64,7 +66,7 @@ impl Snapshot {
         let upstreams = config
             .upstreams
             .values()
-            .map(|upstream| Ok((upstream.name.clone(), Arc::new(indexed(upstream)?))))
+            .map(|upstream| Ok((upstream.name.clone(), Arc::new(indexed(upstream, &dialer)?))))
             .collect::<io::Result<_>>()?;
         let listen = config.server.listen.first();
         let public_url = config.server.public_url.clone().unwrap_or_else(|| {
@@ -73,7 +75,7 @@ impl Snapshot {
         });
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
-            dialer: dialer.clone(),
+            dialer,
             settle_max: x402.settle_timeout,
         });
         Ok(Self {
@@ -82,7 +84,6 @@ impl Snapshot {
             limiters: Limiters::new(&config.limits),
             public_url,
             facilitators,
-            dialer,
             upstreams,
             config,
         })
@@ -172,7 +173,15 @@ impl Till {
     }
 }
 
-fn indexed(upstream: &config::Upstream) -> io::Result<Upstream> {
+fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream> {
+    let dialer = match upstream.ca.as_slice() {
+        [] => public.within(upstream.connect),
+        roots => Dialer::new(roots, upstream.connect)?,
+    };
+    let key_search = match &upstream.auth {
+        None => None,
+        Some(Auth::Bearer(secret) | Auth::Header(_, secret)) => KeySearch::new(secret.expose().as_bytes()),
+    };
     let auth = match &upstream.auth {
         None => None,
         Some(Auth::Bearer(secret)) => Some((header::AUTHORIZATION, format!("Bearer {}", secret.expose()))),
@@ -189,9 +198,10 @@ fn indexed(upstream: &config::Upstream) -> io::Result<Upstream> {
     };
     Ok(Upstream {
         name: upstream.name.clone(),
-        origin: origin(&upstream.url),
+        way: Way::new(origin(&upstream.url), &upstream.ca, dialer),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
         auth,
+        key_search,
         first_byte: upstream.first_byte,
         stream_idle: upstream.stream_idle,
     })

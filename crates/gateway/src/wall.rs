@@ -2,7 +2,7 @@
 //!
 //! It stands before routing, so that a path is priced exactly as it is forwarded (A14).
 
-use http::{HeaderMap, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 
 use crate::refusal::{Code, Refusal};
 
@@ -14,8 +14,9 @@ pub(crate) struct Bounds {
 }
 
 /// Fields of which a second line is refused: two readers might pick different ones.
-const SINGLE: [&str; 8] = [
+const SINGLE: [&str; 9] = [
     "content-type",
+    "content-encoding",
     "host",
     "x-api-key",
     "api-key",
@@ -75,7 +76,8 @@ fn check_host<B>(request: &Request<B>, is_ours: impl Fn(&str) -> bool) -> Result
     Ok(())
 }
 
-/// One framing field at most, `chunked` alone (SEC-4).
+/// One framing field at most, `chunked` alone (SEC-4). Where the next request would begin is not certain
+/// then, so nothing more is read on this connection.
 fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
     let plain =
@@ -83,7 +85,8 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     if plain && lines.next().is_none() {
         return Ok(());
     }
-    Err(Refusal::new(Code::BadRequest, "Transfer-Encoding must be chunked alone."))
+    let refusal = Refusal::new(Code::BadRequest, "Transfer-Encoding must be chunked alone.");
+    Err(refusal.header(header::CONNECTION, HeaderValue::from_static("close")))
 }
 
 /// A checked request target.
@@ -220,6 +223,10 @@ mod tests {
             (vec![("host", "other")], Some(Code::MisdirectedRequest)),
             (vec![("host", "gw.test"), ("host", "gw.test")], Some(Code::BadRequest)),
             (vec![("host", "gw.test"), ("x_y", "1")], Some(Code::BadRequest)),
+            (
+                vec![("host", "gw.test"), ("content-encoding", "gzip"), ("content-encoding", "br")],
+                Some(Code::BadRequest),
+            ),
             (vec![("host", "gw.test"), ("transfer-encoding", "Chunked")], None),
             (vec![("host", "gw.test"), ("transfer-encoding", "gzip, chunked")], Some(Code::BadRequest)),
             (

@@ -42,7 +42,7 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Opens connections. One per process: its TLS sessions are reused.
+/// Opens connections. One per set of trusted roots: its TLS sessions are reused.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     tls: Arc<ClientConfig>,
@@ -66,6 +66,12 @@ impl Dialer {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self { tls: Arc::new(tls), connect_max })
+    }
+
+    /// The same, with other patience.
+    #[must_use]
+    pub fn within(&self, connect_max: Duration) -> Self {
+        Self { tls: Arc::clone(&self.tls), connect_max }
     }
 
     /// Connects, and ends the TLS handshake where there is one.

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::watched::{Patience, Watched};
-use super::{Phase, Watch};
+use super::{Underway, Watch};
 use crate::config::{Limits, Timeouts};
 use crate::limits::Slots;
 use crate::telemetry::Metrics;
@@ -54,12 +54,12 @@ pub(crate) struct Door {
     pub(crate) closing: watch::Receiver<bool>,
 }
 
-/// Accepts until `door.closing`. `answer` gets each request with its peer and the connection's watch.
+/// Accepts until `door.closing`. `answer` gets each request with its peer and a mark that it is underway.
 ///
 /// Connections that are open when the door closes end after the request they are in.
 pub(crate) async fn serve<A, F, B>(door: Door, listener: TcpListener, answer: Rc<A>)
 where
-    A: Fn(SocketAddr, Request<Incoming>, Watch) -> F + 'static,
+    A: Fn(SocketAddr, Request<Incoming>, Underway) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: std::error::Error + Send + Sync,
@@ -102,7 +102,7 @@ async fn connection<A, F, B>(
     answer: Rc<A>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
-    A: Fn(SocketAddr, Request<Incoming>, Watch) -> F + 'static,
+    A: Fn(SocketAddr, Request<Incoming>, Underway) -> F + 'static,
     F: Future<Output = Response<B>> + 'static,
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: std::error::Error + Send + Sync,
@@ -117,11 +117,11 @@ where
     };
     let times = &door.timeouts;
     let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
-    let watch = Watch::new();
+    let watch = Watch::default();
     let io = TokioIo::new(Watched::new(stream, watch.clone(), patience));
-    let service = service_fn(move |request| {
-        watch.set(Phase::Request);
-        let answered = answer(peer, request, watch.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let underway = watch.begin(request.version());
+        let answered = answer(peer, request, underway);
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let builder = protocols(door);

@@ -4,4 +4,4 @@ mod listener;
 mod watched;
 
 pub(crate) use listener::{Door, bind, serve};
-pub(crate) use watched::{Phase, Watch};
+pub(crate) use watched::{Underway, Watch};

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderName;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
-use super::secret::Secret;
+use super::secret::{Secret, why_unread};
 use super::section::{Keys, Section};
 use super::server::Timeouts;
-use super::url::BaseUrl;
+use super::url::{BaseUrl, Scheme};
 use super::value;
 
 /// One API behind the gateway.
@@ -22,6 +25,8 @@ pub struct Upstream {
     pub dialect: Dialect,
     /// The operator's own credential there; never shown to a client.
     pub auth: Option<Auth>,
+    /// Roots trusted for it besides the public ones: for an upstream with a certificate of its own.
+    pub ca: Vec<CertificateDer<'static>>,
     /// For a connection.
     pub connect: Duration,
     /// For the first byte of its answer.
@@ -94,7 +99,7 @@ pub enum Auth {
 }
 
 const KEYS: Keys =
-    Keys::secret(&["url", "dialect", "auth", "timeouts"], &["allow_private", "commitment", "weight"]);
+    Keys::secret(&["url", "dialect", "auth", "ca", "timeouts"], &["allow_private", "commitment", "weight"]);
 const AUTH_KEYS: Keys = Keys::secret(&["bearer", "header", "value"], &[]);
 const TIMEOUT_KEYS: Keys = Keys::new(&["connect", "first_byte", "stream_idle"], &[]);
 
@@ -134,6 +139,7 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
     });
     let dialect = section.required("dialect", Dialect::parse);
     let auth = read_auth(section);
+    let ca = read_ca(section);
     let own = section.section("timeouts", TIMEOUT_KEYS);
     let time = |key: &str, default: Duration| {
         own.as_ref().and_then(|own| own.value(key, value::duration)).unwrap_or(default)
@@ -145,7 +151,34 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
         let path = section.path_of("url");
         section.complain("url", format!("{path}: leave /v1 off; the routes begin with it"));
     }
-    Some(Upstream { name, url, dialect, auth, connect, first_byte, stream_idle })
+    if !ca.is_empty() && url.scheme != Scheme::Https {
+        let path = section.path_of("ca");
+        section.complain("ca", format!("{path}: {name} is reached without TLS; write https in its url"));
+    }
+    Some(Upstream { name, url, dialect, auth, ca, connect, first_byte, stream_idle })
+}
+
+fn read_ca(section: &Section<'_>) -> Vec<CertificateDer<'static>> {
+    let Some(text) = section.value("ca", value::some_text) else { return Vec::new() };
+    let file = section.context.path(&text);
+    let roots = (section.context.read)(&file)
+        .map_err(|error| why_unread(&error))
+        .and_then(|found| roots(&found.bytes));
+    roots.unwrap_or_else(|why| {
+        section.complain("ca", format!("{}: {}: {why}", section.path_of("ca"), file.display()));
+        Vec::new()
+    })
+}
+
+fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let broken = || "not PEM certificates".to_owned();
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| broken())?;
+    let mut store = RootCertStore::empty();
+    if found.is_empty() || found.iter().any(|root| store.add(root.clone()).is_err()) {
+        return Err(broken());
+    }
+    Ok(found)
 }
 
 fn read_auth(upstream: &Section<'_>) -> Option<Auth> {

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use super::KeySearch;
+
 /// Fields that come down. Everything else of the upstream stays with the operator: its cookies, its
 /// organisation, its rate limits, its own idea of payment.
 const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
@@ -18,10 +20,13 @@ pub(crate) enum AnswerHead {
 /// Decides what of an answer's head goes down.
 ///
 /// An upstream's own 401, 402 or 403 speaks of the operator's key or credit, never of the caller's
-/// (reference item 47); a redirect is not followed; 101 is no answer to any request of ours.
-pub(crate) fn answer_head(status: StatusCode, upstream: &HeaderMap) -> AnswerHead {
+/// (reference item 47); a redirect is not followed; 101 is no answer to any request of ours. A field that
+/// would come down with the operator's key in it masks the whole (SEC-31).
+pub(crate) fn answer_head(status: StatusCode, upstream: &HeaderMap, key: Option<&KeySearch>) -> AnswerHead {
     let masked = matches!(status.as_u16(), 401..=403 | 300..=399) || status.is_informational();
-    if masked {
+    let told =
+        |name| upstream.get(name).is_some_and(|value| key.is_some_and(|key| key.finds(value.as_bytes())));
+    if masked || PASSED.iter().any(told) {
         return AnswerHead::Mask;
     }
     let mut headers = HeaderMap::with_capacity(16);
@@ -38,6 +43,7 @@ pub(crate) fn answer_head(status: StatusCode, upstream: &HeaderMap) -> AnswerHea
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+    use super::super::KeySearch;
     use super::{AnswerHead, answer_head};
 
     #[test]
@@ -64,14 +70,21 @@ mod tests {
             upstream.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
         upstream.insert("content-type", HeaderValue::from_static("text/event-stream"));
-        let AnswerHead::Relay(headers) = answer_head(StatusCode::OK, &upstream) else { panic!("masked") };
+        let AnswerHead::Relay(headers) = answer_head(StatusCode::OK, &upstream, None) else {
+            panic!("masked")
+        };
         let names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "cache-control"]);
         for status in [401, 402, 403, 301, 307] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(answer_head(status, &upstream), AnswerHead::Mask), "{status}");
+            assert!(matches!(answer_head(status, &upstream, None), AnswerHead::Mask), "{status}");
         }
-        let relayed = answer_head(StatusCode::TOO_MANY_REQUESTS, &upstream);
+        let key = KeySearch::new(b"sk-0123456789abcdef").unwrap();
+        let relayed = answer_head(StatusCode::TOO_MANY_REQUESTS, &upstream, Some(&key));
         assert!(matches!(relayed, AnswerHead::Relay(_)));
+        // SEC-31
+        upstream.insert("retry-after", HeaderValue::from_static("for sk-0123456789abcdef"));
+        let told = answer_head(StatusCode::TOO_MANY_REQUESTS, &upstream, Some(&key));
+        assert!(matches!(told, AnswerHead::Mask));
     }
 }

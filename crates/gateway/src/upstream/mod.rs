@@ -1,9 +1,11 @@
 //! The way to the upstream and back: pooled connections, requests built anew, answers cut to a list.
 
 mod answer;
+mod key_search;
 mod outgoing;
 mod pool;
 
 pub(crate) use answer::{AnswerHead, answer_head};
+pub(crate) use key_search::{KeySearch, KeySeen, KeyWatch};
 pub(crate) use outgoing::{RequestBody, build};
-pub(crate) use pool::{Pool, SendError, UpstreamBody};
+pub(crate) use pool::{Pool, SendError, UpstreamBody, Way};

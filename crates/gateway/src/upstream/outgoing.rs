@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body::{Body, Frame, SizeHint};
 
-/// Fields of the client that the upstream gets to see.
-const PASSED: [HeaderName; 2] = [header::CONTENT_TYPE, header::ACCEPT];
+/// Fields of the client that the upstream gets to see. A content coding comes this far only with a body
+/// that nobody here reads.
+const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT];
 const PASSED_BY_NAME: [&str; 5] =
     ["openai-beta", "anthropic-version", "anthropic-beta", "x-stainless-retry-count", "traceparent"];
 const USER_AGENT_BYTES_MAX: usize = 256;
@@ -54,9 +55,14 @@ pub(crate) fn build(
     secret: Option<(&HeaderName, &HeaderValue)>,
     body: Bytes,
 ) -> Result<Request<RequestBody>, http::Error> {
+    // A request that means to have a body says so even when it is empty (RFC 9110 section 8.6).
+    let says_empty = body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&method);
     let mut request = Request::builder().method(method).uri(target).body(RequestBody::new(body))?;
     let headers = request.headers_mut();
     headers.reserve(12);
+    if says_empty {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert(header::HOST, HeaderValue::from_str(authority)?);
     for name in PASSED {
         if let Some(value) = client.get(&name) {
@@ -128,8 +134,15 @@ mod tests {
                 .unwrap();
         let mut names: Vec<_> = built.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let expected =
-            ["accept-encoding", "anthropic-version", "content-type", "host", "user-agent", "x-api-key"];
+        let expected = [
+            "accept-encoding",
+            "anthropic-version",
+            "content-length",
+            "content-type",
+            "host",
+            "user-agent",
+            "x-api-key",
+        ];
         assert_eq!(names, expected);
         assert_eq!(built.headers()["x-api-key"], "operator");
         assert!(!format!("{:?}", built.headers()).contains("canary"));

@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rails::dial::{Dialer, Origin};
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
 
 use super::RequestBody;
 
@@ -42,26 +44,49 @@ struct Idle {
 
 type Shelf = Rc<RefCell<Vec<Idle>>>;
 
-/// This thread's connections.
-pub(crate) struct Pool {
+/// How an upstream is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    place: Place,
     dialer: Dialer,
-    shelves: RefCell<HashMap<Origin, Shelf>>,
+}
+
+/// What connections must have in common to stand for each other: where they go, and whom they trust there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    origin: Origin,
+    trust: [u8; 32],
+}
+
+impl Way {
+    /// `roots` are those that `dialer` trusts besides the public ones.
+    pub(crate) fn new(origin: Origin, roots: &[CertificateDer<'_>], dialer: Dialer) -> Self {
+        let trust = roots.iter().fold(Sha256::new(), |hash, root| hash.chain_update(Sha256::digest(root)));
+        Self { place: Place { origin, trust: trust.finalize().into() }, dialer }
+    }
+
+    /// The value of `Host` there.
+    pub(crate) fn authority(&self) -> String {
+        self.place.origin.authority()
+    }
+}
+
+/// This thread's connections.
+#[derive(Default)]
+pub(crate) struct Pool {
+    shelves: RefCell<HashMap<Place, Shelf>>,
 }
 
 impl Pool {
-    pub(crate) fn new(dialer: Dialer) -> Self {
-        Self { dialer, shelves: RefCell::default() }
-    }
-
     /// Sends a request and returns the answer's head; the body brings the connection back when it ends.
     ///
     /// A connection that turns out stale before anything of the request was sent is replaced once.
     pub(crate) async fn send(
         &self,
-        origin: &Origin,
+        way: &Way,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let shelf = self.shelf(origin);
+        let shelf = self.shelf(&way.place);
         while let Some(mut sender) = take_live(&shelf) {
             if sender.ready().await.is_err() {
                 continue;
@@ -74,32 +99,32 @@ impl Pool {
                 },
             }
         }
-        let mut sender = self.connect(origin).await?;
+        let mut sender = connect(way).await?;
         let response = sender.send_request(request).await.map_err(SendError::Closed)?;
         Ok(attach(response, sender, shelf))
     }
 
-    fn shelf(&self, origin: &Origin) -> Shelf {
-        if let Some(shelf) = self.shelves.borrow().get(origin) {
+    fn shelf(&self, place: &Place) -> Shelf {
+        if let Some(shelf) = self.shelves.borrow().get(place) {
             return Rc::clone(shelf);
         }
-        Rc::clone(self.shelves.borrow_mut().entry(origin.clone()).or_default())
+        Rc::clone(self.shelves.borrow_mut().entry(place.clone()).or_default())
     }
+}
 
-    async fn connect(&self, origin: &Origin) -> Result<SendRequest<RequestBody>, SendError> {
-        let stream = self.dialer.dial(origin).await.map_err(SendError::Connect)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| SendError::Connect(std::io::Error::other(error)))?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(sender)
-    }
+async fn connect(way: &Way) -> Result<SendRequest<RequestBody>, SendError> {
+    let stream = way.dialer.dial(&way.place.origin).await.map_err(SendError::Connect)?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| SendError::Connect(std::io::Error::other(error)))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 fn take_live(shelf: &Shelf) -> Option<SendRequest<RequestBody>> {
