@@ -176,7 +176,7 @@ fn r01_budget_holds_under_concurrency() {
     let gateway = Gateway::start(upstream.address, "");
     let probe = gateway.key("1 TEST");
     let hold = hold_of(&gateway, &probe);
-    assert!(hold >= FRIENDLY_COST && hold < 2 * FRIENDLY_COST * 2, "{hold}");
+    assert!((FRIENDLY_COST..4 * FRIENDLY_COST).contains(&hold), "{hold}");
     // Every call costs what it holds, or the order in which holds end would matter.
     let exact = Upstream::start(move |_, stream| {
         use std::io::Write as _;
@@ -241,7 +241,7 @@ fn anthropic_92642() {
     let answers: Vec<Answer> = answers.into_iter().flatten().collect();
     let served = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(served, upstream.hits());
-    assert!(served >= 12 && served < 256, "{served}");
+    assert!((12..256).contains(&served), "{served}");
     for answer in &answers {
         match answer.status {
             200 => assert!(!answer.must("farthing-balance").starts_with('-')),

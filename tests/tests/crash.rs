@@ -76,7 +76,7 @@ fn kill_after_the_deposit_keeps_it_for_the_same_request() {
 
     let fields = [("payment-signature", payment.v2())];
     let fields = [(fields[0].0, fields[0].1.as_str())];
-    let elsewhere = http::post(gateway.address, CHAT, &fields, &ask("something else"));
+    let elsewhere = http::post(gateway.address, CHAT, &fields, &ask("ho"));
     assert_refused(&elsewhere, 403, "verification_failed", "nothing_taken");
     let served = http::post(gateway.address, CHAT, &fields, &ask("hi"));
     assert_eq!(served.status, 200, "{}", served.text());

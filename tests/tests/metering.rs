@@ -164,6 +164,31 @@ fn otari_128() {
     }
 }
 
+/// The operator's own debts are not the payer's: a client that saw this 402 would pay again.
+#[test]
+fn r27_upstream_402_never_relayed() {
+    for (status, extra) in [
+        (401, ""),
+        (402, "payment-required: e30=\r\nwww-authenticate: L402 x\r\n"),
+        (403, ""),
+        (302, "location: /x\r\n"),
+    ] {
+        let upstream = Upstream::start(move |_, stream| {
+            let body = r#"{"error":{"message":"Insufficient Balance"},"accepts":[]}"#;
+            let head = format!("HTTP/1.1 {status} X\r\n{extra}content-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(head.as_bytes());
+        });
+        let gateway = Gateway::start(upstream.address, "");
+        let key = gateway.key("1 TEST");
+        for path in [CHAT, MESSAGES] {
+            let answer = http::post(gateway.address, path, &[("x-api-key", &key)], &ask());
+            assert_refused(&answer, 502, "upstream_failed", "nothing_taken");
+            assert!(answer.header("www-authenticate").is_none() && !answer.text().contains("Insufficient"));
+        }
+        assert_eq!(gateway.settled_balance(&key), 1_000_000_000);
+    }
+}
+
 #[test]
 fn error_inside_an_answer() {
     let event = "data: {\"error\":{\"message\":\"overloaded\",\"code\":500}}\n\n";

@@ -176,9 +176,10 @@ fn top_up_sells_balance_alone() {
 fn deposit_survives_an_upstream_that_fails_and_serves_the_same_request_later() {
     // Each way to fail before the first byte of an answer.
     type Failure = (&'static str, u16, &'static str, fn() -> Vec<u8>);
-    let failures: [Failure; 6] = [
+    let failures: [Failure; 7] = [
         ("500", 500, "", || plain(500, "application/json", r#"{"error":{"message":"broken"}}"#)),
         ("429", 429, "", || plain(429, "application/json", r#"{"error":{"message":"busy"}}"#)),
+        ("error in a 200", 200, "", || plain(200, "application/json", r#"{"error":{"message":"broken"}}"#)),
         ("401", 502, "upstream_failed", || plain(401, "application/json", "{}")),
         ("402", 502, "upstream_failed", || plain(402, "application/json", r#"{"accepts":[]}"#)),
         ("403", 502, "upstream_failed", || plain(403, "application/json", "{}")),
@@ -201,7 +202,11 @@ fn deposit_survives_an_upstream_that_fails_and_serves_the_same_request_later() {
         let failed = pay_v2(&gateway, CHAT, &payment, &body);
         assert_eq!(failed.status, status, "{what}: {}", failed.text());
         if code.is_empty() {
-            assert!(failed.header("farthing-receipt").is_none(), "{what}: no receipt for nothing");
+            // A 200 has promised one before its body said otherwise.
+            assert!(
+                status == 200 || failed.header("farthing-receipt").is_none(),
+                "{what}: no receipt for nothing"
+            );
         } else {
             assert_refused(&failed, status, code, "deposit_kept");
         }
@@ -233,4 +238,29 @@ fn deposit_survives_an_upstream_that_is_down() {
         assert_eq!(gateway.settled_balance(key), payment.nano());
     }
     assert_eq!(gateway.books().count("deposit"), 2);
+}
+
+/// Refused after the money is in, whatever for: the payer is told where it is.
+#[test]
+fn refusal_after_a_deposit_says_that_it_is_kept() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "limits: { default: { rpm: 1 } }\n");
+    let body = ask("hi");
+    let payment = Wallet::new(1).pay(&unpaid(&gateway, CHAT, &body), TEST);
+    let served = pay_v2(&gateway, CHAT, &payment, &body);
+    assert_eq!(served.status, 200, "{}", served.text());
+    let before = gateway.settled_balance(served.must("farthing-key"));
+    let payment = Wallet::new(1).pay(&unpaid(&gateway, CHAT, &body), TEST);
+    let refused = pay_v2(&gateway, CHAT, &payment, &body);
+    assert_refused(&refused, 429, "rate_limited", "deposit_kept");
+    assert_eq!(decode(refused.must("payment-response"))["success"], true);
+    assert_eq!(gateway.settled_balance(refused.must("farthing-key")), before + payment.nano());
+
+    let small = gateway.operator(&["key", "new", "--budget", "0.000001 TEST"]);
+    let bearer = bearer(small["key"].as_str().unwrap());
+    let header = Wallet::new(2).pay(&unpaid(&gateway, CHAT, &body), TEST).v2();
+    let fields = [("authorization", bearer.as_str()), ("payment-signature", header.as_str())];
+    let refused = http::post(gateway.address, CHAT, &fields, &body);
+    assert_refused(&refused, 402, "over_token_budget", "deposit_kept");
+    assert_eq!(upstream.hits(), 1);
 }
