@@ -146,7 +146,7 @@ fn output_is_limited_by_splicing() {
 /// What the body does not bound, and what costs more than tokens, is told.
 #[test]
 fn documents_to_fetch_and_tools_of_the_provider_are_told() {
-    let facts = scan_request(dialect, body.as_bytes()).unwrap();
+    let facts = |dialect, body: &str| scan_request(dialect, body.as_bytes()).unwrap();
     let messages = Dialect::AnthropicMessages;
     let responses = Dialect::OpenAiResponses;
     let part = |part: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}"#);
