@@ -240,9 +240,9 @@ fn deposit_survives_an_upstream_that_is_down() {
     assert_eq!(gateway.books().count("deposit"), 2);
 }
 
-/// Refused after the money is in, whatever for: the payer is told where it is.
+/// A limit is looked at before money moves; what is refused after that says where the money is.
 #[test]
-fn refusal_after_a_deposit_says_that_it_is_kept() {
+fn limits_come_before_money_and_a_later_refusal_says_that_it_is_kept() {
     let upstream = Upstream::friendly();
     let gateway = Gateway::start(upstream.address, "limits: { default: { rpm: 1 } }\n");
     let body = ask("hi");
@@ -252,9 +252,9 @@ fn refusal_after_a_deposit_says_that_it_is_kept() {
     let before = gateway.settled_balance(served.must("farthing-key"));
     let payment = Wallet::new(1).pay(&unpaid(&gateway, CHAT, &body), TEST);
     let refused = pay_v2(&gateway, CHAT, &payment, &body);
-    assert_refused(&refused, 429, "rate_limited", "deposit_kept");
-    assert_eq!(decode(refused.must("payment-response"))["success"], true);
-    assert_eq!(gateway.settled_balance(refused.must("farthing-key")), before + payment.nano());
+    assert_refused(&refused, 429, "rate_limited", "nothing_taken");
+    assert_eq!(gateway.settled_balance(served.must("farthing-key")), before);
+    assert_eq!(gateway.books().count("deposit"), 1);
 
     let small = gateway.operator(&["key", "new", "--budget", "0.000001 TEST"]);
     let bearer = bearer(small["key"].as_str().unwrap());

@@ -127,10 +127,14 @@ fn sec_54_an_upstream_is_asked_only_with_a_certificate_that_its_own_roots_vouch_
     assert_eq!(output.status.code(), Some(1));
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let ok: Vec<_> =
-        said["probes"].as_array().unwrap().iter().map(|probe| (&probe["upstream"], &probe["ok"])).collect();
+        said["probes"].as_array().unwrap().iter().map(|probe| (&probe["probe"], &probe["ok"])).collect();
     assert_eq!(
         ok,
-        [(&json!("bare"), &json!(false)), (&json!("good"), &json!(true)), (&json!("other"), &json!(false))]
+        [
+            (&json!("upstream bare"), &json!(false)),
+            (&json!("upstream good"), &json!(true)),
+            (&json!("upstream other"), &json!(false))
+        ]
     );
 }
 

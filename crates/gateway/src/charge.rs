@@ -311,6 +311,10 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
                 Err(_) => return End::Reset,
             }
             discarded.clear();
+            // Nothing counts after the end mark (MTR-13), and an upstream may keep the connection open.
+            if charge.meter.progress().terminal.is_some() {
+                break;
+            }
         }
         End::Eof
     };

@@ -104,7 +104,7 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
     let presented = admission::credentials(worker, arrived)?;
     let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
     let payer = admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
-    admission::account(arrived, payer.account.id())?;
+    arrived.snapshot.limiters.account(payer.account.id()).admit_read()?;
     Ok(payer)
 }
 

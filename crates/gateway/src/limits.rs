@@ -1,6 +1,7 @@
 //! Rates per source and per account, before any costly work (SEC-45..48).
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use crate::refusal::{Code, Refusal};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
+/// Looks of one account at its balance and receipts.
+const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
 
 /// Who a request comes from: an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +39,7 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct AccountLimits {
     rate: DefaultDirectRateLimiter,
+    reads: DefaultDirectRateLimiter,
     concurrent: AtomicU32,
     concurrent_max: u32,
 }
@@ -108,6 +112,7 @@ impl Limiters {
         let fresh = || {
             Arc::new(AccountLimits {
                 rate: RateLimiter::direct(Quota::per_minute(self.rules.account_per_minute)),
+                reads: RateLimiter::direct(Quota::per_minute(READS_PER_MINUTE)),
                 concurrent: AtomicU32::new(0),
                 concurrent_max: self.rules.account_concurrent.get(),
             })
@@ -117,12 +122,14 @@ impl Limiters {
 }
 
 impl AccountLimits {
+    /// Counts a look at balance or receipts, apart from the calls.
+    pub(crate) fn admit_read(&self) -> Result<(), Refusal> {
+        check(&self.reads)
+    }
+
     /// Counts one call in, until the returned guard goes.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Running, Refusal> {
-        if let Err(until) = self.rate.check() {
-            let wait = until.wait_time_from(DefaultClock::default().now());
-            return Err(too_many("This account calls more often than it may.", wait));
-        }
+        check(&self.rate)?;
         let room = |count: u32| (count < self.concurrent_max).then_some(count + 1);
         if self.concurrent.try_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
             return Err(too_many("This account has too many calls at once.", Duration::from_secs(1)));
@@ -171,6 +178,13 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Refusal> {
+    limiter.check().map_err(|until| {
+        let wait = until.wait_time_from(DefaultClock::default().now());
+        too_many("This account calls more often than it may.", wait)
+    })
 }
 
 fn too_many(detail: &'static str, wait: Duration) -> Refusal {
