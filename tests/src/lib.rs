@@ -2,6 +2,7 @@
 //! remembers what it got, and a plain HTTP client.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
+pub mod exposure;
 pub mod gateway;
 pub mod http;
 pub mod kept;

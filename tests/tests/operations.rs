@@ -1,5 +1,5 @@
-//! A gateway in its operator's hands: stopping, reloading, probes, the admin side, logs (UX-21 to UX-26, SEC-60,
-//! SEC-63).
+//! A gateway in its operator's hands: stopping, reloading, probes, the admin side, logs (UX-21, UX-22, UX-23,
+//! UX-25, SEC-60, SEC-63).
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
@@ -74,7 +74,7 @@ fn ux_22_terminated_while_a_stream_runs_it_ends_the_stream_takes_no_new_call_and
         http::try_get(admin, "/readyz").filter(|answer| answer.status == 503)
     });
     // A new connection is refused or told so; neither reaches the upstream.
-    let refused = wait_for("new calls to be refused", || {
+    wait_for("new calls to be refused", || {
         let body = json!({"model": "m", "max_tokens": 1, "messages": []}).to_string();
         let key = format!("Bearer {key}");
         let headers = [("authorization", key.as_str()), ("content-type", "application/json")];
@@ -82,7 +82,6 @@ fn ux_22_terminated_while_a_stream_runs_it_ends_the_stream_takes_no_new_call_and
             http::try_request(gateway.address, "POST", "/v1/chat/completions", &headers, body.as_bytes());
         answer.is_none_or(|answer| answer.status == 503 && answer.code() == "draining").then_some(())
     });
-    let () = refused;
     assert_eq!(upstream.hits(), 1);
     release.send(()).unwrap();
     let answer = running.answer().unwrap();
