@@ -1,6 +1,5 @@
 //! Answers pass through as they come: at once, unchanged, no faster than the client reads, on connections
 //! that are used again; and the hold ends whatever happens to either side.
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -84,7 +83,7 @@ fn a_client_that_does_not_read_holds_the_upstream_back() {
         }
         let _ = stream.write_all(format!("{USAGE}{DONE}").as_bytes());
     });
-    let gateway = Gateway::start(upstream.address, "");
+    let gateway = Gateway::start(upstream.address, "metering: { on_client_gone: { drain_up_to: 1s } }\n");
     let key = gateway.key("1 TEST");
     let mut socket = Socket::connect(gateway.address);
     socket2::SockRef::from(socket.stream()).set_recv_buffer_size(64 << 10).unwrap();
