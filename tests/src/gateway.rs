@@ -131,6 +131,12 @@ impl Gateway {
         self.folder.path()
     }
 
+    /// Every byte of the store, to look for what must not be there.
+    pub fn store_file(&self) -> String {
+        let file = std::fs::read(self.folder.path().join("store/farthing.redb")).unwrap();
+        String::from_utf8_lossy(&file).into_owned()
+    }
+
     /// Everything the process has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
@@ -167,6 +173,11 @@ impl Gateway {
     pub fn crash_and_restart(&mut self) {
         self.signal(9);
         self.wait();
+        self.restart();
+    }
+
+    /// Starts another process on the same store, when the one before has ended.
+    pub fn restart(&mut self) {
         self.child = spawn(self.folder.path(), &self.environment);
         self.wait_until_ready();
     }
@@ -227,9 +238,10 @@ impl Drop for Gateway {
 /// Nano units of a decimal text in JSON, exact.
 pub fn nano(text: &Value) -> i64 {
     let text = text.as_str().unwrap_or_else(|| panic!("{text} is no decimal text"));
-    let (whole, fraction) = text.split_once('.').unwrap();
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap();
     assert_eq!(fraction.len(), 9, "{text}");
-    whole.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap()
+    sign * (whole.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap())
 }
 
 fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {

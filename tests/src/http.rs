@@ -26,6 +26,12 @@ impl Answer {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The value of a header that must be there.
+    #[track_caller]
+    pub fn must(&self, name: &str) -> &str {
+        self.header(name).unwrap_or_else(|| panic!("no {name}: {} {}", self.status, self.text()))
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -93,6 +99,34 @@ pub fn try_request(
     // The gateway may refuse before it has read all of it.
     let _ = stream.write_all(body);
     read_answer(&mut stream)
+}
+
+/// Sends bytes as they are and reads the answer to the end of the connection.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    // The gateway may refuse before it has read all of it.
+    let _ = stream.write_all(bytes);
+    read_answer(&mut stream)
+}
+
+/// Posts JSON and hangs up as soon as `wanted` has been seen, or at once if that is empty.
+pub fn leave_after(address: SocketAddr, target: &str, headers: &[(&str, &str)], body: &Value, wanted: &str) {
+    let body = body.to_string();
+    let mut head = format!("POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&seen).contains(wanted) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "ended before {wanted}: {}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..count]);
+    }
 }
 
 /// Reads one answer to the end of the connection.

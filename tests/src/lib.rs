@@ -1,11 +1,16 @@
-//! What the scenarios share: the real binary as a process, an upstream that does what a test says and
-//! remembers what it got, and a plain HTTP client.
+//! What the scenarios share: the real binary as a process, an upstream and a facilitator that do what a
+//! test says and remember what they got, a paying agent, and a plain HTTP client.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
+pub mod books;
+pub mod crowd;
 pub mod exposure;
+pub mod facilitator;
 pub mod gateway;
 pub mod http;
 pub mod kept;
+pub mod payer;
+pub mod refused;
 pub mod socket;
 pub mod tls;
 pub mod upstream;

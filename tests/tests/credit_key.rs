@@ -30,3 +30,46 @@ fn key_call_is_charged_exactly_what_it_used() {
     let entries = gateway.operator(&["ledger", "show", "--limit", "100"]);
     assert_eq!(entries["entries"].as_array().unwrap().len(), 9);
 }
+
+/// What cannot be bounded or priced is refused before anything goes up.
+#[test]
+fn what_is_not_sold_is_refused_and_costs_nothing() {
+    let upstream = Upstream::friendly();
+    let routes = "routes: [{ match: { path: \"/v1/**\" }, upstream: openai, price: by_model }]\n";
+    let gateway = Gateway::start(upstream.address, routes);
+    let key = gateway.key("1 TEST");
+    let chat = "/v1/chat/completions";
+    for (path, status, code, body) in [
+        (chat, 400, "bad_body", json!({"model": "m", "web_search_options": {}})),
+        ("/v1/responses", 400, "bad_body", json!({"model": "m", "tools": [{"type": "web_search"}]})),
+        ("/v1/responses", 400, "bad_body", json!({"model": "m", "previous_response_id": "r"})),
+        (chat, 400, "bad_body", json!({"model": "m", "service_tier": "priority"})),
+        ("/v1/images/generations", 404, "route_not_found", json!({"model": "m", "prompt": "p"})),
+        ("/v1/%63hat/completions", 404, "route_not_found", json!({"model": "m"})),
+        ("/v1/chat/completions/", 404, "route_not_found", json!({"model": "m"})),
+    ] {
+        let answer = http::post(gateway.address, path, &[("x-api-key", &key)], &body);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{path} {body}");
+        assert_eq!(answer.json()["money"], "nothing_taken");
+    }
+    assert_eq!((upstream.hits(), gateway.balance(&key)), (0, (1_000_000_000, 0)));
+}
+
+/// An answer without a limit of its own gets the one it is held for.
+#[test]
+fn an_open_end_is_held_for_what_it_may_become() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "");
+    for (credit, limit) in [("1 TEST", 32 * 1024), ("0.02 TEST", 4096)] {
+        let key = gateway.key(credit);
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        let answer = http::post(gateway.address, "/v1/chat/completions", &[("x-api-key", &key)], &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("farthing-clamped"), Some(format!("max_tokens={limit}").as_str()));
+        let sent: serde_json::Value = serde_json::from_slice(&upstream.seen().last().unwrap().body).unwrap();
+        assert_eq!(sent["max_tokens"], limit);
+        let held = answer.header("farthing-hold").unwrap().trim_end_matches(" TEST");
+        let held = farthing_tests::gateway::nano(&json!(held));
+        assert!(held >= limit * 4000, "{held} held for {limit} tokens");
+    }
+}

@@ -20,7 +20,8 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("rails", &["money", "ledger", "wire", "proof", "meter"]),
     ("store", &["money", "ledger", "wire", "proof", "meter"]),
     ("gateway", &["money", "ledger", "wire", "proof", "meter", "rails", "store"]),
-    ("client", &["money", "ledger", "wire", "proof", "meter"]),
+    // Of the rails it uses the dialer only.
+    ("client", &["money", "ledger", "wire", "proof", "meter", "rails"]),
     ("farthing", &["money", "ledger", "wire", "proof", "meter", "rails", "store", "gateway", "client"]),
 ];
 

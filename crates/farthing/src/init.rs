@@ -112,36 +112,41 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
         );
         for (name, outcome) in &probes {
             match outcome {
-                Ok(()) => println!("upstream {name}: answers"),
+                Ok(()) => println!("{name}: answers"),
                 Err(error) => {
-                    println!("upstream {name}: {error}\n  hint: is it running, and is its url right?")
+                    println!("{name}: {error}\n  hint: is it running, and is its url right?")
                 }
             }
         }
     } else {
         let probes: Vec<_> = probes
             .iter()
-            .map(|(name, outcome)| json!({"upstream": name, "ok": outcome.is_ok(), "error": outcome.as_ref().err()}))
+            .map(|(name, outcome)| json!({"probe": name, "ok": outcome.is_ok(), "error": outcome.as_ref().err()}))
             .collect();
         println!("{}", json!({"valid": true, "routes": config.routes.len(), "probes": probes}));
     }
     if failed { ExitCode::from(crate::FINDINGS) } else { ExitCode::SUCCESS }
 }
 
-/// Connects to each upstream, TLS included. No request is sent, so no key leaves and nothing is billed.
+/// Connects to each upstream and facilitator, TLS included. No request is sent, so no key leaves and nothing is billed.
 async fn probe(config: &Config) -> Vec<(String, Result<(), String>)> {
+    let upstreams = config.upstreams.values().map(|upstream| {
+        (format!("upstream {}", upstream.name), &upstream.url, upstream.ca.as_slice(), upstream.connect)
+    });
+    let facilitators = config.rails.x402.iter().flat_map(|x402| &x402.facilitators);
+    let patience = config.server.timeouts.connect;
+    let none: &[_] = &[];
+    let facilitators =
+        facilitators.map(|url| (format!("facilitator {}", url.authority()), url, none, patience));
     let mut outcomes = Vec::new();
-    for upstream in config.upstreams.values() {
-        let origin = Origin {
-            tls: upstream.url.scheme == config::Scheme::Https,
-            host: upstream.url.host.clone(),
-            port: upstream.url.port,
-        };
-        let outcome = match Dialer::new(&upstream.ca, upstream.connect) {
+    for (name, url, ca, patience) in upstreams.chain(facilitators) {
+        let tls = url.scheme == config::Scheme::Https;
+        let origin = Origin { tls, host: url.host.clone(), port: url.port };
+        let outcome = match Dialer::new(ca, patience) {
             Ok(dialer) => dialer.dial(&origin).await.map(drop).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        outcomes.push((upstream.name.clone(), outcome));
+        outcomes.push((name, outcome));
     }
     outcomes
 }

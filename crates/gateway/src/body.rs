@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 
 use crate::accept::Underway;
 use crate::charge::{AnswerError, ChargedBody};
+use crate::config::Route;
 use crate::refusal::{Code, Refusal};
+use crate::snapshot::Snapshot;
 
 /// What a route takes of a body.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,17 @@ pub(crate) struct Take {
     pub(crate) opaque: bool,
     /// Longest until it is here.
     pub(crate) time_max: Duration,
+}
+
+impl Take {
+    /// What a route takes.
+    pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str) -> Self {
+        Self {
+            max: route.body_bytes,
+            opaque: snapshot.dialect(route, path) == meter::Dialect::Raw,
+            time_max: snapshot.config.server.timeouts.body,
+        }
+    }
 }
 
 /// Reads a request body. A declared length above the most is refused before reading.

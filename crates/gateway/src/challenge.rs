@@ -28,8 +28,10 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn of(quote: &'a Quote, method: &'a Method, target: &'a str, bound: Option<Amount>) -> Self {
-        let fits = bound.filter(|bound| *bound < quote.ceiling && quote.fit(*bound, true).is_some());
+    pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
+        let may_clamp = snapshot.config.metering.fit_to_balance;
+        let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
+        let fits = bound.filter(|bound| *bound < quote.ceiling && quote.fit(*bound, may_clamp).is_some());
         Self {
             method,
             target,
@@ -58,7 +60,8 @@ impl<'a> Ask<'a> {
     pub(crate) fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<(Till, Offer)> {
         let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
         let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
-        let tills = snapshot.tills.iter();
+        // A network that no facilitator settles is not offered (X402-41).
+        let tills = snapshot.tills.iter().filter(|till| gate.settles(till));
         tills
             .filter_map(|till| {
                 let offer = till.offer(self.deposit(till), Some(minted.clone()))?;

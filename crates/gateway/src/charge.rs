@@ -136,7 +136,7 @@ impl Charge {
             Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
         });
         let ended = self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered));
-        self.finish_payment(end, cost.nano);
+        self.finish_payment(end, cost.nano, metered.upstream_error);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
@@ -242,9 +242,9 @@ impl Charge {
 
     /// A call that failed before it cost anything leaves its payment unserved: the same request may try
     /// again and is not settled again.
-    fn finish_payment(&mut self, end: End, cost: Amount) {
+    fn finish_payment(&mut self, end: End, cost: Amount, upstream_error: bool) {
         let Some(deposit) = self.deposit.take() else { return };
-        if !self.status.is_success() && cost == Amount::ZERO {
+        if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return;
         }
         if end == End::Eof

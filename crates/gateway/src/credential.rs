@@ -31,40 +31,38 @@ pub(crate) struct Presented {
     pub(crate) key: Option<String>,
     /// At most one payment.
     pub(crate) payment: Option<Payment>,
+    /// A payment header was there that is none.
+    pub(crate) malformed: bool,
 }
 
 impl Presented {
     /// Finds the credentials of a request. Foreign bearer strings are not ours and are ignored.
     ///
     /// # Errors
-    /// Two payments or two keys, or a payment that cannot be decoded. Nothing was used up.
+    /// Two payments or two keys. Nothing was used up.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let v2 = headers.get(x402::PAYMENT_SIGNATURE);
-        let v1 = headers.get(x402::X_PAYMENT);
-        let payment = match (v2, v1) {
+        let v2 = headers.get(x402::PAYMENT_SIGNATURE).map(|value| {
+            let text = value.to_str().ok()?;
+            x402::decode_payment_signature(text).ok().map(|payment| Payment::V2(Box::new(payment)))
+        });
+        let v1 = headers.get(x402::X_PAYMENT).map(|value| {
+            let text = value.to_str().ok()?;
+            x402::decode_x_payment(text).ok().map(Payment::V1)
+        });
+        // A line that cannot be decoded is passed over if another can (reference item 20).
+        let malformed = matches!(v2, Some(None)) || matches!(v1, Some(None));
+        let payment = match (v2.flatten(), v1.flatten()) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
-            (Some(value), None) => {
-                let text = value.to_str().map_err(|_| malformed())?;
-                Some(Payment::V2(Box::new(x402::decode_payment_signature(text).map_err(|_| malformed())?)))
-            }
-            (None, Some(value)) => {
-                let text = value.to_str().map_err(|_| malformed())?;
-                Some(Payment::V1(x402::decode_x_payment(text).map_err(|_| malformed())?))
-            }
-            (None, None) => None,
+            (payment, None) | (None, payment) => payment,
         };
-        Ok(Self { key: key(headers)?, payment })
+        Ok(Self { key: key(headers)?, malformed, payment })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.key.is_none() && self.payment.is_none()
+        self.key.is_none() && self.payment.is_none() && !self.malformed
     }
-}
-
-fn malformed() -> Refusal {
-    Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
 }
 
 /// The fields an unmodified SDK can put a key into.
@@ -104,6 +102,18 @@ mod tests {
     }
 
     #[test]
+    fn an_undecodable_payment_is_told_from_none() {
+        for (name, value, malformed) in
+            [("x-payment", "?", true), ("payment-signature", "e30=", true), ("x-other", "?", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let read = Presented::read(&headers).unwrap();
+            assert_eq!((read.malformed, read.payment.is_none()), (malformed, true), "{name}");
+        }
+    }
+
+    #[test]
     fn keys_are_found_where_sdks_put_them() {
         let key = || Ok(Some("fk_test_A".to_owned()));
         for (fields, expected) in [
@@ -121,9 +131,7 @@ mod tests {
                 vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_B")],
                 Err(Code::AmbiguousCredentials),
             ),
-            (vec![("x-payment", "e30="), ("payment-signature", "e30=")], Err(Code::AmbiguousCredentials)),
-            (vec![("x-payment", "?")], Err(Code::MalformedCredential)),
-            (vec![("payment-signature", "e30=")], Err(Code::MalformedCredential)),
+            (vec![("x-payment", "?"), ("x-api-key", "fk_test_A")], key()),
         ] {
             assert_eq!(read(&fields), expected, "{fields:?}");
         }

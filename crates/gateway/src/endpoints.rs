@@ -8,14 +8,14 @@ use money::{Amount, Asset};
 use proof::receipt;
 use serde_json::{Value, json};
 
+use crate::admission;
 use crate::body::GateBody;
-use crate::call::{Arrived, Worker, key_payer, only};
+use crate::call::{Arrived, Worker, only};
 use crate::challenge::{Ask, challenge};
-use crate::credential::Presented;
 use crate::facts;
 use crate::payer::Payer;
 use crate::payments::{self, Arrival, Delivery};
-use crate::refusal::{Code, Facts, Refusal};
+use crate::refusal::{Code, Facts, Money, Refusal};
 
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
@@ -99,12 +99,13 @@ fn document(value: &Value, cache: &'static str) -> Response<GateBody> {
     response
 }
 
-/// Whoever shows a good credit key.
+/// Whoever shows a good credit key, as often as its account may call.
 fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
-    arrived.snapshot.limiters.admit_proof(arrived.source)?;
-    let presented = Presented::read(&arrived.head.headers)?;
+    let presented = admission::credentials(worker, arrived)?;
     let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
-    key_payer(worker, arrived, &presented)?.ok_or_else(missing)
+    let payer = admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
+    admission::account(arrived, payer.account.id())?;
+    Ok(payer)
 }
 
 fn balance(worker: &Worker, payer: &Payer) -> Value {
@@ -152,7 +153,7 @@ async fn signed_receipt(worker: &Worker, arrived: &Arrived, id: &str) -> Result<
 /// Sells nothing but balance: the same 402, and the whole deposit stays.
 async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
-    snapshot.limiters.admit_proof(arrived.source)?;
+    let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
     let ask = Ask {
         method: &arrived.head.method,
@@ -163,31 +164,26 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         description: "balance",
     };
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
-    let presented = match Presented::read(&arrived.head.headers) {
-        Err(refusal) if refusal.code() == Code::MalformedCredential => return Err(unpaid(refusal)),
-        read => read?,
-    };
-    let payer = key_payer(worker, arrived, &presented)?;
+    let presented = admission::credentials(worker, arrived)?;
+    let payer = admission::key_payer(worker, arrived, &presented)?;
     let Some(payment) = presented.payment else {
-        snapshot.limiters.admit_unpaid(arrived.source)?;
+        if presented.malformed {
+            let detail = "The payment header cannot be decoded.";
+            return Err(unpaid(Refusal::new(Code::MalformedCredential, detail)));
+        }
         let asset = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
         let facts = Facts { need: Some((amount, asset)), ..Facts::default() };
         let detail = format!("Pay {} {asset} to add it to a balance.", amount.short(asset));
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
     };
     let protocol = payment.protocol();
-    let verified = payments::verify(gate, snapshot, payment, &ask, arrived.now).map_err(|refusal| {
-        snapshot.limiters.count_invalid(arrived.source);
-        if refusal.is_payable() { unpaid(refusal) } else { refusal }
-    })?;
-    let delivery = Delivery {
-        account: payer.as_ref().map(|payer| Arc::clone(&payer.account)),
-        fingerprint: payments::fingerprint(&arrived.head.method, &arrived.target, b""),
-        now: arrived.now,
-    };
-    let (gate, snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
+    let fingerprint = payments::fingerprint(&arrived.head.method, &arrived.target, b"");
+    let verified = admission::verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let delivery = Delivery { payer, fingerprint, now: arrived.now };
+    let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
+        let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
             Arrival::Answered(answer) => return Ok(answer),
             Arrival::Deposited(deposit) => deposit,
@@ -210,7 +206,10 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         deposit.served(&gate, StatusCode::OK, call);
         Ok(response)
     });
-    let ended = task.await.map_err(|_| Refusal::new(Code::Internal, "The top-up was cut short."))?;
+    let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);
+    let ended = task.await.map_err(cut)?;
+    let ended =
+        ended.map_err(|refusal: Refusal| if refusal.is_payable() { unpaid(refusal) } else { refusal });
     ended.map(|response| response.map(GateBody::whole))
 }
 

@@ -9,11 +9,12 @@ use arc_swap::ArcSwap;
 use ledger::{Book, asset_of_code};
 use money::Amount;
 use store::{Store, StoreError};
+use wire::x402::SCHEME_EXACT;
 
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payments::{Claims, Replays};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
 
 /// The gateway, less its sockets.
@@ -28,6 +29,8 @@ pub(crate) struct Gate {
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) in_flight: Arc<Slots>,
+    /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
+    supported: ArcSwap<Option<HashSet<String>>>,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -66,6 +69,7 @@ impl Gate {
             revoked: ArcSwap::from_pointee(revoked),
             metrics: Arc::default(),
             in_flight: Slots::new(),
+            supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),
             background,
         })
@@ -84,6 +88,22 @@ impl Gate {
             next.insert(id);
             next
         });
+    }
+
+    /// Whether payments through this till can be settled, as far as is known.
+    pub(crate) fn settles(&self, till: &Till) -> bool {
+        let (Some(network), supported) = (till.network(), self.supported.load()) else { return true };
+        supported.as_ref().as_ref().is_none_or(|known| known.contains(network))
+    }
+
+    /// Asks the facilitators what they settle. Those that do not answer change nothing.
+    pub(crate) async fn refresh_supported(&self) {
+        let snapshot = self.snapshot.load_full();
+        let Some(facilitators) = &snapshot.facilitators else { return };
+        if let Some(kinds) = facilitators.supported().await {
+            let exact = kinds.into_iter().filter(|(scheme, _)| scheme == SCHEME_EXACT);
+            self.supported.store(Arc::new(Some(exact.map(|(_, network)| network).collect())));
+        }
     }
 
     pub(crate) fn start_draining(&self) {

@@ -91,9 +91,11 @@ impl Limiters {
         if self.invalid.len() > SOURCES_MAX {
             self.invalid.retain_recent();
         }
-        if let Err(until) = self.invalid.check_key(&source)
-            && self.blocked.len() < SOURCES_MAX
-        {
+        if let Err(until) = self.invalid.check_key(&source) {
+            if self.blocked.len() > SOURCES_MAX {
+                let now = Instant::now();
+                self.blocked.retain(|_, until| *until > now);
+            }
             self.blocked.insert(source, Instant::now() + until.wait_time_from(self.clock.now()));
         }
     }

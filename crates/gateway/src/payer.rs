@@ -206,7 +206,7 @@ impl Payer {
             need: Some((quote.ceiling, asset)),
             balance: Some((balance.available, asset)),
             limit_source: Some(source),
-            affordable_max_tokens: quote.affordable(room.amount),
+            affordable_max_tokens: quote.would_fit(room.amount),
             reason: None,
         })
     }

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ledger::{Account, AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
-use money::Amount;
-use proof::deposit_key;
+use money::{Amount, Asset};
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::facilitator::Expected;
 use rails::{Receipt, Settlement};
@@ -25,6 +24,8 @@ use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
+use crate::known;
+use crate::payer::Payer;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::snapshot::{Snapshot, Till};
@@ -104,6 +105,18 @@ pub(crate) struct Verified {
     sent: Payment,
 }
 
+impl Verified {
+    /// The name of its protocol in logs and receipts.
+    pub(crate) const fn protocol(&self) -> &'static str {
+        self.sent.protocol()
+    }
+
+    /// The account it goes to when no key names one.
+    pub(crate) const fn account(&self) -> AccountId {
+        AccountId(self.payment.account)
+    }
+}
+
 /// Checks a payment against our offers for this request. CPU only.
 ///
 /// # Errors
@@ -113,6 +126,7 @@ pub(crate) fn verify(
     snapshot: &Snapshot,
     payment: Payment,
     ask: &Ask<'_>,
+    fingerprint: &[u8; 32],
     now: Now,
 ) -> Result<Verified, Refusal> {
     let offered = ask.offers(gate, snapshot, 0);
@@ -124,40 +138,21 @@ pub(crate) fn verify(
         Payment::V1(payment) => x402_exact::verify_v1(payment, &offers, now.seconds()),
         Payment::V2(payment) => x402_exact::verify_v2(payment, &offers, &binding, now.seconds()),
     };
-    let (offer, verified) = checked.map_err(|error| {
-        if is_used_up(gate, &offers, &payment) { replayed_elsewhere() } else { proof_refusal(error) }
-    })?;
+    let (offer, verified) = match checked {
+        Ok((offer, verified)) => (offer.clone(), verified),
+        Err(error) => {
+            known::again(gate, snapshot, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
+        }
+    };
     let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
-    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(offer)).ok_or_else(unmatched)?;
+    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(&offer)).ok_or_else(unmatched)?;
     let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
     Ok(Verified {
         till: till.clone(),
         credit: till.credit(verified.amount).ok_or_else(too_big)?,
-        offer: offer.clone(),
+        offer,
         payment: verified,
         sent: payment,
-    })
-}
-
-/// Whether a payment that does not pay for this request has paid for another one. Its payer must not be
-/// told to pay again: a proven replay gets no challenge (reference item 14).
-fn is_used_up(gate: &Gate, offers: &[Offer], payment: &Payment) -> bool {
-    let (payload, network) = match payment {
-        Payment::V1(payment) => (&payment.payload, network::caip2_from_v1(&payment.network)),
-        Payment::V2(payment) => (&payment.payload, Some(payment.accepted.network.as_str())),
-    };
-    let Some(payload) = wire::x402::ExactPayload::from_value(payload) else { return false };
-    offers.iter().filter(|offer| Some(offer.network()) == network).any(|offer| {
-        let key = match &offer.method {
-            Method::Evm { token, .. } => payload.evm().map(|sent| {
-                let eip3009 = deposit_key::EvmMethod::Eip3009;
-                deposit_key::evm(eip3009, token.network(), token.contract(), &sent.from, &sent.nonce)
-            }),
-            Method::Test { .. } => {
-                payload.test().map(|(sent, _)| deposit_key::test(offer.network(), &sent.from, &sent.nonce))
-            }
-        };
-        key.is_some_and(|key| matches!(gate.store.reader().payment(&key), Ok(Some(_))))
     })
 }
 
@@ -214,10 +209,20 @@ pub(crate) enum Arrival {
 
 /// Who a payment is credited to, and for which request.
 pub(crate) struct Delivery {
-    /// Account of the credit key beside the payment.
-    pub(crate) account: Option<Arc<Account>>,
+    /// The credit key beside the payment.
+    pub(crate) payer: Option<Payer>,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) now: Now,
+}
+
+impl Delivery {
+    /// An account holds one asset: that of the first payment into it, unless its key says another.
+    fn may_bring(&self, gate: &Gate, asset: Asset) -> bool {
+        let Some(payer) = &self.payer else { return true };
+        let limited = payer.key.as_ref().and_then(|key| key.asset());
+        // Fixed before anything is settled: two payments at once must not bring two assets.
+        limited.is_none_or(|limit| limit == asset) && gate.book.fix_asset(payer.account.id(), asset)
+    }
 }
 
 /// Brings a verified payment in.
@@ -233,7 +238,7 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    if delivery.account.as_ref().is_some_and(|account| account.asset() != verified.till.asset) {
+    if !delivery.may_bring(gate, verified.till.asset) {
         let detail = format!("This key's account does not hold {}.", verified.till.asset);
         return Err(Refusal::new(Code::WrongAsset, detail));
     }
@@ -348,7 +353,7 @@ impl Bringing<'_> {
         gate.store.commit(write).await.map_err(|error| unsure(&error))?;
         let account = gate.book.deposit(account_id, asset, verified.credit);
         let mut headers = payment_response(verified, &receipt.reference);
-        if delivery.account.is_none()
+        if delivery.payer.is_none()
             && let Some(text) = change_key(gate, account_id, delivery.now)
             && let Ok(mut value) = HeaderValue::from_str(&text)
         {
@@ -371,7 +376,7 @@ impl Bringing<'_> {
 
     fn account_id(&self) -> AccountId {
         let own = AccountId(self.verified.payment.account);
-        self.delivery.account.as_ref().map_or(own, |account| account.id())
+        self.delivery.payer.as_ref().map_or(own, |payer| payer.account.id())
     }
 
     fn record(&self, reference: String) -> store::Payment {
@@ -561,7 +566,7 @@ fn in_progress() -> Refusal {
         .retry_after(1)
 }
 
-fn replayed_elsewhere() -> Refusal {
+pub(crate) fn replayed_elsewhere() -> Refusal {
     Refusal::new(Code::VerificationFailed, "This payment was made for another request.")
 }
 
@@ -571,7 +576,7 @@ fn unknown_outcome() -> Refusal {
         .retry_after(5)
 }
 
-fn store_refusal(error: &StoreError) -> Refusal {
+pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
     tracing::error!(%error, "store refused");
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record payments now.").retry_after(5)
 }

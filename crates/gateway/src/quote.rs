@@ -12,8 +12,8 @@ use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 
-/// An answer without a limit of its own is held for the default output, and may run on while the
-/// balance covers this many tokens. Below that the default becomes its limit.
+/// An answer without a limit of its own gets one: what it is held for. The default output at least, and
+/// up to this many tokens where a quarter of what is there covers them, so that calls in parallel fit too.
 const OPEN_END_TOKENS: u64 = 32 * 1024;
 
 /// A priced request. Amounts are nano-USD.
@@ -72,6 +72,10 @@ impl Quote {
     }
 
     fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+        if self.dialect == Dialect::Raw {
+            // What cannot be metered is not sold by the token, however the path is spelled.
+            return Err(Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path."));
+        }
         let facts = meter::scan_request(self.dialect, &self.body)
             .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
@@ -99,22 +103,26 @@ impl Quote {
             return (available >= self.ceiling).then_some(Fitted { hold: self.ceiling, clamp: None });
         };
         if available >= self.ceiling {
-            let open_ended =
-                facts.has_output() && facts.max_output.is_none() && !self.covers_open_end(available);
-            let clamp = open_ended.then(|| self.default_output());
-            return Some(Fitted { hold: self.ceiling, clamp });
+            if facts.has_output() && facts.max_output.is_none() {
+                return Some(self.fit_open_ended(available));
+            }
+            return Some(Fitted { hold: self.ceiling, clamp: None });
         }
-        let output = self.affordable(available).filter(|_| may_clamp)?;
+        let output = self.affordable(available, &self.policy).filter(|_| may_clamp)?;
         let cost = self.cost_of(output)?;
         (cost <= available).then_some(Fitted { hold: cost, clamp: Some(output) })
     }
 
-    /// Output tokens that `available` covers, if they are enough to be useful.
-    pub(crate) fn affordable(&self, available: Amount) -> Option<u64> {
+    /// Output tokens that `available` covers, be they ever so few: a payer may ask for as little as that.
+    pub(crate) fn would_fit(&self, available: Amount) -> Option<u64> {
+        self.affordable(available, &HoldPolicy { min_output: 1, ..self.policy })
+    }
+
+    fn affordable(&self, available: Amount, policy: &HoldPolicy) -> Option<u64> {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, &self.policy)
+        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
@@ -125,14 +133,16 @@ impl Quote {
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
-    fn default_output(&self) -> u64 {
-        let default = self.policy.default_output;
-        self.price.max_output_tokens.map_or(default, |cap| cap.min(default))
-    }
-
-    fn covers_open_end(&self, available: Amount) -> bool {
-        let length = self.price.max_output_tokens.unwrap_or(OPEN_END_TOKENS).min(OPEN_END_TOKENS);
-        self.cost_of(length).is_some_and(|cost| cost <= available)
+    /// What is allowed is held, so that nothing can be generated that nobody pays.
+    fn fit_open_ended(&self, available: Amount) -> Fitted {
+        let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
+        let plain = Fitted { hold: self.ceiling, clamp: Some(capped(self.policy.default_output)) };
+        let quarter = Amount::from_units(available.units() / 4);
+        let longer = self
+            .affordable(quarter, &HoldPolicy { default_output: capped(OPEN_END_TOKENS), ..self.policy })
+            .filter(|tokens| Some(*tokens) > plain.clamp)
+            .and_then(|tokens| Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens) }));
+        longer.filter(|longer| longer.hold <= available).unwrap_or(plain)
     }
 
     /// The body that goes up: the client's bytes with at most two splices.
@@ -180,6 +190,16 @@ impl Quote {
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
 fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
+    if facts.fetched_documents {
+        return refused(
+            "Documents that the upstream would have to fetch are not sold here: send them in the body.",
+        );
+    }
+    if facts.extras {
+        return refused(
+            "Tools that the provider runs, and terms with prices of their own, are not sold here.",
+        );
+    }
     if facts.background {
         return refused("Background responses are not sold here.");
     }

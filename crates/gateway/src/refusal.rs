@@ -497,3 +497,6 @@ impl Refusal {
         members
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ use crate::random;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
+/// How often facilitators are asked what they settle.
+const SUPPORTED_EVERY: Duration = Duration::from_secs(300);
+
 /// Why a gateway did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -104,13 +107,14 @@ async fn supervise(
         limits: config.server.limits.clone(),
         timeouts: config.server.timeouts.clone(),
         connections: Slots::new(),
-        per_address: Arc::new(DashMap::new()),
+        per_source: Arc::new(DashMap::new()),
         metrics: Arc::clone(&gate.metrics),
         closing: closed,
     };
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
+    tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
     tracing::info!(listen = ?sockets.listening.public, admin = %sockets.listening.admin, "serving");
@@ -250,6 +254,15 @@ async fn work(
     while closing.changed().await.is_ok() {}
 }
 
+/// Start-up does not wait for it, and neither does any request (X402-41).
+async fn watch_facilitators(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(SUPPORTED_EVERY);
+    loop {
+        tick.tick().await;
+        gate.refresh_supported().await;
+    }
+}
+
 /// Serves until told to stop: reloads, and watches the store.
 async fn attend(
     gate: &Arc<Gate>,
@@ -301,9 +314,26 @@ fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> 
             notes.push(format!("{what} changed: needs a restart"));
         }
     };
-    fixed("mode", next.mode == first.mode);
-    fixed("store.path", next.store.path == first.store.path);
+    let (old, new) = (&first.server, &next.server);
+    let epochs = |config: &Config| -> Vec<(u16, bool)> {
+        config.tokens.master_keys.iter().map(|key| (key.epoch, key.verify_only)).collect()
+    };
+    fixed("store", next.store.path == first.store.path);
     fixed("admin", next.admin.listen == first.admin.listen && next.admin.socket == first.admin.socket);
+    fixed("tokens.master_keys", epochs(&next) == epochs(first));
+    fixed("server.listen", new.listen == old.listen || old.listen.iter().any(|address| address.port() == 0));
+    fixed("server.tls", new.tls == old.tls);
+    fixed("server.threads", new.threads == old.threads);
+    fixed(
+        "server.limits of connections and heads",
+        (new.limits.connections, new.limits.per_ip, new.limits.header_bytes, new.limits.fields)
+            == (old.limits.connections, old.limits.per_ip, old.limits.header_bytes, old.limits.fields),
+    );
+    fixed(
+        "server.timeouts of connections",
+        (new.timeouts.header, new.timeouts.idle, new.timeouts.write_stall, new.timeouts.drain)
+            == (old.timeouts.header, old.timeouts.idle, old.timeouts.write_stall, old.timeouts.drain),
+    );
     if next.mode != first.mode {
         return Err("the mode of a gateway cannot change while it runs".to_owned());
     }

@@ -126,13 +126,7 @@ impl Snapshot {
     pub(crate) fn dialect(&self, route: &config::Route, path: &str) -> Dialect {
         match route.price {
             RoutePrice::ByModel => Dialect::from_path(path).unwrap_or(Dialect::Raw),
-            RoutePrice::PerCall(_) | RoutePrice::Free => match Dialect::from_path(path) {
-                Some(dialect @ (Dialect::AnthropicMessages | Dialect::AnthropicCountTokens)) => {
-                    // Errors of free and flat routes still take the shape of the SDK that calls.
-                    if route.price == RoutePrice::Free { Dialect::AnthropicCountTokens } else { dialect }
-                }
-                Some(_) | None => Dialect::Raw,
-            },
+            RoutePrice::PerCall(_) | RoutePrice::Free => Dialect::Raw,
         }
     }
 }
@@ -141,6 +135,14 @@ impl Till {
     /// What this till asks for a call that may cost `ceiling`: at least the operator's usual deposit.
     pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
         ceiling.max(self.deposit)
+    }
+
+    /// The network that a facilitator has to settle on; none where we settle ourselves.
+    pub(crate) fn network(&self) -> Option<&str> {
+        match &self.method {
+            x402_exact::Method::Evm { token, .. } => Some(token.network()),
+            x402_exact::Method::Test { .. } => None,
+        }
     }
 
     /// The most this till asks at once, if it is bounded.

@@ -70,6 +70,8 @@ pub struct Balance {
 pub struct Book {
     money: DashMap<(AccountId, Asset), Arc<Account>>,
     budgets: DashMap<(AccountId, Asset), Arc<Account>>,
+    /// The one asset of each payer's account (LED-4).
+    assets: DashMap<AccountId, Asset>,
     /// Spent under a budget before this process started; the limit comes with the key.
     spent_before: DashMap<(AccountId, Asset), Amount>,
 }
@@ -81,8 +83,16 @@ impl Book {
         if let Some(found) = self.money.get(&(id, asset)) {
             return Arc::clone(&found);
         }
+        let _ = self.fix_asset(id, asset);
         let fresh = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
         Arc::clone(&self.money.entry((id, asset)).or_insert_with(fresh))
+    }
+
+    /// Settles for good what an account holds, before the first money comes in (LED-4). False when it
+    /// holds something else.
+    #[must_use]
+    pub fn fix_asset(&self, id: AccountId, asset: Asset) -> bool {
+        *self.assets.entry(id).or_insert(asset) == asset
     }
 
     /// The account, if it exists in this asset.
@@ -91,14 +101,16 @@ impl Book {
         self.money.get(&(id, asset)).map(|found| Arc::clone(&found))
     }
 
-    /// The asset account `id` holds: the first of `assets` in which it exists.
+    /// The account of a payer, in the one asset it holds.
     #[must_use]
     pub fn find_any(&self, id: AccountId) -> Option<Arc<Account>> {
-        Asset::ALL.into_iter().find_map(|asset| self.find(id, asset))
+        let asset = *self.assets.get(&id)?;
+        self.find(id, asset)
     }
 
     /// Puts a balance read from the store in place, before the first request.
     pub fn restore(&self, id: AccountId, asset: Asset, available: Amount) {
+        self.assets.entry(id).or_insert(asset);
         self.money.insert((id, asset), Arc::new(Account::new(id, asset, available, Amount::ZERO)));
     }
 
@@ -249,6 +261,7 @@ mod tests {
         assert_eq!(available(&book), 70);
     }
 
+    /// LED-5.
     #[test]
     fn balance_for_exactly_k_calls_serves_exactly_k() {
         let book = Arc::new(funded(100 * 7));
@@ -268,6 +281,7 @@ mod tests {
         assert_eq!((served, available(&book)), (100, 0));
     }
 
+    /// LED-7.
     #[test]
     fn a_hold_ends_once_and_gives_the_rest_back() {
         let book = funded(100);
@@ -280,6 +294,7 @@ mod tests {
         assert_eq!((available(&book), book.account(ID, Asset::Usd).held().units()), (75, 0));
     }
 
+    /// LED-11.
     #[test]
     fn an_overrun_takes_what_is_there_and_never_more() {
         let book = funded(100);
@@ -288,6 +303,7 @@ mod tests {
         assert_eq!((ended.captured.units(), ended.overrun.units(), available(&book)), (100, 30, 0));
     }
 
+    /// LED-13, LED-15.
     #[test]
     fn every_budget_on_the_chain_is_charged_or_none() {
         let book = funded(100);
@@ -313,6 +329,17 @@ mod tests {
         assert!(reserve(&book, 5, &[budget]).is_ok());
     }
 
+    /// LED-4.
+    #[test]
+    fn an_account_holds_one_asset() {
+        let book = Book::default();
+        assert!(book.find_any(ID).is_none());
+        assert!(book.fix_asset(ID, Asset::Usdc) && book.fix_asset(ID, Asset::Usdc));
+        assert!(!book.fix_asset(ID, Asset::Usdt));
+        book.deposit(ID, Asset::Usdc, Amount::from_units(5));
+        assert_eq!(book.find_any(ID).unwrap().asset(), Asset::Usdc);
+    }
+
     #[test]
     fn an_overrun_stops_at_the_tightest_budget() {
         let book = funded(100);
@@ -322,6 +349,7 @@ mod tests {
         assert_eq!((available(&book), book.budget_left(tight, Asset::Usd).units()), (80, 0));
     }
 
+    /// LED-8.
     #[test]
     fn a_frozen_account_refuses_reserves_and_takes_deposits() {
         let book = funded(10);

@@ -299,6 +299,7 @@ mod tests {
         }
     }
 
+    /// LED-39.
     #[test]
     fn legs_must_balance_per_asset() {
         let usd = leg_asset(Asset::Usd);

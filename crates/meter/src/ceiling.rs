@@ -5,6 +5,8 @@ use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
 use crate::request::RequestFacts;
 use crate::tariff::ModelPrice;
 
+/// What one image or sound may count as, whatever it weighs or wherever it is fetched from.
+const MEDIA_TOKENS_MAX: u64 = 4096;
 /// Tokens of framing that each message costs.
 pub(crate) const TOKENS_PER_MESSAGE: u64 = 3;
 
@@ -104,7 +106,8 @@ fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u6
         InputBound::BytesHalf => body_bytes.div_ceil(2),
         InputBound::Bytes => body_bytes,
     };
-    text.saturating_add(facts.messages.saturating_mul(TOKENS_PER_MESSAGE))
+    let framing = facts.messages.saturating_mul(TOKENS_PER_MESSAGE);
+    text.saturating_add(framing).saturating_add(facts.media_parts.saturating_mul(MEDIA_TOKENS_MAX))
 }
 
 fn fixed_cost(price: &ModelPrice, facts: &RequestFacts, input_tokens: u64) -> Result<Femto, AmountError> {

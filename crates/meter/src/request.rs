@@ -54,6 +54,14 @@ pub(crate) enum Ask {
     ItemType,
     /// An image, a sound or a file: as base64, or where to fetch it.
     Media,
+    /// Where the upstream is to fetch an image or a document.
+    Fetched,
+    /// The type of a part of a message, which may be a document.
+    PartType,
+    /// The type of a tool, which the provider may run itself.
+    ToolType,
+    /// A wish for a tool that the provider runs, or for terms with a price of their own.
+    Extra,
 }
 
 impl Ask {
@@ -67,7 +75,15 @@ impl Ask {
             Self::Limit(name) | Self::Choices(name) | Self::Messages(name) => Some(name),
             Self::Tier => Some("service_tier"),
             Self::Background => Some("background"),
-            Self::Prompt | Self::Cache | Self::Stored | Self::ItemType | Self::Media => None,
+            Self::Prompt
+            | Self::Cache
+            | Self::Stored
+            | Self::ItemType
+            | Self::Media
+            | Self::Fetched
+            | Self::PartType
+            | Self::ToolType
+            | Self::Extra => None,
         }
     }
 }
@@ -99,6 +115,10 @@ pub struct RequestFacts {
     /// Whether part of the prompt is kept at the upstream: the body does not bound it, and it may be
     /// another payer's.
     pub stored_input: bool,
+    /// Documents that the upstream is to fetch: the body does not bound the input.
+    pub fetched_documents: bool,
+    /// Tools that the provider runs, or terms of service, with prices of their own.
+    pub extras: bool,
     /// A service tier other than the standard one, which has another price.
     pub service_tier: Option<String>,
     dialect: Option<Dialect>,
@@ -154,8 +174,14 @@ pub fn scan_request(dialect: Dialect, body: &[u8]) -> Result<RequestFacts, Reque
         return Ok(RequestFacts::unread(dialect));
     };
     let mut scanner = Scanner::new(form.paths);
-    let mut reading =
-        Reading { facts: RequestFacts::unread(dialect), seen: Vec::new(), prompts: 0, error: None };
+    let mut reading = Reading {
+        facts: RequestFacts::unread(dialect),
+        document: false,
+        fetched: false,
+        seen: Vec::new(),
+        prompts: 0,
+        error: None,
+    };
     scanner.feed(body, &mut reading);
     match scanner.outcome() {
         Outcome::Complete => {}
@@ -179,6 +205,8 @@ pub fn scan_request(dialect: Dialect, body: &[u8]) -> Result<RequestFacts, Reque
     facts.messages = facts.messages.saturating_add(reading.prompts);
     facts.caching |= form.caches_unasked;
     facts.asked_usage = facts.options == Options::Asked;
+    // Which part has which source is not looked at: a body with both is not sold.
+    facts.fetched_documents = reading.document && reading.fetched;
     Ok(facts)
 }
 
@@ -196,6 +224,8 @@ impl RequestFacts {
             asked_usage: false,
             background: false,
             stored_input: false,
+            fetched_documents: false,
+            extras: false,
             service_tier: None,
             dialect: Some(dialect),
             body_start: 0,
@@ -302,8 +332,14 @@ fn apply(body: &[u8], mut splices: Vec<(Range<usize>, String)>) -> Cow<'_, [u8]>
     Cow::Owned(new)
 }
 
+/// Tools that the caller runs: they cost tokens and nothing else.
+const CALLERS_TOOLS: [&str; 8] =
+    ["function", "custom", "local_shell", "apply_patch", "bash_", "text_editor_", "computer_", "memory_"];
+
 struct Reading {
     facts: RequestFacts,
+    document: bool,
+    fetched: bool,
     seen: Vec<Ask>,
     prompts: u64,
     error: Option<RequestError>,
@@ -406,6 +442,16 @@ impl Sink for Reading {
                 facts.media_parts += u64::from(*value != Value::Null);
                 facts.media_bytes = facts.media_bytes.saturating_add(bytes);
             }
+            Ask::Fetched => {
+                self.fetched |= *value != Value::Null;
+                facts.media_parts += u64::from(*value != Value::Null);
+            }
+            Ask::PartType => self.document |= value.text() == Some("document"),
+            Ask::ToolType => {
+                let callers = |tool: &str| CALLERS_TOOLS.iter().any(|known| tool.starts_with(known));
+                facts.extras |= *value != Value::Null && !value.text().is_some_and(callers);
+            }
+            Ask::Extra => facts.extras |= *value != Value::Null,
             Ask::ItemType => facts.stored_input |= value.text() == Some("item_reference"),
         }
     }

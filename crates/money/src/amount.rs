@@ -97,6 +97,7 @@ mod tests {
         }
     }
 
+    /// LED-1.
     #[test]
     fn arithmetic_is_checked() {
         assert_eq!(Amount::MAX.plus(Amount::from_units(1)), Err(AmountError));

@@ -116,6 +116,7 @@ impl fmt::Display for Asset {
 mod tests {
     use super::Asset;
 
+    /// LED-2.
     #[test]
     fn codes_and_names_are_unique_and_round_trip() {
         for asset in Asset::ALL {

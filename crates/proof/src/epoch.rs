@@ -153,6 +153,7 @@ mod tests {
         assert_eq!(MasterKeys::new([key(1, S::Mint), key(1, S::Retired)]).unwrap_err(), E::Twice(1));
     }
 
+    /// L402-41.
     #[test]
     fn nothing_secret_is_printed() {
         assert!(!format!("{:?}", key(1, S::Mint)).contains("66"));

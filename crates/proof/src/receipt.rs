@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(kid(&key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
+    /// KEY-5.
     #[test]
     fn a_receipt_reads_back_and_no_part_may_change() {
         let key = SigningKey::from_bytes(&[1; 32]);

@@ -13,6 +13,9 @@ use wire::x402::{Address, SettlementResponse, facilitator, network};
 use crate::dial::{Dialer, Origin};
 use crate::{Answer, Exchange, ExchangeError, Receipt, Refused, Settlement};
 
+/// Longest code of a facilitator that is kept.
+const CODE_CHARS_MAX: usize = 96;
+
 /// One facilitator of the configuration.
 #[derive(Clone, Debug)]
 pub struct Facilitator {
@@ -77,9 +80,10 @@ impl Facilitators {
         Settlement::NotSent
     }
 
-    /// The (scheme, network) pairs that any facilitator supports, or `None` when none answered.
+    /// The (scheme, network) pairs that any facilitator supports, or `None` while one has not answered:
+    /// silence is no refusal (X402-41).
     pub async fn supported(&self) -> Option<Vec<(String, String)>> {
-        let mut found = None;
+        let mut found = Vec::new();
         for facilitator in &self.list {
             let path = format!("{}/supported", facilitator.base);
             let exchange = Exchange {
@@ -89,16 +93,14 @@ impl Facilitators {
                 body: Bytes::new(),
                 time_max: Duration::from_secs(5),
             };
-            let Ok(answer) = exchange.run(&self.dialer).await else { continue };
-            let Some(supported) = object(&answer.body).filter(|_| answer.status == 200) else { continue };
-            let Ok(supported) = serde_json::from_value::<facilitator::Supported>(supported) else { continue };
-            let kinds = supported.kinds.into_iter().map(|kind| {
+            let answer = exchange.run(&self.dialer).await.ok().filter(|answer| answer.status == 200)?;
+            let supported: facilitator::Supported = serde_json::from_value(object(&answer.body)?).ok()?;
+            found.extend(supported.kinds.into_iter().map(|kind| {
                 let caip2 = network::caip2_from_v1(&kind.network).map_or(kind.network.clone(), str::to_owned);
                 (kind.scheme, caip2)
-            });
-            found.get_or_insert_with(Vec::new).extend(kinds);
+            }));
         }
-        found
+        Some(found)
     }
 }
 
@@ -125,7 +127,7 @@ fn classify(answer: &Answer, expected: Expected<'_>) -> Settlement {
     let reason = said.error_reason.unwrap_or_default();
     let code = reason.split(':').next().unwrap_or_default().trim();
     if is_terminal(code, expected.after_unknown) {
-        return Settlement::Refused(Refused { code: code.to_owned() });
+        return Settlement::Refused(Refused { code: code.chars().take(CODE_CHARS_MAX).collect() });
     }
     Settlement::Unknown
 }
@@ -138,9 +140,9 @@ fn is_terminal(code: &str, after_unknown: bool) -> bool {
         | "unexpected_settle_error"
         | "unexpected_verify_error"
         | "duplicate_settlement" => false,
-        _ if code.ends_with("nonce_already_used") => !after_unknown,
-        // Anything after an unclear attempt may speak of the second try only.
-        _ => !after_unknown || code.contains("authorization_valid_before"),
+        // After an unclear attempt any reason may speak of the second try only: the nonce may be used, the
+        // money gone and the time over because the first one succeeded.
+        _ => !after_unknown,
     }
 }
 
@@ -254,10 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn h11_a_used_nonce_after_an_unknown_attempt_is_no_refusal() {
-        let body = r#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used","transaction":"","network":"eip155:84532"}"#;
-        let refused = Refused { code: "invalid_exact_evm_nonce_already_used".into() };
-        assert_eq!(verdict(200, body, false), Settlement::Refused(refused));
-        assert_eq!(verdict(200, body, true), Settlement::Unknown);
+    fn h11_a_failure_after_an_unknown_attempt_is_no_refusal() {
+        for code in [
+            "invalid_exact_evm_nonce_already_used",
+            "invalid_exact_evm_insufficient_balance",
+            "invalid_exact_evm_payload_authorization_valid_before",
+        ] {
+            let body = format!(
+                r#"{{"success":false,"errorReason":"{code}","transaction":"","network":"eip155:84532"}}"#
+            );
+            assert_eq!(verdict(200, &body, false), Settlement::Refused(Refused { code: code.into() }));
+            assert_eq!(verdict(200, &body, true), Settlement::Unknown, "{code}");
+        }
     }
 }

@@ -69,20 +69,21 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn balances(&self) -> Result<Vec<Balance>, StoreError> {
-        let table = self.begin()?.open_table(BALANCES).map_err(unavailable)?;
-        let mut rows = Vec::new();
-        for row in table.iter().map_err(unavailable)? {
-            let (key, amount) = row.map_err(unavailable)?;
-            let key = key.value();
-            let mut account = [0; 16];
-            account.copy_from_slice(&key[2..]);
-            rows.push(Balance {
-                account: AccountId(account),
-                asset: u16::from_be_bytes([key[0], key[1]]),
-                amount: Amount::from_units(amount.value()),
-            });
-        }
-        Ok(rows)
+        balances(&self.begin()?)
+    }
+
+    /// The newest `limit` entries, oldest first, of one account or of all, and every balance at the same
+    /// moment: the balances are the fold of the journal that ends with these entries.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn overview(
+        &self,
+        account: Option<AccountId>,
+        limit: usize,
+    ) -> Result<(Vec<Entry>, Vec<Balance>), StoreError> {
+        let transaction = self.begin()?;
+        Ok((newest(&transaction, account, limit)?, balances(&transaction)?))
     }
 
     /// The payment of a deposit key.
@@ -129,20 +130,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn newest(&self, account: Option<AccountId>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
-        let mut found = Vec::new();
-        for row in table.iter().map_err(unavailable)?.rev() {
-            let (_, bytes) = row.map_err(unavailable)?;
-            let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
-            if account.is_none_or(|wanted| entry.legs.iter().any(|leg| leg.account == wanted)) {
-                found.push(entry);
-                if found.len() == limit {
-                    break;
-                }
-            }
-        }
-        found.reverse();
-        Ok(found)
+        newest(&self.begin()?, account, limit)
     }
 
     /// Calls `each` with every entry and its bytes, in order.
@@ -194,4 +182,42 @@ impl Reader {
         }
         Ok(rows)
     }
+}
+
+fn balances(transaction: &redb::ReadTransaction) -> Result<Vec<Balance>, StoreError> {
+    let table = transaction.open_table(BALANCES).map_err(unavailable)?;
+    let mut rows = Vec::new();
+    for row in table.iter().map_err(unavailable)? {
+        let (key, amount) = row.map_err(unavailable)?;
+        let key = key.value();
+        let mut account = [0; 16];
+        account.copy_from_slice(&key[2..]);
+        rows.push(Balance {
+            account: AccountId(account),
+            asset: u16::from_be_bytes([key[0], key[1]]),
+            amount: Amount::from_units(amount.value()),
+        });
+    }
+    Ok(rows)
+}
+
+fn newest(
+    transaction: &redb::ReadTransaction,
+    account: Option<AccountId>,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    let table = transaction.open_table(JOURNAL).map_err(unavailable)?;
+    let mut found = Vec::new();
+    for row in table.iter().map_err(unavailable)?.rev() {
+        let (_, bytes) = row.map_err(unavailable)?;
+        let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
+        if account.is_none_or(|wanted| entry.legs.iter().any(|leg| leg.account == wanted)) {
+            found.push(entry);
+            if found.len() == limit {
+                break;
+            }
+        }
+    }
+    found.reverse();
+    Ok(found)
 }

@@ -15,8 +15,8 @@ use crate::outcome::Outcome;
 use crate::{root, step};
 
 /// Families of rule numbers.
-const FAMILIES: [&str; 13] =
-    ["402", "ENG", "FIN", "IDN", "L402", "LED", "MPP", "MTR", "PERF", "RAIL", "SEC", "UX", "X402"];
+const FAMILIES: [&str; 14] =
+    ["402", "ENG", "FIN", "IDN", "KEY", "L402", "LED", "MPP", "MTR", "PERF", "RAIL", "SEC", "UX", "X402"];
 /// What a cell says of a rule that the code keeps.
 const MET: &str = "met";
 
@@ -74,6 +74,7 @@ impl Map {
         let (code, tests) = text.split_at(split);
         self.cited.extend(rules_in(code));
         self.tested.extend(rules_in(tests));
+        self.tested.extend(tests.split("fn ").skip(1).flat_map(rules_in_name));
     }
 
     /// Rules that are met and stand in no test.
@@ -116,6 +117,17 @@ fn rules_in(text: &str) -> Vec<Rule> {
     found
 }
 
+/// Rule numbers that a test's name begins with: `x402_9_10_what_changes` stands for 9 and 10 of X402.
+fn rules_in_name(after_fn: &str) -> Vec<Rule> {
+    let name = after_fn.split('(').next().unwrap_or_default();
+    let mut words = name.split('_');
+    let family = words.next().unwrap_or_default().to_ascii_uppercase();
+    if !FAMILIES.contains(&family.as_str()) {
+        return Vec::new();
+    }
+    words.map_while(|word| word.parse().ok()).map(|number| (family.clone(), number)).collect()
+}
+
 /// Files with one of these endings below a folder; none when the folder is not there.
 fn files(folder: &Path, endings: &[&str]) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -145,7 +157,7 @@ fn files(folder: &Path, endings: &[&str]) -> io::Result<Vec<PathBuf>> {
 mod tests {
     use std::path::Path;
 
-    use super::{Map, rules_in};
+    use super::{Map, rules_in, rules_in_name};
 
     #[test]
     fn rule_numbers() {
@@ -154,6 +166,13 @@ mod tests {
         assert_eq!(named("SHA-256, UTF-8, XX40-1, item-4"), [""; 0]);
         let numbers = format!("({0}-1, {0}-20b): {0}-3.", "FIN");
         assert_eq!(named(&numbers), [1, 20, 3].map(|number| format!("{}-{number}", "FIN")));
+    }
+
+    #[test]
+    fn rule_numbers_of_a_name() {
+        let numbers = |name: &str| rules_in_name(name).iter().map(|(_, n)| *n).collect::<Vec<_>>();
+        assert_eq!(numbers(&format!("{}_9_10_what_changes() {{", "fin")), [9, 10]);
+        assert!(numbers("a_8_other() {").is_empty());
     }
 
     #[test]

@@ -111,7 +111,7 @@ upstreams:
 prices:
   "play-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
 rails:
-  test: {{ deposit: 0.01 USD }}
+  test: {{ deposit: 0.04 USD }}
 admin: {{ listen: "127.0.0.1:0", socket: {socket:?} }}
 "#
     )

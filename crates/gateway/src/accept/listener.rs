@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::watched::{Patience, Watched};
 use super::{Underway, Watch};
 use crate::config::{Limits, Timeouts};
-use crate::limits::Slots;
+use crate::limits::{Slots, Source};
 use crate::telemetry::Metrics;
 
 const BACKLOG: i32 = 4096;
@@ -48,7 +48,7 @@ pub(crate) struct Door {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) connections: Arc<Slots>,
-    pub(crate) per_address: Arc<DashMap<IpAddr, Arc<Slots>>>,
+    pub(crate) per_source: Arc<DashMap<Source, Arc<Slots>>>,
     pub(crate) metrics: Arc<Metrics>,
     /// Turns true once: no new connection, no further request on the old ones.
     pub(crate) closing: watch::Receiver<bool>,
@@ -80,7 +80,7 @@ where
             }
         };
         let Some(slot) = door.connections.take(door.limits.connections) else { continue };
-        let here = Arc::clone(&door.per_address.entry(peer.ip().to_canonical()).or_insert_with(Slots::new));
+        let here = Arc::clone(&door.per_source.entry(Source::of(peer.ip())).or_insert_with(Slots::new));
         let Some(place) = here.take(door.limits.per_ip) else { continue };
         let (door, answer) = (door.clone(), Rc::clone(&answer));
         tokio::task::spawn_local(async move {
@@ -90,7 +90,7 @@ where
             }
             door.metrics.connection_closed();
             drop((slot, place));
-            door.per_address.remove_if(&peer.ip().to_canonical(), |_, slots| slots.taken() == 0);
+            door.per_source.remove_if(&Source::of(peer.ip()), |_, slots| slots.taken() == 0);
         });
     }
 }

@@ -260,13 +260,13 @@ impl Office<'_> {
     fn show(&self, account: Option<&str>, limit: usize) -> Result<Value, OfficeError> {
         let account = account.map(account_id).transpose()?;
         let reader = self.store().reader();
+        let (newest, balances) = reader.overview(account, limit.clamp(1, 10_000))?;
         let mut entries = Vec::new();
-        for entry in reader.newest(account, limit.clamp(1, 10_000))? {
+        for entry in newest {
             let facts = reader.facts(&entry.draft.id)?;
             entries.push(entry_json(&entry, model_of(facts.as_deref()).as_deref()));
         }
-        let balances =
-            reader.balances()?.into_iter().filter(|row| account.is_none_or(|id| id == row.account));
+        let balances = balances.into_iter().filter(|row| account.is_none_or(|id| id == row.account));
         let balances: Vec<Value> = balances
             .filter_map(|row| {
                 let (asset, memo) = asset_of_code(row.asset)?;

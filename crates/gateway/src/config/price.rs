@@ -10,7 +10,7 @@ use super::yaml::{Key, Kind, Node};
 /// The price list.
 #[derive(Clone, Debug)]
 pub struct Prices {
-    /// Patterns in the order of the file; first match wins.
+    /// Patterns in the order of the file; a model's own name counts before a pattern.
     pub models: Vec<(Glob, ModelPrice)>,
     /// What happens to a model that no pattern matches.
     pub unknown_model: UnknownModel,

@@ -72,6 +72,9 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("messages[].content[].image_url.url", Ask::Media),
         ("messages[].content[].input_audio.data", Ask::Media),
         ("messages[].content[].file.file_data", Ask::Media),
+        ("messages[].content[].file.file_id", Ask::Stored),
+        ("tools[].type", Ask::ToolType),
+        ("web_search_options", Ask::Extra),
         ("service_tier", Ask::Tier),
     ])
 });

@@ -82,6 +82,9 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("input[].content[].image_url", Ask::Media),
         ("input[].content[].input_audio.data", Ask::Media),
         ("input[].content[].file_data", Ask::Media),
+        ("input[].content[].file_url", Ask::Stored),
+        ("input[].content[].file_id", Ask::Stored),
+        ("tools[].type", Ask::ToolType),
     ])
 });
 

@@ -143,6 +143,45 @@ fn output_is_limited_by_splicing() {
     }
 }
 
+/// What the body does not bound, and what costs more than tokens, is told.
+#[test]
+fn documents_to_fetch_and_tools_of_the_provider_are_told() {
+    let facts = |dialect, body: &str| scan_request(dialect, body.as_bytes()).unwrap();
+    let messages = Dialect::AnthropicMessages;
+    let responses = Dialect::OpenAiResponses;
+    let part = |part: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{part}]}}]}}"#);
+    let pdf = r#"{"type":"document","source":{"type":"url","url":"https://a/b.pdf"}}"#;
+    let image = r#"{"type":"image","source":{"type":"url","url":"https://a/b.png"}}"#;
+    let inline = r#"{"type":"document","source":{"type":"base64","data":"AAAA"}}"#;
+    for (documents, body) in [(true, part(pdf)), (false, part(image)), (false, part(inline))] {
+        assert_eq!(facts(messages, &body).fetched_documents, documents, "{body}");
+    }
+    assert!(
+        facts(messages, &part(r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#)).stored_input
+    );
+    assert_eq!(facts(messages, &part(image)).media_parts, 1);
+    assert!(facts(CHAT, &part(r#"{"type":"file","file":{"file_id":"file-1"}}"#)).stored_input);
+    for member in [r#""file_url":"https://a/b.pdf""#, r#""file_id":"file-1""#] {
+        let body = format!(r#"{{"model":"m","input":[{{"content":[{{"type":"input_file",{member}}}]}}]}}"#);
+        assert!(facts(responses, &body).stored_input, "{member}");
+    }
+    for (dialect, extras, member) in [
+        (CHAT, false, r#""tools":[{"type":"function","function":{"name":"f"}}]"#),
+        (CHAT, true, r#""web_search_options":{}"#),
+        (CHAT, false, r#""web_search_options":null"#),
+        (responses, true, r#""tools":[{"type":"function"},{"type":"web_search_preview"}]"#),
+        (responses, true, r#""tools":[{"type":"image_generation"}]"#),
+        (messages, false, r#""tools":[{"name":"f","input_schema":{}}]"#),
+        (messages, false, r#""tools":[{"type":"custom"},{"type":"bash_20250124"},{"type":null}]"#),
+        (messages, true, r#""tools":[{"type":"web_search_20250305","max_uses":5}]"#),
+        (messages, true, r#""mcp_servers":[{"url":"https://a"}]"#),
+        (messages, true, r#""speed":"fast""#),
+    ] {
+        let body = format!(r#"{{"model":"m",{member}}}"#);
+        assert_eq!(facts(dialect, &body).extras, extras, "{member}");
+    }
+}
+
 #[test]
 fn facts_table() {
     let facts = |dialect, body: &str| scan_request(dialect, body.as_bytes()).unwrap();

@@ -51,6 +51,7 @@ fn appended(caveats: &[&str]) -> CreditKey {
 }
 
 /// The worked example of specs/credit-keys.md, to the byte.
+/// L402-24: a credit key has no location.
 #[test]
 fn l402_40_43_worked_example() {
     assert_eq!(
@@ -165,6 +166,7 @@ fn a_genuine_key_is_told_what_is_wrong() {
 }
 
 /// What would be refused when presented is not handed out.
+/// KEY-2.
 #[test]
 fn minting_and_narrowing_refuse_what_would_be_useless() {
     let refused = |error| Err(AttenuateError::Refused(error));
@@ -178,6 +180,7 @@ fn minting_and_narrowing_refuse_what_would_be_useless() {
     assert_eq!(attenuate(&full, "expires=5"), Err(AttenuateError::Limit(MacaroonError::TooManyCaveats)));
 }
 
+/// KEY-3, KEY-4, L402-57.
 #[test]
 fn permits_table() {
     let chat = |caveats: &[&str], route: &str, model: Option<&str>, now| {

@@ -75,6 +75,7 @@ fn check_v2(payment: &v2::PaymentPayload, offers: &[Offer], now: u64) -> Result<
     verify_v2(payment, offers, &binding(&quote_key()), now).map(|_| ())
 }
 
+/// X402-11: objects written anew equal the captured ones.
 #[test]
 fn v2_captured_payment_is_genuine_at_its_time() {
     let file = vector(2);
@@ -209,6 +210,7 @@ fn x402_13_a7_an_altered_payload_is_refused() {
 }
 
 /// X402-18: strict on both sides, and six seconds to settle in.
+/// X402-2: every `now` is an argument.
 #[test]
 fn x402_18_time_window() {
     let payment = captured_v2();

@@ -54,6 +54,7 @@ fn opened(folder: &tempfile::TempDir) -> Store {
     Store::open(folder.path(), [1; 16]).unwrap()
 }
 
+/// LED-16, X402-14.
 #[tokio::test]
 async fn one_payment_is_deposited_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -69,6 +70,7 @@ async fn one_payment_is_deposited_once() {
     assert_eq!(balance(&store), 100);
 }
 
+/// LED-23, LED-17.
 #[tokio::test]
 async fn an_unknown_payment_stays_taken_and_a_refused_one_is_free() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +84,7 @@ async fn an_unknown_payment_stays_taken_and_a_refused_one_is_free() {
     assert_eq!(store.commit(intent).await.unwrap().lsn, 0);
 }
 
+/// LED-25: what was acknowledged is there.
 #[tokio::test]
 async fn everything_acknowledged_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();

@@ -202,7 +202,7 @@ mod tests {
         let with = config_text(1, 2, 3, Path::new("/s"), Some("http://127.0.0.1:9"));
         assert!(
             with.contains("  x402:\n    networks:")
-                && with.contains("facilitators: [\"http://127.0.0.1:9\"]\nadmin:")
+                && with.contains("facilitators: [\"http://127.0.0.1:9\"]\n    deposit:")
         );
         let without = config_text(1, 2, 3, Path::new("/s"), None);
         assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));

@@ -1,0 +1,128 @@
+//! What the pure parts of a paid call cost on this machine, as ratios to one HMAC-SHA-256 of 64 bytes
+//! measured in the same run. `cargo run --release -p farthing-bench`
+//!
+//! Rounds are interleaved, so that a noisy neighbour hits all rows alike; the median round is shown.
+
+#![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use ledger::{AccountId, Book, Reserve};
+use meter::{Dialect, End, Head, Meter};
+use money::{Amount, Asset};
+use proof::test_rail::Transfer;
+use proof::{EpochState, MasterKey, MasterKeys, SigningKey, credit_key};
+use sha2::Sha256;
+use wire::credit_key::{CreditKey, Mode};
+use zeroize::Zeroizing;
+
+const ROUNDS: usize = 15;
+const NOW_S: u64 = 1_795_000_000;
+
+struct Row {
+    name: &'static str,
+    calls: u32,
+    run: Box<dyn FnMut()>,
+    nanos: Vec<u128>,
+}
+
+fn row(name: &'static str, calls: u32, run: impl FnMut() + 'static) -> Row {
+    Row { name, calls, run: Box::new(run), nanos: Vec::new() }
+}
+
+fn main() {
+    let mut rows =
+        vec![hmac_row(), reserve_row(), key_row(), request_row(), stream_row(), test_payment_row()];
+    for _ in 0..ROUNDS {
+        for row in &mut rows {
+            let start = Instant::now();
+            for _ in 0..row.calls {
+                (row.run)();
+            }
+            row.nanos.push(start.elapsed().as_nanos() / u128::from(row.calls));
+        }
+    }
+    let median = |row: &Row| {
+        let mut sorted = row.nanos.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    };
+    let unit = rows.first().map_or(1, median).max(1);
+    println!("| operation | ns, median of {ROUNDS} rounds | x HMAC |\n|---|---|---|");
+    for row in &rows {
+        let nanos = median(row);
+        println!("| {} | {nanos} | {}.{:02} |", row.name, nanos / unit, nanos % unit * 100 / unit);
+    }
+}
+
+fn hmac_row() -> Row {
+    row("HMAC-SHA-256 of 64 bytes", 20_000, || {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).expect("any key length");
+        mac.update(black_box(&[1; 64]));
+        black_box(mac.finalize());
+    })
+}
+
+fn reserve_row() -> Row {
+    let book = Book::default();
+    let account = book.deposit(AccountId([1; 16]), Asset::Usd, Amount::MAX);
+    row("reserve + capture", 50_000, move || {
+        let wanted = Reserve { account: &account, budgets: &[], amount: Amount::from_units(1000) };
+        let hold = book.reserve(wanted).expect("covered");
+        black_box(hold.finish(Amount::from_units(1)));
+    })
+}
+
+fn key_row() -> Row {
+    let key = MasterKey { epoch: 1, state: EpochState::Mint, secret: Zeroizing::new([9; 32]) };
+    let masters = MasterKeys::new([key]).expect("one epoch");
+    let caveats = [format!("expires={}", NOW_S + 3600)];
+    let text = credit_key::mint(&masters, Mode::Test, [1; 16], [2; 16], &caveats).expect("mints");
+    row("credit key, parse + verify", 5_000, move || {
+        let parsed = CreditKey::parse(black_box(&text)).expect("parses");
+        black_box(credit_key::verify(&masters, Mode::Test, &parsed, NOW_S)).expect("verifies");
+    })
+}
+
+fn request_row() -> Row {
+    let text = "a word or two. ".repeat(260);
+    let body = format!(
+        r#"{{"model":"m","stream":true,"max_tokens":64,"messages":[{{"role":"user","content":"{text}"}}]}}"#
+    );
+    row("scan of a 4 kB chat request", 5_000, move || {
+        black_box(meter::scan_request(Dialect::OpenAiChat, black_box(body.as_bytes()))).expect("scans");
+    })
+}
+
+fn stream_row() -> Row {
+    let event = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
+    let event = Bytes::from(event);
+    row("metering 100 streamed events", 200, move || {
+        let head = Head {
+            status: 200,
+            content_type: Some("text/event-stream"),
+            content_encoding: None,
+            hide_usage_chunk: false,
+        };
+        let mut meter = Meter::new(Dialect::OpenAiChat, head);
+        let mut out = Vec::with_capacity(128);
+        for _ in 0..100 {
+            meter.feed(event.clone(), &mut out);
+        }
+        black_box(meter.end(End::Eof, &mut out));
+    })
+}
+
+fn test_payment_row() -> Row {
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let from = key.verifying_key().to_bytes();
+    let transfer =
+        Transfer { from, to: [4; 32], value: 1, valid_after: 0, valid_before: NOW_S, nonce: [5; 32] };
+    let signature = transfer.sign(&key);
+    row("test payment, verify_strict", 200, move || {
+        transfer.verify(black_box(&signature)).expect("verifies");
+    })
+}

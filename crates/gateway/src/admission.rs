@@ -1,0 +1,146 @@
+//! Who may come in: room for one more call, credentials, the limits of source and account, and whether a
+//! payment is genuine. Cheapest first; nothing here moves money.
+
+use http::HeaderMap;
+use ledger::AccountId;
+use money::Asset;
+use tracing::field;
+
+use crate::call::{Arrived, Worker};
+use crate::challenge::{Ask, challenge};
+use crate::credential::Presented;
+use crate::gate::Gate;
+use crate::limits::{Running, Slot};
+use crate::payer::Payer;
+use crate::payments::{self, Delivery, Verified};
+use crate::quote::Quote;
+use crate::refusal::{Code, Facts, Refusal};
+use crate::snapshot::{Snapshot, Till};
+
+/// Room for one more call, in memory and in the journal's queue.
+pub(crate) fn slot(gate: &Gate, snapshot: &Snapshot) -> Result<Slot, Refusal> {
+    if gate.is_draining() {
+        return Err(Refusal::new(Code::Draining, "This gateway is about to stop.").retry_after(5));
+    }
+    if !gate.store.is_healthy() {
+        let detail = "The gateway cannot record charges now.";
+        return Err(Refusal::new(Code::StoreUnavailable, detail).retry_after(30));
+    }
+    let limit = snapshot.config.server.limits.in_flight;
+    let busy = || Refusal::new(Code::Overloaded, "This gateway has too many calls at once.").retry_after(1);
+    // A call that could not be recorded must not begin (LED-28).
+    if !gate.store.has_room(limit.min(store::QUEUE_MAX / 2)) {
+        return Err(busy());
+    }
+    gate.in_flight.take(limit).ok_or_else(busy)
+}
+
+/// What the request pays with, as far as its source may still try.
+pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presented, Refusal> {
+    let limiters = &arrived.snapshot.limiters;
+    limiters.admit_proof(arrived.source)?;
+    let read = |headers: &HeaderMap| {
+        let presented = Presented::read(headers)?;
+        if presented.malformed {
+            limiters.count_invalid(arrived.source);
+            worker.gate.metrics.proof("x402", "unread");
+        }
+        Ok(presented)
+    };
+    let presented: Presented = read(&arrived.head.headers).inspect_err(|_: &Refusal| {
+        limiters.count_invalid(arrived.source);
+    })?;
+    if presented.is_empty() {
+        limiters.admit_unpaid(arrived.source)?;
+    }
+    Ok(presented)
+}
+
+/// The payer behind the credit key, if there is one and it is good.
+pub(crate) fn key_payer(
+    worker: &Worker,
+    arrived: &Arrived,
+    presented: &Presented,
+) -> Result<Option<Payer>, Refusal> {
+    let Some(text) = &presented.key else { return Ok(None) };
+    let verified = worker.known.verify(&worker.gate, text, arrived.now.seconds());
+    worker.gate.metrics.proof("key", if verified.is_ok() { "good" } else { "bad" });
+    let key = verified.inspect_err(|_| arrived.snapshot.limiters.count_invalid(arrived.source))?;
+    let payer = Payer::of_key(&worker.gate, key);
+    let span = tracing::Span::current();
+    span.record("protocol", payer.protocol);
+    span.record("payer", field::display(payer.account.id()));
+    Ok(Some(payer))
+}
+
+/// Counts a call of an account in, until the guard goes.
+pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refusal> {
+    arrived.snapshot.limiters.account(id).admit()
+}
+
+/// A genuine payment that may be brought in.
+pub(crate) struct Paying {
+    pub(crate) verified: Verified,
+    pub(crate) delivery: Delivery,
+    /// Of the account that the payment itself names; none where a key has counted already.
+    pub(crate) running: Option<Running>,
+}
+
+/// Checks the payment of a request; without one, whether a key or nothing at all is enough.
+pub(crate) fn payment(
+    worker: &Worker,
+    arrived: &Arrived,
+    presented: Presented,
+    payer: Option<&Payer>,
+    quote: &Quote,
+    body: &[u8],
+) -> Result<Option<Paying>, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target);
+    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let Some(payment) = presented.payment else {
+        return match payer {
+            None if presented.malformed => {
+                let detail = "The payment header cannot be decoded.";
+                Err(unpaid(Refusal::new(Code::MalformedCredential, detail)))
+            }
+            None if !quote.is_free() => Err(unpaid(payment_required(quote, &snapshot.tills))),
+            Some(_) | None => Ok(None),
+        };
+    };
+    let fingerprint = payments::fingerprint(&arrived.head.method, &arrived.target, body);
+    let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let running = match payer {
+        Some(_) => None,
+        None => Some(account(arrived, verified.account())?),
+    };
+    let delivery = Delivery { payer: payer.cloned(), fingerprint, now: arrived.now };
+    Ok(Some(Paying { verified, delivery, running }))
+}
+
+/// Checks a payment against our offers for `ask`, and counts it for its source where it is bad.
+pub(crate) fn verify(
+    worker: &Worker,
+    arrived: &Arrived,
+    payment: crate::credential::Payment,
+    ask: &Ask<'_>,
+    fingerprint: &[u8; 32],
+) -> Result<Verified, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    let protocol = payment.protocol();
+    tracing::Span::current().record("protocol", protocol);
+    let verified = payments::verify(gate, snapshot, payment, ask, fingerprint, arrived.now);
+    gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
+    verified.map_err(|refusal| {
+        snapshot.limiters.count_invalid(arrived.source);
+        if refusal.is_payable() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
+    })
+}
+
+fn payment_required(quote: &Quote, tills: &[Till]) -> Refusal {
+    let asset = tills.first().map_or(Asset::Usd, |till| till.asset);
+    let need = quote.ceiling.short(asset);
+    let facts = Facts { need: Some((quote.ceiling, asset)), ..Facts::default() };
+    let detail = format!("This call needs a payment or a credit key; it costs at most {need} {asset}.");
+    Refusal::new(Code::PaymentRequired, detail).facts(facts)
+}

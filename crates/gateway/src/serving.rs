@@ -1,0 +1,227 @@
+//! A call that may run: money set aside, the request passed on, the charge attached to the answer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use ledger::Hold;
+use meter::{Head, Meter};
+use money::{Amount, Asset};
+use tracing::field;
+
+use crate::body::GateBody;
+use crate::call::{Arrived, Worker};
+use crate::call_id::CallId;
+use crate::challenge::{Ask, challenge};
+use crate::charge::{Charge, ChargedBody, Guards, TRAILERS, Tape};
+use crate::config::Route;
+use crate::limits::{Running, Slot};
+use crate::payer::Payer;
+use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
+use crate::quote::{Fitted, Quote};
+use crate::refusal::{Code, Money, Refusal};
+use crate::snapshot::Upstream;
+use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build};
+
+/// A call that is paid for, or free, and about to go up.
+pub(crate) struct Serving {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) arrived: Arrived,
+    pub(crate) route: Route,
+    pub(crate) quote: Quote,
+    pub(crate) payer: Option<Payer>,
+    pub(crate) running: Option<Running>,
+    pub(crate) slot: Slot,
+}
+
+impl Serving {
+    /// Claim, settle, deposit; then the call draws on it.
+    pub(crate) async fn bring_in_and_serve(
+        self,
+        verified: Verified,
+        delivery: Delivery,
+    ) -> Result<Response<GateBody>, Refusal> {
+        let protocol = verified.protocol();
+        match payments::receive(&self.worker.gate, &self.arrived.snapshot, verified, delivery).await {
+            Ok(Arrival::Answered(answer)) => Ok(answer.map(GateBody::whole)),
+            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Err(refusal) => Err(self.payable(refusal)),
+        }
+    }
+
+    /// The payment is in: the payer is whose account it went to.
+    async fn deposited(
+        mut self,
+        deposit: Deposit,
+        protocol: &'static str,
+    ) -> Result<Response<GateBody>, Refusal> {
+        let key = self.payer.take().and_then(|payer| payer.key);
+        let account = Arc::clone(&deposit.account);
+        tracing::Span::current().record("payer", field::display(account.id()));
+        self.payer = Some(Payer { account, key, protocol });
+        let headers = deposit.headers.clone();
+        // Whatever happens next, the payer learns that he has paid and how to reach what is left.
+        self.serve(Some(deposit)).await.map_err(|refusal| {
+            headers.iter().fold(refusal.money(Money::DepositKept), |refusal, (name, value)| {
+                refusal.header(name.clone(), value.clone())
+            })
+        })
+    }
+
+    /// What a payment would help gets our offers; what was refused for another reason must not.
+    fn payable(&self, refusal: Refusal) -> Refusal {
+        if !refusal.is_payable() {
+            return refusal;
+        }
+        let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
+        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target);
+        challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
+    }
+
+    fn hold(&self) -> Result<Option<(Hold, Fitted)>, Refusal> {
+        let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
+        let may_clamp = self.arrived.snapshot.config.metering.fit_to_balance;
+        let held = payer.hold(&self.worker.gate, &self.quote, may_clamp);
+        held.map(Some).map_err(|refusal| self.payable(refusal))
+    }
+
+    /// Reserve, forward, attach the charge to the answer.
+    pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
+        let upstream = self.arrived.snapshot.upstream(&self.route, &self.quote.model)?;
+        let held = self.hold()?;
+        let Self { worker, arrived, route, quote, payer, running, slot } = self;
+        let gate = &worker.gate;
+        let guards = Guards { running, slot };
+        let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
+        let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
+        let (parts, upstream_body) = response.into_parts();
+        let AnswerHead::Relay(mut headers) =
+            answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
+        else {
+            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
+            return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
+        };
+        let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let meter = Meter::new(
+            quote.dialect,
+            Head {
+                status: parts.status.as_u16(),
+                content_type: text(header::CONTENT_TYPE),
+                content_encoding: text(header::CONTENT_ENCODING),
+                hide_usage_chunk: quote.hides_usage(),
+            },
+        );
+        if let Some(deposit) = &deposit {
+            headers.extend(deposit.headers.clone());
+        }
+        let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
+        tell(&mut headers, arrived.call, &quote, clamp);
+        if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
+            gate.metrics.hold_opened();
+            tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
+        }
+        let wants_trailers = charged.is_some() && takes_trailers(&arrived.head.headers);
+        if wants_trailers {
+            headers.insert(header::TRAILER, HeaderValue::from_static(TRAILERS));
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = headers;
+        let charge = Charge {
+            gate: Arc::clone(gate),
+            call: arrived.call,
+            route: route.name,
+            upstream: upstream.name.clone(),
+            payer,
+            quote,
+            clamp,
+            hold,
+            tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
+            deposit,
+            key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
+            meter,
+            status: parts.status,
+            started: arrived.now,
+            span: tracing::Span::current(),
+            guards,
+            ended: false,
+        };
+        let aftercare = Rc::clone(&worker.aftercare);
+        let body = ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);
+        Ok(response.map(|()| GateBody::charged(body)))
+    }
+}
+
+async fn forward(
+    worker: &Worker,
+    arrived: &Arrived,
+    upstream: &Upstream,
+    body: Bytes,
+) -> Result<Response<UpstreamBody>, Refusal> {
+    let target = format!("{}{}", upstream.base_path, arrived.target);
+    let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
+    let method = arrived.head.method.clone();
+    let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
+    let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
+    let asked = std::time::Instant::now();
+    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
+    worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
+    match answered {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            let detail = match &error {
+                SendError::Connect(_) => "The upstream cannot be reached.",
+                SendError::Closed(_) => "The upstream closed without an answer.",
+            };
+            tracing::warn!(error = &error as &dyn std::error::Error, upstream = %upstream.name, "upstream failed");
+            Err(Refusal::new(Code::UpstreamFailed, detail))
+        }
+        Err(_) => Err(Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.")),
+    }
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    let te = headers.get(header::TE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// What is known of the call when its answer begins.
+fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>) {
+    headers.insert("farthing-request-id", call.header());
+    let version = quote.tariff.get(..12).unwrap_or_default();
+    if let Ok(version) = HeaderValue::from_str(version) {
+        headers.insert("farthing-price", version);
+    }
+    if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
+        headers.insert("farthing-clamped", limit);
+    }
+}
+
+fn tell_money(
+    headers: &mut HeaderMap,
+    asset: Asset,
+    held: Amount,
+    payer: &Payer,
+    success: bool,
+    call: CallId,
+) {
+    let available = payer.account.available();
+    for (name, amount) in [("farthing-hold", held), ("farthing-balance", available)] {
+        if let Ok(value) = HeaderValue::from_str(&format!("{} {asset}", amount.decimal(asset))) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if success {
+        headers.insert("farthing-receipt", call.header());
+    }
+}
+
+/// A stored answer never holds a key (reference item 38).
+fn without_key(response: &Response<()>) -> Response<()> {
+    let mut stored = response.clone();
+    stored.headers_mut().remove("farthing-key");
+    stored.headers_mut().remove(header::TRAILER);
+    stored.headers_mut().insert("farthing-replayed", HeaderValue::from_static("true"));
+    stored
+}

@@ -1,0 +1,363 @@
+//! x402 `exact` by EIP-3009 through facilitators that err, lie, stall and vanish (x402.md section 14). Each
+//! time: nobody is served twice or for nothing, and nobody is asked to pay a second time.
+
+use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
+use farthing_tests::gateway::{Gateway, free_address};
+use farthing_tests::http::{self, Answer};
+use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, decode};
+use farthing_tests::refused::assert_refused;
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn ask() -> Value {
+    json!({"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+/// A gateway, what stands behind it, and a payer with one signed payment.
+struct Scene {
+    upstream: Upstream,
+    facilitator: Facilitator,
+    gateway: Gateway,
+    payment: Payment,
+}
+
+impl Scene {
+    fn of(plan: impl IntoIterator<Item = Conduct>) -> Self {
+        let upstream = Upstream::friendly();
+        let facilitator = Facilitator::start(plan);
+        let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[facilitator.address]));
+        let payment = new_payment(&gateway, 1);
+        Self { upstream, facilitator, gateway, payment }
+    }
+
+    fn pay(&self) -> Answer {
+        pay(&self.gateway, &self.payment)
+    }
+
+    /// Served, once, from one transfer and one deposit.
+    fn assert_served_once(&self, answer: &Answer, what: &str) {
+        assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+        let settled = decode(answer.must("payment-response"));
+        assert_eq!(settled["success"], true, "{what}");
+        assert_eq!(settled["transaction"], self.payment.payload["authorization"]["nonce"], "{what}");
+        let key = answer.must("farthing-key");
+        assert_eq!(self.gateway.settled_balance(key), self.payment.nano() - FRIENDLY_COST, "{what}");
+        assert_eq!(self.upstream.hits(), 1, "{what}");
+        assert_eq!(self.facilitator.transfers(), 1, "{what}");
+        let books = self.gateway.books_after(1);
+        assert_eq!((books.count("deposit"), books.count("capture")), (1, 1), "{what}");
+    }
+}
+
+fn new_payment(gateway: &Gateway, wallet: u8) -> Payment {
+    let answer = http::post(gateway.address, CHAT, &[], &ask());
+    assert_refused(&answer, 402, "payment_required", "nothing_taken");
+    Wallet::new(wallet).pay(&answer, BASE_SEPOLIA)
+}
+
+fn pay(gateway: &Gateway, payment: &Payment) -> Answer {
+    http::post(gateway.address, CHAT, &[("payment-signature", &payment.v2())], &ask())
+}
+
+fn assert_unknown(answer: &Answer) {
+    assert_refused(answer, 503, "settlement_unknown", "unknown");
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(answer.header("farthing-key"), None);
+}
+
+fn says(text: &str) -> Reply {
+    Reply::Says(200, text.to_owned())
+}
+
+#[test]
+fn authorization_is_settled_and_served() {
+    let scene = Scene::of([]);
+    scene.assert_served_once(&scene.pay(), "plain");
+    // A version 1 payer has no quote to echo.
+    let payment = new_payment(&scene.gateway, 2);
+    let answer = http::post(scene.gateway.address, CHAT, &[("x-payment", &payment.v1())], &ask());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(decode(answer.header("x-payment-response").unwrap())["network"], "base-sepolia");
+    assert_eq!(scene.facilitator.transfers(), 2);
+}
+
+/// X402-11: ours are the values, and nothing private goes out.
+#[test]
+fn settle_request_holds_what_a_facilitator_needs_and_nothing_else() {
+    let scene = Scene::of([]);
+    let mut payment = scene.payment.clone();
+    payment.payload["secret"] = json!("canary");
+    payment.accepted["extra"]["assetTransferMethod"] = json!("eip3009");
+    let answer = pay(&scene.gateway, &payment);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body: Value = serde_json::from_slice(&scene.facilitator.settles()[0]).unwrap();
+    let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&body), "paymentPayload paymentRequirements x402Version");
+    assert_eq!(names(&body["paymentPayload"]), "accepted payload x402Version");
+    assert_eq!(names(&body["paymentPayload"]["payload"]), "authorization signature");
+    assert_eq!(
+        names(&body["paymentRequirements"]),
+        "amount asset extra maxTimeoutSeconds network payTo scheme"
+    );
+    assert_eq!(names(&body["paymentRequirements"]["extra"]), "name version");
+    assert_eq!(body["paymentPayload"]["accepted"], body["paymentRequirements"]);
+    let text = body.to_string();
+    assert!(!text.contains("quote") && !text.contains("canary") && !text.contains("q1."), "{text}");
+}
+
+/// The battery's answers that leave it open whether money moved. Whatever the truth, the payer is told to
+/// ask again with the same payment; when the facilitator comes to its senses he is served once.
+#[test]
+fn unclear_settlement_is_never_a_second_payment() {
+    let moved = |reply| Conduct::MoveThen(reply);
+    let hash =
+        r#"{"success":false,"errorReason":"settlement_pending","transaction":"HASH","network":"NETWORK"}"#;
+    let failed_with_hash = r#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"HASH","network":"NETWORK"}"#;
+    let said_twice =
+        r#"{"success":true,"success":false,"transaction":"HASH","network":"NETWORK","payer":"PAYER"}"#;
+    let deep = format!("{{\"success\":true,\"x\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+    for (what, conduct) in [
+        ("H1 moves, never answers", moved(Reply::Silence)),
+        ("H1 moves, hangs up", moved(Reply::Hangup)),
+        ("H2 moves, 502", moved(Reply::Says(502, String::new()))),
+        ("H2 moves, 502 with a success", moved(Reply::Says(502, SUCCESS.to_owned()))),
+        ("H3 pending", moved(says(hash))),
+        ("H3 pending without a hash", Conduct::Only(failure("settlement_pending"))),
+        ("H4 does nothing, never answers", Conduct::Only(Reply::Silence)),
+        (
+            "H6 success without a hash",
+            moved(says(r#"{"success":true,"transaction":"","network":"NETWORK"}"#)),
+        ),
+        ("H6 success, no hash at all", moved(says(r#"{"success":true,"network":"NETWORK"}"#))),
+        ("H7 failure with a hash", moved(says(failed_with_hash))),
+        (
+            "H8 other payer",
+            moved(says(&SUCCESS.replace("PAYER", "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"))),
+        ),
+        ("H8 other network", moved(says(&SUCCESS.replace("NETWORK", "eip155:8453")))),
+        (
+            "H8 other amount",
+            moved(says(r#"{"success":true,"transaction":"HASH","network":"NETWORK","amount":"1"}"#)),
+        ),
+        ("H9 flood", moved(Reply::Flood)),
+        ("H9 drip", moved(Reply::Drip)),
+        ("H9 redirect", moved(Reply::Redirect("http://127.0.0.1:1/settle".to_owned()))),
+        ("H9 NUL", moved(says("\u{0}"))),
+        ("H9 deep", moved(says(&deep))),
+        ("H9 one member twice", moved(says(said_twice))),
+        ("not JSON", moved(says("ok"))),
+        ("no object", moved(says("[]"))),
+    ] {
+        let scene = Scene::of([conduct]);
+        assert_unknown(&scene.pay());
+        assert_eq!(scene.upstream.hits(), 0, "{what}");
+        assert_eq!(scene.gateway.books().count("deposit"), 0, "{what}");
+        // Never an invitation to pay anew, for whatever it is presented.
+        let elsewhere = json!({"model": "m", "max_tokens": 1000, "messages": []});
+        let header = scene.payment.v2();
+        let other = http::post(scene.gateway.address, CHAT, &[("payment-signature", &header)], &elsewhere);
+        assert_refused(&other, 403, "verification_failed", "nothing_taken");
+
+        scene.assert_served_once(&scene.pay(), what);
+        let settles = scene.facilitator.settles();
+        assert_eq!(settles.len(), 2, "{what}");
+        assert!(settles[0] == settles[1], "{what}: X402-15, the identical body");
+    }
+}
+
+/// What went unknown stays so through a crash, until somebody knows better.
+#[test]
+fn unknown_survives_a_crash() {
+    let mut scene = Scene::of([Conduct::MoveThen(Reply::Hangup), Conduct::Only(Reply::Hangup)]);
+    assert_unknown(&scene.pay());
+    for round in 0..2 {
+        scene.gateway.crash_and_restart();
+        if round == 0 {
+            assert_unknown(&scene.pay());
+        }
+    }
+    scene.assert_served_once(&scene.pay(), "after two crashes");
+}
+
+/// The process dies while the facilitator is being asked: the intent was on disk before.
+#[test]
+fn crash_while_settling_asks_again() {
+    let mut scene = Scene::of([Conduct::MoveThen(Reply::Silence)]);
+    let (address, header) = (scene.gateway.address, scene.payment.v2());
+    let asking = std::thread::spawn(move || {
+        let body = ask().to_string();
+        http::try_request(
+            address,
+            "POST",
+            CHAT,
+            &[("content-type", "application/json"), ("payment-signature", &header)],
+            body.as_bytes(),
+        )
+    });
+    farthing_tests::gateway::wait_for("the settlement to begin", || {
+        (scene.facilitator.settles().len() == 1).then_some(())
+    });
+    // In flight, for whoever asks meanwhile.
+    assert_refused(&scene.pay(), 409, "in_progress", "first_attempt_decides");
+    scene.gateway.crash_and_restart();
+    assert!(asking.join().unwrap().is_none());
+    let answer = scene.pay();
+    scene.assert_served_once(&answer, "after the crash");
+}
+
+/// Facilitator settles and times out: 503, the replay succeeds, the payer has paid once; also when his proof
+/// has expired by then.
+#[test]
+fn aws_x402_40() {
+    let scene = Scene::of([Conduct::MoveThen(Reply::Silence)]);
+    assert_unknown(&scene.pay());
+    scene.assert_served_once(&scene.pay(), "replay");
+
+    let mut scene = Scene::of([Conduct::MoveThen(Reply::Hangup), Conduct::Only(late_failure())]);
+    let valid_before = farthing_tests::payer::now_s() + 7;
+    scene.payment.payload =
+        Wallet::new(1).evm_payload(&scene.payment.accepted, |transfer| transfer.valid_before = valid_before);
+    assert_unknown(&scene.pay());
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    // It says that the proof is too late. That says nothing about the first attempt.
+    assert_unknown(&scene.pay());
+    scene.assert_served_once(&scene.pay(), "late replay");
+}
+
+fn late_failure() -> Reply {
+    failure("invalid_exact_evm_payload_authorization_valid_before")
+}
+
+/// H11: a used nonce is a refusal at first, and a sign of success after an unclear attempt. So is every
+/// other reason that the first attempt may itself have caused.
+#[test]
+fn failure_after_an_unclear_attempt_is_no_refusal() {
+    let used = || failure("invalid_exact_evm_nonce_already_used");
+    let scene = Scene::of([Conduct::Only(used())]);
+    let refused = scene.pay();
+    assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
+    for later in [used(), failure("invalid_exact_evm_insufficient_balance"), late_failure()] {
+        let scene = Scene::of([Conduct::MoveThen(Reply::Hangup), Conduct::Only(later.clone())]);
+        assert_unknown(&scene.pay());
+        assert_unknown(&scene.pay());
+        scene.assert_served_once(&scene.pay(), &format!("{later:?}"));
+    }
+}
+
+/// Refused for certain: both headers, nothing taken, the proof is free again; no words of the facilitator.
+#[test]
+fn certain_refusal_takes_nothing() {
+    let inner = "invalid_exact_evm_transaction_failed: The contract function reverted at 0xdeadbeef";
+    for (reason, code) in [
+        (inner, "invalid_exact_evm_transaction_failed"),
+        ("invalid_exact_evm_insufficient_balance", "invalid_exact_evm_insufficient_balance"),
+    ] {
+        let scene = Scene::of([Conduct::Only(failure(reason))]);
+        let refused = scene.pay();
+        assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
+        assert!(!refused.text().contains("0xdeadbeef"), "{}", refused.text());
+        let said = decode(refused.header("payment-response").unwrap());
+        assert_eq!((&said["success"], &said["errorReason"]), (&json!(false), &json!(code)));
+        assert_eq!(refused.json()["error"]["reason"], code);
+        assert_eq!(scene.upstream.hits(), 0);
+        // The same proof may be settled after all.
+        scene.assert_served_once(&scene.pay(), reason);
+    }
+}
+
+/// Nothing was sent: the claim is let go, nothing is unknown.
+#[test]
+fn bindu_520() {
+    let upstream = Upstream::friendly();
+    let address = free_address();
+    let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[address]));
+    let payment = new_payment(&gateway, 1);
+    for _ in 0..2 {
+        let refused = pay(&gateway, &payment);
+        assert_refused(&refused, 503, "facilitator_failed", "nothing_taken");
+        assert!(refused.header("retry-after").is_some());
+    }
+    assert_eq!(upstream.hits(), 0);
+    // The proof is not burnt: it stands for another request as well.
+    let other = json!({"model": "m", "max_tokens": 1000, "messages": []});
+    let refused = http::post(gateway.address, CHAT, &[("x-payment", &payment.v1())], &other);
+    assert!(
+        refused.status == 503 || refused.code() == "proof_underpaid" || refused.code() == "proof_invalid",
+        "{}",
+        refused.text()
+    );
+    assert_eq!(gateway.books().entries.len(), 0);
+}
+
+/// X402-44: the next facilitator is asked only when the one before surely did nothing.
+#[test]
+fn failover_only_before_anything_was_sent() {
+    let upstream = Upstream::friendly();
+    // Nobody listens there.
+    let second = Facilitator::start([]);
+    let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[free_address(), second.address]));
+    let served = pay(&gateway, &new_payment(&gateway, 1));
+    assert_eq!(served.status, 200, "{}", served.text());
+    assert_eq!(second.transfers(), 1);
+
+    // A clean refusal at the door.
+    let first = Facilitator::start([Conduct::Only(Reply::Says(429, "slow down".to_owned()))]);
+    let second = Facilitator::start([]);
+    let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[first.address, second.address]));
+    let served = pay(&gateway, &new_payment(&gateway, 1));
+    assert_eq!(served.status, 200, "{}", served.text());
+    assert_eq!((first.transfers(), second.transfers()), (0, 1));
+
+    // Anything unclear, and any certain refusal.
+    for (conduct, status) in [
+        (Conduct::MoveThen(Reply::Hangup), 503),
+        (Conduct::MoveThen(Reply::Says(500, String::new())), 503),
+        (Conduct::Only(failure("invalid_exact_evm_insufficient_balance")), 402),
+    ] {
+        let first = Facilitator::start([conduct]);
+        let second = Facilitator::start([]);
+        let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[first.address, second.address]));
+        let answer = pay(&gateway, &new_payment(&gateway, 1));
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert_eq!((first.settles().len(), second.settles().len()), (1, 0));
+    }
+}
+
+/// Calls that are paid from a balance ask no rail.
+#[test]
+fn prepaid_call_asks_no_facilitator() {
+    let scene = Scene::of([]);
+    let key = scene.pay().header("farthing-key").unwrap().to_owned();
+    let before = scene.facilitator.seen().len();
+    for _ in 0..5 {
+        let answer = http::post(scene.gateway.address, CHAT, &[("x-api-key", &key)], &ask());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(scene.facilitator.seen().len(), before);
+}
+
+/// A key whose account nobody has paid into yet takes what the first payment brings.
+#[test]
+fn empty_key_is_topped_up_with_a_stablecoin() {
+    let scene = Scene::of([]);
+    let key = scene.gateway.operator(&["key", "new"])["key"].as_str().unwrap().to_owned();
+    let header = scene.payment.v2();
+    let fields = [("x-api-key", key.as_str()), ("payment-signature", header.as_str())];
+    let paid = http::post(scene.gateway.address, CHAT, &fields, &ask());
+    assert_eq!(paid.status, 200, "{}", paid.text());
+    assert_eq!(scene.gateway.settled_balance(&key), scene.payment.nano() - FRIENDLY_COST);
+
+    // An account holds one asset: a payment in another is refused before anything is taken.
+    let funded = scene.gateway.key("1 TEST");
+    let limited =
+        scene.gateway.operator(&["key", "new", "--budget", "1 TEST"])["key"].as_str().unwrap().to_owned();
+    for key in [funded, limited] {
+        let header = new_payment(&scene.gateway, 3).v2();
+        let fields = [("x-api-key", key.as_str()), ("payment-signature", header.as_str())];
+        let refused = http::post(scene.gateway.address, CHAT, &fields, &ask());
+        assert_refused(&refused, 402, "wrong_asset", "nothing_taken");
+    }
+    assert_eq!(scene.facilitator.transfers(), 1);
+}

@@ -1,0 +1,129 @@
+//! Receipts: signed, true to the journal, without a secret, and there for nobody but the account's own.
+
+use farthing_tests::gateway::{Gateway, nano};
+use farthing_tests::http;
+use farthing_tests::payer::{BASE_SEPOLIA, TEST, Wallet};
+use farthing_tests::refused::assert_refused;
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use proof::credit_key::attenuate;
+use proof::receipt;
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn ask() -> Value {
+    json!({"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "a secret prompt"}]})
+}
+
+fn fetch(gateway: &Gateway, id: &str, key: &str) -> http::Answer {
+    http::get(gateway.address, &format!("/farthing/receipts/{id}"), &[("x-api-key", key)])
+}
+
+#[test]
+fn receipt_says_what_was_paid_used_and_charged() {
+    let upstream = Upstream::friendly();
+    let facilitator = farthing_tests::facilitator::Facilitator::start([]);
+    let rails = farthing_tests::facilitator::Facilitator::rails(&[facilitator.address]);
+    let mut gateway = Gateway::start(upstream.address, &rails);
+    for network in [TEST, BASE_SEPOLIA] {
+        let offered = http::post(gateway.address, CHAT, &[], &ask());
+        let payment = Wallet::new(1).pay(&offered, network);
+        let paid = http::post(gateway.address, CHAT, &[("payment-signature", &payment.v2())], &ask());
+        let (key, id) = (paid.must("farthing-key").to_owned(), paid.must("farthing-receipt").to_owned());
+        assert_eq!(paid.must("farthing-request-id"), id);
+
+        let signed = fetch(&gateway, &id, &key);
+        assert_eq!((signed.status, signed.header("cache-control")), (200, Some("no-store")));
+        assert_eq!(signed.header("content-type"), Some("application/jose"));
+        let keys = http::get(gateway.address, "/.well-known/farthing-keys.json", &[]);
+        let keys: wire::jws::Jwks = serde_json::from_slice(&keys.body).unwrap();
+        let facts: Value = receipt::verify(&signed.text(), &keys).unwrap();
+        assert_eq!(facts["call"], id.as_str());
+        assert_eq!(facts["charged"]["amount"], "0.000030000");
+        assert_eq!(facts["charged"]["currency"], if network == TEST { "TEST" } else { "USDC" });
+        assert_eq!(nano(&facts["balance_after"]["amount"]), payment.nano() - FRIENDLY_COST);
+        assert_eq!(nano(&facts["payment"]["deposited"]["amount"]), payment.nano());
+        assert_eq!(facts["payment"]["network"], network);
+        assert_eq!(
+            (&facts["usage"]["input_total"], &facts["usage"]["output_total"]),
+            (&json!(10), &json!(5))
+        );
+        assert_eq!((&facts["basis"], &facts["estimated"]), (&json!("reported"), &json!(false)));
+        assert_eq!((&facts["route"], &facts["model"]), (&json!(CHAT), &json!("m")));
+        // The lines sum to the charge.
+        let number = |value: &Value| value.as_u64().unwrap();
+        let lines = facts["lines"].as_array().unwrap().iter();
+        let sum: u64 = lines.map(|line| number(&line["quantity"]) * number(&line["rate_femto_usd"])).sum();
+        assert_eq!(facts["cost_femto_usd"], sum.to_string());
+        // The journal has it where it says.
+        let books = gateway.books();
+        let entry = books.entries.iter().find(|entry| entry["lsn"] == facts["lsn"]).unwrap();
+        assert_eq!(format!("req_{}", entry["id"].as_str().unwrap()), id);
+        // Nothing of what was said, and no key.
+        let text = facts.to_string();
+        for canary in
+            ["fk_test", "secret prompt", "five words", payment.payload["signature"].as_str().unwrap()]
+        {
+            assert!(!text.contains(canary), "{canary}");
+        }
+        // The same after a crash.
+        gateway.crash_and_restart();
+        let again: Value = receipt::verify(&fetch(&gateway, &id, &key).text(), &keys).unwrap();
+        assert_eq!(again, facts);
+    }
+    let file = gateway.store_file();
+    for canary in ["secret prompt", "five words are", "fk_test_"] {
+        assert!(!file.contains(canary) && !gateway.log().contains(canary), "{canary}");
+    }
+}
+
+/// To everybody else a receipt does not exist.
+#[test]
+fn foreign_receipt_is_like_an_absent_one() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "");
+    let (key, stranger) = (gateway.key("1 TEST"), gateway.key("1 TEST"));
+    let paid = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask());
+    let id = paid.must("farthing-receipt").to_owned();
+    assert_eq!(fetch(&gateway, &id, &key).status, 200);
+    // Whoever holds any key of the account.
+    assert_eq!(fetch(&gateway, &id, &attenuate(&key, "models=x").unwrap()).status, 200);
+    let body = |answer: &http::Answer| {
+        let mut body = answer.json();
+        body["request_id"] = Value::Null;
+        body["instance"] = Value::Null;
+        body
+    };
+    let absent = fetch(&gateway, &format!("req_{}", "ab".repeat(16)), &stranger);
+    assert_refused(&absent, 404, "receipt_not_found", "nothing_taken");
+    let foreign = fetch(&gateway, &id, &stranger);
+    assert_refused(&foreign, 404, "receipt_not_found", "nothing_taken");
+    assert_eq!(body(&foreign), body(&absent));
+    let garbage = fetch(&gateway, "req_%41", &key);
+    assert_eq!(body(&garbage), body(&absent));
+    let nobody = http::get(gateway.address, &format!("/farthing/receipts/{id}"), &[]);
+    assert_refused(&nobody, 401, "key_unknown", "nothing_taken");
+}
+
+/// One balance, whoever is asked: header, endpoint, refusal, operator.
+#[test]
+fn r15_one_source_of_truth() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "");
+    let new = gateway.operator(&["key", "new", "--credit", "0.005 TEST"]);
+    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+    let paid = http::post(gateway.address, CHAT, &[("x-api-key", key), ("te", "trailers")], &ask());
+    let told = paid.trailers.iter().find(|(name, _)| name == "farthing-balance").unwrap();
+    assert_eq!(told.1, "0.004970000 TEST");
+    let hold = nano(&json!(paid.must("farthing-hold").trim_end_matches(" TEST")));
+    let available = nano(&json!(paid.must("farthing-balance").trim_end_matches(" TEST")));
+    assert_eq!(hold + available, 5_000_000);
+    assert_eq!(gateway.settled_balance(key), 4_970_000);
+    assert_eq!(gateway.books_after(1).balance(account), 4_970_000);
+    let mut big = ask();
+    big["max_tokens"] = json!(2000);
+    big["n"] = json!(100);
+    let refused = http::post(gateway.address, CHAT, &[("x-api-key", key)], &big);
+    assert_refused(&refused, 402, "insufficient_balance", "nothing_taken");
+    assert_eq!(nano(&refused.json()["balance"]["amount"]), 4_970_000);
+}
