@@ -4,6 +4,7 @@
 
 pub mod books;
 pub mod crowd;
+pub mod exposure;
 pub mod facilitator;
 pub mod gateway;
 pub mod http;

@@ -1,5 +1,6 @@
 //! Requests made to be read differently by two servers: `specs/vectors/crypto/http1_hostile_requests.json`
-//! (SEC-1 to SEC-10, SEC-70). What must hold is the file's own `bar`: the upstream never sees a request that
+//! (SEC-70). Its groups stand for SEC-1 (`ho`), SEC-2, SEC-3 (`rl`), SEC-4, SEC-5 (`te`, gadgets), SEC-6 (`fl`),
+//! SEC-7 (content coding), SEC-8 (`ck`, `in`), SEC-9, SEC-10 (`absent`), and SEC-12 for the way back. What must hold is the file's own `bar`: the upstream never sees a request that
 //! the file does not list for the case.
 
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]

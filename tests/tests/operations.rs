@@ -1,5 +1,5 @@
-//! A gateway in its operator's hands: stopping, reloading, probes, the admin side, logs (UX-21 to UX-26, SEC-60,
-//! SEC-63).
+//! A gateway in its operator's hands: stopping, reloading, probes, the admin side, logs (UX-21, UX-22, UX-23,
+//! UX-25, SEC-60, SEC-63).
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;

@@ -126,16 +126,11 @@ fn sec_54_an_upstream_is_asked_only_with_a_certificate_that_its_own_roots_vouch_
     let output = gateway.command(&["check"]);
     assert_eq!(output.status.code(), Some(1));
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let ok: Vec<_> =
-        said["probes"].as_array().unwrap().iter().map(|probe| (&probe["probe"], &probe["ok"])).collect();
-    assert_eq!(
-        ok,
-        [
-            (&json!("upstream bare"), &json!(false)),
-            (&json!("upstream good"), &json!(true)),
-            (&json!("upstream other"), &json!(false))
-        ]
-    );
+    let ok = |name: &str| {
+        let name = format!("upstream {name}");
+        said["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == name).unwrap()["ok"].clone()
+    };
+    assert_eq!([ok("bare"), ok("good"), ok("other")], [false, true, false].map(serde_json::Value::from));
 }
 
 #[test]

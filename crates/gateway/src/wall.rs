@@ -2,7 +2,7 @@
 //!
 //! It stands before routing, so that a path is priced exactly as it is forwarded (A14).
 
-use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
 
 use crate::refusal::{Code, Refusal};
 
@@ -61,7 +61,12 @@ pub(crate) fn check<'r, B>(
 /// Exactly one host, and one of ours (SEC-1).
 fn check_host<B>(request: &Request<B>, is_ours: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let field = request.headers().get(header::HOST).map(|value| value.to_str().unwrap_or_default());
-    let named = request.uri().authority().map(http::uri::Authority::as_str).or(field);
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    // The target of HTTP/1 wins over the field; in HTTP/2 both are the client's and must agree (RFC 9113 8.3.1).
+    if request.version() >= Version::HTTP_2 && field.is_some_and(|field| authority != Some(field)) {
+        return Err(Refusal::new(Code::BadRequest, "The request names two hosts."));
+    }
+    let named = authority.or(field);
     let Some(host) = named else {
         return Err(Refusal::new(Code::BadRequest, "The request names no host."));
     };
@@ -115,7 +120,7 @@ fn target(uri: &Uri, bounds: Bounds) -> Result<Target<'_>, Refusal> {
     let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
     let path = uri.path();
     let query = uri.query();
-    if path.len() + query.map_or(0, str::len) > bounds.uri_bytes {
+    if path.len() + query.map_or(0, |query| query.len() + 1) > bounds.uri_bytes {
         return Err(Refusal::new(Code::UriTooLong, "The target is longer than this gateway reads."));
     }
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
@@ -180,6 +185,22 @@ mod tests {
         let request = request.body(()).unwrap();
         let is_ours = |host: &str| host.split(':').next().unwrap().eq_ignore_ascii_case("gw.test");
         check(&request, is_ours, BOUNDS).map(|target| target.to_text()).map_err(|refusal| refusal.code())
+    }
+
+    /// SEC-1
+    #[test]
+    fn http2_names_one_host() {
+        for (field, expected) in [
+            (None, None),
+            (Some("gw.test"), None),
+            (Some("evil.test"), Some(Code::BadRequest)),
+            (Some("gw.test:1"), Some(Code::BadRequest)),
+        ] {
+            let request = Request::builder().version(http::Version::HTTP_2).uri("https://gw.test/v1");
+            let request = field.into_iter().fold(request, |request, field| request.header("host", field));
+            let checked = check(&request.body(()).unwrap(), |host| host == "gw.test", BOUNDS).err();
+            assert_eq!(checked.map(|refusal| refusal.code()), expected, "{field:?}");
+        }
     }
 
     #[test]
