@@ -25,8 +25,9 @@ use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
-use crate::payments::{Deposit, REPLAY_BODY_BYTES_MAX};
+use crate::payments::{Deposit, Served};
 use crate::quote::Quote;
+use crate::replays::REPLAY_BODY_BYTES_MAX;
 use crate::upstream::{KeySeen, KeyWatch, UpstreamBody};
 
 /// Everything that is decided when a call ends.
@@ -135,15 +136,23 @@ impl Charge {
             let nano = self.hold.as_ref().map_or(Amount::ZERO, Hold::amount);
             Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
         });
-        let ended = self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered));
-        self.finish_payment(end, cost.nano, metered.upstream_error);
+        let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
+            Some((ended, capture)) => (Some(ended), capture),
+            None => (None, None),
+        };
+        match (self.used_payment(end, cost.nano, metered.upstream_error), capture) {
+            (Some(served), capture) => served.write(&self.gate, capture),
+            (None, Some(capture)) => self.record(capture),
+            (None, None) => {}
+        }
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
         Some(Sum { captured, available, usage: facts::usage_line(&metered) })
     }
 
-    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<Ended> {
+    /// Ends the hold; the write that goes with it, if the call is one to remember.
+    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
         let ended = hold.finish(cost.nano)?;
         self.gate.metrics.hold_ended();
         let account = hold.chain().first()?;
@@ -173,12 +182,12 @@ impl Charge {
             finished: Now::read(),
         };
         let served = self.status.is_success() && (ended.end == HoldEnd::Captured || !metered.upstream_error);
-        if served {
-            let entry = (ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO)
-                .then(|| self.entry(hold, &ended, cost));
-            self.record(Op::Capture { id: self.call.0, entry, facts: facts.to_json() });
-        }
-        Some(ended)
+        let write = served.then(|| {
+            let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
+            let entry = moved.then(|| self.entry(hold, &ended, cost));
+            Op::Capture { id: self.call.0, entry, facts: facts.to_json(), served: None }
+        });
+        Some((ended, write))
     }
 
     /// Payer and budgets down, income up; what the payer did not have is the operator's loss.
@@ -242,17 +251,17 @@ impl Charge {
 
     /// A call that failed before it cost anything leaves its payment unserved: the same request may try
     /// again and is not settled again.
-    fn finish_payment(&mut self, end: End, cost: Amount, upstream_error: bool) {
-        let Some(deposit) = self.deposit.take() else { return };
+    fn used_payment(&mut self, end: End, cost: Amount, upstream_error: bool) -> Option<Served> {
+        let deposit = self.deposit.take()?;
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
-            return;
+            return None;
         }
         if end == End::Eof
             && let Some(tape) = self.tape.take()
         {
             self.gate.replays.keep(deposit.key, tape.answer());
         }
-        deposit.served(&self.gate, self.status, self.call);
+        Some(deposit.served(self.status, self.call))
     }
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {

@@ -11,9 +11,10 @@ use money::Amount;
 use store::{Store, StoreError};
 use wire::x402::SCHEME_EXACT;
 
+use crate::claims::Claims;
 use crate::keys::Keys;
 use crate::limits::Slots;
-use crate::payments::{Claims, Replays};
+use crate::replays::Replays;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
 

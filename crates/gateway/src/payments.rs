@@ -1,12 +1,9 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
 //! draws on it like any other (DESIGN, idea 1; X402-13, X402-14).
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ledger::{Account, AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
@@ -21,6 +18,7 @@ use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
 use crate::call_id::CallId;
 use crate::challenge::Ask;
+use crate::claims::Claim;
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
@@ -32,70 +30,6 @@ use crate::snapshot::{Snapshot, Till};
 
 /// Days a key for change is valid.
 const CHANGE_KEY_SECONDS: u64 = 90 * 24 * 3600;
-/// Largest body kept for a replay, and how much and how long all of them are kept (reference item 39).
-pub(crate) const REPLAY_BODY_BYTES_MAX: usize = 1024 * 1024;
-const REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
-const REPLAY_AGE_MAX: Duration = Duration::from_secs(600);
-
-/// Payments in flight: each deposit key at most once.
-#[derive(Debug, Default)]
-pub(crate) struct Claims(DashMap<[u8; 32], ()>);
-
-/// The right to bring one payment in. Dropped when the call it was made for has ended and that is durable.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    claims: Arc<Claims>,
-    key: [u8; 32],
-}
-
-impl Claims {
-    fn take(self: &Arc<Self>, key: [u8; 32]) -> Option<Claim> {
-        let mut fresh = false;
-        self.0.entry(key).or_insert_with(|| fresh = true);
-        fresh.then(|| Claim { claims: Arc::clone(self), key })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.claims.0.remove(&self.key);
-    }
-}
-
-/// Bodies of paid answers, in memory for a while, for a client that lost its answer.
-#[derive(Debug, Default)]
-pub(crate) struct Replays(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    answers: VecDeque<([u8; 32], Instant, Response<Bytes>)>,
-    bytes: usize,
-}
-
-impl Replays {
-    pub(crate) fn keep(&self, key: [u8; 32], answer: Response<Bytes>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += answer.body().len();
-        kept.answers.push_back((key, Instant::now(), answer));
-        while let Some((_, since, oldest)) = kept.answers.front() {
-            if kept.bytes <= REPLAY_BYTES_MAX && since.elapsed() < REPLAY_AGE_MAX {
-                break;
-            }
-            let freed = oldest.body().len();
-            kept.bytes -= freed;
-            kept.answers.pop_front();
-        }
-    }
-
-    fn find(&self, key: &[u8; 32]) -> Option<Response<Bytes>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |(known, since, _): &&([u8; 32], Instant, Response<Bytes>)| {
-            known == key && since.elapsed() < REPLAY_AGE_MAX
-        };
-        kept.answers.iter().find(fresh).map(|(_, _, answer)| answer.clone())
-    }
-}
-
 /// A genuine payment for this request, nothing claimed yet.
 pub(crate) struct Verified {
     till: Till,
@@ -428,17 +362,38 @@ fn resumed(gate: &Gate, verified: &Verified, known: store::Payment, claim: Claim
 }
 
 impl Deposit {
-    /// Writes down that the call has ended; the claim is let go when that is on disk.
-    pub(crate) fn served(self, gate: &Arc<Gate>, status: StatusCode, call: CallId) {
+    /// What the same request gets from now on, and the claim to let go when that is on disk.
+    pub(crate) fn served(self, status: StatusCode, call: CallId) -> Served {
         let Self { key, headers, claim, .. } = self;
         let ours = headers.iter().filter(|(name, _)| *name != "farthing-key");
         let headers = ours
             .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
             .collect();
         let outcome = store::Outcome { status: status.as_u16(), headers, call: call.0 };
-        let gate = Arc::clone(gate);
-        gate.background.clone().spawn(async move {
-            if let Err(error) = gate.store.commit(Op::Served { key, outcome }).await {
+        Served { key, outcome, claim }
+    }
+}
+
+/// A payment that has been used.
+pub(crate) struct Served {
+    pub(crate) key: [u8; 32],
+    pub(crate) outcome: store::Outcome,
+    claim: Claim,
+}
+
+impl Served {
+    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk.
+    pub(crate) fn write(self, gate: &Arc<Gate>, capture: Option<Op>) {
+        let Self { key, outcome, claim } = self;
+        let op = match capture {
+            Some(Op::Capture { id, entry, facts, .. }) => {
+                Op::Capture { id, entry, facts, served: Some((key, outcome)) }
+            }
+            Some(_) | None => Op::Served { key, outcome },
+        };
+        let store = gate.store.clone();
+        gate.background.spawn(async move {
+            if let Err(error) = store.commit(op).await {
                 tracing::error!(%error, "the end of a paid call could not be recorded");
             }
             drop(claim);
@@ -598,21 +553,9 @@ fn unsure(error: &StoreError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use http::Method;
 
-    use bytes::Bytes;
-    use http::{Method, Response};
-
-    use super::{Claims, Replays, fingerprint};
-
-    #[test]
-    fn a_claim_is_taken_once_until_it_is_let_go() {
-        let claims = Arc::new(Claims::default());
-        let first = claims.take([1; 32]);
-        assert!(first.is_some() && claims.take([1; 32]).is_none() && claims.take([2; 32]).is_some());
-        drop(first);
-        assert!(claims.take([1; 32]).is_some());
-    }
+    use super::fingerprint;
 
     #[test]
     fn a_fingerprint_tells_parts_apart() {
@@ -620,16 +563,5 @@ mod tests {
         assert_ne!(a, fingerprint(&Method::POST, "/ab", b"c"));
         assert_ne!(a, fingerprint(&Method::PUT, "/a", b"bc"));
         assert_eq!(a, fingerprint(&Method::POST, "/a", b"bc"));
-    }
-
-    #[test]
-    fn replays_are_bounded() {
-        let replays = Replays::default();
-        let body = Bytes::from(vec![0; super::REPLAY_BODY_BYTES_MAX]);
-        for at in 0..65u8 {
-            replays.keep([at; 32], Response::new(body.clone()));
-        }
-        assert!(replays.find(&[0; 32]).is_none());
-        assert!(replays.find(&[64; 32]).is_some());
     }
 }

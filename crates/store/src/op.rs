@@ -34,7 +34,7 @@ pub enum Op {
         /// The deposit entry.
         entry: Draft,
     },
-    /// The call a payment was made for has ended.
+    /// A payment that no call was made for is done with: a top-up, or a call that cost nothing.
     Served {
         /// Deposit key.
         key: [u8; 32],
@@ -49,6 +49,9 @@ pub enum Op {
         entry: Option<Draft>,
         /// JSON facts for receipt and explanation.
         facts: Vec<u8>,
+        /// The payment the call was made for, and what the same request gets from now on: written with the
+        /// charge or not at all, so that no crash makes the call run and be charged again.
+        served: Option<([u8; 32], Outcome)>,
     },
     /// An operator's posting, idempotent by the entry's id.
     Post {

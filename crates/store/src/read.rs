@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ledger::{AccountId, Entry};
 use money::Amount;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use crate::tables::{
     BALANCES, BY_ID, FACTS, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, PAYMENTS, REVOKED,
 };
-use crate::{KeyRecord, Payment, StoreError};
+use crate::{KeyRecord, Payment, PaymentState, StoreError};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,12 +125,21 @@ impl Reader {
             .transpose()
     }
 
-    /// The newest `limit` entries, oldest first, of one account or of all.
+    /// Payments handed to a rail that has not said what became of them, with their deposit keys.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn newest(&self, account: Option<AccountId>, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        newest(&self.begin()?, account, limit)
+    pub fn unsettled(&self) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
+        let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (key, payment) = row.map_err(unavailable)?;
+            let payment: Payment = serde_json::from_slice(payment.value()).map_err(unavailable)?;
+            if matches!(payment.state, PaymentState::Intent | PaymentState::Unknown) {
+                rows.push((*key.value(), payment));
+            }
+        }
+        Ok(rows)
     }
 
     /// Calls `each` with every entry and its bytes, in order.
@@ -144,15 +153,6 @@ impl Reader {
             each(Entry::parse(bytes.value()).map_err(unavailable)?, bytes.value());
         }
         Ok(())
-    }
-
-    /// Number of entries.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn entries(&self) -> Result<u64, StoreError> {
-        let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
-        table.len().map_err(unavailable)
     }
 
     /// Every key that was handed out.

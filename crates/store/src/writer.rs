@@ -288,7 +288,10 @@ impl<'t> Tables<'t> {
                 Ok(committed)
             }
             Op::Served { key, outcome } => self.serve(key, outcome).map(|()| done),
-            Op::Capture { id, entry, facts } => {
+            Op::Capture { id, entry, facts, served } => {
+                if let Some((key, outcome)) = served {
+                    self.serve(key, outcome)?;
+                }
                 let committed = entry.as_ref().map(|entry| self.post(entry)).transpose()?;
                 self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
                 Ok(committed.unwrap_or(done))

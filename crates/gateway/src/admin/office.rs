@@ -274,7 +274,20 @@ impl Office<'_> {
                             "balance": facts::amount(row.amount, asset)}))
             })
             .collect();
-        Ok(json!({"entries": entries, "balances": balances}))
+        let unsettled: Vec<Value> = reader
+            .unsettled()?
+            .into_iter()
+            .filter(|(_, payment)| account.is_none_or(|id| id.0 == payment.account))
+            .filter_map(|(key, payment)| {
+                let asset = Asset::from_code(payment.asset)?;
+                Some(json!({"deposit_key": wire::hex::encode(&key), "state": payment.state,
+                            "account": wire::hex::encode(&payment.account), "rail": payment.rail,
+                            "payer": payment.payer, "created_ms": payment.created_ms,
+                            "valid_before_s": payment.valid_before_s,
+                            "amount": facts::amount(Amount::from_units(payment.amount), asset)}))
+            })
+            .collect();
+        Ok(json!({"entries": entries, "balances": balances, "unsettled": unsettled}))
     }
 }
 

@@ -21,14 +21,6 @@ pub struct Tokens {
     pub master_keys: Vec<MasterKey>,
 }
 
-impl Tokens {
-    /// The key that signs new tokens: the highest epoch that is not `verify_only`.
-    #[must_use]
-    pub fn signing(&self) -> Option<&MasterKey> {
-        self.master_keys.iter().rfind(|key| !key.verify_only)
-    }
-}
-
 /// Root key of a token = HMAC(master key of its epoch, identifier).
 #[derive(Clone, Debug)]
 pub struct MasterKey {

@@ -78,6 +78,7 @@ async fn an_unknown_payment_stays_taken_and_a_refused_one_is_free() {
     store.commit(Op::Intent { key: KEY, payment: payment() }).await.unwrap();
     store.commit(Op::Unknown { key: KEY }).await.unwrap();
     assert_eq!(store.reader().payment(&KEY).unwrap().unwrap().state, PaymentState::Unknown);
+    assert_eq!(store.reader().unsettled().unwrap().len(), 1);
     let intent = Op::Intent { key: KEY, payment: payment() };
     assert_eq!(store.commit(intent.clone()).await, Err(StoreError::Conflict));
     store.commit(Op::Refused { key: KEY }).await.unwrap();
@@ -92,7 +93,9 @@ async fn everything_acknowledged_is_there_after_reopening() {
         let store = opened(&folder);
         store.commit(Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) }).await.unwrap();
         let entry = draft(2, Kind::Capture, PAYER, Chart::Usage("m".into()).id(), 30);
-        store.submit(Op::Capture { id: [2; 16], entry: Some(entry), facts: b"{}".to_vec() }).unwrap();
+        store
+            .submit(Op::Capture { id: [2; 16], entry: Some(entry), facts: b"{}".to_vec(), served: None })
+            .unwrap();
         let outcome = Outcome { status: 200, headers: vec![], call: [2; 16] };
         store.commit(Op::Served { key: KEY, outcome }).await.unwrap();
         store.commit(Op::Revoke { id: [7; 16], time_ms: 3 }).await.unwrap();
@@ -127,7 +130,7 @@ async fn entries_chain_and_balances_are_their_fold() {
         })
         .unwrap();
     assert_eq!((lsn, balance(&store)), (50, sum));
-    assert_eq!(store.reader().newest(Some(PAYER), 3).unwrap().last().unwrap().lsn, 50);
+    assert_eq!(store.reader().overview(Some(PAYER), 3).unwrap().0.last().unwrap().lsn, 50);
 }
 
 #[tokio::test]
@@ -140,6 +143,25 @@ async fn an_unbalanced_entry_changes_nothing_and_does_not_stop_the_batch() {
         tokio::join!(store.commit(Op::Post { entry: bad }), store.commit(Op::Post { entry: deposit(2, 5) }));
     assert!(matches!(bad, Err(StoreError::Entry(_))));
     assert_eq!((good.unwrap().lsn, balance(&store)), (1, 5));
+}
+
+/// A charge and the end of the payment it was for are one write.
+#[tokio::test]
+async fn a_capture_and_its_payment_are_written_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    store.commit(Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) }).await.unwrap();
+    let capture = |key| Op::Capture {
+        id: [2; 16],
+        entry: Some(draft(2, Kind::Capture, PAYER, Chart::Usage("m".into()).id(), 30)),
+        facts: b"{}".to_vec(),
+        served: Some((key, Outcome { status: 200, headers: vec![], call: [2; 16] })),
+    };
+    assert_eq!(store.commit(capture([6; 32])).await, Err(StoreError::Conflict));
+    assert_eq!((balance(&store), store.reader().facts(&[2; 16]).unwrap()), (100, None));
+    store.commit(capture(KEY)).await.unwrap();
+    assert_eq!(balance(&store), 70);
+    assert_eq!(store.reader().payment(&KEY).unwrap().unwrap().state, PaymentState::Served);
 }
 
 #[test]
