@@ -1,12 +1,12 @@
 //! x402 `exact` by EIP-3009 through facilitators that err, lie, stall and vanish (x402.md section 14). Each
-//! time: nobody is served twice or for nothing, and nobody is asked to pay a second time.
+//! time (X402-15, X402-43, X402-44): nobody is served twice or for nothing, and nobody is asked to pay a second time.
 
 use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
-use farthing_tests::gateway::{Gateway, free_address};
+use farthing_tests::gateway::{Gateway, free_address, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, decode};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream, plain};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -360,4 +360,29 @@ fn empty_key_is_topped_up_with_a_stablecoin() {
         assert_refused(&refused, 402, "wrong_asset", "nothing_taken");
     }
     assert_eq!(scene.facilitator.transfers(), 1);
+}
+
+/// X402-41: a facilitator that settles elsewhere only takes the network out of the offers; silence does not.
+#[test]
+fn a_network_that_no_facilitator_settles_is_not_offered() {
+    let networks = |gateway: &Gateway| -> Vec<Value> {
+        let answer = http::post(gateway.address, CHAT, &[], &ask());
+        let required = decode(answer.must("payment-required"));
+        required["accepts"].as_array().unwrap().iter().map(|offer| offer["network"].clone()).collect()
+    };
+    let upstream = Upstream::friendly();
+    let elsewhere = Upstream::start(|_, stream| {
+        let body = r#"{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:8453"}]}"#;
+        let _ = std::io::Write::write_all(stream, &plain(200, "application/json", body));
+    });
+    let rails = Facilitator::rails(&[elsewhere.address]);
+    let gateway = Gateway::start(upstream.address, &rails);
+    let offered = wait_for("the network to go", || {
+        let offered = networks(&gateway);
+        (!offered.contains(&json!(BASE_SEPOLIA))).then_some(offered)
+    });
+    assert_eq!(offered, [json!("farthing:test")]);
+    let silent = Gateway::start(upstream.address, &Facilitator::rails(&[free_address(), elsewhere.address]));
+    wait_for("the facilitators to be asked", || (elsewhere.hits() >= 1).then_some(()));
+    assert!(networks(&silent).contains(&json!(BASE_SEPOLIA)), "one of two has not answered");
 }

@@ -29,6 +29,7 @@ fn bearer(key: &str) -> String {
     format!("Bearer {key}")
 }
 
+/// X402-6.
 #[test]
 fn unpaid_call_gets_every_offer_in_both_versions_and_both_shapes() {
     let upstream = Upstream::friendly();

@@ -36,6 +36,7 @@ mod tests {
     use super::{atomic_from_ledger_up, ledger_from_atomic_down};
     use crate::Amount;
 
+    /// X402-3.
     #[test]
     fn usdc_has_six_decimals() {
         assert_eq!(atomic_from_ledger_up(Amount::from_units(1_000), 9, 6), Ok(1));

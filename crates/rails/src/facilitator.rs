@@ -186,7 +186,7 @@ mod tests {
         classify(&answer, Expected { network: "eip155:84532", payer, amount: 10_000, after_unknown })
     }
 
-    /// Rows of the hostile-facilitator battery (x402.md section 14) that one answer decides.
+    /// Rows of the hostile-facilitator battery (x402.md section 14) that one answer decides: X402-19, X402-43.
     #[test]
     fn answers() {
         use Settlement::{NotSent, Unknown};
