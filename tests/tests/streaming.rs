@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use farthing_tests::gateway::{Gateway, PATIENCE, wait_for};
+use farthing_tests::http::get;
 use farthing_tests::kept::{self, CHUNKED_STREAM, Kept, Then};
 use farthing_tests::socket::Socket;
 use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream, plain};
@@ -200,6 +201,46 @@ fn one_http2_connection_carries_calls_at_once() {
     });
     let calls = i64::try_from(CALLS).unwrap();
     assert_eq!(gateway.settled_balance(&key), 1_000_000_000 - calls * FRIENDLY_COST);
+}
+
+/// SEC-20: an HTTP/2 client may keep its connection alive for ever and take nothing. Its call ends all the same.
+#[test]
+fn sec_20_an_http2_client_that_does_not_read_holds_no_money_for_ever() {
+    let upstream = Upstream::start(|_, stream| {
+        let text: String = (0..5000).map(event).collect();
+        let _ = stream.write_all(format!("{STREAM_HEAD}{text}{USAGE}{DONE}").as_bytes());
+    });
+    let gateway = Gateway::start(
+        upstream.address,
+        "server: { listen: [\"{address}\"], threads: 1, timeouts: { write_stall: 1s } }\n",
+    );
+    let key = gateway.key("1 TEST");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let body = json!({"model": "m", "max_tokens": 100, "stream": true, "messages": []});
+        let request = http::Request::post(format!("http://{}/v1/chat/completions", gateway.address))
+            .header("x-api-key", &key)
+            .body(Full::new(Bytes::from(body.to_string())))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        // The answer is kept and not read, and the connection answers every ping meanwhile.
+        let (settling, key) = (gateway.address, key.clone());
+        let settled = tokio::task::spawn_blocking(move || {
+            wait_for("the hold to end", || {
+                let bearer = format!("Bearer {key}");
+                let shown = get(settling, "/farthing/balance", &[("authorization", bearer.as_str())]).json();
+                (shown["held"]["amount"] == "0.000000000").then(|| shown["balance"]["amount"].clone())
+            })
+        });
+        assert_eq!(settled.await.unwrap(), "0.999970000");
+        assert!(!driver.is_finished());
+        drop(answer);
+    });
 }
 
 #[test]

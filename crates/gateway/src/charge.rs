@@ -1,9 +1,10 @@
 //! The hold travels with the response body and ends with it: whatever the end, there is one settle path
 //! (LED-7, MTR-3).
 
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -288,20 +289,70 @@ impl Drop for Charge {
     }
 }
 
-/// Calls whose client has gone, on their way to the task that reads the rest (section 7 of metering.md).
-#[derive(Clone)]
-pub(crate) struct Aftercare(mpsc::UnboundedSender<(UpstreamBody, Box<Charge>)>);
+/// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
+/// of metering.md).
+pub(crate) struct Aftercare {
+    abandoned: mpsc::UnboundedSender<Going>,
+    seats: RefCell<Vec<Weak<Seat>>>,
+}
+
+/// An answer that is being passed on, and its charge.
+type Going = (UpstreamBody, Box<Charge>);
+
+/// Where an answer waits for its client. HTTP/2 lets a client close its window and keep the connection
+/// alive for ever; then nothing asks for the next piece, and only this shows it.
+struct Seat {
+    going: RefCell<Option<Going>>,
+    /// Since when a piece has been out and the next was not asked for.
+    unread_since: Cell<Option<Instant>>,
+}
+
+/// How often seats are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Aftercare {
-    /// Starts this thread's task. Reading on is bounded by `drain`.
-    pub(crate) fn start(drain: impl Fn() -> Duration + 'static) -> Rc<Self> {
-        let (sender, mut abandoned) = mpsc::unbounded_channel::<(UpstreamBody, Box<Charge>)>();
+    /// Starts this thread's tasks. Reading on is bounded by `drain`; a client that does not read for
+    /// `patience` is taken for gone.
+    pub(crate) fn start(
+        drain: impl Fn() -> Duration + 'static,
+        patience: impl Fn() -> Duration + 'static,
+    ) -> Rc<Self> {
+        let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
-            while let Some((body, charge)) = abandoned.recv().await {
+            while let Some((body, charge)) = arrivals.recv().await {
                 tokio::task::spawn_local(read_out(body, charge, drain()));
             }
         });
-        Rc::new(Self(sender))
+        let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
+        let watched = Rc::downgrade(&aftercare);
+        tokio::task::spawn_local(async move {
+            let mut tick = tokio::time::interval(LOOK_EVERY);
+            loop {
+                tick.tick().await;
+                let Some(aftercare) = watched.upgrade() else { return };
+                aftercare.look(patience());
+            }
+        });
+        aftercare
+    }
+
+    fn look(&self, patience: Duration) {
+        self.seats.borrow_mut().retain(|seat| {
+            let Some(seat) = seat.upgrade() else { return false };
+            if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
+                seat.give_up(&self.abandoned);
+            }
+            true
+        });
+    }
+}
+
+impl Seat {
+    fn give_up(&self, abandoned: &mpsc::UnboundedSender<Going>) {
+        if let Some(going) = self.going.borrow_mut().take() {
+            // If the task is gone, so is the process: dropping the charge settles it.
+            let _ = abandoned.send(going);
+        }
     }
 }
 
@@ -340,6 +391,9 @@ pub(crate) enum AnswerError {
     /// The upstream sent nothing for too long.
     #[error("the upstream fell silent")]
     Silent,
+    /// The client did not read for too long; its call has been ended.
+    #[error("the client does not read")]
+    Unread,
     /// The upstream sent back what only it and we may know.
     #[error("the upstream's answer was cut off")]
     Withheld,
@@ -347,8 +401,8 @@ pub(crate) enum AnswerError {
 
 /// An answer on its way down, and the charge for it.
 pub(crate) struct ChargedBody {
-    upstream: Option<UpstreamBody>,
-    charge: Option<Box<Charge>>,
+    seat: Rc<Seat>,
+    ended: bool,
     ready: std::collections::VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
@@ -392,9 +446,13 @@ impl ChargedBody {
     ) -> Self {
         let plain = !charge.quote.hides_usage() && !wants_trailers;
         let left = upstream.size_hint().exact().filter(|_| plain);
+        let is_empty = upstream.is_end_stream();
+        let going = RefCell::new(Some((upstream, Box::new(charge))));
+        let seat = Rc::new(Seat { going, unread_since: Cell::new(None) });
+        aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
         let mut body = Self {
-            upstream: Some(upstream),
-            charge: Some(Box::new(charge)),
+            seat,
+            ended: false,
             ready: std::collections::VecDeque::new(),
             scratch: Vec::new(),
             trailers: None,
@@ -403,15 +461,15 @@ impl ChargedBody {
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
         };
-        if body.upstream.as_ref().is_some_and(Body::is_end_stream) {
+        if is_empty {
             body.end(End::Eof);
         }
         body
     }
 
     fn end(&mut self, end: End) {
-        self.upstream = None;
-        let Some(mut charge) = self.charge.take() else { return };
+        self.ended = true;
+        let Some((_, mut charge)) = self.seat.going.borrow_mut().take() else { return };
         let sum = charge.settle(end, &mut self.scratch);
         self.ready.extend(self.scratch.drain(..));
         if self.wants_trailers
@@ -428,7 +486,59 @@ impl ChargedBody {
                 return Some(Frame::data(chunk));
             }
         }
-        if self.upstream.is_none() { self.trailers.take().map(Frame::trailers) } else { None }
+        if self.ended { self.trailers.take().map(Frame::trailers) } else { None }
+    }
+
+    /// Takes the next frame of the upstream in, to what is ready.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
+        let seat = Rc::clone(&self.seat);
+        let mut going = seat.going.borrow_mut();
+        let Some((upstream, charge)) = going.as_mut() else {
+            self.ended = true;
+            return Poll::Ready(Err(AnswerError::Unread));
+        };
+        let polled = Pin::new(&mut *upstream).poll_frame(cx);
+        let (end, answer) = match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle.waiting = false;
+                let last = upstream.is_end_stream();
+                // Trailers of the upstream are dropped (SEC-10).
+                let passed = match frame.into_data() {
+                    Ok(chunk) => charge.feed(chunk, &mut self.scratch),
+                    Err(_) => Ok(()),
+                };
+                self.ready.extend(self.scratch.drain(..));
+                match passed {
+                    Err(KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
+                    Ok(()) => (last.then_some(End::Eof), Ok(())),
+                }
+            }
+            Poll::Ready(None) => (Some(End::Eof), Ok(())),
+            Poll::Ready(Some(Err(error))) => (Some(End::Reset), Err(AnswerError::Upstream(error))),
+            Poll::Pending if self.idle.elapsed(cx) => (Some(End::Reset), Err(AnswerError::Silent)),
+            Poll::Pending => return Poll::Pending,
+        };
+        drop(going);
+        if let Some(end) = end {
+            self.end(end);
+        }
+        Poll::Ready(answer)
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        loop {
+            if let Some(frame) = self.next() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.take_in(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }
 
@@ -456,44 +566,14 @@ impl Body for ChargedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let body = self.get_mut();
-        loop {
-            if let Some(frame) = body.next() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            let Some(upstream) = &mut body.upstream else { return Poll::Ready(None) };
-            match Pin::new(&mut *upstream).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    body.idle.waiting = false;
-                    let last = upstream.is_end_stream();
-                    // Trailers of the upstream are dropped (SEC-10).
-                    if let (Ok(chunk), Some(charge)) = (frame.into_data(), &mut body.charge) {
-                        let passed = charge.feed(chunk, &mut body.scratch);
-                        body.ready.extend(body.scratch.drain(..));
-                        if let Err(KeySeen) = passed {
-                            body.end(End::Reset);
-                            return Poll::Ready(Some(Err(AnswerError::Withheld)));
-                        }
-                    }
-                    if last {
-                        body.end(End::Eof);
-                    }
-                }
-                Poll::Ready(None) => body.end(End::Eof),
-                Poll::Ready(Some(Err(error))) => {
-                    body.end(End::Reset);
-                    return Poll::Ready(Some(Err(AnswerError::Upstream(error))));
-                }
-                Poll::Pending if body.idle.elapsed(cx) => {
-                    body.end(End::Reset);
-                    return Poll::Ready(Some(Err(AnswerError::Silent)));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        let polled = body.poll_next(cx);
+        let out = matches!(polled, Poll::Ready(Some(Ok(_))));
+        body.seat.unread_since.set(out.then(Instant::now));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.upstream.is_none() && self.ready.is_empty() && self.trailers.is_none()
+        self.ended && self.ready.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -503,9 +583,6 @@ impl Body for ChargedBody {
 
 impl Drop for ChargedBody {
     fn drop(&mut self) {
-        if let (Some(upstream), Some(charge)) = (self.upstream.take(), self.charge.take()) {
-            // If the task is gone, so is the process: dropping the charge settles it.
-            let _ = self.aftercare.0.send((upstream, charge));
-        }
+        self.seat.give_up(&self.aftercare.abandoned);
     }
 }
