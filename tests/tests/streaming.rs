@@ -218,8 +218,9 @@ fn sec_20_an_http2_client_that_does_not_read_holds_no_money_for_ever() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp)).await.unwrap();
+        let mut small = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        small.initial_stream_window_size(1024);
+        let (mut sender, connection) = small.handshake(TokioIo::new(tcp)).await.unwrap();
         let driver = tokio::spawn(connection);
         let body = json!({"model": "m", "max_tokens": 100, "stream": true, "messages": []});
         let request = http::Request::post(format!("http://{}/v1/chat/completions", gateway.address))
