@@ -12,8 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::accept::Underway;
-use crate::charge::{AnswerError, ChargedBody};
 use crate::config::Route;
+use crate::passing::{AnswerError, ChargedBody};
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 

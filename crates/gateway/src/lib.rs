@@ -26,6 +26,7 @@ mod facts;
 mod gate;
 mod known;
 mod limits;
+mod passing;
 mod payer;
 mod payments;
 mod quote;

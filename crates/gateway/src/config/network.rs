@@ -1,6 +1,7 @@
 //! EVM chains and tokens that we know, and addresses on them (x402.md 3.3).
 
 use money::Asset;
+use wire::x402::Address;
 
 use super::Mode;
 use super::section::suggestion;
@@ -158,57 +159,21 @@ pub(super) fn symbol(text: &str) -> Result<Asset, String> {
 pub(super) fn address(text: &str) -> Result<[u8; 20], String> {
     let wrong = || "is no address: 0x and 40 hex digits".to_owned();
     let digits = text.strip_prefix("0x").ok_or_else(wrong)?;
-    if digits.len() != 40 {
-        return Err(wrong());
-    }
-    let mut address = [0u8; 20];
-    for (byte, pair) in address.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        *byte = digit(0).zip(digit(1)).map(|(high, low)| high << 4 | low).ok_or_else(wrong)?;
-    }
-    if address == [0; 20] {
+    let address: Address = text.parse().map_err(|_| wrong())?;
+    if address == Address::ZERO {
         return Err("is the zero address; money sent there is lost".to_owned());
     }
     let mixed =
         digits.bytes().any(|b| b.is_ascii_uppercase()) && digits.bytes().any(|b| b.is_ascii_lowercase());
-    if mixed && checksummed(&address) != digits {
+    if mixed && address.to_string() != text {
         return Err("has a wrong checksum; a digit is mistyped".to_owned());
     }
-    Ok(address)
-}
-
-/// EIP-55 without the `0x`.
-fn checksummed(address: &[u8; 20]) -> String {
-    use sha3::{Digest as _, Keccak256};
-    let lower: String = address.iter().map(|byte| format!("{byte:02x}")).collect();
-    let hash = Keccak256::digest(lower.as_bytes());
-    let nibble = |at: usize| {
-        hash.get(at / 2).map_or(0, |byte| if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 })
-    };
-    let raise = |(at, c): (usize, char)| if nibble(at) >= 8 { c.to_ascii_uppercase() } else { c };
-    lower.chars().enumerate().map(raise).collect()
-}
-
-/// Addresses of the mnemonic that every EVM tool ships, "test test ... junk" (X402-49).
-pub(super) fn is_public_test_key(candidate: &[u8; 20]) -> bool {
-    const PUBLIC: [&str; 10] = [
-        "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
-        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
-        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
-        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
-        "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
-        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc",
-        "0x976EA74026E726554dB657fA54763abd0C3a0aa9",
-        "0x14dC79964da2C08b23698B3D3cc7Ca32193d9955",
-        "0x23618e81E3f5cdF7f54C3d65f7FBc0aBf5B21E8f",
-        "0xa0Ee7A142d267C1f36714E4a8F75612F20a79720",
-    ];
-    PUBLIC.iter().any(|text| address(text).as_ref() == Ok(candidate))
+    Ok(address.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chain, KNOWN, address, is_public_test_key};
+    use super::{Chain, KNOWN, address};
 
     #[test]
     fn every_known_contract_has_its_checksum() {
@@ -233,15 +198,5 @@ mod tests {
         ] {
             assert!(address(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn public_test_addresses() {
-        for text in
-            ["0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266", "0xa0ee7a142d267c1f36714e4a8f75612f20a79720"]
-        {
-            assert!(is_public_test_key(&address(text).unwrap()), "{text}");
-        }
-        assert!(!is_public_test_key(&address("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed").unwrap()));
     }
 }

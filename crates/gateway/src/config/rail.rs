@@ -182,7 +182,7 @@ fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<X402Ne
     let token = read_token(&section, chain);
     let pay_to = section.required("pay_to", |text| {
         let address = network::address(text)?;
-        if context.mode == Mode::Live && network::is_public_test_key(&address) {
+        if context.mode == Mode::Live && wire::x402::test_keys::is_public(&wire::x402::Address(address)) {
             return Err("anyone holds the key of this test address; money sent there is lost".to_owned());
         }
         Ok(address)
