@@ -131,7 +131,11 @@ impl Office<'_> {
                 let account = account_id(&account)?;
                 self.credit(account, &amount, id.as_deref()).await
             }
-            Command::LedgerShow { account, limit } => self.show(account.as_deref(), limit.unwrap_or(20)),
+            Command::LedgerShow { account, limit } => {
+                // Charges are written just behind the answers: whoever has seen an answer sees its charge.
+                self.store().commit(Op::Flush).await?;
+                self.show(account.as_deref(), limit.unwrap_or(20))
+            }
             Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
         }
     }
