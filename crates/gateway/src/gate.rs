@@ -1,5 +1,5 @@
-//! What all threads share. Everything here is atomic, immutable or swapped whole; nothing on the paid
-//! path waits for a lock that another core holds.
+//! What all threads share. Everything here is atomic, immutable or swapped whole; what is looked up by
+//! name is in sharded maps, whose read locks last for one look.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who pays: a credit key checked without await, lock or disk, or the account of a deposit.
+//! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

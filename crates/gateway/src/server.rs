@@ -47,7 +47,7 @@ pub enum ServeError {
     #[error("{0}: {1}")]
     Io(String, #[source] io::Error),
     /// The store failed while serving: nothing more could be recorded (LED-27).
-    #[error("the store failed: stopped before anything unrecorded was served")]
+    #[error("the store failed: no further call was taken, because none could be recorded")]
     StoreFailed,
 }
 

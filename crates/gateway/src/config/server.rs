@@ -44,7 +44,7 @@ impl Server {
     }
 }
 
-/// Files of the listener's certificate, read when the listener starts and on reload.
+/// Files of the listener's certificate, read when the listener starts: a new one needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// PEM chain.

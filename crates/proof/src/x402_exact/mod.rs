@@ -151,13 +151,6 @@ pub fn verify(offer: &Offer, payload: &ExactPayload, now_unix_s: u64) -> Result<
     }
 }
 
-/// The quote that came back with a payment, not verified. With it a gateway whose price has moved since
-/// can make its offers anew at the price it promised.
-#[must_use]
-pub fn echoed_quote(accepted: &v2::PaymentRequirements) -> Option<&str> {
-    accepted.extra.as_ref()?.get("quote")?.as_str()
-}
-
 /// Payee, value and time: everything that costs nothing to look at.
 fn check_terms<P: PartialEq>(
     transfer: &Transfer<P>,

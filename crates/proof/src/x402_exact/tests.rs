@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
 use super::{
-    Binding, EvmToken, ExactError as E, Method, Offer, Payer, echoed_quote, match_offer, verify, verify_v1,
-    verify_v2,
+    Binding, EvmToken, ExactError as E, Method, Offer, Payer, match_offer, verify, verify_v1, verify_v2,
 };
 use crate::quote::{self, Quote, QuoteError, QuoteKey, QuoteScope};
 use crate::secp::{SecretKey, SignatureError};
@@ -260,7 +259,6 @@ fn x402_16_quote_and_resource_bind_the_payment_to_the_request() {
         payment
     };
     let good = mint(&scope, CEILING);
-    assert_eq!(echoed_quote(&with_quote(json!(good)).accepted), Some(good.as_str()));
     assert_eq!(check_v2(&with_quote(json!(good)), &offers, V2_CAPTURED_S), Ok(()));
     // An older quote for the same request, with another expiry, stands as well.
     let older = quote::mint(&key, &scope, &Quote { ceiling: CEILING, expires_at_s: V2_CAPTURED_S + 1 });
