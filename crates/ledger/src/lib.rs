@@ -5,6 +5,7 @@
 #![deny(clippy::float_arithmetic)]
 
 mod account;
+pub mod audit;
 mod book;
 mod chart;
 mod entry;
@@ -14,6 +15,7 @@ mod sync;
 mod tree_head;
 
 pub use account::{Account, AccountId, AccountState, NotEmpty};
+pub use audit::{Audit, Checkpoint};
 pub use book::{BUDGETS_PER_ACCOUNT_MAX, Balance, Book, Budget, Reserve};
 pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset, window_link};
 pub use entry::{Draft, Entry, EntryError, Flags, HASH_DOMAIN, Kind, Leg, LegDraft, REFERENCE_BYTES_MAX};
