@@ -24,6 +24,7 @@ mod credential;
 mod endpoints;
 mod facts;
 mod gate;
+mod growth;
 mod known;
 mod limits;
 mod passing;

@@ -18,7 +18,7 @@ use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
 use crate::limits::{Running, Slot};
 use crate::passing::{ChargedBody, TRAILERS};
-use crate::payer::Payer;
+use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
@@ -82,8 +82,13 @@ impl Serving {
 
     fn hold(&self) -> Result<Option<(Hold, Fitted)>, Refusal> {
         let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
-        let may_clamp = self.arrived.snapshot.config.metering.fit_to_balance;
-        let held = payer.hold(&self.worker.gate, &self.quote, may_clamp);
+        let snapshot = &self.arrived.snapshot;
+        let terms = HoldTerms {
+            limits: self.worker.gate.spend_limits(payer.account.id(), &snapshot.config.limits),
+            may_clamp: snapshot.config.metering.fit_to_balance,
+            now_s: self.arrived.now.seconds(),
+        };
+        let held = payer.hold(&self.worker.gate, &self.quote, terms);
         held.map(Some).map_err(|refusal| self.payable(refusal))
     }
 
@@ -94,7 +99,8 @@ impl Serving {
         let Self { worker, arrived, route, quote, payer, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
-        let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
+        let (hold, fitted) = held.unzip();
+        let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
         let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
         let AnswerHead::Relay(mut headers) =
@@ -138,11 +144,15 @@ impl Serving {
             quote,
             clamp,
             hold,
+            growth,
+            exhausted: None,
             tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
             deposit,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,
+            deadline: tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call,
+            expired: false,
             started: arrived.now,
             span: tracing::Span::current(),
             guards,

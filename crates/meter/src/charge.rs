@@ -58,6 +58,19 @@ impl Bucket {
             Self::Call => "call",
         }
     }
+
+    /// Whether its units are generated tokens (true) or tokens of the prompt (false); `None` for what is not
+    /// counted in tokens of one side.
+    #[must_use]
+    pub const fn is_output(self) -> Option<bool> {
+        match self {
+            Self::Output | Self::Reasoning => Some(true),
+            Self::Input | Self::CacheRead | Self::CacheWrite | Self::CacheWrite1h | Self::CacheWrite12h => {
+                Some(false)
+            }
+            Self::TotalOnly | Self::WebSearch | Self::Call => None,
+        }
+    }
 }
 
 /// One line of a bill: `quantity * rate`.

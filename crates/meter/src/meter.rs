@@ -148,7 +148,7 @@ impl Meter {
     /// Takes back from `out`, which the last [`Meter::feed`] filled, what is no whole event, so that an
     /// [`Ending`] may follow (MTR-35). False when the client has the first half of an event already: then
     /// the rest of it must come first. False for ever where the body is no stream we can write into.
-    pub fn cut(&mut self, out: &mut Vec<Bytes>) -> bool {
+    pub fn cut(&mut self, out: &mut [Bytes]) -> bool {
         let Some(stream) = self.stream.as_ref().filter(|_| self.inflate.is_none()) else { return false };
         if let Some(relay) = self.relay.as_mut() {
             return stream.is_events() && relay.forget_open_event();
