@@ -121,13 +121,13 @@ impl Payer {
     /// first, and the day of the account (LED-13, LED-14).
     fn budgets(&self, limits: SpendLimits, now_s: u64) -> Vec<Budget> {
         let budgets = self.key.iter().flat_map(|key| &key.budgets);
-        let budgets = budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit });
-        let start = now_s - now_s % DAY_SECONDS;
-        let day = limits.per_day.map(|limit| {
-            let link = ledger::window_link(self.account.id(), PER_DAY, start);
-            Budget { link, limit }
+        let of_key = budgets.map(|budget| Budget {
+            link: AccountId(budget.link),
+            limit: budget.limit,
+            ends_s: None,
         });
-        budgets.chain(day).collect()
+        let day = |limit| Budget::window(self.account.id(), PER_DAY, DAY_SECONDS, now_s, limit);
+        of_key.chain(limits.per_day.map(day)).collect()
     }
 
     /// Whether the key permits this route and model now.
@@ -176,7 +176,7 @@ impl Payer {
             match gate.book.reserve(wanted) {
                 Ok(hold) => return Ok((hold, self.growing_within(fitted, terms.limits))),
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
-                Err(ReserveError::Frozen) => {
+                Err(ReserveError::Frozen | ReserveError::Closed) => {
                     return Err(Refusal::new(
                         Code::AccountFrozen,
                         "This account is frozen: ask the operator.",
@@ -188,8 +188,8 @@ impl Payer {
                         "This account has too many keys with budgets.",
                     ));
                 }
-                Err(ReserveError::Negative) => {
-                    return Err(Refusal::new(Code::Internal, "The price came out negative."));
+                Err(ReserveError::Negative | ReserveError::WindowOver | ReserveError::Ended) => {
+                    return Err(Refusal::new(Code::Internal, "The price came out of range."));
                 }
             }
         }
