@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ledger::TreeHead;
 use store::{Op, SignedHead, StoreError};
 
 use crate::clock::Now;
@@ -20,16 +19,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn keep(gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut signed_at = Instant::now();
-    let mut signed_size = gate.store.reader().head().ok().flatten().map_or(0, |signed| signed.head.size);
     loop {
         tick.tick().await;
-        let Ok(size) = gate.store.reader().tree_size() else { continue };
-        let due = signed_at.elapsed() >= EVERY || size.saturating_sub(signed_size) >= ENTRIES_MAX;
-        if size == signed_size || !due {
+        let reader = gate.store.reader();
+        let (Ok(signed), Ok(now)) = (reader.head(), reader.unsigned_head(Now::read().millis())) else { continue };
+        let behind = now.size.saturating_sub(signed.map_or(0, |signed| signed.head.size));
+        if behind == 0 || (signed_at.elapsed() < EVERY && behind < ENTRIES_MAX) {
             continue;
         }
         match sign(&gate).await {
-            Ok(signed) => (signed_at, signed_size) = (Instant::now(), signed.head.size),
+            Ok(_) => signed_at = Instant::now(),
             Err(error) => tracing::error!(%error, "a tree head could not be signed"),
         }
     }
@@ -37,19 +36,10 @@ pub(crate) async fn keep(gate: Arc<Gate>) {
 
 /// Signs what the journal is now.
 pub(crate) async fn sign(gate: &Gate) -> Result<SignedHead, StoreError> {
-    let reader = gate.store.reader();
-    let tree = reader.tree()?;
-    let head = TreeHead {
-        store_id: reader.store_id()?,
-        epoch: gate.store_epoch,
-        size: tree.size,
-        root: tree.root,
-        last_hash: tree.last_hash,
-        time_ms: Now::read().millis(),
-    };
-    let signed = SignedHead { signature: proof::tree_head::sign(&gate.keys.receipt, &head), head };
-    gate.store.commit(Op::Head { signed: signed.clone() }).await?;
-    Ok(signed)
+    let head = gate.store.reader().unsigned_head(Now::read().millis())?;
+    let signature = proof::tree_head::sign(&gate.keys.receipt, &head);
+    gate.store.commit(Op::Head { head, signature }).await?;
+    Ok(SignedHead { head, signature })
 }
 
 /// A head that covers the entry `lsn`, which is durable: the last one, or a new one.

@@ -25,6 +25,7 @@ mod endpoints;
 mod facts;
 mod gate;
 mod growth;
+mod heads;
 mod known;
 mod limits;
 mod passing;
