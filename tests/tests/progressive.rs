@@ -20,7 +20,9 @@ const TEN_TOKENS: &str = "0123456789012345678901234567890123456789";
 const OUTPUT: i64 = 4_000;
 
 fn chat_event() -> String {
-    format!("data: {{\"id\":\"c-1\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{TEN_TOKENS}\"}}}}]}}\n\n")
+    format!(
+        "data: {{\"id\":\"c-1\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{TEN_TOKENS}\"}}}}]}}\n\n"
+    )
 }
 
 fn message_event() -> String {

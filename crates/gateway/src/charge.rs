@@ -194,7 +194,9 @@ impl Charge {
     fn last_words(&self, ended: Option<&Ended>, cost: &Cost) -> Option<Bytes> {
         let asset = self.payer.as_ref().map(|payer| payer.account.asset())?;
         let (code, detail) = match self.exhausted? {
-            Exhausted::Balance => (Code::InsufficientBalance, "The balance does not cover more of this answer."),
+            Exhausted::Balance => {
+                (Code::InsufficientBalance, "The balance does not cover more of this answer.")
+            }
             Exhausted::Budget => (Code::OverTokenBudget, "The budget does not cover more of this answer."),
         };
         let charged = ended.map_or(Amount::ZERO, |ended| ended.captured);
@@ -248,7 +250,9 @@ impl Charge {
         let served = self.status.is_success() && (moved || !metered.upstream_error);
         let write = served.then(|| {
             let entry = moved.then(|| self.entry(hold, &ended, cost));
-            Op::Capture { id: self.call.0, entry, facts: facts.to_json(), served: None }
+            let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
+            let facts = facts.to_json();
+            Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
         });
         Some((ended, write))
     }
@@ -268,7 +272,8 @@ impl Charge {
             money(account.id(), -captured);
         }
         money(Chart::OverrunLoss.id(), -overrun);
-        money(Chart::Usage(self.quote.model.clone()).id(), captured.saturating_add(overrun));
+        // The writer passes it on to the model's income, one sum per batch (LED-40).
+        money(Chart::UsageClearing.id(), captured.saturating_add(overrun));
         let budgets = chain.get(1..).unwrap_or_default();
         for budget in budgets {
             legs.push(LegDraft {

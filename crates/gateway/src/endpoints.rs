@@ -253,7 +253,8 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
         gate.replays.keep(deposit.key, stored);
-        deposit.served(StatusCode::OK, call)
+        deposit
+            .served(StatusCode::OK, call)
             .write(&gate, None)
             .await
             .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use ledger::{AccountId, Book, asset_of_code};
+use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
-use store::{AccountSettings, Store, StoreError};
+use store::{AccountMode, AccountSettings, Store, StoreError};
 use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
@@ -91,7 +91,10 @@ impl Gate {
         let account = self.book.find_any(id);
         let account = account.unwrap_or_else(|| self.book.account(id, usual_asset(self.keys.mode)));
         account.set_overdraft(Amount::from_units(settings.overdraft));
-        account.set_state(settings.state.into());
+        if let Err(not_empty) = account.set_state(state_of(settings.state)) {
+            // The store has refused to close it, or it was paid into since.
+            tracing::warn!(account = %id, %not_empty, "an account that is to be closed is not empty");
+        }
         self.settings.rcu(|known| {
             let mut next = HashMap::clone(known);
             next.insert(id, settings);
@@ -152,5 +155,13 @@ impl Gate {
     /// Whether paid calls can be taken now.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_draining() && self.store.is_healthy()
+    }
+}
+
+const fn state_of(mode: AccountMode) -> AccountState {
+    match mode {
+        AccountMode::Open => AccountState::Open,
+        AccountMode::Frozen => AccountState::Frozen,
+        AccountMode::Closed => AccountState::Closed,
     }
 }

@@ -37,17 +37,13 @@ impl Growth {
     ///
     /// # Errors
     /// [`Exhausted`]: more was generated than is held, and no more can be.
-    pub(crate) fn keep_up(
-        &mut self,
-        quote: &Quote,
-        hold: &Hold,
-        output_bytes: u64,
-    ) -> Result<(), Exhausted> {
+    pub(crate) fn keep_up(&mut self, quote: &Quote, hold: &Hold, output_bytes: u64) -> Result<(), Exhausted> {
         let choices = quote.choices();
         // Per answer, as limits are.
         let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * choices);
         let ahead = self.step / 4;
-        while generated.saturating_add(ahead) > self.covered && self.limit.is_none_or(|end| self.covered < end)
+        while generated.saturating_add(ahead) > self.covered
+            && self.limit.is_none_or(|end| self.covered < end)
         {
             let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX));
             if let Err(refused) = self.reach(quote, hold, next) {
@@ -66,7 +62,8 @@ impl Growth {
         let (room, why) = match refused {
             ReserveError::Budget { available } => (available, Exhausted::Budget),
             ReserveError::Balance { available } => (available, Exhausted::Balance),
-            ReserveError::Frozen | ReserveError::TooManyBudgets | ReserveError::Negative => {
+            ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
+            ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
                 return Err(Exhausted::Balance);
             }
         };

@@ -22,7 +22,9 @@ pub(crate) async fn keep(gate: Arc<Gate>) {
     loop {
         tick.tick().await;
         let reader = gate.store.reader();
-        let (Ok(signed), Ok(now)) = (reader.head(), reader.unsigned_head(Now::read().millis())) else { continue };
+        let (Ok(signed), Ok(now)) = (reader.head(), reader.unsigned_head(Now::read().millis())) else {
+            continue;
+        };
         let behind = now.size.saturating_sub(signed.map_or(0, |signed| signed.head.size));
         if behind == 0 || (signed_at.elapsed() < EVERY && behind < ENTRIES_MAX) {
             continue;

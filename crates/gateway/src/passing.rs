@@ -105,13 +105,11 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
     let reading = async {
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => {
-                    match charge.feed(chunk, &mut discarded) {
-                        Ok(()) => {}
-                        Err(Stop::KeySeen) => return End::Reset,
-                        Err(Stop::Exhausted) => return End::CutShort,
-                    }
-                }
+                Ok(Ok(chunk)) => match charge.feed(chunk, &mut discarded) {
+                    Ok(()) => {}
+                    Err(Stop::KeySeen) => return End::Reset,
+                    Err(Stop::Exhausted) => return End::CutShort,
+                },
                 Ok(Err(_)) => {}
                 Err(_) => return End::Reset,
             }

@@ -121,11 +121,8 @@ impl Payer {
     /// first, and the day of the account (LED-13, LED-14).
     fn budgets(&self, limits: SpendLimits, now_s: u64) -> Vec<Budget> {
         let budgets = self.key.iter().flat_map(|key| &key.budgets);
-        let of_key = budgets.map(|budget| Budget {
-            link: AccountId(budget.link),
-            limit: budget.limit,
-            ends_s: None,
-        });
+        let of_key =
+            budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None });
         let day = |limit| Budget::window(self.account.id(), PER_DAY, DAY_SECONDS, now_s, limit);
         of_key.chain(limits.per_day.map(day)).collect()
     }
@@ -218,7 +215,8 @@ impl Payer {
         for (place, budget) in budgets.iter().enumerate() {
             let left = gate.book.budget_left(*budget, asset);
             if left < room.amount {
-                room = Room { amount: left, limit: if place < of_key { Limit::Budget } else { Limit::PerDay } };
+                room =
+                    Room { amount: left, limit: if place < of_key { Limit::Budget } else { Limit::PerDay } };
             }
         }
         match self.per_call(limits) {
@@ -250,7 +248,9 @@ impl Payer {
             Limit::PerDay => (
                 Code::RateLimited,
                 PER_DAY,
-                format!("This call needs up to {need} {asset}; the account may spend {have} {asset} more today."),
+                format!(
+                    "This call needs up to {need} {asset}; the account may spend {have} {asset} more today."
+                ),
             ),
         };
         let refusal = Refusal::new(code, detail);

@@ -329,6 +329,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.payment.valid_before,
             outcome: None,
+            attempt: None,
         }
     }
 
@@ -389,8 +390,8 @@ impl Served {
     pub(crate) fn write(self, gate: &Gate, capture: Option<Op>) -> Landing {
         let Self { key, outcome, claim } = self;
         let op = match capture {
-            Some(Op::Capture { id, entry, facts, .. }) => {
-                Op::Capture { id, entry, facts, served: Some((key, outcome)) }
+            Some(Op::Capture { id, entry, facts, income, idempotent, .. }) => {
+                Op::Capture { id, entry, facts, served: Some((key, outcome)), income, idempotent }
             }
             Some(_) | None => Op::Served { key, outcome },
         };
@@ -427,7 +428,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         created_ms: now.millis(),
         expires_s: Some(expires),
     };
-    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }) {
+    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }, None) {
         tracing::error!(%error, "a key for change could not be recorded");
         return None;
     }
@@ -536,7 +537,11 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
 fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
-        StoreError::Entry(_) | StoreError::Full | StoreError::Unavailable(_) => store_refusal(error),
+        StoreError::Entry(_)
+        | StoreError::Range
+        | StoreError::DiskFull
+        | StoreError::Full
+        | StoreError::Unavailable(_) => store_refusal(error),
     }
 }
 

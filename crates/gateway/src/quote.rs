@@ -194,7 +194,9 @@ impl Quote {
         let longer = self
             .affordable(quarter, &HoldPolicy { default_output: capped(OPEN_END_TOKENS), ..self.policy })
             .filter(|tokens| Some(*tokens) > plain.clamp)
-            .and_then(|tokens| Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None }));
+            .and_then(|tokens| {
+                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None })
+            });
         longer.filter(|longer| longer.hold <= available).unwrap_or(plain)
     }
 
