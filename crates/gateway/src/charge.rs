@@ -27,6 +27,9 @@ use crate::refusal::Code;
 use crate::replays::REPLAY_BODY_BYTES_MAX;
 use crate::upstream::{KeySeen, KeyWatch};
 
+/// Pieces in which a chunk is metered near the end of what is held.
+const PIECE_BYTES: usize = 128;
+
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
     pub(crate) gate: Arc<Gate>,
@@ -109,7 +112,7 @@ impl Charge {
     /// # Errors
     /// [`Stop`]: the answer ends here.
     pub(crate) fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), Stop> {
-        let chunk = match &mut self.key_watch {
+        let mut chunk = match &mut self.key_watch {
             None => chunk,
             Some(watch) => watch.pass(chunk).map_err(|KeySeen| {
                 let upstream = &self.upstream;
@@ -117,11 +120,27 @@ impl Charge {
                 Stop::KeySeen
             })?,
         };
-        let before = out.len();
-        self.meter.feed(chunk, out);
-        let stopped = self.is_unpaid() && self.meter.cut(&mut out[before..]);
-        self.keep_on_tape(&out[before..]);
-        if stopped { Err(Stop::Exhausted) } else { Ok(()) }
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(self.piece_bytes(chunk.len()));
+            let before = out.len();
+            self.meter.feed(piece, out);
+            let stopped = self.is_unpaid() && self.meter.cut(&mut out[before..]);
+            self.keep_on_tape(&out[before..]);
+            if stopped {
+                return Err(Stop::Exhausted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Near the end of what is held a chunk is taken in pieces, so that an upstream that is ahead of the client
+    /// gets no more through than is paid for.
+    fn piece_bytes(&self, chunk_bytes: usize) -> usize {
+        let near = self.growth.is_some_and(|growth| {
+            let output_bytes = self.meter.output_bytes().saturating_add(chunk_bytes as u64);
+            growth.is_beyond(&self.quote, output_bytes)
+        });
+        if near { chunk_bytes.min(PIECE_BYTES) } else { chunk_bytes }
     }
 
     /// Lets the hold keep up with what was generated; whether that is no longer possible.

@@ -32,6 +32,11 @@ pub(crate) enum Exhausted {
 }
 
 impl Growth {
+    /// Whether so much output is more than is held for.
+    pub(crate) fn is_beyond(&self, quote: &Quote, output_bytes: u64) -> bool {
+        output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices()) > self.covered
+    }
+
     /// Sets more aside if `output_bytes` come near what is held. Called for each piece of the answer: most
     /// calls are one comparison.
     ///
