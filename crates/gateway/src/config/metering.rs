@@ -61,7 +61,7 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     }
     section.only("on_missing_usage", "estimate");
     if let Some(gone) = section.section("on_client_gone", GONE_KEYS) {
-        metering.drain = gone.value("drain_up_to", value::duration).unwrap_or(metering.drain);
+        metering.drain = gone.value("drain_up_to", value::duration_or_none).unwrap_or(metering.drain);
         gone.only("then", "cancel");
         gone.only("charge", "reported_or_estimate");
     }
