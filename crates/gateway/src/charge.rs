@@ -1,6 +1,7 @@
 //! The hold travels with the response body and ends with it: whatever the end, there is one settle path
 //! (LED-7, MTR-3).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::gate::Gate;
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
 use crate::payments::{Deposit, Served};
+use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::replays::REPLAY_BODY_BYTES_MAX;
 use crate::upstream::{KeySeen, KeyWatch};
@@ -25,6 +27,8 @@ use crate::upstream::{KeySeen, KeyWatch};
 pub(crate) struct Charge {
     pub(crate) gate: Arc<Gate>,
     pub(crate) call: CallId,
+    /// Whoever waits for the answer.
+    pub(crate) client: Rc<Presence>,
     pub(crate) route: String,
     pub(crate) upstream: String,
     pub(crate) payer: Option<Payer>,
