@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
 pub mod books;
+pub mod by_hand;
 pub mod crowd;
 pub mod exposure;
 pub mod facilitator;
@@ -12,5 +13,6 @@ pub mod kept;
 pub mod payer;
 pub mod refused;
 pub mod socket;
+pub mod spoken;
 pub mod tls;
 pub mod upstream;
