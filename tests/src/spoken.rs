@@ -75,7 +75,8 @@ pub struct Owed {
 impl Owed {
     /// What the provider's own report comes to, for every talk here.
     pub const REPORTED: Self = Self { nano: FRIENDLY_COST, estimated: false };
-    const NOTHING: Self = Self { nano: 0, estimated: false };
+    /// Nothing.
+    pub const NOTHING: Self = Self { nano: 0, estimated: false };
 }
 
 impl Talk {
@@ -188,17 +189,6 @@ impl Talk {
     /// Head of the answer, which ends with the connection.
     pub fn open_head(&self) -> String {
         STREAM_HEAD.replace("text/event-stream", self.content_type)
-    }
-
-    /// The request with a key.
-    pub fn request(&self, host: &str, key: &str) -> String {
-        let body = self.body.to_string();
-        format!(
-            "POST {} HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            self.path,
-            body.len()
-        )
     }
 
     /// What is owed after so many pieces: what was reported, else an estimate of what was delivered, and

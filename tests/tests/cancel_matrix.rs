@@ -1,101 +1,15 @@
 //! Whoever leaves, and whatever breaks, at whatever point: within a second nothing is held any more, the
 //! charge is what was metered to the unit, and the books close (T9, LED-7, MTR-3, MTR-30).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use farthing_tests::by_hand::{ByHand, Call};
-use farthing_tests::gateway::{Gateway, PATIENCE, free_address, nano, wait_for};
+use farthing_tests::by_hand::Call;
+use farthing_tests::gateway::{Gateway, free_address};
 use farthing_tests::http;
-use farthing_tests::socket::Socket;
+use farthing_tests::http2::Http2;
+use farthing_tests::refused::assert_refused;
 use farthing_tests::spoken::{Ending, Owed, Talk};
-use serde_json::Value;
-
-/// Longest anything may stay held after a call has ended (MTR-30).
-const HELD_MAX: Duration = Duration::from_secs(1);
-const CREDIT: i64 = 1_000_000_000;
-
-/// A gateway, its upstream, a payer, and what was owed so far.
-struct Stand {
-    upstream: ByHand,
-    gateway: Gateway,
-    key: String,
-    account: String,
-    owed: Vec<Owed>,
-}
-
-impl Stand {
-    fn new(more: &str) -> Self {
-        let upstream = ByHand::start();
-        let gateway = Gateway::start(upstream.address, more);
-        let new = gateway.operator(&["key", "new", "--credit", "1 TEST"]);
-        let text = |name: &str| new[name].as_str().unwrap().to_owned();
-        Self { upstream, key: text("key"), account: text("account"), gateway, owed: Vec::new() }
-    }
-
-    /// A gateway that reads on for so long when its client has gone.
-    fn draining(drain: &str) -> Self {
-        Self::new(&format!("metering: {{ on_client_gone: {{ drain_up_to: {drain} }} }}\n"))
-    }
-
-    /// A client that has asked, and the upstream's end of it.
-    fn ask(&self, talk: &Talk) -> (Socket, Call) {
-        let mut client = Socket::connect(self.gateway.address);
-        assert!(client.send(talk.request(&self.gateway.address.to_string(), &self.key)));
-        (client, self.upstream.next())
-    }
-
-    /// A client that has asked and received so many pieces of the answer.
-    fn hear(&self, talk: &Talk, pieces: usize) -> (Socket, Call) {
-        let (mut client, mut call) = self.ask(talk);
-        call.send(talk.head());
-        assert!(client.read_until("\r\n\r\n"));
-        for piece in &talk.pieces[..pieces] {
-            call.chunk(&piece.text);
-            assert!(client.read_until(&piece.mark), "{} of {}", piece.mark, talk.path);
-        }
-        (client, call)
-    }
-
-    fn held(&self) -> i64 {
-        self.gateway.balance(&self.key).1
-    }
-
-    /// The call has ended, or will when `after` has passed: nothing stays held, and this is what it cost.
-    fn settles(&mut self, what: &str, after: Duration, owed: Owed) {
-        let start = Instant::now();
-        wait_for("the hold to end", || {
-            let open = gauge(&self.gateway, "farthing_holds_open");
-            (self.held() == 0 && open == 0).then_some(())
-        });
-        let took = start.elapsed();
-        assert!(took < after + HELD_MAX, "{what}: held for {took:?}");
-        self.owed.push(owed);
-        let spent: i64 = self.owed.iter().map(|owed| owed.nano).sum();
-        assert_eq!(CREDIT - self.gateway.balance(&self.key).0, spent, "{what}: {owed:?}");
-    }
-
-    /// The journal says the same, call by call.
-    fn close(self) {
-        let owed: Vec<Owed> = self.owed.into_iter().filter(|owed| owed.nano > 0).collect();
-        let books = self.gateway.books_after(owed.len());
-        let captures = books.entries.iter().filter(|entry| entry["kind"] == "capture");
-        let charged: Vec<Owed> = captures.map(|entry| charge_of(entry, &self.account)).collect();
-        assert_eq!(charged, owed);
-    }
-}
-
-fn charge_of(capture: &Value, account: &str) -> Owed {
-    let legs = capture["legs"].as_array().unwrap();
-    let own = legs.iter().find(|leg| leg["account"] == account).unwrap();
-    Owed { nano: -nano(&own["amount"]["amount"]), estimated: capture["estimated"] == true }
-}
-
-/// A number on the page of metrics.
-fn gauge(gateway: &Gateway, name: &str) -> i64 {
-    let page = http::get(gateway.admin, "/metrics", &[]).text();
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name}: {page}")).parse().unwrap()
-}
+use farthing_tests::stand::{CREDIT, Stand};
 
 /// MTR-30: without a drain the upstream is let go at once, and what was delivered is charged.
 #[test]
@@ -186,7 +100,7 @@ fn client_leaves_before_the_head() {
             let (client, call) = stand.ask(&talk);
             assert!(stand.held() > 0);
             drop(client);
-            stand.settles(talk.path, after, Owed { nano: 0, estimated: false });
+            stand.settles(talk.path, after, Owed::NOTHING);
             call.wait_until_left();
         }
         stand.close();
@@ -280,7 +194,7 @@ fn upstream_falls_silent_at_every_index() {
         for talk in Talk::all() {
             let (mut client, call) = stand.ask(&talk);
             assert_eq!(client.answer().unwrap().code(), "upstream_timeout");
-            stand.settles("silent before the head", Duration::ZERO, Owed { nano: 0, estimated: false });
+            stand.settles("silent before the head", Duration::ZERO, Owed::NOTHING);
             drop(call);
             for heard in 0..=talk.pieces.len() {
                 let (mut client, call) = stand.hear(&talk, heard);
@@ -292,4 +206,72 @@ fn upstream_falls_silent_at_every_index() {
         }
         stand.close();
     }
+}
+
+/// T9: an upstream that breaks off before there is an answer. Nothing is owed, and the client is told.
+#[test]
+fn upstream_fails_before_the_head() {
+    for drain in ["0s", "20s"] {
+        let mut stand = Stand::draining(drain);
+        for talk in Talk::all() {
+            type Fails = fn(Call);
+            let failures: [(&str, Fails); 4] = [
+                ("resets", |call| call.reset()),
+                ("hangs up", |call| drop(call)),
+                ("hangs up within its head", |mut call| call.send("HTTP/1.1 200 OK\r\ncontent-")),
+                ("speaks another protocol", |mut call| call.send("SSH-2.0-OpenSSH_9.2\r\n\r\n")),
+            ];
+            for (what, fails) in failures {
+                let (mut client, call) = stand.ask(&talk);
+                assert!(stand.held() > 0);
+                fails(call);
+                let answer = client.answer().unwrap();
+                assert_refused(&answer, 502, "upstream_failed", "nothing_taken");
+                stand.settles(&format!("{} {what}", talk.path), Duration::ZERO, Owed::NOTHING);
+            }
+        }
+        stand.close();
+    }
+}
+
+/// T9: an upstream that cannot be reached at all.
+#[test]
+fn upstream_refuses_the_connection() {
+    let gateway = Gateway::start(free_address(), "");
+    let key = gateway.key("1 TEST");
+    for talk in Talk::all() {
+        let answer = http::post(gateway.address, talk.path, &[("x-api-key", &key)], &talk.body);
+        assert_refused(&answer, 502, "upstream_failed", "nothing_taken");
+        assert_eq!((gateway.balance(&key), gateway.metric("farthing_holds_open")), ((CREDIT, 0), 0));
+    }
+    assert_eq!(gateway.books().count("capture"), 0);
+}
+
+/// MTR-30: an HTTP/2 client leaves its call and keeps its connection.
+#[test]
+fn http2_client_resets_its_stream_at_every_index() {
+    let mut stand = Stand::draining("0s");
+    let client = Http2::connect(stand.gateway.address);
+    for talk in Talk::all() {
+        let call = client.post(talk.path, &stand.key, &talk.body);
+        let line = stand.upstream.next();
+        drop(call);
+        stand.settles("before the head", Duration::ZERO, Owed::NOTHING);
+        line.wait_until_left();
+        for heard in 0..=talk.pieces.len() {
+            let mut call = client.post(talk.path, &stand.key, &talk.body);
+            let mut line = stand.upstream.next();
+            line.send(talk.head());
+            assert_eq!(call.head(), 200);
+            for piece in &talk.pieces[..heard] {
+                line.chunk(&piece.text);
+                call.read_until(&piece.mark);
+            }
+            drop(call);
+            let what = format!("{} reset after {heard}", talk.path);
+            stand.settles(&what, Duration::ZERO, talk.owed(heard, Ending::Left));
+            line.wait_until_left();
+        }
+    }
+    stand.close();
 }
