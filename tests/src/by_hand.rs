@@ -1,5 +1,5 @@
 //! An upstream that the test plays by hand: each call is handed over as it arrives, and is answered piece by
-//! piece, when the test says so.
+//! piece, when the test says so. It takes one call of each connection.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -51,11 +51,6 @@ impl ByHand {
     /// The next call.
     pub fn next(&self) -> Call {
         self.calls.lock().unwrap().recv_timeout(PATIENCE).unwrap()
-    }
-
-    /// Whether no call comes while `time` passes.
-    pub fn is_left_alone(&self, time: Duration) -> bool {
-        self.calls.lock().unwrap().recv_timeout(time).is_err()
     }
 }
 

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod payer;
 pub mod refused;
 pub mod socket;
+pub mod spelling;
 pub mod spoken;
 pub mod stand;
 pub mod tls;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::upstream::{FRIENDLY_COST, STREAM_HEAD};
+use crate::upstream::FRIENDLY_COST;
 
 /// Nano units for a token at the usual prices.
 const INPUT: i64 = 1000;
@@ -178,17 +178,12 @@ impl Talk {
         self.is_streamed() && self.pieces[..pieces].last().is_some_and(|piece| piece.last)
     }
 
-    /// Head of the answer, which comes in chunks.
+    /// Head of the answer, which comes in chunks on a connection for it alone.
     pub fn head(&self) -> String {
         format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-type: {}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
             self.content_type
         )
-    }
-
-    /// Head of the answer, which ends with the connection.
-    pub fn open_head(&self) -> String {
-        STREAM_HEAD.replace("text/event-stream", self.content_type)
     }
 
     /// What is owed after so many pieces: what was reported, else an estimate of what was delivered, and
