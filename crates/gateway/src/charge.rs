@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::growth::{Exhausted, Growth};
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
 use crate::payments::{Deposit, Served};
+use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::Code;
 use crate::replays::REPLAY_BODY_BYTES_MAX;
@@ -34,6 +36,8 @@ const PIECE_BYTES: usize = 128;
 pub(crate) struct Charge {
     pub(crate) gate: Arc<Gate>,
     pub(crate) call: CallId,
+    /// Whoever waits for the answer.
+    pub(crate) client: Rc<Presence>,
     pub(crate) route: String,
     pub(crate) upstream: String,
     pub(crate) payer: Option<Payer>,

@@ -31,6 +31,7 @@ mod limits;
 mod passing;
 mod payer;
 mod payments;
+mod presence;
 mod quote;
 mod random;
 mod replays;

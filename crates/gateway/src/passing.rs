@@ -54,7 +54,8 @@ impl Aftercare {
         let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
             while let Some((body, charge)) = arrivals.recv().await {
-                tokio::task::spawn_local(read_out(body, charge, drain()));
+                let drain = charge.client.left_of(drain());
+                tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });
         let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
@@ -102,6 +103,11 @@ impl Seat {
 /// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
 async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
     let mut discarded = Vec::new();
+    if charge.meter.progress().terminal.is_some() {
+        // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).
+        charge.settle(End::Eof, &mut discarded);
+        return;
+    }
     let reading = async {
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {

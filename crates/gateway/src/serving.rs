@@ -138,6 +138,7 @@ impl Serving {
         let charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
+            client: arrived.client,
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
@@ -176,7 +177,14 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
+    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answered = tokio::select! {
+        answered = answering => answered,
+        // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
+        () = arrived.client.given_up(arrived.snapshot.config.metering.drain) => {
+            return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
+        }
+    };
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),
