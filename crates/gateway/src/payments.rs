@@ -18,6 +18,7 @@ use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
 use crate::call_id::CallId;
 use crate::challenge::Ask;
+use crate::charge::{Landing, commit_in_background};
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -328,6 +329,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.payment.valid_before,
             outcome: None,
+            attempt: None,
         }
     }
 
@@ -383,22 +385,17 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk.
-    pub(crate) fn write(self, gate: &Arc<Gate>, capture: Option<Op>) {
+    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk, and the
+    /// answer ends no earlier.
+    pub(crate) fn write(self, gate: &Gate, capture: Option<Op>) -> Landing {
         let Self { key, outcome, claim } = self;
         let op = match capture {
-            Some(Op::Capture { id, entry, facts, .. }) => {
-                Op::Capture { id, entry, facts, served: Some((key, outcome)) }
+            Some(Op::Capture { id, entry, facts, income, idempotent, .. }) => {
+                Op::Capture { id, entry, facts, served: Some((key, outcome)), income, idempotent }
             }
             Some(_) | None => Op::Served { key, outcome },
         };
-        let store = gate.store.clone();
-        gate.background.spawn(async move {
-            if let Err(error) = store.commit(op).await {
-                tracing::error!(%error, "the end of a paid call could not be recorded");
-            }
-            drop(claim);
-        });
+        commit_in_background(gate, op, claim)
     }
 }
 
@@ -431,7 +428,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         created_ms: now.millis(),
         expires_s: Some(expires),
     };
-    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }) {
+    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }, None) {
         tracing::error!(%error, "a key for change could not be recorded");
         return None;
     }
@@ -540,7 +537,11 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
 fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
-        StoreError::Entry(_) | StoreError::Full | StoreError::Unavailable(_) => store_refusal(error),
+        StoreError::Entry(_)
+        | StoreError::Range
+        | StoreError::DiskFull
+        | StoreError::Full
+        | StoreError::Unavailable(_) => store_refusal(error),
     }
 }
 
