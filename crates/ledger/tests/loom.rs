@@ -36,14 +36,10 @@ fn settled_by(holds: impl IntoIterator<Item = Hold>, account: &Account, before: 
     settled(account, before, taken);
 }
 
-fn explore(model: impl Fn() + Send + Sync + 'static) {
-    loom::model(model);
-}
-
 /// LED-5: three reserves on money for two.
 #[test]
 fn three_reserves_on_money_for_two() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(5);
         let call = |payer: Arc<Account>| move || Hold::on(&payer, units(2));
         let first = thread::spawn(call(Arc::clone(&payer)));
@@ -59,7 +55,7 @@ fn three_reserves_on_money_for_two() {
 /// LED-7: capture, void and expiry race for one hold; one wins.
 #[test]
 fn capture_void_and_expire_race() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(10);
         let hold = Arc::new(Hold::on(&payer, units(6)).unwrap());
         let capture = thread::spawn({
@@ -103,7 +99,7 @@ fn extensions_race_with_an_end() {
 /// LED-13: an extension and an end of a hold with a budget; the two accounts stay in step.
 #[test]
 fn an_extension_along_a_chain_races_with_an_end() {
-    explore(|| {
+    loom::model(|| {
         let (payer, budget) = (account(10), account(4));
         let hold = Hold::on(&payer, units(2)).unwrap().and_on(Arc::clone(&budget)).unwrap();
         let hold = Arc::new(hold);
@@ -123,7 +119,7 @@ fn an_extension_along_a_chain_races_with_an_end() {
 /// LED-11: an extension and an end beyond the hold, on money for both.
 #[test]
 fn an_extension_races_with_an_overrun() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(7);
         let hold = Arc::new(Hold::on(&payer, units(2)).unwrap());
         let extend = thread::spawn({
@@ -142,7 +138,7 @@ fn an_extension_races_with_an_overrun() {
 /// LED-5: an extension, a reserve of another call and an end on money for one of the two.
 #[test]
 fn an_extension_and_a_reserve_want_the_same_money() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(6);
         let hold = Arc::new(Hold::on(&payer, units(2)).unwrap());
         let extend = thread::spawn({
@@ -166,7 +162,7 @@ fn an_extension_and_a_reserve_want_the_same_money() {
 /// LED-11: two ends beyond their holds and a deposit; never below zero.
 #[test]
 fn overruns_share_what_is_left() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(7);
         let over = |payer: &Arc<Account>| {
             let hold = Hold::on(payer, units(2)).unwrap();
@@ -184,7 +180,7 @@ fn overruns_share_what_is_left() {
 /// LED-8: an account is closed while a call reserves and another one voids: never closed over money.
 #[test]
 fn closing_races_with_a_reserve_and_a_void() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(2);
         let open = Hold::on(&payer, units(2)).unwrap();
         let void = thread::spawn(move || drop(open));
@@ -206,7 +202,7 @@ fn closing_races_with_a_reserve_and_a_void() {
 /// LED-8: the last call captures what is left, the account is closed, a new call comes.
 #[test]
 fn closing_races_with_the_last_capture() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(2);
         let last = Hold::on(&payer, units(2)).unwrap();
         let capture = thread::spawn(move || captured(last.finish(units(2))));
@@ -231,7 +227,7 @@ fn closing_races_with_the_last_capture() {
 /// LED-8: nobody takes from an empty account that is closed, not even nothing; two may close it.
 #[test]
 fn a_reserve_of_a_closed_account() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(0);
         let reserve = thread::spawn({
             let payer = Arc::clone(&payer);
@@ -252,7 +248,7 @@ fn a_reserve_of_a_closed_account() {
 /// LED-8: freezing lets what runs finish.
 #[test]
 fn freezing_races_with_an_extension_and_an_end() {
-    explore(|| {
+    loom::model(|| {
         let payer = account(9);
         let hold = Arc::new(Hold::on(&payer, units(2)).unwrap());
         let extend = thread::spawn({
