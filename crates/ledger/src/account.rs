@@ -296,7 +296,7 @@ impl Account {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests {
     use money::{Amount, Asset};
 

@@ -259,7 +259,7 @@ fn of_budget(refused: ReserveError) -> ReserveError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests {
     use std::sync::Arc;
 

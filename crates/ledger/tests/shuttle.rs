@@ -4,6 +4,8 @@
 //! `cargo test -p ledger --features shuttle --test shuttle --release`
 //!
 //! `FARTHING_SCHEDULES` sets how many schedules (10,000 unless told), `FARTHING_SEED` where they start.
+#![expect(clippy::disallowed_methods, reason = "seed and number of schedules come from the environment")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of a test fail by panicking")]
 
 use ledger::{Account, AccountId, Ended, Hold, ReserveError};
 use money::{Amount, Asset};
