@@ -16,6 +16,7 @@ use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints;
 use crate::gate::Gate;
+use crate::idempotency::{self, Begun, Naming};
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
@@ -99,6 +100,7 @@ async fn paid_call(
     let slot = admission::slot(gate, snapshot)?;
     let route = snapshot.route(&arrived.head.method, &arrived.path)?.clone();
     tracing::Span::current().record("route", route.name.as_str());
+    let naming = Naming::read(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let payer = admission::key_payer(&worker, &arrived, &presented)?;
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
@@ -109,8 +111,22 @@ async fn paid_call(
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;
     }
-    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, &body)?;
-    let mut serving = Serving { worker: Rc::clone(&worker), arrived, route, quote, payer, running, slot };
+    let asked = admission::asked(&arrived, &presented, &quote, naming, &body);
+    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, asked, &body)?;
+    // A request with a payment begins when it is sure that the payment is its own.
+    let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
+    let attempt = match begins.map(|(asked, payer)| {
+        idempotency::begin(gate, snapshot.dedupe(), payer.account.id(), asked, arrived.now)
+    }) {
+        None => None,
+        Some(begun) => match begun? {
+            Begun::Runs(attempt) => Some(attempt),
+            Begun::Ended(before) => return before.answer(gate).map(|answer| answer.map(GateBody::whole)),
+        },
+    };
+    let worker_too = Rc::clone(&worker);
+    let mut serving =
+        Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

@@ -15,6 +15,8 @@ use crate::claims::Claims;
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::replays::Replays;
+use crate::resolver::Unsettled;
+use crate::retries::Retries;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
 
@@ -27,6 +29,8 @@ pub(crate) struct Gate {
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
     pub(crate) replays: Replays,
+    pub(crate) retries: Arc<Retries>,
+    pub(crate) unsettled: Unsettled,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) in_flight: Arc<Slots>,
@@ -67,6 +71,8 @@ impl Gate {
             store_epoch,
             claims: Arc::default(),
             replays: Replays::default(),
+            retries: Arc::default(),
+            unsettled: Unsettled::default(),
             revoked: ArcSwap::from_pointee(revoked),
             metrics: Arc::default(),
             in_flight: Slots::new(),

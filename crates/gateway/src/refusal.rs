@@ -43,6 +43,7 @@ pub enum Code {
     RequestTimeout,
     InProgress,
     AlreadyServed,
+    IdempotencyMismatch,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -81,9 +82,9 @@ pub enum Money {
     /// It is not known whether the payment moved. The same request again finds out; a new payment
     /// might pay twice.
     Unknown,
-    /// An earlier request with this payment decides.
+    /// An earlier copy of this request decides.
     FirstAttemptDecides,
-    /// The payment was used; its receipt has this id.
+    /// The call was charged; its receipt has this id.
     Captured(CallId),
 }
 
@@ -122,6 +123,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::InProgress => "in_progress",
             Self::AlreadyServed => "already_served",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -165,6 +167,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -193,6 +196,7 @@ impl Code {
             | Self::RequestTimeout
             | Self::InProgress
             | Self::AlreadyServed
+            | Self::IdempotencyMismatch
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
@@ -229,10 +233,16 @@ impl Code {
         }
     }
 
+    /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
+    /// conflict by themselves (MTR-38).
+    fn is_final(self) -> bool {
+        self == Self::AlreadyServed || self.status() == StatusCode::PAYMENT_REQUIRED
+    }
+
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).
     const fn anthropic_type(self) -> &'static str {
         match self.status().as_u16() {
-            400 | 405 | 408 | 409 | 414 | 421 | 431 => "invalid_request_error",
+            400 | 405 | 408 | 409 | 414 | 421 | 422 | 431 => "invalid_request_error",
             401 => "authentication_error",
             402 => "billing_error",
             403 => "permission_error",
@@ -282,11 +292,10 @@ impl Money {
                 "unknown",
                 "It is not known yet whether the payment moved: send the same request again, do not pay again.",
             ),
-            Self::FirstAttemptDecides => (
-                "first_attempt_decides",
-                "An earlier request with this payment decides; nothing more was taken.",
-            ),
-            Self::Captured(_) => ("captured", "The payment was used; its receipt says for what."),
+            Self::FirstAttemptDecides => {
+                ("first_attempt_decides", "An earlier copy of this request decides; nothing more was taken.")
+            }
+            Self::Captured(_) => ("captured", "The call was charged once; its receipt says for what."),
         }
     }
 }
@@ -407,8 +416,10 @@ impl Refusal {
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
+        if self.0.code.is_final() {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
             let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }

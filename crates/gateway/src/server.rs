@@ -28,6 +28,7 @@ use crate::limits::Slots;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::random;
+use crate::resolver;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
@@ -115,6 +116,7 @@ async fn supervise(
     tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
+    tokio::spawn(resolver::run(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
     tracing::info!(listen = ?sockets.listening.public, admin = %sockets.listening.admin, "serving");
