@@ -113,20 +113,20 @@ async fn paid_call(
     }
     let asked = admission::asked(&arrived, &presented, &quote, naming, &body);
     let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, asked, &body)?;
-    // A request with a payment begins when it is sure that the payment is its own.
+    // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
-    let attempt = match begins.map(|(asked, payer)| {
+    let begun = begins.map(|(asked, payer)| {
         idempotency::begin(gate, snapshot.dedupe(), payer.account.id(), asked, arrived.now)
-    }) {
+    });
+    let attempt = match begun.transpose()? {
         None => None,
-        Some(begun) => match begun? {
-            Begun::Runs(attempt) => Some(attempt),
-            Begun::Ended(before) => return before.answer(gate).map(|answer| answer.map(GateBody::whole)),
-        },
+        Some(Begun::Runs(attempt)) => Some(attempt),
+        Some(Begun::Ended(before)) => {
+            return before.answer(gate, &route.name).map(|answer| answer.map(GateBody::whole));
+        }
     };
     let worker_too = Rc::clone(&worker);
-    let mut serving =
-        Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
+    let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

@@ -188,8 +188,8 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
     let task = tokio::task::spawn_local(async move {
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
-            Arrival::Answered(answer) => return Ok(answer),
-            Arrival::Deposited(deposit) => deposit,
+            Arrival::Answered(before) => return before.answer(&gate, "topup"),
+            Arrival::Deposited(deposit) => *deposit,
         };
         let account = Arc::clone(&deposit.account);
         let asset = account.asset();

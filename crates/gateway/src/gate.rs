@@ -16,6 +16,7 @@ use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::replays::Replays;
 use crate::resolver::Unsettled;
+use crate::retention::Retention;
 use crate::retries::Retries;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
@@ -31,6 +32,7 @@ pub(crate) struct Gate {
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) unsettled: Unsettled,
+    pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) in_flight: Arc<Slots>,
@@ -73,6 +75,7 @@ impl Gate {
             replays: Replays::default(),
             retries: Arc::default(),
             unsettled: Unsettled::default(),
+            retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             metrics: Arc::default(),
             in_flight: Slots::new(),

@@ -104,8 +104,10 @@ impl Before {
     ///
     /// # Errors
     /// The body is no longer kept: a refusal that names the receipt.
-    pub(crate) fn answer(self, gate: &Gate) -> Result<Response<Bytes>, Refusal> {
-        gate.replays.find(self.call).ok_or_else(|| self.receipt())
+    pub(crate) fn answer(self, gate: &Gate, route: &str) -> Result<Response<Bytes>, Refusal> {
+        let Some(kept) = gate.replays.find(self.call) else { return Err(self.receipt()) };
+        gate.metrics.request(route, "replayed");
+        Ok(kept)
     }
 
     /// What is on disk of it.
@@ -177,9 +179,10 @@ fn begin_named(
     now: Now,
 ) -> Result<Begun, Refusal> {
     let id = within("farthing/idempotency/1", account, key);
-    let claim = gate.claims.take(id, fingerprint).map_err(|running| {
-        if running.fingerprint == fingerprint { in_progress() } else { mismatch() }
-    })?;
+    let claim = gate
+        .claims
+        .take(id, fingerprint)
+        .map_err(|running| if running.fingerprint == fingerprint { in_progress() } else { mismatch() })?;
     // The claim goes only when the outcome is on disk: whoever has it sees what there is.
     if let Some(before) = stored(gate, &id, now)? {
         if before.fingerprint != fingerprint {
@@ -227,7 +230,8 @@ fn stored(gate: &Gate, id: &[u8; 32], now: Now) -> Result<Option<Idempotent>, Re
 
 /// Headers of ours that are stored with an outcome. Never a key (reference item 38).
 pub(crate) fn headers_to_store(headers: &HeaderMap) -> Vec<(String, String)> {
-    const STORED: [&str; 4] = ["farthing-price", "farthing-clamped", "payment-response", "x-payment-response"];
+    const STORED: [&str; 4] =
+        ["farthing-price", "farthing-clamped", "payment-response", "x-payment-response"];
     let found = STORED.iter().filter_map(|name| Some((name, headers.get(*name)?.to_str().ok()?)));
     found.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect()
 }

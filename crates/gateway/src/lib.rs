@@ -34,6 +34,7 @@ mod quote;
 mod random;
 mod replays;
 mod resolver;
+mod retention;
 mod retries;
 mod serving;
 mod settling;

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
@@ -14,7 +13,6 @@ use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
-use crate::call_id::CallId;
 use crate::challenge::Ask;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
@@ -130,9 +128,9 @@ pub(crate) struct Deposit {
 /// What a payment leads to.
 pub(crate) enum Arrival {
     /// A call may be made.
-    Deposited(Deposit),
-    /// The call was made before; this was its answer.
-    Answered(Response<Bytes>),
+    Deposited(Box<Deposit>),
+    /// The call was made before.
+    Answered(Before),
 }
 
 /// Who a payment is credited to, and for which request.
@@ -184,13 +182,13 @@ pub(crate) async fn receive(
         && known.state == PaymentState::Served
     {
         let Some(outcome) = known.outcome.clone() else { return Err(in_progress()) };
-        return Before::from(outcome).answer(gate).map(Arrival::Answered);
+        return Ok(Arrival::Answered(outcome.into()));
     }
     let attempt = match delivery.asked {
         None => None,
         Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
             Begun::Runs(attempt) => Some(attempt),
-            Begun::Ended(before) => return again(gate, &verified, &delivery, known.is_some(), before),
+            Begun::Ended(before) => return again(&verified, &delivery, known.is_some(), before),
         },
     };
     let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
@@ -201,7 +199,7 @@ pub(crate) async fn receive(
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
         },
     }
-    .map(Arrival::Deposited)
+    .map(|deposit| Arrival::Deposited(Box::new(deposit)))
 }
 
 /// Somebody has the payment's claim.
@@ -213,7 +211,6 @@ fn claimed(running: InFlight) -> Refusal {
 /// taken. A version 1 payment that nobody has seen is bound to no gateway and no request; it shows who signed
 /// it, not who sends it, and gets no body.
 fn again(
-    gate: &Gate,
     verified: &Verified,
     delivery: &Delivery,
     is_known: bool,
@@ -221,7 +218,7 @@ fn again(
 ) -> Result<Arrival, Refusal> {
     match &verified.sent {
         Payment::V1(_) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
-        Payment::V1(_) | Payment::V2(_) => before.answer(gate).map(Arrival::Answered),
+        Payment::V1(_) | Payment::V2(_) => Ok(Arrival::Answered(before)),
     }
 }
 
@@ -447,7 +444,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         created_ms: now.millis(),
         expires_s: Some(expires),
     };
-    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }) {
+    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }, None) {
         tracing::error!(%error, "a key for change could not be recorded");
         return None;
     }

@@ -48,8 +48,11 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         let protocol = verified.protocol();
         match payments::receive(&self.worker.gate, &self.arrived.snapshot, verified, delivery).await {
-            Ok(Arrival::Answered(answer)) => Ok(answer.map(GateBody::whole)),
-            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Ok(Arrival::Answered(before)) => {
+                let answer = before.answer(&self.worker.gate, &self.route.name);
+                answer.map(|answer| answer.map(GateBody::whole))
+            }
+            Ok(Arrival::Deposited(deposit)) => self.deposited(*deposit, protocol).await,
             Err(refusal) => Err(self.payable(refusal)),
         }
     }

@@ -200,9 +200,13 @@ mod tests {
     /// LED-23: 1 s doubling to 5 min, and not all at once.
     #[test]
     fn the_wait_doubles_and_is_bounded() {
-        for (count, least, most) in
-            [(1, 750, 1_250), (2, 1_500, 2_500), (5, 12_000, 20_000), (9, 192_000, 320_000), (u32::MAX, 225_000, 375_000)]
-        {
+        for (count, least, most) in [
+            (1, 750, 1_250),
+            (2, 1_500, 2_500),
+            (5, 12_000, 20_000),
+            (9, 192_000, 320_000),
+            (u32::MAX, 225_000, 375_000),
+        ] {
             assert_eq!((wait_ms(count, [0; 2]), wait_ms(count, [0xff; 2])), (least, most), "{count}");
         }
     }
@@ -215,7 +219,10 @@ mod tests {
                 "to": "0x976EA74026E726554dB657fA54763abd0C3a0aa9", "value": "10000", "validAfter": "0",
                 "validBefore": "9", "nonce": format!("0x{}", "cd".repeat(32))}}}});
         let (payer, amount) = asked(&request.to_string()).unwrap();
-        assert_eq!((payer.to_string().as_str(), amount), ("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", 10_000));
+        assert_eq!(
+            (payer.to_string().as_str(), amount),
+            ("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", 10_000)
+        );
         assert_eq!(asked(""), None);
         assert_eq!(asked("{}"), None);
     }
