@@ -208,7 +208,11 @@ fn begin_unnamed(
     let is_retry = naming.tries.is_some_and(|tries| tries > 0);
     let (attempt, unheard_of) = match gate.retries.begin(id, is_retry, dedupe.sdk_retry) {
         Verdict::InFlight => return Err(in_progress()),
-        Verdict::Charged(call) => return Ok(Begun::Ended(Before { call, headers: Vec::new() })),
+        Verdict::Charged(call) => {
+            let written = stored(gate, &id, now)?.filter(|before| before.outcome.call == call.0);
+            let headers = written.map_or_else(Vec::new, |before| before.outcome.headers);
+            return Ok(Begun::Ended(Before { call, headers }));
+        }
         Verdict::Runs { attempt, unheard_of } => (attempt, unheard_of),
     };
     if is_retry
