@@ -51,9 +51,7 @@ impl Scene {
 
     /// The account of the payer, who came without a key.
     fn account(&self) -> String {
-        let token = self.payment.accepted["asset"].as_str().unwrap().parse().unwrap();
-        let payer = Wallet::new(1).address();
-        wire::hex::encode(&proof::account_id::evm(BASE_SEPOLIA, &payer, &token))
+        Wallet::new(1).account(&self.payment)
     }
 
     /// Presents the payment until it is served. Whoever shows a proof for the second time gets no key: by then

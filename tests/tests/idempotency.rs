@@ -1,5 +1,6 @@
 //! Requests that arrive twice are charged once: named by `Idempotency-Key` (LED-24, MTR-39), or repeated by an
 //! SDK on its own (MTR-40, MTR-41); in parallel, after a kill, for keys and for payments.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::net::SocketAddr;
