@@ -20,6 +20,7 @@ use crate::idempotency::{self, Begun, Naming};
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
+use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::{Code, Money, Refusal};
 use crate::serving::Serving;
@@ -44,6 +45,7 @@ pub(crate) struct Arrived {
     pub(crate) target: String,
     pub(crate) now: Now,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) client: Rc<Presence>,
 }
 
 /// Answers one request, whatever it is.
@@ -77,7 +79,8 @@ async fn handle(
     let (path, target) = (target.path.to_owned(), target.to_text());
     let source = Source::of(peer.ip());
     let (head, body) = request.into_parts();
-    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot };
+    let client = Rc::default();
+    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint).await,
         None => paid_call(worker, arrived, body).await,
@@ -125,6 +128,7 @@ async fn paid_call(
             return before.answer(gate, &route.name).map(|answer| answer.map(GateBody::whole));
         }
     };
+    let waiting = arrived.client.waiting();
     let worker_too = Rc::clone(&worker);
     let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
@@ -139,11 +143,13 @@ async fn paid_call(
         }
     };
     let task = tokio::task::spawn_local(serve.instrument(tracing::Span::current()));
-    task.await.unwrap_or_else(|error| {
+    let answer = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a call was cut short");
         let money = if had_payment { Money::Unknown } else { Money::NothingTaken };
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))
-    })
+    });
+    waiting.answered();
+    answer
 }
 
 /// The methods an endpoint of ours takes.

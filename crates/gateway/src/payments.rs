@@ -420,17 +420,6 @@ impl Ending {
     }
 }
 
-/// Writes the end of a call, and lets its claims go when that is on disk.
-pub(crate) fn write_end(gate: &Arc<Gate>, op: Op, claims: Vec<Claim>) {
-    let store = gate.store.clone();
-    gate.background.spawn(async move {
-        if let Err(error) = store.commit(op).await {
-            tracing::error!(%error, "the end of a call could not be recorded");
-        }
-        drop(claims);
-    });
-}
-
 /// A key that opens what the payer did not use. It is in one answer and nowhere else (item 38).
 pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<String> {
     let key_id = random::bytes();

@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     holds_open: Gauge,
     intents: Gauge,
     intents_stuck: Gauge,
+    holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
 }
@@ -65,6 +66,7 @@ impl Default for Metrics {
             holds_open: Gauge::default(),
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
+            holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             registry: Registry::default(),
@@ -80,6 +82,11 @@ impl Default for Metrics {
             metrics.estimated.clone(),
         );
         registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
+        registry.register(
+            "holds_expired",
+            "Holds that were ended by their deadline",
+            metrics.holds_expired.clone(),
+        );
         registry.register("intents_open", "Payments that no rail has decided yet", metrics.intents.clone());
         registry.register(
             "intents_need_operator",
@@ -129,8 +136,11 @@ impl Metrics {
         self.holds_open.inc();
     }
 
-    pub(crate) fn hold_ended(&self) {
+    pub(crate) fn hold_ended(&self, expired: bool) {
         self.holds_open.dec();
+        if expired {
+            self.holds_expired.inc();
+        }
     }
 
     /// Holds without an end yet.
