@@ -1,7 +1,7 @@
 // The unmodified OpenAI SDK for Node: only base URL and key differ from its defaults.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
-import { assertBalance, assertCharged, balanceNano, costNano, env, run, upstreamHits } from "./harness.mjs";
+import { assertBalance, assertCharged, balanceNano, breakingLine, costNano, env, run, upstreamHits } from "./harness.mjs";
 
 const key = env("FARTHING_KEY");
 const sdk = (apiKey) => new OpenAI({ baseURL: `${env("GATEWAY_URL")}/v1`, apiKey });
@@ -83,5 +83,17 @@ await run({
       });
     }
     assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
+  },
+
+  async "lost-answer"() {
+    const before = await balanceNano(key);
+    const hits = await upstreamHits();
+    const line = await breakingLine();
+    const answer = await new OpenAI({ baseURL: `${line.url}/v1`, apiKey: key }).chat.completions.create(chat);
+    line.close();
+    assert.ok(answer.choices[0].message.content.length > 0);
+    assert.deepEqual(line.tries, ["0", "1"]);
+    assert.equal(await upstreamHits(), hits + 1, "the retry was another call");
+    await assertBalance(key, before - costNano(answer.usage.prompt_tokens, answer.usage.completion_tokens));
   },
 });

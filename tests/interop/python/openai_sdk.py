@@ -1,7 +1,7 @@
 """The unmodified OpenAI SDK for Python: only base URL and key differ from its defaults."""
 
 import openai
-from harness import assert_balance, assert_charged, balance_nano, cost_nano, env, run, upstream_hits
+from harness import BreakingLine, assert_balance, assert_charged, balance_nano, cost_nano, env, run, upstream_hits
 
 KEY = env("FARTHING_KEY")
 CHAT = {
@@ -85,4 +85,15 @@ def empty_balance():
     assert upstream_hits() == hits, "an unpaid call reached the upstream"
 
 
-run([chat, chat_stream, chat_stream_usage, responses, responses_stream, empty_balance])
+def lost_answer():
+    before, hits = balance_nano(KEY), upstream_hits()
+    with BreakingLine() as line:
+        client = openai.OpenAI(base_url=line.url + "/v1", api_key=KEY)
+        answer = client.chat.completions.create(**CHAT)
+    assert answer.choices[0].message.content
+    assert line.tries == ["0", "1"], line.tries
+    assert upstream_hits() == hits + 1, "the retry was another call"
+    assert_balance(KEY, before - cost_nano(answer.usage.prompt_tokens, answer.usage.completion_tokens))
+
+
+run([chat, chat_stream, chat_stream_usage, responses, responses_stream, empty_balance, lost_answer])
