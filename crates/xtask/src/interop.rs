@@ -47,6 +47,7 @@ const OPENAI: &[&str] = &[
     "responses-stream",
     "empty-balance",
     "lost-answer",
+    "stream-outlives-balance",
 ];
 const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance", "lost-answer"];
 
