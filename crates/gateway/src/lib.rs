@@ -28,6 +28,7 @@ mod growth;
 mod heads;
 mod known;
 mod limits;
+mod open_hold;
 mod passing;
 mod payer;
 mod payments;

@@ -1,0 +1,364 @@
+//! The process is killed again and again under load, at any moment, while its clients write down every answer
+//! they get (T5). After each kill, with nothing on its way: what was acknowledged is there, no proof was taken
+//! twice, nobody was charged for what he did not ask for, and what is missing of the charges is within the cap.
+//! `FARTHING_KILLS` says how often, 10 unless it is set (`cargo xtask crashloop`).
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use farthing_tests::books::Books;
+use farthing_tests::caller::Caller;
+use farthing_tests::facilitator::Facilitator;
+use farthing_tests::gateway::{Gateway, nano, wait_for};
+use farthing_tests::http::{self, Answer};
+use farthing_tests::office::Office;
+use farthing_tests::payer::{BASE_SEPOLIA, Payment, TEST, Wallet, decode};
+use farthing_tests::refused::assert_refused;
+use farthing_tests::turns::Turns;
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const TOP_UP: &str = "/farthing/topup?amount=0.01";
+/// Kills of one store: what is checked after each of them is the whole journal.
+const KILLS_PER_STORE: usize = 25;
+/// Calls with a key at the same time.
+const CALLERS: usize = 6;
+
+/// Charges that one kill may lose, in nano units.
+const CAP: i64 = 32 * FRIENDLY_COST;
+
+fn kills() -> usize {
+    std::env::var("FARTHING_KILLS").map_or(10, |text| text.parse().unwrap())
+}
+
+#[test]
+fn killed_under_load_it_loses_nothing_that_was_acknowledged() {
+    let mut left = kills();
+    while left > 0 {
+        let now = left.min(KILLS_PER_STORE);
+        Scene::start("").survives(now, CAP);
+        left -= now;
+    }
+}
+
+/// What clients were told, written down as it happened.
+#[derive(Default)]
+struct Told {
+    /// Calls with the callers' key that were begun.
+    begun: AtomicUsize,
+    /// Ids of calls that were answered whole: whoever has the answer knows what it cost him.
+    answered: Mutex<HashSet<String>>,
+    /// Payments that were presented, acknowledged or not.
+    presented: AtomicUsize,
+    /// Payments that were acknowledged.
+    paid: Mutex<Vec<Paid>>,
+    /// Operator's grants that were acknowledged: entry id and nano units.
+    granted: Mutex<Vec<(String, i64)>>,
+    /// Keys that were handed out with a credit of 0.001, and keys that were revoked.
+    keys: Mutex<Vec<String>>,
+    revoked: Mutex<Vec<String>>,
+}
+
+/// A payment of which its payer knows what became.
+struct Paid {
+    payment: Payment,
+    path: &'static str,
+    body: Value,
+    /// The transaction, as the journal names it.
+    reference: String,
+    /// Id of the call that was paid for.
+    call: Option<String>,
+    /// Kills between its first presentation and its answer.
+    kills: usize,
+}
+
+/// A gateway, all that stands around it, and what was said.
+struct Scene {
+    gateway: Gateway,
+    upstream: Upstream,
+    facilitator: Facilitator,
+    /// The callers' account.
+    key: String,
+    account: String,
+    told: Told,
+    turns: Turns,
+    killed: AtomicUsize,
+}
+
+impl Scene {
+    fn start(durability: &str) -> Self {
+        let upstream = Upstream::friendly();
+        let facilitator = Facilitator::start([]);
+        let more = format!("{}{durability}", Facilitator::rails(&[facilitator.address]));
+        let gateway = Gateway::start(upstream.address, &more);
+        let new = gateway.operator(&["key", "new", "--credit", "1000 TEST"]);
+        let text = |name: &str| new[name].as_str().unwrap().to_owned();
+        let (key, account) = (text("key"), text("account"));
+        let (told, turns, killed) = (Told::default(), Turns::default(), AtomicUsize::new(0));
+        Self { gateway, upstream, facilitator, key, account, told, turns, killed }
+    }
+
+    /// Kills it so often while everybody works, and checks all there is to check after each kill.
+    fn survives(mut self, kills: usize, cap: i64) {
+        let Self { gateway, upstream, facilitator, key, account, told, turns, killed } = &mut self;
+        let (address, office) = (gateway.address, gateway.office());
+        let (told, turns, killed) = (&*told, &*turns, &*killed);
+        let (key, account) = (&*key, &*account);
+        let mut missing = HashSet::new();
+        std::thread::scope(|scope| {
+            for number in 0..CALLERS {
+                scope.spawn(move || call(address, key, number % 2 == 0, told, turns));
+            }
+            for (number, network, path) in [
+                (1, TEST, CHAT),
+                (2, TEST, CHAT),
+                (3, BASE_SEPOLIA, CHAT),
+                (4, TEST, TOP_UP),
+                (5, BASE_SEPOLIA, TOP_UP),
+            ] {
+                let mut payer = Payer::new(address, number, network, path);
+                scope.spawn(move || turns.work(|| payer.step(told, killed)));
+            }
+            scope.spawn(move || operate(&office, account, told, turns));
+            let _home = turns.home_at_the_end();
+            for kill in 0..kills {
+                // It has come to something since the last kill; when exactly it dies differs from kill to kill.
+                let before = told.answered.lock().unwrap().len();
+                wait_for("calls to be answered", || {
+                    (told.answered.lock().unwrap().len() > before + CALLERS).then_some(())
+                });
+                std::thread::sleep(Duration::from_micros((kill as u64 * 7919) % 20_000));
+                gateway.signal(9);
+                gateway.wait();
+                let _pause = turns.pause();
+                killed.fetch_add(1, Ordering::SeqCst);
+                gateway.restart();
+                let books = gateway.books();
+                told.check(gateway, &books, key, account);
+                let lost = told.lost(&books, &mut missing);
+                assert!(
+                    lost <= cap,
+                    "one kill lost {lost} of charges that clients had been told, the cap is {cap}"
+                );
+            }
+        });
+        let paid = told.paid.lock().unwrap();
+        assert!(paid.len() > kills, "{} payments", paid.len());
+        assert_presented_again(gateway, upstream, &paid, &missing);
+        drop(paid);
+        let books = gateway.books();
+        told.check(gateway, &books, key, account);
+        // Every transfer is a deposit, once every payer has had his answer.
+        let through = |rail: &str| references(&books).filter(|reference| reference.starts_with(rail)).count();
+        assert!(usize::try_from(facilitator.transfers()).unwrap() - through("0x") <= 2);
+    }
+}
+
+/// References of deposits that came by a rail.
+fn references(books: &Books) -> impl Iterator<Item = &str> {
+    let deposits = books.entries.iter().filter(|entry| entry["kind"] == "deposit");
+    deposits.map(|entry| entry["reference"].as_str().unwrap()).filter(|reference| *reference != "operator")
+}
+
+impl Told {
+    /// All of class A that was acknowledged is there, once; nobody paid for what he did not ask for.
+    fn check(&self, gateway: &Gateway, books: &Books, key: &str, account: &str) {
+        let mut seen = HashSet::new();
+        assert!(references(books).all(|reference| seen.insert(reference)), "a payment is two deposits");
+        for paid in self.paid.lock().unwrap().iter() {
+            assert!(
+                seen.contains(paid.reference.as_str()),
+                "{} was acknowledged and is gone",
+                paid.reference
+            );
+        }
+        assert!(seen.len() <= self.presented.load(Ordering::SeqCst), "deposits that nobody made");
+        let ids: HashMap<&str, &Value> =
+            books.entries.iter().map(|entry| (entry["id"].as_str().unwrap(), entry)).collect();
+        for (id, amount) in self.granted.lock().unwrap().iter() {
+            let entry = ids.get(id.as_str());
+            assert!(entry.is_some(), "the grant {id} is gone");
+            let entry = entry.unwrap();
+            let legs = entry["legs"].as_array().unwrap();
+            assert!(legs.iter().any(|leg| nano(&leg["amount"]["amount"]) == *amount), "{entry}");
+        }
+        let charged = books.charged(account);
+        assert_eq!(charged % FRIENDLY_COST, 0, "a call was charged for something else than it was");
+        let charges = usize::try_from(charged / FRIENDLY_COST).unwrap();
+        assert!(charges <= self.begun.load(Ordering::SeqCst), "{charges} charges");
+        // Memory is what the journal says.
+        assert_eq!(gateway.balance(key), (books.balance(account), 0));
+        if let Some(key) = self.keys.lock().unwrap().last() {
+            assert_eq!(gateway.balance(key), (1_000_000, 0));
+        }
+        for key in self.revoked.lock().unwrap().iter().rev().take(3) {
+            let answer = http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask("hi"));
+            assert_refused(&answer, 401, "key_revoked", "nothing_taken");
+        }
+    }
+
+    /// What clients were charged as far as they know, and the journal does not, since the last look.
+    fn lost(&self, books: &Books, missing: &mut HashSet<String>) -> i64 {
+        let captures = books.entries.iter().filter(|entry| entry["kind"] == "capture");
+        let written: HashSet<&str> = captures.map(|entry| entry["id"].as_str().unwrap()).collect();
+        let before = missing.len();
+        for id in self.answered.lock().unwrap().iter() {
+            if !written.contains(id.as_str()) {
+                missing.insert(id.clone());
+            }
+        }
+        // What is lost stays lost: nobody is charged late.
+        assert!(missing.iter().all(|id| !written.contains(id.as_str())));
+        i64::try_from(missing.len() - before).unwrap() * FRIENDLY_COST
+    }
+}
+
+fn ask(text: &str) -> Value {
+    json!({"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": text}]})
+}
+
+/// Calls with the key, one after the other.
+fn call(address: SocketAddr, key: &str, streamed: bool, told: &Told, turns: &Turns) {
+    let mut caller = Caller::new(address);
+    let mut body = ask("hi");
+    body["stream"] = json!(streamed);
+    turns.work(|| {
+        told.begun.fetch_add(1, Ordering::SeqCst);
+        let Some(answer) = caller.try_post(CHAT, &[("x-api-key", key)], &body) else { return rest() };
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(told.answered.lock().unwrap().insert(call_of(&answer).unwrap()));
+    });
+}
+
+/// Id of the call an answer belongs to, as the journal has it. None where nothing was called for.
+fn call_of(answer: &Answer) -> Option<String> {
+    answer.header("farthing-receipt").map(|receipt| receipt.strip_prefix("req_").unwrap().to_owned())
+}
+
+/// While nobody listens there is nothing to be gained by asking at once again.
+fn rest() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// The code of a refusal. Answers of other kinds have none.
+fn code(answer: &Answer) -> String {
+    if answer.status == 200 { String::new() } else { answer.code() }
+}
+
+/// Pays again and again; a payment whose answer was lost is presented until it is answered.
+struct Payer {
+    caller: Caller,
+    wallet: Wallet,
+    network: &'static str,
+    path: &'static str,
+    name: String,
+    round: usize,
+    /// The payment that has no answer yet, and the kills before it was first presented.
+    pending: Option<(Payment, Value, usize)>,
+}
+
+impl Payer {
+    fn new(address: SocketAddr, number: u8, network: &'static str, path: &'static str) -> Self {
+        let name = format!("payer {number}");
+        Self {
+            caller: Caller::new(address),
+            wallet: Wallet::new(number),
+            network,
+            path,
+            name,
+            round: 0,
+            pending: None,
+        }
+    }
+
+    fn step(&mut self, told: &Told, killed: &AtomicUsize) {
+        let kills = killed.load(Ordering::SeqCst);
+        let Some((payment, body, before)) = &self.pending else { return self.sign(told, kills) };
+        let header = payment.v2();
+        let Some(answer) = self.caller.try_post(self.path, &[("payment-signature", &header)], body) else {
+            return rest();
+        };
+        if ["in_progress", "settlement_unknown"].contains(&code(&answer).as_str()) {
+            return rest();
+        }
+        if answer.status != 200 {
+            assert_refused(&answer, 409, "already_served", "captured");
+        }
+        let reference = decode(answer.must("payment-response"))["transaction"].as_str().unwrap().to_owned();
+        let (kills, call) = (kills - before, call_of(&answer));
+        told.answered.lock().unwrap().extend(call.clone());
+        if let Some((payment, body, _)) = self.pending.take() {
+            told.paid.lock().unwrap().push(Paid { payment, path: self.path, body, reference, call, kills });
+        }
+    }
+
+    /// Asks for an offer and signs it.
+    fn sign(&mut self, told: &Told, kills: usize) {
+        self.round += 1;
+        let body = ask(&format!("{} round {}", self.name, self.round));
+        let Some(offered) = self.caller.try_post(self.path, &[], &body) else { return rest() };
+        told.presented.fetch_add(1, Ordering::SeqCst);
+        self.pending = Some((self.wallet.pay(&offered, self.network), body, kills));
+    }
+}
+
+/// Grants, new keys and revocations, one after the other; each is asked for until it is answered.
+fn operate(office: &Office, account: &str, told: &Told, turns: &Turns) {
+    let mut round = 0;
+    turns.work(|| {
+        let id = format!("grant {round}");
+        let amount = 1_000 + round;
+        let grant = json!({"command": "credit", "account": account, "id": id,
+                           "amount": format!("0.{amount:09} TEST")});
+        // The same grant again is the same: its id says so.
+        let Some(answer) = office.ask(&grant) else { return rest() };
+        round += 1;
+        told.granted.lock().unwrap().push((answer["id"].as_str().unwrap().to_owned(), amount));
+        let new = json!({"command": "key-new", "credit": "0.001 TEST"});
+        let Some(kept) = office.ask(&new) else { return };
+        told.keys.lock().unwrap().push(kept["key"].as_str().unwrap().to_owned());
+        let Some(revoked) = office.ask(&new) else { return };
+        let revoke = json!({"command": "key-revoke", "key": revoked["key_id"]});
+        if office.ask(&revoke).is_some() {
+            told.revoked.lock().unwrap().push(revoked["key"].as_str().unwrap().to_owned());
+        }
+    });
+}
+
+/// Each payment again, for its own request and for another: no new deposit, and no new call, but for those
+/// whose charge was lost with the process: they are paid for, and the payer has not been charged.
+fn assert_presented_again(gateway: &Gateway, upstream: &Upstream, paid: &[Paid], missing: &HashSet<String>) {
+    let (deposits, hits) = (gateway.books().count("deposit"), upstream.hits());
+    let is_lost = |paid: &Paid| paid.call.as_ref().is_some_and(|call| missing.contains(call));
+    let mut served = 0;
+    for paid in paid {
+        let header = paid.payment.v2();
+        let fields = [("payment-signature", header.as_str())];
+        let elsewhere = http::post(gateway.address, CHAT, &fields, &ask("another request"));
+        assert_refused(&elsewhere, 403, "verification_failed", "nothing_taken");
+        let again = http::post(gateway.address, paid.path, &fields, &paid.body);
+        if again.status != 200 {
+            assert_refused(&again, 409, "already_served", "captured");
+        } else if paid.path == CHAT && again.header("farthing-replayed").is_none() {
+            assert!(is_lost(paid), "{} was served twice", paid.body);
+            served += 1;
+        }
+    }
+    assert_eq!(gateway.books().count("deposit"), deposits, "a proof was taken twice");
+    assert_eq!(upstream.hits() - hits, served);
+    // While its answer was lost a call may have been made once for each process that lived then.
+    let mut calls: HashMap<Vec<u8>, usize> = HashMap::new();
+    for seen in upstream.seen() {
+        *calls.entry(seen.body).or_default() += 1;
+    }
+    for paid in paid.iter().filter(|paid| paid.path == CHAT) {
+        let count = calls.get(paid.body.to_string().as_bytes()).copied().unwrap_or_default();
+        let most = 1 + paid.kills + usize::from(is_lost(paid));
+        assert!((1..=most).contains(&count), "{count} calls in {} kills for {}", paid.kills, paid.body);
+    }
+}
