@@ -18,7 +18,7 @@ use farthing_tests::facilitator::Facilitator;
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::office::Office;
-use farthing_tests::payer::{BASE_SEPOLIA, Payment, TEST, Wallet, decode};
+use farthing_tests::payer::{BASE_SEPOLIA, TEST, Wallet, decode};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::turns::Turns;
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
@@ -67,9 +67,10 @@ fn killed_under_load_it_loses_nothing_when_in_sync() {
 /// What there was to lose, and what was lost.
 #[derive(Default)]
 struct Figures {
-    /// Calls that were answered whole, payments, grants, keys and revocations that were acknowledged.
+    /// Plain calls that were answered whole; payments, named calls, grants, keys and revocations acknowledged.
     calls: usize,
     payments: usize,
+    named: usize,
     grants: usize,
     keys: usize,
     /// Charges that clients were told and the journal has not, and the most that one kill took.
@@ -83,6 +84,7 @@ impl Figures {
     fn add(&mut self, other: &Self) {
         self.calls += other.calls;
         self.payments += other.payments;
+        self.named += other.named;
         self.grants += other.grants;
         self.keys += other.keys;
         self.lost_nano += other.lost_nano;
@@ -93,10 +95,10 @@ impl Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { calls, payments, grants, keys, lost_nano, worst_nano, entries } = self;
+        let Self { calls, payments, named, grants, keys, lost_nano, worst_nano, entries } = self;
         write!(
             f,
-            "calls={calls} payments={payments} grants={grants} keys={keys} entries={entries} lost_a=0 doubles=0 \
+            "calls={calls} payments={payments} named={named} grants={grants} keys={keys} entries={entries} lost_a=0 doubles=0 \
              lost_b_nano={lost_nano} worst_kill_nano={worst_nano}"
         )
     }
@@ -105,14 +107,14 @@ impl fmt::Display for Figures {
 /// What clients were told, written down as it happened.
 #[derive(Default)]
 struct Told {
-    /// Calls with the callers' key that were begun.
+    /// Calls on the callers' account that were begun.
     begun: AtomicUsize,
-    /// Ids of calls that were answered whole: whoever has the answer knows what it cost him.
+    /// Ids of plain calls that were answered whole: whoever has the answer knows what it cost him.
     answered: Mutex<HashSet<String>>,
     /// Payments that were presented, acknowledged or not.
     presented: AtomicUsize,
-    /// Payments that were acknowledged.
-    paid: Mutex<Vec<Paid>>,
+    /// What must happen once, and was acknowledged.
+    once: Mutex<Vec<Once>>,
     /// Operator's grants that were acknowledged: entry id and nano units.
     granted: Mutex<Vec<(String, i64)>>,
     /// Keys that were handed out with a credit of 0.001, and keys that were revoked.
@@ -120,17 +122,29 @@ struct Told {
     revoked: Mutex<Vec<String>>,
 }
 
-/// A payment of which its payer knows what became.
-struct Paid {
-    payment: Payment,
+/// A request that may arrive many times and must be carried out once: it brings a payment, or a name.
+struct Once {
+    fields: Vec<(&'static str, String)>,
     path: &'static str,
     body: Value,
-    /// The transaction, as the journal names it.
-    reference: String,
-    /// Id of the call that was paid for.
-    call: Option<String>,
-    /// Kills between its first presentation and its answer.
+    /// Kills before it was first sent; then, between that and its answer.
     kills: usize,
+    /// The transaction of its payment, as the journal names it.
+    reference: Option<String>,
+    /// Id of the call. A top-up calls nothing.
+    call: Option<String>,
+}
+
+impl Once {
+    fn is_payment(&self) -> bool {
+        self.fields.iter().any(|(name, _)| *name == "payment-signature")
+    }
+
+    fn send(&self, caller: &mut Caller, body: &Value) -> Option<Answer> {
+        let fields: Vec<(&str, &str)> =
+            self.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        caller.try_post(self.path, &fields, body)
+    }
 }
 
 /// Kills a gateway with a store of its own so often while everybody works, and checks all there is to check
@@ -168,7 +182,7 @@ fn one_store(store: &str, kills: usize, cap: i64) -> Figures {
             figures.worst_nano = figures.worst_nano.max(lost);
         }
     });
-    shared.present_again(&gateway, &missing);
+    shared.present_again(&gateway);
     let books = gateway.books();
     shared.check(&gateway, &books);
     shared.told.count(&books, &mut figures);
@@ -197,10 +211,48 @@ impl Shared {
         let payers =
             [(TEST, CHAT), (TEST, CHAT), (BASE_SEPOLIA, CHAT), (TEST, TOP_UP), (BASE_SEPOLIA, TOP_UP)];
         for (number, (network, path)) in (1..).zip(payers) {
-            let mut payer = Payer::new(address, number, network, path);
-            scope.spawn(move || self.turns.work(|| payer.step(&self.told, &self.killed)));
+            let wallet = Wallet::new(number);
+            scope.spawn(move || {
+                self.ask_until_answered(address, |caller, round| {
+                    let body = ask(&format!("payer {number} round {round}"));
+                    let payment = wallet.pay(&caller.try_post(path, &[], &body)?, network);
+                    self.told.presented.fetch_add(1, Ordering::SeqCst);
+                    Some(once(vec![("payment-signature", payment.v2())], path, body))
+                });
+            });
         }
+        scope.spawn(move || {
+            self.ask_until_answered(address, |_, round| {
+                self.told.begun.fetch_add(1, Ordering::SeqCst);
+                let fields =
+                    vec![("x-api-key", self.key.clone()), ("idempotency-key", format!("name-{round}"))];
+                Some(once(fields, CHAT, ask(&format!("named {round}"))))
+            });
+        });
         scope.spawn(move || operate(&office, &self.account, &self.told, &self.turns));
+    }
+
+    /// Makes one request after the other; one whose answer was lost is sent until it is answered.
+    fn ask_until_answered(&self, address: SocketAddr, make: impl Fn(&mut Caller, usize) -> Option<Once>) {
+        let (mut caller, mut round, mut pending) = (Caller::new(address), 0, None::<Once>);
+        self.turns.work(|| {
+            let kills = self.killed.load(Ordering::SeqCst);
+            let Some(once) = pending.take() else {
+                round += 1;
+                pending = make(&mut caller, round).map(|once| Once { kills, ..once });
+                return;
+            };
+            let answer = once.send(&mut caller, &once.body);
+            let decided =
+                answer.filter(|a| !["in_progress", "settlement_unknown"].contains(&a.refusal().as_str()));
+            match decided {
+                Some(answer) => self.told.once.lock().unwrap().push(answered(once, &answer, kills)),
+                None => {
+                    pending = Some(once);
+                    rest();
+                }
+            }
+        });
     }
 
     /// Until it has come to something since the last kill.
@@ -232,38 +284,63 @@ impl Shared {
         assert!((deposits..=deposits + 2).contains(&transfers), "{transfers} transfers, {deposits} deposits");
     }
 
-    /// Each payment again, for its own request and for another: no new deposit, and no new call, but for those
-    /// whose charge was lost with the process: they are paid for, and the payer has not been charged.
-    fn present_again(&self, gateway: &Gateway, missing: &HashSet<String>) {
+    /// Each of them again, for its own request and for another: no new deposit, and no new call.
+    fn present_again(&self, gateway: &Gateway) {
         let (deposits, hits) = (gateway.books().count("deposit"), self.upstream.hits());
-        let is_lost = |paid: &Paid| paid.call.as_ref().is_some_and(|call| missing.contains(call));
-        let paid = self.told.paid.lock().unwrap();
-        let mut served = 0;
-        for paid in paid.iter() {
-            let header = paid.payment.v2();
-            let fields = [("payment-signature", header.as_str())];
-            let elsewhere = http::post(gateway.address, CHAT, &fields, &ask("another request"));
-            assert_refused(&elsewhere, 403, "verification_failed", "nothing_taken");
-            let again = http::post(gateway.address, paid.path, &fields, &paid.body);
-            if again.status != 200 {
-                assert_refused(&again, 409, "already_served", "captured");
-            } else if paid.path == CHAT && again.header("farthing-replayed").is_none() {
-                assert!(is_lost(paid), "{} was served twice", paid.body);
-                served += 1;
+        let mut caller = Caller::new(gateway.address);
+        let all = self.told.once.lock().unwrap();
+        for once in all.iter() {
+            let elsewhere = once.send(&mut caller, &ask("another request")).unwrap();
+            match (once.is_payment(), once.path) {
+                // A top-up has no body that could be another.
+                (true, TOP_UP) => {}
+                (true, _) => assert_refused(&elsewhere, 403, "verification_failed", "nothing_taken"),
+                (false, _) => assert_refused(&elsewhere, 422, "idempotency_mismatch", "nothing_taken"),
+            }
+            let again = once.send(&mut caller, &once.body).unwrap();
+            match again.status {
+                200 => assert!(
+                    once.path == TOP_UP || again.header("farthing-replayed").is_some(),
+                    "{}",
+                    once.body
+                ),
+                _ => assert_refused(&again, 409, "already_served", "captured"),
             }
         }
         assert_eq!(gateway.books().count("deposit"), deposits, "a proof was taken twice");
-        assert_eq!(self.upstream.hits() - hits, served);
+        assert_eq!(self.upstream.hits(), hits, "a call was made twice");
         // While its answer was lost a call may have been made once for each process that lived then.
         let mut calls: HashMap<Vec<u8>, usize> = HashMap::new();
         for seen in self.upstream.seen() {
             *calls.entry(seen.body).or_default() += 1;
         }
-        for paid in paid.iter().filter(|paid| paid.path == CHAT) {
-            let count = calls.get(paid.body.to_string().as_bytes()).copied().unwrap_or_default();
-            let most = 1 + paid.kills + usize::from(is_lost(paid));
-            assert!((1..=most).contains(&count), "{count} calls in {} kills for {}", paid.kills, paid.body);
+        for once in all.iter().filter(|once| once.path == CHAT) {
+            let count = calls.get(once.body.to_string().as_bytes()).copied().unwrap_or_default();
+            assert!(
+                (1..=1 + once.kills).contains(&count),
+                "{count} calls in {} kills: {}",
+                once.kills,
+                once.body
+            );
         }
+    }
+}
+
+fn once(fields: Vec<(&'static str, String)>, path: &'static str, body: Value) -> Once {
+    Once { fields, path, body, kills: 0, reference: None, call: None }
+}
+
+/// What its answer says of a request.
+fn answered(once: Once, answer: &Answer, kills: usize) -> Once {
+    if answer.status != 200 {
+        assert_refused(answer, 409, "already_served", "captured");
+    }
+    let settled = once.is_payment().then(|| decode(answer.must("payment-response")));
+    Once {
+        reference: settled.map(|settled| settled["transaction"].as_str().unwrap().to_owned()),
+        call: (once.path == CHAT).then(|| call_of(answer)),
+        kills: kills - once.kills,
+        ..once
     }
 }
 
@@ -276,25 +353,29 @@ fn references(books: &Books) -> impl Iterator<Item = &str> {
 impl Told {
     /// Everything that was acknowledged is there, once.
     fn check(&self, books: &Books) {
-        let mut seen = HashSet::new();
-        assert!(references(books).all(|reference| seen.insert(reference)), "a payment is two deposits");
-        for paid in self.paid.lock().unwrap().iter() {
-            assert!(seen.contains(paid.reference.as_str()), "{} is gone", paid.reference);
-        }
-        assert!(seen.len() <= self.presented.load(Ordering::SeqCst), "deposits that nobody made");
+        let mut paid = HashSet::new();
+        assert!(references(books).all(|reference| paid.insert(reference)), "a payment is two deposits");
+        assert!(paid.len() <= self.presented.load(Ordering::SeqCst), "deposits that nobody made");
         let ids: HashMap<&str, &Value> =
             books.entries.iter().map(|entry| (entry["id"].as_str().unwrap(), entry)).collect();
+        for once in self.once.lock().unwrap().iter() {
+            let (reference, call) = (once.reference.as_deref(), once.call.as_deref());
+            assert!(reference.is_none_or(|reference| paid.contains(reference)), "{reference:?} is gone");
+            assert!(call.is_none_or(|call| ids.contains_key(call)), "the charge of {call:?} is gone");
+        }
         for (id, amount) in self.granted.lock().unwrap().iter() {
             let granted = ids.get(id.as_str()).and_then(|entry| entry["legs"].as_array());
             let is_there =
-                granted.is_some_and(|legs| legs.iter().any(|leg| nano(&leg["amount"]["amount"]) == *amount));
-            assert!(is_there, "the grant {id} is gone");
+                |legs: &Vec<Value>| legs.iter().any(|leg| nano(&leg["amount"]["amount"]) == *amount);
+            assert!(granted.is_some_and(is_there), "the grant {id} is gone");
         }
     }
 
     fn count(&self, books: &Books, figures: &mut Figures) {
+        let once = self.once.lock().unwrap();
         figures.calls = self.answered.lock().unwrap().len();
-        figures.payments = self.paid.lock().unwrap().len();
+        figures.payments = once.iter().filter(|once| once.is_payment()).count();
+        figures.named = once.len() - figures.payments;
         figures.grants = self.granted.lock().unwrap().len();
         figures.keys = self.keys.lock().unwrap().len() + 2 * self.revoked.lock().unwrap().len();
         figures.entries = books.entries.len();
@@ -329,82 +410,18 @@ fn call(address: SocketAddr, key: &str, streamed: bool, told: &Told, turns: &Tur
         told.begun.fetch_add(1, Ordering::SeqCst);
         let Some(answer) = caller.try_post(CHAT, &[("x-api-key", key)], &body) else { return rest() };
         assert_eq!(answer.status, 200, "{}", answer.text());
-        assert!(told.answered.lock().unwrap().insert(call_of(&answer).unwrap()));
+        assert!(told.answered.lock().unwrap().insert(call_of(&answer)));
     });
 }
 
-/// Id of the call an answer belongs to, as the journal has it. None where nothing was called for.
-fn call_of(answer: &Answer) -> Option<String> {
-    answer.header("farthing-receipt").map(|receipt| receipt.strip_prefix("req_").unwrap().to_owned())
+/// Id of the call an answer belongs to, as the journal has it.
+fn call_of(answer: &Answer) -> String {
+    answer.must("farthing-receipt").strip_prefix("req_").unwrap().to_owned()
 }
 
 /// While nobody listens there is nothing to be gained by asking at once again.
 fn rest() {
     std::thread::sleep(Duration::from_millis(1));
-}
-
-/// The code of a refusal. Answers of other kinds have none.
-fn code(answer: &Answer) -> String {
-    if answer.status == 200 { String::new() } else { answer.code() }
-}
-
-/// Pays again and again; a payment whose answer was lost is presented until it is answered.
-struct Payer {
-    caller: Caller,
-    wallet: Wallet,
-    network: &'static str,
-    path: &'static str,
-    name: String,
-    round: usize,
-    /// The payment that has no answer yet, and the kills before it was first presented.
-    pending: Option<(Payment, Value, usize)>,
-}
-
-impl Payer {
-    fn new(address: SocketAddr, number: u8, network: &'static str, path: &'static str) -> Self {
-        let name = format!("payer {number}");
-        Self {
-            caller: Caller::new(address),
-            wallet: Wallet::new(number),
-            network,
-            path,
-            name,
-            round: 0,
-            pending: None,
-        }
-    }
-
-    fn step(&mut self, told: &Told, killed: &AtomicUsize) {
-        let kills = killed.load(Ordering::SeqCst);
-        let Some((payment, body, before)) = &self.pending else { return self.sign(told, kills) };
-        let header = payment.v2();
-        let Some(answer) = self.caller.try_post(self.path, &[("payment-signature", &header)], body) else {
-            return rest();
-        };
-        if ["in_progress", "settlement_unknown"].contains(&code(&answer).as_str()) {
-            return rest();
-        }
-        if answer.status != 200 {
-            assert_refused(&answer, 409, "already_served", "captured");
-        }
-        let reference = decode(answer.must("payment-response"))["transaction"].as_str().unwrap().to_owned();
-        // A top-up calls nothing.
-        let call = call_of(&answer).filter(|_| self.path == CHAT);
-        let kills = kills - before;
-        told.answered.lock().unwrap().extend(call.clone());
-        if let Some((payment, body, _)) = self.pending.take() {
-            told.paid.lock().unwrap().push(Paid { payment, path: self.path, body, reference, call, kills });
-        }
-    }
-
-    /// Asks for an offer and signs it.
-    fn sign(&mut self, told: &Told, kills: usize) {
-        self.round += 1;
-        let body = ask(&format!("{} round {}", self.name, self.round));
-        let Some(offered) = self.caller.try_post(self.path, &[], &body) else { return rest() };
-        told.presented.fetch_add(1, Ordering::SeqCst);
-        self.pending = Some((self.wallet.pay(&offered, self.network), body, kills));
-    }
 }
 
 /// Grants, new keys and revocations, one after the other; each is asked for until it is answered.
