@@ -1,6 +1,7 @@
 //! What an audit says of a journal in order, and that it names the first entry of one that is not.
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail by panicking")]
 
+#[expect(dead_code, reason = "the vectors use the rest")]
 mod journal;
 
 use journal::{ALICE, BOB, CAROL, DAVE, Journal, accounts, audit, capture, draft, income, sample, under};
