@@ -16,9 +16,11 @@ use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints;
 use crate::gate::Gate;
+use crate::idempotency::{self, Begun, Naming};
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
+use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::{Code, Money, Refusal};
 use crate::serving::Serving;
@@ -43,6 +45,7 @@ pub(crate) struct Arrived {
     pub(crate) target: String,
     pub(crate) now: Now,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) client: Rc<Presence>,
 }
 
 /// Answers one request, whatever it is.
@@ -76,7 +79,8 @@ async fn handle(
     let (path, target) = (target.path.to_owned(), target.to_text());
     let source = Source::of(peer.ip());
     let (head, body) = request.into_parts();
-    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot };
+    let client = Rc::default();
+    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint).await,
         None => paid_call(worker, arrived, body).await,
@@ -99,6 +103,7 @@ async fn paid_call(
     let slot = admission::slot(gate, snapshot)?;
     let route = snapshot.route(&arrived.head.method, &arrived.path)?.clone();
     tracing::Span::current().record("route", route.name.as_str());
+    let naming = Naming::read(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let payer = admission::key_payer(&worker, &arrived, &presented)?;
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
@@ -109,8 +114,23 @@ async fn paid_call(
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;
     }
-    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, &body)?;
-    let mut serving = Serving { worker: Rc::clone(&worker), arrived, route, quote, payer, running, slot };
+    let asked = admission::asked(&arrived, &presented, &quote, naming, &body);
+    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, asked, &body)?;
+    // A request with a payment begins when it is sure whose the payment is.
+    let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
+    let begun = begins.map(|(asked, payer)| {
+        idempotency::begin(gate, snapshot.dedupe(), payer.account.id(), asked, arrived.now)
+    });
+    let attempt = match begun.transpose()? {
+        None => None,
+        Some(Begun::Runs(attempt)) => Some(attempt),
+        Some(Begun::Ended(before)) => {
+            return before.answer(gate, &route.name).map(|answer| answer.map(GateBody::whole));
+        }
+    };
+    let waiting = arrived.client.waiting();
+    let worker_too = Rc::clone(&worker);
+    let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {
@@ -123,11 +143,13 @@ async fn paid_call(
         }
     };
     let task = tokio::task::spawn_local(serve.instrument(tracing::Span::current()));
-    task.await.unwrap_or_else(|error| {
+    let answer = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a call was cut short");
         let money = if had_payment { Money::Unknown } else { Money::NothingTaken };
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))
-    })
+    });
+    waiting.answered();
+    answer
 }
 
 /// The methods an endpoint of ours takes.

@@ -16,9 +16,10 @@ use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
+use crate::idempotency::Attempt;
 use crate::limits::{Running, Slot};
 use crate::passing::{ChargedBody, TRAILERS};
-use crate::payer::Payer;
+use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
@@ -32,6 +33,8 @@ pub(crate) struct Serving {
     pub(crate) route: Route,
     pub(crate) quote: Quote,
     pub(crate) payer: Option<Payer>,
+    /// What the call may be asked for again by; of a payment, once that is in.
+    pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
     pub(crate) slot: Slot,
 }
@@ -45,8 +48,11 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         let protocol = verified.protocol();
         match payments::receive(&self.worker.gate, &self.arrived.snapshot, verified, delivery).await {
-            Ok(Arrival::Answered(answer)) => Ok(answer.map(GateBody::whole)),
-            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Ok(Arrival::Answered(before)) => {
+                let answer = before.answer(&self.worker.gate, &self.route.name);
+                answer.map(|answer| answer.map(GateBody::whole))
+            }
+            Ok(Arrival::Deposited(deposit)) => self.deposited(*deposit, protocol).await,
             Err(refusal) => Err(self.payable(refusal)),
         }
     }
@@ -54,13 +60,14 @@ impl Serving {
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
         mut self,
-        deposit: Deposit,
+        mut deposit: Deposit,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
         let key = self.payer.take().and_then(|payer| payer.key);
         let account = Arc::clone(&deposit.account);
         tracing::Span::current().record("payer", field::display(account.id()));
         self.payer = Some(Payer { account, key, protocol });
+        self.attempt = deposit.attempt.take();
         let headers = deposit.headers.clone();
         // Whatever happens next, the payer learns that he has paid and how to reach what is left.
         self.serve(Some(deposit)).await.map_err(|refusal| {
@@ -82,8 +89,13 @@ impl Serving {
 
     fn hold(&self) -> Result<Option<(Hold, Fitted)>, Refusal> {
         let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
-        let may_clamp = self.arrived.snapshot.config.metering.fit_to_balance;
-        let held = payer.hold(&self.worker.gate, &self.quote, may_clamp);
+        let snapshot = &self.arrived.snapshot;
+        let terms = HoldTerms {
+            limits: self.worker.gate.spend_limits(payer.account.id(), &snapshot.config.limits),
+            may_clamp: snapshot.config.metering.fit_to_balance,
+            now_s: self.arrived.now.seconds(),
+        };
+        let held = payer.hold(&self.worker.gate, &self.quote, terms);
         held.map(Some).map_err(|refusal| self.payable(refusal))
     }
 
@@ -91,10 +103,11 @@ impl Serving {
     pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
         let upstream = self.arrived.snapshot.upstream(&self.route, &self.quote.model)?;
         let held = self.hold()?;
-        let Self { worker, arrived, route, quote, payer, running, slot } = self;
+        let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
-        let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
+        let (hold, fitted) = held.unzip();
+        let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
         let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
         let AnswerHead::Relay(mut headers) =
@@ -132,17 +145,24 @@ impl Serving {
         let charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
+            client: arrived.client,
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
             quote,
             clamp,
             hold,
-            tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
+            growth,
+            exhausted: None,
+            tape: (deposit.is_some() || attempt.is_some())
+                .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
             deposit,
+            attempt,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,
+            deadline: tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call,
+            expired: false,
             started: arrived.now,
             span: tracing::Span::current(),
             guards,
@@ -166,7 +186,14 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
+    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answered = tokio::select! {
+        answered = answering => answered,
+        // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
+        () = arrived.client.given_up(arrived.snapshot.config.metering.drain) => {
+            return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
+        }
+    };
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),

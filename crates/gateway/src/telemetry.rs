@@ -46,6 +46,9 @@ pub(crate) struct Metrics {
     overrun: Family<AssetLabels, Counter>,
     estimated: Family<RouteLabels, Counter>,
     holds_open: Gauge,
+    intents: Gauge,
+    intents_stuck: Gauge,
+    holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
 }
@@ -61,6 +64,9 @@ impl Default for Metrics {
             overrun: Family::default(),
             estimated: Family::default(),
             holds_open: Gauge::default(),
+            intents: Gauge::default(),
+            intents_stuck: Gauge::default(),
+            holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             registry: Registry::default(),
@@ -76,6 +82,17 @@ impl Default for Metrics {
             metrics.estimated.clone(),
         );
         registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
+        registry.register(
+            "holds_expired",
+            "Holds that were ended by their deadline",
+            metrics.holds_expired.clone(),
+        );
+        registry.register("intents_open", "Payments that no rail has decided yet", metrics.intents.clone());
+        registry.register(
+            "intents_need_operator",
+            "Payments that no rail can decide any more",
+            metrics.intents_stuck.clone(),
+        );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "upstream_seconds",
@@ -119,14 +136,23 @@ impl Metrics {
         self.holds_open.inc();
     }
 
-    pub(crate) fn hold_ended(&self) {
+    pub(crate) fn hold_ended(&self, expired: bool) {
         self.holds_open.dec();
+        if expired {
+            self.holds_expired.inc();
+        }
     }
 
     /// Holds without an end yet.
     #[must_use]
     pub(crate) fn holds_open(&self) -> i64 {
         self.holds_open.get()
+    }
+
+    /// How many payments are not decided, and how many of them wait for the operator.
+    pub(crate) fn unsettled(&self, open: usize, stuck: usize) {
+        self.intents.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.intents_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -1,5 +1,6 @@
 //! The operator's side: a listener for probes and metrics, and a socket for commands.
 
+mod intents;
 mod listener;
 mod office;
 mod socket;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use store::{KeyRecord, Op, Options, Store, StoreError};
 use wire::credit_key::CreditKey;
 
+use super::intents;
 use crate::clock::Now;
 use crate::facts;
 use crate::gate::Gate;
@@ -65,6 +66,19 @@ pub enum Command {
         #[serde(default)]
         limit: Option<usize>,
     },
+    /// Payments that no rail has decided yet.
+    LedgerIntents,
+    /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none.
+    LedgerResolve {
+        /// Hex deposit key.
+        key: String,
+        /// The transaction that moved the money.
+        #[serde(default)]
+        settled: Option<String>,
+        /// Nothing moved, and nothing will.
+        #[serde(default)]
+        refused: bool,
+    },
     /// Reads the configuration again. Only a running gateway can.
     Reload,
     /// Stops taking calls and ends when those in flight have. Only a running gateway can.
@@ -85,7 +99,7 @@ pub(crate) enum OfficeError {
     NotRunning,
 }
 
-fn usage(text: impl Into<String>) -> OfficeError {
+pub(super) fn usage(text: impl Into<String>) -> OfficeError {
     OfficeError::Usage(text.into())
 }
 
@@ -103,7 +117,7 @@ pub(crate) enum Office<'o> {
 }
 
 impl Office<'_> {
-    fn store(&self) -> &Store {
+    pub(super) fn store(&self) -> &Store {
         match self {
             Self::Running(gate) => &gate.store,
             Self::Alone { store, .. } => store,
@@ -136,6 +150,10 @@ impl Office<'_> {
                 // Charges are written just behind the answers: whoever has seen an answer sees its charge.
                 self.store().commit(Op::Flush).await?;
                 self.show(account.as_deref(), limit.unwrap_or(20))
+            }
+            Command::LedgerIntents => intents::list(self.store()),
+            Command::LedgerResolve { key, settled, refused } => {
+                intents::decide(self, &key, settled, refused).await
             }
             Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
         }

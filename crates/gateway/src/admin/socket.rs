@@ -76,7 +76,9 @@ async fn carry_out(line: &str, gate: &SharedGate, orders: &mpsc::Sender<Order>) 
         | Command::KeyList
         | Command::KeyRevoke { .. }
         | Command::Credit { .. }
-        | Command::LedgerShow { .. } => {
+        | Command::LedgerShow { .. }
+        | Command::LedgerIntents
+        | Command::LedgerResolve { .. } => {
             return Office::Running(gate).run(command).await.map_err(|error| error.to_string());
         }
     };

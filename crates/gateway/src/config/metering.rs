@@ -1,11 +1,11 @@
-//! `metering`: how much is held, and what happens when a client goes.
+//! `metering`: how much is held, what happens when a client goes, and which requests count as the same one.
 
 use std::time::Duration;
 
 use super::section::{Keys, Section};
 use super::value;
 
-/// Holds and disconnects.
+/// Holds, disconnects and repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metering {
     /// Output tokens held for a request without a limit of its own, default 4096.
@@ -17,10 +17,36 @@ pub struct Metering {
     /// Ask the upstream for the usage of a stream, and hide it from a client that did not
     /// (MTR-20), default true.
     pub inject_stream_usage: bool,
+    /// Output tokens of the first hold of a stream and of each that follows while it runs (MTR-35), default
+    /// 4096. None (`whole`): the whole limit is held at once, and a request without a limit gets one.
+    pub step: Option<u32>,
     /// How input is estimated before the call (MTR-33).
     pub hold_input: HoldInput,
     /// How long the upstream is read on after the client has gone, default 20 s.
     pub drain: Duration,
+    /// What is remembered of calls that may be asked for again.
+    pub dedupe: Dedupe,
+}
+
+/// How long a repeated request is known for one (MTR-39..41).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dedupe {
+    /// Life of an `Idempotency-Key`, default 24 h, at most 30 days.
+    pub idempotency_key: Duration,
+    /// How long a retry of an SDK finds the attempt before it, default 10 min, at most 1 h.
+    pub sdk_retry: Duration,
+    /// Largest answer kept for whoever lost it, default 1 MiB, at most 16 MiB.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Dedupe {
+    fn default() -> Self {
+        Self {
+            idempotency_key: Duration::from_secs(24 * 3600),
+            sdk_retry: Duration::from_secs(600),
+            body_bytes_max: 1024 * 1024,
+        }
+    }
 }
 
 impl Default for Metering {
@@ -30,8 +56,10 @@ impl Default for Metering {
             min_output: 256,
             fit_to_balance: true,
             inject_stream_usage: true,
+            step: Some(4096),
             hold_input: HoldInput::BytesHalf,
             drain: Duration::from_secs(20),
+            dedupe: Dedupe::default(),
         }
     }
 }
@@ -46,11 +74,12 @@ pub enum HoldInput {
 }
 
 const KEYS: Keys = Keys::new(
-    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone"],
-    &["strict", "on_upstream_error", "dedupe"],
+    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone", "dedupe"],
+    &["strict", "on_upstream_error"],
 );
 const HOLD_KEYS: Keys =
-    Keys::new(&["input", "output", "default_output", "min_output", "fit_to_balance"], &["step"]);
+    Keys::new(&["input", "output", "step", "default_output", "min_output", "fit_to_balance"], &[]);
+const DEDUPE_KEYS: Keys = Keys::new(&["idempotency_key", "sdk_retry_fingerprint", "max_body"], &[]);
 const GONE_KEYS: Keys = Keys::new(&["drain_up_to", "then", "charge"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Metering {
@@ -61,18 +90,38 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     }
     section.only("on_missing_usage", "estimate");
     if let Some(gone) = section.section("on_client_gone", GONE_KEYS) {
-        metering.drain = gone.value("drain_up_to", value::duration).unwrap_or(metering.drain);
+        metering.drain = gone.value("drain_up_to", value::duration_or_none).unwrap_or(metering.drain);
         gone.only("then", "cancel");
         gone.only("charge", "reported_or_estimate");
     }
     if let Some(hold) = section.section("hold", HOLD_KEYS) {
         read_hold(&hold, &mut metering);
     }
+    if let Some(dedupe) = section.section("dedupe", DEDUPE_KEYS) {
+        read_dedupe(&dedupe, &mut metering.dedupe);
+    }
     metering
+}
+
+fn read_dedupe(section: &Section<'_>, dedupe: &mut Dedupe) {
+    let within = |hours: u64| {
+        move |text: &str| {
+            let asked = value::duration(text)?;
+            if asked.as_secs() > hours * 3600 { Err(format!("at most {hours}h")) } else { Ok(asked) }
+        }
+    };
+    let body = |text: &str| {
+        let asked = value::size(text)?;
+        if asked > 16 * 1024 * 1024 { Err("at most 16MiB".to_owned()) } else { Ok(asked) }
+    };
+    dedupe.idempotency_key = section.value("idempotency_key", within(720)).unwrap_or(dedupe.idempotency_key);
+    dedupe.sdk_retry = section.value("sdk_retry_fingerprint", within(1)).unwrap_or(dedupe.sdk_retry);
+    dedupe.body_bytes_max = section.value("max_body", body).unwrap_or(dedupe.body_bytes_max);
 }
 
 fn read_hold(hold: &Section<'_>, metering: &mut Metering) {
     hold.only("output", "max_tokens");
+    metering.step = hold.value("step", step).unwrap_or(metering.step);
     metering.hold_input = hold.value("input", hold_input).unwrap_or(metering.hold_input);
     metering.default_output = hold.value("default_output", value::count).unwrap_or(metering.default_output);
     metering.min_output = hold.value("min_output", value::count).unwrap_or(metering.min_output);
@@ -80,6 +129,10 @@ fn read_hold(hold: &Section<'_>, metering: &mut Metering) {
     if metering.min_output > metering.default_output {
         hold.complain("min_output", "metering.hold.min_output is more than default_output");
     }
+}
+
+fn step(text: &str) -> Result<Option<u32>, String> {
+    if text == "whole" { Ok(None) } else { value::count(text).map(Some) }
 }
 
 fn hold_input(text: &str) -> Result<HoldInput, String> {

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use money::Amount;
+use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
-    Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Config, ConfigErrors, Dedupe, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
+    LogFormat, Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -92,9 +93,9 @@ server:
   public_url: https://api.example.com
   tls: { cert: tls.pem, key: "${file:tls.key}" }
   limits: { header: 16KiB, fields: 50, uri: 4KiB, credential: 8KiB, body: 1MiB, connections: 10, per_ip: 2, in_flight: 5 }
-  timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, idle: 6s, drain: 7s, write_stall: 8s }
+  timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, call: 9s, idle: 6s, drain: 7s, write_stall: 8s }
   threads: 2
-store: { kind: embedded, path: /var/lib/farthing }
+store: { kind: embedded, path: /var/lib/farthing, durability: group, exposure: { per_account: 2 USD, total: 3 USD, delay: 7ms } }
 tokens:
   master_keys:
     - { epoch: 2, key: "${file:/etc/farthing/master-1.key}" }
@@ -118,10 +119,11 @@ prices:
   unknown_model: { price_as: gpt-5 }
   markup: { default: 2.5% }
 metering:
-  hold: { input: bytes, output: max_tokens, default_output: 100, min_output: 10, fit_to_balance: false }
+  hold: { input: bytes, output: max_tokens, step: whole, default_output: 100, min_output: 10, fit_to_balance: false }
   inject_stream_usage: false
   on_missing_usage: estimate
   on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
+  dedupe: { idempotency_key: 2d, sdk_retry_fingerprint: 5m, max_body: 64KiB }
 rails:
   x402:
     schemes: [exact]
@@ -136,7 +138,7 @@ rails:
     deposit: 0.50 USD
     ceiling_max: 0.75 USD
 limits:
-  default: { rpm: 60, concurrent: 8 }
+  default: { rpm: 60, concurrent: 8, spend: { per_call: 1 USD, per_day: 20 USD } }
   unpaid: { per_ip: 31/min }
   invalid_proofs: { per_ip: 21/min, burst: 41 }
 admin: { listen: "[::1]:9402", socket: /run/farthing.sock }
@@ -172,6 +174,7 @@ fn every_key_arrives() {
         connect: secs(3),
         first_byte: secs(4),
         stream_idle: secs(5),
+        call: secs(9),
         idle: secs(6),
         drain: secs(7),
         write_stall: secs(8),
@@ -179,6 +182,12 @@ fn every_key_arrives() {
     assert_eq!(*timeouts, expected);
     assert_eq!(threads.unwrap().get(), 2);
     assert_eq!(config.store.path, Path::new("/var/lib/farthing"));
+    let exposure = Exposure {
+        per_account: Amount::from_units(2_000_000_000),
+        total: Amount::from_units(3_000_000_000),
+        delay: Duration::from_millis(7),
+    };
+    assert_eq!(config.store.durability, Durability::Capped(exposure));
     let keys = &config.tokens.master_keys;
     assert_eq!(
         keys.iter().map(|key| (key.epoch, key.verify_only)).collect::<Vec<_>>(),
@@ -232,8 +241,14 @@ fn routes_prices_and_rails_arrive() {
         min_output: 10,
         fit_to_balance: false,
         inject_stream_usage: false,
+        step: None,
         hold_input: HoldInput::Bytes,
         drain: Duration::from_secs(3),
+        dedupe: Dedupe {
+            idempotency_key: Duration::from_secs(2 * 24 * 3600),
+            sdk_retry: Duration::from_secs(300),
+            body_bytes_max: 64 * 1024,
+        },
     };
     assert_eq!(config.metering, metering);
     let x402 = config.rails.x402.as_ref().unwrap();
@@ -249,6 +264,8 @@ fn routes_prices_and_rails_arrive() {
     let limits = &config.limits;
     let rates = [limits.account_per_minute, limits.account_concurrent, limits.unpaid_per_minute];
     assert_eq!(rates.map(NonZeroU32::get), [60, 8, 31]);
+    let spend = [limits.spend_per_call, limits.spend_per_day].map(Option::unwrap).map(Amount::units);
+    assert_eq!(spend, [1_000_000_000, 20_000_000_000]);
     assert_eq!([limits.invalid_per_minute, limits.invalid_burst].map(NonZeroU32::get), [21, 41]);
     assert_eq!(config.admin.listen, "[::1]:9402".parse().unwrap());
     assert_eq!(config.admin.socket, Path::new("/run/farthing.sock"));
