@@ -144,7 +144,9 @@ impl Writer {
     }
 
     fn transact(&self, batch: &[Job], answers: &mut Vec<Answer>) -> Result<Tail, StoreError> {
-        let transaction = self.disk.write()?;
+        let mut transaction = self.disk.write()?;
+        // See `COMMIT` below.
+        transaction.set_quick_repair(true);
         let mut tail = self.tail.clone();
         {
             let mut open = Batch::open(&transaction, &mut tail)?;
