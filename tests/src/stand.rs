@@ -98,6 +98,7 @@ impl Stand {
         let charged: Vec<Owed> = captures.map(|entry| charge_of(entry, &self.account)).collect();
         assert_eq!(charged, owed);
         assert_eq!(books.balance(&self.account), CREDIT - self.owes());
+        println!("settled: calls={} charged={} nano={}", self.owed.len(), owed.len(), self.owes());
         books
     }
 }

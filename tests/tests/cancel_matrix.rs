@@ -5,17 +5,32 @@ use std::time::Duration;
 
 use farthing_tests::by_hand::Call;
 use farthing_tests::crowd::at_once;
-use farthing_tests::gateway::{Gateway, free_address};
+use farthing_tests::gateway::{Gateway, free_address, wait_for};
 use farthing_tests::http;
 use farthing_tests::http2::Http2;
 use farthing_tests::refused::assert_refused;
+use farthing_tests::socket::Socket;
 use farthing_tests::spoken::{Ending, Owed, Talk};
 use farthing_tests::stand::{CREDIT, Stand};
+
+/// Gateways that end a call in different ways: holds that grow with almost every piece (MTR-35), and charges that
+/// are waited for (LED-26), beside the usual one.
+fn stands(drain: &str) -> impl Iterator<Item = Stand> {
+    let steps = "hold: { step: 4 }, ";
+    let sync = "store: { path: \"{folder}/store\", durability: sync }\n";
+    let gone = format!("on_client_gone: {{ drain_up_to: {drain} }}");
+    [("", ""), (steps, ""), ("", sync)]
+        .into_iter()
+        .map(move |(hold, store)| Stand::new(&format!("metering: {{ {hold}{gone} }}\n{store}")))
+}
 
 /// MTR-30: without a drain the upstream is let go at once, and what was delivered is charged.
 #[test]
 fn client_leaves_at_every_index_without_a_drain() {
-    let mut stand = Stand::draining("0s");
+    stands("0s").for_each(client_leaves_at_every_index);
+}
+
+fn client_leaves_at_every_index(mut stand: Stand) {
     for talk in Talk::all() {
         for heard in 0..=talk.pieces.len() {
             let (client, call) = stand.hear(&talk, heard);
@@ -160,8 +175,7 @@ impl Failure {
 /// T9: the upstream fails after its head, after each piece, and after its report, with a client that stays.
 #[test]
 fn upstream_fails_at_every_index() {
-    for drain in ["0s", "20s"] {
-        let mut stand = Stand::draining(drain);
+    for mut stand in stands("0s").chain([Stand::draining("20s")]) {
         for talk in Talk::all() {
             for failure in Failure::ALL {
                 for heard in 0..=talk.pieces.len() {
@@ -274,6 +288,40 @@ fn http2_client_resets_its_stream_at_every_index() {
             stand.settles(&what, Duration::ZERO, talk.owed(heard, Ending::Left));
             line.wait_until_left();
         }
+    }
+    stand.close();
+}
+
+/// MTR-30, LED-24: a named call that was left goes on under its name: nothing of it is charged when it had not
+/// begun, it can be asked for again at once, and then it is charged once.
+#[test]
+fn named_call_that_was_left_can_be_asked_for_again() {
+    let mut stand = Stand::draining("0s");
+    for talk in Talk::all() {
+        let name = format!("name of {} {}", talk.path, talk.is_streamed()).replace(' ', "-");
+        let fields = [("x-api-key", stand.key.as_str()), ("idempotency-key", name.as_str())];
+        let request = http::posted(stand.gateway.address, talk.path, &fields, &talk.body);
+        let mut client = Socket::connect(stand.gateway.address);
+        client.send(&request);
+        let call = stand.upstream.next();
+        drop(client);
+        call.wait_until_left();
+        stand.settles("left before the head", Duration::ZERO, Owed::NOTHING);
+
+        let mut client = Socket::connect(stand.gateway.address);
+        client.send(&request);
+        let mut call = stand.upstream.next();
+        call.send(talk.head());
+        say_the_rest(&talk, 0, &mut call);
+        call.send(if talk.is_streamed() { "0\r\n\r\n" } else { "" });
+        let first = client.answer().unwrap();
+        assert_eq!(first.status, 200, "{}", first.text());
+        stand.settles("the second time", Duration::ZERO, Owed::REPORTED);
+        let again = wait_for("the call to be written down", || {
+            client.send(&request);
+            client.answer().filter(|again| again.refusal() != "in_progress")
+        });
+        assert_eq!((again.header("farthing-replayed"), &again.body), (Some("true"), &first.body));
     }
     stand.close();
 }

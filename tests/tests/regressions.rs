@@ -257,11 +257,11 @@ fn bike4mind_1929() {
     gateway.books_after(4);
 }
 
-/// Every report that must be a test is one. `lago_6103` is about an auto top-up, which there is none of yet;
-/// the rest of `litellm_34733`'s situation is `storm.rs`'s to have.
+/// Every report that must be a test is one, but for `lago_6103`: it is about an auto top-up, and there is none
+/// yet.
 #[test]
 fn every_named_regression_is_a_test() {
-    const NAMED: [&str; 20] = [
+    const NAMED: [&str; 21] = [
         "anthropic_92642",
         "aws_x402_40",
         "bike4mind_1929",
@@ -276,6 +276,7 @@ fn every_named_regression_is_a_test() {
         "litellm_30522",
         "litellm_33325",
         "litellm_34732",
+        "litellm_34733",
         "litellm_40050",
         "litellm_6288",
         "otari_128",

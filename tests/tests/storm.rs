@@ -371,7 +371,8 @@ fn litellm_40050() {
 }
 
 /// Agents queued up for one revenue account, which every call wrote. Here 64 of them, each with an account of
-/// its own, pay one operator: all their calls land, and the operator's side is the sum.
+/// its own, pay one operator: all their calls land, and none of them writes that account. It is written once per
+/// batch, with the sum of the calls that are named (LED-40).
 #[test]
 fn cala_776() {
     const CALLS: usize = 20;
@@ -395,6 +396,33 @@ fn cala_776() {
     for agent in &agents {
         assert_eq!(books.charged(agent["account"].as_str().unwrap()), each);
     }
+    let revenue = |entry: &Value| -> Vec<i64> {
+        let legs = entry["legs"].as_array().unwrap().iter().filter(|leg| leg["name"] == "usage:m");
+        legs.map(|leg| nano(&leg["amount"]["amount"])).collect()
+    };
+    let mut sums = Vec::new();
+    for entry in &books.entries {
+        let written = revenue(entry);
+        match entry["kind"].as_str().unwrap() {
+            "income" => {
+                let covered = calls_of(entry, &books);
+                assert_eq!(written, [FRIENDLY_COST * i64::try_from(covered).unwrap()], "{entry}");
+                sums.push(covered);
+            }
+            _ => assert_eq!(written, [0; 0], "{entry}"),
+        }
+    }
+    assert_eq!(sums.iter().sum::<usize>(), CLIENTS * CALLS, "each call is in one sum");
+    assert!(sums.len() < CLIENTS * CALLS, "one sum for each call is no sum");
+}
+
+/// How many calls an income entry covers: those in the range of entries that it names, `lsn 3-17`.
+fn calls_of(income: &Value, books: &Books) -> usize {
+    let range = income["reference"].as_str().unwrap().strip_prefix("lsn ").unwrap();
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let range = first.parse::<u64>().unwrap()..=last.parse().unwrap();
+    let calls = books.entries.iter().filter(|entry| entry["kind"] == "capture");
+    calls.filter(|entry| range.contains(&entry["lsn"].as_u64().unwrap())).count()
 }
 
 /// Deposits and charges raced on one account, and it went below its floor. Here payments and the operator's
