@@ -113,6 +113,8 @@ pub(crate) enum Stop {
     KeySeen,
     /// Nobody pays for more of it. What the client has is whole events.
     Exhausted,
+    /// Nobody pays for more of it, and no end can be written into it.
+    Unpaid,
 }
 
 /// A charge on its way to the disk.
@@ -144,10 +146,14 @@ impl Charge {
             let piece = chunk.split_to(self.piece_bytes(chunk.len()));
             let before = out.len();
             self.meter.feed(piece, out);
-            let stopped = self.is_unpaid() && self.meter.cut(&mut out[before..]);
+            let unpaid = self.is_unpaid();
+            let cut = unpaid && self.meter.cut(&mut out[before..]);
             self.keep_on_tape(&out[before..]);
-            if stopped {
+            if cut {
                 return Err(Stop::Exhausted);
+            }
+            if unpaid && !self.meter.can_be_ended() {
+                return Err(Stop::Unpaid);
             }
         }
         Ok(())
@@ -157,8 +163,8 @@ impl Charge {
     /// gets no more through than is paid for.
     fn piece_bytes(&self, chunk_bytes: usize) -> usize {
         let near = self.growth.is_some_and(|growth| {
-            let output_bytes = self.meter.output_bytes().saturating_add(chunk_bytes as u64);
-            growth.is_beyond(&self.quote, output_bytes)
+            let bytes = self.meter.bytes_to_pay().saturating_add(chunk_bytes as u64);
+            growth.is_beyond(&self.quote, bytes)
         });
         if near { chunk_bytes.min(PIECE_BYTES) } else { chunk_bytes }
     }
@@ -167,7 +173,7 @@ impl Charge {
     fn is_unpaid(&mut self) -> bool {
         if let (None, Some(growth), Some(hold)) = (self.exhausted, &mut self.growth, &self.hold)
             && self.meter.progress().terminal.is_none()
-            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.output_bytes())
+            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.bytes_to_pay())
         {
             tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
             self.exhausted = Some(exhausted);
@@ -179,6 +185,11 @@ impl Charge {
         if let Some(tape) = &mut self.tape {
             tape.take(pieces);
         }
+    }
+
+    /// What may begin the upstream's key and waits for more. The answer has ended: it was none.
+    pub(crate) fn waiting(&mut self) -> Bytes {
+        self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default()
     }
 
     /// Ends the call because its time is over (LED 4.3).
@@ -195,10 +206,13 @@ impl Charge {
         if std::mem::replace(&mut self.ended, true) {
             return None;
         }
-        let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
         let before = out.len();
-        if !rest.is_empty() {
-            self.meter.feed(rest, out);
+        // Behind a cut nothing goes on, and behind the end mark more of a key may come.
+        if end != End::CutShort && self.meter.progress().terminal.is_none() {
+            let rest = self.waiting();
+            if !rest.is_empty() {
+                self.meter.feed(rest, out);
+            }
         }
         let metered = self.meter.end(end, out);
         let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
@@ -211,12 +225,13 @@ impl Charge {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
         };
-        if end == End::CutShort {
-            out.extend(self.last_words(ended.as_ref(), &cost));
-        }
+        let last_words = if end == End::CutShort { self.last_words(ended.as_ref(), &cost) } else { None };
+        // What is broken off is nobody's answer.
+        let is_whole = end == End::Eof || last_words.is_some();
+        out.extend(last_words);
         self.keep_on_tape(&out[before..]);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
-        let (write, claims) = match self.ending(end, cost.nano, metered.upstream_error) {
+        let (write, claims) = match self.ending(is_whole, cost.nano, metered.upstream_error) {
             Some(ending) => ending.join(capture),
             None => (capture, Vec::new()),
         };
@@ -359,7 +374,7 @@ impl Charge {
 
     /// What the same request gets from now on. A call that failed before it cost anything leaves nothing: the
     /// same request may try again, and its payment is not settled again.
-    fn ending(&mut self, end: End, cost: Amount, upstream_error: bool) -> Option<Ending> {
+    fn ending(&mut self, is_whole: bool, cost: Amount, upstream_error: bool) -> Option<Ending> {
         let (deposit, attempt, tape) = (self.deposit.take(), self.attempt.take(), self.tape.take());
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return None;
@@ -368,9 +383,7 @@ impl Charge {
         let headers = idempotency::headers_to_store(tape.head.headers());
         let is_named = deposit.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
-        if matches!(end, End::Eof | End::CutShort)
-            && let Some(answer) = tape.answer()
-        {
+        if is_whole && let Some(answer) = tape.answer() {
             self.gate.replays.keep(self.call, answer, worth);
         }
         self.gate.retention.remembered();
