@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +40,8 @@ struct Seat {
     unread_since: Cell<Option<Instant>>,
     /// When the hold expires.
     deadline: Instant,
+    /// Who waits for the next piece: what ends the call from aside must tell them.
+    waiting: Cell<Option<Waker>>,
 }
 
 /// How often seats are looked at.
@@ -90,6 +92,9 @@ impl Seat {
     fn expire(&self) {
         if let Some((_, mut charge)) = self.going.borrow_mut().take() {
             charge.expire();
+            if let Some(waker) = self.waiting.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -210,7 +215,7 @@ impl ChargedBody {
         let is_empty = upstream.is_end_stream();
         let deadline = charge.deadline;
         let going = RefCell::new(Some((upstream, Box::new(charge))));
-        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline });
+        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
         aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
         let mut body = Self {
             seat,
@@ -374,6 +379,7 @@ impl Body for ChargedBody {
         let polled = body.poll_next(cx);
         let out = matches!(polled, Poll::Ready(Some(Ok(_))));
         body.seat.unread_since.set(out.then(Instant::now));
+        body.seat.waiting.set(polled.is_pending().then(|| cx.waker().clone()));
         polled
     }
 
