@@ -94,7 +94,9 @@ fn an_empty_answer_waits_for_its_charge() {
 #[ignore = "the window keeps the limit that it was opened with: ledger::Book"]
 fn a_changed_limit_of_the_day_counts_at_once() {
     let limits = |spend: &str| {
-        format!("limits: {{ unpaid: {{ per_ip: 100000/min }}, default: {{ rpm: 100000, concurrent: 1000, spend: {{ {spend} }} }} }}")
+        format!(
+            "limits: {{ unpaid: {{ per_ip: 100000/min }}, default: {{ rpm: 100000, concurrent: 1000, spend: {{ {spend} }} }} }}"
+        )
     };
     let (wide, tight) = (limits("per_day: 0.5 USD"), limits("per_day: 0.00015 USD"));
     let upstream = Upstream::friendly();

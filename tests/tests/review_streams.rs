@@ -1,4 +1,5 @@
 //! What a stream gets that nobody pays for, and what its client is told when it ends.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::Mutex;

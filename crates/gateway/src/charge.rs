@@ -5,13 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
-use store::{Op, Outcome, StoreError, Submitted};
+use store::{Durable, Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -32,6 +33,9 @@ use crate::upstream::{KeySeen, KeyWatch};
 
 /// Pieces in which a chunk is metered near the end of what is held.
 const PIECE_BYTES: usize = 128;
+
+/// Wait between two tries to write to a disk that is full.
+const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(500);
 
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
@@ -363,8 +367,8 @@ impl Charge {
         let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
             Ok(Submitted::Behind) => None,
-            Ok(Submitted::Wait(durable)) => Some(Box::pin(async move { durable.await.map(drop) })),
-            Err(StoreError::Full) => Some(commit_in_background(&self.gate, op, ())),
+            Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), ())),
+            Err(StoreError::Full | StoreError::DiskFull) => Some(commit_in_background(&self.gate, op, ())),
             Err(error) => {
                 tracing::error!(%error, "a capture could not be recorded");
                 Some(Box::pin(std::future::ready(Err(error))))
@@ -411,10 +415,19 @@ impl Charge {
 
 /// Writes `op` whatever becomes of the answer; `until_durable` is let go when that is done.
 pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until_durable: T) -> Landing {
+    land(gate, op, None, until_durable)
+}
+
+/// As [`commit_in_background`], for an `op` that is perhaps on its way already.
+fn land<T: Send + 'static>(gate: &Gate, op: Op, under_way: Option<Durable>, until_durable: T) -> Landing {
     let (done, landed) = oneshot::channel();
     let store = gate.store.clone();
     gate.background.spawn(async move {
-        let outcome = store.commit(op).await;
+        let first = match under_way {
+            Some(durable) => durable.await,
+            None => store.commit(op.clone()).await,
+        };
+        let outcome = while_full(first, LOOK_FOR_ROOM_EVERY, || store.commit(op.clone())).await;
         if let Err(error) = &outcome {
             tracing::error!(%error, "the end of a call could not be recorded");
         }
@@ -425,8 +438,54 @@ pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until
     Box::pin(async move { landed.await.unwrap_or_else(|_| Err(StoreError::Unavailable("closed".into()))) })
 }
 
+/// What has happened in memory must come to the disk, or the two would differ for as long as the process
+/// lives: while the disk is full it is tried again (LED-27, LED-28). What may begin then is refused elsewhere.
+async fn while_full<T, F: Future<Output = Result<T, StoreError>>>(
+    first: Result<T, StoreError>,
+    wait: Duration,
+    mut again: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    let mut outcome = first;
+    while matches!(outcome, Err(StoreError::DiskFull)) {
+        tokio::time::sleep(wait).await;
+        outcome = again().await;
+    }
+    outcome
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.settle(End::ClientGone, &mut Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use store::StoreError;
+
+    use super::while_full;
+
+    /// LED-28: nothing of money is dropped while there is no room, and nothing else is tried twice.
+    #[tokio::test]
+    async fn a_charge_is_written_again_until_there_is_room() {
+        let unavailable = || StoreError::Unavailable(String::new());
+        for (first, later, tries, end) in [
+            (Ok(1), vec![], 0, Ok(1)),
+            (Err(StoreError::DiskFull), vec![Err(StoreError::DiskFull), Ok(2)], 2, Ok(2)),
+            (Err(StoreError::DiskFull), vec![Err(unavailable())], 1, Err(unavailable())),
+            (Err(StoreError::Conflict), vec![Ok(3)], 0, Err(StoreError::Conflict)),
+        ] {
+            let tried = Cell::new(0);
+            let ended = while_full(first, Duration::ZERO, || {
+                let outcome = later[tried.get()].clone();
+                tried.set(tried.get() + 1);
+                std::future::ready(outcome)
+            });
+            assert_eq!(ended.await, end);
+            assert_eq!(tried.get(), tries);
+        }
     }
 }
