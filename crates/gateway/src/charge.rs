@@ -5,13 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
-use store::{Op, Outcome, StoreError, Submitted};
+use store::{Durable, Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -33,6 +34,9 @@ use crate::upstream::{KeySeen, KeyWatch};
 
 /// Pieces in which a chunk is metered near the end of what is held.
 const PIECE_BYTES: usize = 128;
+
+/// Wait between two tries to write to a disk that is full.
+const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(500);
 
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
@@ -114,6 +118,8 @@ pub(crate) enum Stop {
     KeySeen,
     /// Nobody pays for more of it. What the client has is whole events.
     Exhausted,
+    /// Nobody pays for more of it, and no end can be written into it.
+    Unpaid,
 }
 
 /// A charge on its way to the disk.
@@ -145,10 +151,14 @@ impl Charge {
             let piece = chunk.split_to(self.piece_bytes(chunk.len()));
             let before = out.len();
             self.meter.feed(piece, out);
-            let stopped = self.is_unpaid() && self.meter.cut(&mut out[before..]);
+            let unpaid = self.is_unpaid();
+            let cut = unpaid && self.meter.cut(&mut out[before..]);
             self.keep_on_tape(&out[before..]);
-            if stopped {
+            if cut {
                 return Err(Stop::Exhausted);
+            }
+            if unpaid && !self.meter.can_be_ended() {
+                return Err(Stop::Unpaid);
             }
         }
         Ok(())
@@ -158,8 +168,8 @@ impl Charge {
     /// gets no more through than is paid for.
     fn piece_bytes(&self, chunk_bytes: usize) -> usize {
         let near = self.growth.is_some_and(|growth| {
-            let output_bytes = self.meter.output_bytes().saturating_add(chunk_bytes as u64);
-            growth.is_beyond(&self.quote, output_bytes)
+            let bytes = self.meter.bytes_to_pay().saturating_add(chunk_bytes as u64);
+            growth.is_beyond(&self.quote, bytes)
         });
         if near { chunk_bytes.min(PIECE_BYTES) } else { chunk_bytes }
     }
@@ -168,7 +178,7 @@ impl Charge {
     fn is_unpaid(&mut self) -> bool {
         if let (None, Some(growth), Some(hold)) = (self.exhausted, &mut self.growth, &self.hold)
             && self.meter.progress().terminal.is_none()
-            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.output_bytes())
+            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.bytes_to_pay())
         {
             tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
             self.exhausted = Some(exhausted);
@@ -180,6 +190,11 @@ impl Charge {
         if let Some(tape) = &mut self.tape {
             tape.take(pieces);
         }
+    }
+
+    /// What may begin the upstream's key and waits for more. The answer has ended: it was none.
+    pub(crate) fn waiting(&mut self) -> Bytes {
+        self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default()
     }
 
     /// Ends the call because its time is over (LED 4.3).
@@ -196,11 +211,13 @@ impl Charge {
         if std::mem::replace(&mut self.ended, true) {
             return None;
         }
-        let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
         let before = out.len();
-        // Of a stream that we stop, what came before it is gone already.
-        if !rest.is_empty() && end != End::CutShort {
-            self.meter.feed(rest, out);
+        // Behind a cut nothing goes on, and behind the end mark more of a key may come.
+        if end != End::CutShort && self.meter.progress().terminal.is_none() {
+            let rest = self.waiting();
+            if !rest.is_empty() {
+                self.meter.feed(rest, out);
+            }
         }
         let metered = self.meter.end(end, out);
         let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
@@ -213,12 +230,13 @@ impl Charge {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
         };
-        if end == End::CutShort {
-            out.extend(self.last_words(ended.as_ref(), &cost));
-        }
+        let last_words = if end == End::CutShort { self.last_words(ended.as_ref(), &cost) } else { None };
+        // What is broken off is nobody's answer.
+        let is_whole = end == End::Eof || last_words.is_some();
+        out.extend(last_words);
         self.keep_on_tape(&out[before..]);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
-        let (write, claims) = match self.ending(end, cost.nano, metered.upstream_error) {
+        let (write, claims) = match self.ending(is_whole, cost.nano, metered.upstream_error) {
             Some(ending) => ending.join(capture),
             None => (capture, Vec::new()),
         };
@@ -352,8 +370,8 @@ impl Charge {
         let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
             Ok(Submitted::Behind) => None,
-            Ok(Submitted::Wait(durable)) => Some(Box::pin(async move { durable.await.map(drop) })),
-            Err(StoreError::Full) => Some(commit_in_background(&self.gate, op, ())),
+            Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), ())),
+            Err(StoreError::Full | StoreError::DiskFull) => Some(commit_in_background(&self.gate, op, ())),
             Err(error) => {
                 tracing::error!(%error, "a capture could not be recorded");
                 Some(Box::pin(std::future::ready(Err(error))))
@@ -363,7 +381,7 @@ impl Charge {
 
     /// What the same request gets from now on. A call that failed before it cost anything leaves nothing: the
     /// same request may try again, and its payment is not settled again.
-    fn ending(&mut self, end: End, cost: Amount, upstream_error: bool) -> Option<Ending> {
+    fn ending(&mut self, is_whole: bool, cost: Amount, upstream_error: bool) -> Option<Ending> {
         let (deposit, attempt, tape) = (self.deposit.take(), self.attempt.take(), self.tape.take());
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return None;
@@ -372,9 +390,7 @@ impl Charge {
         let headers = idempotency::headers_to_store(tape.head.headers());
         let is_named = deposit.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
-        if matches!(end, End::Eof | End::CutShort)
-            && let Some(answer) = tape.answer()
-        {
+        if is_whole && let Some(answer) = tape.answer() {
             self.gate.replays.keep(self.call, answer, worth);
         }
         self.gate.retention.remembered();
@@ -402,10 +418,19 @@ impl Charge {
 
 /// Writes `op` whatever becomes of the answer; `until_durable` is let go when that is done.
 pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until_durable: T) -> Landing {
+    land(gate, op, None, until_durable)
+}
+
+/// As [`commit_in_background`], for an `op` that is perhaps on its way already.
+fn land<T: Send + 'static>(gate: &Gate, op: Op, under_way: Option<Durable>, until_durable: T) -> Landing {
     let (done, landed) = oneshot::channel();
     let store = gate.store.clone();
     gate.background.spawn(async move {
-        let outcome = store.commit(op).await;
+        let first = match under_way {
+            Some(durable) => durable.await,
+            None => store.commit(op.clone()).await,
+        };
+        let outcome = while_full(first, LOOK_FOR_ROOM_EVERY, || store.commit(op.clone())).await;
         if let Err(error) = &outcome {
             tracing::error!(%error, "the end of a call could not be recorded");
         }
@@ -416,8 +441,54 @@ pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until
     Box::pin(async move { landed.await.unwrap_or_else(|_| Err(StoreError::Unavailable("closed".into()))) })
 }
 
+/// What has happened in memory must come to the disk, or the two would differ for as long as the process
+/// lives: while the disk is full it is tried again (LED-27, LED-28). What may begin then is refused elsewhere.
+async fn while_full<T, F: Future<Output = Result<T, StoreError>>>(
+    first: Result<T, StoreError>,
+    wait: Duration,
+    mut again: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    let mut outcome = first;
+    while matches!(outcome, Err(StoreError::DiskFull)) {
+        tokio::time::sleep(wait).await;
+        outcome = again().await;
+    }
+    outcome
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.settle(End::ClientGone, &mut Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use store::StoreError;
+
+    use super::while_full;
+
+    /// LED-28: nothing of money is dropped while there is no room, and nothing else is tried twice.
+    #[tokio::test]
+    async fn a_charge_is_written_again_until_there_is_room() {
+        let unavailable = || StoreError::Unavailable(String::new());
+        for (first, later, tries, end) in [
+            (Ok(1), vec![], 0, Ok(1)),
+            (Err(StoreError::DiskFull), vec![Err(StoreError::DiskFull), Ok(2)], 2, Ok(2)),
+            (Err(StoreError::DiskFull), vec![Err(unavailable())], 1, Err(unavailable())),
+            (Err(StoreError::Conflict), vec![Ok(3)], 0, Err(StoreError::Conflict)),
+        ] {
+            let tried = Cell::new(0);
+            let ended = while_full(first, Duration::ZERO, || {
+                let outcome = later[tried.get()].clone();
+                tried.set(tried.get() + 1);
+                std::future::ready(outcome)
+            });
+            assert_eq!(ended.await, end);
+            assert_eq!(tried.get(), tries);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use meter::End;
+use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -39,6 +40,8 @@ struct Seat {
     unread_since: Cell<Option<Instant>>,
     /// When the hold expires.
     deadline: Instant,
+    /// Who waits for the next piece: what ends the call from aside must tell them.
+    waiting: Cell<Option<Waker>>,
 }
 
 /// How often seats are looked at.
@@ -89,6 +92,9 @@ impl Seat {
     fn expire(&self) {
         if let Some((_, mut charge)) = self.going.borrow_mut().take() {
             charge.expire();
+            if let Some(waker) = self.waiting.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -114,7 +120,7 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
                 Ok(Ok(chunk)) => match charge.feed(chunk, &mut discarded) {
                     Ok(()) => {}
                     Err(Stop::KeySeen) => return End::Reset,
-                    Err(Stop::Exhausted) => return End::CutShort,
+                    Err(Stop::Exhausted | Stop::Unpaid) => return End::CutShort,
                 },
                 Ok(Err(_)) => {}
                 Err(_) => return End::Reset,
@@ -146,6 +152,9 @@ pub(crate) enum AnswerError {
     /// The charge cannot be written down; the gateway is about to stop.
     #[error("the charge could not be recorded")]
     Unrecorded,
+    /// Nobody pays for the rest, and the answer is none that can be ended in its own words.
+    #[error("the balance does not cover the rest of the answer")]
+    Unpaid,
     /// The upstream sent back what only it and we may know.
     #[error("the upstream's answer was cut off")]
     Withheld,
@@ -163,6 +172,8 @@ pub(crate) struct ChargedBody {
     landing: Option<Landing>,
     /// Bytes still to come, when the upstream said so and nothing is cut out.
     left: Option<u64>,
+    /// How the answer breaks off once what is ready has gone out.
+    broken: Option<AnswerError>,
     idle: Idle,
     aftercare: Rc<Aftercare>,
 }
@@ -198,12 +209,13 @@ impl ChargedBody {
         stream_idle: Duration,
         aftercare: Rc<Aftercare>,
     ) -> Self {
-        let plain = !charge.quote.hides_usage() && !wants_trailers;
+        // A stream whose hold grows may end before its time, in words of ours.
+        let plain = !charge.quote.hides_usage() && !wants_trailers && charge.growth.is_none();
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
         let deadline = charge.deadline;
         let going = RefCell::new(Some((upstream, Box::new(charge))));
-        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline });
+        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
         aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
         let mut body = Self {
             seat,
@@ -214,6 +226,7 @@ impl ChargedBody {
             wants_trailers,
             landing: None,
             left,
+            broken: None,
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
         };
@@ -223,11 +236,28 @@ impl ChargedBody {
         body
     }
 
+    /// Waits until the charge for an answer without a body is on disk, where it has to: nobody would ask such
+    /// a body for what holds back its end (LED-25).
+    ///
+    /// # Errors
+    /// The charge was not recorded.
+    pub(crate) async fn landed_if_empty(&mut self) -> Result<(), StoreError> {
+        if !self.ended {
+            return Ok(());
+        }
+        match self.landing.take() {
+            Some(landing) => landing.await,
+            None => Ok(()),
+        }
+    }
+
     fn end(&mut self, end: End) {
         self.ended = true;
         let going = self.seat.going.borrow_mut().take();
         if let Some((_, mut charge)) = going {
             self.settle(&mut charge, end);
+            let waited = if end == End::Eof { charge.waiting() } else { Bytes::new() };
+            self.ready.extend((!waited.is_empty()).then_some(waited));
         }
     }
 
@@ -276,6 +306,10 @@ impl ChargedBody {
                 match passed {
                     Err(Stop::KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
                     Err(Stop::Exhausted) => (Some(End::CutShort), Ok(())),
+                    Err(Stop::Unpaid) => {
+                        self.broken = Some(AnswerError::Unpaid);
+                        (Some(End::CutShort), Ok(()))
+                    }
                     Ok(()) => (last.then_some(End::Eof), Ok(())),
                 }
             }
@@ -307,7 +341,7 @@ impl ChargedBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.ended {
-                return Poll::Ready(None);
+                return Poll::Ready(self.broken.take().map(Err));
             }
             match self.take_in(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -345,11 +379,13 @@ impl Body for ChargedBody {
         let polled = body.poll_next(cx);
         let out = matches!(polled, Poll::Ready(Some(Ok(_))));
         body.seat.unread_since.set(out.then(Instant::now));
+        body.seat.waiting.set(polled.is_pending().then(|| cx.waker().clone()));
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty() && self.trailers.is_none() && self.landing.is_none()
+        let nothing_left = self.ready.is_empty() && self.trailers.is_none() && self.broken.is_none();
+        self.ended && nothing_left && self.landing.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

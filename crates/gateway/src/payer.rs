@@ -12,7 +12,6 @@ use wire::credit_key::{CreditKey, Mode};
 
 use crate::config::Route;
 use crate::gate::Gate;
-use crate::growth::Growth;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
 
@@ -171,7 +170,10 @@ impl Payer {
             };
             let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold };
             match gate.book.reserve(wanted) {
-                Ok(hold) => return Ok((hold, self.growing_within(fitted, terms.limits))),
+                Ok(hold) => {
+                    let per_call = self.per_call(terms.limits);
+                    return Ok((hold, per_call.map_or(fitted, |most| quote.growing_within(fitted, most))));
+                }
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen | ReserveError::Closed) => {
                     return Err(Refusal::new(
@@ -198,12 +200,6 @@ impl Payer {
     fn per_call(&self, limits: SpendLimits) -> Option<Amount> {
         let of_key = self.key.as_ref().and_then(|key| key.per_call).map(|(_, most)| most);
         of_key.into_iter().chain(limits.per_call).min()
-    }
-
-    /// A hold that grows stays within what one call may cost.
-    fn growing_within(&self, fitted: Fitted, limits: SpendLimits) -> Fitted {
-        let per_call = self.per_call(limits);
-        Fitted { growth: fitted.growth.map(|growth| Growth { per_call, ..growth }), ..fitted }
     }
 
     fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits) -> Room {

@@ -14,6 +14,7 @@ use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
 use crate::challenge::Ask;
+use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -433,9 +434,11 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         created_ms: now.millis(),
         expires_s: Some(expires),
     };
-    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }, None) {
-        tracing::error!(%error, "a key for change could not be recorded");
-        return None;
+    let op = Op::Key { id: key_id, record };
+    if let Err(error) = gate.store.submit(op.clone(), None) {
+        // The payer has paid for it: it opens his change whether it is on our list or not.
+        tracing::warn!(%error, "a key for change is recorded later");
+        drop(commit_in_background(gate, op, ()));
     }
     Some(text)
 }

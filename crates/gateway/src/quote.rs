@@ -149,6 +149,16 @@ impl Quote {
         }
     }
 
+    /// A hold that grows stays within what one call may cost. What is thought unseen is only known at the end:
+    /// so the upstream is told as well, where the request has no limit of its own.
+    pub(crate) fn growing_within(&self, fitted: Fitted, per_call: Amount) -> Fitted {
+        let Some(growth) = fitted.growth else { return fitted };
+        let open = growth.limit.is_none();
+        let told = self.output_within(per_call).filter(|_| open).map(|tokens| tokens.min(OPEN_END_TOKENS));
+        let growth = Growth { limit: growth.limit.or(told), per_call: Some(per_call), ..growth };
+        Fitted { clamp: fitted.clamp.or(told), growth: Some(growth), ..fitted }
+    }
+
     /// Output tokens that `available` covers, be they ever so few: a payer may ask for as little as that.
     pub(crate) fn would_fit(&self, available: Amount) -> Option<u64> {
         self.affordable(available, &HoldPolicy { min_output: 1, ..self.policy })

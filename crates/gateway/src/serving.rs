@@ -169,7 +169,9 @@ impl Serving {
             ended: false,
         };
         let aftercare = Rc::clone(&worker.aftercare);
-        let body = ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);
+        let mut body =
+            ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);
+        body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(response.map(|()| GateBody::charged(body)))
     }
 }

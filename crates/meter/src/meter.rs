@@ -161,10 +161,10 @@ impl Meter {
     }
 
     /// The events that end this stream in its dialect although its answer goes on; `None` for a body that
-    /// is no stream.
+    /// is no stream we can write into.
     #[must_use]
     pub fn ending(&self, note: &Ending<'_>) -> Option<Bytes> {
-        let stream = self.stream.as_ref()?;
+        let stream = self.stream.as_ref().filter(|_| self.can_be_ended())?;
         ending::write(self.dialect, &stream.seen, stream.owes_line_feed(), note)
     }
 
@@ -172,6 +172,23 @@ impl Meter {
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         self.stream.as_ref().map_or(0, |stream| stream.seen.output().sum())
+    }
+
+    /// Whether the body is a stream into which an [`Ending`] can be written, now or after its next event.
+    #[must_use]
+    pub fn can_be_ended(&self) -> bool {
+        self.inflate.is_none() && self.stream.as_ref().is_some_and(Stream::is_events)
+    }
+
+    /// What of the answer has to be held for while it goes on: what was generated, as its events tell; all of a
+    /// body that tells nothing before its end. Nothing of an error, which is free.
+    #[must_use]
+    pub fn bytes_to_pay(&self) -> u64 {
+        match &self.stream {
+            _ if !self.status_ok => 0,
+            Some(stream) if stream.is_events() => self.output_bytes(),
+            Some(_) | None => self.body_bytes,
+        }
     }
 
     /// What has been seen so far.
