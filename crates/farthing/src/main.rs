@@ -1,5 +1,6 @@
 //! The one binary: server, operator's tool and paying client.
 
+mod books;
 mod curl;
 mod demo;
 mod init;
