@@ -19,6 +19,7 @@ usage: cargo xtask <command>
   check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
+  tools   hledger, ledger and bean-check for the tests of exports, below target/
   specs   which rules of specs/ stand in which test
 ";
 
@@ -29,10 +30,33 @@ fn main() -> ExitCode {
         "check" => check::run(),
         "test" => test::run(),
         "interop" => interop::run(rest),
+        "tools" => tools(),
         "specs" => specs::run(),
         _ => return usage(),
     };
     finish(outcome)
+}
+
+/// What the tests of exports run. Without it they say that they were skipped.
+fn tools() -> Outcome {
+    let mut outcome = Outcome::default();
+    for (name, ready) in interop::books::install() {
+        match ready {
+            Ok(()) => {
+                outcome.passed += 1;
+                println!("ready {name}");
+            }
+            Err(why) if require_all() => {
+                outcome.failed += 1;
+                println!("fail {name} {why} (FARTHING_REQUIRE=all)");
+            }
+            Err(why) => {
+                outcome.skipped += 1;
+                println!("skip {name} {why}");
+            }
+        }
+    }
+    outcome
 }
 
 /// The last line is the total, whatever happened before.

@@ -8,6 +8,9 @@ use crate::{check, interop, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
+    println!("== tools");
+    // Not counted here: a test that finds its tool missing says so and is.
+    let _ = crate::tools();
     let counted = check::run_static().plus(cargo_test());
     println!("== interop");
     counted.plus(interop::run(&[]))
