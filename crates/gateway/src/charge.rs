@@ -218,6 +218,7 @@ impl Charge {
             id: self.call.0,
             key: [0; 32],
             reference: String::new(),
+            corrects: [0; 16],
             price_version: version.unwrap_or(0),
             cost_femto: cost.femto.units(),
             legs,

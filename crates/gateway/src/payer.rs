@@ -96,7 +96,9 @@ impl Payer {
 
     fn budgets(&self) -> Vec<Budget> {
         let budgets = self.key.iter().flat_map(|key| &key.budgets);
-        budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit }).collect()
+        budgets
+            .map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None })
+            .collect()
     }
 
     /// Whether the key permits this route and model now.
@@ -145,7 +147,7 @@ impl Payer {
             match gate.book.reserve(wanted) {
                 Ok(hold) => return Ok((hold, fitted)),
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
-                Err(ReserveError::Frozen) => {
+                Err(ReserveError::Frozen | ReserveError::Closed) => {
                     return Err(Refusal::new(
                         Code::AccountFrozen,
                         "This account is frozen: ask the operator.",
@@ -157,8 +159,8 @@ impl Payer {
                         "This account has too many keys with budgets.",
                     ));
                 }
-                Err(ReserveError::Negative) => {
-                    return Err(Refusal::new(Code::Internal, "The price came out negative."));
+                Err(ReserveError::Negative | ReserveError::WindowOver | ReserveError::Ended) => {
+                    return Err(Refusal::new(Code::Internal, "The price came out of range."));
                 }
             }
         }

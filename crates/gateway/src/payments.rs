@@ -276,6 +276,7 @@ impl Bringing<'_> {
             id,
             key,
             reference: receipt.reference.clone(),
+            corrects: [0; 16],
             price_version: 0,
             cost_femto: 0,
             legs: vec![

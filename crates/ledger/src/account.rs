@@ -1,9 +1,11 @@
 //! One balance: an atomic word that refuses to go below its floor.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering};
 
 use money::{Amount, Asset};
+
+use crate::ReserveError;
+use crate::sync::{AtomicI64, AtomicU8, AtomicU32, Ordering};
 
 /// Names an account, 16 bytes. Where it comes from is decided elsewhere (payer, payment hash, operator).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,8 +44,41 @@ impl fmt::Debug for AccountId {
 pub enum AccountState {
     /// Reserves, captures and deposits.
     Open,
-    /// Captures and deposits, no new reserve.
+    /// Captures and deposits, no new reserve and no extension of a hold.
     Frozen,
+    /// Empty for good; as frozen. A deposit that comes in all the same is not lost: it counts, and the
+    /// operator opens the account again.
+    Closed,
+}
+
+impl AccountState {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Open => 0,
+            Self::Frozen => 1,
+            Self::Closed => 2,
+        }
+    }
+
+    const fn of_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Open,
+            1 => Self::Frozen,
+            _ => Self::Closed,
+        }
+    }
+}
+
+/// Why an account cannot be closed now (LED-8). Its state is what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("account is not empty")]
+pub struct NotEmpty {
+    /// Still there to be spent or refunded; below zero what the payer owes.
+    pub available: Amount,
+    /// Set aside for calls in flight.
+    pub held: Amount,
+    /// The credit line, which has to be taken back first.
+    pub overdraft: Amount,
 }
 
 /// A balance in one asset (LED-4). One cache line, so that two accounts never share one.
@@ -54,7 +89,8 @@ pub struct Account {
     asset: Asset,
     available: AtomicI64,
     held: AtomicI64,
-    floor: i64,
+    at_risk: AtomicI64,
+    floor: AtomicI64,
     budgets: AtomicU32,
     state: AtomicU8,
 }
@@ -69,9 +105,10 @@ impl Account {
             asset,
             available: AtomicI64::new(available.units()),
             held: AtomicI64::new(0),
-            floor: floor.units(),
+            at_risk: AtomicI64::new(0),
+            floor: AtomicI64::new(floor.units().min(0)),
             budgets: AtomicU32::new(0),
-            state: AtomicU8::new(0),
+            state: AtomicU8::new(AccountState::Open.byte()),
         }
     }
 
@@ -99,31 +136,104 @@ impl Account {
         Amount::from_units(self.held.load(Ordering::Acquire))
     }
 
-    /// Freezes or opens the account.
-    pub fn set_state(&self, state: AccountState) {
-        self.state.store(u8::from(state == AccountState::Frozen), Ordering::Release);
+    /// How far below zero the account may be drawn: the credit line, 0 unless the operator gave one.
+    #[must_use]
+    pub fn overdraft(&self) -> Amount {
+        Amount::from_units(self.floor.load(Ordering::Acquire).saturating_neg())
+    }
+
+    /// Sets the credit line; a negative amount counts as 0. An account already below its new floor owes
+    /// that much, and nothing more can be taken from it until deposits have made it good.
+    pub fn set_overdraft(&self, overdraft: Amount) {
+        self.floor.store(-overdraft.units().max(0), Ordering::Release);
+    }
+
+    /// Opens, freezes or closes the account.
+    ///
+    /// # Errors
+    /// [`NotEmpty`]: only an account with nothing available, nothing held and no credit line can be closed.
+    /// A reserve that runs at the same moment may be refused together with the closing.
+    pub fn set_state(&self, state: AccountState) -> Result<(), NotEmpty> {
+        let before = self.state.swap(state.byte(), Ordering::AcqRel);
+        if state != AccountState::Closed {
+            return Ok(());
+        }
+        // The state is in place before the counters are read, and a reserve notes what it holds before it
+        // reads the state: one of the two sees the other. For that this read must be of the newest value.
+        let held = self.held.fetch_add(0, Ordering::AcqRel);
+        let found = NotEmpty {
+            available: self.available(),
+            held: Amount::from_units(held),
+            overdraft: self.overdraft(),
+        };
+        if (found.available, found.held, found.overdraft) == (Amount::ZERO, Amount::ZERO, Amount::ZERO) {
+            return Ok(());
+        }
+        // Unless someone else has decided meanwhile.
+        let closed = AccountState::Closed.byte();
+        let _ = self.state.compare_exchange(closed, before, Ordering::AcqRel, Ordering::Acquire);
+        Err(found)
     }
 
     /// Whether reserves are accepted.
     #[must_use]
     pub fn state(&self) -> AccountState {
-        if self.state.load(Ordering::Acquire) == 0 { AccountState::Open } else { AccountState::Frozen }
+        AccountState::of_byte(self.state.load(Ordering::Acquire))
     }
 
-    /// Takes `amount` out, or nothing at all (LED-5). False when the floor would be crossed.
-    pub(crate) fn try_take(&self, amount: i64) -> bool {
+    /// Notes `units` that were captured and are not on disk yet; the new total (LED-25).
+    pub fn add_at_risk(&self, units: i64) -> i64 {
+        self.at_risk.fetch_add(units, Ordering::AcqRel).wrapping_add(units)
+    }
+
+    /// Notes that `units` of those are on disk now.
+    pub fn sub_at_risk(&self, units: i64) {
+        self.at_risk.fetch_sub(units, Ordering::AcqRel);
+    }
+
+    /// Captured and not on disk yet, in ledger units.
+    #[must_use]
+    pub fn at_risk(&self) -> i64 {
+        self.at_risk.load(Ordering::Acquire)
+    }
+
+    /// Sets `amount` aside, or nothing (LED-5).
+    pub(crate) fn hold(&self, amount: i64) -> Result<(), ReserveError> {
+        // First, so that the account cannot be closed between the taking and the noting.
+        self.held.fetch_add(amount, Ordering::AcqRel);
+        let refused = match self.state() {
+            AccountState::Open if self.try_take(amount) => return Ok(()),
+            AccountState::Open => ReserveError::Balance { available: self.available() },
+            AccountState::Frozen => ReserveError::Frozen,
+            AccountState::Closed => ReserveError::Closed,
+        };
+        self.held.fetch_sub(amount, Ordering::AcqRel);
+        Err(refused)
+    }
+
+    /// Ends a hold of `amount`: `back` of it is available again.
+    pub(crate) fn release(&self, amount: i64, back: i64) {
+        // In this order, so that nobody sees an account with neither held nor available units.
+        self.give(back);
+        self.held.fetch_sub(amount, Ordering::AcqRel);
+    }
+
+    /// Takes `amount` out, or nothing at all. False when the floor would be crossed.
+    fn try_take(&self, amount: i64) -> bool {
+        let floor = self.floor.load(Ordering::Acquire);
         self.available
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |available| {
-                available.checked_sub(amount).filter(|left| *left >= self.floor)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+                available.checked_sub(amount).filter(|left| *left >= floor)
             })
             .is_ok()
     }
 
     /// Takes as much of `wanted` as the floor allows and says how much that was (LED-11).
     pub(crate) fn take_up_to(&self, wanted: i64) -> i64 {
+        let floor = self.floor.load(Ordering::Acquire);
         let mut taken = 0;
-        let _ = self.available.try_update(Ordering::AcqRel, Ordering::Acquire, |available| {
-            taken = wanted.min(available.saturating_sub(self.floor)).max(0);
+        let _ = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+            taken = wanted.min(available.saturating_sub(floor)).max(0);
             available.checked_sub(taken)
         });
         taken
@@ -131,20 +241,23 @@ impl Account {
 
     /// Gives back or deposits. Saturates at the top of the range, which no checked deposit reaches.
     pub(crate) fn give(&self, amount: i64) {
-        let _ = self.available.try_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+        let _ = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
             Some(available.saturating_add(amount))
         });
-    }
-
-    pub(crate) fn note_held(&self, delta: i64) {
-        self.held.fetch_add(delta, Ordering::AcqRel);
     }
 
     /// Counts one more budget under this account; false above `max`.
     pub(crate) fn count_budget(&self, max: u32) -> bool {
         self.budgets
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < max).then_some(count + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < max).then_some(count + 1))
             .is_ok()
+    }
+
+    /// Counts one budget less.
+    pub(crate) fn forget_budget(&self) {
+        let _ = self
+            .budgets
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| Some(count.saturating_sub(1)));
     }
 }
 

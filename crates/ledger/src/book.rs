@@ -1,22 +1,43 @@
 //! All accounts in memory, and the reserve that decides whether a call may run.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use money::{Amount, Asset};
 
-use crate::{Account, AccountId, AccountState, Hold};
+use crate::sync::Arc;
+use crate::{Account, AccountId, Hold, ReserveError, window_link};
 
 /// Budgets that may live under one account (L402-55): bounds what a holder can make us remember.
 pub const BUDGETS_PER_ACCOUNT_MAX: u32 = 10_000;
 
-/// A spend limit written into a key: every budget on the chain is charged (LED-15).
+/// A spend limit, written into a key or set for a time window: every one on the chain is charged
+/// (LED-13, LED-15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// The link of the caveat in its chain, so that nobody can spend on a foreign budget.
+    /// The link of the caveat in its chain, so that nobody can spend on a foreign budget; for a window
+    /// [`window_link`].
     pub link: AccountId,
     /// Most that may ever be captured under it.
     pub limit: Amount,
+    /// When a window is over, in Unix seconds: from then on it may be forgotten. None for a budget that
+    /// counts for as long as its key.
+    pub ends_s: Option<u64>,
+}
+
+impl Budget {
+    /// The window of `length_s` seconds that `now_s` falls in, filled with `limit` on first touch. There
+    /// is no reset, and so no race at its edge (LED-14). Windows start at multiples of their length.
+    ///
+    /// `name` tells the limits of one account apart, such as `day`. A length of 0 counts as 1.
+    #[must_use]
+    pub fn window(account: AccountId, name: &str, length_s: u64, now_s: u64, limit: Amount) -> Self {
+        let length_s = length_s.max(1);
+        let start_s = now_s - now_s % length_s;
+        let link = window_link(account, name, start_s);
+        Self { link, limit, ends_s: Some(start_s.saturating_add(length_s)) }
+    }
 }
 
 /// What to set aside, and where.
@@ -28,32 +49,6 @@ pub struct Reserve<'a> {
     pub budgets: &'a [Budget],
     /// Ledger units of the account's asset, not negative.
     pub amount: Amount,
-}
-
-/// Why nothing was set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReserveError {
-    /// The account holds too little.
-    #[error("balance too small")]
-    Balance {
-        /// What is there.
-        available: Amount,
-    },
-    /// A budget of the key is used up.
-    #[error("budget of the key too small")]
-    Budget {
-        /// What is left of the tightest budget.
-        available: Amount,
-    },
-    /// The account is frozen.
-    #[error("account is frozen")]
-    Frozen,
-    /// More budgets under one account than we remember.
-    #[error("too many budgets under one account")]
-    TooManyBudgets,
-    /// A negative amount.
-    #[error("amount is negative")]
-    Negative,
 }
 
 /// What an account shows its owner, both words read together as closely as two loads allow.
@@ -69,11 +64,22 @@ pub struct Balance {
 #[derive(Debug, Default)]
 pub struct Book {
     money: DashMap<(AccountId, Asset), Arc<Account>>,
-    budgets: DashMap<(AccountId, Asset), Arc<Account>>,
+    budgets: DashMap<(AccountId, Asset), Limit>,
     /// The one asset of each payer's account (LED-4).
     assets: DashMap<AccountId, Asset>,
     /// Spent under a budget before this process started; the limit comes with the key.
     spent_before: DashMap<(AccountId, Asset), Amount>,
+    /// Windows that ended up to then are gone and are not opened again, in Unix seconds.
+    forgotten_s: AtomicU64,
+}
+
+/// A budget in use.
+#[derive(Debug)]
+struct Limit {
+    account: Arc<Account>,
+    /// Whose count of budgets it is in.
+    payer: Arc<Account>,
+    ends_s: Option<u64>,
 }
 
 impl Book {
@@ -149,7 +155,8 @@ impl Book {
     #[must_use]
     pub fn budget_left(&self, budget: Budget, asset: Asset) -> Amount {
         let key = (budget.link, asset);
-        self.budgets.get(&key).map_or_else(|| self.unspent(budget, asset), |account| account.available())
+        let found = self.budgets.get(&key).map(|limit| limit.account.available());
+        found.unwrap_or_else(|| self.unspent(budget, asset))
     }
 
     fn unspent(&self, budget: Budget, asset: Asset) -> Amount {
@@ -162,46 +169,59 @@ impl Book {
     /// # Errors
     /// [`ReserveError`]; nothing is held then.
     pub fn reserve(&self, wanted: Reserve<'_>) -> Result<Hold, ReserveError> {
-        let amount = wanted.amount.units();
-        if amount < 0 {
-            return Err(ReserveError::Negative);
-        }
-        if wanted.account.state() == AccountState::Frozen {
-            return Err(ReserveError::Frozen);
-        }
-        if !wanted.account.try_take(amount) {
-            return Err(ReserveError::Balance { available: wanted.account.available() });
-        }
-        let mut chain = Vec::with_capacity(1 + wanted.budgets.len());
-        chain.push(Arc::clone(wanted.account));
-        for budget in wanted.budgets {
-            let taken = self.budget_account(wanted.account, *budget).and_then(|account| {
-                if account.try_take(amount) {
-                    chain.push(account);
-                    return Ok(());
-                }
-                Err(ReserveError::Budget { available: account.available() })
-            });
-            if let Err(refused) = taken {
-                chain.iter().for_each(|account| account.give(amount));
-                return Err(refused);
-            }
-        }
-        Ok(Hold::reserved(chain.into_boxed_slice(), amount))
+        let hold = Hold::on(wanted.account, wanted.amount)?;
+        // An error drops what is held so far, and that gives it back.
+        wanted.budgets.iter().try_fold(hold, |hold, budget| {
+            let account = self.budget_account(wanted.account, *budget)?;
+            hold.and_on(account)
+        })
     }
 
     /// The account of a budget, opened with its limit beside the first reserve that got this far.
-    fn budget_account(&self, payer: &Account, budget: Budget) -> Result<Arc<Account>, ReserveError> {
+    fn budget_account(&self, payer: &Arc<Account>, budget: Budget) -> Result<Arc<Account>, ReserveError> {
         let key = (budget.link, payer.asset());
         if let Some(found) = self.budgets.get(&key) {
-            return Ok(Arc::clone(&found));
+            return Ok(Arc::clone(&found.account));
         }
-        if !payer.count_budget(BUDGETS_PER_ACCOUNT_MAX) {
-            return Err(ReserveError::TooManyBudgets);
+        match self.budgets.entry(key) {
+            Entry::Occupied(found) => Ok(Arc::clone(&found.get().account)),
+            Entry::Vacant(place) => {
+                // Asked while the place is locked: a window that is being forgotten right now is either
+                // still there or refused here, never opened afresh with its whole limit.
+                if budget.ends_s.is_some_and(|end| end <= self.forgotten_s.load(Ordering::Acquire)) {
+                    return Err(ReserveError::WindowOver);
+                }
+                if !payer.count_budget(BUDGETS_PER_ACCOUNT_MAX) {
+                    return Err(ReserveError::TooManyBudgets);
+                }
+                let left = self.unspent(budget, payer.asset());
+                let account = Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
+                let limit =
+                    Limit { account: Arc::clone(&account), payer: Arc::clone(payer), ends_s: budget.ends_s };
+                place.insert(limit);
+                Ok(account)
+            }
         }
-        let left = self.unspent(budget, payer.asset());
-        let fresh = || Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
-        Ok(Arc::clone(&self.budgets.entry(key).or_insert_with(fresh)))
+    }
+
+    /// Lets go of every window that was over by `before_s`, so that memory is bounded by the windows
+    /// that count now. Holds in such a window end as they would have; new ones are refused with
+    /// [`ReserveError::WindowOver`]. Give a time well in the past, an hour say: if the clock is set back
+    /// below it, windows are refused until it has caught up. How many were let go.
+    pub fn forget_windows(&self, before_s: u64) -> usize {
+        // First: whoever finds its window gone must also find that it is over.
+        self.forgotten_s.fetch_max(before_s, Ordering::AcqRel);
+        let mut forgotten = 0;
+        self.budgets.retain(|key, limit| {
+            let over = limit.ends_s.is_some_and(|end| end <= before_s);
+            if over {
+                limit.payer.forget_budget();
+                self.spent_before.remove(key);
+                forgotten += 1;
+            }
+            !over
+        });
+        forgotten
     }
 }
 
@@ -307,8 +327,8 @@ mod tests {
     #[test]
     fn every_budget_on_the_chain_is_charged_or_none() {
         let book = funded(100);
-        let wide = Budget { link: AccountId([1; 16]), limit: Amount::from_units(50) };
-        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(10) };
+        let wide = Budget { link: AccountId([1; 16]), limit: Amount::from_units(50), ends_s: None };
+        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(10), ends_s: None };
         let refused = reserve(&book, 20, &[wide, tight]).unwrap_err();
         assert_eq!(refused, ReserveError::Budget { available: Amount::from_units(10) });
         assert_eq!((available(&book), book.budget_left(wide, Asset::Usd).units()), (100, 50));
@@ -322,7 +342,7 @@ mod tests {
     #[test]
     fn a_budget_remembers_what_was_spent_before_a_restart() {
         let book = funded(100);
-        let budget = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20) };
+        let budget = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20), ends_s: None };
         book.restore_spent(budget.link, Asset::Usd, Amount::from_units(15));
         assert_eq!(book.budget_left(budget, Asset::Usd).units(), 5);
         assert!(reserve(&book, 6, &[budget]).is_err());
@@ -343,7 +363,7 @@ mod tests {
     #[test]
     fn an_overrun_stops_at_the_tightest_budget() {
         let book = funded(100);
-        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20) };
+        let tight = Budget { link: AccountId([2; 16]), limit: Amount::from_units(20), ends_s: None };
         let ended = reserve(&book, 10, &[tight]).unwrap().finish(Amount::from_units(50)).unwrap();
         assert_eq!((ended.captured.units(), ended.overrun.units()), (20, 30));
         assert_eq!((available(&book), book.budget_left(tight, Asset::Usd).units()), (80, 0));
@@ -353,7 +373,7 @@ mod tests {
     #[test]
     fn a_frozen_account_refuses_reserves_and_takes_deposits() {
         let book = funded(10);
-        book.account(ID, Asset::Usd).set_state(crate::AccountState::Frozen);
+        book.account(ID, Asset::Usd).set_state(crate::AccountState::Frozen).unwrap();
         assert_eq!(reserve(&book, 1, &[]).unwrap_err(), ReserveError::Frozen);
         book.deposit(ID, Asset::Usd, Amount::from_units(5));
         assert_eq!(available(&book), 15);

@@ -27,6 +27,27 @@ pub fn asset_of_code(code: u16) -> Option<(Asset, bool)> {
     Some((asset, code & MEMO_FLAG != 0))
 }
 
+/// The account of a spend limit in one time window (LED-14): the first 16 bytes of SHA-256 over
+/// `farthing/window/1`, then the account, the name of the limit and the window's start in Unix seconds,
+/// each behind its length as u16 big-endian.
+#[must_use]
+pub fn window_link(account: AccountId, name: &str, window_start_s: u64) -> AccountId {
+    let start = window_start_s.to_be_bytes();
+    let mut hash = Sha256::new_with_prefix(b"farthing/window/1");
+    for field in [&account.0[..], name.as_bytes(), &start] {
+        // The name is the only field of free length, so a length cut off keeps two names apart all the same.
+        hash.update(u16::try_from(field.len()).unwrap_or(u16::MAX).to_be_bytes());
+        hash.update(field);
+    }
+    first_16(hash.finalize().into())
+}
+
+fn first_16(digest: [u8; 32]) -> AccountId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    AccountId(id)
+}
+
 /// An account of the operator's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chart {
@@ -34,6 +55,9 @@ pub enum Chart {
     RailClearing(String),
     /// Income from calls to one model.
     Usage(String),
+    /// What the calls of a batch came to, until the batch's income entry spreads it over the models: so
+    /// that no call waits for another one's row. Zero after every batch.
+    UsageClearing,
     /// Used by a payer who could not pay it.
     OverrunLoss,
     /// Counterpart of memo legs.
@@ -47,6 +71,7 @@ impl Chart {
         match self {
             Self::RailClearing(rail) => format!("rail_clearing:{rail}"),
             Self::Usage(model) => format!("usage:{model}"),
+            Self::UsageClearing => "usage_clearing".to_owned(),
             Self::OverrunLoss => "overrun_loss".to_owned(),
             Self::Memo => "memo".to_owned(),
         }
@@ -56,9 +81,7 @@ impl Chart {
     #[must_use]
     pub fn id(&self) -> AccountId {
         let digest = Sha256::new_with_prefix(b"farthing/internal/1").chain_update(self.name()).finalize();
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-        AccountId(id)
+        first_16(digest.into())
     }
 }
 

@@ -1,15 +1,9 @@
-//! A hold: money set aside for one call, given back or captured exactly once.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+//! Money set aside for one call, given back or captured exactly once.
 
 use money::Amount;
 
 use crate::Account;
-
-const RESERVED: u8 = 0;
-const CAPTURED: u8 = 1;
-const VOIDED: u8 = 2;
+use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +12,59 @@ pub enum HoldEnd {
     Captured,
     /// Nothing was used; everything went back.
     Voided,
+    /// Its deadline passed; what was used until then was taken.
+    Expired,
+}
+
+impl HoldEnd {
+    const fn bits(self) -> u64 {
+        match self {
+            Self::Captured => 1,
+            Self::Voided => 2,
+            Self::Expired => 3,
+        }
+    }
+}
+
+/// Why nothing was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// The account holds too little.
+    #[error("balance too small")]
+    Balance {
+        /// What is there.
+        available: Amount,
+    },
+    /// A budget of the key is used up.
+    #[error("budget of the key too small")]
+    Budget {
+        /// What is left of the tightest budget.
+        available: Amount,
+    },
+    /// The account is frozen.
+    #[error("account is frozen")]
+    Frozen,
+    /// The account is closed.
+    #[error("account is closed")]
+    Closed,
+    /// More budgets under one account than we remember.
+    #[error("too many budgets under one account")]
+    TooManyBudgets,
+    /// The window of a spend limit is over and forgotten: ask for the present one (LED-14).
+    #[error("spend window is over")]
+    WindowOver,
+    /// A negative amount, or a hold that would come to more than [`HOLD_MAX`].
+    #[error("amount is negative or beyond what a hold can be")]
+    Negative,
+    /// The hold has ended; only an extension meets this.
+    #[error("hold has ended")]
+    Ended,
 }
 
 /// What the winner of [`Hold::finish`] has to write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Captured or voided.
+    /// Captured, voided or expired.
     pub end: HoldEnd,
     /// Taken from the payer.
     pub captured: Amount,
@@ -33,28 +74,86 @@ pub struct Ended {
     pub available: Amount,
 }
 
+/// The most one hold can be: 2^62 - 1 ledger units, 4.6 billion dollars.
+pub const HOLD_MAX: Amount = Amount::from_units((1 << 62) - 1);
+
+/// Amount and state of a hold in one word, so that an extension and an end never see half of each
+/// other: the amount above the two lowest bits, which are 0 while the hold is open.
+#[derive(Debug)]
+struct Word(AtomicU64);
+
+const STATE_BITS: u32 = 2;
+const STATE_MASK: u64 = 0b11;
+
+impl Word {
+    fn amount(&self) -> i64 {
+        Self::amount_in(self.0.load(Ordering::Acquire))
+    }
+
+    /// Bits 2 to 63: never above [`HOLD_MAX`], so always in range.
+    fn amount_in(word: u64) -> i64 {
+        i64::try_from(word >> STATE_BITS).unwrap_or(i64::MAX)
+    }
+
+    fn of(amount: i64) -> Option<u64> {
+        let amount = u64::try_from(amount).ok().filter(|_| amount <= HOLD_MAX.units())?;
+        Some(amount << STATE_BITS)
+    }
+
+    fn grow(&self, more: i64) -> Result<(), ReserveError> {
+        let mut refused = ReserveError::Ended;
+        let grown = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            if word & STATE_MASK != 0 {
+                refused = ReserveError::Ended;
+                return None;
+            }
+            refused = ReserveError::Negative;
+            Self::amount_in(word).checked_add(more).and_then(Self::of)
+        });
+        grown.map(|_| ()).map_err(|_| refused)
+    }
+
+    /// The amount the hold ended with, for the one caller that ended it.
+    fn end(&self, end: HoldEnd) -> Option<i64> {
+        let open = |word: u64| (word & STATE_MASK == 0).then_some(word | end.bits());
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, open).ok().map(Self::amount_in)
+    }
+}
+
 /// Money reserved on an account and every budget above the key that pays (LED-13).
 ///
 /// Dropping a hold that nobody finished voids it: nothing leaks, whoever disconnects.
 #[derive(Debug)]
 pub struct Hold {
-    chain: Box<[Arc<Account>]>,
-    amount: i64,
-    state: AtomicU8,
+    chain: Vec<Arc<Account>>,
+    word: Word,
 }
 
 impl Hold {
-    pub(crate) fn reserved(chain: Box<[Arc<Account>]>, amount: i64) -> Self {
-        if let Some(account) = chain.first() {
-            account.note_held(amount);
-        }
-        Self { chain, amount, state: AtomicU8::new(RESERVED) }
+    /// Sets `amount` aside on one account.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing is held then.
+    pub fn on(account: &Arc<Account>, amount: Amount) -> Result<Self, ReserveError> {
+        let word = Word::of(amount.units()).ok_or(ReserveError::Negative)?;
+        account.hold(amount.units())?;
+        Ok(Self { chain: vec![Arc::clone(account)], word: Word(AtomicU64::new(word)) })
     }
 
-    /// What was set aside.
+    /// Sets the same amount aside on a budget too.
+    ///
+    /// # Errors
+    /// [`ReserveError::Budget`]; the hold is gone then and everything went back (LED-13).
+    pub fn and_on(mut self, budget: Arc<Account>) -> Result<Self, ReserveError> {
+        budget.hold(self.word.amount()).map_err(of_budget)?;
+        self.chain.push(budget);
+        Ok(self)
+    }
+
+    /// What is set aside now, extensions included; what it was when the hold ended, once it has.
     #[must_use]
     pub fn amount(&self) -> Amount {
-        Amount::from_units(self.amount)
+        Amount::from_units(self.word.amount())
     }
 
     /// The account that pays, then its budgets.
@@ -63,21 +162,55 @@ impl Hold {
         &self.chain
     }
 
-    /// Ends the hold: takes `used`, gives the rest back. The one way a hold ends (LED-7).
+    /// Sets `more` aside on every account of the chain, or on none: the next step of a progressive hold.
+    ///
+    /// While one that is refused gives back what it took, others may see less available than there is;
+    /// never more.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; the hold is what it was. [`ReserveError::Ended`] when it has ended meanwhile.
+    pub fn extend(&self, more: Amount) -> Result<(), ReserveError> {
+        let more = more.units();
+        if more < 0 {
+            return Err(ReserveError::Negative);
+        }
+        let mut held = 0;
+        let mut outcome = Ok(());
+        for account in &self.chain {
+            outcome =
+                account.hold(more).map_err(|refused| if held == 0 { refused } else { of_budget(refused) });
+            if outcome.is_err() {
+                break;
+            }
+            held += 1;
+        }
+        let outcome = outcome.and_then(|()| self.word.grow(more));
+        if outcome.is_err() {
+            self.chain.iter().take(held).for_each(|account| account.release(more, more));
+        }
+        outcome
+    }
+
+    /// Ends the hold: takes `used`, gives the rest back (LED-7).
     ///
     /// Above the held amount the rest is taken from what is still available; what is not there is
     /// reported as `overrun`. `None` when the hold has already ended: the caller writes nothing.
     pub fn finish(&self, used: Amount) -> Option<Ended> {
+        self.end(used, if used > Amount::ZERO { HoldEnd::Captured } else { HoldEnd::Voided })
+    }
+
+    /// Ends the hold because its deadline has passed; otherwise as [`Hold::finish`].
+    pub fn expire(&self, used: Amount) -> Option<Ended> {
+        self.end(used, HoldEnd::Expired)
+    }
+
+    /// The one way a hold ends.
+    fn end(&self, used: Amount, end: HoldEnd) -> Option<Ended> {
         let used = used.units().max(0);
-        let (next, end) = if used > 0 { (CAPTURED, HoldEnd::Captured) } else { (VOIDED, HoldEnd::Voided) };
-        self.state.compare_exchange(RESERVED, next, Ordering::AcqRel, Ordering::Acquire).ok()?;
-        let captured =
-            if used <= self.amount { used } else { self.amount + self.take_beyond(used - self.amount) };
+        let held = self.word.end(end)?;
+        let captured = if used <= held { used } else { held + self.take_beyond(used - held) };
         for account in &self.chain {
-            account.give((self.amount - captured).max(0));
-        }
-        if let Some(account) = self.chain.first() {
-            account.note_held(-self.amount);
+            account.release(held, (held - captured).max(0));
         }
         let available = self.chain.first().map_or(Amount::ZERO, |account| account.available());
         Some(Ended {
@@ -105,5 +238,19 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.finish(Amount::ZERO);
+    }
+}
+
+/// What a refusal of an account means when that account is a budget.
+fn of_budget(refused: ReserveError) -> ReserveError {
+    match refused {
+        ReserveError::Balance { available } => ReserveError::Budget { available },
+        ReserveError::Budget { .. }
+        | ReserveError::Frozen
+        | ReserveError::Closed
+        | ReserveError::TooManyBudgets
+        | ReserveError::WindowOver
+        | ReserveError::Negative
+        | ReserveError::Ended => refused,
     }
 }

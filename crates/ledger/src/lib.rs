@@ -5,13 +5,19 @@
 #![deny(clippy::float_arithmetic)]
 
 mod account;
+pub mod audit;
 mod book;
 mod chart;
 mod entry;
 mod hold;
+pub mod merkle;
+mod sync;
+mod tree_head;
 
-pub use account::{Account, AccountId, AccountState};
-pub use book::{BUDGETS_PER_ACCOUNT_MAX, Balance, Book, Budget, Reserve, ReserveError};
-pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset};
+pub use account::{Account, AccountId, AccountState, NotEmpty};
+pub use audit::{Audit, Checkpoint};
+pub use book::{BUDGETS_PER_ACCOUNT_MAX, Balance, Book, Budget, Reserve};
+pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset, window_link};
 pub use entry::{Draft, Entry, EntryError, Flags, HASH_DOMAIN, Kind, Leg, LegDraft, REFERENCE_BYTES_MAX};
-pub use hold::{Ended, Hold, HoldEnd};
+pub use hold::{Ended, HOLD_MAX, Hold, HoldEnd, ReserveError};
+pub use tree_head::{TREE_HEAD_DOMAIN, TreeHead};

@@ -18,6 +18,7 @@ pub mod secp;
 pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
+pub mod tree_head;
 pub mod x402_exact;
 
 pub use ed25519_dalek::SigningKey;

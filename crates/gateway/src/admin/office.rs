@@ -215,6 +215,7 @@ impl Office<'_> {
             id,
             key: [0; 32],
             reference: "operator".to_owned(),
+            corrects: [0; 16],
             price_version: 0,
             cost_femto: 0,
             legs: vec![leg(Chart::RailClearing("operator".to_owned()).id(), taken), leg(account, amount)],

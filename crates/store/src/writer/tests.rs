@@ -19,6 +19,7 @@ fn draft(id: u8, kind: Kind, from: AccountId, to: AccountId, units: i64) -> Draf
         id: [id; 16],
         key: [0; 32],
         reference: String::new(),
+        corrects: [0; 16],
         price_version: 0,
         cost_femto: 0,
         legs: vec![leg(from, -units), leg(to, units)],
