@@ -263,14 +263,98 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use super::AccountId;
+    use money::{Amount, Asset};
+
+    use super::{Account, AccountId, AccountState, NotEmpty};
+    use crate::ReserveError;
+
+    fn account(available: i64, overdraft: i64) -> Account {
+        let units = Amount::from_units;
+        Account::new(AccountId([1; 16]), Asset::Usd, units(available), units(-overdraft))
+    }
 
     #[test]
     fn hex_round_trips_and_refuses_the_rest() {
         let id = AccountId(*b"0123456789abcdef");
+        assert_eq!(id.to_string(), "30313233343536373839616263646566");
+        assert_eq!(format!("{id:?}"), id.to_string());
         assert_eq!(AccountId::from_hex(&id.to_string()), Some(id));
+        assert_eq!(AccountId::from_hex("0f0F0f0F0f0f0f0f0f0f0f0f0f0f0f0f"), Some(AccountId([15; 16])));
         assert_eq!(AccountId::from_hex("00"), None);
         assert_eq!(AccountId::from_hex(&"zz".repeat(16)), None);
         assert_eq!(AccountId::from_hex(&"é".repeat(16)), None);
+    }
+
+    /// LED-5: one cache line, so that two accounts never share one.
+    #[test]
+    fn an_account_is_one_cache_line() {
+        assert_eq!((size_of::<Account>(), align_of::<Account>()), (64, 64));
+    }
+
+    /// LED-5.
+    #[test]
+    fn a_credit_line_is_explicit_and_is_the_floor() {
+        let account = account(10, 0);
+        assert_eq!(account.overdraft(), Amount::ZERO);
+        assert_eq!(account.hold(11), Err(ReserveError::Balance { available: Amount::from_units(10) }));
+        account.set_overdraft(Amount::from_units(5));
+        assert_eq!(account.overdraft(), Amount::from_units(5));
+        assert_eq!(account.hold(15), Ok(()));
+        assert_eq!((account.available().units(), account.held().units()), (-5, 15));
+        assert_eq!(account.hold(1), Err(ReserveError::Balance { available: Amount::from_units(-5) }));
+        assert_eq!(account.take_up_to(3), 0);
+        assert_eq!(account.held().units(), 15);
+    }
+
+    #[test]
+    fn a_credit_line_taken_back_leaves_a_debt_and_nothing_more_is_taken() {
+        let account = account(-5, 5);
+        account.set_overdraft(Amount::from_units(-7));
+        assert_eq!(account.overdraft(), Amount::ZERO);
+        assert!(account.hold(1).is_err());
+        assert_eq!(account.take_up_to(1), 0);
+        account.give(6);
+        assert_eq!((account.take_up_to(9), account.available().units()), (1, 0));
+    }
+
+    /// LED-8.
+    #[test]
+    fn only_an_empty_account_can_be_closed() {
+        let units = Amount::from_units;
+        let refused = |available, held, overdraft| {
+            Err(NotEmpty { available: units(available), held: units(held), overdraft: units(overdraft) })
+        };
+        let account = account(10, 0);
+        assert_eq!(account.set_state(AccountState::Closed), refused(10, 0, 0));
+        assert_eq!(account.state(), AccountState::Open);
+        account.hold(10).unwrap();
+        account.set_state(AccountState::Frozen).unwrap();
+        assert_eq!(account.set_state(AccountState::Closed), refused(0, 10, 0));
+        assert_eq!(account.state(), AccountState::Frozen);
+        account.release(10, 0);
+        account.set_overdraft(units(1));
+        assert_eq!(account.set_state(AccountState::Closed), refused(0, 0, 1));
+        account.set_overdraft(Amount::ZERO);
+        assert_eq!(account.set_state(AccountState::Closed), Ok(()));
+        assert_eq!(account.state(), AccountState::Closed);
+        assert_eq!(account.hold(0), Err(ReserveError::Closed));
+        // Money that arrives is never lost, and is spent once the operator has opened the account.
+        account.give(7);
+        assert_eq!(account.hold(7), Err(ReserveError::Closed));
+        assert_eq!((account.available().units(), account.held().units()), (7, 0));
+        account.set_state(AccountState::Open).unwrap();
+        assert_eq!(account.hold(7), Ok(()));
+    }
+
+    /// LED-25.
+    #[test]
+    fn what_is_not_on_disk_yet_is_counted() {
+        let account = account(0, 0);
+        assert_eq!(account.add_at_risk(30), 30);
+        assert_eq!(account.add_at_risk(12), 42);
+        account.sub_at_risk(30);
+        assert_eq!(account.at_risk(), 12);
+        account.sub_at_risk(12);
+        assert_eq!(account.at_risk(), 0);
     }
 }

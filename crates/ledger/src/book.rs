@@ -234,8 +234,8 @@ mod tests {
     use money::{Amount, Asset};
     use proptest::prelude::*;
 
-    use super::{Book, Budget, Reserve, ReserveError};
-    use crate::{AccountId, HoldEnd};
+    use super::{BUDGETS_PER_ACCOUNT_MAX, Book, Budget, Reserve, ReserveError};
+    use crate::{AccountId, HoldEnd, window_link};
 
     const ID: AccountId = AccountId([7; 16]);
 
@@ -367,6 +367,111 @@ mod tests {
         let ended = reserve(&book, 10, &[tight]).unwrap().finish(Amount::from_units(50)).unwrap();
         assert_eq!((ended.captured.units(), ended.overrun.units()), (20, 30));
         assert_eq!((available(&book), book.budget_left(tight, Asset::Usd).units()), (80, 0));
+    }
+
+    /// LED-14: a hold taken in one window finishes in it, the next window is full from the start.
+    #[test]
+    fn a_window_is_filled_on_first_touch_and_never_reset() {
+        let book = funded(100);
+        let at = |now_s| Budget::window(ID, "hour", 3600, now_s, Amount::from_units(30));
+        let (first, second) = (at(7199), at(7200));
+        assert_eq!((first.link, first.ends_s), (window_link(ID, "hour", 3600), Some(7200)));
+        assert_eq!((second.link, second.ends_s), (window_link(ID, "hour", 7200), Some(10_800)));
+        assert_eq!(Budget::window(ID, "x", 0, 5, Amount::ZERO).ends_s, Some(6));
+        let hold = reserve(&book, 20, &[first]).unwrap();
+        assert!(reserve(&book, 11, &[first]).is_err());
+        // The edge: the same limit, a new account.
+        let next = reserve(&book, 30, &[second]).unwrap();
+        hold.extend(Amount::from_units(10)).unwrap();
+        assert_eq!(
+            hold.extend(Amount::from_units(1)).unwrap_err(),
+            ReserveError::Budget { available: Amount::ZERO }
+        );
+        hold.finish(Amount::from_units(25)).unwrap();
+        next.finish(Amount::from_units(30)).unwrap();
+        assert_eq!(book.budget_left(first, Asset::Usd).units(), 5);
+        assert_eq!(book.budget_left(second, Asset::Usd).units(), 0);
+        assert_eq!(available(&book), 45);
+    }
+
+    /// LED-14: memory is bounded, and a forgotten window can never be spent twice.
+    #[test]
+    fn a_window_that_is_over_is_forgotten_and_stays_closed() {
+        let book = funded(100);
+        let key = Budget { link: AccountId([2; 16]), limit: Amount::from_units(50), ends_s: None };
+        let at = |now_s| Budget::window(ID, "minute", 60, now_s, Amount::from_units(10));
+        book.restore_spent(at(0).link, Asset::Usd, Amount::from_units(3));
+        let open = reserve(&book, 7, &[key, at(0)]).unwrap();
+        reserve(&book, 1, &[key, at(60)]).unwrap().finish(Amount::from_units(1)).unwrap();
+        assert_eq!(book.forget_windows(59), 0);
+        assert_eq!(book.forget_windows(60), 1);
+        assert_eq!(reserve(&book, 1, &[key, at(0)]).unwrap_err(), ReserveError::WindowOver);
+        // The hold of the old window ends as it would have, and the other limits stand.
+        open.finish(Amount::from_units(5)).unwrap();
+        assert_eq!(available(&book), 94);
+        assert_eq!(book.budget_left(key, Asset::Usd).units(), 44);
+        assert_eq!(book.budget_left(at(60), Asset::Usd).units(), 9);
+        assert_eq!(book.forget_windows(u64::MAX), 1);
+        // A clock set back does not open it again.
+        assert_eq!(book.forget_windows(0), 0);
+        assert_eq!(reserve(&book, 1, &[at(60)]).unwrap_err(), ReserveError::WindowOver);
+        assert!(reserve(&book, 1, &[key]).is_ok());
+    }
+
+    /// L402-55: what a holder can make us remember has a bound, and a forgotten window makes room.
+    #[test]
+    fn budgets_of_an_account_are_counted() {
+        let book = funded(100);
+        let max = u64::from(BUDGETS_PER_ACCOUNT_MAX);
+        let at = |start_s| Budget::window(ID, "second", 1, start_s, Amount::from_units(1));
+        for start_s in 0..max {
+            // The second time it is known already and not counted again.
+            for _ in 0..2 {
+                reserve(&book, 1, &[at(start_s)]).unwrap();
+            }
+        }
+        assert_eq!(reserve(&book, 1, &[at(max)]).unwrap_err(), ReserveError::TooManyBudgets);
+        assert_eq!(available(&book), 100);
+        assert_eq!(book.forget_windows(2), 2);
+        assert!(reserve(&book, 1, &[at(max)]).is_ok() && reserve(&book, 1, &[at(max + 1)]).is_ok());
+        assert_eq!(reserve(&book, 1, &[at(max + 2)]).unwrap_err(), ReserveError::TooManyBudgets);
+    }
+
+    #[test]
+    fn accounts_are_opened_found_and_restored() {
+        let book = Book::default();
+        assert!((book.len(), book.is_empty()) == (0, true) && book.find(ID, Asset::Usd).is_none());
+        book.restore(ID, Asset::Usd, Amount::from_units(12));
+        assert!((book.len(), book.is_empty()) == (1, false) && book.find(ID, Asset::Usdc).is_none());
+        let account = book.find_any(ID).unwrap();
+        let hold = reserve(&book, 5, &[]).unwrap();
+        let shown = book.balance(&account);
+        assert_eq!((shown.available.units(), shown.held.units()), (7, 5));
+        drop(hold);
+        assert!(Arc::ptr_eq(&account, &book.account(ID, Asset::Usd)));
+    }
+
+    /// Two threads, one at the end of a window's life: its limit is spent once at most.
+    #[test]
+    fn forgetting_races_with_spending() {
+        for round in 0..200 {
+            let book = Arc::new(funded(1000));
+            let window = Budget::window(ID, "w", 10, 5, Amount::from_units(10));
+            let spender = {
+                let book = Arc::clone(&book);
+                thread::spawn(move || {
+                    let spend = || reserve(&book, 3, &[window]).ok()?.finish(Amount::from_units(3));
+                    (0..8).filter(|_| spend().is_some()).count()
+                })
+            };
+            if round % 2 == 0 {
+                thread::yield_now();
+            }
+            book.forget_windows(10);
+            let served = spender.join().unwrap();
+            assert!(served <= 3, "{served} times 3 of 10");
+            assert_eq!(available(&book), 1000 - 3 * i64::try_from(served).unwrap());
+        }
     }
 
     /// LED-8.

@@ -89,7 +89,8 @@ impl Chart {
 mod tests {
     use money::Asset;
 
-    use super::{Chart, asset_of_code, leg_asset, memo_asset};
+    use super::{Chart, asset_of_code, leg_asset, memo_asset, window_link};
+    use crate::AccountId;
 
     #[test]
     fn codes_tell_money_from_memo() {
@@ -98,9 +99,33 @@ mod tests {
         assert_eq!(asset_of_code(0x0100), None);
     }
 
+    /// Names are in exports and ids in the journal: neither may ever change.
     #[test]
-    fn names_make_distinct_accounts() {
-        assert_ne!(Chart::Usage("memo".into()).id(), Chart::Memo.id());
-        assert_eq!(Chart::Memo.id(), Chart::Memo.id());
+    fn names_and_ids_stay() {
+        for (chart, name, id) in [
+            (Chart::RailClearing("test".into()), "rail_clearing:test", "4318fe406688bc39fee9608c0ca24ad3"),
+            (Chart::Usage("m".into()), "usage:m", "d334750a398e9afa01958beb30c290ce"),
+            (Chart::UsageClearing, "usage_clearing", "4e1087b9db540783afda940ed34d7484"),
+            (Chart::OverrunLoss, "overrun_loss", "cc8e35ee1921f2f315bec39fb41fceb7"),
+            (Chart::Memo, "memo", "a662e0e084ace545f7a97922340f859e"),
+        ] {
+            assert_eq!(chart.name(), name);
+            assert_eq!(chart.id().to_string(), id);
+        }
+    }
+
+    /// LED-14: `sha256("farthing/window/1" 0010 account 0003 "day" 0008 start)`.
+    #[test]
+    fn a_window_is_named_by_account_limit_and_start() {
+        let account = AccountId([7; 16]);
+        let link = window_link(account, "day", 1_795_046_400);
+        assert_eq!(link.to_string(), "6b456dd56d0e830afe44f82137a72940");
+        for other in [
+            window_link(AccountId([8; 16]), "day", 1_795_046_400),
+            window_link(account, "hour", 1_795_046_400),
+            window_link(account, "day", 1_795_132_800),
+        ] {
+            assert_ne!(link, other);
+        }
     }
 }

@@ -254,3 +254,121 @@ fn of_budget(refused: ReserveError) -> ReserveError {
         | ReserveError::Ended => refused,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use money::{Amount, Asset};
+
+    use super::{HOLD_MAX, Hold, HoldEnd, ReserveError};
+    use crate::{Account, AccountId, AccountState};
+
+    fn account(units: i64) -> Arc<Account> {
+        Arc::new(Account::new(AccountId([1; 16]), Asset::Usd, Amount::from_units(units), Amount::ZERO))
+    }
+
+    fn units(units: i64) -> Amount {
+        Amount::from_units(units)
+    }
+
+    fn words(account: &Account) -> (i64, i64) {
+        (account.available().units(), account.held().units())
+    }
+
+    /// LED-7: each way a hold ends, what it takes, and that it is the last.
+    #[test]
+    fn ends_table() {
+        for (used, expire, end, captured, overrun) in [
+            (0, false, HoldEnd::Voided, 0, 0),
+            (-1, false, HoldEnd::Voided, 0, 0),
+            (1, false, HoldEnd::Captured, 1, 0),
+            (60, false, HoldEnd::Captured, 60, 0),
+            (70, false, HoldEnd::Captured, 70, 0),
+            (100, false, HoldEnd::Captured, 100, 0),
+            (101, false, HoldEnd::Captured, 100, 1),
+            (0, true, HoldEnd::Expired, 0, 0),
+            (25, true, HoldEnd::Expired, 25, 0),
+            (130, true, HoldEnd::Expired, 100, 30),
+        ] {
+            let payer = account(100);
+            let hold = Hold::on(&payer, units(60)).unwrap();
+            assert_eq!(words(&payer), (40, 60));
+            let ended = if expire { hold.expire(units(used)) } else { hold.finish(units(used)) }.unwrap();
+            let came_to = (ended.end, ended.captured.units(), ended.overrun.units());
+            assert_eq!(came_to, (end, captured, overrun), "used {used}");
+            assert_eq!(ended.available.units(), 100 - captured, "used {used}");
+            assert_eq!(words(&payer), (100 - captured, 0), "used {used}");
+            assert_eq!((hold.finish(units(5)), hold.expire(units(5))), (None, None));
+            assert_eq!(hold.amount().units(), 60, "what it was at its end");
+            drop(hold);
+            assert_eq!(words(&payer), (100 - captured, 0), "used {used}");
+        }
+    }
+
+    /// LED-5, LED-13: the same step on every account of the chain, or on none.
+    #[test]
+    fn an_extension_takes_from_the_whole_chain_or_from_nobody() {
+        let (payer, wide, tight) = (account(100), account(50), account(30));
+        let hold = Hold::on(&payer, units(10)).unwrap();
+        let hold = hold.and_on(Arc::clone(&wide)).unwrap().and_on(Arc::clone(&tight)).unwrap();
+        assert_eq!(hold.chain().len(), 3);
+        assert_eq!(hold.extend(units(15)), Ok(()));
+        assert_eq!(hold.amount().units(), 25);
+        assert_eq!((words(&payer), words(&wide), words(&tight)), ((75, 25), (25, 25), (5, 25)));
+        assert_eq!(hold.extend(units(6)), Err(ReserveError::Budget { available: units(5) }));
+        assert_eq!(hold.extend(units(76)), Err(ReserveError::Balance { available: units(75) }));
+        assert_eq!(hold.extend(units(-1)), Err(ReserveError::Negative));
+        assert_eq!(hold.amount().units(), 25);
+        assert_eq!((words(&payer), words(&wide), words(&tight)), ((75, 25), (25, 25), (5, 25)));
+        let ended = hold.finish(units(22)).unwrap();
+        assert_eq!((ended.captured.units(), ended.overrun.units()), (22, 0));
+        assert_eq!((words(&payer), words(&wide), words(&tight)), ((78, 0), (28, 0), (8, 0)));
+    }
+
+    /// LED-7: an end beats an extension that comes later, and that one takes nothing.
+    #[test]
+    fn an_ended_hold_cannot_be_extended() {
+        let (payer, budget) = (account(100), account(100));
+        let hold = Hold::on(&payer, units(10)).unwrap().and_on(Arc::clone(&budget)).unwrap();
+        hold.finish(units(10)).unwrap();
+        assert_eq!(hold.extend(units(5)), Err(ReserveError::Ended));
+        assert_eq!(hold.extend(Amount::ZERO), Err(ReserveError::Ended));
+        assert_eq!((words(&payer), words(&budget)), ((90, 0), (90, 0)));
+    }
+
+    /// LED-8: freezing stops a running stream at its next step, and what ran is still captured.
+    #[test]
+    fn a_frozen_account_extends_nothing_and_captures_what_is_held() {
+        let payer = account(100);
+        let hold = Hold::on(&payer, units(10)).unwrap();
+        payer.set_state(AccountState::Frozen).unwrap();
+        assert_eq!(hold.extend(units(1)), Err(ReserveError::Frozen));
+        assert_eq!(hold.finish(units(8)).unwrap().captured.units(), 8);
+        assert_eq!(words(&payer), (92, 0));
+    }
+
+    #[test]
+    fn a_budget_that_refuses_undoes_the_hold() {
+        let (payer, budget) = (account(100), account(9));
+        let hold = Hold::on(&payer, units(10)).unwrap();
+        let refused = hold.and_on(Arc::clone(&budget)).unwrap_err();
+        assert_eq!(refused, ReserveError::Budget { available: units(9) });
+        assert_eq!((words(&payer), words(&budget)), ((100, 0), (9, 0)));
+    }
+
+    #[test]
+    fn a_hold_has_a_largest_amount() {
+        let payer = account(i64::MAX);
+        assert_eq!(HOLD_MAX.units(), 4_611_686_018_427_387_903);
+        let too_much = HOLD_MAX.plus(units(1)).unwrap();
+        assert_eq!(Hold::on(&payer, too_much).unwrap_err(), ReserveError::Negative);
+        assert_eq!(Hold::on(&payer, units(-1)).unwrap_err(), ReserveError::Negative);
+        assert_eq!(words(&payer), (i64::MAX, 0));
+        let hold = Hold::on(&payer, HOLD_MAX).unwrap();
+        assert_eq!(hold.amount(), HOLD_MAX);
+        assert_eq!(hold.extend(units(1)), Err(ReserveError::Negative));
+        assert_eq!(hold.finish(HOLD_MAX).unwrap().captured, HOLD_MAX);
+        assert_eq!(words(&payer), (i64::MAX - HOLD_MAX.units(), 0));
+    }
+}
