@@ -1,10 +1,12 @@
 //! The one binary: server, operator's tool and paying client.
 
+mod audit;
 mod books;
 mod curl;
 mod demo;
 mod init;
 mod operator;
+mod receipts;
 mod serve;
 mod table;
 mod upstream;
@@ -63,6 +65,8 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Check an exported journal against the gateway's public key
+    Verify(audit::VerifyArgs),
     /// Make the running gateway read its configuration again
     Reload {
         #[command(flatten)]
@@ -77,6 +81,8 @@ enum Command {
     Curl(Box<curl::CurlArgs>),
     /// Keys this machine pays with
     Wallet(wallet::WalletArgs),
+    /// Receipts this machine was given: farthing receipts verify
+    Receipts(receipts::ReceiptsArgs),
     /// A pretend AI API for trying things out
     #[command(hide = true)]
     Upstream(upstream::Args),
@@ -91,10 +97,12 @@ fn main() -> ExitCode {
         Command::Key { command, common } => operator::key(command, &common),
         Command::Credit { args, common } => operator::credit(args, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Verify(args) => audit::verify(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),
         Command::Wallet(args) => wallet::run(&args),
+        Command::Receipts(args) => receipts::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }
 }

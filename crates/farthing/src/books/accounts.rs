@@ -11,7 +11,8 @@ pub(crate) struct Names(HashMap<AccountId, String>);
 impl Names {
     /// The names a store has written down. Those whose name never changes are known without it.
     pub(crate) fn new(known: impl IntoIterator<Item = (AccountId, String)>) -> Self {
-        let usual = [Chart::OverrunLoss, Chart::Memo].map(|chart| (chart.id(), chart.name()));
+        let usual =
+            [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo].map(|chart| (chart.id(), chart.name()));
         let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));
         let rails = networks.chain(["test", "operator"].map(str::to_owned)).map(Chart::RailClearing);
         let rails = rails.map(|chart| (chart.id(), chart.name()));
@@ -56,6 +57,18 @@ fn exported(name: &str) -> String {
     }
 }
 
+/// The internal account of a name, as far as this version knows it.
+pub(super) fn chart_of(name: &str) -> Option<Chart> {
+    Some(match name.split_once(':') {
+        Some(("rail_clearing", rail)) => Chart::RailClearing(rail.to_owned()),
+        Some(("usage", model)) => Chart::Usage(model.to_owned()),
+        Some(_) => return None,
+        None => [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo]
+            .into_iter()
+            .find(|chart| chart.name() == name)?,
+    })
+}
+
 /// Part of an account's name that comes from a configuration: no tool may read anything else into it.
 fn path(text: &str) -> String {
     let parts = text.split(':').map(|part| {
@@ -82,7 +95,7 @@ pub(super) fn capitalised(account: &str) -> String {
 mod tests {
     use ledger::{AccountId, Chart};
 
-    use super::{Names, capitalised, exported};
+    use super::{Names, capitalised, chart_of, exported};
 
     #[test]
     fn chart_table() {
@@ -122,5 +135,9 @@ mod tests {
         assert_eq!(names.exported(AccountId([8; 16])), "liabilities:credit");
         assert_eq!(names.exported(Chart::RailClearing("test".into()).id()), "assets:psp:test");
         assert_eq!(names.exported(Chart::OverrunLoss.id()), "expenses:bad-debt");
+        for name in ["rail_clearing:x402:eip155:1", "usage:a:b", "usage_clearing", "overrun_loss", "memo"] {
+            assert_eq!(chart_of(name).map(|chart| chart.name()).as_deref(), Some(name));
+        }
+        assert_eq!(chart_of("liabilities:credit"), None);
     }
 }

@@ -21,7 +21,7 @@ impl Csv {
 
     pub(super) fn start(&self, out: &mut String) {
         out.push_str(
-            "lsn,time,kind,id,reference,estimated,price_version,cost_femto_usd,\
+            "lsn,time,kind,id,reference,corrects,estimated,price_version,cost_femto_usd,\
              account,name,exported,memo,asset,amount,balance_after\r\n",
         );
     }
@@ -34,6 +34,7 @@ impl Csv {
             draft.kind.name().to_owned(),
             wire::hex::encode(&draft.id),
             cell(&draft.reference),
+            if draft.corrects == [0; 16] { String::new() } else { wire::hex::encode(&draft.corrects) },
             draft.flags.estimated.to_string(),
             draft.price_version.to_string(),
             draft.cost_femto.to_string(),
@@ -105,7 +106,7 @@ impl DailyCsv {
 
     pub(super) fn end(&mut self, out: &mut String) {
         let Some(Today { day, first, last, moved }) = self.today.take() else { return };
-        for (line, units) in moved {
+        for (line, units) in moved.into_iter().filter(|(_, units)| *units != 0) {
             let (amount, balance) = (decimal(units, line.1), decimal(self.totals.balance(&line), line.1));
             let (account, asset) = &line;
             out.push_str(&format!("{day},{first},{last},{account},{asset},{amount},{balance}\r\n"));

@@ -12,10 +12,11 @@ mod jsonl;
 mod plain;
 mod totals;
 
+use client::SignedHead;
 use ledger::{AccountId, Entry};
 
 pub(crate) use accounts::Names;
-pub(crate) use jsonl::{Head, Jsonl};
+pub(crate) use jsonl::{Jsonl, Line};
 
 use csv::{Csv, DailyCsv};
 use plain::{Dialect, Plain};
@@ -118,7 +119,7 @@ impl Export {
     }
 
     /// What stands after the last entry.
-    pub(crate) fn end(&mut self, heads: &[Head], out: &mut String) {
+    pub(crate) fn end(&mut self, heads: &[SignedHead], out: &mut String) {
         match self {
             Self::Jsonl(lines) => lines.end(heads, out),
             Self::Csv(_) => {}

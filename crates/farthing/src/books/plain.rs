@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::{AccountId, Entry};
+use ledger::{AccountId, Entry, Kind};
 use money::Asset;
 
 use super::amount::decimal;
@@ -30,6 +30,8 @@ pub(crate) struct Plain {
     totals: Totals,
     /// Lines of directives that have been written; each stands before its first use.
     declared: BTreeSet<String>,
+    /// Moved since the last close.
+    moved: BTreeSet<Line>,
     today: Option<Today>,
 }
 
@@ -38,7 +40,6 @@ struct Today {
     day: Day,
     usage: BTreeMap<Line, i128>,
     charges: Charges,
-    touched: BTreeSet<Line>,
 }
 
 /// Which charges a day's usage is made of.
@@ -52,7 +53,7 @@ struct Charges {
 impl Plain {
     pub(super) fn new(dialect: Dialect, names: Names, position: Position) -> Self {
         let totals = Totals::new(names, dialect == Dialect::Beancount);
-        Self { dialect, position, totals, declared: BTreeSet::new(), today: None }
+        Self { dialect, position, totals, declared: BTreeSet::new(), moved: BTreeSet::new(), today: None }
     }
 
     pub(super) fn start(&mut self, out: &mut String) {
@@ -96,26 +97,26 @@ impl Plain {
             *lines.entry(line).or_default() += units;
         }
         let Some(today) = &mut self.today else { return Ok(()) };
-        today.touched.extend(lines.keys().cloned());
-        match entry.draft.kind.name() {
-            kind @ ("capture" | "income") => {
+        let kind = entry.draft.kind;
+        match kind {
+            Kind::Capture | Kind::Income => {
                 for (line, units) in lines {
                     *today.usage.entry(line).or_default() += units;
                 }
-                today.charges.take(entry.lsn, kind == "capture");
+                today.charges.take(entry.lsn, kind == Kind::Capture);
             }
-            kind => {
+            Kind::Deposit | Kind::Refund | Kind::Adjust => {
                 let day = today.day;
-                self.post(day, kind, &facts(entry), &lines, out);
+                self.post(day, kind.name(), &facts(entry), &lines, out);
             }
         }
         Ok(())
     }
 
     pub(super) fn end(&mut self, out: &mut String) {
-        let Some(mut today) = self.today.take() else { return };
+        let Some(today) = self.today.take() else { return };
         // The last word is on every account, whenever it last moved.
-        today.touched.extend(self.totals.open().into_iter().map(|(line, _)| line));
+        self.moved.extend(self.totals.open().into_iter().map(|(line, _)| line));
         self.close(&today, out);
     }
 
@@ -133,12 +134,7 @@ impl Plain {
                 self.post(day, "opening", &[], &balances, out);
             }
         }
-        self.today = Some(Today {
-            day,
-            usage: BTreeMap::new(),
-            charges: Charges::default(),
-            touched: BTreeSet::new(),
-        });
+        self.today = Some(Today { day, usage: BTreeMap::new(), charges: Charges::default() });
     }
 
     /// The day's charges, then what every account that moved has.
@@ -147,7 +143,8 @@ impl Plain {
         let lsn = if first == last { first.to_string() } else { format!("{first}-{last}") };
         let facts = [("lsn", lsn), ("calls", calls.to_string())];
         self.post(today.day, "usage", &facts, &today.usage, out);
-        if !today.touched.is_empty() {
+        let moved = std::mem::take(&mut self.moved);
+        if !moved.is_empty() {
             out.push_str(&match self.dialect {
                 Dialect::Ledger => {
                     let declared = self.declare("payee close");
@@ -157,7 +154,7 @@ impl Plain {
                 Dialect::Beancount => "\n".to_owned(),
             });
         }
-        for line in &today.touched {
+        for line in &moved {
             let (account, asset) = line;
             let (nothing, balance) = (decimal(0, *asset), decimal(self.totals.balance(line), *asset));
             out.push_str(&match self.dialect {
@@ -193,7 +190,9 @@ impl Plain {
             for (name, value) in facts {
                 out.push_str(&format!("{indent}{comment}{name}: {quote}{value}{quote}\n"));
             }
-            for ((account, _), units) in moved() {
+            for (line, units) in moved() {
+                self.moved.insert(line.clone());
+                let (account, _) = line;
                 out.push_str(&format!("{indent}{account}  {} {asset}\n", decimal(*units, asset)));
             }
         }
@@ -253,6 +252,9 @@ fn facts(entry: &Entry) -> Vec<(&'static str, String)> {
     let mut facts = vec![("lsn", entry.lsn.to_string()), ("id", wire::hex::encode(&entry.draft.id))];
     if !entry.draft.reference.is_empty() {
         facts.push(("ref", plain_value(&entry.draft.reference)));
+    }
+    if entry.draft.corrects != [0; 16] {
+        facts.push(("corrects", wire::hex::encode(&entry.draft.corrects)));
     }
     facts
 }

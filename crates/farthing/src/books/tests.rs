@@ -6,7 +6,7 @@ use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, Leg, leg_asset, memo_a
 use money::{Amount, Asset};
 use proptest::prelude::*;
 
-use super::{Export, Format, Names, Position};
+use super::{Export, Format, Line, Names, Position};
 
 /// 2026-11-19T12:00:00Z
 const NOON: u64 = 1_795_089_600_000;
@@ -32,6 +32,8 @@ impl Journal {
             .collect();
         legs.sort_by_key(|leg| (leg.asset, leg.account));
         let lsn = self.entries.len() as u64 + 1;
+        let is_charge = |leg: &&Leg| leg.asset < memo_asset(Asset::Usd) && leg.amount > Amount::ZERO;
+        let charged: i64 = legs.iter().filter(is_charge).map(|leg| leg.amount.units()).sum();
         let draft = Draft {
             kind,
             flags: Flags::default(),
@@ -39,8 +41,9 @@ impl Journal {
             id: [u8::try_from(lsn % 256).unwrap(); 16],
             key: [0; 32],
             reference: reference.to_owned(),
+            corrects: if kind == Kind::Adjust { [1; 16] } else { [0; 16] },
             price_version: 0,
-            cost_femto: 0,
+            cost_femto: if kind == Kind::Capture { charged as u128 * 1_000_000 } else { 0 },
             legs: vec![],
         };
         let previous = self.entries.last().map_or([0; 32], |entry| Entry::hash_of(&entry.bytes()));
@@ -64,24 +67,29 @@ fn names() -> Names {
     Names::new([(usage(), Chart::Usage("m".into()).name())])
 }
 
-/// Two payers, two days, a budget, an overrun, a reference that is a trap.
+/// Two payers, two days, a batch with its income, a budget, an overrun, a correction, a reference that is
+/// a trap.
 fn sample() -> Journal {
     let (usd, memo) = (leg_asset(Asset::Usd), memo_asset(Asset::Usd));
     let mut journal = Journal::default();
     let deposit = |units: i64| [(payer(1), usd, units), (test_rail(), usd, -units)];
     journal.post(Kind::Deposit, NOON, "0xabc", &deposit(5_000_000_000));
-    journal.post(Kind::Capture, NOON + 1, "", &[(payer(1), usd, -30_000), (usage(), usd, 30_000)]);
+    let clearing = Chart::UsageClearing.id();
+    journal.post(Kind::Capture, NOON + 1, "", &[(payer(1), usd, -30_000), (clearing, usd, 30_000)]);
     let budgeted = [
         (payer(1), usd, -1),
-        (usage(), usd, 3),
+        (clearing, usd, 3),
         (Chart::OverrunLoss.id(), usd, -2),
         (payer(9), memo, -1),
         (Chart::Memo.id(), memo, 1),
     ];
     journal.post(Kind::Capture, NOON + 2, "", &budgeted);
+    journal.post(Kind::Income, NOON + 2, "lsn 2-3", &[(clearing, usd, -30_003), (usage(), usd, 30_003)]);
     // The clock was set back: the book does not turn back.
     journal.post(Kind::Deposit, NOON - DAY, "=a, \"b\"; c\n", &[(payer(2), usd, 7), (test_rail(), usd, -7)]);
-    journal.post(Kind::Capture, NOON + DAY, "", &[(payer(2), usd, -7), (usage(), usd, 7)]);
+    journal.post(Kind::Capture, NOON + DAY, "", &[(payer(2), usd, -7), (clearing, usd, 7)]);
+    journal.post(Kind::Income, NOON + DAY, "lsn 6-6", &[(clearing, usd, -7), (usage(), usd, 7)]);
+    journal.post(Kind::Adjust, NOON + DAY + 1, "", &[(payer(1), usd, -1_000), (test_rail(), usd, 1_000)]);
     journal
 }
 
@@ -118,33 +126,63 @@ fn golden(name: &str, text: &str) {
 /// FIN-82 to FIN-88, and memo legs left out (LED-15).
 #[test]
 fn one_text_for_hledger_and_ledger() {
-    let text = export(&sample(), Format::Hledger, false, 1..=5);
-    assert_eq!(text, export(&sample(), Format::Ledger, true, 1..=5));
+    let text = export(&sample(), Format::Hledger, false, 1..=8);
+    assert_eq!(text, export(&sample(), Format::Ledger, true, 1..=8));
     golden("sample.journal", &text);
 }
 
 /// FIN-89, FIN-90.
 #[test]
 fn one_for_beancount() {
-    let text = export(&sample(), Format::Beancount, false, 1..=5);
+    let text = export(&sample(), Format::Beancount, false, 1..=8);
     golden("sample.beancount", &text);
 }
 
 /// FIN-91: a part of the journal opens with what was there before it.
 #[test]
 fn a_part_starts_from_the_balances_before_it() {
-    let text = export(&sample(), Format::Ledger, false, 4..=5);
+    let text = export(&sample(), Format::Ledger, false, 5..=8);
     golden("part.journal", &text);
-    let text = export(&sample(), Format::Csv, true, 4..=5);
+    let text = export(&sample(), Format::Csv, true, 5..=8);
     golden("part-daily.csv", &text);
 }
 
 #[test]
 fn detail_has_every_leg_and_says_which_are_no_money() {
-    golden("sample.csv", &export(&sample(), Format::Csv, false, 1..=5));
-    golden("daily.csv", &export(&sample(), Format::Csv, true, 1..=5));
-    let lines = export(&sample(), Format::Jsonl, false, 1..=5);
+    golden("sample.csv", &export(&sample(), Format::Csv, false, 1..=8));
+    golden("daily.csv", &export(&sample(), Format::Csv, true, 1..=8));
+    let lines = export(&sample(), Format::Jsonl, false, 1..=8);
     golden("sample.jsonl", &lines);
+}
+
+/// What is readable in a line cannot say anything else than its bytes.
+#[test]
+fn lines_read_back_and_a_changed_word_shows() {
+    let text = export(&sample(), Format::Jsonl, false, 1..=8);
+    let mut lines = text.lines();
+    let start = Line::parse(lines.next().unwrap());
+    assert_eq!(start, Some(Line::Start(Position { store_id: [0xab; 16], epoch: 1, first: 1, last: 8 })));
+    for (line, entry) in lines.zip(sample().entries) {
+        let read = |line: &str| Line::parse(line).unwrap();
+        assert_eq!(read(line), Line::Entry { lsn: entry.lsn, bytes: entry.bytes(), faithful: true });
+        for (from, to) in [
+            ("\"amount\":\"", "\"amount\":\"1"),
+            ("\"kind\":\"", "\"kind\":\"x"),
+            ("liabilities:credit", "income:usage"),
+            ("\"hash\":\"", "\"hash\":\"0"),
+            ("\"time\":\"2026", "\"time\":\"2025"),
+            ("\"reference\":\"", "\"reference\":\"x"),
+            ("\"name\":null", "\"name\":\"usage:m\""),
+        ] {
+            if line.contains(from) {
+                let changed = line.replacen(from, to, 1);
+                assert!(matches!(read(&changed), Line::Entry { faithful: false, .. }), "{from} {changed}");
+            }
+        }
+    }
+    for nonsense in ["", "{}", "[]", "{\"head\":{}}", "{\"bytes\":\"0\",\"lsn\":1}"] {
+        assert_eq!(Line::parse(nonsense), None, "{nonsense}");
+    }
 }
 
 #[test]
