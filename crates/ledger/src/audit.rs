@@ -238,7 +238,11 @@ impl Audit {
         if self.heads.range(self.at.lsn + 1..).next().is_some() {
             self.find(self.at.lsn + 1, Problem::Missing);
         }
-        if let Some(first) = self.income.first {
+        // Where something behind the call is wrong, that is why its income did not come: the call is not
+        // what is bad.
+        if let Some(first) = self.income.first
+            && self.findings.last().is_none_or(|last| last.lsn <= first)
+        {
             self.find(first, Problem::Clearing);
         }
         let findings = self.findings.into_iter().collect();
