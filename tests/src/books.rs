@@ -43,6 +43,7 @@ impl Books {
             })
             .collect();
         assert_eq!(folded, balances, "a balance is not the fold of the journal");
+        check_income(&entries);
         Self { entries, balances }
     }
 
@@ -65,6 +66,23 @@ impl Books {
             .map(|leg| -nano(&leg["amount"]["amount"]))
             .sum()
     }
+}
+
+/// Income is posted once per batch (LED-40): each such entry follows the calls it names and adds up to them.
+fn check_income(entries: &[Value]) {
+    let cleared = |entry: &Value| {
+        let legs = entry["legs"].as_array().unwrap().iter().filter(|leg| leg["name"] == "usage_clearing");
+        legs.map(|leg| nano(&leg["amount"]["amount"])).sum::<i64>()
+    };
+    let mut open = 0;
+    for entry in entries {
+        open += cleared(entry);
+        if entry["kind"] == "income" {
+            assert_eq!(open, 0, "income that is not that of its calls: {entry}");
+            assert!(entry["reference"].as_str().unwrap().starts_with("lsn "), "{entry}");
+        }
+    }
+    assert_eq!(open, 0, "calls whose income was never posted");
 }
 
 fn key(row: &Value, asset: &str, memo: bool) -> (String, String, bool) {

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
-use store::{Op, StoreError};
+use store::{Op, StoreError, Submitted};
 
 use crate::call_id::CallId;
 use crate::clock::Now;
@@ -133,7 +133,7 @@ impl Charge {
         };
         match (self.used_payment(end, cost.nano, metered.upstream_error), capture) {
             (Some(served), capture) => served.write(&self.gate, capture),
-            (None, Some(capture)) => self.record(capture),
+            (None, Some(capture)) => self.record(capture, ended),
             (None, None) => {}
         }
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
@@ -176,7 +176,9 @@ impl Charge {
         let write = served.then(|| {
             let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
             let entry = moved.then(|| self.entry(hold, &ended, cost));
-            Op::Capture { id: self.call.0, entry, facts: facts.to_json(), served: None }
+            let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
+            let facts = facts.to_json();
+            Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
         });
         Some((ended, write))
     }
@@ -196,7 +198,8 @@ impl Charge {
             money(account.id(), -captured);
         }
         money(Chart::OverrunLoss.id(), -overrun);
-        money(Chart::Usage(self.quote.model.clone()).id(), captured.saturating_add(overrun));
+        // The writer passes it on to the model's income, one sum per batch (LED-40).
+        money(Chart::UsageClearing.id(), captured.saturating_add(overrun));
         let budgets = chain.get(1..).unwrap_or_default();
         for budget in budgets {
             legs.push(LegDraft {
@@ -226,9 +229,11 @@ impl Charge {
     }
 
     /// Group-committed behind the answer; a full queue means it is waited for elsewhere, never dropped.
-    fn record(&self, op: Op) {
-        match self.gate.store.submit(op.clone()) {
-            Ok(()) => {}
+    fn record(&self, op: Op, ended: Option<Ended>) {
+        let account = self.payer.as_ref().map(|payer| Arc::clone(&payer.account));
+        let at_risk = account.zip(ended.map(|ended| ended.captured));
+        match self.gate.store.submit(op.clone(), at_risk) {
+            Ok(Submitted::Behind | Submitted::Wait(_)) => {}
             Err(StoreError::Full) => {
                 let store = self.gate.store.clone();
                 self.gate.background.spawn(async move {

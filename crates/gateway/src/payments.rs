@@ -328,6 +328,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.payment.valid_before,
             outcome: None,
+            attempt: None,
         }
     }
 
@@ -387,8 +388,8 @@ impl Served {
     pub(crate) fn write(self, gate: &Arc<Gate>, capture: Option<Op>) {
         let Self { key, outcome, claim } = self;
         let op = match capture {
-            Some(Op::Capture { id, entry, facts, .. }) => {
-                Op::Capture { id, entry, facts, served: Some((key, outcome)) }
+            Some(Op::Capture { id, entry, facts, income, idempotent, .. }) => {
+                Op::Capture { id, entry, facts, served: Some((key, outcome)), income, idempotent }
             }
             Some(_) | None => Op::Served { key, outcome },
         };
@@ -431,7 +432,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         created_ms: now.millis(),
         expires_s: Some(expires),
     };
-    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }) {
+    if let Err(error) = gate.store.submit(Op::Key { id: key_id, record }, None) {
         tracing::error!(%error, "a key for change could not be recorded");
         return None;
     }
@@ -540,7 +541,11 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
 fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
-        StoreError::Entry(_) | StoreError::Full | StoreError::Unavailable(_) => store_refusal(error),
+        StoreError::Entry(_)
+        | StoreError::Range
+        | StoreError::DiskFull
+        | StoreError::Full
+        | StoreError::Unavailable(_) => store_refusal(error),
     }
 }
 

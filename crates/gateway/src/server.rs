@@ -11,7 +11,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use store::{Op, Store, StoreError};
+use store::{Op, Options, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -97,7 +97,7 @@ async fn supervise(
     let sockets = Sockets::bind(&mut config)?;
     let tls = config.server.tls.as_ref().map(acceptor).transpose()?;
     let keys = Keys::load(&config)?;
-    let store = Store::open(&config.store.path, random::bytes())?;
+    let store = Store::open(&config.store.path, Options::new(random::bytes()))?;
     let payee = keys.public();
     let snapshot = Snapshot::new(config.clone(), payee).map_err(failed("configuration"))?;
     let gate = Arc::new(Gate::open(snapshot, keys, store, tokio::runtime::Handle::current())?);

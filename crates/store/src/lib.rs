@@ -5,13 +5,28 @@
 //! The writer takes everything that waits, writes one transaction, syncs, and only then answers
 //! (ledger.md 6.1). A failed sync is final: the store refuses everything from then on.
 
+mod exposure;
+mod head;
+mod idempotent;
 mod op;
+mod options;
 mod payment;
 mod read;
+mod schema;
+mod settings;
+mod store;
+mod submitted;
 mod tables;
+mod tree;
 mod writer;
 
+pub use head::SignedHead;
+pub use idempotent::Idempotent;
 pub use op::{Committed, KeyRecord, Op, StoreError};
-pub use payment::{Outcome, Payment, PaymentState};
+pub use options::{Durability, Exposure, Options};
+pub use payment::{Attempt, Outcome, Payment, PaymentState};
 pub use read::{Balance, Reader};
-pub use writer::{QUEUE_MAX, Store};
+pub use settings::{AccountMode, AccountSettings};
+pub use store::{QUEUE_MAX, Store};
+pub use submitted::{Durable, Submitted};
+pub use writer::SWEEP_ROWS_MAX;

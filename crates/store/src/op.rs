@@ -1,9 +1,9 @@
 //! What can be written, and what became of it.
 
-use ledger::{Draft, EntryError};
+use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Payment};
+use crate::{AccountSettings, Attempt, Idempotent, Outcome, Payment};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -14,6 +14,13 @@ pub enum Op {
         key: [u8; 32],
         /// What is being settled.
         payment: Payment,
+    },
+    /// A facilitator is about to be asked for a payment that is not decided yet.
+    Attempt {
+        /// Deposit key.
+        key: [u8; 32],
+        /// Who is asked, with what, and how often so far.
+        attempt: Attempt,
     },
     /// The rail did not say whether money moved. The key stays taken (LED-23).
     Unknown {
@@ -52,11 +59,27 @@ pub enum Op {
         /// The payment the call was made for, and what the same request gets from now on: written with the
         /// charge or not at all, so that no crash makes the call run and be charged again.
         served: Option<([u8; 32], Outcome)>,
+        /// Account of ours that the entry's leg on [`Chart::UsageClearing`] is income of: the writer posts one
+        /// sum per batch to it (LED-40). An entry with such a leg and no income is refused, and one with
+        /// income and no such leg.
+        income: Option<Chart>,
+        /// What the same request gets when it comes again, under SHA-256 of account and idempotency key.
+        /// Replaces what was there.
+        idempotent: Option<([u8; 32], Idempotent)>,
     },
     /// An operator's posting, idempotent by the entry's id.
     Post {
         /// The entry.
         entry: Draft,
+        /// The accounts of ours in its legs that no configuration names.
+        names: Vec<Chart>,
+    },
+    /// What the operator decided about an account. Closing one that has a balance is a conflict (LED-8).
+    Account {
+        /// The account.
+        id: AccountId,
+        /// Replaces what was there.
+        settings: AccountSettings,
     },
     /// A credit key was handed out. The key itself is never stored.
     Key {
@@ -71,6 +94,19 @@ pub enum Op {
         id: [u8; 16],
         /// Unix milliseconds.
         time_ms: u64,
+    },
+    /// A head of the journal's tree, signed.
+    Head {
+        /// What was signed.
+        head: TreeHead,
+        /// Ed25519 over its signing bytes.
+        signature: [u8; 64],
+    },
+    /// Forgets what has ended: outcomes of idempotent requests past their time, and payments that were served
+    /// and whose proof cannot settle any more. At most [`crate::SWEEP_ROWS_MAX`] rows.
+    Sweep {
+        /// Unix milliseconds.
+        now_ms: u64,
     },
     /// Nothing: its answer says that all before it is durable.
     Flush,
@@ -105,6 +141,12 @@ pub enum StoreError {
     /// The entry breaks a rule of the ledger.
     #[error("refused entry: {0}")]
     Entry(#[from] EntryError),
+    /// A balance would leave the range of `i64`.
+    #[error("a balance would be out of range")]
+    Range,
+    /// No room on the disk: nothing was written. Money in flight is still recorded while the reserve lasts.
+    #[error("disk is full")]
+    DiskFull,
     /// The queue is full: try again later.
     #[error("store queue is full")]
     Full,

@@ -16,7 +16,7 @@ pub enum PaymentState {
     Served,
 }
 
-/// A payment, its deposit and its outcome. Holds no signature and no key.
+/// A payment, its deposit and its outcome. Holds no key, and no signature once it is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
     /// Where it stands.
@@ -41,6 +41,24 @@ pub struct Payment {
     pub valid_before_s: u64,
     /// What the same request gets once the call has ended.
     pub outcome: Option<Outcome>,
+    /// The asking of a facilitator, once there was one.
+    #[serde(default)]
+    pub attempt: Option<Attempt>,
+}
+
+/// What a facilitator was asked, so that it can be asked again after a restart (LED-23).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Name of the facilitator in the configuration.
+    pub facilitator: String,
+    /// JSON body of its `/settle`, with the payer's signature; empty once the payment is decided.
+    pub request: String,
+    /// How often it was asked.
+    pub count: u32,
+    /// Unix milliseconds of the last time.
+    pub last_ms: u64,
+    /// Unix milliseconds of the next time.
+    pub next_ms: u64,
 }
 
 /// How the call ended that a payment was made for (reference item 39). Never holds a body or a key.

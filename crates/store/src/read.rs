@@ -1,5 +1,7 @@
 //! Reading the store: snapshots that never wait for the writer.
 
+mod tree;
+
 use std::sync::Arc;
 
 use ledger::{AccountId, Entry};
@@ -7,9 +9,10 @@ use money::Amount;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use crate::tables::{
-    BALANCES, BY_ID, FACTS, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, PAYMENTS, REVOKED,
+    ACCOUNTS, BALANCES, BY_ID, FACTS, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, NAMES,
+    PAYMENTS, REVOKED,
 };
-use crate::{KeyRecord, Payment, PaymentState, StoreError};
+use crate::{AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,45 @@ impl Reader {
         let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
         let found = table.get(key).map_err(unavailable)?;
         found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
+    /// The outcome of a request that named itself, by SHA-256 of account and key. Its end may have passed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn idempotent(&self, key: &[u8; 32]) -> Result<Option<Idempotent>, StoreError> {
+        let table = self.begin()?.open_table(IDEMPOTENT).map_err(unavailable)?;
+        let found = table.get(key).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
+    /// What the operator decided about accounts.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn accounts(&self) -> Result<Vec<(AccountId, AccountSettings)>, StoreError> {
+        let table = self.begin()?.open_table(ACCOUNTS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, settings) = row.map_err(unavailable)?;
+            let settings = serde_json::from_slice(settings.value()).map_err(unavailable)?;
+            rows.push((AccountId(*id.value()), settings));
+        }
+        Ok(rows)
+    }
+
+    /// The names of the operator's own accounts that have been used.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn names(&self) -> Result<Vec<(AccountId, String)>, StoreError> {
+        let table = self.begin()?.open_table(NAMES).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, name) = row.map_err(unavailable)?;
+            rows.push((AccountId(*id.value()), name.value().to_owned()));
+        }
+        Ok(rows)
     }
 
     /// Facts of a call.

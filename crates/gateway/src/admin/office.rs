@@ -1,12 +1,13 @@
 //! Commands of the operator: the same work whether a gateway runs or the store is opened alone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, LegDraft, asset_of_code, leg_asset};
 use money::{Amount, Asset, parse_money};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{KeyRecord, Op, Store, StoreError};
+use store::{KeyRecord, Op, Options, Store, StoreError};
 use wire::credit_key::CreditKey;
 
 use crate::clock::Now;
@@ -208,6 +209,7 @@ impl Office<'_> {
         };
         let leg = |account, amount| LegDraft { asset: leg_asset(asset), account, amount };
         let taken = amount.negated().map_err(|_| usage("the amount is out of range"))?;
+        let rail = Chart::RailClearing("operator".to_owned());
         let entry = Draft {
             kind: Kind::Deposit,
             flags: Flags::default(),
@@ -218,9 +220,9 @@ impl Office<'_> {
             corrects: [0; 16],
             price_version: 0,
             cost_femto: 0,
-            legs: vec![leg(Chart::RailClearing("operator".to_owned()).id(), taken), leg(account, amount)],
+            legs: vec![leg(rail.id(), taken), leg(account, amount)],
         };
-        let (done, lsn) = match self.store().commit(Op::Post { entry }).await {
+        let (done, lsn) = match self.store().commit(Op::Post { entry, names: vec![rail] }).await {
             Ok(committed) => {
                 if let Self::Running(gate) = self {
                     gate.book.deposit(account, asset, amount);
@@ -266,10 +268,11 @@ impl Office<'_> {
         let account = account.map(account_id).transpose()?;
         let reader = self.store().reader();
         let (newest, balances) = reader.overview(account, limit.clamp(1, 10_000))?;
+        let names: HashMap<AccountId, String> = reader.names()?.into_iter().collect();
         let mut entries = Vec::new();
         for entry in newest {
             let facts = reader.facts(&entry.draft.id)?;
-            entries.push(entry_json(&entry, model_of(facts.as_deref()).as_deref()));
+            entries.push(entry_json(&entry, &names, model_of(facts.as_deref()).as_deref()));
         }
         let balances = balances.into_iter().filter(|row| account.is_none_or(|id| id == row.account));
         let balances: Vec<Value> = balances
@@ -301,9 +304,10 @@ fn model_of(facts: Option<&[u8]>) -> Option<String> {
     facts["model"].as_str().map(str::to_owned)
 }
 
-/// The operator's side of an entry has names; a payer's account has only its id.
+/// The operator's side of an entry has names; a payer's account has only its id. For entries of before the
+/// store kept the names.
 fn name_of(id: AccountId, entry: &Entry, model: Option<&str>) -> Option<String> {
-    let mut ours = vec![Chart::OverrunLoss, Chart::Memo];
+    let mut ours = vec![Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo];
     ours.extend(model.map(|model| Chart::Usage(model.to_owned())));
     ours.extend(["test", "operator"].map(|rail| Chart::RailClearing(rail.to_owned())));
     let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));
@@ -314,14 +318,14 @@ fn name_of(id: AccountId, entry: &Entry, model: Option<&str>) -> Option<String> 
 }
 
 /// An entry as people and scripts read it.
-fn entry_json(entry: &Entry, model: Option<&str>) -> Value {
+fn entry_json(entry: &Entry, names: &HashMap<AccountId, String>, model: Option<&str>) -> Value {
     let legs: Vec<Value> = entry
         .legs
         .iter()
         .filter_map(|leg| {
             let (asset, memo) = asset_of_code(leg.asset)?;
             Some(json!({"account": leg.account.to_string(), "memo": memo,
-                        "name": name_of(leg.account, entry, model),
+                        "name": names.get(&leg.account).cloned().or_else(|| name_of(leg.account, entry, model)),
                         "amount": facts::amount(leg.amount, asset),
                         "balance_after": facts::amount(leg.balance_after, asset)}))
         })
@@ -352,7 +356,8 @@ fn credit_id(account: AccountId, id: &str) -> [u8; 16] {
 /// What stands in the way, for a person.
 pub async fn run_alone(config: &crate::config::Config, command: Command) -> Result<Value, String> {
     let keys = Keys::load(config).map_err(|error| error.to_string())?;
-    let store = Store::open(&config.store.path, random::bytes()).map_err(|error| error.to_string())?;
+    let store =
+        Store::open(&config.store.path, Options::new(random::bytes())).map_err(|error| error.to_string())?;
     let office = Office::Alone { keys: &keys, store: &store };
     office.run(command).await.map_err(|error| error.to_string())
 }

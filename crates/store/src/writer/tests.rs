@@ -1,7 +1,7 @@
 use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 
-use crate::{Op, Outcome, Payment, PaymentState, Store, StoreError};
+use crate::{Op, Options, Outcome, Payment, PaymentState, Store, StoreError};
 
 const PAYER: AccountId = AccountId([9; 16]);
 const KEY: [u8; 32] = [5; 32];
@@ -30,6 +30,22 @@ fn deposit(id: u8, units: i64) -> Draft {
     draft(id, Kind::Deposit, Chart::RailClearing("test".into()).id(), PAYER, units)
 }
 
+fn post(entry: Draft) -> Op {
+    Op::Post { entry, names: vec![] }
+}
+
+/// A call that took `units` from [`PAYER`], income of model `m`.
+fn capture(id: u8, units: i64) -> Op {
+    Op::Capture {
+        id: [id; 16],
+        entry: Some(draft(id, Kind::Capture, PAYER, Chart::UsageClearing.id(), units)),
+        facts: b"{}".to_vec(),
+        served: None,
+        income: Some(Chart::Usage("m".into())),
+        idempotent: None,
+    }
+}
+
 fn payment() -> Payment {
     Payment {
         state: PaymentState::Intent,
@@ -43,6 +59,7 @@ fn payment() -> Payment {
         created_ms: 1,
         valid_before_s: 2,
         outcome: None,
+        attempt: None,
     }
 }
 
@@ -52,7 +69,7 @@ fn balance(store: &Store) -> i64 {
 }
 
 fn opened(folder: &tempfile::TempDir) -> Store {
-    Store::open(folder.path(), [1; 16]).unwrap()
+    Store::open(folder.path(), Options::new([1; 16])).unwrap()
 }
 
 /// LED-16, X402-14.
@@ -93,22 +110,20 @@ async fn everything_acknowledged_is_there_after_reopening() {
     {
         let store = opened(&folder);
         store.commit(Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) }).await.unwrap();
-        let entry = draft(2, Kind::Capture, PAYER, Chart::Usage("m".into()).id(), 30);
-        store
-            .submit(Op::Capture { id: [2; 16], entry: Some(entry), facts: b"{}".to_vec(), served: None })
-            .unwrap();
+        store.submit(capture(2, 30), None).unwrap();
         let outcome = Outcome { status: 200, headers: vec![], call: [2; 16] };
         store.commit(Op::Served { key: KEY, outcome }).await.unwrap();
         store.commit(Op::Revoke { id: [7; 16], time_ms: 3 }).await.unwrap();
     }
-    let store = Store::open(folder.path(), [2; 16]).unwrap();
+    let store = Store::open(folder.path(), Options::new([2; 16])).unwrap();
     let reader = store.reader();
     assert_eq!(balance(&store), 70);
     assert_eq!(reader.store_id().unwrap(), [1; 16]);
     assert_eq!(reader.payment(&KEY).unwrap().unwrap().state, PaymentState::Served);
     assert_eq!(reader.facts(&[2; 16]).unwrap().unwrap(), b"{}");
     assert_eq!(reader.revoked().unwrap(), vec![([7; 16], 3)]);
-    assert_eq!(store.commit(Op::Post { entry: deposit(3, 1) }).await.unwrap().lsn, 3);
+    // Behind the deposit, the capture and its income.
+    assert_eq!(store.commit(post(deposit(3, 1))).await.unwrap().lsn, 4);
 }
 
 #[tokio::test]
@@ -116,7 +131,7 @@ async fn entries_chain_and_balances_are_their_fold() {
     let folder = tempfile::tempdir().unwrap();
     let store = opened(&folder);
     for id in 1..=50 {
-        store.commit(Op::Post { entry: deposit(id, i64::from(id)) }).await.unwrap();
+        store.commit(post(deposit(id, i64::from(id)))).await.unwrap();
     }
     let (mut previous, mut lsn, mut sum) = ([0; 32], 0, 0);
     store
@@ -140,8 +155,7 @@ async fn an_unbalanced_entry_changes_nothing_and_does_not_stop_the_batch() {
     let store = opened(&folder);
     let mut bad = deposit(1, 10);
     bad.legs[0].amount = Amount::from_units(-9);
-    let (bad, good) =
-        tokio::join!(store.commit(Op::Post { entry: bad }), store.commit(Op::Post { entry: deposit(2, 5) }));
+    let (bad, good) = tokio::join!(store.commit(post(bad)), store.commit(post(deposit(2, 5))));
     assert!(matches!(bad, Err(StoreError::Entry(_))));
     assert_eq!((good.unwrap().lsn, balance(&store)), (1, 5));
 }
@@ -152,11 +166,10 @@ async fn a_capture_and_its_payment_are_written_together_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let store = opened(&folder);
     store.commit(Op::Deposit { key: KEY, payment: payment(), entry: deposit(1, 100) }).await.unwrap();
-    let capture = |key| Op::Capture {
-        id: [2; 16],
-        entry: Some(draft(2, Kind::Capture, PAYER, Chart::Usage("m".into()).id(), 30)),
-        facts: b"{}".to_vec(),
-        served: Some((key, Outcome { status: 200, headers: vec![], call: [2; 16] })),
+    let capture = |key| {
+        let Op::Capture { id, entry, facts, income, idempotent, .. } = capture(2, 30) else { unreachable!() };
+        let served = Some((key, Outcome { status: 200, headers: vec![], call: [2; 16] }));
+        Op::Capture { id, entry, facts, served, income, idempotent }
     };
     assert_eq!(store.commit(capture([6; 32])).await, Err(StoreError::Conflict));
     assert_eq!((balance(&store), store.reader().facts(&[2; 16]).unwrap()), (100, None));
@@ -169,5 +182,5 @@ async fn a_capture_and_its_payment_are_written_together_or_not_at_all() {
 fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let _first = opened(&folder);
-    assert!(matches!(Store::open(folder.path(), [2; 16]), Err(StoreError::Unavailable(_))));
+    assert!(matches!(Store::open(folder.path(), Options::new([2; 16])), Err(StoreError::Unavailable(_))));
 }

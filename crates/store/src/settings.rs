@@ -1,0 +1,30 @@
+//! What an operator decides about one account.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits and state of an account. Everything has a default, so that rows of older versions still read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccountSettings {
+    /// Ledger units the account may go below zero; 0 for none.
+    pub overdraft: i64,
+    /// Whether it may be drawn on.
+    pub state: AccountMode,
+    /// Most one call may cost, in ledger units.
+    pub per_call: Option<i64>,
+    /// Most that may be spent in one day, in ledger units.
+    pub per_day: Option<i64>,
+}
+
+/// Whether an account may be drawn on (LED-8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountMode {
+    /// Everything.
+    #[default]
+    Open,
+    /// Ends of calls and deposits, no new call.
+    Frozen,
+    /// Nothing more; its balance is zero.
+    Closed,
+}

@@ -1,0 +1,270 @@
+//! One transaction: several writes, each whole or refused whole.
+//!
+//! What a write needs is checked before anything of it is put into a table, so that a refused one leaves
+//! nothing in a transaction that goes on.
+
+use std::collections::HashMap;
+
+use ledger::{AccountId, Chart};
+use money::Asset;
+use redb::{ReadableTable, Table, WriteTransaction};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::income::Income;
+use super::tail::Tail;
+use crate::read::unavailable;
+use crate::tables::{
+    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, HEADS, IDEMPOTENT,
+    JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
+};
+use crate::{
+    AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
+    StoreError,
+};
+
+pub(crate) type Answer = Result<Committed, StoreError>;
+
+/// Seconds after its end that a served payment is kept, for late questions.
+const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
+
+const NO_ENTRY: Committed = Committed { lsn: 0 };
+
+/// A balance as this transaction has it, put down once when the transaction ends.
+#[derive(Clone, Copy)]
+pub(super) struct Pending {
+    pub(super) units: i64,
+    pub(super) changed: bool,
+}
+
+pub(super) struct Batch<'t> {
+    pub(super) tail: &'t mut Tail,
+    pub(super) pending: HashMap<[u8; 18], Pending>,
+    pub(super) income: Income,
+    pub(super) meta: Table<'t, &'static str, &'static [u8]>,
+    pub(super) journal: Table<'t, u64, &'static [u8]>,
+    pub(super) by_id: Table<'t, &'static [u8; 16], u64>,
+    pub(super) balances: Table<'t, &'static [u8; 18], i64>,
+    pub(super) tiles: Table<'t, (u8, u64), &'static [u8; 32]>,
+    pub(super) names: Table<'t, &'static [u8; 16], &'static str>,
+    pub(super) expiries: Table<'t, &'static [u8; 41], ()>,
+    pub(super) payments: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) idempotent: Table<'t, &'static [u8; 32], &'static [u8]>,
+    facts: Table<'t, &'static [u8; 16], &'static [u8]>,
+    keys: Table<'t, &'static [u8; 16], &'static [u8]>,
+    revoked: Table<'t, &'static [u8; 16], u64>,
+    accounts: Table<'t, &'static [u8; 16], &'static [u8]>,
+    heads: Table<'t, u64, &'static [u8]>,
+}
+
+impl<'t> Batch<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction, tail: &'t mut Tail) -> Result<Self, StoreError> {
+        Ok(Self {
+            tail,
+            pending: HashMap::new(),
+            income: Income::default(),
+            meta: transaction.open_table(META).map_err(unavailable)?,
+            journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
+            by_id: transaction.open_table(BY_ID).map_err(unavailable)?,
+            balances: transaction.open_table(BALANCES).map_err(unavailable)?,
+            tiles: transaction.open_table(TILES).map_err(unavailable)?,
+            names: transaction.open_table(NAMES).map_err(unavailable)?,
+            expiries: transaction.open_table(EXPIRIES).map_err(unavailable)?,
+            payments: transaction.open_table(PAYMENTS).map_err(unavailable)?,
+            idempotent: transaction.open_table(IDEMPOTENT).map_err(unavailable)?,
+            facts: transaction.open_table(FACTS).map_err(unavailable)?,
+            keys: transaction.open_table(KEYS).map_err(unavailable)?,
+            revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
+            accounts: transaction.open_table(ACCOUNTS).map_err(unavailable)?,
+            heads: transaction.open_table(HEADS).map_err(unavailable)?,
+        })
+    }
+
+    /// Applies one write. [`StoreError::Unavailable`] ends the transaction, any other error only the write.
+    pub(super) fn apply(&mut self, op: &Op) -> Answer {
+        match op {
+            Op::Intent { key, payment } => {
+                if self.payment(key)?.is_some() {
+                    return Err(StoreError::Conflict);
+                }
+                self.put_payment(key, Payment { state: PaymentState::Intent, ..payment.clone() })
+            }
+            Op::Attempt { key, attempt } => {
+                let payment = self.unsettled(key)?;
+                self.put_payment(key, Payment { attempt: Some(attempt.clone()), ..payment })
+            }
+            Op::Unknown { key } => {
+                let payment = self.unsettled(key)?;
+                self.put_payment(key, Payment { state: PaymentState::Unknown, ..payment })
+            }
+            Op::Refused { key } => {
+                self.unsettled(key)?;
+                self.payments.remove(key).map_err(unavailable)?;
+                Ok(NO_ENTRY)
+            }
+            Op::Deposit { key, payment, entry } => {
+                let known = self.payment(key)?;
+                if known.as_ref().is_some_and(|known| known.state.is_deposited()) {
+                    return Err(StoreError::Conflict);
+                }
+                let posting = self.prepare(entry, None)?;
+                self.name(&Chart::RailClearing(payment.rail.clone()))?;
+                let attempt = payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt));
+                let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
+                self.put_payment(key, payment)?;
+                self.post(posting)
+            }
+            Op::Served { key, outcome } => {
+                let payment = self.deposited(key)?;
+                self.serve(key, payment, outcome)
+            }
+            Op::Capture { id, entry, facts, served, income, idempotent } => {
+                let paid = match served {
+                    Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
+                    None => None,
+                };
+                let posting = entry.as_ref().map(|entry| self.prepare(entry, income.as_ref())).transpose()?;
+                if let Some((key, payment, outcome)) = paid {
+                    self.serve(key, payment, outcome)?;
+                }
+                if let Some((key, outcome)) = idempotent {
+                    self.put_idempotent(key, outcome)?;
+                }
+                self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
+                posting.map_or(Ok(NO_ENTRY), |posting| self.post(posting))
+            }
+            Op::Post { entry, names } => {
+                let posting = self.prepare(entry, None)?;
+                names.iter().try_for_each(|chart| self.name(chart))?;
+                self.post(posting)
+            }
+            Op::Key { id, record } => put_json(&mut self.keys, id, record),
+            Op::Account { id, settings } => self.set_account(*id, settings),
+            Op::Head { head, signature } => {
+                let row = SignedHead { head: *head, signature: *signature }.to_row();
+                self.heads.insert(head.size, row.as_slice()).map_err(unavailable)?;
+                Ok(NO_ENTRY)
+            }
+            Op::Revoke { id, time_ms } => {
+                self.revoked.insert(id, *time_ms).map_err(unavailable)?;
+                Ok(NO_ENTRY)
+            }
+            Op::Sweep { now_ms } => self.sweep(now_ms / 1000),
+            Op::Flush => Ok(NO_ENTRY),
+        }
+    }
+
+    /// Puts down what counts once per transaction: the income of its captures, balances, and where the
+    /// journal goes on.
+    pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        self.post_income()?;
+        for (key, balance) in self.pending.iter().filter(|(_, balance)| balance.changed) {
+            self.balances.insert(key, balance.units).map_err(unavailable)?;
+        }
+        self.tail.save(&mut self.meta)
+    }
+
+    pub(super) fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
+        get_json(&self.payments, key)
+    }
+
+    fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+        self.payment(key)?.filter(|payment| !payment.state.is_deposited()).ok_or(StoreError::Conflict)
+    }
+
+    fn deposited(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+        self.payment(key)?.filter(|payment| payment.state.is_deposited()).ok_or(StoreError::Conflict)
+    }
+
+    /// A decided payment keeps who was asked, and not what: the request holds the payer's signature.
+    fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
+        if payment.state.is_deposited()
+            && let Some(attempt) = &mut payment.attempt
+        {
+            attempt.request = String::new();
+        }
+        put_json(&mut self.payments, key, &payment)
+    }
+
+    fn serve(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
+        if let Some(expires_s) = forgotten_s(&payment) {
+            let expiry = expiry_key(expires_s, EXPIRY_PAYMENT, key);
+            self.expiries.insert(&expiry, ()).map_err(unavailable)?;
+        }
+        let outcome = Some(outcome.clone());
+        self.put_payment(key, Payment { state: PaymentState::Served, outcome, ..payment })
+    }
+
+    fn put_idempotent(&mut self, key: &[u8; 32], outcome: &Idempotent) -> Answer {
+        let expiry = expiry_key(outcome.expires_s, EXPIRY_IDEMPOTENT, key);
+        self.expiries.insert(&expiry, ()).map_err(unavailable)?;
+        put_json(&mut self.idempotent, key, outcome)
+    }
+
+    fn set_account(&mut self, id: AccountId, settings: &AccountSettings) -> Answer {
+        if settings.state == AccountMode::Closed {
+            for asset in Asset::ALL {
+                if self.balance(&balance_key(ledger::leg_asset(asset), id.0))? != 0 {
+                    return Err(StoreError::Conflict);
+                }
+            }
+        }
+        put_json(&mut self.accounts, &id.0, settings)
+    }
+
+    /// Writes down what an account of ours is called, the first time it is used.
+    pub(super) fn name(&mut self, chart: &Chart) -> Result<(), StoreError> {
+        let id = chart.id();
+        if self.tail.knows(id) {
+            return Ok(());
+        }
+        self.names.insert(&id.0, chart.name().as_str()).map_err(unavailable)?;
+        self.tail.learn(id);
+        Ok(())
+    }
+
+    /// The balance as this transaction has it.
+    pub(super) fn balance(&self, key: &[u8; 18]) -> Result<i64, StoreError> {
+        if let Some(pending) = self.pending.get(key) {
+            return Ok(pending.units);
+        }
+        Ok(self.balances.get(key).map_err(unavailable)?.map_or(0, |balance| balance.value()))
+    }
+}
+
+impl PaymentState {
+    const fn is_deposited(self) -> bool {
+        match self {
+            Self::Settled | Self::Served => true,
+            Self::Intent | Self::Unknown => false,
+        }
+    }
+}
+
+/// When a payment may be forgotten once it was served: its proof is refused as expired long before, and
+/// cannot settle on any chain. One without an end is never forgotten, because it could be brought again.
+pub(crate) fn forgotten_s(payment: &Payment) -> Option<u64> {
+    (payment.valid_before_s != 0).then(|| payment.valid_before_s.checked_add(PAYMENT_KEPT_SECONDS)).flatten()
+}
+
+pub(super) fn get_json<K, T>(
+    table: &impl ReadableTable<K, &'static [u8]>,
+    key: K::SelfType<'_>,
+) -> Result<Option<T>, StoreError>
+where
+    K: redb::Key + 'static,
+    T: DeserializeOwned,
+{
+    let found = table.get(key).map_err(unavailable)?;
+    found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+}
+
+fn put_json<K: redb::Key + 'static>(
+    table: &mut Table<'_, K, &'static [u8]>,
+    key: K::SelfType<'_>,
+    row: &impl Serialize,
+) -> Answer {
+    let bytes = serde_json::to_vec(row).map_err(unavailable)?;
+    table.insert(key, bytes.as_slice()).map_err(unavailable)?;
+    Ok(NO_ENTRY)
+}

@@ -1,0 +1,128 @@
+//! The operator's income, one sum per transaction (LED-40).
+//!
+//! A capture's counter leg goes to one clearing account; when the transaction ends, what has gathered there
+//! goes on to the income accounts in an entry that names the captures it covers. So no call writes a row
+//! that every call writes, and clearing is zero in every state a reader can see.
+
+use std::collections::BTreeMap;
+
+use ledger::{AccountId, Chart, Draft, EntryError, Flags, Kind, LegDraft};
+use money::Amount;
+use sha2::{Digest, Sha256};
+
+use super::batch::Batch;
+use crate::StoreError;
+use crate::tables::balance_key;
+
+/// Income accounts in one entry: with one clearing leg per asset it stays far below its limit of legs. A
+/// transaction that names more ends with several entries.
+const ACCOUNTS_PER_ENTRY: usize = 500;
+
+/// What one capture adds to clearing, and for whom.
+pub(super) struct IncomeLeg {
+    asset: u16,
+    chart: Chart,
+    units: i64,
+}
+
+/// What a transaction has gathered.
+#[derive(Default)]
+pub(super) struct Income {
+    sums: BTreeMap<(u16, AccountId), (Chart, i64)>,
+    first_lsn: u64,
+    last_lsn: u64,
+    time_ms: u64,
+}
+
+impl Income {
+    /// Adds what entry `lsn` brought to clearing. True when it is time for an income entry.
+    pub(super) fn note(&mut self, lsn: u64, time_ms: u64, legs: Vec<IncomeLeg>) -> bool {
+        if legs.is_empty() {
+            return false;
+        }
+        if self.sums.is_empty() {
+            self.first_lsn = lsn;
+        }
+        self.last_lsn = lsn;
+        self.time_ms = self.time_ms.max(time_ms);
+        for leg in legs {
+            let sum = &mut self.sums.entry((leg.asset, leg.chart.id())).or_insert((leg.chart, 0)).1;
+            // In range: checked when the leg was prepared, and nothing came between.
+            *sum = sum.saturating_add(leg.units);
+        }
+        self.sums.len() >= ACCOUNTS_PER_ENTRY
+    }
+
+    fn gathered(&self, asset: u16, account: AccountId) -> i64 {
+        self.sums.get(&(asset, account)).map_or(0, |(_, units)| *units)
+    }
+}
+
+impl Batch<'_> {
+    /// The clearing legs of an entry, with the account they are income of.
+    pub(super) fn income_legs(
+        &self,
+        draft: &Draft,
+        income: Option<&Chart>,
+    ) -> Result<Vec<IncomeLeg>, StoreError> {
+        let clearing = Chart::UsageClearing.id();
+        let mut found = draft.legs.iter().filter(|leg| leg.account == clearing).peekable();
+        let Some(chart) = income else {
+            // Nobody would ever take it out of clearing again.
+            return if found.peek().is_none() { Ok(Vec::new()) } else { Err(EntryError::Unbalanced.into()) };
+        };
+        let mut legs = Vec::new();
+        for leg in found {
+            let balance = self.balance(&balance_key(leg.asset, chart.id().0))?;
+            let gathered = self.income.gathered(leg.asset, chart.id());
+            let sum = gathered.checked_add(leg.amount.units()).ok_or(StoreError::Range)?;
+            balance.checked_add(sum).ok_or(StoreError::Range)?;
+            legs.push(IncomeLeg { asset: leg.asset, chart: chart.clone(), units: leg.amount.units() });
+        }
+        if legs.is_empty() { Err(EntryError::Legs.into()) } else { Ok(legs) }
+    }
+
+    /// Moves what has gathered in clearing to where it belongs.
+    pub(super) fn post_income(&mut self) -> Result<(), StoreError> {
+        let gathered = std::mem::take(&mut self.income);
+        let mut clearing: BTreeMap<u16, i64> = BTreeMap::new();
+        let mut legs = Vec::with_capacity(gathered.sums.len() + 1);
+        for ((asset, account), (chart, units)) in &gathered.sums {
+            self.name(chart)?;
+            let sum = clearing.entry(*asset).or_default();
+            *sum = sum.checked_sub(*units).ok_or(StoreError::Range)?;
+            legs.push(LegDraft { asset: *asset, account: *account, amount: Amount::from_units(*units) });
+        }
+        if legs.is_empty() {
+            return Ok(());
+        }
+        let account = Chart::UsageClearing.id();
+        legs.extend(clearing.into_iter().map(|(asset, units)| LegDraft {
+            asset,
+            account,
+            amount: Amount::from_units(units),
+        }));
+        let entry = Draft {
+            kind: Kind::Income,
+            flags: Flags::default(),
+            time_ms: gathered.time_ms,
+            id: income_id(self.tail.next_lsn),
+            key: [0; 32],
+            reference: format!("lsn {}-{}", gathered.first_lsn, gathered.last_lsn),
+            corrects: [0; 16],
+            price_version: 0,
+            cost_femto: 0,
+            legs,
+        };
+        let posting = self.prepare_with(&entry, Vec::new())?;
+        self.post(posting).map(drop)
+    }
+}
+
+/// An id that no call, payment or operator brings.
+fn income_id(lsn: u64) -> [u8; 16] {
+    let digest = Sha256::new_with_prefix(b"farthing/income/1").chain_update(lsn.to_be_bytes()).finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    id
+}

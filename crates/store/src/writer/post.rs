@@ -1,0 +1,73 @@
+//! Putting entries at the end of the journal.
+
+use ledger::{Chart, Draft, Entry, Leg};
+use money::Amount;
+use redb::ReadableTable;
+
+use super::batch::{Answer, Batch, Pending};
+use super::income::IncomeLeg;
+use crate::read::unavailable;
+use crate::tables::balance_key;
+use crate::{Committed, StoreError};
+
+/// An entry that may be posted, and nothing of it written yet.
+pub(super) struct Posting {
+    draft: Draft,
+    legs: Vec<Leg>,
+    income: Vec<IncomeLeg>,
+}
+
+impl Batch<'_> {
+    /// Checks an entry against the rules of the ledger, the ids that are taken and the range of balances.
+    pub(super) fn prepare(&self, draft: &Draft, income: Option<&Chart>) -> Result<Posting, StoreError> {
+        self.prepare_with(draft, self.income_legs(draft, income)?)
+    }
+
+    /// As [`Batch::prepare`], for an entry whose clearing legs need no income.
+    pub(super) fn prepare_with(&self, draft: &Draft, income: Vec<IncomeLeg>) -> Result<Posting, StoreError> {
+        let mut draft = draft.clone().checked()?;
+        if self.by_id.get(&draft.id).map_err(unavailable)?.is_some() {
+            return Err(StoreError::Conflict);
+        }
+        let mut legs = Vec::with_capacity(draft.legs.len());
+        for leg in draft.legs.drain(..) {
+            let before = self.balance(&balance_key(leg.asset, leg.account.0))?;
+            let after = before.checked_add(leg.amount.units()).ok_or(StoreError::Range)?;
+            legs.push(Leg {
+                asset: leg.asset,
+                account: leg.account,
+                amount: leg.amount,
+                balance_after: Amount::from_units(after),
+            });
+        }
+        Ok(Posting { draft, legs, income })
+    }
+
+    /// Appends a prepared entry. Nothing may have been posted since it was prepared.
+    pub(super) fn post(&mut self, posting: Posting) -> Answer {
+        let Posting { draft, legs, income } = posting;
+        for leg in &legs {
+            let units = leg.balance_after.units();
+            self.pending.insert(balance_key(leg.asset, leg.account.0), Pending { units, changed: true });
+        }
+        for chart in [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo] {
+            if !self.tail.knows(chart.id()) && legs.iter().any(|leg| leg.account == chart.id()) {
+                self.name(&chart)?;
+            }
+        }
+        let lsn = self.tail.next_lsn;
+        let (id, time_ms) = (draft.id, draft.time_ms);
+        let entry = Entry { draft, lsn, legs, previous: self.tail.last_hash };
+        let bytes = entry.bytes();
+        self.journal.insert(lsn, bytes.as_slice()).map_err(unavailable)?;
+        self.by_id.insert(&id, lsn).map_err(unavailable)?;
+        let tiles = &mut self.tiles;
+        self.tail.append(&bytes, |node, hash| {
+            tiles.insert((node.level, node.index), &hash).map_err(unavailable).map(drop)
+        })?;
+        if self.income.note(lsn, time_ms, income) {
+            self.post_income()?;
+        }
+        Ok(Committed { lsn })
+    }
+}

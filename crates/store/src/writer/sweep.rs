@@ -1,0 +1,73 @@
+//! Forgetting what has ended.
+
+use redb::ReadableTable;
+
+use super::batch::{Answer, Batch, forgotten_s, get_json};
+use crate::read::unavailable;
+use crate::tables::{EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, META_SWEPT};
+use crate::{Committed, Idempotent, PaymentState, StoreError};
+
+/// Rows that one sweep looks at: bounds how long other writes wait for it.
+pub const SWEEP_ROWS_MAX: usize = 1024;
+
+impl Batch<'_> {
+    pub(super) fn sweep(&mut self, now_s: u64) -> Answer {
+        let mut due = Vec::new();
+        for row in self.expiries.iter().map_err(unavailable)?.take(SWEEP_ROWS_MAX) {
+            let key = *row.map_err(unavailable)?.0.value();
+            if expires_s(&key) >= now_s {
+                break;
+            }
+            due.push(key);
+        }
+        let mut payments = 0u64;
+        for expiry in due {
+            self.expiries.remove(&expiry).map_err(unavailable)?;
+            let mut row = [0; 32];
+            row.copy_from_slice(&expiry[9..]);
+            match expiry[8] {
+                EXPIRY_IDEMPOTENT => self.sweep_idempotent(&row, now_s)?,
+                EXPIRY_PAYMENT => payments += u64::from(self.sweep_payment(&row, now_s)?),
+                // Of a newer version, which the opening has refused.
+                _ => {}
+            }
+        }
+        self.count_swept(payments)?;
+        Ok(Committed { lsn: 0 })
+    }
+
+    /// The key may have been used again since, with a later end.
+    fn sweep_idempotent(&mut self, key: &[u8; 32], now_s: u64) -> Result<(), StoreError> {
+        let outcome: Option<Idempotent> = get_json(&self.idempotent, key)?;
+        if outcome.is_some_and(|outcome| outcome.expires_s < now_s) {
+            self.idempotent.remove(key).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    fn sweep_payment(&mut self, key: &[u8; 32], now_s: u64) -> Result<bool, StoreError> {
+        let over = self.payment(key)?.is_some_and(|payment| {
+            payment.state == PaymentState::Served && forgotten_s(&payment).is_some_and(|end| end < now_s)
+        });
+        if over {
+            self.payments.remove(key).map_err(unavailable)?;
+        }
+        Ok(over)
+    }
+
+    /// The check of the books needs to know how many deposits have no payment any more.
+    fn count_swept(&mut self, more: u64) -> Result<(), StoreError> {
+        if more == 0 {
+            return Ok(());
+        }
+        let before = self.meta.get(META_SWEPT).map_err(unavailable)?;
+        let before = before.and_then(|bytes| bytes.value().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let after = before.saturating_add(more).to_be_bytes();
+        self.meta.insert(META_SWEPT, after.as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+fn expires_s(expiry: &[u8; 41]) -> u64 {
+    expiry[..8].try_into().map_or(u64::MAX, u64::from_be_bytes)
+}

@@ -1,0 +1,89 @@
+//! Where the journal goes on: what the writer has to know to append.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ledger::merkle::{Frontier, Hash, Node};
+use ledger::{AccountId, Entry, merkle};
+use redb::{ReadableTable, Table};
+
+use crate::StoreError;
+use crate::read::unavailable;
+use crate::tables::{META_FRONTIER, META_LAST_HASH, META_NEXT_LSN};
+use crate::tree::is_kept;
+
+/// The end of the journal. A transaction works on a copy, which counts once it is on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail {
+    pub(crate) next_lsn: u64,
+    pub(crate) last_hash: [u8; 32],
+    frontier: Frontier,
+    /// Accounts of ours that have a name in the store. Shared, because few transactions add to it.
+    names: Arc<HashSet<AccountId>>,
+}
+
+impl Tail {
+    /// Finds where an opened journal ends.
+    pub(crate) fn load(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+        names: &impl ReadableTable<&'static [u8; 16], &'static str>,
+    ) -> Result<Self, StoreError> {
+        let next = meta.get(META_NEXT_LSN).map_err(unavailable)?;
+        let next_lsn = next.and_then(|bytes| bytes.value().try_into().ok()).map_or(1, u64::from_be_bytes);
+        let last = meta.get(META_LAST_HASH).map_err(unavailable)?;
+        let frontier = meta.get(META_FRONTIER).map_err(unavailable)?;
+        let frontier = frontier.map_or_else(Vec::new, |bytes| bytes.value().as_chunks().0.to_vec());
+        let frontier = Frontier::from_nodes(next_lsn - 1, frontier);
+        Ok(Self {
+            next_lsn,
+            last_hash: last.and_then(|bytes| bytes.value().try_into().ok()).unwrap_or([0; 32]),
+            frontier: frontier.ok_or_else(|| unavailable("damaged tree"))?,
+            ..Self::empty(names)?
+        })
+    }
+
+    /// Before the first entry.
+    pub(crate) fn empty(
+        names: &impl ReadableTable<&'static [u8; 16], &'static str>,
+    ) -> Result<Self, StoreError> {
+        let mut known = HashSet::new();
+        for row in names.iter().map_err(unavailable)? {
+            known.insert(AccountId(*row.map_err(unavailable)?.0.value()));
+        }
+        let names = Arc::new(known);
+        Ok(Self { next_lsn: 1, last_hash: [0; 32], frontier: Frontier::default(), names })
+    }
+
+    pub(crate) fn save(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
+        meta.insert(META_NEXT_LSN, self.next_lsn.to_be_bytes().as_slice()).map_err(unavailable)?;
+        meta.insert(META_LAST_HASH, self.last_hash.as_slice()).map_err(unavailable)?;
+        let frontier = self.frontier.nodes().concat();
+        meta.insert(META_FRONTIER, frontier.as_slice()).map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Goes on behind an entry; `keep` gets the nodes of the tree that are stored.
+    pub(crate) fn append(
+        &mut self,
+        entry: &[u8],
+        mut keep: impl FnMut(Node, Hash) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.last_hash = Entry::hash_of(entry);
+        self.next_lsn += 1;
+        let mut kept = Ok(());
+        self.frontier.append_noting(merkle::leaf_hash(entry), |node, hash| {
+            if is_kept(node) && kept.is_ok() {
+                kept = keep(node, hash);
+            }
+        });
+        kept
+    }
+
+    pub(crate) fn knows(&self, account: AccountId) -> bool {
+        self.names.contains(&account)
+    }
+
+    pub(crate) fn learn(&mut self, account: AccountId) {
+        Arc::make_mut(&mut self.names).insert(account);
+    }
+}
