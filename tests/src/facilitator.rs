@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::gateway::PATIENCE;
+use crate::gateway::{PATIENCE, wait_for};
 use crate::upstream::{Seen, Upstream, plain};
 
 /// How `/settle` behaves once.
@@ -16,6 +17,8 @@ use crate::upstream::{Seen, Upstream, plain};
 pub enum Conduct {
     /// Moves the money and says so. Asked again for the same authorization it says the same.
     Settle,
+    /// The same, once this is true.
+    SettleWhen(Arc<AtomicBool>),
     /// Moves the money, then answers this.
     MoveThen(Reply),
     /// Moves nothing and answers this.
@@ -122,14 +125,18 @@ fn serve(chain: &Mutex<Chain>, request: &Seen, stream: &mut TcpStream) {
         let mut chain = chain.lock().unwrap();
         let conduct = chain.plan.pop_front().unwrap_or(Conduct::Settle);
         let authorization = body["paymentPayload"]["payload"]["authorization"].clone();
-        if matches!(conduct, Conduct::Settle | Conduct::MoveThen(_)) {
-            let nonce = authorization["nonce"].as_str().unwrap().to_owned();
+        if !matches!(conduct, Conduct::Only(_)) {
+            // A token compares values: upper and lower case are one nonce.
+            let nonce = authorization["nonce"].as_str().unwrap().to_ascii_lowercase();
             chain.moved.entry(nonce).or_insert(1);
         }
         (conduct, authorization)
     };
+    if let Conduct::SettleWhen(open) = &conduct {
+        wait_for("the moment to settle", || open.load(Ordering::SeqCst).then_some(()));
+    }
     let reply = match conduct {
-        Conduct::Settle => Reply::Says(200, SUCCESS.to_owned()),
+        Conduct::Settle | Conduct::SettleWhen(_) => Reply::Says(200, SUCCESS.to_owned()),
         Conduct::MoveThen(reply) | Conduct::Only(reply) => reply,
     };
     match reply {

@@ -110,17 +110,22 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     read_answer(&mut stream)
 }
 
+/// The bytes of a POST of JSON, on a connection that goes on.
+pub fn posted(address: SocketAddr, target: &str, headers: &[(&str, &str)], body: &Value) -> String {
+    let body = body.to_string();
+    let mut text = format!("POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    text
+}
+
 /// Posts JSON and hangs up as soon as `wanted` has been seen, or at once if that is empty.
 pub fn leave_after(address: SocketAddr, target: &str, headers: &[(&str, &str)], body: &Value, wanted: &str) {
-    let body = body.to_string();
-    let mut head = format!("POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(posted(address, target, headers, body).as_bytes()).unwrap();
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
     while !String::from_utf8_lossy(&seen).contains(wanted) {
         let count = stream.read(&mut buffer).unwrap();

@@ -3,14 +3,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
 pub mod books;
+pub mod by_hand;
+pub mod caller;
 pub mod crowd;
 pub mod exposure;
 pub mod facilitator;
 pub mod gateway;
 pub mod http;
+pub mod http2;
 pub mod kept;
+pub mod metrics;
 pub mod payer;
 pub mod refused;
 pub mod socket;
+pub mod spelling;
+pub mod spoken;
+pub mod stand;
 pub mod tls;
 pub mod upstream;

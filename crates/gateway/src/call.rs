@@ -19,6 +19,7 @@ use crate::gate::Gate;
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
+use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::{Code, Money, Refusal};
 use crate::serving::Serving;
@@ -43,6 +44,7 @@ pub(crate) struct Arrived {
     pub(crate) target: String,
     pub(crate) now: Now,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) client: Rc<Presence>,
 }
 
 /// Answers one request, whatever it is.
@@ -76,7 +78,8 @@ async fn handle(
     let (path, target) = (target.path.to_owned(), target.to_text());
     let source = Source::of(peer.ip());
     let (head, body) = request.into_parts();
-    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot };
+    let client = Rc::default();
+    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint).await,
         None => paid_call(worker, arrived, body).await,
@@ -110,6 +113,7 @@ async fn paid_call(
         payer.permits(&route, &quote, arrived.now.seconds())?;
     }
     let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, &body)?;
+    let waiting = arrived.client.waiting();
     let mut serving = Serving { worker: Rc::clone(&worker), arrived, route, quote, payer, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
@@ -123,11 +127,13 @@ async fn paid_call(
         }
     };
     let task = tokio::task::spawn_local(serve.instrument(tracing::Span::current()));
-    task.await.unwrap_or_else(|error| {
+    let answer = task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a call was cut short");
         let money = if had_payment { Money::Unknown } else { Money::NothingTaken };
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))
-    })
+    });
+    waiting.answered();
+    answer
 }
 
 /// The methods an endpoint of ours takes.

@@ -1,6 +1,9 @@
 //! The hold travels with the response body and ends with it: whatever the end, there is one settle path
 //! (LED-7, MTR-3).
 
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,22 +12,32 @@ use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asse
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
 use store::{Op, StoreError, Submitted};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
+use crate::growth::{Exhausted, Growth};
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
 use crate::payments::{Deposit, Served};
+use crate::presence::Presence;
 use crate::quote::Quote;
+use crate::refusal::Code;
 use crate::replays::REPLAY_BODY_BYTES_MAX;
 use crate::upstream::{KeySeen, KeyWatch};
+
+/// Pieces in which a chunk is metered near the end of what is held.
+const PIECE_BYTES: usize = 128;
 
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
     pub(crate) gate: Arc<Gate>,
     pub(crate) call: CallId,
+    /// Whoever waits for the answer.
+    pub(crate) client: Rc<Presence>,
     pub(crate) route: String,
     pub(crate) upstream: String,
     pub(crate) payer: Option<Payer>,
@@ -32,11 +45,18 @@ pub(crate) struct Charge {
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
     pub(crate) hold: Option<Hold>,
+    /// How the hold keeps up with a stream.
+    pub(crate) growth: Option<Growth>,
+    /// Why no more of the stream can be paid for, once that is so.
+    pub(crate) exhausted: Option<Exhausted>,
     pub(crate) deposit: Option<Deposit>,
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
     pub(crate) status: StatusCode,
+    /// When the hold expires.
+    pub(crate) deadline: Instant,
+    pub(crate) expired: bool,
     pub(crate) started: Now,
     pub(crate) span: tracing::Span,
     /// Head and body for a replay of a paid answer, while it is small enough.
@@ -70,40 +90,90 @@ impl Tape {
     }
 }
 
-/// What a charge came to, for trailers.
+/// Why an answer must not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It holds what only the upstream and we may know.
+    KeySeen,
+    /// Nobody pays for more of it. What the client has is whole events.
+    Exhausted,
+}
+
+/// A charge on its way to the disk.
+pub(crate) type Landing = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
+
+/// What a charge came to, for trailers, and what its answer must wait for.
 pub(crate) struct Sum {
     pub(crate) captured: Amount,
     pub(crate) available: Amount,
     pub(crate) usage: String,
+    pub(crate) landing: Option<Landing>,
 }
 
 impl Charge {
     /// Takes a piece of the answer; what goes on of it is added to `out`.
     ///
     /// # Errors
-    /// [`KeySeen`]: the answer ends here.
-    pub(crate) fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), KeySeen> {
-        let chunk = match &mut self.key_watch {
+    /// [`Stop`]: the answer ends here.
+    pub(crate) fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), Stop> {
+        let mut chunk = match &mut self.key_watch {
             None => chunk,
-            Some(watch) => watch.pass(chunk).inspect_err(|KeySeen| {
+            Some(watch) => watch.pass(chunk).map_err(|KeySeen| {
                 let upstream = &self.upstream;
                 tracing::error!(parent: &self.span, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
+                Stop::KeySeen
             })?,
         };
-        self.meter_in(chunk, out);
+        while !chunk.is_empty() {
+            let piece = chunk.split_to(self.piece_bytes(chunk.len()));
+            let before = out.len();
+            self.meter.feed(piece, out);
+            let stopped = self.is_unpaid() && self.meter.cut(&mut out[before..]);
+            self.keep_on_tape(&out[before..]);
+            if stopped {
+                return Err(Stop::Exhausted);
+            }
+        }
         Ok(())
     }
 
-    fn meter_in(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
-        let before = out.len();
-        self.meter.feed(chunk, out);
-        let added: usize = out[before..].iter().map(Bytes::len).sum();
-        if let Some(tape) = &mut self.tape {
-            tape.bytes += added;
-            tape.chunks.extend_from_slice(&out[before..]);
-            if tape.bytes > REPLAY_BODY_BYTES_MAX {
-                self.tape = None;
-            }
+    /// Near the end of what is held a chunk is taken in pieces, so that an upstream that is ahead of the client
+    /// gets no more through than is paid for.
+    fn piece_bytes(&self, chunk_bytes: usize) -> usize {
+        let near = self.growth.is_some_and(|growth| {
+            let output_bytes = self.meter.output_bytes().saturating_add(chunk_bytes as u64);
+            growth.is_beyond(&self.quote, output_bytes)
+        });
+        if near { chunk_bytes.min(PIECE_BYTES) } else { chunk_bytes }
+    }
+
+    /// Lets the hold keep up with what was generated; whether that is no longer possible.
+    fn is_unpaid(&mut self) -> bool {
+        if let (None, Some(growth), Some(hold)) = (self.exhausted, &mut self.growth, &self.hold)
+            && self.meter.progress().terminal.is_none()
+            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.output_bytes())
+        {
+            tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
+            self.exhausted = Some(exhausted);
+        }
+        self.exhausted.is_some()
+    }
+
+    fn keep_on_tape(&mut self, pieces: &[Bytes]) {
+        let Some(tape) = &mut self.tape else { return };
+        tape.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+        tape.chunks.extend_from_slice(pieces);
+        if tape.bytes > REPLAY_BODY_BYTES_MAX {
+            self.tape = None;
+        }
+    }
+
+    /// Ends the call because its time is over (LED 4.3).
+    pub(crate) fn expire(&mut self) {
+        if !self.ended {
+            tracing::warn!(parent: &self.span, "the hold of a call expired");
+            self.expired = true;
+            self.settle(End::CutShort, &mut Vec::new());
         }
     }
 
@@ -113,14 +183,11 @@ impl Charge {
             return None;
         }
         let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
-        if !rest.is_empty() {
-            self.meter_in(rest, out);
-        }
         let before = out.len();
-        let metered = self.meter.end(end, out);
-        if let Some(tape) = &mut self.tape {
-            tape.chunks.extend_from_slice(&out[before..]);
+        if !rest.is_empty() {
+            self.meter.feed(rest, out);
         }
+        let metered = self.meter.end(end, out);
         let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
             // A report that cannot be priced costs the payer what was held and no more.
             tracing::error!(parent: &self.span, %error, "charge from the hold");
@@ -131,24 +198,55 @@ impl Charge {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
         };
-        match (self.used_payment(end, cost.nano, metered.upstream_error), capture) {
-            (Some(served), capture) => served.write(&self.gate, capture),
-            (None, Some(capture)) => self.record(capture, ended),
-            (None, None) => {}
+        if end == End::CutShort {
+            out.extend(self.last_words(ended.as_ref(), &cost));
         }
+        self.keep_on_tape(&out[before..]);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
+        let landing = match (self.used_payment(end, cost.nano, metered.upstream_error), capture) {
+            (Some(served), capture) => Some(served.write(&self.gate, capture)),
+            (None, Some(capture)) => self.record(capture, captured),
+            (None, None) => None,
+        };
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
-        Some(Sum { captured, available, usage: facts::usage_line(&metered) })
+        Some(Sum { captured, available, usage: facts::usage_line(&metered), landing })
+    }
+
+    /// The events that end a stream for which nobody pays any more, with the bill (MTR-35).
+    fn last_words(&self, ended: Option<&Ended>, cost: &Cost) -> Option<Bytes> {
+        let asset = self.payer.as_ref().map(|payer| payer.account.asset())?;
+        let (code, detail) = match self.exhausted? {
+            Exhausted::Balance => {
+                (Code::InsufficientBalance, "The balance does not cover more of this answer.")
+            }
+            Exhausted::Budget => (Code::OverTokenBudget, "The budget does not cover more of this answer."),
+        };
+        let charged = ended.map_or(Amount::ZERO, |ended| ended.captured);
+        let note = serde_json::json!({
+            "code": code.name(), "detail": detail, "call": self.call.to_string(),
+            "charged": facts::amount(charged, asset), "estimated": cost.estimated,
+        });
+        let sum = |output: bool| {
+            let lines = cost.lines.iter().filter(|line| line.bucket.is_output() == Some(output));
+            lines.map(|line| line.quantity).sum()
+        };
+        self.meter.ending(&meter::Ending {
+            created_s: Now::read().seconds(),
+            choices: self.quote.choices(),
+            usage: self.quote.asked_usage().then(|| (sum(false), sum(true))),
+            note: &note.to_string(),
+        })
     }
 
     /// Ends the hold; the write that goes with it, if the call is one to remember.
     fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
-        let ended = hold.finish(cost.nano)?;
-        self.gate.metrics.hold_ended();
+        let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
+        self.gate.metrics.hold_ended(ended.end == HoldEnd::Expired);
         let account = hold.chain().first()?;
         let asset = account.asset();
-        if ended.end == HoldEnd::Captured {
+        let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
+        if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
             self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
             if cost.estimated {
@@ -172,9 +270,8 @@ impl Charge {
             started: self.started,
             finished: Now::read(),
         };
-        let served = self.status.is_success() && (ended.end == HoldEnd::Captured || !metered.upstream_error);
+        let served = self.status.is_success() && (moved || !metered.upstream_error);
         let write = served.then(|| {
-            let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
             let entry = moved.then(|| self.entry(hold, &ended, cost));
             let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
             let facts = facts.to_json();
@@ -228,21 +325,18 @@ impl Charge {
         }
     }
 
-    /// Group-committed behind the answer; a full queue means it is waited for elsewhere, never dropped.
-    fn record(&self, op: Op, ended: Option<Ended>) {
-        let account = self.payer.as_ref().map(|payer| Arc::clone(&payer.account));
-        let at_risk = account.zip(ended.map(|ended| ended.captured));
+    /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is
+    /// waited for, never dropped.
+    fn record(&self, op: Op, captured: Amount) -> Option<Landing> {
+        let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
-            Ok(Submitted::Behind | Submitted::Wait(_)) => {}
-            Err(StoreError::Full) => {
-                let store = self.gate.store.clone();
-                self.gate.background.spawn(async move {
-                    if let Err(error) = store.commit(op).await {
-                        tracing::error!(%error, "a capture could not be recorded");
-                    }
-                });
+            Ok(Submitted::Behind) => None,
+            Ok(Submitted::Wait(durable)) => Some(Box::pin(async move { durable.await.map(drop) })),
+            Err(StoreError::Full) => Some(commit_in_background(&self.gate, op, ())),
+            Err(error) => {
+                tracing::error!(%error, "a capture could not be recorded");
+                Some(Box::pin(std::future::ready(Err(error))))
             }
-            Err(error) => tracing::error!(%error, "a capture could not be recorded"),
         }
     }
 
@@ -253,7 +347,7 @@ impl Charge {
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return None;
         }
-        if end == End::Eof
+        if matches!(end, End::Eof | End::CutShort)
             && let Some(tape) = self.tape.take()
         {
             self.gate.replays.keep(deposit.key, tape.answer());
@@ -277,6 +371,22 @@ impl Charge {
             "call"
         );
     }
+}
+
+/// Writes `op` whatever becomes of the answer; `until_durable` is let go when that is done.
+pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until_durable: T) -> Landing {
+    let (done, landed) = oneshot::channel();
+    let store = gate.store.clone();
+    gate.background.spawn(async move {
+        let outcome = store.commit(op).await;
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the end of a call could not be recorded");
+        }
+        drop(until_durable);
+        // The answer may have gone.
+        let _ = done.send(outcome.map(drop));
+    });
+    Box::pin(async move { landed.await.unwrap_or_else(|_| Err(StoreError::Unavailable("closed".into()))) })
 }
 
 impl Drop for Charge {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use ledger::Entry;
 use money::{Amount, Asset};
 use proof::receipt;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::body::GateBody;
 use crate::call::{Arrived, Worker, only};
 use crate::challenge::{Ask, challenge};
 use crate::facts;
+use crate::heads;
 use crate::payer::Payer;
 use crate::payments::{self, Arrival, Delivery};
 use crate::refusal::{Code, Facts, Money, Refusal};
@@ -29,6 +31,8 @@ pub(crate) enum Endpoint {
     Balance,
     TopUp,
     Receipt(String),
+    /// That the entry of a receipt is in the journal.
+    Proof(String),
     Models,
     /// Below our prefix, and nothing.
     Nothing,
@@ -43,7 +47,10 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/.well-known/farthing-keys.json" => Endpoint::Keys,
         "/v1/models" => Endpoint::Models,
         _ => match path.strip_prefix("/farthing/receipts/") {
-            Some(id) => Endpoint::Receipt(id.to_owned()),
+            Some(rest) => match rest.strip_suffix("/proof") {
+                Some(id) => Endpoint::Proof(id.to_owned()),
+                None => Endpoint::Receipt(rest.to_owned()),
+            },
             None if path.starts_with("/farthing/") => Endpoint::Nothing,
             None => return None,
         },
@@ -83,6 +90,10 @@ pub(crate) async fn answer(
             only(arrived, &[Method::GET])?;
             signed_receipt(worker, arrived, &id).await
         }
+        Endpoint::Proof(id) => {
+            only(arrived, &[Method::GET])?;
+            inclusion(worker, arrived, &id).await
+        }
         Endpoint::TopUp => {
             only(arrived, &[Method::GET, Method::POST])?;
             top_up(worker, arrived).await
@@ -120,34 +131,73 @@ fn balance(worker: &Worker, payer: &Payer) -> Value {
 
 /// A receipt belongs to whoever holds a key of its account; to everybody else it does not exist.
 async fn signed_receipt(worker: &Worker, arrived: &Arrived, id: &str) -> Result<Response<GateBody>, Refusal> {
-    let gate = &worker.gate;
-    let payer = holder(worker, arrived)?;
-    let absent = || Refusal::new(Code::ReceiptNotFound, "This account has no such receipt.");
-    let call: crate::call_id::CallId = id.parse().map_err(|()| absent())?;
-    let broken = |error: store::StoreError| {
-        tracing::error!(%error, "receipt cannot be read");
-        Refusal::new(Code::StoreUnavailable, "Receipts cannot be read now.").retry_after(5)
-    };
-    let mut found = gate.store.reader().facts(&call.0).map_err(broken)?;
-    if found.is_none() {
-        // The call may have ended a moment ago: its record is in the batch that is being written.
-        gate.store.commit(store::Op::Flush).await.map_err(broken)?;
-        found = gate.store.reader().facts(&call.0).map_err(broken)?;
-    }
-    let recorded = found.ok_or_else(absent)?;
-    let entry = gate.store.reader().entry_of(&call.0).map_err(broken)?;
-    let payload =
-        facts::receipt(&arrived.snapshot.public_url, &recorded, entry.as_ref()).ok_or_else(absent)?;
-    let owner = payload.get("account").and_then(Value::as_str).unwrap_or_default();
-    if owner != payer.account.id().to_string() {
-        return Err(absent());
-    }
-    let signed = receipt::sign(&gate.keys.receipt, &payload)
+    let recorded = recorded_call(worker, arrived, id).await?;
+    let signed = receipt::sign(&worker.gate.keys.receipt, &recorded.payload)
         .map_err(|_| Refusal::new(Code::Internal, "The receipt could not be signed."))?;
     let mut response = Response::new(GateBody::whole(Bytes::from(signed)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jose"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The entry of a call, and the path from it to a signed tree head (ledger.md 8.3).
+async fn inclusion(worker: &Worker, arrived: &Arrived, id: &str) -> Result<Response<GateBody>, Refusal> {
+    let gate = &worker.gate;
+    let recorded = recorded_call(worker, arrived, id).await?;
+    let (entry, _) = recorded.entry.ok_or_else(no_receipt)?;
+    let signed = heads::covering(gate, entry.lsn).await.map_err(unreadable)?;
+    let path = gate.store.reader().inclusion(entry.lsn, signed.head.size).map_err(unreadable)?;
+    let path = path.ok_or_else(no_receipt)?;
+    let (bytes, head) = (entry.bytes(), &signed.head);
+    let hex = |bytes: &[u8]| wire::hex::encode(bytes);
+    let path: Vec<String> = path.iter().map(|node| hex(node)).collect();
+    let proof = json!({
+        "lsn": entry.lsn, "leaf_index": entry.lsn - 1, "leaf": hex(&ledger::merkle::leaf_hash(&bytes)),
+        "entry": hex(&bytes), "path": path,
+        "head": {
+            "store_id": hex(&head.store_id), "epoch": head.epoch, "size": head.size, "root": hex(&head.root),
+            "last_hash": hex(&head.last_hash), "time_ms": head.time_ms, "kid": receipt::kid(&gate.keys.receipt.verifying_key()),
+            "signature": hex(&signed.signature),
+        },
+    });
+    Ok(document(&proof, "no-store"))
+}
+
+/// What is on disk of a call that belongs to the holder.
+struct RecordedCall {
+    payload: Value,
+    /// None where nothing was charged.
+    entry: Option<(Entry, [u8; 32])>,
+}
+
+async fn recorded_call(worker: &Worker, arrived: &Arrived, id: &str) -> Result<RecordedCall, Refusal> {
+    let gate = &worker.gate;
+    let payer = holder(worker, arrived)?;
+    let call: crate::call_id::CallId = id.parse().map_err(|()| no_receipt())?;
+    let mut found = gate.store.reader().facts(&call.0).map_err(unreadable)?;
+    if found.is_none() {
+        // The call may have ended a moment ago: its record is in the batch that is being written.
+        gate.store.commit(store::Op::Flush).await.map_err(unreadable)?;
+        found = gate.store.reader().facts(&call.0).map_err(unreadable)?;
+    }
+    let recorded = found.ok_or_else(no_receipt)?;
+    let entry = gate.store.reader().entry_of(&call.0).map_err(unreadable)?;
+    let payload = facts::receipt(&arrived.snapshot.public_url, &recorded, entry.as_ref());
+    let payload = payload.ok_or_else(no_receipt)?;
+    let owner = payload.get("account").and_then(Value::as_str).unwrap_or_default();
+    if owner != payer.account.id().to_string() {
+        return Err(no_receipt());
+    }
+    Ok(RecordedCall { payload, entry })
+}
+
+fn no_receipt() -> Refusal {
+    Refusal::new(Code::ReceiptNotFound, "This account has no such receipt.")
+}
+
+fn unreadable(error: store::StoreError) -> Refusal {
+    tracing::error!(%error, "receipt cannot be read");
+    Refusal::new(Code::StoreUnavailable, "Receipts cannot be read now.").retry_after(5)
 }
 
 /// Sells nothing but balance: the same 402, and the whole deposit stays.
@@ -203,7 +253,11 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
         gate.replays.keep(deposit.key, stored);
-        deposit.served(StatusCode::OK, call).write(&gate, None);
+        deposit
+            .served(StatusCode::OK, call)
+            .write(&gate, None)
+            .await
+            .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
         Ok(response)
     });
     let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);

@@ -91,6 +91,8 @@ pub(crate) fn receipt(issuer: &str, facts: &[u8], entry: Option<&(Entry, [u8; 32
             let (asset, _) = asset_of_code(leg.asset)?;
             payload.insert("lsn".into(), entry.lsn.into());
             payload.insert("entry_hash".into(), wire::hex::encode(hash).into());
+            let leaf = ledger::merkle::leaf_hash(&entry.bytes());
+            payload.insert("leaf".into(), wire::hex::encode(&leaf).into());
             payload.insert("balance_after".into(), amount(leg.balance_after, asset));
         }
         None => {

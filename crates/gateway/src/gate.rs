@@ -1,19 +1,21 @@
 //! What all threads share. Everything here is atomic, immutable or swapped whole; what is looked up by
 //! name is in sharded maps, whose read locks last for one look.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use ledger::{Book, asset_of_code};
+use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
-use store::{Store, StoreError};
+use store::{AccountMode, AccountSettings, Store, StoreError};
 use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
+use crate::config::RateLimits;
 use crate::keys::Keys;
 use crate::limits::Slots;
+use crate::payer::{SpendLimits, usual_asset};
 use crate::replays::Replays;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
@@ -28,6 +30,8 @@ pub(crate) struct Gate {
     pub(crate) claims: Arc<Claims>,
     pub(crate) replays: Replays,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
+    /// What the operator has set for single accounts.
+    settings: ArcSwap<HashMap<AccountId, AccountSettings>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) in_flight: Arc<Slots>,
     /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
@@ -59,7 +63,8 @@ impl Gate {
         }
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
-        Ok(Self {
+        let settings = reader.accounts()?;
+        let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             keys,
             book,
@@ -68,12 +73,44 @@ impl Gate {
             claims: Arc::default(),
             replays: Replays::default(),
             revoked: ArcSwap::from_pointee(revoked),
+            settings: ArcSwap::default(),
             metrics: Arc::default(),
             in_flight: Slots::new(),
             supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),
             background,
-        })
+        };
+        for (id, settings) in settings {
+            gate.apply(id, settings);
+        }
+        Ok(gate)
+    }
+
+    /// Makes settings of an account, already durable, count on every thread.
+    pub(crate) fn apply(&self, id: AccountId, settings: AccountSettings) {
+        let account = self.book.find_any(id);
+        let account = account.unwrap_or_else(|| self.book.account(id, usual_asset(self.keys.mode)));
+        account.set_overdraft(Amount::from_units(settings.overdraft));
+        if let Err(not_empty) = account.set_state(state_of(settings.state)) {
+            // The store has refused to close it, or it was paid into since.
+            tracing::warn!(account = %id, %not_empty, "an account that is to be closed is not empty");
+        }
+        self.settings.rcu(|known| {
+            let mut next = HashMap::clone(known);
+            next.insert(id, settings);
+            next
+        });
+    }
+
+    /// What the operator lets an account spend: its own settings, else everybody's.
+    pub(crate) fn spend_limits(&self, id: AccountId, rules: &RateLimits) -> SpendLimits {
+        let settings = self.settings.load();
+        let own = settings.get(&id);
+        let units = |units: Option<i64>| units.map(Amount::from_units);
+        SpendLimits {
+            per_call: own.and_then(|own| units(own.per_call)).or(rules.spend_per_call),
+            per_day: own.and_then(|own| units(own.per_day)).or(rules.spend_per_day),
+        }
     }
 
     /// Whether any of these ids is revoked: a key, a link of its chain, or its account (L402-44).
@@ -118,5 +155,13 @@ impl Gate {
     /// Whether paid calls can be taken now.
     pub(crate) fn is_ready(&self) -> bool {
         !self.is_draining() && self.store.is_healthy()
+    }
+}
+
+const fn state_of(mode: AccountMode) -> AccountState {
+    match mode {
+        AccountMode::Open => AccountState::Open,
+        AccountMode::Frozen => AccountState::Frozen,
+        AccountMode::Closed => AccountState::Closed,
     }
 }

@@ -17,9 +17,9 @@ use meter::End;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::charge::{Charge, Sum};
+use crate::charge::{Charge, Landing, Stop, Sum};
 use crate::payer::Payer;
-use crate::upstream::{KeySeen, UpstreamBody};
+use crate::upstream::UpstreamBody;
 
 /// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
 /// of metering.md).
@@ -37,6 +37,8 @@ struct Seat {
     going: RefCell<Option<Going>>,
     /// Since when a piece has been out and the next was not asked for.
     unread_since: Cell<Option<Instant>>,
+    /// When the hold expires.
+    deadline: Instant,
 }
 
 /// How often seats are looked at.
@@ -52,7 +54,8 @@ impl Aftercare {
         let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
             while let Some((body, charge)) = arrivals.recv().await {
-                tokio::task::spawn_local(read_out(body, charge, drain()));
+                let drain = charge.client.left_of(drain());
+                tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });
         let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
@@ -71,7 +74,9 @@ impl Aftercare {
     fn look(&self, patience: Duration) {
         self.seats.borrow_mut().retain(|seat| {
             let Some(seat) = seat.upgrade() else { return false };
-            if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
+            if seat.deadline <= Instant::now() {
+                seat.expire();
+            } else if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
                 seat.give_up(&self.abandoned);
             }
             true
@@ -80,6 +85,13 @@ impl Aftercare {
 }
 
 impl Seat {
+    /// Ends the call where it is: what was metered until now is charged, the rest of its hold goes back.
+    fn expire(&self) {
+        if let Some((_, mut charge)) = self.going.borrow_mut().take() {
+            charge.expire();
+        }
+    }
+
     fn give_up(&self, abandoned: &mpsc::UnboundedSender<Going>) {
         if let Some(going) = self.going.borrow_mut().take() {
             // If the task is gone, so is the process: dropping the charge settles it.
@@ -91,14 +103,19 @@ impl Seat {
 /// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
 async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
     let mut discarded = Vec::new();
+    if charge.meter.progress().terminal.is_some() {
+        // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).
+        charge.settle(End::Eof, &mut discarded);
+        return;
+    }
     let reading = async {
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => {
-                    if let Err(KeySeen) = charge.feed(chunk, &mut discarded) {
-                        return End::Reset;
-                    }
-                }
+                Ok(Ok(chunk)) => match charge.feed(chunk, &mut discarded) {
+                    Ok(()) => {}
+                    Err(Stop::KeySeen) => return End::Reset,
+                    Err(Stop::Exhausted) => return End::CutShort,
+                },
                 Ok(Err(_)) => {}
                 Err(_) => return End::Reset,
             }
@@ -123,9 +140,12 @@ pub(crate) enum AnswerError {
     /// The upstream sent nothing for too long.
     #[error("the upstream fell silent")]
     Silent,
-    /// The client did not read for too long; its call has been ended.
-    #[error("the client does not read")]
-    Unread,
+    /// The client did not read for too long, or the call lasted too long: it has been ended.
+    #[error("the call has been ended")]
+    Ended,
+    /// The charge cannot be written down; the gateway is about to stop.
+    #[error("the charge could not be recorded")]
+    Unrecorded,
     /// The upstream sent back what only it and we may know.
     #[error("the upstream's answer was cut off")]
     Withheld,
@@ -139,6 +159,8 @@ pub(crate) struct ChargedBody {
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     wants_trailers: bool,
+    /// The charge on its way to the disk: until it is there nothing more goes out (LED-25).
+    landing: Option<Landing>,
     /// Bytes still to come, when the upstream said so and nothing is cut out.
     left: Option<u64>,
     idle: Idle,
@@ -179,8 +201,9 @@ impl ChargedBody {
         let plain = !charge.quote.hides_usage() && !wants_trailers;
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
+        let deadline = charge.deadline;
         let going = RefCell::new(Some((upstream, Box::new(charge))));
-        let seat = Rc::new(Seat { going, unread_since: Cell::new(None) });
+        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline });
         aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
         let mut body = Self {
             seat,
@@ -189,6 +212,7 @@ impl ChargedBody {
             scratch: Vec::new(),
             trailers: None,
             wants_trailers,
+            landing: None,
             left,
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
@@ -201,14 +225,19 @@ impl ChargedBody {
 
     fn end(&mut self, end: End) {
         self.ended = true;
-        let Some((_, mut charge)) = self.seat.going.borrow_mut().take() else { return };
-        let sum = charge.settle(end, &mut self.scratch);
+        let going = self.seat.going.borrow_mut().take();
+        if let Some((_, mut charge)) = going {
+            self.settle(&mut charge, end);
+        }
+    }
+
+    fn settle(&mut self, charge: &mut Charge, end: End) {
+        let Some(sum) = charge.settle(end, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
-        if self.wants_trailers
-            && let (Some(sum), Some(payer)) = (sum, &charge.payer)
-        {
+        if let Some(payer) = charge.payer.as_ref().filter(|_| self.wants_trailers) {
             self.trailers = Some(trailers(&sum, payer));
         }
+        self.landing = sum.landing;
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {
@@ -227,7 +256,7 @@ impl ChargedBody {
         let mut going = seat.going.borrow_mut();
         let Some((upstream, charge)) = going.as_mut() else {
             self.ended = true;
-            return Poll::Ready(Err(AnswerError::Unread));
+            return Poll::Ready(Err(AnswerError::Ended));
         };
         let polled = Pin::new(&mut *upstream).poll_frame(cx);
         let (end, answer) = match polled {
@@ -240,8 +269,13 @@ impl ChargedBody {
                     Err(_) => Ok(()),
                 };
                 self.ready.extend(self.scratch.drain(..));
+                // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
+                if passed.is_ok() && charge.meter.progress().terminal.is_some() {
+                    self.settle(charge, End::Eof);
+                }
                 match passed {
-                    Err(KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
+                    Err(Stop::KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
+                    Err(Stop::Exhausted) => (Some(End::CutShort), Ok(())),
                     Ok(()) => (last.then_some(End::Eof), Ok(())),
                 }
             }
@@ -259,6 +293,16 @@ impl ChargedBody {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         loop {
+            if let Some(landing) = &mut self.landing {
+                match landing.as_mut().poll(cx) {
+                    Poll::Ready(Ok(())) => self.landing = None,
+                    Poll::Ready(Err(_)) => {
+                        self.ready.clear();
+                        return Poll::Ready(Some(Err(AnswerError::Unrecorded)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             if let Some(frame) = self.next() {
                 return Poll::Ready(Some(Ok(frame)));
             }
@@ -305,7 +349,7 @@ impl Body for ChargedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty() && self.trailers.is_none()
+        self.ended && self.ready.is_empty() && self.trailers.is_none() && self.landing.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

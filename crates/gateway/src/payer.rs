@@ -12,11 +12,34 @@ use wire::credit_key::{CreditKey, Mode};
 
 use crate::config::Route;
 use crate::gate::Gate;
+use crate::growth::Growth;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
 
 /// Verified keys remembered per thread.
 const KNOWN_MAX: usize = 4096;
+
+/// The window of an account's spend limit.
+const DAY_SECONDS: u64 = 24 * 3600;
+/// Its name in the books and in refusals.
+const PER_DAY: &str = "per_day";
+
+/// What the operator lets an account spend, whatever its balance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpendLimits {
+    pub(crate) per_call: Option<Amount>,
+    pub(crate) per_day: Option<Amount>,
+}
+
+/// The terms on which money is set aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HoldTerms {
+    pub(crate) limits: SpendLimits,
+    /// Whether less output may be allowed where the whole does not fit (MTR-34).
+    pub(crate) may_clamp: bool,
+    /// Unix seconds.
+    pub(crate) now_s: u64,
+}
 
 /// Keys this thread has verified, by their whole text. Only successes are kept (PERF-24).
 #[derive(Default)]
@@ -94,11 +117,14 @@ impl Payer {
         Self { account: found.unwrap_or_else(empty), key: Some(key), protocol: "key" }
     }
 
-    fn budgets(&self) -> Vec<Budget> {
+    /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost
+    /// first, and the day of the account (LED-13, LED-14).
+    fn budgets(&self, limits: SpendLimits, now_s: u64) -> Vec<Budget> {
         let budgets = self.key.iter().flat_map(|key| &key.budgets);
-        budgets
-            .map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None })
-            .collect()
+        let of_key =
+            budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None });
+        let day = |limit| Budget::window(self.account.id(), PER_DAY, DAY_SECONDS, now_s, limit);
+        of_key.chain(limits.per_day.map(day)).collect()
     }
 
     /// Whether the key permits this route and model now.
@@ -123,7 +149,7 @@ impl Payer {
         &self,
         gate: &Gate,
         quote: &Quote,
-        may_clamp: bool,
+        terms: HoldTerms,
     ) -> Result<(Hold, Fitted), Refusal> {
         let asset = self.account.asset();
         if !asset.is_dollar_parity() {
@@ -136,16 +162,16 @@ impl Payer {
             let detail = format!("This key limits spending in {other}, but its account holds {asset}.");
             return Err(Refusal::new(Code::KeyForbidden, detail));
         }
-        let budgets = self.budgets();
+        let budgets = self.budgets(terms.limits, terms.now_s);
         // Another call may take what was just seen: look again rather than refuse what a smaller fit allows.
         for _ in 0..3 {
-            let room = self.room(gate, &budgets);
-            let Some(fitted) = quote.fit(room.amount, may_clamp) else {
-                return Err(self.short(gate, quote, room));
+            let room = self.room(gate, &budgets, terms.limits);
+            let Some(fitted) = quote.fit(room.amount, terms.may_clamp) else {
+                return Err(self.short(gate, quote, room, terms.now_s));
             };
             let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold };
             match gate.book.reserve(wanted) {
-                Ok(hold) => return Ok((hold, fitted)),
+                Ok(hold) => return Ok((hold, self.growing_within(fitted, terms.limits))),
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen | ReserveError::Closed) => {
                     return Err(Refusal::new(
@@ -164,26 +190,42 @@ impl Payer {
                 }
             }
         }
-        let room = self.room(gate, &budgets);
-        Err(self.short(gate, quote, room))
+        let room = self.room(gate, &budgets, terms.limits);
+        Err(self.short(gate, quote, room, terms.now_s))
     }
 
-    fn room(&self, gate: &Gate, budgets: &[Budget]) -> Room {
+    /// Most that one call may cost, by the key or the account.
+    fn per_call(&self, limits: SpendLimits) -> Option<Amount> {
+        let of_key = self.key.as_ref().and_then(|key| key.per_call).map(|(_, most)| most);
+        of_key.into_iter().chain(limits.per_call).min()
+    }
+
+    /// A hold that grows stays within what one call may cost.
+    fn growing_within(&self, fitted: Fitted, limits: SpendLimits) -> Fitted {
+        let per_call = self.per_call(limits);
+        Fitted { growth: fitted.growth.map(|growth| Growth { per_call, ..growth }), ..fitted }
+    }
+
+    fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits) -> Room {
         let asset = self.account.asset();
-        let mut room = Room { amount: self.account.available(), limit: Limit::Balance };
-        for budget in budgets {
+        let of_key = self.key.as_ref().map_or(0, |key| key.budgets.len());
+        let overdraft = self.account.overdraft().units();
+        let spendable = Amount::from_units(self.account.available().units().saturating_add(overdraft));
+        let mut room = Room { amount: spendable, limit: Limit::Balance };
+        for (place, budget) in budgets.iter().enumerate() {
             let left = gate.book.budget_left(*budget, asset);
             if left < room.amount {
-                room = Room { amount: left, limit: Limit::Budget };
+                room =
+                    Room { amount: left, limit: if place < of_key { Limit::Budget } else { Limit::PerDay } };
             }
         }
-        match self.key.as_ref().and_then(|key| key.per_call) {
-            Some((_, per_call)) if per_call < room.amount => Room { amount: per_call, limit: Limit::PerCall },
+        match self.per_call(limits) {
+            Some(per_call) if per_call < room.amount => Room { amount: per_call, limit: Limit::PerCall },
             Some(_) | None => room,
         }
     }
 
-    fn short(&self, gate: &Gate, quote: &Quote, room: Room) -> Refusal {
+    fn short(&self, gate: &Gate, quote: &Quote, room: Room, now_s: u64) -> Refusal {
         let asset = self.account.asset();
         let balance = gate.book.balance(&self.account);
         let (need, have) = (quote.ceiling.short(asset), room.amount.short(asset));
@@ -201,10 +243,25 @@ impl Payer {
             Limit::PerCall => (
                 Code::KeyForbidden,
                 "per_call",
-                format!("This call needs up to {need} {asset}; the key allows {have} {asset} a call."),
+                format!("This call needs up to {need} {asset}; {have} {asset} are allowed for one call."),
+            ),
+            Limit::PerDay => (
+                Code::RateLimited,
+                PER_DAY,
+                format!(
+                    "This call needs up to {need} {asset}; the account may spend {have} {asset} more today."
+                ),
             ),
         };
-        Refusal::new(code, detail).facts(Facts {
+        let refusal = Refusal::new(code, detail);
+        let refusal = match room.limit {
+            // Paying would not help: the day must end.
+            Limit::PerDay => {
+                refusal.retry_after(u32::try_from(DAY_SECONDS - now_s % DAY_SECONDS).unwrap_or(u32::MAX))
+            }
+            Limit::Balance | Limit::Budget | Limit::PerCall => refusal,
+        };
+        refusal.facts(Facts {
             need: Some((quote.ceiling, asset)),
             balance: Some((balance.available, asset)),
             limit_source: Some(source),
@@ -225,6 +282,7 @@ enum Limit {
     Balance,
     Budget,
     PerCall,
+    PerDay,
 }
 
 /// What accounts hold in this mode when nothing says otherwise.

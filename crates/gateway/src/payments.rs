@@ -18,6 +18,7 @@ use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
 use crate::call_id::CallId;
 use crate::challenge::Ask;
+use crate::charge::{Landing, commit_in_background};
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -384,8 +385,9 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk.
-    pub(crate) fn write(self, gate: &Arc<Gate>, capture: Option<Op>) {
+    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk, and the
+    /// answer ends no earlier.
+    pub(crate) fn write(self, gate: &Gate, capture: Option<Op>) -> Landing {
         let Self { key, outcome, claim } = self;
         let op = match capture {
             Some(Op::Capture { id, entry, facts, income, idempotent, .. }) => {
@@ -393,13 +395,7 @@ impl Served {
             }
             Some(_) | None => Op::Served { key, outcome },
         };
-        let store = gate.store.clone();
-        gate.background.spawn(async move {
-            if let Err(error) = store.commit(op).await {
-                tracing::error!(%error, "the end of a paid call could not be recorded");
-            }
-            drop(claim);
-        });
+        commit_in_background(gate, op, claim)
     }
 }
 

@@ -9,10 +9,11 @@ use meter::{
 use money::{Amount, Rate};
 
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
+use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 
-/// An answer without a limit of its own gets one: what it is held for. The default output at least, and
+/// A document without a limit of its own gets one: what it is held for. The default output at least, and
 /// up to this many tokens where a quarter of what is there covers them, so that calls in parallel fit too.
 const OPEN_END_TOKENS: u64 = 32 * 1024;
 
@@ -31,6 +32,8 @@ pub(crate) struct Quote {
     facts: Option<RequestFacts>,
     body: Bytes,
     policy: HoldPolicy,
+    /// Output tokens of each step of a hold that grows with its stream; none where holds do not grow.
+    step: Option<u64>,
     inject_usage: bool,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Fitted {
     pub(crate) hold: Amount,
     /// Output limit to write into the request, if it has to change.
     pub(crate) clamp: Option<u64>,
+    /// How the hold grows, where it is less than the whole call may cost.
+    pub(crate) growth: Option<Growth>,
 }
 
 impl Quote {
@@ -58,6 +63,7 @@ impl Quote {
             facts: None,
             body,
             policy: policy(metering),
+            step: metering.step.map(u64::from),
             inject_usage: metering.inject_stream_usage,
         };
         match route.price {
@@ -99,23 +105,68 @@ impl Quote {
     /// Fits the call into `available`: whole if that covers it, with less output if enough of it is
     /// left to be useful (MTR-34), else not at all.
     pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
+        let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None });
         let Some(facts) = &self.facts else {
-            return (available >= self.ceiling).then_some(Fitted { hold: self.ceiling, clamp: None });
+            return if available >= self.ceiling { whole(self.ceiling, None) } else { None };
         };
         if available >= self.ceiling {
-            if facts.has_output() && facts.max_output.is_none() {
-                return Some(self.fit_open_ended(available));
-            }
-            return Some(Fitted { hold: self.ceiling, clamp: None });
+            return match (facts.has_output(), facts.max_output, self.growing_step()) {
+                (true, None, Some(step)) => self.fit_open_stream(available, step),
+                (true, None, None) => Some(self.fit_open_document(available)),
+                (true, Some(limit), Some(step)) if limit > step => self.first_step(step, Some(limit), None),
+                _ => whole(self.ceiling, None),
+            };
         }
         let output = self.affordable(available, &self.policy).filter(|_| may_clamp)?;
+        if let Some(step) = self.growing_step().filter(|step| output > *step) {
+            return self.first_step(step, Some(output), Some(output));
+        }
         let cost = self.cost_of(output)?;
-        (cost <= available).then_some(Fitted { hold: cost, clamp: Some(output) })
+        if cost <= available { whole(cost, Some(output)) } else { None }
+    }
+
+    /// The step, where the answer is a stream that we can end ourselves.
+    fn growing_step(&self) -> Option<u64> {
+        self.step.filter(|_| self.facts.as_ref().is_some_and(|facts| facts.stream))
+    }
+
+    /// Input and the first step of a stream that may go on to `limit`.
+    fn first_step(&self, step: u64, limit: Option<u64>, clamp: Option<u64>) -> Option<Fitted> {
+        let growth = Growth { covered: step, limit, step, per_call: None };
+        Some(Fitted { hold: self.cost_of(step)?, clamp, growth: Some(growth) })
+    }
+
+    /// A stream without a limit goes on for as long as it is paid for. Where that is soon over the upstream is
+    /// told so, and ends the answer itself; a large limit is left out, because a model may refuse it.
+    fn fit_open_stream(&self, available: Amount, step: u64) -> Option<Fitted> {
+        let soon = HoldPolicy { default_output: step.saturating_mul(2), ..self.policy };
+        let affordable = self.affordable(available, &soon).filter(|tokens| *tokens < soon.default_output);
+        match affordable {
+            Some(tokens) if tokens <= step => {
+                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None })
+            }
+            limit => self.first_step(step, limit, limit),
+        }
     }
 
     /// Output tokens that `available` covers, be they ever so few: a payer may ask for as little as that.
     pub(crate) fn would_fit(&self, available: Amount) -> Option<u64> {
         self.affordable(available, &HoldPolicy { min_output: 1, ..self.policy })
+    }
+
+    /// Output tokens of each answer that a hold of `whole` covers, with no least number.
+    pub(crate) fn output_within(&self, whole: Amount) -> Option<u64> {
+        self.affordable(whole, &HoldPolicy { min_output: 1, default_output: u64::MAX, ..self.policy })
+    }
+
+    /// How many answers are generated, at least 1.
+    pub(crate) fn choices(&self) -> u64 {
+        self.facts.as_ref().map_or(1, |facts| facts.choices.max(1))
+    }
+
+    /// Whether the client asked for the usage chunk of its stream.
+    pub(crate) fn asked_usage(&self) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.asked_usage)
     }
 
     fn affordable(&self, available: Amount, policy: &HoldPolicy) -> Option<u64> {
@@ -126,7 +177,8 @@ impl Quote {
             .filter(|tokens| *tokens > 0)
     }
 
-    fn cost_of(&self, output: u64) -> Option<Amount> {
+    /// What the call costs at most with so many output tokens in each answer.
+    pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
         let mut facts = self.facts.clone()?;
         facts.max_output = Some(output);
         let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
@@ -134,14 +186,17 @@ impl Quote {
     }
 
     /// What is allowed is held, so that nothing can be generated that nobody pays.
-    fn fit_open_ended(&self, available: Amount) -> Fitted {
+    fn fit_open_document(&self, available: Amount) -> Fitted {
         let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
-        let plain = Fitted { hold: self.ceiling, clamp: Some(capped(self.policy.default_output)) };
+        let clamp = Some(capped(self.policy.default_output));
+        let plain = Fitted { hold: self.ceiling, clamp, growth: None };
         let quarter = Amount::from_units(available.units() / 4);
         let longer = self
             .affordable(quarter, &HoldPolicy { default_output: capped(OPEN_END_TOKENS), ..self.policy })
             .filter(|tokens| Some(*tokens) > plain.clamp)
-            .and_then(|tokens| Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens) }));
+            .and_then(|tokens| {
+                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None })
+            });
         longer.filter(|longer| longer.hold <= available).unwrap_or(plain)
     }
 

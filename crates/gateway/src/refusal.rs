@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::call_id::CallId;
 
+/// The longest wait that an SDK is left to sit out by itself.
+const RETRY_SOON_SECONDS_MAX: u32 = 120;
+
 /// The code of a refusal (experience.md section 3, reference items 3, 14, 46).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are the documentation: one page each in specs/errors.md")]
@@ -407,8 +410,12 @@ impl Refusal {
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
+        // An SDK would try again within seconds.
+        let is_far_off = self.0.retry_after_s.is_some_and(|seconds| seconds > RETRY_SOON_SECONDS_MAX);
+        if self.is_payable() || is_far_off {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if self.is_payable() {
             let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }

@@ -21,8 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::{Door, bind, serve};
 use crate::admin::{serve_commands, serve_probes, socket_bind};
 use crate::call::{self, Worker};
+use crate::clock::Now;
 use crate::config::{self, Config, Tls};
 use crate::gate::Gate;
+use crate::heads;
 use crate::keys::{Keys, KeysError};
 use crate::limits::Slots;
 use crate::passing::Aftercare;
@@ -33,6 +35,9 @@ use crate::upstream::Pool;
 
 /// How often facilitators are asked what they settle.
 const SUPPORTED_EVERY: Duration = Duration::from_secs(300);
+
+/// How often spend windows that are over are let go, and how long they are kept before that.
+const WINDOWS_EVERY: Duration = Duration::from_secs(3600);
 
 /// Why a gateway did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +102,8 @@ async fn supervise(
     let sockets = Sockets::bind(&mut config)?;
     let tls = config.server.tls.as_ref().map(acceptor).transpose()?;
     let keys = Keys::load(&config)?;
-    let store = Store::open(&config.store.path, Options::new(random::bytes()))?;
+    let options = Options { durability: config.store.durability, ..Options::new(random::bytes()) };
+    let store = Store::open(&config.store.path, options)?;
     let payee = keys.public();
     let snapshot = Snapshot::new(config.clone(), payee).map_err(failed("configuration"))?;
     let gate = Arc::new(Gate::open(snapshot, keys, store, tokio::runtime::Handle::current())?);
@@ -115,6 +121,8 @@ async fn supervise(
     tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
+    tokio::spawn(heads::keep(Arc::clone(&gate)));
+    tokio::spawn(forget_windows(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
     tracing::info!(listen = ?sockets.listening.public, admin = %sockets.listening.admin, "serving");
@@ -263,6 +271,15 @@ async fn watch_facilitators(gate: Arc<Gate>) {
     loop {
         tick.tick().await;
         gate.refresh_supported().await;
+    }
+}
+
+/// Spend windows that were over an hour ago leave memory.
+async fn forget_windows(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(WINDOWS_EVERY);
+    loop {
+        tick.tick().await;
+        gate.book.forget_windows(Now::read().seconds().saturating_sub(WINDOWS_EVERY.as_secs()));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
 use crate::limits::{Running, Slot};
 use crate::passing::{ChargedBody, TRAILERS};
-use crate::payer::Payer;
+use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
@@ -82,8 +82,13 @@ impl Serving {
 
     fn hold(&self) -> Result<Option<(Hold, Fitted)>, Refusal> {
         let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
-        let may_clamp = self.arrived.snapshot.config.metering.fit_to_balance;
-        let held = payer.hold(&self.worker.gate, &self.quote, may_clamp);
+        let snapshot = &self.arrived.snapshot;
+        let terms = HoldTerms {
+            limits: self.worker.gate.spend_limits(payer.account.id(), &snapshot.config.limits),
+            may_clamp: snapshot.config.metering.fit_to_balance,
+            now_s: self.arrived.now.seconds(),
+        };
+        let held = payer.hold(&self.worker.gate, &self.quote, terms);
         held.map(Some).map_err(|refusal| self.payable(refusal))
     }
 
@@ -94,7 +99,8 @@ impl Serving {
         let Self { worker, arrived, route, quote, payer, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
-        let (hold, clamp) = held.map_or((None, None), |(hold, fitted)| (Some(hold), fitted.clamp));
+        let (hold, fitted) = held.unzip();
+        let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
         let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
         let AnswerHead::Relay(mut headers) =
@@ -132,17 +138,22 @@ impl Serving {
         let charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
+            client: arrived.client,
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
             quote,
             clamp,
             hold,
+            growth,
+            exhausted: None,
             tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
             deposit,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,
+            deadline: tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call,
+            expired: false,
             started: arrived.now,
             span: tracing::Span::current(),
             guards,
@@ -166,7 +177,14 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answered = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request)).await;
+    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answered = tokio::select! {
+        answered = answering => answered,
+        // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
+        () = arrived.client.given_up(arrived.snapshot.config.metering.drain) => {
+            return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
+        }
+    };
     worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(response)) => Ok(response),

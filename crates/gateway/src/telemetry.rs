@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
     overrun: Family<AssetLabels, Counter>,
     estimated: Family<RouteLabels, Counter>,
     holds_open: Gauge,
+    holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
 }
@@ -61,6 +62,7 @@ impl Default for Metrics {
             overrun: Family::default(),
             estimated: Family::default(),
             holds_open: Gauge::default(),
+            holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             registry: Registry::default(),
@@ -76,6 +78,11 @@ impl Default for Metrics {
             metrics.estimated.clone(),
         );
         registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
+        registry.register(
+            "holds_expired",
+            "Holds that were ended by their deadline",
+            metrics.holds_expired.clone(),
+        );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "upstream_seconds",
@@ -119,8 +126,11 @@ impl Metrics {
         self.holds_open.inc();
     }
 
-    pub(crate) fn hold_ended(&self) {
+    pub(crate) fn hold_ended(&self, expired: bool) {
         self.holds_open.dec();
+        if expired {
+            self.holds_expired.inc();
+        }
     }
 
     /// Holds without an end yet.

@@ -58,6 +58,19 @@ impl Bucket {
             Self::Call => "call",
         }
     }
+
+    /// Whether its units are generated tokens (true) or tokens of the prompt (false); `None` for what is not
+    /// counted in tokens of one side.
+    #[must_use]
+    pub const fn is_output(self) -> Option<bool> {
+        match self {
+            Self::Output | Self::Reasoning => Some(true),
+            Self::Input | Self::CacheRead | Self::CacheWrite | Self::CacheWrite1h | Self::CacheWrite12h => {
+                Some(false)
+            }
+            Self::TotalOnly | Self::WebSearch | Self::Call => None,
+        }
+    }
 }
 
 /// One line of a bill: `quantity * rate`.
@@ -159,9 +172,12 @@ pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
 
 fn is_free(metered: &Metered) -> bool {
     let failed = metered.upstream_error && metered.before_output;
-    // A stream that ends cleanly with nothing in it is a failure that does not say so.
+    // A body that ends cleanly with nothing in it is a failure that does not say so; what the first event of
+    // a stream reported of the input is no report of an answer.
+    let unreported = metered.usage.is_none() || metered.basis == Basis::ReportedPartial;
+    let empty = metered.terminal == Terminal::Complete && metered.body_bytes == 0;
     let silent =
-        metered.terminal == Terminal::EofWithoutDone && metered.before_output && metered.usage.is_none();
+        (metered.terminal == Terminal::EofWithoutDone || empty) && metered.before_output && unreported;
     metered.basis == Basis::None || failed || silent
 }
 

@@ -32,6 +32,10 @@ pub(crate) enum Slot {
     Status,
     /// The model that answered.
     Model,
+    /// The answer's own id.
+    Id,
+    /// Which part of the answer an event is of, or which event it is.
+    Index,
     /// Why generation stopped; not `null` once it has.
     Stop,
     /// An error object.
@@ -119,6 +123,8 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) model: String,
+    pub(crate) id: String,
+    pub(crate) index: Option<u64>,
     pub(crate) stop: Presence,
     pub(crate) error: Presence,
     pub(crate) choices: Option<u64>,
@@ -140,6 +146,8 @@ impl Event {
         self.kind.clear();
         self.status.clear();
         self.model.clear();
+        self.id.clear();
+        self.index = None;
         self.stop = Presence::Absent;
         self.error = Presence::Absent;
         self.choices = None;
@@ -180,6 +188,8 @@ impl Event {
             | Slot::Kind
             | Slot::Status
             | Slot::Model
+            | Slot::Id
+            | Slot::Index
             | Slot::Stop
             | Slot::Error
             | Slot::Choices => return,
@@ -201,6 +211,8 @@ impl Sink for Event {
             Slot::Kind => set_word(&mut self.kind, value),
             Slot::Status => set_word(&mut self.status, value),
             Slot::Model => set_word(&mut self.model, value),
+            Slot::Id => set_word(&mut self.id, value),
+            Slot::Index => self.index = value.count(),
             // Any choice that stopped counts, in whatever order the choices come.
             Slot::Stop if self.stop.is_some() => {}
             Slot::Stop => self.stop = Presence::of(value),
@@ -227,6 +239,8 @@ impl Sink for Event {
                 Slot::Kind => self.kind.clear(),
                 Slot::Status => self.status.clear(),
                 Slot::Model => self.model.clear(),
+                Slot::Id => self.id.clear(),
+                Slot::Index => self.index = None,
                 // Sums and marks over all choices: a second choice does not void the first.
                 Slot::Stop | Slot::Error | Slot::Choices => {}
                 Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Delta | Slot::Media => {}

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::dialect::Dialect;
+use crate::ending::{self, Ending};
 use crate::inflate::{self, Inflate};
 use crate::relay::Relay;
 use crate::stream::{Stream, Tail};
@@ -31,6 +32,8 @@ pub enum End {
     Reset,
     /// The client left, and the upstream was cancelled.
     ClientGone,
+    /// We stopped it, because nobody pays for more (MTR-35).
+    CutShort,
 }
 
 /// What has been seen so far.
@@ -142,6 +145,29 @@ impl Meter {
         }
     }
 
+    /// Takes back from `out`, which the last [`Meter::feed`] filled, what is no whole event, so that an
+    /// [`Ending`] may follow (MTR-35). False when the client has the first half of an event already: then
+    /// the rest of it must come first. False for ever where the body is no stream we can write into.
+    pub fn cut(&mut self, out: &mut [Bytes]) -> bool {
+        let Some(stream) = self.stream.as_ref().filter(|_| self.inflate.is_none()) else { return false };
+        if let Some(relay) = self.relay.as_mut() {
+            return stream.is_events() && relay.forget_open_event();
+        }
+        let Some(at) = stream.last_boundary() else { return false };
+        if let Some(chunk) = out.last_mut() {
+            chunk.truncate(at);
+        }
+        true
+    }
+
+    /// The events that end this stream in its dialect although its answer goes on; `None` for a body that
+    /// is no stream.
+    #[must_use]
+    pub fn ending(&self, note: &Ending<'_>) -> Option<Bytes> {
+        let stream = self.stream.as_ref()?;
+        ending::write(self.dialect, &stream.seen, stream.owes_line_feed(), note)
+    }
+
     /// Bytes of text, reasoning and tool arguments generated so far.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
@@ -194,6 +220,7 @@ impl Meter {
             End::Eof => Terminal::MeterLimit,
             End::Reset => Terminal::Truncated,
             End::ClientGone => Terminal::ClientGone,
+            End::CutShort => Terminal::Incomplete,
         };
         let mut metered = match self.dialect {
             Dialect::AnthropicCountTokens => self.unread(Basis::None, terminal),
@@ -246,6 +273,7 @@ fn terminal(mark: Option<Terminal>, end: End, tail: Tail, inflate: inflate::Stat
     match (inflate, end, tail) {
         (inflate::State::OverLimit, ..) => Terminal::MeterLimit,
         (_, End::ClientGone, _) => Terminal::ClientGone,
+        (_, End::CutShort, _) => Terminal::Incomplete,
         (_, End::Reset, _) | (inflate::State::Broken, ..) | (.., Tail::Cut) => Terminal::Truncated,
         (_, End::Eof, Tail::NoMark) => Terminal::EofWithoutDone,
         (_, End::Eof, Tail::Whole) => Terminal::Complete,

@@ -76,6 +76,14 @@ impl Relay {
         }
     }
 
+    /// Forgets the event that is open, if the client has nothing of it yet.
+    pub(crate) fn forget_open_event(&mut self) -> bool {
+        if !self.passing {
+            self.drop_held();
+        }
+        !self.passing
+    }
+
     /// Passes on what is held: the stream ended in the middle of an event.
     pub(crate) fn flush(&mut self, out: &mut Vec<Bytes>) {
         out.append(&mut self.held);

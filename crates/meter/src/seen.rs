@@ -15,6 +15,10 @@ pub(crate) struct Seen {
     /// The end mark. Nothing after it counts (MTR-13).
     pub(crate) terminal: Option<Terminal>,
     pub(crate) model: String,
+    /// The answer's own id, from the first event that names it.
+    pub(crate) id: String,
+    /// The last part that was begun and not ended, or the number of the last event.
+    pub(crate) index: Option<u64>,
     pub(crate) media: u64,
     tier: String,
     geo: String,
@@ -82,6 +86,9 @@ impl Seen {
             keep(&mut self.speed, &report.speed);
         }
         keep(&mut self.model, &event.model);
+        if self.id.is_empty() {
+            self.id.push_str(&event.id);
+        }
     }
 
     /// Puts the words into a usage. The standard tier has no name there (reference item 26).

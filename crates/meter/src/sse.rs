@@ -101,6 +101,16 @@ impl Framer {
         !self.has_fields && self.place == Place::LineStart
     }
 
+    /// Whether the last byte was a CR that ended a line.
+    pub(crate) const fn is_after_cr(&self) -> bool {
+        self.after_cr
+    }
+
+    /// Whether no event is open: the next byte begins one.
+    pub(crate) fn is_between_events(&self) -> bool {
+        self.only_comments() && !self.has_data
+    }
+
     /// The event's name, empty when it has none.
     pub(crate) fn event_name(&self) -> &str {
         std::str::from_utf8(&self.event).unwrap_or_default()

@@ -38,6 +38,10 @@ pub(crate) struct Stream {
     done: DoneMark,
     event: Event,
     event_bytes: usize,
+    /// Where in the chunk read last the last whole event ended.
+    boundary: Option<usize>,
+    /// Whether that event ended with a CR whose LF has not come yet.
+    owes_line_feed: bool,
     pub(crate) seen: Seen,
     pub(crate) anomalies: Anomalies,
 }
@@ -67,6 +71,8 @@ impl Stream {
             done: DoneMark::default(),
             event: Event::default(),
             event_bytes: 0,
+            boundary: None,
+            owes_line_feed: false,
             seen: Seen::default(),
             anomalies: Anomalies::default(),
         }
@@ -93,6 +99,22 @@ impl Stream {
             }
             relay.end_chunk(chunk, out);
         }
+    }
+
+    /// Where in the chunk read last the last whole event ended: 0 when the chunk began between two events
+    /// and none of its own ended in it. `None` where an event was already open, or without events.
+    pub(crate) fn last_boundary(&self) -> Option<usize> {
+        self.boundary.filter(|_| self.is_events())
+    }
+
+    /// Whether the last whole event ended with half a CR LF.
+    pub(crate) const fn owes_line_feed(&self) -> bool {
+        self.owes_line_feed
+    }
+
+    /// Whether the body is a stream of events.
+    pub(crate) fn is_events(&self) -> bool {
+        self.shape == Shape::Events
     }
 
     /// Whether the body is nothing we read.
@@ -152,6 +174,7 @@ impl Stream {
         relay: &mut Option<(&mut Relay, &mut Vec<Bytes>)>,
     ) {
         let mut at = start;
+        self.boundary = self.framer.is_between_events().then_some(start);
         while at < chunk.len() && self.seen.terminal.is_none() {
             let (used, item) = self.framer.step(&chunk[at..]);
             at += used;
@@ -159,6 +182,8 @@ impl Stream {
                 Item::Nothing => {}
                 Item::Data(piece) => self.read_data(piece),
                 Item::EventEnd => {
+                    self.boundary = Some(at);
+                    self.owes_line_feed = self.framer.is_after_cr();
                     let hide = self.end_event();
                     if let Some((relay, out)) = relay {
                         relay.event_end(chunk, at, hide, out);
@@ -171,6 +196,10 @@ impl Stream {
                     }
                 }
                 Item::LineFeed => {
+                    if self.framer.is_between_events() {
+                        self.boundary = Some(at);
+                        self.owes_line_feed = false;
+                    }
                     // Within an event it is held, or not, with the rest of its line.
                     if let Some((relay, out)) = relay.as_mut().filter(|_| self.framer.only_comments()) {
                         relay.line_feed(chunk, at, out);

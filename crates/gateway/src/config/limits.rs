@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use money::Amount;
+
 use super::section::{Keys, Section};
 use super::value;
 
@@ -12,6 +14,10 @@ pub struct RateLimits {
     pub account_per_minute: NonZeroU32,
     /// Calls of one account at once, default 100.
     pub account_concurrent: NonZeroU32,
+    /// Most that one call of an account may cost, in USD; none unless set.
+    pub spend_per_call: Option<Amount>,
+    /// Most that an account may spend in a day (UTC), in USD; none unless set (LED-14).
+    pub spend_per_day: Option<Amount>,
     /// Challenges per minute for one source without a credential, default 30.
     pub unpaid_per_minute: NonZeroU32,
     /// Proofs per minute of one source that fail, default 20; above it no crypto is done.
@@ -32,6 +38,8 @@ impl Default for RateLimits {
         Self {
             account_per_minute: at_least_one(600),
             account_concurrent: at_least_one(100),
+            spend_per_call: None,
+            spend_per_day: None,
             unpaid_per_minute: at_least_one(30),
             invalid_per_minute: at_least_one(20),
             invalid_burst: at_least_one(40),
@@ -40,7 +48,8 @@ impl Default for RateLimits {
 }
 
 const KEYS: Keys = Keys::new(&["default", "unpaid", "invalid_proofs"], &["groups"]);
-const ACCOUNT_KEYS: Keys = Keys::new(&["rpm", "concurrent"], &["spend", "overdraft", "tpm"]);
+const ACCOUNT_KEYS: Keys = Keys::new(&["rpm", "concurrent", "spend"], &["overdraft", "tpm"]);
+const SPEND_KEYS: Keys = Keys::new(&["per_call", "per_day"], &[]);
 const UNPAID_KEYS: Keys = Keys::new(&["per_ip"], &[]);
 const INVALID_KEYS: Keys = Keys::new(&["per_ip", "burst"], &[]);
 
@@ -51,6 +60,10 @@ pub(super) fn read(top: &Section<'_>) -> RateLimits {
     if let Some(account) = section.section("default", ACCOUNT_KEYS) {
         set(&mut limits.account_per_minute, account.value("rpm", value::quota));
         set(&mut limits.account_concurrent, account.value("concurrent", value::quota));
+        if let Some(spend) = account.section("spend", SPEND_KEYS) {
+            limits.spend_per_call = spend.value("per_call", value::some_usd);
+            limits.spend_per_day = spend.value("per_day", value::some_usd);
+        }
     }
     if let Some(unpaid) = section.section("unpaid", UNPAID_KEYS) {
         set(&mut limits.unpaid_per_minute, unpaid.value("per_ip", value::per_minute));

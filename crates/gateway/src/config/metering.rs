@@ -17,6 +17,9 @@ pub struct Metering {
     /// Ask the upstream for the usage of a stream, and hide it from a client that did not
     /// (MTR-20), default true.
     pub inject_stream_usage: bool,
+    /// Output tokens of the first hold of a stream and of each that follows while it runs (MTR-35), default
+    /// 4096. None (`whole`): the whole limit is held at once, and a request without a limit gets one.
+    pub step: Option<u32>,
     /// How input is estimated before the call (MTR-33).
     pub hold_input: HoldInput,
     /// How long the upstream is read on after the client has gone, default 20 s.
@@ -30,6 +33,7 @@ impl Default for Metering {
             min_output: 256,
             fit_to_balance: true,
             inject_stream_usage: true,
+            step: Some(4096),
             hold_input: HoldInput::BytesHalf,
             drain: Duration::from_secs(20),
         }
@@ -50,7 +54,7 @@ const KEYS: Keys = Keys::new(
     &["strict", "on_upstream_error", "dedupe"],
 );
 const HOLD_KEYS: Keys =
-    Keys::new(&["input", "output", "default_output", "min_output", "fit_to_balance"], &["step"]);
+    Keys::new(&["input", "output", "step", "default_output", "min_output", "fit_to_balance"], &[]);
 const GONE_KEYS: Keys = Keys::new(&["drain_up_to", "then", "charge"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Metering {
@@ -61,7 +65,7 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     }
     section.only("on_missing_usage", "estimate");
     if let Some(gone) = section.section("on_client_gone", GONE_KEYS) {
-        metering.drain = gone.value("drain_up_to", value::duration).unwrap_or(metering.drain);
+        metering.drain = gone.value("drain_up_to", value::duration_or_none).unwrap_or(metering.drain);
         gone.only("then", "cancel");
         gone.only("charge", "reported_or_estimate");
     }
@@ -73,6 +77,7 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
 
 fn read_hold(hold: &Section<'_>, metering: &mut Metering) {
     hold.only("output", "max_tokens");
+    metering.step = hold.value("step", step).unwrap_or(metering.step);
     metering.hold_input = hold.value("input", hold_input).unwrap_or(metering.hold_input);
     metering.default_output = hold.value("default_output", value::count).unwrap_or(metering.default_output);
     metering.min_output = hold.value("min_output", value::count).unwrap_or(metering.min_output);
@@ -80,6 +85,10 @@ fn read_hold(hold: &Section<'_>, metering: &mut Metering) {
     if metering.min_output > metering.default_output {
         hold.complain("min_output", "metering.hold.min_output is more than default_output");
     }
+}
+
+fn step(text: &str) -> Result<Option<u32>, String> {
+    if text == "whole" { Ok(None) } else { value::count(text).map(Some) }
 }
 
 fn hold_input(text: &str) -> Result<HoldInput, String> {

@@ -102,6 +102,9 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// Between two pieces of a streamed answer, default 300 s.
     pub stream_idle: Duration,
+    /// For the whole of a call, from its head to the last byte of its answer: then its hold expires (LED 4.3).
+    /// Default 1 h.
+    pub call: Duration,
     /// On a kept-alive connection without a request, default 60 s.
     pub idle: Duration,
     /// For running calls at shutdown, default 30 s.
@@ -118,6 +121,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(120),
             stream_idle: Duration::from_secs(300),
+            call: Duration::from_secs(3600),
             idle: Duration::from_secs(60),
             drain: Duration::from_secs(30),
             write_stall: Duration::from_secs(60),
@@ -132,7 +136,7 @@ const LIMIT_KEYS: Keys = Keys::new(
     &["sse_line"],
 );
 const TIMEOUT_KEYS: Keys = Keys::new(
-    &["header", "body", "connect", "first_byte", "stream_idle", "idle", "drain", "write_stall"],
+    &["header", "body", "connect", "first_byte", "stream_idle", "call", "idle", "drain", "write_stall"],
     &[],
 );
 
@@ -271,6 +275,7 @@ fn read_timeouts(server: &Section<'_>) -> Timeouts {
         connect: time("connect", default.connect),
         first_byte: time("first_byte", default.first_byte),
         stream_idle: time("stream_idle", default.stream_idle),
+        call: time("call", default.call),
         idle: time("idle", default.idle),
         drain: time("drain", default.drain),
         write_stall: time("write_stall", default.write_stall),

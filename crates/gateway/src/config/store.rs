@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ::store::{Durability, Exposure};
+
 use super::secret::KeySource;
 use super::section::{Context, Keys, Section};
 use super::value;
@@ -12,6 +14,8 @@ use super::yaml::{Kind, Node};
 pub struct Store {
     /// Its folder; default `farthing` under the XDG data folder.
     pub path: PathBuf,
+    /// When charges are on disk: behind the answer under a cap, or before its last byte.
+    pub durability: Durability,
 }
 
 /// Keys that sign and check macaroons (SEC-51).
@@ -32,7 +36,8 @@ pub struct MasterKey {
     pub verify_only: bool,
 }
 
-const STORE_KEYS: Keys = Keys::new(&["kind", "path"], &["durability", "exposure"]);
+const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure"], &[]);
+const EXPOSURE_KEYS: Keys = Keys::new(&["per_account", "total", "delay"], &[]);
 const TOKEN_KEYS: Keys = Keys::secret(&["master_keys"], &["holder"]);
 const MASTER_KEYS: Keys = Keys::secret(&["epoch", "key", "verify_only"], &[]);
 const RECEIPT_KEYS: Keys = Keys::secret(&["key"], &[]);
@@ -43,7 +48,30 @@ pub(super) fn read(top: &Section<'_>) -> Store {
     if let Some(section) = &section {
         section.only("kind", "embedded");
     }
-    Store { path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)) }
+    let durability = section.as_ref().map_or(Durability::default(), read_durability);
+    Store { path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)), durability }
+}
+
+fn read_durability(store: &Section<'_>) -> Durability {
+    let sync = store.value("durability", |text| match text {
+        "group" => Ok(false),
+        "sync" => Ok(true),
+        _ => Err(format!("\"{text}\" is neither group nor sync")),
+    });
+    let caps = store.section("exposure", EXPOSURE_KEYS);
+    if sync == Some(true) {
+        if caps.is_some() {
+            store.complain("exposure", "store.exposure has no effect with durability: sync");
+        }
+        return Durability::Sync;
+    }
+    let mut exposure = Exposure::default();
+    if let Some(caps) = caps {
+        exposure.per_account = caps.value("per_account", value::some_usd).unwrap_or(exposure.per_account);
+        exposure.total = caps.value("total", value::some_usd).unwrap_or(exposure.total);
+        exposure.delay = caps.value("delay", value::duration).unwrap_or(exposure.delay);
+    }
+    Durability::Capped(exposure)
 }
 
 /// `$XDG_DATA_HOME/farthing`, else `~/.local/share/farthing`.

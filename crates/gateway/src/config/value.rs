@@ -26,6 +26,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration, or `0s` for none at all.
+pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
+    match split_unit(text) {
+        Some((0, unit)) if !unit.is_empty() => Ok(Duration::ZERO),
+        Some(_) | None => duration(text),
+    }
+}
+
 /// `8MiB`, `32KiB`, `512B`; whole numbers, above zero, at most 1 TiB.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let example = || format!("\"{text}\" is no size; write it like 32KiB or 10MiB");

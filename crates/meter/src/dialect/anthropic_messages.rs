@@ -14,6 +14,7 @@ use Place::{Inner, Top};
 static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     Paths::new(&[
         ("type", S::Kind),
+        ("index", S::Index),
         ("error", S::Error),
         ("model", S::Model),
         // A document's content; `input` is an object of the model's choosing.
@@ -41,6 +42,7 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
         ("usage.service_tier", S::Tier(Top)),
         ("usage.inference_geo", S::Geo(Top)),
         ("usage.speed", S::Speed(Top)),
+        ("message.id", S::Id),
         ("message.model", S::Model),
         ("message.usage", S::Report(Inner)),
         ("message.usage.input_tokens", S::Count(Inner, F::Input)),
@@ -97,6 +99,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
             seen.merge_report(&event.inner, false);
         }
         "content_block_start" | "content_block_delta" => {
+            seen.index = event.index;
             seen.add_deltas(event.output);
             seen.media = seen.media.saturating_add(event.media);
         }
@@ -105,9 +108,10 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
             // Cumulative: final only with its stop reason (reference item 28).
             seen.merge_report(&event.top, event.stop.is_some());
         }
+        "content_block_stop" => seen.index = None,
         "message_stop" => seen.terminal = Some(Terminal::MessageStop),
         "error" => seen.terminal = Some(Terminal::Error),
-        // `ping`, `content_block_stop`, and whatever comes to be (MTR-19).
+        // `ping`, and whatever comes to be (MTR-19).
         _ => {}
     }
 }

@@ -22,6 +22,7 @@ pub(super) const USAGE: &[(&str, S)] = &[
     ("usage.prompt_tokens_details.audio_tokens", S::Count(Top, F::AudioIn)),
     ("usage.completion_tokens_details.reasoning_tokens", S::Count(Top, F::Reasoning)),
     ("usage.completion_tokens_details.audio_tokens", S::Count(Top, F::AudioOut)),
+    ("id", S::Id),
     ("service_tier", S::Tier(Top)),
     ("model", S::Model),
     ("error", S::Error),

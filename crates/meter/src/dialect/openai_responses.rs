@@ -16,6 +16,8 @@ use Place::{Inner, Top};
 static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     Paths::new(&[
         ("type", S::Kind),
+        ("sequence_number", S::Index),
+        ("response.id", S::Id),
         ("delta", S::Delta),
         ("partial_image_b64", S::Media),
         ("error", S::Error),
@@ -93,6 +95,7 @@ pub(super) static FORM: Form =
 
 fn event(event: &Event, kind: &str, seen: &mut Seen) {
     seen.words(event);
+    seen.index = event.index.or(seen.index);
     if let Some(piece) = kind.strip_suffix(".delta") {
         add_delta(piece, event.delta, seen);
         return;

@@ -161,6 +161,8 @@ fn ends_table() {
         ("reset before output", chat, 200, vec![], End::Reset, 0, false),
         ("reset after output", chat, 200, vec![text], End::Reset, 106 + 20, true),
         ("a stream with nothing in it", chat, 200, vec![": hi\n\n"], End::Eof, 0, false),
+        ("item 27 a stream that ends where it began", messages, 200, vec![start], End::Eof, 0, false),
+        ("a whole report of no output", chat, 200, vec![usage], End::Eof, 50 + 30, false),
         (
             "a running total covers what came with it",
             chat,
@@ -194,6 +196,21 @@ fn ends_table() {
         let bill = charge(&price(), &metered, &request()).unwrap();
         assert_eq!((bill.nano, bill.estimated), (Amount::from_units(nano), estimated), "{case}");
         check_sum(&bill);
+    }
+}
+
+/// Item 27: an upstream that accepts a call and then says nothing at all has failed, whatever it calls its
+/// body. Whoever leaves meanwhile owes the input (MTR-27).
+#[test]
+fn an_empty_body_costs_nothing() {
+    for content_type in [None, Some("application/json"), Some("text/event-stream")] {
+        for (end, nano) in [(End::Eof, 0), (End::Reset, 0), (End::ClientGone, 106)] {
+            let mut answer = Answer::events(Dialect::OpenAiChat, b"");
+            (answer.head.content_type, answer.end) = (content_type, end);
+            let (metered, _) = answer.run(&[1]);
+            let bill = charge(&price(), &metered, &request()).unwrap();
+            assert_eq!(bill.nano, Amount::from_units(nano), "{content_type:?} {end:?}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bills;
+mod endings;
 mod properties;
 mod requests;
 mod vectors;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use money::Amount;
+use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
@@ -92,9 +93,9 @@ server:
   public_url: https://api.example.com
   tls: { cert: tls.pem, key: "${file:tls.key}" }
   limits: { header: 16KiB, fields: 50, uri: 4KiB, credential: 8KiB, body: 1MiB, connections: 10, per_ip: 2, in_flight: 5 }
-  timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, idle: 6s, drain: 7s, write_stall: 8s }
+  timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, call: 9s, idle: 6s, drain: 7s, write_stall: 8s }
   threads: 2
-store: { kind: embedded, path: /var/lib/farthing }
+store: { kind: embedded, path: /var/lib/farthing, durability: group, exposure: { per_account: 2 USD, total: 3 USD, delay: 7ms } }
 tokens:
   master_keys:
     - { epoch: 2, key: "${file:/etc/farthing/master-1.key}" }
@@ -118,7 +119,7 @@ prices:
   unknown_model: { price_as: gpt-5 }
   markup: { default: 2.5% }
 metering:
-  hold: { input: bytes, output: max_tokens, default_output: 100, min_output: 10, fit_to_balance: false }
+  hold: { input: bytes, output: max_tokens, step: whole, default_output: 100, min_output: 10, fit_to_balance: false }
   inject_stream_usage: false
   on_missing_usage: estimate
   on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
@@ -136,7 +137,7 @@ rails:
     deposit: 0.50 USD
     ceiling_max: 0.75 USD
 limits:
-  default: { rpm: 60, concurrent: 8 }
+  default: { rpm: 60, concurrent: 8, spend: { per_call: 1 USD, per_day: 20 USD } }
   unpaid: { per_ip: 31/min }
   invalid_proofs: { per_ip: 21/min, burst: 41 }
 admin: { listen: "[::1]:9402", socket: /run/farthing.sock }
@@ -172,6 +173,7 @@ fn every_key_arrives() {
         connect: secs(3),
         first_byte: secs(4),
         stream_idle: secs(5),
+        call: secs(9),
         idle: secs(6),
         drain: secs(7),
         write_stall: secs(8),
@@ -179,6 +181,12 @@ fn every_key_arrives() {
     assert_eq!(*timeouts, expected);
     assert_eq!(threads.unwrap().get(), 2);
     assert_eq!(config.store.path, Path::new("/var/lib/farthing"));
+    let exposure = Exposure {
+        per_account: Amount::from_units(2_000_000_000),
+        total: Amount::from_units(3_000_000_000),
+        delay: Duration::from_millis(7),
+    };
+    assert_eq!(config.store.durability, Durability::Capped(exposure));
     let keys = &config.tokens.master_keys;
     assert_eq!(
         keys.iter().map(|key| (key.epoch, key.verify_only)).collect::<Vec<_>>(),
@@ -232,6 +240,7 @@ fn routes_prices_and_rails_arrive() {
         min_output: 10,
         fit_to_balance: false,
         inject_stream_usage: false,
+        step: None,
         hold_input: HoldInput::Bytes,
         drain: Duration::from_secs(3),
     };
@@ -249,6 +258,8 @@ fn routes_prices_and_rails_arrive() {
     let limits = &config.limits;
     let rates = [limits.account_per_minute, limits.account_concurrent, limits.unpaid_per_minute];
     assert_eq!(rates.map(NonZeroU32::get), [60, 8, 31]);
+    let spend = [limits.spend_per_call, limits.spend_per_day].map(Option::unwrap).map(Amount::units);
+    assert_eq!(spend, [1_000_000_000, 20_000_000_000]);
     assert_eq!([limits.invalid_per_minute, limits.invalid_burst].map(NonZeroU32::get), [21, 41]);
     assert_eq!(config.admin.listen, "[::1]:9402".parse().unwrap());
     assert_eq!(config.admin.socket, Path::new("/run/farthing.sock"));

@@ -1,0 +1,95 @@
+//! A hold that grows with its stream: input and the first step of output are set aside before the call, and
+//! another step whenever the answer comes near the end of what is held (MTR-35).
+
+use ledger::{Hold, ReserveError};
+use money::Amount;
+
+use crate::quote::Quote;
+
+/// Bytes of output that are counted as a token, as in an estimated bill.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// How far a hold reaches, and how far it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Growth {
+    /// Output tokens of each answer that are held for.
+    pub(crate) covered: u64,
+    /// The output limit that the upstream was given: once that is held for, nothing more is.
+    pub(crate) limit: Option<u64>,
+    /// Tokens of each step.
+    pub(crate) step: u64,
+    /// The most that the key allows one call to cost.
+    pub(crate) per_call: Option<Amount>,
+}
+
+/// Nothing is left to pay for more output with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    /// The account, or the key's limit for one call.
+    Balance,
+    /// A budget of the key or of its account.
+    Budget,
+}
+
+impl Growth {
+    /// Whether so much output is more than is held for.
+    pub(crate) fn is_beyond(&self, quote: &Quote, output_bytes: u64) -> bool {
+        output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices()) > self.covered
+    }
+
+    /// Sets more aside if `output_bytes` come near what is held. Called for each piece of the answer: most
+    /// calls are one comparison.
+    ///
+    /// # Errors
+    /// [`Exhausted`]: more was generated than is held, and no more can be.
+    pub(crate) fn keep_up(&mut self, quote: &Quote, hold: &Hold, output_bytes: u64) -> Result<(), Exhausted> {
+        let choices = quote.choices();
+        // Per answer, as limits are.
+        let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * choices);
+        let ahead = self.step / 4;
+        while generated.saturating_add(ahead) > self.covered
+            && self.limit.is_none_or(|end| self.covered < end)
+        {
+            let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX));
+            if let Err(refused) = self.reach(quote, hold, next) {
+                return if generated > self.covered { Err(refused) } else { Ok(()) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds for `next` tokens, or for as many as can be paid for.
+    fn reach(&mut self, quote: &Quote, hold: &Hold, next: u64) -> Result<(), Exhausted> {
+        let refused = match self.extend(quote, hold, next) {
+            Ok(()) => return Ok(()),
+            Err(refused) => refused,
+        };
+        let (room, why) = match refused {
+            ReserveError::Budget { available } => (available, Exhausted::Budget),
+            ReserveError::Balance { available } => (available, Exhausted::Balance),
+            ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
+            ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
+                return Err(Exhausted::Balance);
+            }
+        };
+        let whole = hold.amount().plus(room).map_err(|_| why)?;
+        let whole = self.per_call.map_or(whole, |most| most.min(whole));
+        let less = quote.output_within(whole).filter(|tokens| *tokens > self.covered).ok_or(why)?;
+        self.extend(quote, hold, less.min(next)).map_err(|_| why)
+    }
+
+    fn extend(&mut self, quote: &Quote, hold: &Hold, tokens: u64) -> Result<(), ReserveError> {
+        let held = hold.amount();
+        let full = ReserveError::Balance { available: Amount::ZERO };
+        let cost = quote.cost_of(tokens).ok_or(full)?;
+        if let Some(most) = self.per_call.filter(|most| cost > *most) {
+            let available = most.minus(held).unwrap_or(Amount::ZERO);
+            return Err(ReserveError::Balance { available });
+        }
+        // What is held already may be more than these tokens cost: a hold never shrinks.
+        let more = cost.minus(held).unwrap_or(Amount::ZERO).max(Amount::ZERO);
+        hold.extend(more)?;
+        self.covered = tokens;
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! A stream that we stop ends in its dialect's words, wherever it was stopped.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{Basis, Dialect, End, Ending, Head, Meter, Terminal};
+
+const CHAT: &str = "data: {\"id\":\"c-1\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"one\"}}]}\n\n\
+    data: {\"id\":\"c-1\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"two\"}}]}\n\n";
+const TEXT: &str = "data: {\"id\":\"c-2\",\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\"one\"}]}\r\n\r\n\
+    data: {\"id\":\"c-2\",\"model\":\"m\",\"choices\":[{\"index\":0,\"text\":\"two\"}]}\r\n\r\n";
+const MESSAGE: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m-1\",\"model\":\"m\",\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n\
+    event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
+    event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"one\"}}\n\n";
+const RESPONSE: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r-1\",\"model\":\"m\"}}\n\n\
+    event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"one\"}\n\n";
+
+/// The data of every event, `[DONE]` as text.
+fn events(stream: &str) -> Vec<Value> {
+    let whole = stream.replace("\r\n", "\n");
+    assert!(whole.ends_with("\n\n"), "{whole}");
+    let blocks = whole.split("\n\n").filter(|block| !block.is_empty());
+    let data = blocks.map(|block| block.lines().find_map(|line| line.strip_prefix("data: ")).unwrap());
+    data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| data.into())).collect()
+}
+
+/// Stops the stream as soon as the client has `enough` bytes; what the client got, and the meter.
+fn stopped(
+    dialect: Dialect,
+    stream: &str,
+    size: usize,
+    enough: usize,
+    hide: bool,
+) -> Option<(String, Meter)> {
+    let head = Head {
+        status: 200,
+        content_type: Some("text/event-stream"),
+        content_encoding: None,
+        hide_usage_chunk: hide,
+    };
+    let mut meter = Meter::new(dialect, head);
+    let mut got = Vec::new();
+    for chunk in stream.as_bytes().chunks(size) {
+        let mut out = Vec::new();
+        meter.feed(Bytes::copy_from_slice(chunk), &mut out);
+        let wants = got.len() + chunk.len() >= enough;
+        let stops = wants && meter.cut(&mut out);
+        got.extend(out.concat());
+        if stops {
+            let mut rest = Vec::new();
+            let metered = meter.end(End::CutShort, &mut rest);
+            assert!(rest.is_empty(), "nothing is left over after a cut");
+            assert_eq!(metered.terminal, Terminal::Incomplete);
+            assert_ne!(metered.basis, Basis::Reported);
+            assert!(!metered.upstream_error);
+            return Some((String::from_utf8(got).unwrap(), meter));
+        }
+    }
+    None
+}
+
+/// MTR-35.
+#[test]
+fn a_stopped_stream_is_whole_events_and_an_ending_at_any_chunking() {
+    let ending = Ending { created_s: 7, choices: 1, usage: Some((5, 2)), note: r#"{"code":"x"}"# };
+    for (dialect, stream, id) in [
+        (Dialect::OpenAiChat, CHAT, "/id"),
+        (Dialect::OpenAiCompletions, TEXT, "/id"),
+        (Dialect::OpenAiResponses, RESPONSE, "/response/id"),
+        (Dialect::AnthropicMessages, MESSAGE, ""),
+    ] {
+        for hide in [false, true] {
+            for size in [1, 2, 3, 7, 64, 4096] {
+                for enough in 1..stream.len() {
+                    let Some((got, meter)) = stopped(dialect, stream, size, enough, hide) else { continue };
+                    assert!(stream.starts_with(&got), "the client got other bytes than were sent");
+                    let last = String::from_utf8(meter.ending(&ending).unwrap().to_vec()).unwrap();
+                    let events = events(&(got.clone() + &last));
+                    assert!(events.iter().any(|event| event["farthing"]["code"] == "x"), "{last}");
+                    assert!(events.iter().all(|event| event.get("error").is_none_or(Value::is_null)));
+                    let named = events.iter().filter_map(|event| event.pointer(id)?.as_str()).count();
+                    assert!(id.is_empty() || named > 0 || got.is_empty(), "{dialect:?} {last}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_ending_says_what_its_dialect_says_of_a_length_limit() {
+    let ending = Ending { created_s: 7, choices: 2, usage: Some((5, 2)), note: "{}" };
+    let last = |dialect, stream: &str| {
+        let (_, meter) = stopped(dialect, stream, 4096, 1, false).unwrap();
+        events(std::str::from_utf8(&meter.ending(&ending).unwrap()).unwrap())
+    };
+    let chat = last(Dialect::OpenAiChat, CHAT);
+    assert_eq!(chat[0]["choices"][1]["finish_reason"], "length");
+    assert_eq!((&chat[1]["usage"]["total_tokens"], &chat[2]), (&7.into(), &"[DONE]".into()));
+    assert_eq!((&chat[0]["id"], &chat[0]["object"]), (&"c-1".into(), &"chat.completion.chunk".into()));
+    let response = &last(Dialect::OpenAiResponses, RESPONSE)[0];
+    assert_eq!(response["response"]["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!((&response["sequence_number"], &response["response"]["id"]), (&2.into(), &"r-1".into()));
+    let message = last(Dialect::AnthropicMessages, MESSAGE);
+    assert_eq!((&message[0]["type"], &message[0]["index"]), (&"content_block_stop".into(), &1.into()));
+    assert_eq!(message[1]["delta"]["stop_reason"], "max_tokens");
+    assert_eq!(
+        (&message[1]["usage"]["output_tokens"], &message[2]["type"]),
+        (&2.into(), &"message_stop".into())
+    );
+}
+
+#[test]
+fn what_is_no_stream_cannot_be_ended() {
+    let head = Head { status: 200, content_type: None, content_encoding: None, hide_usage_chunk: false };
+    let mut meter = Meter::new(Dialect::OpenAiChat, head);
+    let mut out = Vec::new();
+    meter.feed(Bytes::from_static(b"{\"choices\":["), &mut out);
+    assert!(!meter.cut(&mut out));
+    let gzip = Head { content_encoding: Some("gzip"), ..head };
+    let mut meter = Meter::new(Dialect::OpenAiChat, gzip);
+    assert!(!meter.cut(&mut out));
+}
+
+#[test]
+fn names_of_the_upstream_cannot_break_the_json() {
+    let odd =
+        "data: {\"id\":\"a\\\"b\\\\\\n\",\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let (_, meter) = stopped(Dialect::OpenAiChat, odd, 4096, 1, false).unwrap();
+    let ending = Ending { created_s: 7, choices: 1, usage: None, note: "{}" };
+    let last = meter.ending(&ending).unwrap();
+    assert_eq!(events(std::str::from_utf8(&last).unwrap())[0]["id"], "a\"b\\\n");
+}
