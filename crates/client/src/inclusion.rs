@@ -46,7 +46,8 @@ pub struct SignedHead {
     pub last_hash: String,
     /// Unix milliseconds.
     pub time_ms: u64,
-    /// Name of the published key.
+    /// Name of the published key; empty in an export, which names no key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kid: String,
     /// Hex, 64 bytes.
     pub signature: String,
@@ -75,6 +76,21 @@ pub enum InclusionError {
 use InclusionError as E;
 
 impl SignedHead {
+    /// A head with its signature, and the name of the key that made it.
+    #[must_use]
+    pub fn new(head: &TreeHead, signature: &[u8; 64], kid: String) -> Self {
+        Self {
+            store_id: hex::encode(&head.store_id),
+            epoch: head.epoch,
+            size: head.size,
+            root: hex::encode(&head.root),
+            last_hash: hex::encode(&head.last_hash),
+            time_ms: head.time_ms,
+            kid,
+            signature: hex::encode(signature),
+        }
+    }
+
     /// Checks the signature and reads the head.
     ///
     /// # Errors
@@ -88,10 +104,11 @@ impl SignedHead {
             last_hash: array(&self.last_hash)?,
             time_ms: self.time_ms,
         };
-        let key = keys.keys.iter().find(|key| key.kid == self.kid).and_then(wire::jws::Jwk::public);
         let signature = array(&self.signature)?;
-        tree_head::verify(&key.ok_or(E::Head)?, &head, &signature).map_err(|_| E::Head)?;
-        Ok(head)
+        let named = keys.keys.iter().filter(|key| self.kid.is_empty() || key.kid == self.kid);
+        let mut publics = named.filter_map(wire::jws::Jwk::public);
+        let stands = publics.any(|public| tree_head::verify(&public, &head, &signature).is_ok());
+        if stands { Ok(head) } else { Err(E::Head) }
     }
 }
 
@@ -268,16 +285,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn signed(key: &SigningKey, head: &TreeHead) -> SignedHead {
-        SignedHead {
-            store_id: hex::encode(&head.store_id),
-            epoch: head.epoch,
-            size: head.size,
-            root: hex::encode(&head.root),
-            last_hash: hex::encode(&head.last_hash),
-            time_ms: head.time_ms,
-            kid: receipt::kid(&key.verifying_key()),
-            signature: hex::encode(&tree_head::sign(key, head)),
-        }
+        SignedHead::new(head, &tree_head::sign(key, head), receipt::kid(&key.verifying_key()))
     }
 
     #[test]

@@ -4,10 +4,12 @@ mod audit;
 mod books;
 mod curl;
 mod demo;
+mod export;
 mod init;
 mod operator;
 mod receipts;
 mod serve;
+mod source;
 mod table;
 mod upstream;
 mod wallet;
@@ -58,6 +60,13 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Credit line, spend limits and state of an account
+    Account {
+        #[command(subcommand)]
+        command: operator::AccountCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Look at the books
     Ledger {
         #[command(subcommand)]
@@ -65,6 +74,8 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Write the journal for other tools: farthing export --format hledger
+    Export(export::ExportArgs),
     /// Check an exported journal against the gateway's public key
     Verify(audit::VerifyArgs),
     /// Make the running gateway read its configuration again
@@ -96,7 +107,9 @@ fn main() -> ExitCode {
         Command::Check(args) => init::check(&args),
         Command::Key { command, common } => operator::key(command, &common),
         Command::Credit { args, common } => operator::credit(args, &common),
+        Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Export(args) => export::run(&args),
         Command::Verify(args) => audit::verify(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),

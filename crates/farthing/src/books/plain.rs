@@ -39,7 +39,7 @@ pub(crate) struct Plain {
 struct Today {
     day: Day,
     usage: BTreeMap<Line, i128>,
-    charges: Charges,
+    charges: BTreeMap<Asset, Charges>,
 }
 
 /// Which charges a day's usage is made of.
@@ -100,10 +100,13 @@ impl Plain {
         let kind = entry.draft.kind;
         match kind {
             Kind::Capture | Kind::Income => {
+                let assets: BTreeSet<Asset> = lines.keys().map(|(_, asset)| *asset).collect();
+                for asset in assets {
+                    today.charges.entry(asset).or_default().take(entry.lsn, kind == Kind::Capture);
+                }
                 for (line, units) in lines {
                     *today.usage.entry(line).or_default() += units;
                 }
-                today.charges.take(entry.lsn, kind == Kind::Capture);
             }
             Kind::Deposit | Kind::Refund | Kind::Adjust => {
                 let day = today.day;
@@ -134,15 +137,18 @@ impl Plain {
                 self.post(day, "opening", &[], &balances, out);
             }
         }
-        self.today = Some(Today { day, usage: BTreeMap::new(), charges: Charges::default() });
+        self.today = Some(Today { day, usage: BTreeMap::new(), charges: BTreeMap::new() });
     }
 
     /// The day's charges, then what every account that moved has.
     fn close(&mut self, today: &Today, out: &mut String) {
-        let Charges { first, last, calls } = today.charges;
-        let lsn = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        let facts = [("lsn", lsn), ("calls", calls.to_string())];
-        self.post(today.day, "usage", &facts, &today.usage, out);
+        for (asset, Charges { first, last, calls }) in &today.charges {
+            let lsn = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            let facts = [("lsn", lsn), ("calls", calls.to_string())];
+            let of_asset = today.usage.iter().filter(|((_, of), _)| of == asset);
+            let lines = of_asset.map(|(line, units)| (line.clone(), *units)).collect();
+            self.post(today.day, "usage", &facts, &lines, out);
+        }
         let moved = std::mem::take(&mut self.moved);
         if !moved.is_empty() {
             out.push_str(&match self.dialect {
