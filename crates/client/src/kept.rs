@@ -11,7 +11,7 @@ use wire::jws::{self, Jwk, Jwks};
 use crate::folder::{self, FileError};
 use crate::heads::{self, Progress};
 use crate::inclusion::Inclusion;
-use crate::receipt::{Receipt, ReceiptError, check_key, is_plain_id};
+use crate::receipt::{Receipt, ReceiptError, check_known, is_plain_id, signer};
 
 /// Most receipts kept; the oldest go first.
 const KEPT_MAX: usize = 10_000;
@@ -37,7 +37,7 @@ pub struct KeptReceipt {
 /// Which keys may have signed.
 #[derive(Clone, Copy, Debug)]
 pub enum Trust<'t> {
-    /// Those that this origin had at first sight, and no head that contradicts the newest known one.
+    /// Those that this origin had when we first paid it, and no head that contradicts the newest known one.
     Remembered {
         /// `trust.json`
         keys: &'t Path,
@@ -150,12 +150,12 @@ impl KeptReceipt {
         };
         let payload = signed::verify(&self.receipt, &keys)?;
         if let Trust::Remembered { keys: pins, .. } = trust {
-            check_key(&self.receipt, &keys, Some(pins), &self.origin)?;
+            check_known(&signer(&self.receipt)?, &keys, pins, &self.origin)?;
         }
         let receipt = Receipt::new(&self.id, self.receipt.clone(), payload)?;
         let Some(proof) = &self.proof else { return Ok(Checked { receipt, booked: None }) };
         if let Trust::Remembered { keys: pins, .. } = trust {
-            crate::receipt::check_kid(&proof.head.kid, &keys, Some(pins), &self.origin)?;
+            check_known(&proof.head.kid, &keys, pins, &self.origin)?;
         }
         let head = proof.verify(&receipt.payload, &keys)?;
         let progress = match trust {
@@ -214,8 +214,12 @@ mod tests {
     }
 
     impl Desk {
+        /// Its owner has paid https://x before.
         fn new() -> Self {
-            Self { folder: tempfile::tempdir().unwrap(), books: Books::of(9) }
+            let desk = Self { folder: tempfile::tempdir().unwrap(), books: Books::of(9) };
+            let kid = signed::kid(&desk.books.key.verifying_key());
+            crate::pins::check(&desk.file("trust.json"), "https://x", &kid, &[kid.clone()]).unwrap();
+            desk
         }
 
         fn file(&self, name: &str) -> PathBuf {
@@ -290,5 +294,10 @@ mod tests {
         let keys = signed::jwks([&thief.verifying_key()]);
         let forged = KeptReceipt::new("https://x".to_owned(), "req_1".to_owned(), jws, keys);
         assert!(matches!(desk.verify(&forged), Err(ReceiptError::Untrusted { .. })));
+        // Of an origin nobody here has paid: a file that was sent teaches us no key.
+        let before = std::fs::read(desk.file("trust.json")).unwrap();
+        let stranger = KeptReceipt { origin: "https://y".to_owned(), ..forged };
+        assert!(matches!(desk.verify(&stranger), Err(ReceiptError::Stranger { .. })));
+        assert_eq!(std::fs::read(desk.file("trust.json")).unwrap(), before);
     }
 }

@@ -71,6 +71,12 @@ pub enum ReceiptError {
         /// Where the known keys are.
         file: String,
     },
+    /// Nothing is known of who signed.
+    #[error("not checked: no key of {origin} is known here; name one that you trust with --key")]
+    Stranger {
+        /// Whose receipt it says it is.
+        origin: String,
+    },
     /// A genuine receipt of something else.
     #[error("receipt refused: it is for another call")]
     OtherCall,
@@ -127,7 +133,12 @@ impl ReceiptError {
             | Self::OtherCall
             | Self::Inclusion(_)
             | Self::Alarm(_) => true,
-            Self::Unavailable(_) | Self::Network(_) | Self::NotYet | Self::NoKey | Self::File(_) => false,
+            Self::Unavailable(_)
+            | Self::Network(_)
+            | Self::Stranger { .. }
+            | Self::NotYet
+            | Self::NoKey
+            | Self::File(_) => false,
         }
     }
 }
@@ -172,7 +183,7 @@ impl ReceiptRef {
             .ok_or(signed::ReceiptError::UnknownKey)?;
         let payload: Value = signed::verify(text, &keys)?;
         let origin = self.target.origin_text();
-        check_key(text, &keys, pins, &origin)?;
+        check_signer(text, &keys, pins, &origin)?;
         let receipt = Receipt::new(&self.id, text.to_owned(), payload)?;
         Ok((receipt, KeptReceipt::new(origin, self.id.clone(), text.to_owned(), keys)))
     }
@@ -224,37 +235,42 @@ pub(crate) fn is_plain_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 64 && id.bytes().all(plain)
 }
 
-/// Whether a receipt's signer may sign for its origin.
-pub(crate) fn check_key(
-    text: &str,
-    keys: &Jwks,
-    pins: Option<&Path>,
-    origin: &str,
-) -> Result<(), ReceiptError> {
-    let signer = jws::split(text).ok().and_then(|jws| jws.kid).ok_or(ReceiptError::KeyName)?;
-    check_kid(&signer, keys, pins, origin)
+/// Whether a receipt's signer may sign for its origin. At first sight it may, and is remembered.
+fn check_signer(text: &str, keys: &Jwks, pins: Option<&Path>, origin: &str) -> Result<(), ReceiptError> {
+    let signer = signer(text)?;
+    let named = honest(keys, &signer)?;
+    let Some(file) = pins else { return Ok(()) };
+    if pins::check(file, origin, &signer, &named)? { Ok(()) } else { Err(untrusted(signer, file)) }
 }
 
-/// A name is the thumbprint of its key, so remembering names is remembering keys.
-pub(crate) fn check_kid(
-    signer: &str,
-    keys: &Jwks,
-    pins: Option<&Path>,
-    origin: &str,
-) -> Result<(), ReceiptError> {
+/// The same, for a name that must have been remembered before.
+pub(crate) fn check_known(kid: &str, keys: &Jwks, pins: &Path, origin: &str) -> Result<(), ReceiptError> {
+    honest(keys, kid)?;
+    match pins::known(pins, origin, kid)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(untrusted(kid.to_owned(), pins)),
+        None => Err(ReceiptError::Stranger { origin: printable(origin) }),
+    }
+}
+
+/// Who says that he signed it.
+pub(crate) fn signer(text: &str) -> Result<String, ReceiptError> {
+    jws::split(text).ok().and_then(|jws| jws.kid).ok_or(ReceiptError::KeyName)
+}
+
+/// The names that are thumbprints of their keys: remembering such a name is remembering the key. `kid` must
+/// be among them.
+fn honest(keys: &Jwks, signer: &str) -> Result<Vec<String>, ReceiptError> {
     let honest = |jwk: &&jws::Jwk| {
         let key = jwk.public().and_then(|public| VerifyingKey::from_bytes(&public).ok());
         key.is_some_and(|key| kid(&key) == jwk.kid)
     };
     let named: Vec<String> = keys.keys.iter().filter(honest).map(|jwk| jwk.kid.clone()).collect();
-    if !named.iter().any(|name| name == signer) {
-        return Err(ReceiptError::KeyName);
-    }
-    let Some(file) = pins else { return Ok(()) };
-    if pins::check(file, origin, signer, &named)? {
-        return Ok(());
-    }
-    Err(ReceiptError::Untrusted { kid: signer.to_owned(), file: file.display().to_string() })
+    if named.iter().any(|name| name == signer) { Ok(named) } else { Err(ReceiptError::KeyName) }
+}
+
+fn untrusted(kid: String, file: &Path) -> ReceiptError {
+    ReceiptError::Untrusted { kid, file: file.display().to_string() }
 }
 
 impl Receipt {
