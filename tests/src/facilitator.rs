@@ -83,6 +83,11 @@ impl Facilitator {
         self.chain.lock().unwrap().plan.push_back(conduct);
     }
 
+    /// Forgets the rest of the plan: from now on it behaves well.
+    pub fn behave(&self) {
+        self.chain.lock().unwrap().plan.clear();
+    }
+
     /// Bodies of every `/settle` so far.
     pub fn settles(&self) -> Vec<Vec<u8>> {
         let settles = self.server.seen().into_iter().filter(|seen| seen.target == "/settle");

@@ -42,6 +42,12 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
+    /// The code of a refusal; empty for an answer that is none.
+    pub fn refusal(&self) -> String {
+        let problem = self.header("content-type") == Some("application/problem+json");
+        if problem { self.code() } else { String::new() }
+    }
+
     /// The code of a refusal, wherever its dialect puts it.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()

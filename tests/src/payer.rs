@@ -84,6 +84,13 @@ impl Wallet {
         self.evm.address()
     }
 
+    /// The account that a payment of this wallet on an EVM network goes to, when it comes without a key.
+    pub fn account(&self, payment: &Payment) -> String {
+        let token = payment.accepted["asset"].as_str().unwrap().parse().unwrap();
+        let network = payment.accepted["network"].as_str().unwrap();
+        wire::hex::encode(&proof::account_id::evm(network, &self.address(), &token))
+    }
+
     /// Pays a 402 on a network, exactly what is asked.
     pub fn pay(&self, answer: &Answer, network: &str) -> Payment {
         let challenge = challenge(answer);

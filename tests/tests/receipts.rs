@@ -77,6 +77,67 @@ fn receipt_says_what_was_paid_used_and_charged() {
     }
 }
 
+/// ledger.md 8.3: the entry of a receipt is in the journal that the gateway has signed.
+#[test]
+fn the_entry_of_a_receipt_is_proven_to_be_in_the_signed_journal() {
+    let upstream = Upstream::friendly();
+    let mut gateway = Gateway::start(upstream.address, "");
+    let key = gateway.key("1 TEST");
+    let ids: Vec<String> = (0..5)
+        .map(|_| {
+            http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask())
+                .must("farthing-receipt")
+                .to_owned()
+        })
+        .collect();
+    let keys = http::get(gateway.address, "/.well-known/farthing-keys.json", &[]);
+    let keys: wire::jws::Jwks = serde_json::from_slice(&keys.body).unwrap();
+    let mut sizes = Vec::new();
+    for restarted in [false, true] {
+        if restarted {
+            gateway.crash_and_restart();
+        }
+        for id in &ids {
+            let facts: Value = receipt::verify(&fetch(&gateway, id, &key).text(), &keys).unwrap();
+            let proof = fetch(&gateway, &format!("{id}/proof"), &key);
+            assert_eq!(proof.status, 200, "{}", proof.text());
+            let proof = proof.json();
+            let hex = |value: &Value| wire::hex::decode(value.as_str().unwrap()).unwrap();
+            let entry = ledger::Entry::parse(&hex(&proof["entry"])).unwrap();
+            assert_eq!((facts["lsn"].as_u64(), &facts["leaf"]), (Some(entry.lsn), &proof["leaf"]));
+            let leaf = ledger::merkle::leaf_hash(&hex(&proof["entry"]));
+            assert_eq!(hex(&proof["leaf"]), leaf);
+            let head = &proof["head"];
+            let number = |value: &Value| value.as_u64().unwrap();
+            let signed = ledger::TreeHead {
+                store_id: hex(&head["store_id"]).try_into().unwrap(),
+                epoch: number(&head["epoch"]),
+                size: number(&head["size"]),
+                root: hex(&head["root"]).try_into().unwrap(),
+                last_hash: hex(&head["last_hash"]).try_into().unwrap(),
+                time_ms: number(&head["time_ms"]),
+            };
+            let path: Vec<[u8; 32]> =
+                proof["path"].as_array().unwrap().iter().map(|node| hex(node).try_into().unwrap()).collect();
+            let index = number(&proof["leaf_index"]);
+            assert!(ledger::merkle::verify_inclusion(&leaf, index, signed.size, &path, &signed.root));
+            assert!(!ledger::merkle::verify_inclusion(&leaf, index + 1, signed.size, &path, &signed.root));
+            let public = keys.keys.iter().find(|known| head["kid"] == known.kid).unwrap().public().unwrap();
+            let signature: [u8; 64] = hex(&head["signature"]).try_into().unwrap();
+            proof::tree_head::verify(&public, &signed, &signature).unwrap();
+            sizes.push(signed.size);
+        }
+    }
+    assert!(sizes.is_sorted(), "a later head is never smaller: {sizes:?}");
+    let other = gateway.key("1 TEST");
+    assert_refused(
+        &fetch(&gateway, &format!("{}/proof", ids[0]), &other),
+        404,
+        "receipt_not_found",
+        "nothing_taken",
+    );
+}
+
 /// To everybody else a receipt does not exist.
 #[test]
 fn foreign_receipt_is_like_an_absent_one() {

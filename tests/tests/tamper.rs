@@ -194,7 +194,10 @@ fn every_tampering_is_named_by_position() {
                     for command in ["fsck", "verify"] {
                         let (code, told) = evidence.told(command, &copy);
                         if (code, &told["first_bad_lsn"]) != (Some(1), &json!(lsn)) {
-                            failures.lock().unwrap().push(format!("{command}, {way:?} at {lsn}: {code:?} {told}"));
+                            failures
+                                .lock()
+                                .unwrap()
+                                .push(format!("{command}, {way:?} at {lsn}: {code:?} {told}"));
                         }
                     }
                 }

@@ -92,6 +92,24 @@ pub(crate) enum LedgerCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Show the payments that no rail has decided yet: age, attempts, next poll.
+    Intents,
+    /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
+    Resolve {
+        /// Deposit key, as `ledger intents` shows it.
+        key: String,
+        /// Its transaction, which you have seen: the money becomes balance of the payer.
+        #[arg(
+            long,
+            value_name = "TRANSACTION",
+            conflicts_with = "refused",
+            required_unless_present = "refused"
+        )]
+        settled: Option<String>,
+        /// Nothing moved, and the proof's time is over.
+        #[arg(long)]
+        refused: bool,
+    },
 }
 
 /// `farthing account ...`
@@ -172,8 +190,12 @@ pub(crate) fn credit(args: CreditArgs, common: &Common) -> ExitCode {
 }
 
 pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
-    let LedgerCommand::Show { account, limit } = command;
-    carry_out(&Command::LedgerShow { account, limit: Some(limit) }, common)
+    let command = match command {
+        LedgerCommand::Show { account, limit } => Command::LedgerShow { account, limit: Some(limit) },
+        LedgerCommand::Intents => Command::LedgerIntents,
+        LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
+    };
+    carry_out(&command, common)
 }
 
 pub(crate) fn order(command: &Command, common: &Common) -> ExitCode {

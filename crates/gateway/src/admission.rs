@@ -10,6 +10,7 @@ use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::credential::Presented;
 use crate::gate::Gate;
+use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
 use crate::payments::{self, Delivery, Verified};
@@ -86,6 +87,22 @@ pub(crate) struct Paying {
     pub(crate) running: Option<Running>,
 }
 
+/// A request that something is going to be charged for, as it may be asked again. None: nothing is remembered
+/// of it, and no hash is spent on what pays nothing.
+pub(crate) fn asked(
+    arrived: &Arrived,
+    presented: &Presented,
+    quote: &Quote,
+    naming: Naming,
+    body: &[u8],
+) -> Option<Asked> {
+    let pays = presented.key.is_some() || presented.payment.is_some();
+    (pays && !quote.is_free()).then(|| {
+        let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
+        Asked { naming, fingerprint }
+    })
+}
+
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.
 pub(crate) fn payment(
     worker: &Worker,
@@ -93,6 +110,7 @@ pub(crate) fn payment(
     presented: Presented,
     payer: Option<&Payer>,
     quote: &Quote,
+    asked: Option<Asked>,
     body: &[u8],
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
@@ -108,13 +126,16 @@ pub(crate) fn payment(
             Some(_) | None => Ok(None),
         };
     };
-    let fingerprint = payments::fingerprint(&arrived.head.method, &arrived.target, body);
+    let fingerprint = asked.map_or_else(
+        || idempotency::fingerprint(&arrived.head.method, &arrived.target, body),
+        |asked| asked.fingerprint,
+    );
     let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
     let running = match payer {
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    let delivery = Delivery { payer: payer.cloned(), fingerprint, now: arrived.now };
+    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, now: arrived.now };
     Ok(Some(Paying { verified, delivery, running }))
 }
 

@@ -16,6 +16,7 @@ use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints;
 use crate::gate::Gate;
+use crate::idempotency::{self, Begun, Naming};
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
@@ -102,6 +103,7 @@ async fn paid_call(
     let slot = admission::slot(gate, snapshot)?;
     let route = snapshot.route(&arrived.head.method, &arrived.path)?.clone();
     tracing::Span::current().record("route", route.name.as_str());
+    let naming = Naming::read(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let payer = admission::key_payer(&worker, &arrived, &presented)?;
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
@@ -112,9 +114,23 @@ async fn paid_call(
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;
     }
-    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, &body)?;
+    let asked = admission::asked(&arrived, &presented, &quote, naming, &body);
+    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, asked, &body)?;
+    // A request with a payment begins when it is sure whose the payment is.
+    let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
+    let begun = begins.map(|(asked, payer)| {
+        idempotency::begin(gate, snapshot.dedupe(), payer.account.id(), asked, arrived.now)
+    });
+    let attempt = match begun.transpose()? {
+        None => None,
+        Some(Begun::Runs(attempt)) => Some(attempt),
+        Some(Begun::Ended(before)) => {
+            return before.answer(gate, &route.name).map(|answer| answer.map(GateBody::whole));
+        }
+    };
     let waiting = arrived.client.waiting();
-    let mut serving = Serving { worker: Rc::clone(&worker), arrived, route, quote, payer, running, slot };
+    let worker_too = Rc::clone(&worker);
+    let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
-use store::{Op, StoreError, Submitted};
+use store::{Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -20,13 +20,14 @@ use crate::clock::Now;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
+use crate::idempotency::{self, Attempt};
 use crate::limits::{Running, Slot};
 use crate::payer::Payer;
-use crate::payments::{Deposit, Served};
+use crate::payments::{Deposit, Ending};
 use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::Code;
-use crate::replays::REPLAY_BODY_BYTES_MAX;
+use crate::replays::Worth;
 use crate::upstream::{KeySeen, KeyWatch};
 
 /// Pieces in which a chunk is metered near the end of what is held.
@@ -50,6 +51,8 @@ pub(crate) struct Charge {
     /// Why no more of the stream can be paid for, once that is so.
     pub(crate) exhausted: Option<Exhausted>,
     pub(crate) deposit: Option<Deposit>,
+    /// What the call may be asked for again by; none for a free route.
+    pub(crate) attempt: Option<Attempt>,
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
@@ -59,7 +62,7 @@ pub(crate) struct Charge {
     pub(crate) expired: bool,
     pub(crate) started: Now,
     pub(crate) span: tracing::Span,
-    /// Head and body for a replay of a paid answer, while it is small enough.
+    /// The answer for whoever asks again.
     pub(crate) tape: Option<Tape>,
     #[expect(dead_code, reason = "held for what its drop does")]
     pub(crate) guards: Guards,
@@ -73,20 +76,33 @@ pub(crate) struct Guards {
     pub(crate) slot: Slot,
 }
 
-/// A copy of a paid answer, by reference to the same bytes.
+/// A copy of an answer, by reference to the same bytes, while it is small enough.
 pub(crate) struct Tape {
-    pub(crate) head: Response<()>,
-    chunks: Vec<Bytes>,
+    head: Response<()>,
+    /// None when it has become too large.
+    chunks: Option<Vec<Bytes>>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Tape {
-    pub(crate) const fn new(head: Response<()>) -> Self {
-        Self { head, chunks: Vec::new(), bytes: 0 }
+    pub(crate) const fn new(head: Response<()>, bytes_max: usize) -> Self {
+        Self { head, chunks: Some(Vec::new()), bytes: 0, bytes_max }
     }
 
-    fn answer(self) -> Response<Bytes> {
-        self.head.map(|()| Bytes::from(self.chunks.concat()))
+    fn take(&mut self, added: &[Bytes]) {
+        self.bytes += added.iter().map(Bytes::len).sum::<usize>();
+        if self.bytes > self.bytes_max {
+            self.chunks = None;
+        }
+        if let Some(chunks) = &mut self.chunks {
+            chunks.extend_from_slice(added);
+        }
+    }
+
+    fn answer(self) -> Option<Response<Bytes>> {
+        let body = Bytes::from(self.chunks?.concat());
+        Some(self.head.map(|()| body))
     }
 }
 
@@ -160,11 +176,8 @@ impl Charge {
     }
 
     fn keep_on_tape(&mut self, pieces: &[Bytes]) {
-        let Some(tape) = &mut self.tape else { return };
-        tape.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
-        tape.chunks.extend_from_slice(pieces);
-        if tape.bytes > REPLAY_BODY_BYTES_MAX {
-            self.tape = None;
+        if let Some(tape) = &mut self.tape {
+            tape.take(pieces);
         }
     }
 
@@ -203,10 +216,14 @@ impl Charge {
         }
         self.keep_on_tape(&out[before..]);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
-        let landing = match (self.used_payment(end, cost.nano, metered.upstream_error), capture) {
-            (Some(served), capture) => Some(served.write(&self.gate, capture)),
-            (None, Some(capture)) => self.record(capture, captured),
-            (None, None) => None,
+        let (write, claims) = match self.ending(end, cost.nano, metered.upstream_error) {
+            Some(ending) => ending.join(capture),
+            None => (capture, Vec::new()),
+        };
+        let landing = match write {
+            Some(write) if claims.is_empty() => self.record(write, captured),
+            Some(write) => Some(commit_in_background(&self.gate, write, claims)),
+            None => None,
         };
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
@@ -340,19 +357,25 @@ impl Charge {
         }
     }
 
-    /// A call that failed before it cost anything leaves its payment unserved: the same request may try
-    /// again and is not settled again.
-    fn used_payment(&mut self, end: End, cost: Amount, upstream_error: bool) -> Option<Served> {
-        let deposit = self.deposit.take()?;
+    /// What the same request gets from now on. A call that failed before it cost anything leaves nothing: the
+    /// same request may try again, and its payment is not settled again.
+    fn ending(&mut self, end: End, cost: Amount, upstream_error: bool) -> Option<Ending> {
+        let (deposit, attempt, tape) = (self.deposit.take(), self.attempt.take(), self.tape.take());
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return None;
         }
+        let tape = tape.filter(|_| deposit.is_some() || attempt.is_some())?;
+        let headers = idempotency::headers_to_store(tape.head.headers());
+        let is_named = deposit.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
+        let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if matches!(end, End::Eof | End::CutShort)
-            && let Some(tape) = self.tape.take()
+            && let Some(answer) = tape.answer()
         {
-            self.gate.replays.keep(deposit.key, tape.answer());
+            self.gate.replays.keep(self.call, answer, worth);
         }
-        Some(deposit.served(self.status, self.call))
+        self.gate.retention.remembered();
+        let outcome = Outcome { status: self.status.as_u16(), headers, call: self.call.0 };
+        Some(Ending::of(deposit, attempt, outcome))
     }
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {

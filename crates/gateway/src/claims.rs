@@ -1,25 +1,48 @@
-//! Which payments are being brought in right now.
+//! What is being done right now and must not be done twice: payments that are brought in, requests that
+//! named themselves.
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
-/// Payments in flight: each deposit key at most once.
+/// Work in flight: each key at most once, with the fingerprint of the request that it is done for.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(DashMap<[u8; 32], ()>);
+pub(crate) struct Claims(DashMap<[u8; 32], [u8; 32]>);
 
-/// The right to bring one payment in. Dropped when the call it was made for has ended and that is durable.
+/// The right to do it. Dropped when the call it was made for has ended and that is durable.
+///
+/// It has no timer of its own: whoever took a claim away from a holder that still works would let a payment
+/// be served twice. It ends with its holder, and each step of a holder has an end: connecting and settling
+/// have theirs, an answer has `first_byte` and `stream_idle`, a client that does not read has `write_stall`, a
+/// client that has gone has `drain_up_to`, and a store that does not write stops the process (LED-16, LED-18).
+/// A panic ends it too. Nothing of it outlives the process.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Arc<Claims>,
     key: [u8; 32],
 }
 
+/// Somebody has the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    /// For this request.
+    pub(crate) fingerprint: [u8; 32],
+}
+
 impl Claims {
-    pub(crate) fn take(self: &Arc<Self>, key: [u8; 32]) -> Option<Claim> {
-        let mut fresh = false;
-        self.0.entry(key).or_insert_with(|| fresh = true);
-        fresh.then(|| Claim { claims: Arc::clone(self), key })
+    /// Takes the claim of a key.
+    ///
+    /// # Errors
+    /// [`InFlight`]: come back later.
+    pub(crate) fn take(self: &Arc<Self>, key: [u8; 32], fingerprint: [u8; 32]) -> Result<Claim, InFlight> {
+        match self.0.entry(key) {
+            Entry::Occupied(taken) => Err(InFlight { fingerprint: *taken.get() }),
+            Entry::Vacant(free) => {
+                free.insert(fingerprint);
+                Ok(Claim { claims: Arc::clone(self), key })
+            }
+        }
     }
 }
 
@@ -33,14 +56,29 @@ impl Drop for Claim {
 mod tests {
     use std::sync::Arc;
 
-    use super::Claims;
+    use super::{Claims, InFlight};
 
+    /// LED-18.
     #[test]
     fn a_claim_is_taken_once_until_it_is_let_go() {
         let claims = Arc::new(Claims::default());
-        let first = claims.take([1; 32]);
-        assert!(first.is_some() && claims.take([1; 32]).is_none() && claims.take([2; 32]).is_some());
+        let first = claims.take([1; 32], [7; 32]);
+        assert!(first.is_ok() && claims.take([2; 32], [7; 32]).is_ok());
+        assert_eq!(claims.take([1; 32], [8; 32]).err(), Some(InFlight { fingerprint: [7; 32] }));
         drop(first);
-        assert!(claims.take([1; 32]).is_some());
+        assert!(claims.take([1; 32], [8; 32]).is_ok());
+    }
+
+    /// LED-16: a holder that ends in a panic lets go as well.
+    #[test]
+    fn a_panic_lets_go() {
+        let claims = Arc::new(Claims::default());
+        let ours = Arc::clone(&claims);
+        let ended = std::thread::spawn(move || {
+            let _claim = ours.take([1; 32], [7; 32]);
+            panic!("as a call may");
+        });
+        assert!(ended.join().is_err());
+        assert!(claims.take([1; 32], [7; 32]).is_ok());
     }
 }

@@ -8,16 +8,20 @@ use ledger::Entry;
 use money::{Amount, Asset};
 use proof::receipt;
 use serde_json::{Value, json};
+use store::Outcome;
 
 use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker, only};
 use crate::challenge::{Ask, challenge};
+use crate::charge::commit_in_background;
 use crate::facts;
 use crate::heads;
+use crate::idempotency;
 use crate::payer::Payer;
-use crate::payments::{self, Arrival, Delivery};
+use crate::payments::{self, Arrival, Delivery, Ending};
 use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::replays::Worth;
 
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
@@ -227,16 +231,16 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
     };
     let protocol = payment.protocol();
-    let fingerprint = payments::fingerprint(&arrived.head.method, &arrived.target, b"");
+    let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, b"");
     let verified = admission::verify(worker, arrived, payment, &ask, &fingerprint)?;
-    let delivery = Delivery { payer, fingerprint, now: arrived.now };
+    let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
-            Arrival::Answered(answer) => return Ok(answer),
-            Arrival::Deposited(deposit) => deposit,
+            Arrival::Answered(before) => return before.answer(&gate, "topup"),
+            Arrival::Deposited(deposit) => *deposit,
         };
         let account = Arc::clone(&deposit.account);
         let asset = account.asset();
@@ -252,12 +256,14 @@ async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>
         response.headers_mut().extend(deposit.headers.clone());
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
-        gate.replays.keep(deposit.key, stored);
-        deposit
-            .served(StatusCode::OK, call)
-            .write(&gate, None)
-            .await
-            .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
+        let headers = idempotency::headers_to_store(stored.headers());
+        gate.replays.keep(call, stored, Worth::Named);
+        let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
+        if let (Some(end), claims) = Ending::of(Some(deposit), None, outcome).join(None) {
+            commit_in_background(&gate, end, claims)
+                .await
+                .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
+        }
         Ok(response)
     });
     let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);

@@ -17,6 +17,9 @@ use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::replays::Replays;
+use crate::resolver::Unsettled;
+use crate::retention::Retention;
+use crate::retries::Retries;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
 
@@ -29,6 +32,9 @@ pub(crate) struct Gate {
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
     pub(crate) replays: Replays,
+    pub(crate) retries: Arc<Retries>,
+    pub(crate) unsettled: Unsettled,
+    pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
     settings: ArcSwap<HashMap<AccountId, AccountSettings>>,
@@ -72,6 +78,9 @@ impl Gate {
             store_epoch,
             claims: Arc::default(),
             replays: Replays::default(),
+            retries: Arc::default(),
+            unsettled: Unsettled::default(),
+            retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
             metrics: Arc::default(),

@@ -3,34 +3,33 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use ledger::{Account, AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
-use rails::facilitator::Expected;
 use rails::{Receipt, Settlement};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use store::{KeyRecord, Op, PaymentState, StoreError};
+use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
 
-use crate::call_id::CallId;
 use crate::challenge::Ask;
-use crate::charge::{Landing, commit_in_background};
-use crate::claims::Claim;
+use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
+use crate::idempotency::{self, Asked, Attempt, Before, Begun};
 use crate::known;
 use crate::payer::Payer;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::resolver::RESOLVING;
+use crate::settling::{self, Asking};
 use crate::snapshot::{Snapshot, Till};
 
 /// Days a key for change is valid.
 const CHANGE_KEY_SECONDS: u64 = 90 * 24 * 3600;
+
 /// A genuine payment for this request, nothing claimed yet.
 pub(crate) struct Verified {
     till: Till,
@@ -111,16 +110,6 @@ fn proof_refusal(error: ExactError) -> Refusal {
     Refusal::new(code, "The payment does not pay for this request.").facts(reason)
 }
 
-/// Names the request a payment came with: the same bytes again are the same request.
-pub(crate) fn fingerprint(method: &http::Method, target: &str, body: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(b"farthing/request/1");
-    for part in [method.as_str().as_bytes(), target.as_bytes(), body] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
-}
-
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
     pub(crate) account: Arc<Account>,
@@ -132,14 +121,16 @@ pub(crate) struct Deposit {
     pub(crate) reference: String,
     pub(crate) payer: String,
     pub(crate) claim: Claim,
+    /// What the call may be asked for again by, beside the payment.
+    pub(crate) attempt: Option<Attempt>,
 }
 
 /// What a payment leads to.
 pub(crate) enum Arrival {
     /// A call may be made.
-    Deposited(Deposit),
-    /// The call was made before; this was its answer.
-    Answered(Response<Bytes>),
+    Deposited(Box<Deposit>),
+    /// The call was made before.
+    Answered(Before),
 }
 
 /// Who a payment is credited to, and for which request.
@@ -147,6 +138,8 @@ pub(crate) struct Delivery {
     /// The credit key beside the payment.
     pub(crate) payer: Option<Payer>,
     pub(crate) fingerprint: [u8; 32],
+    /// None where nothing but the payment itself is remembered: free routes, top-ups.
+    pub(crate) asked: Option<Asked>,
     pub(crate) now: Now,
 }
 
@@ -173,27 +166,60 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    if !delivery.may_bring(gate, verified.till.asset) {
-        let detail = format!("This key's account does not hold {}.", verified.till.asset);
-        return Err(Refusal::new(Code::WrongAsset, detail));
-    }
     let key = verified.payment.deposit_key;
-    let claim = gate.claims.take(key).ok_or_else(in_progress)?;
+    let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
-    let after_unknown = match known {
-        None => false,
+    let account = match &known {
+        None => delivery.payer.as_ref().map_or_else(|| verified.account(), |payer| payer.account.id()),
         Some(known) if known.fingerprint != delivery.fingerprint => return Err(replayed_elsewhere()),
-        Some(known) => match known.state {
-            PaymentState::Intent | PaymentState::Unknown => true,
-            PaymentState::Served => return Ok(Arrival::Answered(stored_answer(gate, &key, &known)?)),
-            PaymentState::Settled => {
-                let deposit = resumed(gate, &verified, known, claim);
-                return Ok(Arrival::Deposited(deposit));
-            }
+        Some(known) => AccountId(known.account),
+    };
+    // Whose the money was when it first came, it stays: a proof is public once it has settled.
+    if delivery.payer.as_ref().is_some_and(|payer| payer.account.id() != account) {
+        return Err(replayed_elsewhere());
+    }
+    if let Some(known) = &known
+        && known.state == PaymentState::Served
+    {
+        let Some(outcome) = known.outcome.clone() else { return Err(in_progress()) };
+        return Ok(Arrival::Answered(outcome.into()));
+    }
+    let attempt = match delivery.asked {
+        None => None,
+        Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
+            Begun::Runs(attempt) => Some(attempt),
+            Begun::Ended(before) => return again(&verified, &delivery, known.is_some(), before),
         },
     };
-    let bringing = Bringing { gate, snapshot, verified, delivery, claim, after_unknown };
-    bringing.settle().await.map(Arrival::Deposited)
+    let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
+    match known {
+        None => bringing.settle().await,
+        Some(known) => match known.state {
+            PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
+            PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
+        },
+    }
+    .map(|deposit| Arrival::Deposited(Box::new(deposit)))
+}
+
+/// Somebody has the payment's claim.
+fn claimed(running: InFlight) -> Refusal {
+    if running.fingerprint == RESOLVING { unknown_outcome() } else { in_progress() }
+}
+
+/// The request was served before, for another payment or from the account's balance: this payment is not
+/// taken. A version 1 payment that nobody has seen is bound to no gateway and no request; it shows who signed
+/// it, not who sends it, and gets no body.
+fn again(
+    verified: &Verified,
+    delivery: &Delivery,
+    is_known: bool,
+    before: Before,
+) -> Result<Arrival, Refusal> {
+    match &verified.sent {
+        Payment::V1(_) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
+        Payment::V1(_) | Payment::V2(_) => Ok(Arrival::Answered(before)),
+    }
 }
 
 struct Bringing<'g> {
@@ -201,131 +227,139 @@ struct Bringing<'g> {
     snapshot: &'g Snapshot,
     verified: Verified,
     delivery: Delivery,
+    /// Where it is credited.
+    account: AccountId,
     claim: Claim,
-    after_unknown: bool,
+    attempt: Option<Attempt>,
 }
 
 impl Bringing<'_> {
+    const fn asking(&self) -> Asking<'_> {
+        let facilitators = self.snapshot.facilitators.as_ref();
+        Asking { gate: self.gate, facilitators, key: self.verified.payment.deposit_key }
+    }
+
+    /// A payment nobody has seen.
     async fn settle(self) -> Result<Deposit, Refusal> {
-        let key = self.verified.payment.deposit_key;
+        if !self.delivery.may_bring(self.gate, self.verified.till.asset) {
+            let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
+            return Err(Refusal::new(Code::WrongAsset, detail));
+        }
+        let record = self.record();
         let outcome = match &self.verified.offer.method {
             // Play money is ours as soon as it is signed: intent and result are one write.
             Method::Test { .. } => {
-                Settlement::Settled(Receipt { reference: format!("test:{}", wire::hex::encode(&key[..8])) })
+                self.gate.metrics.settlement(&record.rail, "settled");
+                let id = wire::hex::encode(&self.verified.payment.deposit_key[..8]);
+                Settlement::Settled(Receipt { reference: format!("test:{id}") })
             }
-            Method::Evm { .. } => {
-                if !self.after_unknown {
-                    let intent = Op::Intent { key, payment: self.record(String::new()) };
-                    self.gate.store.commit(intent).await.map_err(|error| intent_refusal(&error))?;
+            Method::Evm { .. } => match settle_request(&self.verified) {
+                None => Settlement::NotSent,
+                Some(request) => {
+                    let asked = self.asking().first(record.clone(), &request).await;
+                    asked.map_err(|error| intent_refusal(&error))?
                 }
-                self.ask_facilitators().await
-            }
+            },
         };
-        let state = match &outcome {
-            Settlement::Settled(_) => "settled",
-            Settlement::Refused(_) => "refused",
-            Settlement::NotSent => "not_sent",
-            Settlement::Unknown => "unknown",
-        };
-        self.gate.metrics.settlement(&self.verified.till.rail, state);
         match outcome {
-            Settlement::Settled(receipt) => self.deposited(receipt).await,
+            Settlement::Settled(receipt) => self.deposited(record, receipt, Presented::First).await,
             Settlement::Refused(refused) => {
-                self.gate.store.commit(Op::Refused { key }).await.map_err(|error| unsure(&error))?;
+                self.free().await?;
                 Err(self.settlement_failed(&refused.code))
             }
-            Settlement::NotSent if !self.after_unknown => {
-                self.gate.store.commit(Op::Refused { key }).await.map_err(|error| unsure(&error))?;
+            Settlement::NotSent => {
+                self.free().await?;
                 let detail = "No facilitator could be reached to settle the payment.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
-            Settlement::NotSent | Settlement::Unknown => {
-                self.gate.store.commit(Op::Unknown { key }).await.map_err(|error| unsure(&error))?;
-                tracing::warn!(rail = %self.verified.till.rail, "settlement outcome unknown");
-                Err(unknown_outcome())
-            }
+            Settlement::Unknown => self.unknown().await,
         }
     }
 
-    async fn ask_facilitators(&self) -> Settlement {
-        let ProofPayer::Evm(payer) = self.verified.payment.payer else { return Settlement::NotSent };
-        let Some(facilitators) = &self.snapshot.facilitators else { return Settlement::NotSent };
-        let Some(request) = settle_request(&self.verified) else { return Settlement::NotSent };
-        let expected = Expected {
-            network: self.verified.offer.network(),
-            payer,
-            amount: self.verified.payment.amount,
-            after_unknown: self.after_unknown,
-        };
-        facilitators.settle(&request, expected).await
+    /// A payment that a facilitator was asked about before, and whose end nobody knows.
+    async fn settle_again(self, known: store::Payment) -> Result<Deposit, Refusal> {
+        match self.asking().again(&known).await.map_err(|error| unsure(&error))? {
+            Settlement::Settled(receipt) => self.deposited(known, receipt, Presented::Again).await,
+            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown => self.unknown().await,
+        }
     }
 
-    async fn deposited(self, receipt: Receipt) -> Result<Deposit, Refusal> {
-        let Self { gate, verified, delivery, .. } = &self;
+    /// Nothing moved: the proof is as good as new.
+    async fn free(&self) -> Result<(), Refusal> {
+        let key = self.verified.payment.deposit_key;
+        match self.gate.store.commit(Op::Refused { key }).await {
+            // Nobody was asked, so nothing was written.
+            Ok(_) | Err(StoreError::Conflict) => {
+                self.gate.unsettled.forget(&key);
+                Ok(())
+            }
+            Err(error) => Err(unsure(&error)),
+        }
+    }
+
+    async fn unknown(self) -> Result<Deposit, Refusal> {
+        let key = self.verified.payment.deposit_key;
+        self.gate.store.commit(Op::Unknown { key }).await.map_err(|error| unsure(&error))?;
+        tracing::warn!(rail = %self.verified.till.rail, "settlement outcome unknown");
+        Err(unknown_outcome())
+    }
+
+    async fn deposited(
+        self,
+        payment: store::Payment,
+        receipt: Receipt,
+        presented: Presented,
+    ) -> Result<Deposit, Refusal> {
+        let Self { gate, verified, delivery, account, claim, attempt, .. } = self;
         let key = verified.payment.deposit_key;
-        let account_id = self.account_id();
-        let asset = verified.till.asset;
-        let leg = |account, amount| LegDraft { asset: leg_asset(asset), account, amount };
-        let taken =
-            verified.credit.negated().map_err(|_| Refusal::new(Code::Internal, "Amount out of range."))?;
-        let mut id = [0; 16];
-        id.copy_from_slice(&key[..16]);
-        let entry = Draft {
-            kind: Kind::Deposit,
-            flags: Flags::default(),
-            time_ms: delivery.now.millis(),
-            id,
-            key,
-            reference: receipt.reference.clone(),
-            corrects: [0; 16],
-            price_version: 0,
-            cost_femto: 0,
-            legs: vec![
-                leg(Chart::RailClearing(verified.till.rail.clone()).id(), taken),
-                leg(account_id, verified.credit),
-            ],
-        };
-        let write = Op::Deposit { key, payment: self.record(receipt.reference.clone()), entry };
-        gate.store.commit(write).await.map_err(|error| unsure(&error))?;
-        let account = gate.book.deposit(account_id, asset, verified.credit);
-        let mut headers = payment_response(verified, &receipt.reference);
-        if delivery.payer.is_none()
-            && let Some(text) = change_key(gate, account_id, delivery.now)
+        let reference = receipt.reference;
+        let amount = Amount::from_units(payment.amount);
+        let (rail, payer) = (payment.rail.clone(), payment.payer.clone());
+        let written = settling::deposit(&gate.store, key, payment, reference.clone()).await;
+        written.map_err(|error| unsure(&error))?;
+        gate.unsettled.forget(&key);
+        let in_book = gate.book.deposit(account, verified.till.asset, amount);
+        let mut headers = payment_response(&verified, &reference);
+        // Only the first to show a proof is surely its signer: after that the chain shows it to everybody.
+        if presented == Presented::First
+            && delivery.payer.is_none()
+            && let Some(text) = change_key(gate, account, delivery.now)
             && let Ok(mut value) = HeaderValue::from_str(&text)
         {
             value.set_sensitive(true);
             headers.insert(HeaderName::from_static("farthing-key"), value);
         }
-        let (amount, rail) = (verified.credit, verified.till.rail.clone());
-        let payer = payer_text(&verified.payment.payer);
-        Ok(Deposit {
-            account,
-            key,
-            headers,
-            amount,
-            rail,
-            reference: receipt.reference,
-            payer,
-            claim: self.claim,
-        })
+        Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
     }
 
-    fn account_id(&self) -> AccountId {
-        let own = AccountId(self.verified.payment.account);
-        self.delivery.payer.as_ref().map_or(own, |payer| payer.account.id())
+    /// The deposit of a payment whose call never ended: served from what is there, settled no second time,
+    /// and without a new key, because the proof is public by now (reference items 5 and 14).
+    fn resume(self, known: store::Payment) -> Deposit {
+        let Self { gate, verified, account, claim, attempt, .. } = self;
+        Deposit {
+            account: gate.book.account(account, verified.till.asset),
+            key: verified.payment.deposit_key,
+            headers: payment_response(&verified, &known.reference),
+            amount: Amount::from_units(known.amount),
+            rail: known.rail,
+            reference: known.reference,
+            payer: known.payer,
+            claim,
+            attempt,
+        }
     }
 
-    fn record(&self, reference: String) -> store::Payment {
+    fn record(&self) -> store::Payment {
         let verified = &self.verified;
         store::Payment {
             state: PaymentState::Intent,
             fingerprint: self.delivery.fingerprint,
-            account: self.account_id().0,
+            account: self.account.0,
             asset: verified.till.asset.code(),
             amount: verified.credit.units(),
             rail: verified.till.rail.clone(),
             payer: payer_text(&verified.payment.payer),
-            reference,
+            reference: String::new(),
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.payment.valid_before,
             outcome: None,
@@ -348,71 +382,42 @@ impl Bringing<'_> {
     }
 }
 
-/// The deposit of a payment whose call never ended: served from what is there, settled no second time,
-/// and without a new key, because the proof is public by now (reference items 5 and 14).
-fn resumed(gate: &Gate, verified: &Verified, known: store::Payment, claim: Claim) -> Deposit {
-    let account = gate.book.account(AccountId(known.account), verified.till.asset);
-    Deposit {
-        account,
-        key: verified.payment.deposit_key,
-        headers: payment_response(verified, &known.reference),
-        amount: Amount::from_units(known.amount),
-        rail: known.rail,
-        reference: known.reference,
-        payer: known.payer,
-        claim,
+/// What a call that was charged leaves behind: what the same request gets from now on, and the claims to let
+/// go when that is on disk.
+pub(crate) struct Ending {
+    served: Option<[u8; 32]>,
+    idempotent: Option<([u8; 32], Idempotent)>,
+    outcome: Outcome,
+    claims: Vec<Claim>,
+}
+
+impl Ending {
+    pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
+        let mut claims = Vec::new();
+        let (idempotent, claim) = attempt.map_or((None, None), |attempt| attempt.ended(&outcome));
+        claims.extend(claim);
+        let served = deposit.map(|deposit| {
+            claims.push(deposit.claim);
+            deposit.key
+        });
+        Self { served, idempotent, outcome, claims }
     }
-}
 
-impl Deposit {
-    /// What the same request gets from now on, and the claim to let go when that is on disk.
-    pub(crate) fn served(self, status: StatusCode, call: CallId) -> Served {
-        let Self { key, headers, claim, .. } = self;
-        let ours = headers.iter().filter(|(name, _)| *name != "farthing-key");
-        let headers = ours
-            .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-            .collect();
-        let outcome = store::Outcome { status: status.as_u16(), headers, call: call.0 };
-        Served { key, outcome, claim }
-    }
-}
-
-/// A payment that has been used.
-pub(crate) struct Served {
-    pub(crate) key: [u8; 32],
-    pub(crate) outcome: store::Outcome,
-    claim: Claim,
-}
-
-impl Served {
-    /// Writes it down with `capture`, where there was one; the claim is let go when that is on disk, and the
-    /// answer ends no earlier.
-    pub(crate) fn write(self, gate: &Gate, capture: Option<Op>) -> Landing {
-        let Self { key, outcome, claim } = self;
-        let op = match capture {
-            Some(Op::Capture { id, entry, facts, income, idempotent, .. }) => {
-                Op::Capture { id, entry, facts, served: Some((key, outcome)), income, idempotent }
+    /// The one write of the end of a call, and what to hold until it is on disk. Without a charge there is
+    /// only a payment to remember.
+    pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
+        let Self { served, idempotent, outcome, claims } = self;
+        let op = match (capture, served) {
+            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
+                let served = served.map(|key| (key, outcome));
+                Some(Op::Capture { id, entry, facts, served, income, idempotent })
             }
-            Some(_) | None => Op::Served { key, outcome },
+            (Some(other), _) => Some(other),
+            (None, Some(key)) => Some(Op::Served { key, outcome }),
+            (None, None) => None,
         };
-        commit_in_background(gate, op, claim)
+        (op, claims)
     }
-}
-
-fn stored_answer(gate: &Gate, key: &[u8; 32], known: &store::Payment) -> Result<Response<Bytes>, Refusal> {
-    if let Some(answer) = gate.replays.find(key) {
-        return Ok(answer);
-    }
-    let Some(outcome) = &known.outcome else { return Err(in_progress()) };
-    let call = CallId(outcome.call);
-    let detail = "This payment has been used by this very request; its answer is no longer kept.";
-    let mut refusal = Refusal::new(Code::AlreadyServed, detail).money(Money::Captured(call));
-    for (name, value) in &outcome.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
-            refusal = refusal.header(name, value);
-        }
-    }
-    Err(refusal)
 }
 
 /// A key that opens what the payer did not use. It is in one answer and nowhere else (item 38).
@@ -534,14 +539,22 @@ pub(crate) fn store_refusal(error: &StoreError) -> Refusal {
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record payments now.").retry_after(5)
 }
 
+/// Whether a proof is shown for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presented {
+    First,
+    Again,
+}
+
 fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
-        StoreError::Entry(_)
-        | StoreError::Range
-        | StoreError::DiskFull
-        | StoreError::Full
-        | StoreError::Unavailable(_) => store_refusal(error),
+        // Refused before it was written.
+        StoreError::Entry(_) | StoreError::Range | StoreError::DiskFull | StoreError::Full => {
+            store_refusal(error)
+        }
+        // It may have been written, and then it is asked about when the gateway starts again.
+        StoreError::Unavailable(_) => unsure(error),
     }
 }
 
@@ -551,19 +564,4 @@ fn unsure(error: &StoreError) -> Refusal {
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record the payment now.")
         .money(Money::Unknown)
         .retry_after(5)
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Method;
-
-    use super::fingerprint;
-
-    #[test]
-    fn a_fingerprint_tells_parts_apart() {
-        let a = fingerprint(&Method::POST, "/a", b"bc");
-        assert_ne!(a, fingerprint(&Method::POST, "/ab", b"c"));
-        assert_ne!(a, fingerprint(&Method::PUT, "/a", b"bc"));
-        assert_eq!(a, fingerprint(&Method::POST, "/a", b"bc"));
-    }
 }

@@ -46,6 +46,7 @@ pub enum Code {
     RequestTimeout,
     InProgress,
     AlreadyServed,
+    IdempotencyMismatch,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -84,9 +85,9 @@ pub enum Money {
     /// It is not known whether the payment moved. The same request again finds out; a new payment
     /// might pay twice.
     Unknown,
-    /// An earlier request with this payment decides.
+    /// An earlier copy of this request decides.
     FirstAttemptDecides,
-    /// The payment was used; its receipt has this id.
+    /// The call was charged; its receipt has this id.
     Captured(CallId),
 }
 
@@ -125,6 +126,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::InProgress => "in_progress",
             Self::AlreadyServed => "already_served",
+            Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -168,6 +170,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -196,6 +199,7 @@ impl Code {
             | Self::RequestTimeout
             | Self::InProgress
             | Self::AlreadyServed
+            | Self::IdempotencyMismatch
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
@@ -232,10 +236,16 @@ impl Code {
         }
     }
 
+    /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
+    /// conflict by themselves (MTR-38).
+    fn is_final(self) -> bool {
+        self == Self::AlreadyServed || self.status() == StatusCode::PAYMENT_REQUIRED
+    }
+
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).
     const fn anthropic_type(self) -> &'static str {
         match self.status().as_u16() {
-            400 | 405 | 408 | 409 | 414 | 421 | 431 => "invalid_request_error",
+            400 | 405 | 408 | 409 | 414 | 421 | 422 | 431 => "invalid_request_error",
             401 => "authentication_error",
             402 => "billing_error",
             403 => "permission_error",
@@ -285,11 +295,10 @@ impl Money {
                 "unknown",
                 "It is not known yet whether the payment moved: send the same request again, do not pay again.",
             ),
-            Self::FirstAttemptDecides => (
-                "first_attempt_decides",
-                "An earlier request with this payment decides; nothing more was taken.",
-            ),
-            Self::Captured(_) => ("captured", "The payment was used; its receipt says for what."),
+            Self::FirstAttemptDecides => {
+                ("first_attempt_decides", "An earlier copy of this request decides; nothing more was taken.")
+            }
+            Self::Captured(_) => ("captured", "The call was charged once; its receipt says for what."),
         }
     }
 }
@@ -412,7 +421,7 @@ impl Refusal {
         }
         // An SDK would try again within seconds.
         let is_far_off = self.0.retry_after_s.is_some_and(|seconds| seconds > RETRY_SOON_SECONDS_MAX);
-        if self.is_payable() || is_far_off {
+        if self.0.code.is_final() || is_far_off {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.is_payable() {

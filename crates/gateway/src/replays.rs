@@ -1,66 +1,169 @@
-//! Answers to paid requests, for a client that lost its own.
+//! Answers to calls that were charged, for a client that lost its own. In memory only: no prompt and no
+//! completion is written to disk (reference item 39).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
 
-/// Largest body kept for a replay, and how much and how long all of them are kept (reference item 39).
-pub(crate) const REPLAY_BODY_BYTES_MAX: usize = 1024 * 1024;
-const REPLAY_BYTES_MAX: usize = 64 * 1024 * 1024;
-const REPLAY_AGE_MAX: Duration = Duration::from_secs(600);
+use crate::call_id::CallId;
 
-/// Bodies of paid answers, in memory for a while, for a client that lost its answer.
-#[derive(Debug, Default)]
-pub(crate) struct Replays(Mutex<Kept>);
+/// How much is kept of calls that have a name (a payment or an idempotency key), how much of those that
+/// only an SDK's retry may ask for, and how long.
+const NAMED_BYTES_MAX: usize = 48 * 1024 * 1024;
+const UNNAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const AGE_MAX: Duration = Duration::from_secs(600);
+/// What an answer takes beside its body: its head and its places in the tables, rounded up.
+const HEAD_BYTES: usize = 2048;
 
-#[derive(Debug, Default)]
-struct Kept {
-    answers: VecDeque<([u8; 32], Instant, Response<Bytes>)>,
-    bytes: usize,
+/// Answers of the last ten minutes, by the call that got them. At most 64 MiB; the oldest go first.
+#[derive(Debug)]
+pub(crate) struct Replays {
+    named: Mutex<Kept>,
+    unnamed: Mutex<Kept>,
+}
+
+impl Default for Replays {
+    fn default() -> Self {
+        Self {
+            named: Mutex::new(Kept::at_most(NAMED_BYTES_MAX)),
+            unnamed: Mutex::new(Kept::at_most(UNNAMED_BYTES_MAX)),
+        }
+    }
+}
+
+/// Whether a call can be asked for by a name of its own. Plenty of calls without one must not push out the
+/// few that have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    Named,
+    Unnamed,
 }
 
 impl Replays {
-    pub(crate) fn keep(&self, key: [u8; 32], answer: Response<Bytes>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.bytes += answer.body().len();
-        kept.answers.push_back((key, Instant::now(), answer));
-        while let Some((_, since, oldest)) = kept.answers.front() {
-            if kept.bytes <= REPLAY_BYTES_MAX && since.elapsed() < REPLAY_AGE_MAX {
-                break;
+    /// Keeps the answer of a call for a while.
+    pub(crate) fn keep(&self, call: CallId, answer: Response<Bytes>, worth: Worth) {
+        let kept = match worth {
+            Worth::Named => &self.named,
+            Worth::Unnamed => &self.unnamed,
+        };
+        kept.lock().unwrap_or_else(PoisonError::into_inner).keep(call, answer, Instant::now());
+    }
+
+    /// The answer of a call, while it is kept.
+    pub(crate) fn find(&self, call: CallId) -> Option<Response<Bytes>> {
+        let now = Instant::now();
+        [&self.named, &self.unnamed].into_iter().find_map(|kept| {
+            let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.find(call, now)
+        })
+    }
+
+    /// Lets go of what is too old, also when no new answer comes.
+    pub(crate) fn forget_old(&self) {
+        for kept in [&self.named, &self.unnamed] {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).make_room(Instant::now());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    answers: HashMap<CallId, (Instant, Response<Bytes>)>,
+    oldest_first: VecDeque<CallId>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Kept {
+    fn at_most(bytes_max: usize) -> Self {
+        Self { answers: HashMap::new(), oldest_first: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    fn keep(&mut self, call: CallId, answer: Response<Bytes>, now: Instant) {
+        // A call has one answer.
+        if self.answers.contains_key(&call) {
+            return;
+        }
+        self.bytes += answer.body().len() + HEAD_BYTES;
+        self.answers.insert(call, (now, answer));
+        self.oldest_first.push_back(call);
+        self.make_room(now);
+    }
+
+    fn make_room(&mut self, now: Instant) {
+        while let Some(call) = self.oldest_first.front() {
+            let Some((since, answer)) = self.answers.get(call) else { return };
+            if self.bytes <= self.bytes_max && now.saturating_duration_since(*since) < AGE_MAX {
+                return;
             }
-            let freed = oldest.body().len();
-            kept.bytes -= freed;
-            kept.answers.pop_front();
+            self.bytes -= answer.body().len() + HEAD_BYTES;
+            self.answers.remove(call);
+            self.oldest_first.pop_front();
         }
     }
 
-    pub(crate) fn find(&self, key: &[u8; 32]) -> Option<Response<Bytes>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |(known, since, _): &&([u8; 32], Instant, Response<Bytes>)| {
-            known == key && since.elapsed() < REPLAY_AGE_MAX
-        };
-        kept.answers.iter().find(fresh).map(|(_, _, answer)| answer.clone())
+    fn find(&self, call: CallId, now: Instant) -> Option<Response<Bytes>> {
+        let (since, answer) = self.answers.get(&call)?;
+        (now.saturating_duration_since(*since) < AGE_MAX).then(|| answer.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use bytes::Bytes;
     use http::Response;
 
-    use super::Replays;
+    use super::{AGE_MAX, Kept, NAMED_BYTES_MAX, Replays, UNNAMED_BYTES_MAX, Worth};
+    use crate::call_id::CallId;
+
+    fn answer(bytes: usize) -> Response<Bytes> {
+        Response::new(Bytes::from(vec![0; bytes]))
+    }
+
+    /// MTR-41.
+    #[test]
+    fn the_oldest_go_when_there_is_no_room() {
+        let replays = Replays::default();
+        for at in 0..49 {
+            replays.keep(CallId([at; 16]), answer(1024 * 1024), Worth::Named);
+        }
+        assert!(replays.find(CallId([0; 16])).is_none());
+        assert!(replays.find(CallId([48; 16])).is_some());
+        // Calls without a name have a room of their own.
+        for at in 100..120 {
+            replays.keep(CallId([at; 16]), answer(1024 * 1024), Worth::Unnamed);
+        }
+        assert!(replays.find(CallId([100; 16])).is_none());
+        assert!(replays.find(CallId([119; 16])).is_some() && replays.find(CallId([48; 16])).is_some());
+        assert_eq!(NAMED_BYTES_MAX + UNNAMED_BYTES_MAX, 64 * 1024 * 1024);
+    }
 
     #[test]
-    fn replays_are_bounded() {
-        let replays = Replays::default();
-        let body = Bytes::from(vec![0; super::REPLAY_BODY_BYTES_MAX]);
-        for at in 0..65u8 {
-            replays.keep([at; 32], Response::new(body.clone()));
+    fn many_small_answers_are_bounded_too() {
+        let mut kept = Kept::at_most(1024 * 1024);
+        let now = Instant::now();
+        for at in 0..10_000_u16 {
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&at.to_be_bytes());
+            kept.keep(CallId(id), answer(1), now);
         }
-        assert!(replays.find(&[0; 32]).is_none());
-        assert!(replays.find(&[64; 32]).is_some());
+        assert!(kept.answers.len() <= 512 && kept.oldest_first.len() == kept.answers.len());
+    }
+
+    #[test]
+    fn after_ten_minutes_they_are_gone() {
+        let mut kept = Kept::at_most(1024 * 1024);
+        let (call, now) = (CallId([1; 16]), Instant::now());
+        kept.keep(call, answer(5), now);
+        let almost = now + AGE_MAX - Duration::from_secs(1);
+        kept.make_room(almost);
+        assert!(kept.find(call, almost).is_some() && kept.find(call, now + AGE_MAX).is_none());
+        kept.make_room(now + AGE_MAX);
+        assert_eq!((kept.bytes, kept.answers.len(), kept.oldest_first.len()), (0, 0, 0));
     }
 }

@@ -30,6 +30,8 @@ use crate::limits::Slots;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::random;
+use crate::resolver;
+use crate::retention;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
 
@@ -121,6 +123,8 @@ async fn supervise(
     tokio::spawn(serve_probes(sockets.admin, Arc::clone(&gate)));
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
+    tokio::spawn(resolver::run(Arc::clone(&gate)));
+    tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;

@@ -16,6 +16,7 @@ use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
+use crate::idempotency::Attempt;
 use crate::limits::{Running, Slot};
 use crate::passing::{ChargedBody, TRAILERS};
 use crate::payer::{HoldTerms, Payer};
@@ -32,6 +33,8 @@ pub(crate) struct Serving {
     pub(crate) route: Route,
     pub(crate) quote: Quote,
     pub(crate) payer: Option<Payer>,
+    /// What the call may be asked for again by; of a payment, once that is in.
+    pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
     pub(crate) slot: Slot,
 }
@@ -45,8 +48,11 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         let protocol = verified.protocol();
         match payments::receive(&self.worker.gate, &self.arrived.snapshot, verified, delivery).await {
-            Ok(Arrival::Answered(answer)) => Ok(answer.map(GateBody::whole)),
-            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Ok(Arrival::Answered(before)) => {
+                let answer = before.answer(&self.worker.gate, &self.route.name);
+                answer.map(|answer| answer.map(GateBody::whole))
+            }
+            Ok(Arrival::Deposited(deposit)) => self.deposited(*deposit, protocol).await,
             Err(refusal) => Err(self.payable(refusal)),
         }
     }
@@ -54,13 +60,14 @@ impl Serving {
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
         mut self,
-        deposit: Deposit,
+        mut deposit: Deposit,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
         let key = self.payer.take().and_then(|payer| payer.key);
         let account = Arc::clone(&deposit.account);
         tracing::Span::current().record("payer", field::display(account.id()));
         self.payer = Some(Payer { account, key, protocol });
+        self.attempt = deposit.attempt.take();
         let headers = deposit.headers.clone();
         // Whatever happens next, the payer learns that he has paid and how to reach what is left.
         self.serve(Some(deposit)).await.map_err(|refusal| {
@@ -96,7 +103,7 @@ impl Serving {
     pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
         let upstream = self.arrived.snapshot.upstream(&self.route, &self.quote.model)?;
         let held = self.hold()?;
-        let Self { worker, arrived, route, quote, payer, running, slot } = self;
+        let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -147,8 +154,10 @@ impl Serving {
             hold,
             growth,
             exhausted: None,
-            tape: deposit.as_ref().map(|_| Tape::new(without_key(&response))),
+            tape: (deposit.is_some() || attempt.is_some())
+                .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
             deposit,
+            attempt,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             status: parts.status,

@@ -94,6 +94,11 @@ impl Snapshot {
         Bounds { uri_bytes: limits.uri_bytes, credential_bytes: limits.credential_bytes }
     }
 
+    /// What is remembered of calls that may be asked for again.
+    pub(crate) const fn dedupe(&self) -> &config::Dedupe {
+        &self.config.metering.dedupe
+    }
+
     /// The first route that matches. A path that only other methods may use is told apart.
     pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&config::Route, Refusal> {
         let routes = &self.config.routes;

@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     overrun: Family<AssetLabels, Counter>,
     estimated: Family<RouteLabels, Counter>,
     holds_open: Gauge,
+    intents: Gauge,
+    intents_stuck: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -62,6 +64,8 @@ impl Default for Metrics {
             overrun: Family::default(),
             estimated: Family::default(),
             holds_open: Gauge::default(),
+            intents: Gauge::default(),
+            intents_stuck: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
@@ -82,6 +86,12 @@ impl Default for Metrics {
             "holds_expired",
             "Holds that were ended by their deadline",
             metrics.holds_expired.clone(),
+        );
+        registry.register("intents_open", "Payments that no rail has decided yet", metrics.intents.clone());
+        registry.register(
+            "intents_need_operator",
+            "Payments that no rail can decide any more",
+            metrics.intents_stuck.clone(),
         );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
@@ -137,6 +147,12 @@ impl Metrics {
     #[must_use]
     pub(crate) fn holds_open(&self) -> i64 {
         self.holds_open.get()
+    }
+
+    /// How many payments are not decided, and how many of them wait for the operator.
+    pub(crate) fn unsettled(&self, open: usize, stuck: usize) {
+        self.intents.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.intents_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

@@ -50,34 +50,44 @@ pub struct Expected<'a> {
     pub after_unknown: bool,
 }
 
+impl Facilitator {
+    /// How the journal names it: the URL of the configuration.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let scheme = if self.origin.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.origin.authority(), self.base)
+    }
+}
+
 impl Facilitators {
-    /// Asks one facilitator after the other to settle, as long as the one before surely did nothing.
+    /// The facilitator of this name. None: it has left the configuration, and nobody else may be asked in its
+    /// place (X402-44).
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Facilitator> {
+        self.list.iter().find(|facilitator| facilitator.name() == name)
+    }
+
+    /// Asks one facilitator to settle. `body` is a [`facilitator::SettleRequest`]: the very same bytes each time
+    /// that it is asked about one payment (X402-15).
+    ///
+    /// [`Settlement::NotSent`] alone permits to ask another one.
     ///
     /// # Cancel safety
     /// Dropped midway, money may have moved: run it in a task of its own.
-    pub async fn settle(&self, request: &facilitator::SettleRequest, expected: Expected<'_>) -> Settlement {
-        let Ok(body) = serde_json::to_vec(request) else { return Settlement::NotSent };
-        let body = Bytes::from(body);
-        for facilitator in &self.list {
-            let path = format!("{}/settle", facilitator.base);
-            let exchange = Exchange {
-                origin: &facilitator.origin,
-                method: Method::POST,
-                path: &path,
-                body: body.clone(),
-                time_max: self.settle_max,
-            };
-            let outcome = match exchange.run(&self.dialer).await {
-                Err(ExchangeError::NotSent) => Settlement::NotSent,
-                Err(ExchangeError::Lost) => Settlement::Unknown,
-                Ok(answer) => classify(&answer, expected),
-            };
-            if outcome != Settlement::NotSent {
-                return outcome;
-            }
-            tracing::warn!(facilitator = %facilitator.origin.authority(), "facilitator did nothing, trying the next");
+    pub async fn settle(&self, facilitator: &Facilitator, body: Bytes, expected: Expected<'_>) -> Settlement {
+        let path = format!("{}/settle", facilitator.base);
+        let exchange = Exchange {
+            origin: &facilitator.origin,
+            method: Method::POST,
+            path: &path,
+            body,
+            time_max: self.settle_max,
+        };
+        match exchange.run(&self.dialer).await {
+            Err(ExchangeError::NotSent) => Settlement::NotSent,
+            Err(ExchangeError::Lost) => Settlement::Unknown,
+            Ok(answer) => classify(&answer, expected),
         }
-        Settlement::NotSent
     }
 
     /// The (scheme, network) pairs that any facilitator supports, or `None` while one has not answered:
@@ -173,7 +183,8 @@ mod tests {
     use bytes::Bytes;
     use wire::x402::Address;
 
-    use super::{Expected, classify};
+    use super::{Expected, Facilitator, classify};
+    use crate::dial::Origin;
     use crate::{Answer, Receipt, Refused, Settlement};
 
     const HASH: &str = "0x1af614c04e7140aa6b71a6180b1551f1c872ba5e7fba5d7dafbe14fd151684ae";
@@ -184,6 +195,23 @@ mod tests {
         let body = body.replace("HASH", HASH).replace("PAYER", PAYER);
         let answer = Answer { status, body: Bytes::from(body) };
         classify(&answer, Expected { network: "eip155:84532", payer, amount: 10_000, after_unknown })
+    }
+
+    /// X402-44: two facilitators of one configuration never share a name.
+    #[test]
+    fn a_facilitator_is_named_by_its_url() {
+        let name = |tls, port, base: &str| {
+            let origin = Origin { tls, host: "f.example".into(), port };
+            Facilitator { origin, base: base.into() }.name()
+        };
+        for (named, expected) in [
+            (name(true, 443, ""), "https://f.example"),
+            (name(true, 443, "/x402"), "https://f.example/x402"),
+            (name(true, 8443, ""), "https://f.example:8443"),
+            (name(false, 80, ""), "http://f.example"),
+        ] {
+            assert_eq!(named, expected);
+        }
     }
 
     /// Rows of the hostile-facilitator battery (x402.md section 14) that one answer decides: X402-19, X402-43.

@@ -40,9 +40,17 @@ struct Client {
     through_gateway: bool,
 }
 
-const OPENAI: &[&str] =
-    &["chat", "chat-stream", "chat-stream-usage", "responses", "responses-stream", "empty-balance"];
-const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance"];
+const OPENAI: &[&str] = &[
+    "chat",
+    "chat-stream",
+    "chat-stream-usage",
+    "responses",
+    "responses-stream",
+    "empty-balance",
+    "lost-answer",
+    "stream-outlives-balance",
+];
+const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance", "lost-answer"];
 
 const CLIENTS: &[Client] = &[
     Client {

@@ -1,7 +1,7 @@
 // The unmodified Anthropic SDK for Node: only base URL and key differ from its defaults.
 import assert from "node:assert/strict";
 import Anthropic from "@anthropic-ai/sdk";
-import { assertBalance, balanceNano, costNano, env, run, upstreamHits } from "./harness.mjs";
+import { assertBalance, balanceNano, breakingLine, costNano, env, run, upstreamHits } from "./harness.mjs";
 
 const key = env("FARTHING_KEY");
 const sdk = (apiKey) => new Anthropic({ baseURL: env("GATEWAY_URL"), apiKey });
@@ -48,5 +48,17 @@ await run({
       });
     }
     assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
+  },
+
+  async "lost-answer"() {
+    const before = await balanceNano(key);
+    const hits = await upstreamHits();
+    const line = await breakingLine();
+    const answer = await new Anthropic({ baseURL: line.url, apiKey: key }).messages.create(request);
+    line.close();
+    assert.ok(text(answer).length > 0);
+    assert.deepEqual(line.tries, ["0", "1"]);
+    assert.equal(await upstreamHits(), hits + 1, "the retry was another call");
+    await assertBalance(key, before - costNano(answer.usage.input_tokens, answer.usage.output_tokens));
   },
 });

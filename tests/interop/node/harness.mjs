@@ -1,6 +1,7 @@
 // Runs the scenarios of one client and tells their outcome, one line each: `pass NAME` or
 // `fail NAME reason`. Plus what all clients assert about money.
 import assert from "node:assert/strict";
+import http from "node:http";
 
 export const env = (name) => {
   const value = process.env[name];
@@ -87,4 +88,30 @@ export async function assertCharged(key, before, floor = 0n) {
     if (Date.now() > deadline) assert.fail(`balance ${balance} nano-USD, expected above ${floor} and below ${before}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
+}
+
+/**
+ * A way to the gateway that breaks once, when the first answer is there. The gateway has then done and charged
+ * everything; only the client does not know. (Of a body that breaks off these SDKs do not try again.) `tries` is
+ * what the client says of itself.
+ */
+export async function breakingLine() {
+  const tries = [];
+  const gateway = new URL(env("GATEWAY_URL"));
+  const server = http.createServer(async (request, response) => {
+    const pieces = [];
+    for await (const piece of request) pieces.push(piece);
+    tries.push(request.headers["x-stainless-retry-count"]);
+    const { host, connection, ...headers } = request.headers;
+    const carried = http.request(new URL(request.url, gateway), { method: request.method, headers, agent: false }, async (answer) => {
+      const body = [];
+      for await (const piece of answer) body.push(piece);
+      if (tries.length === 1) return request.socket.destroy();
+      response.writeHead(answer.statusCode, answer.headers);
+      response.end(Buffer.concat(body));
+    });
+    carried.end(Buffer.concat(pieces));
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, tries, close: () => server.close() };
 }

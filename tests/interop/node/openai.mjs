@@ -1,7 +1,7 @@
 // The unmodified OpenAI SDK for Node: only base URL and key differ from its defaults.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
-import { assertBalance, assertCharged, balanceNano, costNano, env, run, upstreamHits } from "./harness.mjs";
+import { assertBalance, assertCharged, balanceNano, breakingLine, costNano, env, nano, run, upstreamHits } from "./harness.mjs";
 
 const key = env("FARTHING_KEY");
 const sdk = (apiKey) => new OpenAI({ baseURL: `${env("GATEWAY_URL")}/v1`, apiKey });
@@ -83,5 +83,40 @@ await run({
       });
     }
     assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
+  },
+
+  async "lost-answer"() {
+    const before = await balanceNano(key);
+    const hits = await upstreamHits();
+    const line = await breakingLine();
+    const answer = await new OpenAI({ baseURL: `${line.url}/v1`, apiKey: key }).chat.completions.create(chat);
+    line.close();
+    assert.ok(answer.choices[0].message.content.length > 0);
+    assert.deepEqual(line.tries, ["0", "1"]);
+    assert.equal(await upstreamHits(), hits + 1, "the retry was another call");
+    await assertBalance(key, before - costNano(answer.usage.prompt_tokens, answer.usage.completion_tokens));
+  },
+
+  async "stream-outlives-balance"() {
+    const spent = async (small, note, before) => {
+      assert.equal(note.code, "insufficient_balance");
+      assert.equal(await balanceNano(small), before - nano(note.charged.amount));
+    };
+    const { model, messages } = chat;
+    let small = env("FARTHING_SMALL_KEY");
+    let before = await balanceNano(small);
+    const chunks = await collect(await sdk(small).chat.completions.create({ model, messages, stream: true }));
+    assert.ok(text(chunks).length > 0, "the text that was paid for is lost");
+    const last = chunks.at(-1);
+    assert.equal(last.choices[0].finish_reason, "length");
+    await spent(small, last.farthing, before);
+
+    small = env("FARTHING_SMALL_KEY_TOO");
+    before = await balanceNano(small);
+    const asked = { model, input: response.input, stream: true };
+    const end = (await collect(await sdk(small).responses.create(asked))).at(-1);
+    assert.equal(end.type, "response.incomplete");
+    assert.equal(end.response.incomplete_details.reason, "max_output_tokens");
+    await spent(small, end.farthing, before);
   },
 });

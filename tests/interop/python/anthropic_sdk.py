@@ -1,7 +1,7 @@
 """The unmodified Anthropic SDK for Python: only base URL and key differ from its defaults."""
 
 import anthropic
-from harness import assert_balance, balance_nano, cost_nano, env, run, upstream_hits
+from harness import BreakingLine, assert_balance, balance_nano, cost_nano, env, run, upstream_hits
 
 KEY = env("FARTHING_KEY")
 REQUEST = {
@@ -63,4 +63,14 @@ def empty_balance():
     assert upstream_hits() == hits, "an unpaid call reached the upstream"
 
 
-run([messages, messages_stream, empty_balance])
+def lost_answer():
+    before, hits = balance_nano(KEY), upstream_hits()
+    with BreakingLine() as line:
+        answer = anthropic.Anthropic(base_url=line.url, api_key=KEY).messages.create(**REQUEST)
+    assert text(answer)
+    assert line.tries == ["0", "1"], line.tries
+    assert upstream_hits() == hits + 1, "the retry was another call"
+    assert_balance(KEY, before - cost_nano(answer.usage.input_tokens, answer.usage.output_tokens))
+
+
+run([messages, messages_stream, empty_balance, lost_answer])

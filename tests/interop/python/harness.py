@@ -4,9 +4,13 @@
 import faulthandler
 import json
 import os
+import re
+import socket
 import sys
+import threading
 import time
 import traceback
+import urllib.parse
 import urllib.request
 
 SCENARIO_SECONDS_MAX = 20
@@ -91,3 +95,49 @@ def _until(read, good, complaint):
         assert time.monotonic() < deadline, f"{value}: {complaint}"
         time.sleep(0.025)
     return value
+
+
+class BreakingLine:
+    """A way to the gateway that breaks once, halfway through the first answer. The gateway has then done and
+    charged everything; only the client does not know."""
+
+    def __enter__(self):
+        self.tries = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                self._carry(client)
+
+    def _carry(self, client):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += client.recv(65536)
+        head, body = request.split(b"\r\n\r\n", 1)
+        length = int(re.search(rb"(?im)^content-length: *(\d+)", head)[1])
+        while len(body) < length:
+            body += client.recv(65536)
+        self.tries.append(re.search(rb"(?im)^x-stainless-retry-count: *(\d+)", head)[1].decode())
+        gateway = urllib.parse.urlsplit(env("GATEWAY_URL")).netloc
+        # The gateway closes after its answer, so that the end of it is the end of the connection.
+        head = re.sub(rb"(?im)^(host|connection):[^\r]*\r\n", b"", head)
+        line, fields = head.split(b"\r\n", 1)
+        ours = f"host: {gateway}\r\nconnection: close\r\n".encode()
+        host, port = gateway.rsplit(":", 1)
+        with socket.create_connection((host, int(port))) as upstream:
+            upstream.sendall(line + b"\r\n" + ours + fields + b"\r\n\r\n" + body)
+            answer = b""
+            while piece := upstream.recv(65536):
+                answer += piece
+        client.sendall(answer[: len(answer) - 20] if len(self.tries) == 1 else answer)

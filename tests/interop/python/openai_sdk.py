@@ -1,7 +1,17 @@
 """The unmodified OpenAI SDK for Python: only base URL and key differ from its defaults."""
 
 import openai
-from harness import assert_balance, assert_charged, balance_nano, cost_nano, env, run, upstream_hits
+from harness import (
+    BreakingLine,
+    assert_balance,
+    assert_charged,
+    balance_nano,
+    cost_nano,
+    env,
+    nano,
+    run,
+    upstream_hits,
+)
 
 KEY = env("FARTHING_KEY")
 CHAT = {
@@ -85,4 +95,36 @@ def empty_balance():
     assert upstream_hits() == hits, "an unpaid call reached the upstream"
 
 
-run([chat, chat_stream, chat_stream_usage, responses, responses_stream, empty_balance])
+def lost_answer():
+    before, hits = balance_nano(KEY), upstream_hits()
+    with BreakingLine() as line:
+        client = openai.OpenAI(base_url=line.url + "/v1", api_key=KEY)
+        answer = client.chat.completions.create(**CHAT)
+    assert answer.choices[0].message.content
+    assert line.tries == ["0", "1"], line.tries
+    assert upstream_hits() == hits + 1, "the retry was another call"
+    assert_balance(KEY, before - cost_nano(answer.usage.prompt_tokens, answer.usage.completion_tokens))
+
+
+def stream_outlives_balance():
+    small = env("FARTHING_SMALL_KEY")
+    before = balance_nano(small)
+    open_ended = {name: CHAT[name] for name in ("model", "messages")}
+    chunks = list(sdk(small).chat.completions.create(**open_ended, stream=True))
+    assert text(chunks), "the text that was paid for is lost"
+    assert chunks[-1].choices[0].finish_reason == "length", chunks[-1]
+    note = chunks[-1].model_extra["farthing"]
+    assert note["code"] == "insufficient_balance", note
+    assert balance_nano(small) == before - nano(note["charged"]["amount"])
+
+    small = env("FARTHING_SMALL_KEY_TOO")
+    before = balance_nano(small)
+    events = list(sdk(small).responses.create(model=RESPONSE["model"], input=RESPONSE["input"], stream=True))
+    assert any(e.type == "response.output_text.delta" for e in events)
+    last = events[-1]
+    assert last.type == "response.incomplete", last.type
+    assert last.response.incomplete_details.reason == "max_output_tokens", last
+    assert balance_nano(small) == before - nano(last.model_extra["farthing"]["charged"]["amount"])
+
+
+run([chat, chat_stream, chat_stream_usage, responses, responses_stream, empty_balance, lost_answer, stream_outlives_balance])

@@ -3,6 +3,7 @@
 mod accounts;
 mod copies;
 mod credit;
+mod intents;
 mod keys;
 mod listener;
 mod office;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{AccountMode, Op, Options, Store, StoreError};
 
+use super::intents;
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::random;
@@ -58,6 +59,19 @@ pub enum Command {
         /// At most so many entries.
         #[serde(default)]
         limit: Option<usize>,
+    },
+    /// Payments that no rail has decided yet.
+    LedgerIntents,
+    /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none.
+    LedgerResolve {
+        /// Hex deposit key.
+        key: String,
+        /// The transaction that moved the money.
+        #[serde(default)]
+        settled: Option<String>,
+        /// Nothing moved, and nothing will.
+        #[serde(default)]
+        refused: bool,
     },
     /// What was decided about an account, and what it has.
     AccountShow {
@@ -161,6 +175,10 @@ impl Office<'_> {
                 // Charges are written just behind the answers: whoever has seen an answer sees its charge.
                 self.store().commit(Op::Flush).await?;
                 self.show(account.as_deref(), limit.unwrap_or(20))
+            }
+            Command::LedgerIntents => intents::list(self.store()),
+            Command::LedgerResolve { key, settled, refused } => {
+                intents::decide(self, &key, settled, refused).await
             }
             Command::AccountShow { account } => self.show_account(&account).await,
             Command::AccountSet { account, change } => self.set_account(&account, &change).await,

@@ -1,11 +1,11 @@
-//! `metering`: how much is held, and what happens when a client goes.
+//! `metering`: how much is held, what happens when a client goes, and which requests count as the same one.
 
 use std::time::Duration;
 
 use super::section::{Keys, Section};
 use super::value;
 
-/// Holds and disconnects.
+/// Holds, disconnects and repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metering {
     /// Output tokens held for a request without a limit of its own, default 4096.
@@ -24,6 +24,29 @@ pub struct Metering {
     pub hold_input: HoldInput,
     /// How long the upstream is read on after the client has gone, default 20 s.
     pub drain: Duration,
+    /// What is remembered of calls that may be asked for again.
+    pub dedupe: Dedupe,
+}
+
+/// How long a repeated request is known for one (MTR-39..41).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dedupe {
+    /// Life of an `Idempotency-Key`, default 24 h, at most 30 days.
+    pub idempotency_key: Duration,
+    /// How long a retry of an SDK finds the attempt before it, default 10 min, at most 1 h.
+    pub sdk_retry: Duration,
+    /// Largest answer kept for whoever lost it, default 1 MiB, at most 16 MiB.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Dedupe {
+    fn default() -> Self {
+        Self {
+            idempotency_key: Duration::from_secs(24 * 3600),
+            sdk_retry: Duration::from_secs(600),
+            body_bytes_max: 1024 * 1024,
+        }
+    }
 }
 
 impl Default for Metering {
@@ -36,6 +59,7 @@ impl Default for Metering {
             step: Some(4096),
             hold_input: HoldInput::BytesHalf,
             drain: Duration::from_secs(20),
+            dedupe: Dedupe::default(),
         }
     }
 }
@@ -50,11 +74,12 @@ pub enum HoldInput {
 }
 
 const KEYS: Keys = Keys::new(
-    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone"],
-    &["strict", "on_upstream_error", "dedupe"],
+    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone", "dedupe"],
+    &["strict", "on_upstream_error"],
 );
 const HOLD_KEYS: Keys =
     Keys::new(&["input", "output", "step", "default_output", "min_output", "fit_to_balance"], &[]);
+const DEDUPE_KEYS: Keys = Keys::new(&["idempotency_key", "sdk_retry_fingerprint", "max_body"], &[]);
 const GONE_KEYS: Keys = Keys::new(&["drain_up_to", "then", "charge"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Metering {
@@ -72,7 +97,26 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     if let Some(hold) = section.section("hold", HOLD_KEYS) {
         read_hold(&hold, &mut metering);
     }
+    if let Some(dedupe) = section.section("dedupe", DEDUPE_KEYS) {
+        read_dedupe(&dedupe, &mut metering.dedupe);
+    }
     metering
+}
+
+fn read_dedupe(section: &Section<'_>, dedupe: &mut Dedupe) {
+    let within = |hours: u64| {
+        move |text: &str| {
+            let asked = value::duration(text)?;
+            if asked.as_secs() > hours * 3600 { Err(format!("at most {hours}h")) } else { Ok(asked) }
+        }
+    };
+    let body = |text: &str| {
+        let asked = value::size(text)?;
+        if asked > 16 * 1024 * 1024 { Err("at most 16MiB".to_owned()) } else { Ok(asked) }
+    };
+    dedupe.idempotency_key = section.value("idempotency_key", within(720)).unwrap_or(dedupe.idempotency_key);
+    dedupe.sdk_retry = section.value("sdk_retry_fingerprint", within(1)).unwrap_or(dedupe.sdk_retry);
+    dedupe.body_bytes_max = section.value("max_body", body).unwrap_or(dedupe.body_bytes_max);
 }
 
 fn read_hold(hold: &Section<'_>, metering: &mut Metering) {

@@ -37,7 +37,7 @@ pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use limits::RateLimits;
-pub use metering::{HoldInput, Metering};
+pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use price::{ModelPrice, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};

@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 43] = [
+const ALL: [Code; 44] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -31,6 +31,7 @@ const ALL: [Code; 43] = [
     Code::RequestTimeout,
     Code::InProgress,
     Code::AlreadyServed,
+    Code::IdempotencyMismatch,
     Code::BodyTooLarge,
     Code::UriTooLong,
     Code::HeaderTooLarge,

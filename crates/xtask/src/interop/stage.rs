@@ -120,6 +120,9 @@ impl Gateway {
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
         env.insert("FARTHING_KEY", self.new_key(&["--credit", "1 TEST"])?);
         env.insert("FARTHING_EMPTY_KEY", self.new_key(&[])?);
+        // Enough for a prompt and half of what the mock upstream says.
+        env.insert("FARTHING_SMALL_KEY", self.new_key(&["--credit", "0.00013 TEST"])?);
+        env.insert("FARTHING_SMALL_KEY_TOO", self.new_key(&["--credit", "0.00013 TEST"])?);
         Ok(())
     }
 
@@ -164,6 +167,7 @@ prices:
   models:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
+metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 rails:
   test: {{}}
 {x402}admin: {{ listen: "127.0.0.1:{admin_port}" }}

@@ -11,8 +11,8 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
-    Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Config, ConfigErrors, Dedupe, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
+    LogFormat, Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -123,6 +123,7 @@ metering:
   inject_stream_usage: false
   on_missing_usage: estimate
   on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
+  dedupe: { idempotency_key: 2d, sdk_retry_fingerprint: 5m, max_body: 64KiB }
 rails:
   x402:
     schemes: [exact]
@@ -243,6 +244,11 @@ fn routes_prices_and_rails_arrive() {
         step: None,
         hold_input: HoldInput::Bytes,
         drain: Duration::from_secs(3),
+        dedupe: Dedupe {
+            idempotency_key: Duration::from_secs(2 * 24 * 3600),
+            sdk_retry: Duration::from_secs(300),
+            body_bytes_max: 64 * 1024,
+        },
     };
     assert_eq!(config.metering, metering);
     let x402 = config.rails.x402.as_ref().unwrap();

@@ -1,0 +1,150 @@
+//! Payments that no rail has decided: the operator's list, and his word where no rail can tell (LED-23).
+
+use ledger::{AccountId, REFERENCE_BYTES_MAX};
+use money::{Amount, Asset};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use store::{Op, Payment, PaymentState, Store, StoreError};
+
+use super::office::{Office, OfficeError, usage};
+use crate::clock::Now;
+use crate::facts;
+use crate::resolver::RESOLVING;
+use crate::settling::{self, is_over, needs_operator};
+
+/// Every open payment, oldest first.
+pub(super) fn list(store: &Store) -> Result<Value, OfficeError> {
+    let now_ms = Now::read().millis();
+    let mut open = store.reader().unsettled()?;
+    open.sort_by_key(|(_, payment)| payment.created_ms);
+    let rows: Vec<Value> = open.iter().filter_map(|(key, payment)| row(key, payment, now_ms)).collect();
+    Ok(json!({ "intents": rows }))
+}
+
+fn row(key: &[u8; 32], payment: &Payment, now_ms: u64) -> Option<Value> {
+    let asset = Asset::from_code(payment.asset)?;
+    let stuck = needs_operator(payment, now_ms);
+    let attempt = payment.attempt.as_ref();
+    Some(json!({
+        "deposit_key": wire::hex::encode(key), "state": payment.state, "rail": payment.rail,
+        "payer": payment.payer, "account": wire::hex::encode(&payment.account),
+        "amount": facts::amount(Amount::from_units(payment.amount), asset),
+        "created_ms": payment.created_ms, "age_s": now_ms.saturating_sub(payment.created_ms) / 1000,
+        "valid_before_s": payment.valid_before_s,
+        "facilitator": attempt.map(|attempt| attempt.facilitator.as_str()),
+        "attempts": attempt.map_or(0, |attempt| attempt.count),
+        "last_poll_ms": attempt.map(|attempt| attempt.last_ms),
+        "next_poll_ms": attempt.filter(|_| !stuck).map(|attempt| attempt.next_ms),
+        "needs_operator": stuck,
+    }))
+}
+
+/// Carries the operator's word out. The same word again changes nothing.
+pub(super) async fn decide(
+    office: &Office<'_>,
+    key: &str,
+    settled: Option<String>,
+    refused: bool,
+) -> Result<Value, OfficeError> {
+    let key = wire::hex::decode_array(key).map_err(|_| usage("a deposit key is 64 hex digits"))?;
+    // While a request with the payment is served, or a facilitator is asked about it, they decide.
+    let _claim = match office {
+        Office::Alone { .. } => None,
+        Office::Running(gate) => {
+            let busy = |_| usage("this payment is being asked about right now: try again in a moment");
+            Some(gate.claims.take(key, RESOLVING).map_err(busy)?)
+        }
+    };
+    let payment = office.store().reader().payment(&key)?;
+    let done = match (settled, refused) {
+        (Some(transaction), false) => settle(office, key, payment, transaction).await?,
+        (None, true) => refuse(office, key, payment).await?,
+        (Some(_), true) | (None, false) => {
+            return Err(usage("say either what settled it, or that nothing did"));
+        }
+    };
+    tracing::info!(payment = %wire::hex::encode(&key), done, "operator's decision about a payment");
+    Ok(json!({"deposit_key": wire::hex::encode(&key), "done": done}))
+}
+
+const fn is_open(payment: &Payment) -> bool {
+    matches!(payment.state, PaymentState::Intent | PaymentState::Unknown)
+}
+
+async fn settle(
+    office: &Office<'_>,
+    key: [u8; 32],
+    payment: Option<Payment>,
+    transaction: String,
+) -> Result<&'static str, OfficeError> {
+    let payment = payment.ok_or_else(|| usage("there is no payment with this key"))?;
+    check_transaction(&payment, &transaction)?;
+    if !is_open(&payment) {
+        if payment.reference == transaction {
+            return Ok("already settled");
+        }
+        return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    let (account, amount) = (AccountId(payment.account), Amount::from_units(payment.amount));
+    let asset = Asset::from_code(payment.asset).ok_or_else(|| usage("its asset is not known here"))?;
+    settling::deposit(office.store(), key, payment, transaction).await?;
+    if let Office::Running(gate) = office {
+        gate.book.deposit(account, asset, amount);
+        gate.unsettled.forget(&key);
+    }
+    Ok("settled")
+}
+
+fn check_transaction(payment: &Payment, transaction: &str) -> Result<(), OfficeError> {
+    let hash = transaction.strip_prefix("0x").is_some_and(|hex| wire::hex::decode_array::<32>(hex).is_ok());
+    if payment.rail.starts_with("x402:eip155:") && !hash {
+        return Err(usage("a transaction of this rail is 0x and 64 hex digits"));
+    }
+    let short = (1..=REFERENCE_BYTES_MAX).contains(&transaction.len());
+    if short && transaction.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(usage("a transaction is named by at most 256 visible characters"))
+    }
+}
+
+/// Frees the key. What was decided stays on record, under an id made of the key.
+async fn refuse(
+    office: &Office<'_>,
+    key: [u8; 32],
+    payment: Option<Payment>,
+) -> Result<&'static str, OfficeError> {
+    let now = Now::read();
+    let mut id = [0; 16];
+    let digest = Sha256::new_with_prefix(b"farthing/refused/1").chain_update(key).finalize();
+    id.copy_from_slice(&digest[..16]);
+    let Some(payment) = payment else {
+        return match office.store().reader().facts(&id)? {
+            Some(_) => Ok("already refused"),
+            None => Err(usage("there is no payment with this key")),
+        };
+    };
+    if !is_open(&payment) {
+        return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    if !is_over(&payment, now.millis()) {
+        let end = payment.valid_before_s;
+        return Err(usage(format!(
+            "this proof can still settle; come back a minute after {end} (Unix seconds)"
+        )));
+    }
+    let facts = json!({"decision": "refused", "by": "operator", "deposit_key": wire::hex::encode(&key),
+                       "decided_ms": now.millis(), "payment": row(&key, &payment, now.millis())});
+    let facts = facts.to_string().into_bytes();
+    let record = Op::Capture { id, entry: None, facts, served: None, income: None, idempotent: None };
+    office.store().commit(record).await?;
+    match office.store().commit(Op::Refused { key }).await {
+        Ok(_) => {}
+        Err(StoreError::Conflict) => return Err(usage("this payment has just been settled")),
+        Err(error) => return Err(error.into()),
+    }
+    if let Office::Running(gate) = office {
+        gate.unsettled.forget(&key);
+    }
+    Ok("refused")
+}

@@ -1,0 +1,264 @@
+//! Asking a facilitator what becomes of a payment: written down before it is sent, the same bytes to the same
+//! facilitator each time until it is decided (X402-15, X402-44). And what is written when it is.
+
+use bytes::Bytes;
+use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use money::{Amount, Asset};
+use rails::Settlement;
+use rails::facilitator::{Expected, Facilitators};
+use store::{Attempt, Op, Payment, Store, StoreError};
+use wire::x402::facilitator::SettleRequest;
+use wire::x402::{Address, ExactPayload};
+
+use crate::clock::Now;
+use crate::gate::Gate;
+use crate::random;
+
+/// Wait after the first attempt, doubled after each, and the longest.
+const WAIT_MS: u64 = 1_000;
+const WAIT_MS_MAX: u64 = 300_000;
+/// How long after its end a proof may still turn out to have moved money (X402-14).
+const GRACE_S: u64 = 60;
+
+/// One payment that is being asked about.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) gate: &'a Gate,
+    /// None: the configuration has no such rail any more.
+    pub(crate) facilitators: Option<&'a Facilitators>,
+    /// Deposit key.
+    pub(crate) key: [u8; 32],
+}
+
+impl Asking<'_> {
+    /// Asks for the first time: one facilitator after the other, as long as the one before surely did nothing.
+    /// From here on the key is taken.
+    ///
+    /// # Errors
+    /// The intent could not be written, or is known already; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// None: dropped midway, money may have moved.
+    pub(crate) async fn first(
+        self,
+        payment: Payment,
+        request: &SettleRequest,
+    ) -> Result<Settlement, StoreError> {
+        let Some(request) = serde_json::to_string(request).ok().filter(|text| asked(text).is_some()) else {
+            return Ok(Settlement::NotSent);
+        };
+        let mut outcome = Settlement::NotSent;
+        let facilitators = self.facilitators.map_or(&[][..], |facilitators| facilitators.list.as_slice());
+        for (place, facilitator) in facilitators.iter().enumerate() {
+            let attempt = attempt(facilitator.name(), &request, 1, Now::read());
+            if place == 0 {
+                let payment = Payment { attempt: Some(attempt.clone()), ..payment.clone() };
+                self.gate.store.commit(Op::Intent { key: self.key, payment }).await?;
+            } else if let Err(error) = self.write(&attempt).await {
+                // The intent stands, and its facilitator will be asked about it.
+                tracing::error!(%error, "an attempt could not be recorded");
+                return Ok(Settlement::Unknown);
+            }
+            self.gate.unsettled.watch(self.key, attempt.next_ms);
+            outcome = self.ask(&payment, &attempt, false).await;
+            if outcome != Settlement::NotSent {
+                return Ok(outcome);
+            }
+            tracing::warn!(facilitator = %attempt.facilitator, "facilitator did nothing, trying the next");
+        }
+        Ok(outcome)
+    }
+
+    /// Asks again, after an attempt whose end nobody knows. Never refused: a failure may speak of this second
+    /// attempt only.
+    ///
+    /// # Errors
+    /// The attempt could not be written down; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// As for [`Asking::first`].
+    pub(crate) async fn again(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let Some(last) = &payment.attempt else { return Ok(Settlement::Unknown) };
+        let count = last.count.saturating_add(1);
+        let attempt = attempt(last.facilitator.clone(), &last.request, count, Now::read());
+        self.write(&attempt).await?;
+        let outcome = self.ask(payment, &attempt, true).await;
+        self.gate.unsettled.watch(self.key, attempt.next_ms);
+        Ok(outcome)
+    }
+
+    async fn write(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        let op = Op::Attempt { key: self.key, attempt: attempt.clone() };
+        self.gate.store.commit(op).await.map(|_| ())
+    }
+
+    async fn ask(&self, payment: &Payment, attempt: &Attempt, after_unknown: bool) -> Settlement {
+        let named = self.facilitators.and_then(|all| Some((all, all.named(&attempt.facilitator)?)));
+        let Some((facilitators, facilitator)) = named else {
+            let name = &attempt.facilitator;
+            tracing::error!(facilitator = %name, "a facilitator that is to be asked again has left the configuration");
+            return Settlement::NotSent;
+        };
+        let network = payment.rail.strip_prefix("x402:");
+        let (Some((payer, amount)), Some(network)) = (asked(&attempt.request), network) else {
+            return Settlement::NotSent;
+        };
+        let expected = Expected { network, payer, amount, after_unknown };
+        let body = Bytes::from(attempt.request.clone());
+        let outcome = facilitators.settle(facilitator, body, expected).await;
+        let state = match &outcome {
+            Settlement::Settled(_) => "settled",
+            Settlement::Refused(_) => "refused",
+            Settlement::NotSent => "not_sent",
+            Settlement::Unknown => "unknown",
+        };
+        self.gate.metrics.settlement(&payment.rail, state);
+        outcome
+    }
+}
+
+fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
+    let next_ms = now.millis().saturating_add(wait_ms(count, random::bytes()));
+    Attempt { facilitator, request: request.to_owned(), count, last_ms: now.millis(), next_ms }
+}
+
+/// How long to wait after so many attempts: doubling, and up to a quarter more or less, so that what failed
+/// together does not come again together.
+fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
+    let doublings = count.saturating_sub(1).min(30);
+    let wait = (WAIT_MS << doublings).min(WAIT_MS_MAX);
+    wait * 3 / 4 + wait / 2 * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)
+}
+
+/// Who pays how much by a request of ours: what a truthful answer agrees with.
+fn asked(request: &str) -> Option<(Address, u128)> {
+    let request: SettleRequest = serde_json::from_str(request).ok()?;
+    let payload = ExactPayload::from_value(request.payment_payload.get("payload")?)?;
+    let transfer = payload.evm()?;
+    Some((transfer.from, transfer.value))
+}
+
+/// Whether nobody but the operator can tell what became of a payment: its time is over, and the facilitator
+/// was asked once more after that.
+pub(crate) fn needs_operator(payment: &Payment, now_ms: u64) -> bool {
+    let end_ms = payment.valid_before_s.saturating_add(GRACE_S).saturating_mul(1000);
+    let asked_since = payment.attempt.as_ref().is_none_or(|attempt| attempt.last_ms >= end_ms);
+    now_ms >= end_ms && asked_since
+}
+
+/// Whether a proof can settle no more, whoever tries.
+pub(crate) fn is_over(payment: &Payment, now_ms: u64) -> bool {
+    now_ms >= payment.valid_before_s.saturating_add(GRACE_S).saturating_mul(1000)
+}
+
+/// Writes down that the money of a payment is ours. The balance in memory is the caller's to raise.
+///
+/// # Errors
+/// A conflict when it was written down before; nothing is deposited twice.
+pub(crate) async fn deposit(
+    store: &Store,
+    key: [u8; 32],
+    payment: Payment,
+    reference: String,
+) -> Result<(), StoreError> {
+    let entry = entry(key, &payment, &reference, Now::read()).ok_or(StoreError::Range)?;
+    let payment = Payment { reference, ..payment };
+    store.commit(Op::Deposit { key, payment, entry }).await.map(|_| ())
+}
+
+/// The entry of a deposit. Its id is the beginning of the deposit key: the same payment is the same entry.
+fn entry(key: [u8; 32], payment: &Payment, reference: &str, now: Now) -> Option<Draft> {
+    let asset = leg_asset(Asset::from_code(payment.asset)?);
+    let credit = Amount::from_units(payment.amount);
+    let leg = |account, amount| LegDraft { asset, account, amount };
+    let mut id = [0; 16];
+    id.copy_from_slice(&key[..16]);
+    Some(Draft {
+        kind: Kind::Deposit,
+        flags: Flags::default(),
+        time_ms: now.millis(),
+        id,
+        key,
+        reference: reference.to_owned(),
+        corrects: [0; 16],
+        price_version: 0,
+        cost_femto: 0,
+        legs: vec![
+            leg(Chart::RailClearing(payment.rail.clone()).id(), credit.negated().ok()?),
+            leg(AccountId(payment.account), credit),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use store::{Attempt, Payment, PaymentState};
+
+    use super::{asked, needs_operator, wait_ms};
+
+    /// LED-23: 1 s doubling to 5 min, and not all at once.
+    #[test]
+    fn the_wait_doubles_and_is_bounded() {
+        for (count, least, most) in [
+            (1, 750, 1_250),
+            (2, 1_500, 2_500),
+            (5, 12_000, 20_000),
+            (9, 192_000, 320_000),
+            (u32::MAX, 225_000, 375_000),
+        ] {
+            assert_eq!((wait_ms(count, [0; 2]), wait_ms(count, [0xff; 2])), (least, most), "{count}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_read_from_our_own_request() {
+        let request = json!({"x402Version": 2, "paymentRequirements": {}, "paymentPayload": {"payload": {
+            "signature": format!("0x{}", "ab".repeat(65)),
+            "authorization": {"from": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
+                "to": "0x976EA74026E726554dB657fA54763abd0C3a0aa9", "value": "10000", "validAfter": "0",
+                "validBefore": "9", "nonce": format!("0x{}", "cd".repeat(32))}}}});
+        let (payer, amount) = asked(&request.to_string()).unwrap();
+        assert_eq!(
+            (payer.to_string().as_str(), amount),
+            ("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", 10_000)
+        );
+        assert_eq!(asked(""), None);
+        assert_eq!(asked("{}"), None);
+    }
+
+    /// LED-23: the end of polling, 60 s after the proof's own end and never before a last question.
+    #[test]
+    fn an_operator_is_needed_when_time_is_over_and_the_last_question_was_in_vain() {
+        let payment = |last_ms: Option<u64>| Payment {
+            state: PaymentState::Unknown,
+            fingerprint: [0; 32],
+            account: [0; 16],
+            asset: 1,
+            amount: 1,
+            rail: "x402:eip155:84532".into(),
+            payer: String::new(),
+            reference: String::new(),
+            created_ms: 0,
+            valid_before_s: 100,
+            outcome: None,
+            attempt: last_ms.map(|last_ms| Attempt {
+                facilitator: String::new(),
+                request: String::new(),
+                count: 1,
+                last_ms,
+                next_ms: 0,
+            }),
+        };
+        for (last_ms, now_ms, needed) in [
+            (Some(99_000), 159_999, false),
+            (Some(99_000), 160_000, false),
+            (Some(160_000), 160_000, true),
+            (Some(170_000), 180_000, true),
+            (None, 159_999, false),
+            (None, 160_000, true),
+        ] {
+            assert_eq!(needs_operator(&payment(last_ms), now_ms), needed, "{last_ms:?} {now_ms}");
+        }
+    }
+}
