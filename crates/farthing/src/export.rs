@@ -13,7 +13,7 @@ use serde_json::json;
 use store::Reader;
 
 use crate::books::{Export, Format, Names, Position};
-use crate::source::{Copy, NoSource};
+use crate::source::{NoSource, StoreCopy};
 
 /// Text that is gathered before it is written.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -58,7 +58,7 @@ fn export(args: &ExportArgs) -> Result<(), NoSource> {
     if args.daily && args.format != Format::Csv {
         return Err("--daily is for CSV; the plain-text journals are by day as they are".to_owned().into());
     }
-    let books = Copy::take(args.store.as_deref(), &args.config)?.open()?;
+    let books = StoreCopy::take(args.store.as_deref(), &args.config)?.open()?;
     let reader = books.reader();
     let failed = |error: store::StoreError| error.to_string();
     let head = reader.unsigned_head(0).map_err(failed)?;

@@ -40,11 +40,11 @@ impl From<String> for NoSource {
 }
 
 /// A copy of a store, removed when dropped.
-pub(crate) struct Copy {
+pub(crate) struct StoreCopy {
     folder: TemporaryFolder,
 }
 
-impl Copy {
+impl StoreCopy {
     /// Copies `store`, a store's file or folder. Without it: what the gateway of this configuration has, asked
     /// of the gateway if it runs.
     pub(crate) fn take(store: Option<&Path>, config: &Path) -> Result<Self, NoSource> {

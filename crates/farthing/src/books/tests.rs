@@ -123,7 +123,7 @@ fn golden(name: &str, text: &str) {
     assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{name}");
 }
 
-/// FIN-82 to FIN-88, and memo legs left out (LED-15).
+/// FIN-82, FIN-83, FIN-84, FIN-85, FIN-86, FIN-87, FIN-88; and memo legs left out (LED-15).
 #[test]
 fn one_text_for_hledger_and_ledger() {
     let text = export(&sample(), Format::Hledger, false, 1..=8);
