@@ -92,6 +92,8 @@ pub(crate) enum LedgerCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Sign the journal as it is now, for somebody else to keep: farthing ledger head >> heads.jsonl
+    Head,
     /// Show the payments that no rail has decided yet: age, attempts, next poll.
     Intents,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
@@ -192,6 +194,7 @@ pub(crate) fn credit(args: CreditArgs, common: &Common) -> ExitCode {
 pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
     let command = match command {
         LedgerCommand::Show { account, limit } => Command::LedgerShow { account, limit: Some(limit) },
+        LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
     };

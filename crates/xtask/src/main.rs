@@ -20,6 +20,7 @@ usage: cargo xtask <command>
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
   tools   hledger, ledger and bean-check for the tests of exports, below target/
+  tamper  every entry of a real store changed in every way; fsck and verify must name it
   specs   which rules of specs/ stand in which test
 ";
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "interop" => interop::run(rest),
         "tools" => tools(),
+        "tamper" => tamper(),
         "specs" => specs::run(),
         _ => return usage(),
     };
@@ -57,6 +59,12 @@ fn tools() -> Outcome {
         }
     }
     outcome
+}
+
+/// The long run of `tests/tests/tamper.rs`, whose short one is part of `test`.
+fn tamper() -> Outcome {
+    let args = ["test", "--package", "farthing-tests", "--test", "tamper", "--locked", "--", "--nocapture"];
+    step::run("tamper", step::cargo(&args).env("FARTHING_TAMPER", "all"))
 }
 
 /// The last line is the total, whatever happened before.

@@ -73,6 +73,8 @@ pub enum Command {
         #[serde(default)]
         refused: bool,
     },
+    /// A signed head over the whole journal, for somebody else to keep.
+    LedgerHead,
     /// What was decided about an account, and what it has.
     AccountShow {
         /// Hex id.
@@ -180,6 +182,7 @@ impl Office<'_> {
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }
+            Command::LedgerHead => self.signed_head().await,
             Command::AccountShow { account } => self.show_account(&account).await,
             Command::AccountSet { account, change } => self.set_account(&account, &change).await,
             Command::Backup { to } => self.backup(&to).await,
