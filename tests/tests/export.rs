@@ -1,4 +1,5 @@
 //! The journal in the forms of other tools, judged by those tools (FIN-80, FIN-82 to FIN-91, LED-39).
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::collections::BTreeMap;
 use std::process::Command;

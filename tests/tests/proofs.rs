@@ -1,5 +1,6 @@
 //! A payer who keeps receipts can convict a gateway that changes its books (LED-41), with the bundled client
 //! as a person runs it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

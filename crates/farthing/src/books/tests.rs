@@ -1,6 +1,7 @@
 //! Golden texts of one small journal, and properties of any journal.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, Leg, leg_asset, memo_asset};
 use money::{Amount, Asset};
@@ -93,7 +94,7 @@ fn sample() -> Journal {
     journal
 }
 
-fn export(journal: &Journal, format: Format, daily: bool, range: std::ops::RangeInclusive<u64>) -> String {
+fn export(journal: &Journal, format: Format, daily: bool, range: RangeInclusive<u64>) -> String {
     let position = Position { store_id: [0xab; 16], epoch: 1, first: *range.start(), last: *range.end() };
     let mut export = Export::new(format, daily, names(), position);
     let mut out = String::new();
@@ -188,7 +189,7 @@ fn lines_read_back_and_a_changed_word_shows() {
 #[test]
 fn an_empty_journal_is_an_empty_book() {
     for format in [Format::Jsonl, Format::Csv, Format::Ledger, Format::Beancount] {
-        let text = export(&Journal::default(), format, false, 1..=0);
+        let text = export(&Journal::default(), format, false, RangeInclusive::new(1, 0));
         assert!(!text.is_empty() && !text.contains("close") && !text.contains("LSN"), "{text}");
     }
 }
