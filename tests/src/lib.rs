@@ -2,6 +2,7 @@
 //! test says and remember what they got, a paying agent, and a plain HTTP client.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
+pub mod accountant;
 pub mod books;
 pub mod by_hand;
 pub mod caller;

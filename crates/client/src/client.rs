@@ -9,13 +9,14 @@ use crate::challenge::Challenge;
 use crate::connection::Body;
 use crate::error::CallError;
 use crate::folder::{FileError, Folder};
+use crate::kept::KeptReceipt;
 use crate::keyring::{self, Key};
 use crate::offer::Offer;
 use crate::payment::Payment;
 use crate::policy::Policy;
-use crate::receipt::{Receipt, ReceiptError, ReceiptRef};
+use crate::receipt::{self, Receipt, ReceiptError, ReceiptRef};
 use crate::verdict::Paid;
-use crate::{Request, Secret, Wallet};
+use crate::{Request, Secret, Target, Wallet};
 
 /// Sees the steps of a call as they happen.
 pub type See<'s> = dyn FnMut(Step<'_>) + 's;
@@ -209,9 +210,38 @@ impl Client {
     /// [`ReceiptError`]; the call itself is not affected.
     pub async fn receipt(&self, reference: &ReceiptRef, see: &mut See<'_>) -> Result<Receipt, ReceiptError> {
         let pins = self.folder.as_ref().map(Folder::trust_file);
-        let receipt = reference.fetch(&self.dialer, pins.as_deref()).await?;
+        let (receipt, kept) = reference.fetch(&self.dialer, pins.as_deref()).await?;
+        if let Some(folder) = &self.folder
+            && let Err(error) = kept.save(&folder.receipts_folder())
+        {
+            see(Step::Warning(&error));
+        }
         see(Step::Receipt(&receipt));
         Ok(receipt)
+    }
+
+    /// Fetches the proof that the seller's journal has a kept receipt's charge, for [`KeptReceipt::verify`].
+    ///
+    /// # Errors
+    /// [`ReceiptError`]; the receipt is as it was.
+    pub async fn fetch_proof(&self, kept: &KeptReceipt) -> Result<KeptReceipt, ReceiptError> {
+        let network = |error: String| ReceiptError::Network(error);
+        let origin = Target::parse(&kept.origin).map_err(|error| network(error.to_string()))?;
+        if !origin.may_carry_credentials() {
+            return Err(network(CallError::ClearText(kept.origin.clone()).to_string()));
+        }
+        let file = self.folder.as_ref().map(Folder::keys_file);
+        let key = match (&self.key, file) {
+            (Some(key), Some(file)) => {
+                let known = keyring::pin(&file, &kept.origin, key)?;
+                known.map(|()| Some(key.clone())).unwrap_or_default()
+            }
+            (None, Some(file)) => keyring::saved_for(&file, &kept.origin)?,
+            (_, None) => None,
+        };
+        let key = key.ok_or(ReceiptError::NoKey)?;
+        let proof = receipt::fetch_proof(&self.dialer, &origin, &kept.id, key.text()).await?;
+        Ok(kept.clone().with_proof(proof))
     }
 
     /// The credit key for a request: the given one, else the one its origin gave us.

@@ -82,6 +82,18 @@ impl Folder {
         self.config.join("trust.json")
     }
 
+    /// `heads.json`: the newest tree head of each origin.
+    #[must_use]
+    pub fn heads_file(&self) -> PathBuf {
+        self.config.join("heads.json")
+    }
+
+    /// `receipts/`: what was paid, one file per call.
+    #[must_use]
+    pub fn receipts_folder(&self) -> PathBuf {
+        self.state.join("receipts")
+    }
+
     /// `pending/`: payments whose end is not known.
     #[must_use]
     pub fn pending_folder(&self) -> PathBuf {

@@ -20,9 +20,15 @@ pub(crate) fn check(file: &Path, origin: &str, kid: &str, published: &[String]) 
     })
 }
 
+/// Whether `kid` may sign for this origin, without learning anything. `None` for an origin never seen.
+pub(crate) fn known(file: &Path, origin: &str, kid: &str) -> Result<Option<bool>, FileError> {
+    let content: Content = folder::load(file)?;
+    Ok(content.get(origin).map(|known| known.iter().any(|known| known == kid)))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, known};
 
     #[test]
     fn the_first_keys_stay() {
@@ -36,6 +42,11 @@ mod tests {
             ("https://y", "c", false),
         ] {
             assert_eq!(check(&file, origin, kid, &published).unwrap(), expected, "{origin} {kid}");
+        }
+        for (origin, kid, expected) in
+            [("https://x", "a", Some(true)), ("https://x", "c", Some(false)), ("https://z", "a", None)]
+        {
+            assert_eq!(known(&file, origin, kid).unwrap(), expected, "{origin} {kid}");
         }
     }
 }

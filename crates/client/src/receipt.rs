@@ -13,7 +13,10 @@ use wire::jws::{self, Jwks};
 
 use crate::connection::{Outgoing, SendError};
 use crate::folder::FileError;
-use crate::{Target, pins, printable};
+use crate::heads::HeadAlarm;
+use crate::inclusion::{Inclusion, InclusionError};
+use crate::kept::KeptReceipt;
+use crate::{Secret, Target, pins, printable};
 
 /// Where the receipt of a call is, and what opens it.
 #[derive(Clone, Debug)]
@@ -68,9 +71,29 @@ pub enum ReceiptError {
         /// Where the known keys are.
         file: String,
     },
+    /// Nothing is known of who signed.
+    #[error("not checked: no key of {origin} is known here; name one that you trust with --key")]
+    Stranger {
+        /// Whose receipt it says it is.
+        origin: String,
+    },
     /// A genuine receipt of something else.
     #[error("receipt refused: it is for another call")]
     OtherCall,
+    /// The proof that the journal has the charge does not stand.
+    #[error(transparent)]
+    Inclusion(#[from] InclusionError),
+    /// The gateway signed two histories.
+    #[error(transparent)]
+    Alarm(#[from] HeadAlarm),
+    /// The seller's journal has the charge, and no signed head covers it yet.
+    #[error(
+        "no proof yet: the gateway has not signed its journal up to this charge; try again in some seconds"
+    )]
+    NotYet,
+    /// We have no key that opens the account.
+    #[error("no proof to be had: no credit key of this account is at hand")]
+    NoKey,
     /// The known keys cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -88,6 +111,15 @@ const WAITS: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
 ];
+/// For the next head, which is signed every ten seconds.
+const PROOF_WAITS: [Duration; 6] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(5),
+];
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 impl ReceiptError {
@@ -95,8 +127,18 @@ impl ReceiptError {
     #[must_use]
     pub const fn is_refused(&self) -> bool {
         match self {
-            Self::Signature(_) | Self::KeyName | Self::Untrusted { .. } | Self::OtherCall => true,
-            Self::Unavailable(_) | Self::Network(_) | Self::File(_) => false,
+            Self::Signature(_)
+            | Self::KeyName
+            | Self::Untrusted { .. }
+            | Self::OtherCall
+            | Self::Inclusion(_)
+            | Self::Alarm(_) => true,
+            Self::Unavailable(_)
+            | Self::Network(_)
+            | Self::Stranger { .. }
+            | Self::NotYet
+            | Self::NoKey
+            | Self::File(_) => false,
         }
     }
 }
@@ -109,9 +151,7 @@ impl ReceiptRef {
         credential: Option<(HeaderName, HeaderValue)>,
     ) -> Option<Self> {
         let id = headers.get(HEADER)?.to_str().ok()?;
-        // It becomes part of a path.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
+        if !is_plain_id(id) {
             return None;
         }
         let target = origin.sibling(format!("/farthing/receipts/{id}"));
@@ -125,7 +165,11 @@ impl ReceiptRef {
     }
 
     /// Fetches and checks. `pins` is the file of known keys.
-    pub(crate) async fn fetch(&self, dialer: &Dialer, pins: Option<&Path>) -> Result<Receipt, ReceiptError> {
+    pub(crate) async fn fetch(
+        &self,
+        dialer: &Dialer,
+        pins: Option<&Path>,
+    ) -> Result<(Receipt, KeptReceipt), ReceiptError> {
         let text = self.fetch_text(dialer).await?;
         let text = text.trim();
         let keys = self.target.sibling(KEYS_PATH.to_owned());
@@ -138,11 +182,10 @@ impl ReceiptRef {
             .and_then(|value| serde_json::from_value(value).ok())
             .ok_or(signed::ReceiptError::UnknownKey)?;
         let payload: Value = signed::verify(text, &keys)?;
-        self.check_key(text, &keys, pins)?;
-        if payload["call"].as_str() != Some(&self.id) {
-            return Err(ReceiptError::OtherCall);
-        }
-        Ok(Receipt { id: self.id.clone(), jws: text.to_owned(), payload })
+        let origin = self.target.origin_text();
+        check_signer(text, &keys, pins, &origin)?;
+        let receipt = Receipt::new(&self.id, text.to_owned(), payload)?;
+        Ok((receipt, KeptReceipt::new(origin, self.id.clone(), text.to_owned(), keys)))
     }
 
     async fn fetch_text(&self, dialer: &Dialer) -> Result<String, ReceiptError> {
@@ -159,27 +202,86 @@ impl ReceiptRef {
             }
         }
     }
+}
 
-    /// A name is the thumbprint of its key, so remembering names is remembering keys.
-    fn check_key(&self, text: &str, keys: &Jwks, pins: Option<&Path>) -> Result<(), ReceiptError> {
-        let signer = jws::split(text).ok().and_then(|jws| jws.kid).ok_or(ReceiptError::KeyName)?;
-        let honest = |jwk: &&jws::Jwk| {
-            let key = jwk.public().and_then(|public| VerifyingKey::from_bytes(&public).ok());
-            key.is_some_and(|key| kid(&key) == jwk.kid)
-        };
-        let named: Vec<String> = keys.keys.iter().filter(honest).map(|jwk| jwk.kid.clone()).collect();
-        if !named.contains(&signer) {
-            return Err(ReceiptError::KeyName);
+/// Fetches the proof that the journal of `origin` has the charge of call `id`. Waits for the next head.
+pub(crate) async fn fetch_proof(
+    dialer: &Dialer,
+    origin: &Target,
+    id: &str,
+    key: &Secret,
+) -> Result<Inclusion, ReceiptError> {
+    let target = origin.sibling(format!("/farthing/receipts/{id}/proof"));
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| ReceiptError::NoKey)?;
+    value.set_sensitive(true);
+    let mut waits = PROOF_WAITS.iter();
+    loop {
+        let (status, text) = get(dialer, &target, Some((http::header::AUTHORIZATION, value.clone()))).await?;
+        if status == StatusCode::OK {
+            return serde_json::from_str(&text).map_err(|_| InclusionError::Malformed.into());
         }
-        let Some(file) = pins else { return Ok(()) };
-        if pins::check(file, &self.target.origin_text(), &signer, &named)? {
-            return Ok(());
+        match (status.as_u16(), waits.next()) {
+            (409 | 425 | 429 | 503, Some(wait)) => tokio::time::sleep(*wait).await,
+            (409 | 425, None) => return Err(ReceiptError::NotYet),
+            _ => return Err(ReceiptError::Unavailable(status)),
         }
-        Err(ReceiptError::Untrusted { kid: signer, file: file.display().to_string() })
     }
 }
 
+/// Whether an id may become part of a path.
+pub(crate) fn is_plain_id(id: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(plain)
+}
+
+/// Whether a receipt's signer may sign for its origin. At first sight it may, and is remembered.
+fn check_signer(text: &str, keys: &Jwks, pins: Option<&Path>, origin: &str) -> Result<(), ReceiptError> {
+    let signer = signer(text)?;
+    let named = honest(keys, &signer)?;
+    let Some(file) = pins else { return Ok(()) };
+    if pins::check(file, origin, &signer, &named)? { Ok(()) } else { Err(untrusted(signer, file)) }
+}
+
+/// The same, for a name that must have been remembered before.
+pub(crate) fn check_known(kid: &str, keys: &Jwks, pins: &Path, origin: &str) -> Result<(), ReceiptError> {
+    honest(keys, kid)?;
+    match pins::known(pins, origin, kid)? {
+        Some(true) => Ok(()),
+        Some(false) => Err(untrusted(kid.to_owned(), pins)),
+        None => Err(ReceiptError::Stranger { origin: printable(origin) }),
+    }
+}
+
+/// Who says that he signed it.
+pub(crate) fn signer(text: &str) -> Result<String, ReceiptError> {
+    jws::split(text).ok().and_then(|jws| jws.kid).ok_or(ReceiptError::KeyName)
+}
+
+/// The names that are thumbprints of their keys: remembering such a name is remembering the key. `kid` must
+/// be among them.
+fn honest(keys: &Jwks, signer: &str) -> Result<Vec<String>, ReceiptError> {
+    let honest = |jwk: &&jws::Jwk| {
+        let key = jwk.public().and_then(|public| VerifyingKey::from_bytes(&public).ok());
+        key.is_some_and(|key| kid(&key) == jwk.kid)
+    };
+    let named: Vec<String> = keys.keys.iter().filter(honest).map(|jwk| jwk.kid.clone()).collect();
+    if named.iter().any(|name| name == signer) { Ok(named) } else { Err(ReceiptError::KeyName) }
+}
+
+fn untrusted(kid: String, file: &Path) -> ReceiptError {
+    ReceiptError::Untrusted { kid, file: file.display().to_string() }
+}
+
 impl Receipt {
+    /// What was signed, if it is of this call.
+    pub(crate) fn new(id: &str, jws: String, payload: Value) -> Result<Self, ReceiptError> {
+        if payload["call"].as_str() != Some(id) {
+            return Err(ReceiptError::OtherCall);
+        }
+        Ok(Self { id: id.to_owned(), jws, payload })
+    }
+
     /// What the call cost.
     #[must_use]
     pub fn charged(&self) -> Option<Money> {

@@ -365,7 +365,12 @@ fn key_text(args: &CurlArgs) -> Result<Option<String>, String> {
     if let Some(SecretText(text)) = &args.key {
         return Ok(Some(text.clone()));
     }
-    if let Some(path) = &args.key_file {
+    key_from(args.key_file.as_deref())
+}
+
+/// The credit key in a file, else in the environment.
+pub(crate) fn key_from(file: Option<&Path>) -> Result<Option<String>, String> {
+    if let Some(path) = file {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         return Ok(Some(text));
     }
@@ -373,7 +378,7 @@ fn key_text(args: &CurlArgs) -> Result<Option<String>, String> {
 }
 
 /// Trusts the usual certificates, and those of `--cacert`.
-fn dialer(cacert: Option<&Path>) -> Result<Dialer, String> {
+pub(crate) fn dialer(cacert: Option<&Path>) -> Result<Dialer, String> {
     let roots = match cacert {
         Some(path) => fs::read(path)
             .map_err(|error| error.to_string())

@@ -1,10 +1,15 @@
 //! The one binary: server, operator's tool and paying client.
 
+mod audit;
+mod books;
 mod curl;
 mod demo;
+mod export;
 mod init;
 mod operator;
+mod receipts;
 mod serve;
+mod source;
 mod table;
 mod upstream;
 mod wallet;
@@ -55,6 +60,13 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Credit line, spend limits and state of an account
+    Account {
+        #[command(subcommand)]
+        command: operator::AccountCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Look at the books
     Ledger {
         #[command(subcommand)]
@@ -62,6 +74,10 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Write the journal for other tools: farthing export --format hledger
+    Export(export::ExportArgs),
+    /// Check an exported journal against the gateway's public key
+    Verify(audit::VerifyArgs),
     /// Make the running gateway read its configuration again
     Reload {
         #[command(flatten)]
@@ -76,6 +92,8 @@ enum Command {
     Curl(Box<curl::CurlArgs>),
     /// Keys this machine pays with
     Wallet(wallet::WalletArgs),
+    /// Receipts this machine was given: farthing receipts verify
+    Receipts(receipts::ReceiptsArgs),
     /// A pretend AI API for trying things out
     #[command(hide = true)]
     Upstream(upstream::Args),
@@ -89,11 +107,15 @@ fn main() -> ExitCode {
         Command::Check(args) => init::check(&args),
         Command::Key { command, common } => operator::key(command, &common),
         Command::Credit { args, common } => operator::credit(args, &common),
+        Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Export(args) => export::run(&args),
+        Command::Verify(args) => audit::verify(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),
         Command::Wallet(args) => wallet::run(&args),
+        Command::Receipts(args) => receipts::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     }
 }

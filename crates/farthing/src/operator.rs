@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gateway::admin::{self, AskError, Command};
+use gateway::admin::{self, AccountChange, AccountMode, AskError, Command};
 use gateway::config;
 use serde_json::Value;
 
@@ -92,6 +92,8 @@ pub(crate) enum LedgerCommand {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Sign the journal as it is now, for somebody else to keep: farthing ledger head >> heads.jsonl
+    Head,
     /// Show the payments that no rail has decided yet: age, attempts, next poll.
     Intents,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
@@ -110,6 +112,64 @@ pub(crate) enum LedgerCommand {
         #[arg(long)]
         refused: bool,
     },
+}
+
+/// `farthing account ...`
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Show balance, credit line, limits and state: farthing account show ACCOUNT
+    Show {
+        /// Account, 32 hex digits.
+        account: String,
+    },
+    /// Change what is named: farthing account set ACCOUNT --per-day "20 USD"
+    Set {
+        /// Account, 32 hex digits.
+        account: String,
+        /// How far below zero it may be drawn; none by default.
+        #[arg(long, value_name = "AMOUNT")]
+        overdraft: Option<String>,
+        /// Most that it may spend in a day (UTC), or `none`.
+        #[arg(long, value_name = "AMOUNT")]
+        per_day: Option<String>,
+        /// Most that one call may cost, or `none`.
+        #[arg(long, value_name = "AMOUNT")]
+        per_call: Option<String>,
+        /// No new calls; those in flight end as usual, and deposits come in.
+        #[arg(long, group = "state")]
+        freeze: bool,
+        /// Calls again.
+        #[arg(long, group = "state")]
+        unfreeze: bool,
+        /// For good, once it is empty.
+        #[arg(long, group = "state")]
+        close: bool,
+    },
+}
+
+pub(crate) fn account(command: AccountCommand, common: &Common) -> ExitCode {
+    let command = match command {
+        AccountCommand::Show { account } => Command::AccountShow { account },
+        AccountCommand::Set { account, overdraft, per_day, per_call, freeze, unfreeze, close } => {
+            let state =
+                [(freeze, AccountMode::Frozen), (unfreeze, AccountMode::Open), (close, AccountMode::Closed)];
+            let state = state.into_iter().find_map(|(asked, state)| asked.then_some(state));
+            let [overdraft, per_day, per_call] =
+                [overdraft, per_day, per_call].map(|text| text.map(|text| spaced(&text)));
+            Command::AccountSet { account, change: AccountChange { overdraft, per_call, per_day, state } }
+        }
+    };
+    carry_out(&command, common)
+}
+
+/// `5usd` as `5 USD`, the form of configurations.
+fn spaced(text: &str) -> String {
+    match text.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(at) if at > 0 && !text.contains(' ') => {
+            format!("{} {}", &text[..at], text[at..].to_ascii_uppercase())
+        }
+        Some(_) | None => text.to_owned(),
+    }
 }
 
 pub(crate) fn key(command: KeyCommand, common: &Common) -> ExitCode {
@@ -134,6 +194,7 @@ pub(crate) fn credit(args: CreditArgs, common: &Common) -> ExitCode {
 pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
     let command = match command {
         LedgerCommand::Show { account, limit } => Command::LedgerShow { account, limit: Some(limit) },
+        LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
     };

@@ -149,20 +149,16 @@ async fn inclusion(worker: &Worker, arrived: &Arrived, id: &str) -> Result<Respo
     let gate = &worker.gate;
     let recorded = recorded_call(worker, arrived, id).await?;
     let (entry, _) = recorded.entry.ok_or_else(no_receipt)?;
-    let signed = heads::covering(gate, entry.lsn).await.map_err(unreadable)?;
+    let key = &gate.keys.receipt;
+    let signed = heads::covering(&gate.store, key, entry.lsn).await.map_err(unreadable)?;
     let path = gate.store.reader().inclusion(entry.lsn, signed.head.size).map_err(unreadable)?;
     let path = path.ok_or_else(no_receipt)?;
-    let (bytes, head) = (entry.bytes(), &signed.head);
-    let hex = |bytes: &[u8]| wire::hex::encode(bytes);
-    let path: Vec<String> = path.iter().map(|node| hex(node)).collect();
+    let bytes = entry.bytes();
+    let path: Vec<String> = path.iter().map(|node| wire::hex::encode(node)).collect();
     let proof = json!({
-        "lsn": entry.lsn, "leaf_index": entry.lsn - 1, "leaf": hex(&ledger::merkle::leaf_hash(&bytes)),
-        "entry": hex(&bytes), "path": path,
-        "head": {
-            "store_id": hex(&head.store_id), "epoch": head.epoch, "size": head.size, "root": hex(&head.root),
-            "last_hash": hex(&head.last_hash), "time_ms": head.time_ms, "kid": receipt::kid(&gate.keys.receipt.verifying_key()),
-            "signature": hex(&signed.signature),
-        },
+        "lsn": entry.lsn, "leaf_index": entry.lsn - 1,
+        "leaf": wire::hex::encode(&ledger::merkle::leaf_hash(&bytes)), "entry": wire::hex::encode(&bytes),
+        "path": path, "head": heads::shown(&signed, key),
     });
     Ok(document(&proof, "no-store"))
 }

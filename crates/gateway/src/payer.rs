@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ledger::{Account, AccountId, Budget, Hold, Reserve, ReserveError};
+use ledger::{Account, AccountId, AccountState, Budget, Hold, Reserve, ReserveError};
 use money::{Amount, Asset};
 use proof::credit_key::{self, Forbidden, KeyError, VerifiedKey};
 use wire::credit_key::{CreditKey, Mode};
@@ -75,6 +75,10 @@ impl KnownKeys {
         }
         known.insert(text.into(), Rc::clone(key));
     }
+}
+
+fn frozen() -> Refusal {
+    Refusal::new(Code::AccountFrozen, "This account is frozen: ask the operator.")
 }
 
 fn unknown_key() -> Refusal {
@@ -161,6 +165,10 @@ impl Payer {
             let detail = format!("This key limits spending in {other}, but its account holds {asset}.");
             return Err(Refusal::new(Code::KeyForbidden, detail));
         }
+        // Before the balance: who pays more into such an account gets no further.
+        if self.account.state() != AccountState::Open {
+            return Err(frozen());
+        }
         let budgets = self.budgets(terms.limits, terms.now_s);
         // Another call may take what was just seen: look again rather than refuse what a smaller fit allows.
         for _ in 0..3 {
@@ -176,10 +184,7 @@ impl Payer {
                 }
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen | ReserveError::Closed) => {
-                    return Err(Refusal::new(
-                        Code::AccountFrozen,
-                        "This account is frozen: ask the operator.",
-                    ));
+                    return Err(frozen());
                 }
                 Err(ReserveError::TooManyBudgets) => {
                     return Err(Refusal::new(

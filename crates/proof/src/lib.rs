@@ -21,5 +21,5 @@ mod third_party_vectors;
 pub mod tree_head;
 pub mod x402_exact;
 
-pub use ed25519_dalek::SigningKey;
+pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use epoch::{EpochState, MasterKey, MasterKeys};

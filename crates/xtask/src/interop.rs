@@ -5,6 +5,7 @@
 //! the stage (mock upstream, local chain, facilitator, gateway) and counts. A scenario that says
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
+pub(crate) mod books;
 mod install;
 mod process;
 mod stage;

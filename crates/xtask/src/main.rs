@@ -20,6 +20,8 @@ usage: cargo xtask <command>
   check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
+  tools   hledger, ledger and bean-check for the tests of exports, below target/
+  tamper  every entry of a real store changed in every way; fsck and verify must name it
   specs   which rules of specs/ stand in which test
 ";
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         "check" => check::run(),
         "test" => test::run(),
         "interop" => interop::run(rest),
+        "tools" => tools(),
+        "tamper" => tamper(),
         "specs" => specs::run(),
         _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {
             Some(outcome) => outcome,
@@ -37,6 +41,34 @@ fn main() -> ExitCode {
         },
     };
     finish(outcome)
+}
+
+/// What the tests of exports run. Without it they say that they were skipped.
+fn tools() -> Outcome {
+    let mut outcome = Outcome::default();
+    for (name, ready) in interop::books::install() {
+        match ready {
+            Ok(()) => {
+                outcome.passed += 1;
+                println!("ready {name}");
+            }
+            Err(why) if require_all() => {
+                outcome.failed += 1;
+                println!("fail {name} {why} (FARTHING_REQUIRE=all)");
+            }
+            Err(why) => {
+                outcome.skipped += 1;
+                println!("skip {name} {why}");
+            }
+        }
+    }
+    outcome
+}
+
+/// The long run of `tests/tests/tamper.rs`, whose short one is part of `test`.
+fn tamper() -> Outcome {
+    let args = ["test", "--package", "farthing-tests", "--test", "tamper", "--locked", "--", "--nocapture"];
+    step::run("tamper", step::cargo(&args).env("FARTHING_TAMPER", "all"))
 }
 
 /// The last line is the total, whatever happened before.

@@ -9,6 +9,9 @@ use crate::{check, interop, proofs, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
+    println!("== tools");
+    // Not counted here: a test that finds its tool missing says so and is.
+    let _ = crate::tools();
     let checked = check::run_static();
     // What a passing test prints is shown only on demand, and `skipped:` is printed by such tests.
     let args = ["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"];

@@ -1,12 +1,18 @@
 //! The operator's side: a listener for probes and metrics, and a socket for commands.
 
+mod accounts;
+mod copies;
+mod credit;
 mod intents;
+mod keys;
 mod listener;
 mod office;
+mod show;
 mod socket;
 
 pub(crate) use listener::serve_probes;
-pub use office::{Command, run_alone};
+pub use office::{AccountChange, Command, run_alone};
 pub(crate) use socket::bind as socket_bind;
 pub(crate) use socket::serve_commands;
 pub use socket::{AskError, ask};
+pub use store::AccountMode;

@@ -65,25 +65,17 @@ async fn converse(stream: UnixStream, gate: &SharedGate, orders: &mpsc::Sender<O
 
 async fn carry_out(line: &str, gate: &SharedGate, orders: &mpsc::Sender<Order>) -> Result<Value, String> {
     let command: Command = serde_json::from_str(line).map_err(|error| format!("not a command: {error}"))?;
-    let order = match command {
-        Command::Reload => {
-            let (answer, done) = tokio::sync::oneshot::channel();
-            orders.send(Order::Reload(Some(answer))).await.map_err(|_| "the gateway is stopping")?;
-            return done.await.map_err(|_| "the gateway is stopping".to_owned())?.map(|diff| json!(diff));
-        }
-        Command::Drain => Order::Drain,
-        Command::KeyNew { .. }
-        | Command::KeyList
-        | Command::KeyRevoke { .. }
-        | Command::Credit { .. }
-        | Command::LedgerShow { .. }
-        | Command::LedgerIntents
-        | Command::LedgerResolve { .. } => {
-            return Office::Running(gate).run(command).await.map_err(|error| error.to_string());
-        }
-    };
-    orders.send(order).await.map_err(|_| "the gateway is stopping")?;
-    Ok(json!("draining"))
+    let stopping = "the gateway is stopping";
+    if matches!(command, Command::Reload) {
+        let (answer, done) = tokio::sync::oneshot::channel();
+        orders.send(Order::Reload(Some(answer))).await.map_err(|_| stopping)?;
+        return done.await.map_err(|_| stopping)?.map(|diff| json!(diff));
+    }
+    if matches!(command, Command::Drain) {
+        orders.send(Order::Drain).await.map_err(|_| stopping)?;
+        return Ok(json!("draining"));
+    }
+    Office::Running(gate).run(command).await.map_err(|error| error.to_string())
 }
 
 /// Why a running gateway could not be asked.

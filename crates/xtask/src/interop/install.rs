@@ -75,7 +75,7 @@ fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
     Ok(stamp)
 }
 
-fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
+pub(super) fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
     fs::read(folder.join(STAMP)).is_ok_and(|found| found == stamp)
 }
 
@@ -108,7 +108,7 @@ fn copy_flat(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 /// An input/output error with what we were about.
-fn told(what: &str, path: &Path, error: &io::Error) -> String {
+pub(super) fn told(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 

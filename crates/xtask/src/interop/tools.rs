@@ -56,6 +56,11 @@ pub(super) fn anvil() -> Result<PathBuf, String> {
     Ok(PathBuf::from("anvil"))
 }
 
+/// Finds a program that tells its version.
+pub(super) fn program(name: &str) -> Result<String, String> {
+    first_line(name, &["--version"]).map(|_| name.to_owned()).ok_or_else(|| format!("{name} not found"))
+}
+
 /// Process groups and a shell are what ends the servers of a run.
 fn unix() -> Result<(), String> {
     if cfg!(unix) { Ok(()) } else { Err("needs a Unix system".to_owned()) }
