@@ -198,7 +198,8 @@ impl Charge {
         }
         let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
         let before = out.len();
-        if !rest.is_empty() {
+        // Of a stream that we stop, what came before it is gone already.
+        if !rest.is_empty() && end != End::CutShort {
             self.meter.feed(rest, out);
         }
         let metered = self.meter.end(end, out);
