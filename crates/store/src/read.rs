@@ -8,8 +8,8 @@ use redb::ReadableTable;
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, FACTS, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, NAMES,
-    PAYMENTS, REVOKED,
+    ACCOUNTS, BALANCES, BY_ID, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID,
+    NAMES, PAYMENTS, REVOKED,
 };
 use crate::{AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError};
 
@@ -142,8 +142,15 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.begin()?.open_table(FACTS).map_err(unavailable)?;
-        Ok(table.get(call).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
+        let transaction = self.begin()?;
+        let by_call = transaction.open_table(FACTS).map_err(unavailable)?;
+        if let Some(bytes) = by_call.get(call).map_err(unavailable)? {
+            return Ok(Some(bytes.value().to_vec()));
+        }
+        let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
+        let Some(lsn) = by_id.get(call).map_err(unavailable)? else { return Ok(None) };
+        let at = transaction.open_table(FACTS_AT).map_err(unavailable)?;
+        Ok(at.get(lsn.value()).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
     }
 
     /// The entry of a call or deposit, with its hash.

@@ -5,8 +5,8 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::disk::Disk;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_PAYMENT, FACTS, HEADS, IDEMPOTENT, JOURNAL, KEYS, META,
-    META_EPOCH, META_SCHEMA, META_STORE_ID, NAMES, PAYMENTS, REVOKED, TILES, expiry_key,
+    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_PAYMENT, FACTS, FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS,
+    META, META_EPOCH, META_SCHEMA, META_STORE_ID, NAMES, PAYMENTS, REVOKED, TILES, expiry_key,
 };
 use crate::writer::{Tail, forgotten_s};
 use crate::{Payment, PaymentState, StoreError};
@@ -41,6 +41,7 @@ pub(crate) fn open(disk: &Disk, fresh_id: [u8; 16]) -> Result<(), StoreError> {
         meta.insert(META_SCHEMA, SCHEMA.to_be_bytes().as_slice()).map_err(unavailable)?;
         transaction.open_table(BY_ID).map_err(unavailable)?;
         transaction.open_table(FACTS).map_err(unavailable)?;
+        transaction.open_table(FACTS_AT).map_err(unavailable)?;
         transaction.open_table(BALANCES).map_err(unavailable)?;
         transaction.open_table(KEYS).map_err(unavailable)?;
         transaction.open_table(REVOKED).map_err(unavailable)?;

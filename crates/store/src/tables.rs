@@ -7,8 +7,10 @@ pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 /// Call or deposit id -> LSN.
 pub(crate) const BY_ID: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("by_id");
-/// Call id -> JSON facts.
+/// Call id -> JSON facts of a call without an entry, and of every call of before schema 2.
 pub(crate) const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
+/// LSN of a call's entry -> its JSON facts: in a row, where ids would fall anywhere and rewrite as many pages.
+pub(crate) const FACTS_AT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts_at");
 /// Asset code (big-endian) then account id -> balance: the fold of the journal.
 pub(crate) const BALANCES: TableDefinition<'_, &[u8; 18], i64> = TableDefinition::new("balances");
 /// Deposit key -> JSON of `Payment`.

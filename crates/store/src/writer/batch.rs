@@ -15,8 +15,8 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, HEADS, IDEMPOTENT,
-    JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
+    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, HEADS,
+    IDEMPOTENT, JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
 };
 use crate::{
     AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
@@ -51,6 +51,7 @@ pub(super) struct Batch<'t> {
     pub(super) payments: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) idempotent: Table<'t, &'static [u8; 32], &'static [u8]>,
     facts: Table<'t, &'static [u8; 16], &'static [u8]>,
+    facts_at: Table<'t, u64, &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
     accounts: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -73,6 +74,7 @@ impl<'t> Batch<'t> {
             payments: transaction.open_table(PAYMENTS).map_err(unavailable)?,
             idempotent: transaction.open_table(IDEMPOTENT).map_err(unavailable)?,
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
+            facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
             accounts: transaction.open_table(ACCOUNTS).map_err(unavailable)?,
@@ -127,7 +129,8 @@ impl<'t> Batch<'t> {
                     return Err(StoreError::Conflict);
                 }
                 let posting = self.prepare(entry, None)?;
-                self.name(&Chart::RailClearing(payment.rail.clone()))?;
+                let rail = Chart::RailClearing(payment.rail.clone());
+                self.name(rail.id(), &rail)?;
                 let attempt = payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt));
                 let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
                 self.put_payment(key, payment)?;
@@ -142,19 +145,29 @@ impl<'t> Batch<'t> {
                     Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
                     None => None,
                 };
-                let posting = entry.as_ref().map(|entry| self.prepare(entry, income.as_ref())).transpose()?;
+                let income = income.as_ref().map(|chart| (chart.id(), chart));
+                let earner = income.map(|(id, _)| id);
+                let posting = entry.as_ref().map(|entry| self.prepare(entry, earner)).transpose()?;
+                if let (Some((id, chart)), Some(_)) = (income, &posting) {
+                    self.name(id, chart)?;
+                }
                 if let Some((key, payment, outcome)) = paid {
                     self.serve(key, payment, outcome)?;
                 }
                 if let Some((key, outcome)) = idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
-                self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
-                posting.map_or(Ok(NO_ENTRY), |posting| self.post(posting))
+                let Some(posting) = posting else {
+                    self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
+                    return Ok(NO_ENTRY);
+                };
+                let committed = self.post(posting)?;
+                self.facts_at.insert(committed.lsn, facts.as_slice()).map_err(unavailable)?;
+                Ok(committed)
             }
             Op::Post { entry, names } => {
                 let posting = self.prepare(entry, None)?;
-                names.iter().try_for_each(|chart| self.name(chart))?;
+                names.iter().try_for_each(|chart| self.name(chart.id(), chart))?;
                 self.post(posting)
             }
             Op::Key { id, record } => put_json(&mut self.keys, id, record),
@@ -232,8 +245,7 @@ impl<'t> Batch<'t> {
     }
 
     /// Writes down what an account of ours is called, the first time it is used.
-    pub(super) fn name(&mut self, chart: &Chart) -> Result<(), StoreError> {
-        let id = chart.id();
+    pub(super) fn name(&mut self, id: AccountId, chart: &Chart) -> Result<(), StoreError> {
         if self.tail.knows(id) {
             return Ok(());
         }
