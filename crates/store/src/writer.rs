@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 mod batch;
+mod forget;
 mod income;
 mod intake;
 mod post;

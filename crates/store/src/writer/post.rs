@@ -6,7 +6,7 @@ use ledger::{AccountId, Chart, Draft, Entry, Leg};
 use money::Amount;
 use redb::ReadableTable;
 
-use super::batch::{Answer, Batch, Pending};
+use super::batch::{Answer, Batch};
 use super::income::IncomeLeg;
 use crate::read::unavailable;
 use crate::tables::balance_key;
@@ -54,8 +54,7 @@ impl Batch<'_> {
     pub(super) fn post(&mut self, posting: Posting) -> Answer {
         let Posting { draft, legs, income } = posting;
         for leg in &legs {
-            let units = leg.balance_after.units();
-            self.pending.insert(balance_key(leg.asset, leg.account.0), Pending { units, changed: true });
+            self.pending.insert(balance_key(leg.asset, leg.account.0), leg.balance_after.units());
         }
         for (id, chart) in USUAL.iter() {
             if !self.tail.knows(*id) && legs.iter().any(|leg| leg.account == *id) {
