@@ -218,7 +218,8 @@ mod tests {
         fn new() -> Self {
             let desk = Self { folder: tempfile::tempdir().unwrap(), books: Books::of(9) };
             let kid = signed::kid(&desk.books.key.verifying_key());
-            crate::pins::check(&desk.file("trust.json"), "https://x", &kid, std::slice::from_ref(&kid)).unwrap();
+            crate::pins::check(&desk.file("trust.json"), "https://x", &kid, std::slice::from_ref(&kid))
+                .unwrap();
             desk
         }
 

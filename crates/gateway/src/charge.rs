@@ -220,6 +220,9 @@ impl Charge {
             }
         }
         let metered = self.meter.end(end, out);
+        if self.growth.is_some() {
+            self.gate.unseen.learn(&self.quote.model, &metered);
+        }
         let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
             // A report that cannot be priced costs the payer what was held and no more.
             tracing::error!(parent: &self.span, %error, "charge from the hold");

@@ -22,6 +22,7 @@ use crate::retention::Retention;
 use crate::retries::Retries;
 use crate::snapshot::{Snapshot, Till};
 use crate::telemetry::Metrics;
+use crate::unseen::Unseen;
 
 /// The gateway, less its sockets.
 pub(crate) struct Gate {
@@ -39,6 +40,7 @@ pub(crate) struct Gate {
     /// What the operator has set for single accounts.
     settings: ArcSwap<HashMap<AccountId, AccountSettings>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) unseen: Unseen,
     pub(crate) in_flight: Arc<Slots>,
     /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
     supported: ArcSwap<Option<HashSet<String>>>,
@@ -84,6 +86,7 @@ impl Gate {
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
             metrics: Arc::default(),
+            unseen: Unseen::default(),
             in_flight: Slots::new(),
             supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),

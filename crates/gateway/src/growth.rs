@@ -66,7 +66,10 @@ impl Growth {
         };
         let (room, why) = match refused {
             ReserveError::Budget { available } => (available, Exhausted::Budget),
-            ReserveError::Balance { available } => (available, Exhausted::Balance),
+            ReserveError::Balance { available } => {
+                let line = hold.chain().first().map_or(Amount::ZERO, |account| account.overdraft());
+                (available.plus(line).unwrap_or(available), Exhausted::Balance)
+            }
             ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
             ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
                 return Err(Exhausted::Balance);
@@ -84,7 +87,7 @@ impl Growth {
         let cost = quote.cost_of(tokens).ok_or(full)?;
         if let Some(most) = self.per_call.filter(|most| cost > *most) {
             let available = most.minus(held).unwrap_or(Amount::ZERO);
-            return Err(ReserveError::Balance { available });
+            return Err(ReserveError::Budget { available });
         }
         // What is held already may be more than these tokens cost: a hold never shrinks.
         let more = cost.minus(held).unwrap_or(Amount::ZERO).max(Amount::ZERO);

@@ -44,6 +44,7 @@ mod serving;
 mod settling;
 mod snapshot;
 mod telemetry;
+mod unseen;
 mod upstream;
 mod wall;
 

@@ -12,6 +12,7 @@ use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
+use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
 /// up to this many tokens where a quarter of what is there covers them, so that calls in parallel fit too.
@@ -75,6 +76,12 @@ impl Quote {
             RoutePrice::ByModel => quote.by_model(snapshot)?,
         }
         Ok(quote)
+    }
+
+    /// Holds for the whole call at once where the model's output cannot be followed.
+    pub(crate) fn followed(self, unseen: &Unseen) -> Self {
+        let step = self.step.filter(|_| !unseen.has(&self.model));
+        Self { step, ..self }
     }
 
     fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {

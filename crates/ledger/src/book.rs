@@ -1,6 +1,6 @@
 //! All accounts in memory, and the reserve that decides whether a call may run.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -80,6 +80,20 @@ struct Limit {
     /// Whose count of budgets it is in.
     payer: Arc<Account>,
     ends_s: Option<u64>,
+    /// What the account was filled with, in ledger units. A key's budget never changes; the operator may set
+    /// another limit for a window that runs.
+    limit: AtomicI64,
+}
+
+impl Limit {
+    /// The account, filled up or drained by what its limit has changed by: below zero nothing more is held.
+    fn under(&self, limit: Amount) -> Arc<Account> {
+        let before = self.limit.swap(limit.units(), Ordering::AcqRel);
+        if before != limit.units() {
+            self.account.give(limit.units().saturating_sub(before));
+        }
+        Arc::clone(&self.account)
+    }
 }
 
 impl Book {
@@ -155,13 +169,14 @@ impl Book {
     #[must_use]
     pub fn budget_left(&self, budget: Budget, asset: Asset) -> Amount {
         let key = (budget.link, asset);
-        let found = self.budgets.get(&key).map(|limit| limit.account.available());
-        found.unwrap_or_else(|| self.unspent(budget, asset))
+        let found = self.budgets.get(&key).map(|limit| limit.under(budget.limit).available());
+        found.unwrap_or_else(|| self.unspent(budget, asset)).max(Amount::ZERO)
     }
 
+    /// Below zero where the limit has been lowered since.
     fn unspent(&self, budget: Budget, asset: Asset) -> Amount {
         let spent = self.spent_before.get(&(budget.link, asset)).map_or(Amount::ZERO, |spent| *spent);
-        Amount::from_units(budget.limit.units().saturating_sub(spent.units()).max(0))
+        Amount::from_units(budget.limit.units().saturating_sub(spent.units()))
     }
 
     /// Sets `amount` aside on the account and on every budget, or nowhere (LED-5, LED-13).
@@ -181,10 +196,10 @@ impl Book {
     fn budget_account(&self, payer: &Arc<Account>, budget: Budget) -> Result<Arc<Account>, ReserveError> {
         let key = (budget.link, payer.asset());
         if let Some(found) = self.budgets.get(&key) {
-            return Ok(Arc::clone(&found.account));
+            return Ok(found.under(budget.limit));
         }
         match self.budgets.entry(key) {
-            Entry::Occupied(found) => Ok(Arc::clone(&found.get().account)),
+            Entry::Occupied(found) => Ok(found.get().under(budget.limit)),
             Entry::Vacant(place) => {
                 // Asked while the place is locked: a window that is being forgotten right now is either
                 // still there or refused here, never opened afresh with its whole limit.
@@ -196,9 +211,12 @@ impl Book {
                 }
                 let left = self.unspent(budget, payer.asset());
                 let account = Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
-                let limit =
-                    Limit { account: Arc::clone(&account), payer: Arc::clone(payer), ends_s: budget.ends_s };
-                place.insert(limit);
+                place.insert(Limit {
+                    account: Arc::clone(&account),
+                    payer: Arc::clone(payer),
+                    ends_s: budget.ends_s,
+                    limit: AtomicI64::new(budget.limit.units()),
+                });
                 Ok(account)
             }
         }
@@ -348,6 +366,25 @@ mod tests {
         assert_eq!(book.budget_left(budget, Asset::Usd).units(), 5);
         assert!(reserve(&book, 6, &[budget]).is_err());
         assert!(reserve(&book, 5, &[budget]).is_ok());
+    }
+
+    /// LED-14: what the operator changes of a window's limit counts for what is left of it.
+    #[test]
+    fn a_window_takes_on_another_limit() {
+        let window = |limit| Budget::window(ID, "day", 100, 7, Amount::from_units(limit));
+        for spent_before in [false, true] {
+            let book = funded(1000);
+            if spent_before {
+                book.restore_spent(window(0).link, Asset::Usd, Amount::from_units(60));
+            } else {
+                reserve(&book, 60, &[window(100)]).unwrap().finish(Amount::from_units(60)).unwrap();
+            }
+            for (limit, left) in [(100, 40), (50, 0), (70, 10), (50, 0), (200, 140), (100, 40)] {
+                assert_eq!(book.budget_left(window(limit), Asset::Usd).units(), left, "{limit}");
+                assert!(reserve(&book, left + 1, &[window(limit)]).is_err());
+                assert!(left == 0 || reserve(&book, left, &[window(limit)]).is_ok());
+            }
+        }
     }
 
     /// LED-4.

@@ -91,7 +91,6 @@ fn an_empty_answer_waits_for_its_charge() {
 /// LED-14: what an operator changes of a day's limit counts from the reload on, for accounts that have spent
 /// today as well.
 #[test]
-#[ignore = "the window keeps the limit that it was opened with: ledger::Book"]
 fn a_changed_limit_of_the_day_counts_at_once() {
     let limits = |spend: &str| {
         format!(
