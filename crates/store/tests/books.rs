@@ -1,5 +1,5 @@
 //! Backups, checks and segments of a store in a folder, as an operator meets them.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 #[expect(dead_code, reason = "shared with the tests of power cuts")]
 #[path = "support/mod.rs"]

@@ -1,7 +1,16 @@
+mod caps;
+mod income;
+mod tree;
+
+use std::io;
+use std::sync::{Arc, RwLock};
+
 use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
 
-use crate::{Op, Options, Outcome, Payment, PaymentState, Store, StoreError};
+use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Store, StoreError};
 
 const PAYER: AccountId = AccountId([9; 16]);
 const KEY: [u8; 32] = [5; 32];
@@ -183,4 +192,46 @@ fn a_second_process_is_kept_out() {
     let folder = tempfile::tempdir().unwrap();
     let _first = opened(&folder);
     assert!(matches!(Store::open(folder.path(), Options::new([2; 16])), Err(StoreError::Unavailable(_))));
+}
+
+/// A store whose writer is busy until the gate is opened: what is handed over meanwhile is not on disk.
+fn held_up(durability: Durability) -> (Store, Arc<RwLock<()>>) {
+    let gate = Arc::new(RwLock::new(()));
+    let slow = Slow { inner: InMemoryBackend::new(), gate: Arc::clone(&gate) };
+    let options = Options { durability, reserve_bytes: 0, ..Options::new([1; 16]) };
+    (Store::open_backend(slow, None, options).unwrap(), gate)
+}
+
+/// Syncs when the gate is open.
+#[derive(Debug)]
+struct Slow {
+    inner: InMemoryBackend,
+    gate: Arc<RwLock<()>>,
+}
+
+impl StorageBackend for Slow {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let _open = self.gate.read().unwrap();
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
 }

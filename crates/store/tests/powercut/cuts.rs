@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use money::Amount;
-use store::{Durability, Exposure, Options, Store};
+use store::{CheckOptions, Durability, Exposure, Finding, Options, Store, check};
 
-use crate::support::business::History;
+use crate::support::business::{History, NOW_MS};
 use crate::support::dice::Dice;
 use crate::support::platter::{Fault, Platter};
 use crate::support::verdict::{Loss, judge};
@@ -85,7 +85,7 @@ thread_local! {
 }
 
 /// The engine may panic on a medium that is gone or lies; that is not what is tested here.
-fn quietly<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
+pub(crate) fn quietly<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
@@ -146,7 +146,11 @@ fn one_disk(seed: u64, sum: &Mutex<Sum>) {
         let store = Store::open_backend(platter.clone(), None, options)
             .unwrap_or_else(|error| panic!("seed {seed}: the store does not open: {error}"));
         let loss = judge(store.reader(), &mut history.lock().unwrap());
+        drop(store);
         account_for(sum, &loss, is_sync, opened);
+        if seed.is_multiple_of(8) {
+            assert_eq!(findings(&platter), vec![], "seed {seed}");
+        }
         assert_eq!(loss.acked, 0, "seed {seed}: acknowledged writes are lost");
         assert!(loss.behind_units <= TOTAL, "seed {seed}: {loss:?}");
         assert!(loss.behind_of_one <= PER_ACCOUNT, "seed {seed}: {loss:?}");
@@ -158,6 +162,14 @@ fn one_disk(seed: u64, sum: &Mutex<Sum>) {
     sum.acked_b += history.acked_b;
     sum.waited_b += history.waited_b;
     sum.torn += platter.torn();
+}
+
+/// What an operator's check finds, which knows nothing of the history.
+fn findings(platter: &Platter) -> Vec<Finding> {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(image.path(), platter.image()).unwrap();
+    let options = CheckOptions { undecided_ms_max: u64::MAX, ..CheckOptions::new(NOW_MS) };
+    check(image.path(), &options).unwrap().findings
 }
 
 /// Works until the power goes. False when it went before the store was open.

@@ -13,6 +13,7 @@
 mod cuts;
 mod faults;
 mod full;
+mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
 

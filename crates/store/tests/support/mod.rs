@@ -1,5 +1,7 @@
 //! A medium that fails on purpose, a business that uses the store on it, and what must be true afterwards.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
+
 pub(crate) mod business;
 pub(crate) mod dice;
 pub(crate) mod platter;

@@ -82,6 +82,11 @@ impl Platter {
         (state.operations, state.syncs, state.met, state.fault) = (0, 0, false, fault);
     }
 
+    /// What is on the disk now.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.state().durable.clone()
+    }
+
     /// Everything works again.
     pub(crate) fn mend(&self) {
         self.state().fault = None;

@@ -1,0 +1,422 @@
+//! Random sequences of writes against a model that does everything one by one and in the obvious way (ledger.md 9.1,
+//! T2). After each write the answer is the same, and after each sequence, with reopening between, everything that
+//! can be read is.
+//!
+//! `FARTHING_CASES` sets how many sequences. Keys, ids and accounts are few, so that writes get in each other's way.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
+
+#[expect(dead_code, reason = "shared with the tests of power cuts")]
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
+use std::thread;
+
+use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
+use money::{Amount, Asset};
+use store::{
+    AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, Options, Outcome, Payment,
+    PaymentState, Store, StoreError,
+};
+use support::business::{NOW_MS, draft, outcome, payment};
+use support::dice::Dice;
+use support::platter::Platter;
+
+const WEEK_S: u64 = 7 * 24 * 3600;
+const NOW_S: u64 = NOW_MS / 1000;
+const ASSETS: [Asset; 2] = [Asset::Usd, Asset::Test];
+
+/// The store as one would write it without a disk.
+#[derive(Default)]
+struct Model {
+    entries: Vec<Draft>,
+    ids: BTreeSet<[u8; 16]>,
+    balances: BTreeMap<(u16, AccountId), i128>,
+    payments: HashMap<[u8; 32], Payment>,
+    facts: HashMap<[u8; 16], Vec<u8>>,
+    idempotent: HashMap<[u8; 32], Idempotent>,
+    keys: BTreeMap<[u8; 16], KeyRecord>,
+    revoked: BTreeMap<[u8; 16], u64>,
+    settings: BTreeMap<[u8; 16], AccountSettings>,
+}
+
+/// What can be said of a refusal without copying the store's rules in detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Conflict,
+    Entry,
+    Range,
+}
+
+impl Model {
+    fn apply(&mut self, op: &Op) -> Result<(), Refusal> {
+        match op {
+            Op::Intent { key, payment } => {
+                if self.payments.contains_key(key) {
+                    return Err(Refusal::Conflict);
+                }
+                self.payments.insert(*key, Payment { state: PaymentState::Intent, ..payment.clone() });
+            }
+            Op::Attempt { key, attempt } => self.undecided(key)?.attempt = Some(attempt.clone()),
+            Op::Unknown { key } => self.undecided(key)?.state = PaymentState::Unknown,
+            Op::Refused { key } => {
+                self.undecided(key)?;
+                self.payments.remove(key);
+            }
+            Op::Deposit { key, payment, entry } => {
+                let known = self.payments.get(key);
+                if known.is_some_and(is_deposited) {
+                    return Err(Refusal::Conflict);
+                }
+                let mut attempt =
+                    payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt.clone()));
+                self.post(entry, None)?;
+                attempt.iter_mut().for_each(|attempt| attempt.request.clear());
+                self.payments
+                    .insert(*key, Payment { state: PaymentState::Settled, attempt, ..payment.clone() });
+            }
+            Op::Served { key, outcome } => self.serve(key, outcome)?,
+            Op::Capture { id, entry, facts, served, income, idempotent } => {
+                if let Some((key, _)) = served
+                    && !self.payments.get(key).is_some_and(is_deposited)
+                {
+                    return Err(Refusal::Conflict);
+                }
+                if let Some(entry) = entry {
+                    self.post(entry, income.as_ref())?;
+                }
+                if let Some((key, outcome)) = served {
+                    self.serve(key, outcome)?;
+                }
+                if let Some((key, outcome)) = idempotent {
+                    self.idempotent.insert(*key, outcome.clone());
+                }
+                self.facts.insert(*id, facts.clone());
+            }
+            Op::Post { entry, .. } => self.post(entry, None)?,
+            Op::Key { id, record } => drop(self.keys.insert(*id, record.clone())),
+            Op::Account { id, settings } => {
+                let has_money = |(asset, account): &(u16, AccountId)| account == id && *asset < 0x8000;
+                let left = self.balances.iter().any(|(key, units)| has_money(key) && *units != 0);
+                if settings.state == AccountMode::Closed && left {
+                    return Err(Refusal::Conflict);
+                }
+                let before = self.settings.get(&id.0).map_or(0, |before| before.overdraft_max);
+                let overdraft_max = before.max(settings.overdraft).max(settings.overdraft_max);
+                self.settings.insert(id.0, AccountSettings { overdraft_max, ..*settings });
+            }
+            Op::Revoke { id, time_ms } => drop(self.revoked.insert(*id, *time_ms)),
+            Op::Sweep { now_ms } => {
+                let now_s = now_ms / 1000;
+                self.idempotent.retain(|_, outcome| outcome.expires_s >= now_s);
+                self.payments.retain(|_, payment| {
+                    let ends = payment.state == PaymentState::Served && payment.valid_before_s != 0;
+                    !ends || payment.valid_before_s.checked_add(WEEK_S).is_none_or(|end| end >= now_s)
+                });
+            }
+            Op::Head { .. } | Op::Forget { .. } | Op::Flush => {}
+        }
+        Ok(())
+    }
+
+    fn undecided(&mut self, key: &[u8; 32]) -> Result<&mut Payment, Refusal> {
+        self.payments.get_mut(key).filter(|payment| !is_deposited(payment)).ok_or(Refusal::Conflict)
+    }
+
+    fn serve(&mut self, key: &[u8; 32], outcome: &Outcome) -> Result<(), Refusal> {
+        let payment =
+            self.payments.get_mut(key).filter(|payment| is_deposited(payment)).ok_or(Refusal::Conflict)?;
+        payment.outcome = Some(outcome.clone());
+        payment.state = PaymentState::Served;
+        Ok(())
+    }
+
+    /// Posts an entry, and its clearing legs straight on to the income account.
+    fn post(&mut self, entry: &Draft, income: Option<&Chart>) -> Result<(), Refusal> {
+        let clearing = Chart::UsageClearing.id();
+        let cleared = entry.legs.iter().any(|leg| leg.account == clearing);
+        let sums_to_zero = |asset: u16| {
+            let legs = entry.legs.iter().filter(|leg| leg.asset == asset);
+            legs.map(|leg| i128::from(leg.amount.units())).sum::<i128>() == 0
+        };
+        let accounts: BTreeSet<_> = entry.legs.iter().map(|leg| (leg.asset, leg.account)).collect();
+        let is_entry = !entry.legs.is_empty()
+            && accounts.len() == entry.legs.len()
+            && entry.legs.iter().all(|leg| sums_to_zero(leg.asset));
+        if cleared != income.is_some() {
+            return Err(Refusal::Entry);
+        }
+        let mut after = self.balances.clone();
+        for leg in &entry.legs {
+            *after.entry((leg.asset, leg.account)).or_default() += i128::from(leg.amount.units());
+        }
+        let mut spread = after.clone();
+        if let Some(chart) = income {
+            for leg in entry.legs.iter().filter(|leg| leg.account == clearing) {
+                let units = i128::from(leg.amount.units());
+                *spread.entry((leg.asset, clearing)).or_default() -= units;
+                *spread.entry((leg.asset, chart.id())).or_default() += units;
+            }
+        }
+        let in_range =
+            |balances: &BTreeMap<_, i128>| balances.values().all(|units| i64::try_from(*units).is_ok());
+        if income.is_some() && !in_range(&spread) && in_range(&after) {
+            return Err(Refusal::Range);
+        }
+        if !is_entry {
+            return Err(Refusal::Entry);
+        }
+        if self.ids.contains(&entry.id) {
+            return Err(Refusal::Conflict);
+        }
+        if !in_range(&after) {
+            return Err(Refusal::Range);
+        }
+        self.balances = spread;
+        self.ids.insert(entry.id);
+        self.entries.push(entry.clone());
+        Ok(())
+    }
+}
+
+fn is_deposited(payment: &Payment) -> bool {
+    matches!(payment.state, PaymentState::Settled | PaymentState::Served)
+}
+
+/// One of few.
+fn few<const N: usize>(dice: &mut Dice, count: u64) -> [u8; N] {
+    [1 + dice.below(count) as u8; N]
+}
+
+fn some_entry(dice: &mut Dice, kind: Kind) -> (Draft, Option<Chart>) {
+    let (payer, asset) = (AccountId(few(dice, 3)), leg_asset(ASSETS[dice.below(2) as usize]));
+    // Now and then so much that balances leave their range.
+    let units = if dice.one_in(12) { i64::MAX / 2 } else { 1 + dice.below(1000) as i64 };
+    let other = match kind {
+        Kind::Capture => Chart::UsageClearing,
+        Kind::Deposit | Kind::Refund | Kind::Adjust | Kind::Income => Chart::RailClearing("r".into()),
+    };
+    let signed = if kind == Kind::Deposit { units } else { -units };
+    let mut entry = draft(kind, few(dice, 40), [0; 32], &[(payer, signed), (other.id(), -signed)]);
+    entry.legs.iter_mut().for_each(|leg| leg.asset = asset);
+    if dice.one_in(3) {
+        let leg = |account, units| LegDraft {
+            asset: memo_asset(Asset::Usd),
+            account,
+            amount: Amount::from_units(units),
+        };
+        entry.legs.extend([leg(payer, -units), leg(Chart::Memo.id(), units)]);
+    }
+    match dice.below(30) {
+        0 => drop(entry.legs.pop()),
+        1 => entry.legs.push(entry.legs[0]),
+        2 => entry.legs.clear(),
+        _ => {}
+    }
+    let model = Chart::Usage(format!("m{}", dice.below(2)));
+    let wants = (kind == Kind::Capture) != dice.one_in(20);
+    (entry, wants.then_some(model))
+}
+
+fn some_payment(dice: &mut Dice) -> Payment {
+    let valid_before_s = [0, NOW_S, NOW_S + 100, u64::MAX][dice.below(4) as usize];
+    Payment { valid_before_s, ..payment(AccountId(few(dice, 3)), 5) }
+}
+
+fn some_op(dice: &mut Dice) -> Op {
+    let key = few::<32>(dice, 6);
+    match dice.below(18) {
+        0 | 1 => Op::Intent { key, payment: some_payment(dice) },
+        2 => Op::Attempt {
+            key,
+            attempt: Attempt {
+                facilitator: "f".into(),
+                request: "{}".into(),
+                count: dice.below(5) as u32,
+                last_ms: 1,
+                next_ms: 2,
+            },
+        },
+        3 => Op::Unknown { key },
+        4 => Op::Refused { key },
+        5..=7 => Op::Deposit { key, payment: some_payment(dice), entry: some_entry(dice, Kind::Deposit).0 },
+        8 => Op::Served { key, outcome: outcome(few(dice, 40)) },
+        9..=12 => some_capture(dice, key),
+        13 => {
+            Op::Post { entry: some_entry(dice, Kind::Refund).0, names: vec![Chart::RailClearing("r".into())] }
+        }
+        14 => {
+            let record = KeyRecord {
+                account: few(dice, 3),
+                label: String::new(),
+                created_ms: dice.below(9),
+                expires_s: None,
+            };
+            Op::Key { id: few(dice, 4), record }
+        }
+        15 => Op::Revoke { id: few(dice, 4), time_ms: dice.below(100) },
+        16 => {
+            let state = [AccountMode::Open, AccountMode::Frozen, AccountMode::Closed][dice.below(3) as usize];
+            let settings =
+                AccountSettings { state, overdraft: dice.below(50) as i64, ..AccountSettings::default() };
+            Op::Account { id: AccountId(few(dice, 5)), settings }
+        }
+        _ => {
+            Op::Sweep { now_ms: (NOW_S + [0, 50, WEEK_S + 50, WEEK_S + 500][dice.below(4) as usize]) * 1000 }
+        }
+    }
+}
+
+fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
+    let (entry, income) = some_entry(dice, Kind::Capture);
+    let id = entry.id;
+    let idempotent = dice.one_in(3).then(|| {
+        let expires_s = NOW_S + [0, 40, WEEK_S][dice.below(3) as usize];
+        (few(dice, 4), Idempotent { fingerprint: few(dice, 9), outcome: outcome(id), expires_s })
+    });
+    let free = dice.one_in(6);
+    Op::Capture {
+        // A free call has an id of its own, as calls have.
+        id: if free { few(dice, 3).map(|byte: u8| byte + 200) } else { id },
+        entry: (!free).then_some(entry),
+        facts: dice.bytes::<4>().to_vec(),
+        served: dice.one_in(4).then(|| (key, outcome(id))),
+        income: if free { None } else { income },
+        idempotent,
+    }
+}
+
+struct Case {
+    platter: Platter,
+    store: Option<Store>,
+    model: Model,
+}
+
+impl Case {
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("open")
+    }
+
+    fn open(platter: &Platter) -> Store {
+        Store::open_backend(platter.clone(), None, Options { reserve_bytes: 0, ..Options::new([7; 16]) })
+            .unwrap()
+    }
+
+    fn run(seed: u64, runtime: &tokio::runtime::Runtime) {
+        let platter = Platter::default();
+        let store = Some(Self::open(&platter));
+        let mut case = Self { platter, store, model: Model::default() };
+        let mut dice = Dice::new(seed);
+        for step in 0..5 + dice.below(40) {
+            match dice.below(20) {
+                0 => {
+                    // The file is closed before it is opened again.
+                    case.store = None;
+                    case.store = Some(Self::open(&case.platter));
+                }
+                1 => case.burst(&mut dice, runtime),
+                _ => {
+                    let op = some_op(&mut dice);
+                    let expected = case.model.apply(&op);
+                    let answer = runtime.block_on(case.store().commit(op.clone()));
+                    assert_eq!(refusal(answer), expected, "seed {seed}, step {step}: {op:?}");
+                }
+            }
+        }
+        case.compare(seed);
+    }
+
+    /// Several at once: they share transactions, and nothing of it can be seen.
+    fn burst(&mut self, dice: &mut Dice, runtime: &tokio::runtime::Runtime) {
+        for _ in 0..dice.below(12) {
+            let op = some_op(dice);
+            // Of those nobody waits for, only what is refused is not seen; the model knows.
+            let _ = self.model.apply(&op);
+            self.store().submit(op, None).unwrap();
+        }
+        runtime.block_on(self.store().commit(Op::Flush)).unwrap();
+    }
+
+    fn compare(&self, seed: u64) {
+        let (reader, model) = (self.store().reader(), &self.model);
+        let mut entries = Vec::new();
+        reader
+            .each_entry(|entry, _| {
+                if entry.draft.kind != Kind::Income {
+                    entries.push((entry.draft.id, entry.draft.kind, entry.legs.len()));
+                }
+            })
+            .unwrap();
+        let expected: Vec<_> =
+            model.entries.iter().map(|entry| (entry.id, entry.kind, entry.legs.len())).collect();
+        assert_eq!(entries, expected, "seed {seed}");
+        let balances: BTreeMap<_, _> = reader
+            .balances()
+            .unwrap()
+            .into_iter()
+            .map(|row| ((row.asset, row.account), i128::from(row.amount.units())))
+            .collect();
+        let nonzero = |balances: &BTreeMap<(u16, AccountId), i128>| {
+            balances
+                .iter()
+                .filter(|(_, units)| **units != 0)
+                .map(|(key, units)| (*key, *units))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(nonzero(&balances), nonzero(&model.balances), "seed {seed}");
+        for asset in balances.keys().map(|(asset, _)| *asset).collect::<BTreeSet<_>>() {
+            let sum: i128 = balances.iter().filter(|((of, _), _)| *of == asset).map(|(_, units)| units).sum();
+            assert_eq!(sum, 0, "seed {seed}: money was made or lost");
+        }
+        for key in (1..=6).map(|key| [key; 32]) {
+            assert_eq!(reader.payment(&key).unwrap().as_ref(), model.payments.get(&key), "seed {seed}");
+        }
+        for key in (1..=4).map(|key| [key; 32]) {
+            assert_eq!(reader.idempotent(&key).unwrap().as_ref(), model.idempotent.get(&key), "seed {seed}");
+        }
+        for id in (1..=255).map(|id| [id; 16]) {
+            assert_eq!(reader.facts(&id).unwrap().as_ref(), model.facts.get(&id), "seed {seed}");
+            assert_eq!(reader.entry_of(&id).unwrap().is_some(), model.ids.contains(&id), "seed {seed}");
+        }
+        assert_eq!(reader.keys().unwrap(), model.keys.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(
+            reader.revoked().unwrap(),
+            model.revoked.clone().into_iter().collect::<Vec<_>>(),
+            "seed {seed}"
+        );
+        let settings: Vec<_> = reader.accounts().unwrap().into_iter().map(|(id, row)| (id.0, row)).collect();
+        assert_eq!(settings, model.settings.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(self.store().at_risk(), Amount::ZERO);
+    }
+}
+
+fn refusal<T>(answer: Result<T, StoreError>) -> Result<(), Refusal> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(StoreError::Conflict) => Err(Refusal::Conflict),
+        Err(StoreError::Entry(_)) => Err(Refusal::Entry),
+        Err(StoreError::Range) => Err(Refusal::Range),
+        Err(error @ (StoreError::DiskFull | StoreError::Full | StoreError::Unavailable(_))) => {
+            unreachable!("the medium works: {error}")
+        }
+    }
+}
+
+/// LED-16, LED-23, LED-39, LED-40.
+#[test]
+fn random_sequences_agree_with_a_naive_model() {
+    let cases = Dice::from_env("FARTHING_CASES", 300);
+    let next = Mutex::new(0..cases);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                while let Some(seed) = { next.lock().unwrap().next() } {
+                    Case::run(seed, &runtime);
+                }
+            });
+        }
+    });
+    println!("store model: cases={cases}");
+}
