@@ -48,8 +48,8 @@ fn crashloop(mode: &str, store: &str, kills: usize, cap: i64) {
         let now = left.min(KILLS_PER_STORE);
         all.add(&one_store(store, now, cap));
         left -= now;
+        println!("crashloop: mode={mode} kills={} cap_nano={cap} {all}", kills - left);
     }
-    println!("crashloop: mode={mode} kills={kills} cap={cap} {all}");
 }
 
 /// LED-25, LED-26: behind the answer, but never more than the cap.

@@ -199,7 +199,11 @@ fn killed_in_a_storm_it_is_paid_once() {
         let answers = scene.storm(&payment, &body);
         answers.iter().any(|answer| answer.status == 200).then_some(answers)
     });
-    assert_eq!(count_fresh(&answers), 1);
+    // Some came while it was being found out whether the money had moved.
+    let (unsure, decided): (Vec<Answer>, Vec<Answer>) =
+        answers.into_iter().partition(|answer| answer.refusal() == "settlement_unknown");
+    unsure.iter().for_each(|answer| assert_refused(answer, 503, "settlement_unknown", "unknown"));
+    assert_eq!(count_fresh(&decided), 1);
     assert_eq!((scene.facilitator.transfers(), scene.hits(&body)), (1, 1));
     let books = scene.gateway.books_after(1);
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 1));
