@@ -5,26 +5,34 @@
 //! The writer takes everything that waits, writes one transaction, syncs, and only then answers
 //! (ledger.md 6.1). A failed sync is final: the store refuses everything from then on.
 
+mod backup;
 mod blank;
+mod check;
 mod disk;
 mod exposure;
 mod head;
 mod idempotent;
 mod medium;
+mod meta;
 mod op;
 mod options;
 mod payment;
 mod read;
 mod reserve;
+mod roll;
 mod schema;
+mod segment;
 mod settings;
 mod space;
 mod store;
 mod submitted;
 mod tables;
 mod tree;
+mod view;
 mod writer;
 
+pub use backup::{RestoreError, restore};
+pub use check::{CheckOptions, Finding, PaymentProblem, Report, check};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;
 pub use op::{Committed, KeyRecord, Op, StoreError};
@@ -32,8 +40,10 @@ pub use options::{Durability, Exposure, Options};
 pub use payment::{Attempt, Outcome, Payment, PaymentState};
 pub use read::{Balance, Reader};
 pub use reserve::Reserve;
+pub use roll::Rolled;
 pub use settings::{AccountMode, AccountSettings};
 pub use space::Room;
 pub use store::{QUEUE_MAX, Store};
 pub use submitted::{Durable, Submitted};
+pub use view::view;
 pub use writer::SWEEP_ROWS_MAX;

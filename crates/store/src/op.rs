@@ -108,6 +108,11 @@ pub enum Op {
         /// Unix milliseconds.
         now_ms: u64,
     },
+    /// Takes entries out of the store that are in a segment by now: see [`crate::Store::roll`].
+    Forget {
+        /// The last of them; nothing is left in clearing after it.
+        through_lsn: u64,
+    },
     /// Nothing: its answer says that all before it is durable.
     Flush,
 }

@@ -4,14 +4,14 @@ mod tree;
 
 use ledger::{AccountId, Entry};
 use money::Amount;
-use redb::ReadableTable;
+use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, FACTS, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, NAMES,
-    PAYMENTS, REVOKED,
+    ACCOUNTS, BALANCES, BY_ID, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID,
+    NAMES, PAYMENTS, REVOKED, balance_of,
 };
-use crate::{AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError};
+use crate::{AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError, meta};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Reader {
         Self { disk }
     }
 
-    fn begin(&self) -> Result<redb::ReadTransaction, StoreError> {
+    pub(crate) fn begin(&self) -> Result<redb::ReadTransaction, StoreError> {
         self.disk.read()
     }
 
@@ -49,8 +49,7 @@ impl Reader {
     /// [`StoreError::Unavailable`], as for every method here.
     pub fn store_id(&self) -> Result<[u8; 16], StoreError> {
         let meta = self.begin()?.open_table(META).map_err(unavailable)?;
-        let id = meta.get(META_STORE_ID).map_err(unavailable)?;
-        id.and_then(|id| id.value().try_into().ok()).ok_or_else(|| unavailable("no store id"))
+        meta::bytes(&meta, META_STORE_ID)?.ok_or_else(|| unavailable("no store id"))
     }
 
     /// The store epoch: raised by a restore, so that older challenges are refused (LED-19).
@@ -59,11 +58,7 @@ impl Reader {
     /// [`StoreError::Unavailable`].
     pub fn epoch(&self) -> Result<u64, StoreError> {
         let meta = self.begin()?.open_table(META).map_err(unavailable)?;
-        let epoch = meta.get(META_EPOCH).map_err(unavailable)?;
-        epoch
-            .and_then(|epoch| epoch.value().try_into().ok())
-            .map(u64::from_be_bytes)
-            .ok_or_else(|| unavailable("no store epoch"))
+        meta::number(&meta, META_EPOCH)?.ok_or_else(|| unavailable("no store epoch"))
     }
 
     /// Every balance, ours and the payers'.
@@ -71,7 +66,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn balances(&self) -> Result<Vec<Balance>, StoreError> {
-        balances(&self.begin()?)
+        balances(&self.begin()?, BALANCES)
     }
 
     /// The newest `limit` entries, oldest first, of one account or of all, and every balance at the same
@@ -85,7 +80,7 @@ impl Reader {
         limit: usize,
     ) -> Result<(Vec<Entry>, Vec<Balance>), StoreError> {
         let transaction = self.begin()?;
-        Ok((newest(&transaction, account, limit)?, balances(&transaction)?))
+        Ok((newest(&transaction, account, limit)?, balances(&transaction, BALANCES)?))
     }
 
     /// The payment of a deposit key.
@@ -142,8 +137,15 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
-        let table = self.begin()?.open_table(FACTS).map_err(unavailable)?;
-        Ok(table.get(call).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
+        let transaction = self.begin()?;
+        let by_call = transaction.open_table(FACTS).map_err(unavailable)?;
+        if let Some(bytes) = by_call.get(call).map_err(unavailable)? {
+            return Ok(Some(bytes.value().to_vec()));
+        }
+        let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
+        let Some(lsn) = by_id.get(call).map_err(unavailable)? else { return Ok(None) };
+        let at = transaction.open_table(FACTS_AT).map_err(unavailable)?;
+        Ok(at.get(lsn.value()).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
     }
 
     /// The entry of a call or deposit, with its hash.
@@ -225,19 +227,16 @@ impl Reader {
     }
 }
 
-fn balances(transaction: &redb::ReadTransaction) -> Result<Vec<Balance>, StoreError> {
-    let table = transaction.open_table(BALANCES).map_err(unavailable)?;
+fn balances(
+    transaction: &redb::ReadTransaction,
+    table: TableDefinition<'static, &'static [u8; 18], i64>,
+) -> Result<Vec<Balance>, StoreError> {
+    let table = transaction.open_table(table).map_err(unavailable)?;
     let mut rows = Vec::new();
     for row in table.iter().map_err(unavailable)? {
         let (key, amount) = row.map_err(unavailable)?;
-        let key = key.value();
-        let mut account = [0; 16];
-        account.copy_from_slice(&key[2..]);
-        rows.push(Balance {
-            account: AccountId(account),
-            asset: u16::from_be_bytes([key[0], key[1]]),
-            amount: Amount::from_units(amount.value()),
-        });
+        let (asset, account) = balance_of(key.value());
+        rows.push(Balance { account, asset, amount: Amount::from_units(amount.value()) });
     }
     Ok(rows)
 }

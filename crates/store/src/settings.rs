@@ -14,6 +14,22 @@ pub struct AccountSettings {
     pub per_call: Option<i64>,
     /// Most that may be spent in one day, in ledger units.
     pub per_day: Option<i64>,
+    /// The largest overdraft there ever was: a balance of the past is held against it. The store keeps it, what
+    /// is handed in can only raise it.
+    pub overdraft_max: i64,
+}
+
+impl AccountSettings {
+    /// The largest overdraft the account ever had, this one included.
+    #[must_use]
+    pub fn overdraft_ever(&self) -> i64 {
+        self.overdraft_max.max(self.overdraft)
+    }
+
+    pub(crate) fn remembering(&self, before: Option<&Self>) -> Self {
+        let ever = before.map_or(0, Self::overdraft_ever).max(self.overdraft_ever());
+        Self { overdraft_max: ever, ..*self }
+    }
 }
 
 /// Whether an account may be drawn on (LED-8).

@@ -27,7 +27,7 @@ use crate::{Durable, Op, Options, Reader, Reserve, Room, StoreError, Submitted, 
 pub const QUEUE_MAX: usize = 16 * 1024;
 
 /// The database in its folder.
-const FILE: &str = "farthing.redb";
+pub(crate) const FILE: &str = "farthing.redb";
 /// Room for money in flight, beside it.
 const RESERVE: &str = "farthing.reserve";
 
@@ -140,6 +140,14 @@ impl Store {
         done.await.map_err(|_| unavailable("closed"))?
     }
 
+    /// As [`Store::commit`], for a caller that may block.
+    pub(crate) fn commit_blocking(&self, op: Op) -> Answer {
+        let (answer, done) = oneshot::channel();
+        let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
+        self.queue()?.blocking_send(job).map_err(|_| unavailable("closed"))?;
+        done.blocking_recv().map_err(|_| unavailable("closed"))?
+    }
+
     /// Hands a write to the next batch (class B). `at_risk` is what it takes from an account and would be lost
     /// with it; a write without money goes on behind, unless nothing may.
     ///
@@ -194,7 +202,7 @@ impl Store {
 }
 
 /// Makes what was created in a folder last, and the folder in its own where we may look into that.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()?;
     if let Some(parent) = folder.parent().and_then(|parent| File::open(parent).ok()) {
         parent.sync_all()?;

@@ -1,34 +1,43 @@
 //! The tables of the file.
 
-use redb::TableDefinition;
+use ledger::AccountId;
+use redb::{Key, TableDefinition, Value};
 
-pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+use crate::StoreError;
+
+pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 /// LSN -> canonical entry bytes.
-pub(crate) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+pub(crate) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
 /// Call or deposit id -> LSN.
-pub(crate) const BY_ID: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("by_id");
-/// Call id -> JSON facts.
-pub(crate) const FACTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("facts");
+pub(crate) const BY_ID: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("by_id");
+/// Call id -> JSON facts of a call without an entry, and of every call of before schema 2.
+pub(crate) const FACTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("facts");
+/// LSN of a call's entry -> its JSON facts: in a row, where ids would fall anywhere and rewrite as many pages.
+pub(crate) const FACTS_AT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("facts_at");
 /// Asset code (big-endian) then account id -> balance: the fold of the journal.
-pub(crate) const BALANCES: TableDefinition<'_, &[u8; 18], i64> = TableDefinition::new("balances");
+pub(crate) const BALANCES: TableDefinition<'static, &[u8; 18], i64> = TableDefinition::new("balances");
 /// Deposit key -> JSON of `Payment`.
-pub(crate) const PAYMENTS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("payments");
+pub(crate) const PAYMENTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("payments");
 /// Key id -> JSON of `KeyRecord`.
-pub(crate) const KEYS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("keys");
+pub(crate) const KEYS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("keys");
 /// Revoked id -> time.
-pub(crate) const REVOKED: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("revoked");
+pub(crate) const REVOKED: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("revoked");
 /// Id of an account of ours -> its name in the chart.
-pub(crate) const NAMES: TableDefinition<'_, &[u8; 16], &str> = TableDefinition::new("names");
+pub(crate) const NAMES: TableDefinition<'static, &[u8; 16], &str> = TableDefinition::new("names");
 /// Account id -> JSON of `AccountSettings`.
-pub(crate) const ACCOUNTS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("accounts");
+pub(crate) const ACCOUNTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("accounts");
 /// SHA-256 of account and idempotency key -> JSON of `Idempotent`.
-pub(crate) const IDEMPOTENT: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("idempotent");
+pub(crate) const IDEMPOTENT: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("idempotent");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
-pub(crate) const EXPIRIES: TableDefinition<'_, &[u8; 41], ()> = TableDefinition::new("expiries");
-/// Level (8, 16, ...) and index of a complete subtree -> its hash.
-pub(crate) const TILES: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tiles");
+pub(crate) const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
+/// Level (8, 16, ...) and index of a complete subtree -> its hash; of any level for the right edge of what was
+/// rolled into segments.
+pub(crate) const TILES: TableDefinition<'static, (u8, u64), &[u8; 32]> = TableDefinition::new("tiles");
+/// The balances after the entries that were rolled into segments; keys as in `BALANCES`.
+pub(crate) const BASE_BALANCES: TableDefinition<'static, &[u8; 18], i64> =
+    TableDefinition::new("base_balances");
 /// Tree size -> signed head, see `crate::head`.
-pub(crate) const HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("heads");
+pub(crate) const HEADS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("heads");
 
 pub(crate) const META_STORE_ID: &str = "store_id";
 pub(crate) const META_EPOCH: &str = "epoch";
@@ -40,6 +49,10 @@ pub(crate) const META_BATCHES: &str = "batches";
 pub(crate) const META_FRONTIER: &str = "frontier";
 /// Version of this list of tables, big-endian `u32`; stores of before it had one are version 1.
 pub(crate) const META_SCHEMA: &str = "schema";
+/// The last entry that was rolled into a segment, big-endian `u64`; 0 or absent when none was.
+pub(crate) const META_BASE_LSN: &str = "base_lsn";
+/// Its hash.
+pub(crate) const META_BASE_HASH: &str = "base_hash";
 /// Payments that a sweep has removed, big-endian `u64`.
 pub(crate) const META_SWEPT: &str = "swept_payments";
 
@@ -55,10 +68,45 @@ pub(crate) fn balance_key(asset: u16, account: [u8; 16]) -> [u8; 18] {
     key
 }
 
+/// The asset code and the account of a balance's key.
+pub(crate) fn balance_of(key: &[u8; 18]) -> (u16, AccountId) {
+    let mut account = [0; 16];
+    account.copy_from_slice(&key[2..]);
+    (u16::from_be_bytes([key[0], key[1]]), AccountId(account))
+}
+
 pub(crate) fn expiry_key(expires_s: u64, kind: u8, row: &[u8; 32]) -> [u8; 41] {
     let mut key = [0; 41];
     key[..8].copy_from_slice(&expires_s.to_be_bytes());
     key[8] = kind;
     key[9..].copy_from_slice(row);
     key
+}
+
+/// Something that is done with every table.
+pub(crate) trait EachTable {
+    fn table<K: Key + 'static, V: Value + 'static>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<(), StoreError>;
+}
+
+/// Hands every table to `each`: what makes, copies and checks them all has this one list.
+pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
+    each.table(META)?;
+    each.table(JOURNAL)?;
+    each.table(BY_ID)?;
+    each.table(FACTS)?;
+    each.table(FACTS_AT)?;
+    each.table(BALANCES)?;
+    each.table(BASE_BALANCES)?;
+    each.table(PAYMENTS)?;
+    each.table(KEYS)?;
+    each.table(REVOKED)?;
+    each.table(NAMES)?;
+    each.table(ACCOUNTS)?;
+    each.table(IDEMPOTENT)?;
+    each.table(EXPIRIES)?;
+    each.table(TILES)?;
+    each.table(HEADS)
 }

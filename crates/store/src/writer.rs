@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 mod batch;
+mod forget;
 mod income;
 mod intake;
 mod post;
@@ -144,7 +145,11 @@ impl Writer {
     }
 
     fn transact(&self, batch: &[Job], answers: &mut Vec<Answer>) -> Result<Tail, StoreError> {
-        let transaction = self.disk.write()?;
+        let mut transaction = self.disk.write()?;
+        // Two syncs and the allocator's state with each commit. One sync is as safe by the power-cut test, and
+        // twice as fast for one client, but after a crash it walks the whole file: 5.6 s for 1 GiB, measured,
+        // against 14 ms. That is also how long every reader would wait when a full disk makes it open anew.
+        transaction.set_quick_repair(true);
         let mut tail = self.tail.clone();
         {
             let mut open = Batch::open(&transaction, &mut tail)?;

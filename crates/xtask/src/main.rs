@@ -3,6 +3,7 @@
 mod check;
 mod interop;
 mod outcome;
+mod proofs;
 mod specs;
 mod step;
 mod test;
@@ -20,7 +21,6 @@ usage: cargo xtask <command>
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
   tools   hledger, ledger and bean-check for the tests of exports, below target/
-  tamper  every entry of a real store changed in every way; fsck and verify must name it
   specs   which rules of specs/ stand in which test
 ";
 
@@ -32,9 +32,11 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "interop" => interop::run(rest),
         "tools" => tools(),
-        "tamper" => tamper(),
         "specs" => specs::run(),
-        _ => return usage(),
+        _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {
+            Some(outcome) => outcome,
+            None => return usage(),
+        },
     };
     finish(outcome)
 }
@@ -61,12 +63,6 @@ fn tools() -> Outcome {
     outcome
 }
 
-/// The long run of `tests/tests/tamper.rs`, whose short one is part of `test`.
-fn tamper() -> Outcome {
-    let args = ["test", "--package", "farthing-tests", "--test", "tamper", "--locked", "--", "--nocapture"];
-    step::run("tamper", step::cargo(&args).env("FARTHING_TAMPER", "all"))
-}
-
 /// The last line is the total, whatever happened before.
 fn finish(outcome: Outcome) -> ExitCode {
     println!("{outcome}");
@@ -74,7 +70,7 @@ fn finish(outcome: Outcome) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{USAGE}");
+    eprint!("{USAGE}{}", proofs::usage());
     ExitCode::from(2)
 }
 

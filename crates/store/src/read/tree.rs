@@ -1,13 +1,15 @@
-//! The journal's tree and its signed heads.
+//! The journal's tree, its signed heads, and where the journal begins.
 
-use ledger::TreeHead;
-use ledger::merkle::{Hash, Node, PathError, consistency_path, empty_root, inclusion_path, node_hash};
+use ledger::merkle::{Frontier, Hash, PathError, consistency_path, inclusion_path};
+use ledger::{Checkpoint, TreeHead};
 use redb::{ReadTransaction, ReadableTable};
 
-use super::{Reader, unavailable};
-use crate::tables::{HEADS, META, META_LAST_HASH, META_NEXT_LSN};
-use crate::tree::Nodes;
-use crate::{SignedHead, StoreError};
+use super::{Reader, balances, unavailable};
+use crate::tables::{
+    BASE_BALANCES, HEADS, JOURNAL, META, META_BASE_HASH, META_BASE_LSN, META_LAST_HASH, META_NEXT_LSN, TILES,
+};
+use crate::tree::{Journal, Nodes, Tiles, edge};
+use crate::{SignedHead, StoreError, meta};
 
 impl Reader {
     /// The journal as it is now, to be signed.
@@ -16,11 +18,9 @@ impl Reader {
     /// [`StoreError::Unavailable`].
     pub fn unsigned_head(&self, time_ms: u64) -> Result<TreeHead, StoreError> {
         let (store_id, epoch) = (self.store_id()?, self.epoch()?);
-        let transaction = self.begin()?;
-        let (size, last_hash) = end(&transaction)?;
-        let nodes = Nodes::open(&transaction)?;
-        let root = root(size, |node| nodes.hash(node))?;
-        Ok(TreeHead { store_id, epoch, size, root, last_hash, time_ms })
+        let tree = Tree::open(&self.begin()?)?;
+        let root = tree.frontier(tree.size)?.root();
+        Ok(TreeHead { store_id, epoch, size: tree.size, root, last_hash: tree.last_hash, time_ms })
     }
 
     /// The newest signed head.
@@ -52,12 +52,8 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`], also when entries that are needed were rolled into a segment.
     pub fn tree(&self, size: u64) -> Result<Option<Hash>, StoreError> {
-        let transaction = self.begin()?;
-        if size > end(&transaction)?.0 {
-            return Ok(None);
-        }
-        let nodes = Nodes::open(&transaction)?;
-        root(size, |node| nodes.hash(node)).map(Some)
+        let tree = Tree::open(&self.begin()?)?;
+        (size <= tree.size).then(|| tree.frontier(size).map(|edge| edge.root())).transpose()
     }
 
     /// What shows that entry `lsn` is among the first `size` (RFC 9162 2.1.3; its leaf index is `lsn - 1`).
@@ -66,13 +62,12 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`], also when entries that are needed were rolled into a segment.
     pub fn inclusion(&self, lsn: u64, size: u64) -> Result<Option<Vec<Hash>>, StoreError> {
-        let transaction = self.begin()?;
-        let Some(index) = lsn.checked_sub(1) else { return Ok(None) };
-        if size > end(&transaction)?.0 {
-            return Ok(None);
+        let tree = Tree::open(&self.begin()?)?;
+        let nodes = tree.nodes();
+        match lsn.checked_sub(1).filter(|_| size <= tree.size) {
+            Some(index) => path(inclusion_path(index, size, |node| nodes.hash(node))),
+            None => Ok(None),
         }
-        let nodes = Nodes::open(&transaction)?;
-        path(inclusion_path(index, size, |node| nodes.hash(node)))
     }
 
     /// What shows that the tree of `old` entries is the beginning of that of `new` (RFC 9162 2.1.4). `None`
@@ -81,39 +76,71 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`], also when entries that are needed were rolled into a segment.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Option<Vec<Hash>>, StoreError> {
-        let transaction = self.begin()?;
-        if new > end(&transaction)?.0 {
+        let tree = Tree::open(&self.begin()?)?;
+        let nodes = tree.nodes();
+        if new > tree.size {
             return Ok(None);
         }
-        let nodes = Nodes::open(&transaction)?;
         path(consistency_path(old, new, |node| nodes.hash(node)))
+    }
+
+    /// Where the journal in this store begins: everything before was rolled into segments, and this is what it
+    /// comes to. The default for a journal that is here as a whole.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        let transaction = self.begin()?;
+        let tree = Tree::open(&transaction)?;
+        let hash = {
+            let meta = transaction.open_table(META).map_err(unavailable)?;
+            meta::hash(&meta, META_BASE_HASH)?
+        };
+        let rows = balances(&transaction, BASE_BALANCES)?;
+        Ok(Checkpoint {
+            lsn: tree.base,
+            hash,
+            frontier: tree.frontier(tree.base)?,
+            balances: rows.into_iter().map(|row| ((row.asset, row.account), row.amount)).collect(),
+        })
+    }
+}
+
+/// The tables of the tree, at one moment.
+struct Tree {
+    size: u64,
+    base: u64,
+    last_hash: Hash,
+    journal: Journal,
+    tiles: Tiles,
+}
+
+impl Tree {
+    fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+        let meta = transaction.open_table(META).map_err(unavailable)?;
+        Ok(Self {
+            size: meta::number(&meta, META_NEXT_LSN)?.map_or(0, |next| next.saturating_sub(1)),
+            base: meta::number(&meta, META_BASE_LSN)?.unwrap_or(0),
+            last_hash: meta::hash(&meta, META_LAST_HASH)?,
+            journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
+            tiles: transaction.open_table(TILES).map_err(unavailable)?,
+        })
+    }
+
+    fn nodes(&self) -> Nodes<'_, Journal, Tiles> {
+        Nodes { journal: &self.journal, tiles: &self.tiles, base: self.base }
+    }
+
+    /// The right edge of the tree of the first `size` entries.
+    fn frontier(&self, size: u64) -> Result<Frontier, StoreError> {
+        let nodes = self.nodes();
+        let edge = edge(size).map(|node| nodes.hash(node)).collect::<Result<Vec<_>, _>>()?;
+        Frontier::from_nodes(size, edge).ok_or_else(|| unavailable("no journal has so many entries"))
     }
 }
 
 fn of_row(size: u64, row: &[u8]) -> Result<SignedHead, StoreError> {
     SignedHead::of_row(size, row).ok_or_else(|| unavailable("damaged tree head"))
-}
-
-/// Entries in the journal, and the hash of the last.
-fn end(transaction: &ReadTransaction) -> Result<(u64, Hash), StoreError> {
-    let meta = transaction.open_table(META).map_err(unavailable)?;
-    let next = meta.get(META_NEXT_LSN).map_err(unavailable)?;
-    let next = next.and_then(|bytes| bytes.value().try_into().ok()).map_or(1, u64::from_be_bytes);
-    let last = meta.get(META_LAST_HASH).map_err(unavailable)?;
-    Ok((next - 1, last.and_then(|bytes| bytes.value().try_into().ok()).unwrap_or([0; 32])))
-}
-
-/// The root over the first `size` leaves: its full subtrees, hashed together from the right.
-fn root(size: u64, node: impl Fn(Node) -> Result<Hash, StoreError>) -> Result<Hash, StoreError> {
-    let (mut root, mut rest) = (None, size);
-    while rest != 0 {
-        let level = rest.trailing_zeros();
-        rest &= rest - 1;
-        let full = Node { level: u8::try_from(level).unwrap_or(u8::MAX), index: rest >> level };
-        let full = node(full)?;
-        root = Some(root.map_or(full, |right| node_hash(&full, &right)));
-    }
-    Ok(root.unwrap_or_else(empty_root))
 }
 
 fn path(found: Result<Vec<Hash>, PathError<StoreError>>) -> Result<Option<Vec<Hash>>, StoreError> {

@@ -15,8 +15,8 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, HEADS, IDEMPOTENT,
-    JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
+    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT,
+    HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
 };
 use crate::{
     AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
@@ -30,16 +30,10 @@ const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
 const NO_ENTRY: Committed = Committed { lsn: 0 };
 
-/// A balance as this transaction has it, put down once when the transaction ends.
-#[derive(Clone, Copy)]
-pub(super) struct Pending {
-    pub(super) units: i64,
-    pub(super) changed: bool,
-}
-
 pub(super) struct Batch<'t> {
     pub(super) tail: &'t mut Tail,
-    pub(super) pending: HashMap<[u8; 18], Pending>,
+    /// Balances as this transaction has them, put down once when it ends.
+    pub(super) pending: HashMap<[u8; 18], i64>,
     pub(super) income: Income,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) journal: Table<'t, u64, &'static [u8]>,
@@ -50,7 +44,9 @@ pub(super) struct Batch<'t> {
     pub(super) expiries: Table<'t, &'static [u8; 41], ()>,
     pub(super) payments: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) idempotent: Table<'t, &'static [u8; 32], &'static [u8]>,
-    facts: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) base_balances: Table<'t, &'static [u8; 18], i64>,
+    pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) facts_at: Table<'t, u64, &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
     accounts: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -72,7 +68,9 @@ impl<'t> Batch<'t> {
             expiries: transaction.open_table(EXPIRIES).map_err(unavailable)?,
             payments: transaction.open_table(PAYMENTS).map_err(unavailable)?,
             idempotent: transaction.open_table(IDEMPOTENT).map_err(unavailable)?,
+            base_balances: transaction.open_table(BASE_BALANCES).map_err(unavailable)?,
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
+            facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
             accounts: transaction.open_table(ACCOUNTS).map_err(unavailable)?,
@@ -95,6 +93,7 @@ impl<'t> Batch<'t> {
             | Op::Revoke { .. }
             | Op::Account { .. }
             | Op::Sweep { .. }
+            | Op::Forget { .. }
             | Op::Flush => false,
         })
     }
@@ -127,7 +126,8 @@ impl<'t> Batch<'t> {
                     return Err(StoreError::Conflict);
                 }
                 let posting = self.prepare(entry, None)?;
-                self.name(&Chart::RailClearing(payment.rail.clone()))?;
+                let rail = Chart::RailClearing(payment.rail.clone());
+                self.name(rail.id(), &rail)?;
                 let attempt = payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt));
                 let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
                 self.put_payment(key, payment)?;
@@ -142,19 +142,29 @@ impl<'t> Batch<'t> {
                     Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
                     None => None,
                 };
-                let posting = entry.as_ref().map(|entry| self.prepare(entry, income.as_ref())).transpose()?;
+                let income = income.as_ref().map(|chart| (chart.id(), chart));
+                let earner = income.map(|(id, _)| id);
+                let posting = entry.as_ref().map(|entry| self.prepare(entry, earner)).transpose()?;
+                if let (Some((id, chart)), Some(_)) = (income, &posting) {
+                    self.name(id, chart)?;
+                }
                 if let Some((key, payment, outcome)) = paid {
                     self.serve(key, payment, outcome)?;
                 }
                 if let Some((key, outcome)) = idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
-                self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
-                posting.map_or(Ok(NO_ENTRY), |posting| self.post(posting))
+                let Some(posting) = posting else {
+                    self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
+                    return Ok(NO_ENTRY);
+                };
+                let committed = self.post(posting)?;
+                self.facts_at.insert(committed.lsn, facts.as_slice()).map_err(unavailable)?;
+                Ok(committed)
             }
             Op::Post { entry, names } => {
                 let posting = self.prepare(entry, None)?;
-                names.iter().try_for_each(|chart| self.name(chart))?;
+                names.iter().try_for_each(|chart| self.name(chart.id(), chart))?;
                 self.post(posting)
             }
             Op::Key { id, record } => put_json(&mut self.keys, id, record),
@@ -169,6 +179,7 @@ impl<'t> Batch<'t> {
                 Ok(NO_ENTRY)
             }
             Op::Sweep { now_ms } => self.sweep(now_ms / 1000),
+            Op::Forget { through_lsn } => self.forget(*through_lsn),
             Op::Flush => Ok(NO_ENTRY),
         }
     }
@@ -177,8 +188,8 @@ impl<'t> Batch<'t> {
     /// journal goes on.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         self.post_income()?;
-        for (key, balance) in self.pending.iter().filter(|(_, balance)| balance.changed) {
-            self.balances.insert(key, balance.units).map_err(unavailable)?;
+        for (key, balance) in &self.pending {
+            self.balances.insert(key, balance).map_err(unavailable)?;
         }
         self.tail.save(&mut self.meta)
     }
@@ -228,12 +239,13 @@ impl<'t> Batch<'t> {
                 }
             }
         }
-        put_json(&mut self.accounts, &id.0, settings)
+        let before: Option<AccountSettings> = get_json(&self.accounts, &id.0)?;
+        let settings = settings.remembering(before.as_ref());
+        put_json(&mut self.accounts, &id.0, &settings)
     }
 
     /// Writes down what an account of ours is called, the first time it is used.
-    pub(super) fn name(&mut self, chart: &Chart) -> Result<(), StoreError> {
-        let id = chart.id();
+    pub(super) fn name(&mut self, id: AccountId, chart: &Chart) -> Result<(), StoreError> {
         if self.tail.knows(id) {
             return Ok(());
         }
@@ -245,7 +257,7 @@ impl<'t> Batch<'t> {
     /// The balance as this transaction has it.
     pub(super) fn balance(&self, key: &[u8; 18]) -> Result<i64, StoreError> {
         if let Some(pending) = self.pending.get(key) {
-            return Ok(pending.units);
+            return Ok(*pending);
         }
         Ok(self.balances.get(key).map_err(unavailable)?.map_or(0, |balance| balance.value()))
     }

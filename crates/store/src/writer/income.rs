@@ -5,6 +5,7 @@
 //! that every call writes, and clearing is zero in every state a reader can see.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use ledger::{AccountId, Chart, Draft, EntryError, Flags, Kind, LegDraft};
 use money::Amount;
@@ -18,17 +19,20 @@ use crate::tables::balance_key;
 /// transaction that names more ends with several entries.
 const ACCOUNTS_PER_ENTRY: usize = 500;
 
+/// Where the counter legs of captures are.
+pub(super) static CLEARING: LazyLock<AccountId> = LazyLock::new(|| Chart::UsageClearing.id());
+
 /// What one capture adds to clearing, and for whom.
 pub(super) struct IncomeLeg {
     asset: u16,
-    chart: Chart,
+    account: AccountId,
     units: i64,
 }
 
 /// What a transaction has gathered.
 #[derive(Default)]
 pub(super) struct Income {
-    sums: BTreeMap<(u16, AccountId), (Chart, i64)>,
+    sums: BTreeMap<(u16, AccountId), i64>,
     first_lsn: u64,
     last_lsn: u64,
     time_ms: u64,
@@ -46,7 +50,7 @@ impl Income {
         self.last_lsn = lsn;
         self.time_ms = self.time_ms.max(time_ms);
         for leg in legs {
-            let sum = &mut self.sums.entry((leg.asset, leg.chart.id())).or_insert((leg.chart, 0)).1;
+            let sum = self.sums.entry((leg.asset, leg.account)).or_default();
             // In range: checked when the leg was prepared, and nothing came between.
             *sum = sum.saturating_add(leg.units);
         }
@@ -54,7 +58,7 @@ impl Income {
     }
 
     fn gathered(&self, asset: u16, account: AccountId) -> i64 {
-        self.sums.get(&(asset, account)).map_or(0, |(_, units)| *units)
+        self.sums.get(&(asset, account)).copied().unwrap_or_default()
     }
 }
 
@@ -63,21 +67,20 @@ impl Batch<'_> {
     pub(super) fn income_legs(
         &self,
         draft: &Draft,
-        income: Option<&Chart>,
+        income: Option<AccountId>,
     ) -> Result<Vec<IncomeLeg>, StoreError> {
-        let clearing = Chart::UsageClearing.id();
-        let mut found = draft.legs.iter().filter(|leg| leg.account == clearing).peekable();
-        let Some(chart) = income else {
+        let mut found = draft.legs.iter().filter(|leg| leg.account == *CLEARING).peekable();
+        let Some(account) = income else {
             // Nobody would ever take it out of clearing again.
             return if found.peek().is_none() { Ok(Vec::new()) } else { Err(EntryError::Unbalanced.into()) };
         };
         let mut legs = Vec::new();
         for leg in found {
-            let balance = self.balance(&balance_key(leg.asset, chart.id().0))?;
-            let gathered = self.income.gathered(leg.asset, chart.id());
+            let balance = self.balance(&balance_key(leg.asset, account.0))?;
+            let gathered = self.income.gathered(leg.asset, account);
             let sum = gathered.checked_add(leg.amount.units()).ok_or(StoreError::Range)?;
             balance.checked_add(sum).ok_or(StoreError::Range)?;
-            legs.push(IncomeLeg { asset: leg.asset, chart: chart.clone(), units: leg.amount.units() });
+            legs.push(IncomeLeg { asset: leg.asset, account, units: leg.amount.units() });
         }
         if legs.is_empty() { Err(EntryError::Legs.into()) } else { Ok(legs) }
     }
@@ -87,8 +90,7 @@ impl Batch<'_> {
         let gathered = std::mem::take(&mut self.income);
         let mut clearing: BTreeMap<u16, i64> = BTreeMap::new();
         let mut legs = Vec::with_capacity(gathered.sums.len() + 1);
-        for ((asset, account), (chart, units)) in &gathered.sums {
-            self.name(chart)?;
+        for ((asset, account), units) in &gathered.sums {
             let sum = clearing.entry(*asset).or_default();
             *sum = sum.checked_sub(*units).ok_or(StoreError::Range)?;
             legs.push(LegDraft { asset: *asset, account: *account, amount: Amount::from_units(*units) });
@@ -96,7 +98,7 @@ impl Batch<'_> {
         if legs.is_empty() {
             return Ok(());
         }
-        let account = Chart::UsageClearing.id();
+        let account = *CLEARING;
         legs.extend(clearing.into_iter().map(|(asset, units)| LegDraft {
             asset,
             account,

@@ -1,14 +1,21 @@
 //! Putting entries at the end of the journal.
 
-use ledger::{Chart, Draft, Entry, Leg};
+use std::sync::LazyLock;
+
+use ledger::{AccountId, Chart, Draft, Entry, Leg};
 use money::Amount;
 use redb::ReadableTable;
 
-use super::batch::{Answer, Batch, Pending};
+use super::batch::{Answer, Batch};
 use super::income::IncomeLeg;
 use crate::read::unavailable;
 use crate::tables::balance_key;
 use crate::{Committed, StoreError};
+
+/// Accounts of ours that an entry may use without saying so.
+static USUAL: LazyLock<[(AccountId, Chart); 3]> = LazyLock::new(|| {
+    [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo].map(|chart| (chart.id(), chart))
+});
 
 /// An entry that may be posted, and nothing of it written yet.
 pub(super) struct Posting {
@@ -19,7 +26,7 @@ pub(super) struct Posting {
 
 impl Batch<'_> {
     /// Checks an entry against the rules of the ledger, the ids that are taken and the range of balances.
-    pub(super) fn prepare(&self, draft: &Draft, income: Option<&Chart>) -> Result<Posting, StoreError> {
+    pub(super) fn prepare(&self, draft: &Draft, income: Option<AccountId>) -> Result<Posting, StoreError> {
         self.prepare_with(draft, self.income_legs(draft, income)?)
     }
 
@@ -47,12 +54,11 @@ impl Batch<'_> {
     pub(super) fn post(&mut self, posting: Posting) -> Answer {
         let Posting { draft, legs, income } = posting;
         for leg in &legs {
-            let units = leg.balance_after.units();
-            self.pending.insert(balance_key(leg.asset, leg.account.0), Pending { units, changed: true });
+            self.pending.insert(balance_key(leg.asset, leg.account.0), leg.balance_after.units());
         }
-        for chart in [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo] {
-            if !self.tail.knows(chart.id()) && legs.iter().any(|leg| leg.account == chart.id()) {
-                self.name(&chart)?;
+        for (id, chart) in USUAL.iter() {
+            if !self.tail.knows(*id) && legs.iter().any(|leg| leg.account == *id) {
+                self.name(*id, chart)?;
             }
         }
         let lsn = self.tail.next_lsn;

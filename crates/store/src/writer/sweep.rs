@@ -5,7 +5,7 @@ use redb::ReadableTable;
 use super::batch::{Answer, Batch, forgotten_s, get_json};
 use crate::read::unavailable;
 use crate::tables::{EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, META_SWEPT};
-use crate::{Committed, Idempotent, PaymentState, StoreError};
+use crate::{Committed, Idempotent, PaymentState, StoreError, meta};
 
 /// Rows that one sweep looks at: bounds how long other writes wait for it.
 pub const SWEEP_ROWS_MAX: usize = 1024;
@@ -60,8 +60,7 @@ impl Batch<'_> {
         if more == 0 {
             return Ok(());
         }
-        let before = self.meta.get(META_SWEPT).map_err(unavailable)?;
-        let before = before.and_then(|bytes| bytes.value().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let before = meta::number(&self.meta, META_SWEPT)?.unwrap_or(0);
         let after = before.saturating_add(more).to_be_bytes();
         self.meta.insert(META_SWEPT, after.as_slice()).map_err(unavailable)?;
         Ok(())

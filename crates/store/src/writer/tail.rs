@@ -7,10 +7,10 @@ use ledger::merkle::{Frontier, Hash, Node};
 use ledger::{AccountId, Entry, merkle};
 use redb::{ReadTransaction, ReadableTable, Table};
 
-use crate::StoreError;
 use crate::read::unavailable;
 use crate::tables::{META, META_BATCHES, META_FRONTIER, META_LAST_HASH, META_NEXT_LSN, NAMES};
 use crate::tree::is_kept;
+use crate::{StoreError, meta};
 
 /// The end of the journal. A transaction works on a copy, which counts once it is on disk.
 #[derive(Clone, Debug)]
@@ -29,17 +29,14 @@ impl Tail {
     pub(crate) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
         let meta = transaction.open_table(META).map_err(unavailable)?;
         let names = transaction.open_table(NAMES).map_err(unavailable)?;
-        let batches = meta.get(META_BATCHES).map_err(unavailable)?;
-        let next = meta.get(META_NEXT_LSN).map_err(unavailable)?;
-        let next_lsn = next.and_then(|bytes| bytes.value().try_into().ok()).map_or(1, u64::from_be_bytes);
-        let last = meta.get(META_LAST_HASH).map_err(unavailable)?;
+        let next_lsn = meta::number(&meta, META_NEXT_LSN)?.unwrap_or(1);
         let frontier = meta.get(META_FRONTIER).map_err(unavailable)?;
         let frontier = frontier.map_or_else(Vec::new, |bytes| bytes.value().as_chunks().0.to_vec());
-        let frontier = Frontier::from_nodes(next_lsn - 1, frontier);
+        let frontier = Frontier::from_nodes(next_lsn.saturating_sub(1), frontier);
         Ok(Self {
             next_lsn,
-            batches: batches.and_then(|bytes| bytes.value().try_into().ok()).map_or(0, u64::from_be_bytes),
-            last_hash: last.and_then(|bytes| bytes.value().try_into().ok()).unwrap_or([0; 32]),
+            batches: meta::number(&meta, META_BATCHES)?.unwrap_or(0),
+            last_hash: meta::hash(&meta, META_LAST_HASH)?,
             frontier: frontier.ok_or_else(|| unavailable("damaged tree"))?,
             ..Self::empty(&names)?
         })

@@ -294,7 +294,8 @@ impl Business {
     async fn set_limits(&self, dice: &mut Dice) -> Result<(), Over> {
         // One writer per account: with two at once nobody could say which is last.
         let id = AccountId(dice.bytes());
-        let settings = AccountSettings { overdraft: dice.below(9) as i64, ..AccountSettings::default() };
+        let overdraft = dice.below(9) as i64;
+        let settings = AccountSettings { overdraft, overdraft_max: overdraft, ..AccountSettings::default() };
         self.history().settings.insert(id, (None, Some(settings)));
         if self.commit(Op::Account { id, settings }).await?.is_ok() {
             self.history().settings.insert(id, (Some(settings), None));

@@ -1,0 +1,271 @@
+//! What the store does per second on this machine's disk, beside the engine alone with the same records in the
+//! same run. `cargo run --release -p farthing-bench --bin store`
+//!
+//! Rounds are interleaved, so that a noisy neighbour hits all rows alike; the median round is shown. The folder
+//! is made in the directory for temporary files: set TMPDIR to the disk that is meant.
+
+#![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use money::{Amount, Asset};
+use redb::{Database, TableDefinition};
+use store::{Durability, Exposure, Op, Options, Store, StoreError};
+
+const ROUNDS: usize = 7;
+/// Charges in one round at full load.
+const CAPTURES: u64 = 40_000;
+/// Charges that share a transaction at full load, as the store has it at most.
+const BATCH: u64 = 1024;
+/// Callers that wait for the disk.
+const CLIENTS: u64 = 64;
+/// Writes of each of them in one round.
+const WRITES: u64 = 40;
+/// Facts of a call, as a gateway writes them.
+const FACTS_BYTES: usize = 600;
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut rows = [
+        Row::new("durable debits, full load, random call ids"),
+        Row::new("durable debits, full load, call ids in order of time"),
+        Row::new("engine alone, as many bytes in one row, batches of 1,024"),
+        Row::new("engine alone, the same rows, batches of 1,024"),
+        Row::new("class A acknowledgements, 64 clients"),
+        Row::new("engine alone, as many bytes in one row, batches of 64"),
+        Row::new("class A acknowledgements, 1 client"),
+        Row::new("engine alone, as many bytes in one row, batches of 1"),
+    ];
+    let store = Bench::open(&folder.path().join("store"));
+    let in_order = Bench::open(&folder.path().join("in-order"));
+    let raw = Database::create(folder.path().join("raw.redb")).expect("a database");
+    let mut raw = Raw { db: raw, next: 0 };
+    let capture_bytes = entry_bytes(Kind::Capture) + FACTS_BYTES;
+    let deposit_bytes = entry_bytes(Kind::Deposit);
+    for round in 0..ROUNDS as u64 {
+        rows[0].add(CAPTURES, store.debits(round, false));
+        rows[1].add(CAPTURES, in_order.debits(round, true));
+        rows[2].add(CAPTURES, raw.write(CAPTURES, BATCH, capture_bytes));
+        rows[3].add(CAPTURES, raw.write_like(CAPTURES, BATCH));
+        rows[4].add(CLIENTS * WRITES, store.acks(round, CLIENTS, WRITES));
+        rows[5].add(CLIENTS * WRITES, raw.write(CLIENTS * WRITES, CLIENTS, deposit_bytes));
+        rows[6].add(100, store.acks(round + 1000, 1, 100));
+        rows[7].add(100, raw.write(100, 1, deposit_bytes));
+    }
+    println!("| per second, median of {ROUNDS} rounds | | of the engine alone |\n|---|---|---|");
+    for (place, row) in rows.iter().enumerate() {
+        // Each row of ours is followed by those it is held against.
+        let beside = [Some(2), Some(2), None, None, Some(5), None, Some(7), None][place];
+        let ratio = beside.map(|other: usize| format!("{:.2}", row.median() / rows[other].median()));
+        println!("| {} | {:.0} | {} |", row.name, row.median(), ratio.unwrap_or_default());
+    }
+    println!("\n{}", rows[0].ratio_text("full load against the same rows", &rows[3]));
+    println!(
+        "one call: entry {} bytes, facts {FACTS_BYTES}; one credit: entry {deposit_bytes} bytes",
+        capture_bytes - FACTS_BYTES
+    );
+}
+
+struct Row {
+    name: &'static str,
+    per_second: Vec<f64>,
+}
+
+impl Row {
+    fn new(name: &'static str) -> Self {
+        Self { name, per_second: Vec::new() }
+    }
+
+    fn add(&mut self, count: u64, took: Duration) {
+        self.per_second.push(count as f64 / took.as_secs_f64());
+    }
+
+    fn median(&self) -> f64 {
+        let mut sorted = self.per_second.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+
+    fn ratio_text(&self, what: &str, other: &Self) -> String {
+        format!("{what}: {:.2}", self.median() / other.median())
+    }
+}
+
+struct Bench {
+    store: Store,
+    accounts: Vec<Arc<Account>>,
+}
+
+impl Bench {
+    fn open(folder: &Path) -> Self {
+        // At full load the question is what the disk takes, not when an answer waits.
+        let exposure = Exposure { per_account: Amount::MAX, total: Amount::MAX, delay: Duration::MAX };
+        let durability = Durability::Capped(exposure);
+        let store = Store::open(folder, Options { durability, ..Options::new([1; 16]) }).expect("a store");
+        let book = Book::default();
+        let accounts = (0..1000u64).map(|number| {
+            let mut id = [1; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            book.account(AccountId(id), Asset::Usd)
+        });
+        Self { store, accounts: accounts.collect() }
+    }
+
+    /// Charges of 1,000 accounts on 4 models, handed over as fast as the queue takes them.
+    fn debits(&self, round: u64, ids_in_order: bool) -> Duration {
+        let start = Instant::now();
+        for number in 0..CAPTURES {
+            let mut id = name(b"capture", round, number);
+            if ids_in_order {
+                // As many ids share their first bytes as calls share a millisecond.
+                id[..6].copy_from_slice(&((round << 24) + number / 32).to_be_bytes()[2..]);
+            }
+            let account = &self.accounts[(number.wrapping_mul(7919) % 1000) as usize];
+            let mut op = Op::Capture {
+                id,
+                entry: Some(draft(Kind::Capture, id, account.id())),
+                facts: vec![b'x'; FACTS_BYTES],
+                served: None,
+                income: Some(Chart::Usage(format!("model-{}", number % 4))),
+                idempotent: None,
+            };
+            let at_risk = || Some((Arc::clone(account), Amount::from_units(1)));
+            while let Err(StoreError::Full) = self.store.submit(op.clone(), at_risk()) {
+                std::thread::sleep(Duration::from_micros(200));
+                op = op.clone();
+            }
+        }
+        block_on(async { self.store.commit(Op::Flush).await.map(drop) }).expect("durable");
+        start.elapsed()
+    }
+
+    /// Credits that are waited for, by so many clients at once.
+    fn acks(&self, round: u64, clients: u64, writes: u64) -> Duration {
+        let start = Instant::now();
+        block_on(async {
+            let mut running = tokio::task::JoinSet::new();
+            for client in 0..clients {
+                let (store, account) = (self.store.clone(), self.accounts[client as usize].id());
+                running.spawn(async move {
+                    for number in 0..writes {
+                        let id = name(b"credits", round * 1000 + client, number);
+                        let entry = draft(Kind::Deposit, id, account);
+                        store.commit(Op::Post { entry, names: Vec::new() }).await.expect("durable");
+                    }
+                });
+            }
+            while running.join_next().await.is_some() {}
+            Ok::<_, StoreError>(())
+        })
+        .expect("done");
+        start.elapsed()
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(work)
+}
+
+/// An id that falls anywhere among the others, as random ones do.
+fn name(what: &[u8], round: u64, number: u64) -> [u8; 16] {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::new_with_prefix(what)
+        .chain_update(round.to_be_bytes())
+        .chain_update(number.to_be_bytes())
+        .finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    id
+}
+
+fn draft(kind: Kind, id: [u8; 16], payer: AccountId) -> Draft {
+    let other =
+        if kind == Kind::Capture { Chart::UsageClearing } else { Chart::RailClearing("test".to_owned()) };
+    let units = if kind == Kind::Capture { -1 } else { 1 };
+    let leg = |account, units| LegDraft {
+        asset: leg_asset(Asset::Usd),
+        account,
+        amount: Amount::from_units(units),
+    };
+    Draft {
+        kind,
+        flags: Flags::default(),
+        time_ms: 1_795_000_000_000,
+        id,
+        key: [0; 32],
+        reference: String::new(),
+        corrects: [0; 16],
+        price_version: 1,
+        cost_femto: 1_000_000,
+        legs: vec![leg(payer, units), leg(other.id(), -units)],
+    }
+}
+
+/// 68 bytes per entry of two legs go to them, the rest is fixed.
+fn entry_bytes(kind: Kind) -> usize {
+    let draft = draft(kind, [1; 16], AccountId([1; 16]));
+    let legs = draft.legs.iter().map(|leg| ledger::Leg {
+        asset: leg.asset,
+        account: leg.account,
+        amount: leg.amount,
+        balance_after: leg.amount,
+    });
+    let legs = legs.collect();
+    ledger::Entry { draft, lsn: 1, legs, previous: [0; 32] }.bytes().len()
+}
+
+/// The engine with nothing of ours around it.
+struct Raw {
+    db: Database,
+    next: u64,
+}
+
+const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+const BY_ID: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("by_id");
+const FACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
+
+impl Raw {
+    /// Rows in a row: what the engine does best.
+    fn write(&mut self, count: u64, batch: u64, bytes: usize) -> Duration {
+        let (start, row) = (Instant::now(), vec![b'x'; bytes]);
+        for _ in 0..count.div_ceil(batch) {
+            let transaction = self.db.begin_write().expect("a transaction");
+            {
+                let mut rows = transaction.open_table(ROWS).expect("a table");
+                for _ in 0..batch {
+                    self.next += 1;
+                    rows.insert(self.next, row.as_slice()).expect("a row");
+                }
+            }
+            transaction.commit().expect("durable");
+        }
+        start.elapsed()
+    }
+
+    /// The three rows that a call is in the store: two in a row, one at a random place.
+    fn write_like(&mut self, count: u64, batch: u64) -> Duration {
+        let entry = vec![b'x'; entry_bytes(Kind::Capture)];
+        let (start, facts) = (Instant::now(), vec![b'x'; FACTS_BYTES]);
+        for _ in 0..count.div_ceil(batch) {
+            let transaction = self.db.begin_write().expect("a transaction");
+            {
+                let mut journal = transaction.open_table(JOURNAL).expect("a table");
+                let mut by_id = transaction.open_table(BY_ID).expect("a table");
+                let mut facts_of = transaction.open_table(FACTS).expect("a table");
+                for _ in 0..batch {
+                    self.next += 1;
+                    let id = name(b"raw", 0, self.next);
+                    journal.insert(self.next, entry.as_slice()).expect("a row");
+                    by_id.insert(&id, self.next).expect("a row");
+                    facts_of.insert(self.next, facts.as_slice()).expect("a row");
+                }
+            }
+            transaction.commit().expect("durable");
+        }
+        start.elapsed()
+    }
+}

@@ -1,0 +1,170 @@
+//! What can be wrong with a store.
+
+use ledger::{AccountId, audit};
+use money::Amount;
+
+use crate::PaymentState;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// The engine's own pages: the file was changed by something else, or the medium lost it.
+    #[error("pages: {0}")]
+    Pages(String),
+    /// An entry breaks a rule of the journal.
+    #[error("{0}")]
+    Entry(audit::Finding),
+    /// A segment cannot be read, or is not what the store says it was.
+    #[error("segment {file}: {problem}")]
+    Segment {
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A kept balance is not the sum of its legs.
+    #[error("balance of {account} in asset {asset} is {kept:?} and the journal says {folded:?}")]
+    Balance {
+        /// Whose.
+        account: AccountId,
+        /// Asset code.
+        asset: u16,
+        /// What the store has.
+        kept: Amount,
+        /// What the journal comes to.
+        folded: Amount,
+    },
+    /// What the calls of a batch came to was not posted as income.
+    #[error("usage clearing holds {left:?} in asset {asset}")]
+    Clearing {
+        /// Asset code.
+        asset: u16,
+        /// What is left.
+        left: Amount,
+    },
+    /// The store would not go on where its journal ends.
+    #[error("the end of the journal is kept as lsn {kept} and is lsn {found}, or its hash or tree differs")]
+    End {
+        /// What the store has.
+        kept: u64,
+        /// What the journal has.
+        found: u64,
+    },
+    /// A kept part of the tree is not that of the journal.
+    #[error("tree node {level}/{index} is not that of the journal")]
+    Tile {
+        /// Its level.
+        level: u8,
+        /// Its index.
+        index: u64,
+    },
+    /// An entry is not found by its id.
+    #[error("lsn {lsn}: not found by its id")]
+    Index {
+        /// The entry.
+        lsn: u64,
+    },
+    /// The facts of a call are missing, or say another charge than its entry.
+    #[error("lsn {lsn}: {problem}")]
+    Facts {
+        /// The call's entry.
+        lsn: u64,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A payment and the journal disagree.
+    #[error("payment {}: {problem}", hex(key))]
+    Payment {
+        /// Deposit key.
+        key: [u8; 32],
+        /// What is wrong.
+        problem: PaymentProblem,
+    },
+    /// Deposits whose payments are gone, beyond those that were forgotten in time.
+    #[error("{found} deposits have no payment, and {forgotten} were forgotten")]
+    Deposits {
+        /// Deposits without a payment.
+        found: u64,
+        /// What the sweeps have counted.
+        forgotten: u64,
+    },
+    /// The outcome of an idempotent request that would never be forgotten.
+    #[error("idempotent {}: it would never be forgotten", hex(key))]
+    Idempotent {
+        /// Its key.
+        key: [u8; 32],
+    },
+    /// A closed account has a balance.
+    #[error("account {account} is closed and holds {left:?}")]
+    Closed {
+        /// Which.
+        account: AccountId,
+        /// What it holds.
+        left: Amount,
+    },
+    /// A row that cannot be read.
+    #[error("table {table}: row {} cannot be read", hex(key))]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        key: Vec<u8>,
+    },
+}
+
+/// How a payment and the journal disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentProblem {
+    /// It is said to be deposited, and no deposit has its key.
+    #[error("it has no deposit")]
+    NoDeposit,
+    /// Its deposit has another account or amount.
+    #[error("its deposit is of another account or amount")]
+    OtherDeposit,
+    /// It is said to be undecided, and there is a deposit with its key.
+    #[error("it is {0:?} and has a deposit")]
+    Undecided(PaymentState),
+    /// It is undecided for too long.
+    #[error("it is {state:?} since {created_ms}")]
+    Stale {
+        /// Its state.
+        state: PaymentState,
+        /// Unix milliseconds.
+        created_ms: u64,
+    },
+    /// It would never be forgotten although its proof has an end.
+    #[error("it would never be forgotten")]
+    Kept,
+}
+
+impl Finding {
+    /// The entry it is about, where it is about one.
+    #[must_use]
+    pub const fn lsn(&self) -> Option<u64> {
+        match self {
+            Self::Entry(finding) => Some(finding.lsn),
+            Self::Index { lsn } | Self::Facts { lsn, .. } => Some(*lsn),
+            Self::Pages(_)
+            | Self::Segment { .. }
+            | Self::Balance { .. }
+            | Self::Clearing { .. }
+            | Self::End { .. }
+            | Self::Tile { .. }
+            | Self::Payment { .. }
+            | Self::Deposits { .. }
+            | Self::Idempotent { .. }
+            | Self::Closed { .. }
+            | Self::Row { .. } => None,
+        }
+    }
+
+    /// Whether it is a payment that waits for its rail: an operator's business, and no damage.
+    #[must_use]
+    pub const fn is_open_question(&self) -> bool {
+        matches!(self, Self::Payment { problem: PaymentProblem::Stale { .. }, .. })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,62 @@
+//! Taking entries out that are in a segment by now.
+
+use ledger::merkle::Node;
+use ledger::{Entry, Kind};
+
+use super::batch::{Answer, Batch};
+use crate::read::unavailable;
+use crate::tables::{META_BASE_HASH, META_BASE_LSN, balance_key};
+use crate::tree::{Nodes, edge};
+use crate::{Committed, StoreError, meta};
+
+impl Batch<'_> {
+    /// The journal begins behind `through` from now on. What it comes to until there stays.
+    pub(super) fn forget(&mut self, through: u64) -> Answer {
+        let base = meta::number(&self.meta, META_BASE_LSN)?.unwrap_or(0);
+        if through <= base || through >= self.tail.next_lsn {
+            return Err(StoreError::Conflict);
+        }
+        self.keep_edge(base, through)?;
+        let mut hash = [0; 32];
+        for lsn in base + 1..=through {
+            let row = self.journal.remove(lsn).map_err(unavailable)?;
+            let bytes = row.ok_or_else(|| unavailable("an entry is missing"))?.value().to_vec();
+            let entry = Entry::parse(&bytes).map_err(unavailable)?;
+            hash = Entry::hash_of(&bytes);
+            for leg in &entry.legs {
+                let key = balance_key(leg.asset, leg.account.0);
+                self.base_balances.insert(&key, leg.balance_after.units()).map_err(unavailable)?;
+            }
+            self.facts_at.remove(lsn).map_err(unavailable)?;
+            self.forget_id(&entry)?;
+        }
+        self.meta.insert(META_BASE_LSN, through.to_be_bytes().as_slice()).map_err(unavailable)?;
+        self.meta.insert(META_BASE_HASH, hash.as_slice()).map_err(unavailable)?;
+        Ok(Committed { lsn: 0 })
+    }
+
+    /// Ids of calls are ours and random; an id that somebody else chose, or that a payment has, must stay taken.
+    fn forget_id(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let id = &entry.draft.id;
+        match entry.draft.kind {
+            Kind::Capture => {
+                self.facts.remove(id).map_err(unavailable)?;
+                self.by_id.remove(id).map_err(unavailable)?;
+            }
+            Kind::Income => drop(self.by_id.remove(id).map_err(unavailable)?),
+            Kind::Deposit | Kind::Refund | Kind::Adjust => {}
+        }
+        Ok(())
+    }
+
+    /// Paths of later entries need the full subtrees at the edge of what goes.
+    fn keep_edge(&mut self, base: u64, through: u64) -> Result<(), StoreError> {
+        let nodes = Nodes { journal: &self.journal, tiles: &self.tiles, base };
+        let edge: Vec<Node> = edge(through).collect();
+        let hashes = edge.iter().map(|node| nodes.hash(*node)).collect::<Result<Vec<_>, _>>()?;
+        for (node, hash) in edge.iter().zip(hashes) {
+            self.tiles.insert((node.level, node.index), &hash).map_err(unavailable)?;
+        }
+        Ok(())
+    }
+}
