@@ -76,7 +76,9 @@ enum Command {
     },
     /// Write the journal for other tools: farthing export --format hledger
     Export(export::ExportArgs),
-    /// Check an exported journal against the gateway's public key
+    /// Is a store in order? farthing fsck --store backup.redb
+    Fsck(audit::FsckArgs),
+    /// Is the journal what the gateway signed? farthing verify --key PUBLIC
     Verify(audit::VerifyArgs),
     /// Make the running gateway read its configuration again
     Reload {
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Export(args) => export::run(&args),
+        Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),

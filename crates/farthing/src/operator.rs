@@ -1,14 +1,12 @@
 //! `key`, `credit`, `ledger`, `reload`, `drain`: asked of the running gateway over its socket, or
 //! carried out on the store itself when none runs (reference item 44).
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway::admin::{self, AccountChange, AccountMode, AskError, Command};
 use gateway::config;
-use serde_json::Value;
 
 /// Where the gateway's configuration is, and how to print.
 #[derive(Debug, clap::Args)]
@@ -267,14 +265,14 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
                 .iter()
                 .map(|caveat| String::from_utf8_lossy(caveat).into_owned())
                 .collect();
-            print(
+            crate::table::show(
                 &serde_json::json!({
                     "mode": key.mode().prefix().trim_start_matches("fk_").trim_end_matches('_'),
                     "epoch": id.epoch, "account": wire::hex::encode(&id.account),
                     "key_id": wire::hex::encode(&id.key_id), "caveats": caveats,
                     "note": "whether the key is genuine only its gateway can tell",
                 }),
-                common,
+                common.json,
             );
             ExitCode::SUCCESS
         }
@@ -298,17 +296,9 @@ fn carry_out(command: &Command, common: &Common) -> ExitCode {
     });
     match outcome {
         Ok(value) => {
-            print(&value, common);
+            crate::table::show(&value, common.json);
             ExitCode::SUCCESS
         }
         Err(error) => crate::complain(&error),
-    }
-}
-
-fn print(value: &Value, common: &Common) {
-    if common.json || !std::io::stdout().is_terminal() {
-        println!("{value}");
-    } else {
-        crate::table::print(value);
     }
 }
