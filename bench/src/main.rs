@@ -5,14 +5,14 @@
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
 
+mod money_step;
+
 use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use ledger::{AccountId, Book, Reserve};
 use meter::{Dialect, End, Head, Meter};
-use money::{Amount, Asset};
 use proof::test_rail::Transfer;
 use proof::{EpochState, MasterKey, MasterKeys, SigningKey, credit_key};
 use sha2::Sha256;
@@ -25,24 +25,29 @@ const NOW_S: u64 = 1_795_000_000;
 struct Row {
     name: &'static str,
     calls: u32,
+    /// Done in one call of `run`.
+    operations: u32,
     run: Box<dyn FnMut()>,
     nanos: Vec<u128>,
 }
 
 fn row(name: &'static str, calls: u32, run: impl FnMut() + 'static) -> Row {
-    Row { name, calls, run: Box::new(run), nanos: Vec::new() }
+    Row { name, calls, operations: 1, run: Box::new(run), nanos: Vec::new() }
 }
 
 fn main() {
-    let mut rows =
-        vec![hmac_row(), reserve_row(), key_row(), request_row(), stream_row(), test_payment_row()];
+    let memory = money_step::memory();
+    let mut rows = vec![hmac_row()];
+    rows.extend(money_step::rows());
+    rows.extend([key_row(), request_row(), stream_row(), test_payment_row()]);
     for _ in 0..ROUNDS {
         for row in &mut rows {
             let start = Instant::now();
             for _ in 0..row.calls {
                 (row.run)();
             }
-            row.nanos.push(start.elapsed().as_nanos() / u128::from(row.calls));
+            let operations = u128::from(row.calls) * u128::from(row.operations);
+            row.nanos.push(start.elapsed().as_nanos() / operations);
         }
     }
     let median = |row: &Row| {
@@ -56,6 +61,7 @@ fn main() {
         let nanos = median(row);
         println!("| {} | {nanos} | {}.{:02} |", row.name, nanos / unit, nanos % unit * 100 / unit);
     }
+    println!("\n{}\n{memory}", money_step::tail());
 }
 
 fn hmac_row() -> Row {
@@ -63,16 +69,6 @@ fn hmac_row() -> Row {
         let mut mac = Hmac::<Sha256>::new_from_slice(&[7; 32]).expect("any key length");
         mac.update(black_box(&[1; 64]));
         black_box(mac.finalize());
-    })
-}
-
-fn reserve_row() -> Row {
-    let book = Book::default();
-    let account = book.deposit(AccountId([1; 16]), Asset::Usd, Amount::MAX);
-    row("reserve + capture", 50_000, move || {
-        let wanted = Reserve { account: &account, budgets: &[], amount: Amount::from_units(1000) };
-        let hold = book.reserve(wanted).expect("covered");
-        black_box(hold.finish(Amount::from_units(1)));
     })
 }
 

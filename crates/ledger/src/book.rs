@@ -225,7 +225,8 @@ impl Book {
     }
 }
 
-#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
+#[cfg(test)]
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
 #[expect(clippy::disallowed_methods, reason = "races need threads")]
 mod tests {
     use std::sync::Arc;

@@ -259,7 +259,8 @@ fn of_budget(refused: ReserveError) -> ReserveError {
     }
 }
 
-#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
+#[cfg(test)]
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
 mod tests {
     use std::sync::Arc;
 

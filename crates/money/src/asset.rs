@@ -123,7 +123,29 @@ mod tests {
             assert_eq!(Asset::from_code(asset.code()), Some(asset));
             assert_eq!(Asset::from_name(asset.name()), Some(asset));
         }
+        let codes = Asset::ALL.map(Asset::code);
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 255], "in tokens and in the journal: they stay");
         assert_eq!(Asset::from_code(0), None);
         assert_eq!(Asset::from_name("usd"), None);
+    }
+
+    /// LED-2.
+    #[test]
+    fn exponents_and_parity_by_asset() {
+        for (asset, name, exponent, parity) in [
+            (Asset::Usd, "USD", 9, true),
+            (Asset::Usdc, "USDC", 9, true),
+            (Asset::Eur, "EUR", 9, false),
+            (Asset::Cny, "CNY", 9, false),
+            (Asset::Hkd, "HKD", 9, false),
+            (Asset::Jpy, "JPY", 6, false),
+            (Asset::Krw, "KRW", 6, false),
+            (Asset::Btc, "BTC", 11, false),
+            (Asset::Usdt, "USDT", 9, true),
+            (Asset::Test, "TEST", 9, true),
+        ] {
+            assert_eq!((asset.to_string().as_str(), asset.exponent()), (name, exponent));
+            assert_eq!(asset.is_dollar_parity(), parity, "{name}");
+        }
     }
 }

@@ -188,11 +188,74 @@ mod tests {
             ("15 USD/Mchar", Ok(Rate::from_femto(15_000_000_000))),
             ("0.05 USD/GB", Ok(Rate::from_femto(50_000))),
             ("0.0006 USD", Ok(Rate::from_femto(600_000_000_000))),
+            ("3 USD/Ktok", Ok(Rate::from_femto(3_000_000_000_000))),
+            ("3 USD/Kchar", Ok(Rate::from_femto(3_000_000_000_000))),
+            ("3 USD/MB", Ok(Rate::from_femto(3_000_000_000))),
+            ("1 USD/tok", Ok(Rate::from_femto(1_000_000_000_000_000))),
+            ("99999 USD", Err(E::OutOfRange)),
+            ("1", Err(E::NoUnit("0.10 USD/Mtok"))),
             ("0.0000000001 USD/Mtok", Err(E::TooPrecise("a femto-USD rate"))),
             ("1 USD/Mtk", Err(E::UnknownUnit("USD/Mtk".into()))),
         ] {
             assert_eq!(parse_rate(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn number_table() {
+        let padded = |zeros: usize| format!("{}1", "0".repeat(zeros));
+        for (text, places, expected) in [
+            ("12", 0, Some(12)),
+            ("1.5e3", 0, Some(1500)),
+            ("1.5E+1", 0, Some(15)),
+            ("4.4e-08", 9, Some(44)),
+            ("0.150", 2, Some(15)),
+            ("0.150", 3, Some(150)),
+            ("0.150", 4, Some(1500)),
+            ("0.155", 2, None),
+            ("1e-60", 0, None),
+            ("0e-60", 0, Some(0)),
+            ("1e38", 0, Some(10u128.pow(38))),
+            ("1e38", 1, None),
+            (&padded(63), 0, Some(1)),
+        ] {
+            assert_eq!(Decimal::parse(text).unwrap().exact(places), expected, "{text} to {places} places");
+        }
+        for (text, error) in [
+            (padded(64).as_str(), E::OutOfRange),
+            ("1e-61", E::OutOfRange),
+            ("1e39", E::OutOfRange),
+            ("2e999999999999", E::OutOfRange),
+            ("340282366920938463463374607431768211456", E::OutOfRange),
+            ("1e", E::NotANumber),
+            ("1e+", E::NotANumber),
+            ("1e-", E::NotANumber),
+            ("1ex", E::NotANumber),
+            ("1e+-1", E::NotANumber),
+            ("", E::NotANumber),
+            ("1.2.3", E::NotANumber),
+        ] {
+            assert_eq!(Decimal::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn ties_round_to_even_and_no_other_number_does() {
+        for (text, places, expected) in [
+            ("0.5", 0, 0),
+            ("1.5", 0, 2),
+            ("2.5", 0, 2),
+            ("2.51", 0, 3),
+            ("2.49", 0, 2),
+            ("3.5", 0, 4),
+            ("0.125", 2, 12),
+            ("0.135", 2, 14),
+            ("7", 2, 700),
+            ("9e-60", 0, 0),
+        ] {
+            assert_eq!(Decimal::parse(text).unwrap().round_half_even(places), Some(expected), "{text}");
+        }
+        assert_eq!(Decimal::parse("1e38").unwrap().round_half_even(1), None);
     }
 
     #[test]

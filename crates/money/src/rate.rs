@@ -96,9 +96,21 @@ mod tests {
     }
 
     #[test]
+    fn sums_and_raises_are_exact() {
+        assert_eq!((Rate::FREE.femto(), Rate::from_femto(7).femto()), (0, 7));
+        let parts = Femto::from_units(5).plus(Femto::from_units(8)).unwrap();
+        assert_eq!(parts.add_units(3, Rate::from_femto(4)).map(Femto::units), Ok(25));
+        for (basis_points, raised) in [(0, 10_001), (1, 10_003), (100, 10_102), (10_000, 20_002)] {
+            let sum = Femto::from_units(10_001);
+            assert_eq!(sum.marked_up(basis_points).map(Femto::units), Ok(raised), "{basis_points}");
+        }
+    }
+
+    #[test]
     fn overflow_is_an_error_never_a_wrap() {
         let full = Femto::from_units(u128::MAX);
         assert!(full.add_units(1, Rate::from_femto(1)).is_err());
+        assert!(full.plus(Femto::from_units(1)).is_err());
         assert!(full.marked_up(1).is_err());
         assert!(full.to_nano_up().is_err());
     }

@@ -23,8 +23,35 @@ pub fn verify(public: &[u8; 32], head: &TreeHead, signature: &[u8; 64]) -> Resul
 mod tests {
     use ed25519_dalek::SigningKey;
     use ledger::TreeHead;
+    use serde_json::Value;
+    use wire::hex;
 
     use super::{sign, verify};
+
+    /// LED-41: the head over the 16 entries of the ledger's vectors, signed by OpenSSL 3.0.
+    #[test]
+    fn a_foreign_signature_over_the_vectors_stands() {
+        let file = include_str!("../../../specs/vectors/ledger/entries.json");
+        let file: Value = serde_json::from_str(file).unwrap();
+        let field = |name: &str| &file["heads"][1][name];
+        let text = |name: &str| field(name).as_str().unwrap();
+        let head = TreeHead {
+            store_id: hex::decode_array(text("store_id")).unwrap(),
+            epoch: field("epoch").as_u64().unwrap(),
+            size: field("size").as_u64().unwrap(),
+            root: hex::decode_array(text("root")).unwrap(),
+            last_hash: hex::decode_array(text("last_hash")).unwrap(),
+            time_ms: field("time_ms").as_u64().unwrap(),
+        };
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let signature = hex::decode_array(concat!(
+            "7e02aa6c01ccb709b64846ebb489ec1929a3c39bc53a1a3fc44079d37a4ba3b9",
+            "25352bd9f0a0d7fa781ac5495a345e7b071e3d84f5e61c09217e26c7219a980a"
+        ));
+        assert_eq!(signature, Ok(sign(&key, &head)));
+        let public = hex::decode_array("ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c");
+        assert!(verify(&public.unwrap(), &head, &signature.unwrap()).is_ok());
+    }
 
     /// LED-41.
     #[test]

@@ -14,9 +14,6 @@ pub enum Problem {
     /// The number was there already.
     #[error("entry comes a second time or late")]
     OutOfOrder,
-    /// What comes next hangs on the entry before this one.
-    #[error("entry was put in")]
-    Inserted,
     /// The bytes are those of no entry.
     #[error("bytes are damaged")]
     Damaged,
@@ -26,7 +23,8 @@ pub enum Problem {
         /// What the bytes say.
         lsn: u64,
     },
-    /// The hash chain breaks here: these bytes are not what was written.
+    /// The hash chain breaks here: these bytes are not what was written, or what comes next hangs on the
+    /// entry before them.
     #[error("hash chain is broken")]
     Chain,
     /// Legs do not sum to zero in some asset, or an asset is none of ours (LED-39).
@@ -65,12 +63,9 @@ pub enum Problem {
     /// It claims to put right an entry that is not before it (LED-39).
     #[error("corrects an entry that is not there")]
     Corrects,
-    /// Here the income of the calls from `since` on should have come, and come out at zero.
-    #[error("income of the calls from {since} on was not cleared")]
-    Clearing {
-        /// The first of them.
-        since: u64,
-    },
+    /// Here the income of the calls before should have come, and come out at zero.
+    #[error("income of the calls before was not cleared")]
+    Clearing,
     /// The reference does not name the entries whose income this is (LED-40).
     #[error("income does not name its entries")]
     Income,

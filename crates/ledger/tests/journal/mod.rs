@@ -1,5 +1,7 @@
 //! A small journal with an entry of every kind, and the plainest writer that can make one.
 
+pub(crate) mod golden;
+
 use std::collections::BTreeMap;
 
 use ledger::audit::Accounts;
