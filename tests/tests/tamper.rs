@@ -28,7 +28,7 @@ enum Tampering {
     Drop,
     /// Exchanged with the next one, LSNs and all.
     Swap,
-    /// A copy under its own LSN pushes the rest one place on.
+    /// Another entry stands here, and this one and the rest one place on.
     Insert,
     /// Gone with everything after it.
     Truncate,
@@ -132,6 +132,8 @@ impl Evidence {
                     for old in (lsn..=last).rev() {
                         table.insert(old + 1, bytes(old).as_slice()).unwrap();
                     }
+                    let other = if lsn == 1 { last } else { lsn - 1 };
+                    table.insert(lsn, bytes(other).as_slice()).unwrap();
                 }
                 Tampering::Truncate => {
                     for gone in lsn..=last {

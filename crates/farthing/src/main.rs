@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod copies;
 mod curl;
 mod demo;
 mod export;
@@ -80,6 +81,10 @@ enum Command {
     Fsck(audit::FsckArgs),
     /// Is the journal what the gateway signed? farthing verify --key PUBLIC
     Verify(audit::VerifyArgs),
+    /// Copy the store while it is used: farthing backup --to FILE
+    Backup(copies::BackupArgs),
+    /// Make a store from a backup, with a new epoch: farthing restore --from FILE
+    Restore(copies::RestoreArgs),
     /// Make the running gateway read its configuration again
     Reload {
         #[command(flatten)]
@@ -114,6 +119,8 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),
+        Command::Backup(args) => copies::backup(&args),
+        Command::Restore(args) => copies::restore(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),

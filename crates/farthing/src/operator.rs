@@ -1,7 +1,7 @@
 //! `key`, `credit`, `ledger`, `reload`, `drain`: asked of the running gateway over its socket, or
 //! carried out on the store itself when none runs (reference item 44).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,16 @@ pub(crate) struct Common {
     /// One JSON document even on a terminal.
     #[arg(long, global = true)]
     json: bool,
+}
+
+impl Common {
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub(crate) const fn json(&self) -> bool {
+        self.json
+    }
 }
 
 /// `farthing key ...`
@@ -92,6 +102,16 @@ pub(crate) enum LedgerCommand {
     },
     /// Sign the journal as it is now, for somebody else to keep: farthing ledger head >> heads.jsonl
     Head,
+    /// Move old entries into compressed files beside the store. Balances, proofs of payment and the tree stay;
+    /// receipts and proofs of the moved calls can no longer be asked for.
+    Roll {
+        /// Up to this entry, about.
+        #[arg(long, value_name = "LSN", required_unless_present = "keep_days")]
+        through: Option<u64>,
+        /// All but the last so many days.
+        #[arg(long, value_name = "DAYS", conflicts_with = "through")]
+        keep_days: Option<u64>,
+    },
     /// Show the payments that no rail has decided yet: age, attempts, next poll.
     Intents,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
@@ -192,6 +212,12 @@ pub(crate) fn credit(args: CreditArgs, common: &Common) -> ExitCode {
 pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
     let command = match command {
         LedgerCommand::Show { account, limit } => Command::LedgerShow { account, limit: Some(limit) },
+        LedgerCommand::Roll { through, keep_days } => {
+            match crate::copies::roll(through, keep_days, &common.config) {
+                Ok(command) => command,
+                Err(problem) => return problem.complain(),
+            }
+        }
         LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
@@ -280,7 +306,7 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
     }
 }
 
-fn carry_out(command: &Command, common: &Common) -> ExitCode {
+pub(crate) fn carry_out(command: &Command, common: &Common) -> ExitCode {
     let config = match config::load(&common.config) {
         Ok(config) => config,
         Err(findings) => {

@@ -24,6 +24,13 @@ pub(crate) struct StoreArgs {
     config: PathBuf,
 }
 
+impl StoreArgs {
+    /// What the gateway of this configuration has.
+    pub(crate) fn of(config: &Path) -> Self {
+        Self { store: None, segments: None, config: config.to_owned() }
+    }
+}
+
 /// Why there is nothing to read.
 pub(crate) enum NoSource {
     /// The configuration is not valid; its findings.

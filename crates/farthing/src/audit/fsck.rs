@@ -36,7 +36,7 @@ fn fsck(args: &FsckArgs) -> Result<Verdict, NoSource> {
     Ok(verdict(&report))
 }
 
-pub(crate) fn verdict(report: &Report) -> Verdict {
+pub(super) fn verdict(report: &Report) -> Verdict {
     let found = report
         .findings
         .iter()

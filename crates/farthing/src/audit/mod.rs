@@ -13,6 +13,11 @@ pub(crate) use fsck::run as fsck;
 pub(crate) use verify::VerifyArgs;
 pub(crate) use verify::run as verify;
 
+/// What was found in a store, as `fsck` tells it.
+pub(crate) fn tell(report: &store::Report, json: bool) -> ExitCode {
+    fsck::verdict(report).tell(json)
+}
+
 /// Something that is not as it should be, and at which entry, where it is about one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Found {

@@ -221,7 +221,6 @@ fn is_fault(finding: &Finding, first_lsn: u64, incomes: Option<(u64, u64)>) -> b
         Problem::Clearing { .. } => finding.lsn <= last,
         Problem::Missing
         | Problem::OutOfOrder
-        | Problem::Inserted
         | Problem::Damaged
         | Problem::WrongPlace { .. }
         | Problem::Chain

@@ -168,8 +168,7 @@ impl Audit {
         if entry.lsn != lsn {
             self.let_go();
             // The next of the one before the last: what came between was put in, unless it is the same again.
-            let is_next =
-                before > self.from && entry.lsn == before && entry.previous == self.hangs_on;
+            let is_next = before > self.from && entry.lsn == before && entry.previous == self.hangs_on;
             if is_next && Entry::hash_of(&entry.bytes()) != self.at.hash {
                 self.find(before, Problem::Chain);
             }
