@@ -265,7 +265,6 @@ fn spawn(folder: &Path, environment: &[(String, String)]) -> Child {
     Command::new(binary())
         .args(["serve", "--config"])
         .arg(folder.join("farthing.yaml"))
-        .env("DEV_STORE", folder.join("store/farthing.redb"))
         .env("UPSTREAM_KEY", crate::upstream::KEY)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())

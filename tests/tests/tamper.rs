@@ -28,7 +28,7 @@ enum Tampering {
     Drop,
     /// Exchanged with the next one, LSNs and all.
     Swap,
-    /// A copy under its own LSN pushes the rest one place on.
+    /// Another entry stands here, and this one and the rest one place on.
     Insert,
     /// Gone with everything after it.
     Truncate,
@@ -132,6 +132,8 @@ impl Evidence {
                     for old in (lsn..=last).rev() {
                         table.insert(old + 1, bytes(old).as_slice()).unwrap();
                     }
+                    let other = if lsn == 1 { last } else { lsn - 1 };
+                    table.insert(lsn, bytes(other).as_slice()).unwrap();
                 }
                 Tampering::Truncate => {
                     for gone in lsn..=last {
@@ -173,8 +175,9 @@ impl Evidence {
 
 #[test]
 fn every_tampering_is_named_by_position() {
-    let whole = std::env::var("FARTHING_TAMPER").is_ok_and(|value| value == "all");
-    let evidence = Evidence::gather(if whole { 24 } else { 8 });
+    let calls = std::env::var("FARTHING_TAMPER").map(|calls| calls.parse().unwrap());
+    let whole = calls.is_ok();
+    let evidence = Evidence::gather(calls.unwrap_or(8));
     let store = evidence.gateway.folder().join("store");
     for command in ["fsck", "verify"] {
         let (code, told) = evidence.told(command, &store);

@@ -1,19 +1,20 @@
 //! `farthing export`: the journal for other people's tools.
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use client::SignedHead;
-use ledger::{AccountId, Entry};
+use ledger::merkle::leaf_hash;
+use ledger::{Checkpoint, Entry};
 use serde_json::json;
 use store::Reader;
 
 use crate::books::{Export, Format, Names, Position};
-use crate::source::{NoSource, StoreCopy};
+use crate::source::{NoSource, Source, StoreArgs};
 
 /// Text that is gathered before it is written.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -24,24 +25,20 @@ pub(crate) struct ExportArgs {
     /// What it looks like
     #[arg(long)]
     format: Format,
-    /// First entry
-    #[arg(long, value_name = "LSN", default_value_t = 1)]
-    from: u64,
+    /// First entry [default: the oldest]
+    #[arg(long, value_name = "LSN")]
+    from: Option<u64>,
     /// Last entry [default: the newest]
     #[arg(long, value_name = "LSN")]
     to: Option<u64>,
     /// CSV by day and exported account, instead of every leg
     #[arg(long)]
     daily: bool,
-    /// A store's file, such as a backup [default: what the gateway has]
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Write there, and a summary to standard output
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Configuration file of the gateway
-    #[arg(long, short, default_value = "farthing.yaml")]
-    config: PathBuf,
     /// One JSON document even on a terminal
     #[arg(long)]
     json: bool,
@@ -58,26 +55,21 @@ fn export(args: &ExportArgs) -> Result<(), NoSource> {
     if args.daily && args.format != Format::Csv {
         return Err("--daily is for CSV; the plain-text journals are by day as they are".to_owned().into());
     }
-    let books = StoreCopy::take(args.store.as_deref(), &args.config)?.open()?;
-    let reader = books.reader();
-    let failed = |error: store::StoreError| error.to_string();
-    let head = reader.unsigned_head(0).map_err(failed)?;
-    let first = args.from.max(1);
-    let last = args.to.unwrap_or(head.size).min(head.size);
-    let position = Position { store_id: head.store_id, epoch: head.epoch, first, last };
-    let names = Names::new(reader.names().map_err(failed)?);
-    let export = Export::new(args.format, args.daily, names, position);
+    let source = Source::find(&args.store)?;
+    let part = Part::of(&source, args.from, args.to)?;
+    let names = part.reader.names().map_err(|error| error.to_string())?;
+    let export = Export::new(args.format, args.daily, Names::new(names), part.position.clone());
     match &args.out {
         None => {
             let mut out = Sink { to: io::stdout().lock(), text: String::new() };
-            written(reader, export, (first, last), &mut out)?;
+            part.write(export, &mut out)?;
         }
         Some(path) => {
             into_file(path, |file| {
                 let mut out = Sink { to: file, text: String::new() };
-                written(reader, export, (first, last), &mut out)
+                part.write(export, &mut out)
             })?;
-            summary(args, path, first, last);
+            summary(args, path, &part.position);
         }
     }
     Ok(())
@@ -118,68 +110,95 @@ impl<W: Write> Sink<W> {
     }
 }
 
-fn written<W: Write>(
-    reader: &Reader,
-    export: Export,
-    (first, last): (u64, u64),
-    out: &mut Sink<W>,
-) -> Result<(), String> {
-    let failed = |error: store::StoreError| error.to_string();
-    let mut walk = Walk { export, first, last, before: BTreeMap::new() };
-    walk.export.start(&mut out.text);
-    let mut done = Ok(());
-    let read = reader.each_entry(|entry, bytes| {
-        if done.is_ok() {
-            done = walk.take(&entry, bytes, out);
-        }
-    });
-    read.map_err(failed)?;
-    done?;
-    let heads = reader.heads().map_err(failed)?.into_iter().filter(|signed| signed.head.size <= last);
-    let heads: Vec<SignedHead> =
-        heads.map(|signed| SignedHead::new(&signed.head, &signed.signature, String::new())).collect();
-    walk.export.end(&heads, &mut out.text);
-    out.flush(0)
+/// A part of a journal, and what was before it.
+struct Part<'s> {
+    source: &'s Source,
+    reader: Reader,
+    before: Checkpoint,
+    position: Position,
 }
 
-/// The way through the journal.
-struct Walk {
-    export: Export,
-    first: u64,
-    last: u64,
-    /// Balances before the first entry.
-    before: BTreeMap<(u16, AccountId), i64>,
-}
+impl<'s> Part<'s> {
+    fn of(source: &'s Source, from: Option<u64>, to: Option<u64>) -> Result<Self, String> {
+        let reader = source.reader()?;
+        let failed = |error: store::StoreError| error.to_string();
+        let head = reader.unsigned_head(0).map_err(failed)?;
+        let base = reader.checkpoint().map_err(failed)?;
+        let mut before = if source.segments().is_some() { Checkpoint::default() } else { base };
+        let oldest = before.lsn + 1;
+        let first = from.unwrap_or(oldest).max(1);
+        if first < oldest {
+            return Err(format!(
+                "the entries before {oldest} were rolled out of this store; name their folder with --segments"
+            ));
+        }
+        let last = to.unwrap_or(head.size).min(head.size);
+        reader
+            .journal(source.segments(), |lsn, bytes| {
+                if lsn >= first {
+                    return ControlFlow::Break(());
+                }
+                follow(&mut before, lsn, bytes);
+                ControlFlow::Continue(())
+            })
+            .map_err(failed)?;
+        if before.lsn + 1 != first && first <= last {
+            return Err(format!("entry {} is missing: see farthing fsck", before.lsn + 1));
+        }
+        let frontier = before.frontier.clone();
+        let position = Position { store_id: head.store_id, epoch: head.epoch, first, last, frontier };
+        Ok(Self { source, reader, before, position })
+    }
 
-impl Walk {
-    fn take<W: Write>(&mut self, entry: &Entry, bytes: &[u8], out: &mut Sink<W>) -> Result<(), String> {
-        if entry.lsn > self.last {
-            return Ok(());
+    fn write<W: Write>(&self, mut export: Export, out: &mut Sink<W>) -> Result<(), String> {
+        let failed = |error: store::StoreError| error.to_string();
+        let Position { first, last, .. } = self.position;
+        export.start(&mut out.text);
+        for ((asset, account), amount) in &self.before.balances {
+            export.opening(*account, *asset, amount.units()).map_err(|error| error.to_string())?;
         }
-        if entry.lsn < self.first {
-            let balances = entry.legs.iter().map(|leg| ((leg.asset, leg.account), leg.balance_after.units()));
-            self.before.extend(balances);
-            return Ok(());
-        }
-        let export = &mut self.export;
-        let opened = std::mem::take(&mut self.before)
-            .into_iter()
-            .try_for_each(|((asset, account), units)| export.opening(account, asset, units));
-        opened.and_then(|()| export.entry(entry, bytes, &mut out.text)).map_err(|error| error.to_string())?;
-        out.flush(CHUNK_BYTES)
+        let mut done = Ok(());
+        let walked = self.reader.journal(self.source.segments(), |lsn, bytes| {
+            if lsn > last {
+                return ControlFlow::Break(());
+            }
+            if lsn >= first {
+                done = one(&mut export, lsn, bytes, out);
+            }
+            if done.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        walked.map_err(failed)?;
+        done?;
+        let heads = self.reader.heads().map_err(failed)?;
+        let covered = heads.iter().filter(|signed| (first..=last).contains(&signed.head.size));
+        let heads: Vec<SignedHead> =
+            covered.map(|signed| SignedHead::new(&signed.head, &signed.signature, String::new())).collect();
+        export.end(&heads, &mut out.text);
+        out.flush(0)
     }
 }
 
-fn summary(args: &ExportArgs, path: &Path, first: u64, last: u64) {
-    use std::io::IsTerminal as _;
-    let entries = (last + 1).saturating_sub(first);
+/// Folds an entry that stands before the part.
+fn follow(before: &mut Checkpoint, lsn: u64, bytes: &[u8]) {
+    if let Ok(entry) = Entry::parse(bytes) {
+        let after = entry.legs.iter().map(|leg| ((leg.asset, leg.account), leg.balance_after));
+        before.balances.extend(after);
+    }
+    (before.lsn, before.hash) = (lsn, Entry::hash_of(bytes));
+    before.frontier.append(leaf_hash(bytes));
+}
+
+fn one<W: Write>(export: &mut Export, lsn: u64, bytes: &[u8], out: &mut Sink<W>) -> Result<(), String> {
+    let entry = Entry::parse(bytes).map_err(|error| format!("entry {lsn}: {error}: see farthing fsck"))?;
+    export.entry(&entry, bytes, &mut out.text).map_err(|error| error.to_string())?;
+    out.flush(CHUNK_BYTES)
+}
+
+fn summary(args: &ExportArgs, path: &Path, position: &Position) {
+    let entries = (position.last + 1).saturating_sub(position.first);
     let document = json!({
         "file": path.display().to_string(), "format": format!("{:?}", args.format).to_lowercase(),
-        "entries": entries, "first_lsn": first, "last_lsn": (entries > 0).then_some(last),
+        "entries": entries, "first_lsn": position.first, "last_lsn": (entries > 0).then_some(position.last),
     });
-    if args.json || !io::stdout().is_terminal() {
-        println!("{document}");
-    } else {
-        crate::table::print(&document);
-    }
+    crate::table::show(&document, args.json);
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod copies;
 mod curl;
 mod demo;
 mod export;
@@ -76,8 +77,14 @@ enum Command {
     },
     /// Write the journal for other tools: farthing export --format hledger
     Export(export::ExportArgs),
-    /// Check an exported journal against the gateway's public key
+    /// Is a store in order? farthing fsck --store backup.redb
+    Fsck(audit::FsckArgs),
+    /// Is the journal what the gateway signed? farthing verify --key PUBLIC
     Verify(audit::VerifyArgs),
+    /// Copy the store while it is used: farthing backup --to FILE
+    Backup(copies::BackupArgs),
+    /// Make a store from a backup, with a new epoch: farthing restore --from FILE
+    Restore(copies::RestoreArgs),
     /// Make the running gateway read its configuration again
     Reload {
         #[command(flatten)]
@@ -110,7 +117,10 @@ fn main() -> ExitCode {
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Export(args) => export::run(&args),
+        Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),
+        Command::Backup(args) => copies::backup(&args),
+        Command::Restore(args) => copies::restore(&args),
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),

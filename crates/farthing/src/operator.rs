@@ -1,14 +1,12 @@
 //! `key`, `credit`, `ledger`, `reload`, `drain`: asked of the running gateway over its socket, or
 //! carried out on the store itself when none runs (reference item 44).
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway::admin::{self, AccountChange, AccountMode, AskError, Command};
 use gateway::config;
-use serde_json::Value;
 
 /// Where the gateway's configuration is, and how to print.
 #[derive(Debug, clap::Args)]
@@ -19,6 +17,16 @@ pub(crate) struct Common {
     /// One JSON document even on a terminal.
     #[arg(long, global = true)]
     json: bool,
+}
+
+impl Common {
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub(crate) const fn json(&self) -> bool {
+        self.json
+    }
 }
 
 /// `farthing key ...`
@@ -94,6 +102,16 @@ pub(crate) enum LedgerCommand {
     },
     /// Sign the journal as it is now, for somebody else to keep: farthing ledger head >> heads.jsonl
     Head,
+    /// Move old entries into compressed files beside the store. Balances, proofs of payment and the tree stay;
+    /// receipts and proofs of the moved calls can no longer be asked for.
+    Roll {
+        /// Up to this entry, about.
+        #[arg(long, value_name = "LSN", required_unless_present = "keep_days")]
+        through: Option<u64>,
+        /// All but the last so many days.
+        #[arg(long, value_name = "DAYS", conflicts_with = "through")]
+        keep_days: Option<u64>,
+    },
     /// Show the payments that no rail has decided yet: age, attempts, next poll.
     Intents,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
@@ -194,6 +212,12 @@ pub(crate) fn credit(args: CreditArgs, common: &Common) -> ExitCode {
 pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
     let command = match command {
         LedgerCommand::Show { account, limit } => Command::LedgerShow { account, limit: Some(limit) },
+        LedgerCommand::Roll { through, keep_days } => {
+            match crate::copies::roll(through, keep_days, &common.config) {
+                Ok(command) => command,
+                Err(problem) => return problem.complain(),
+            }
+        }
         LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
@@ -267,14 +291,14 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
                 .iter()
                 .map(|caveat| String::from_utf8_lossy(caveat).into_owned())
                 .collect();
-            print(
+            crate::table::show(
                 &serde_json::json!({
                     "mode": key.mode().prefix().trim_start_matches("fk_").trim_end_matches('_'),
                     "epoch": id.epoch, "account": wire::hex::encode(&id.account),
                     "key_id": wire::hex::encode(&id.key_id), "caveats": caveats,
                     "note": "whether the key is genuine only its gateway can tell",
                 }),
-                common,
+                common.json,
             );
             ExitCode::SUCCESS
         }
@@ -282,7 +306,7 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
     }
 }
 
-fn carry_out(command: &Command, common: &Common) -> ExitCode {
+pub(crate) fn carry_out(command: &Command, common: &Common) -> ExitCode {
     let config = match config::load(&common.config) {
         Ok(config) => config,
         Err(findings) => {
@@ -298,17 +322,9 @@ fn carry_out(command: &Command, common: &Common) -> ExitCode {
     });
     match outcome {
         Ok(value) => {
-            print(&value, common);
+            crate::table::show(&value, common.json);
             ExitCode::SUCCESS
         }
         Err(error) => crate::complain(&error),
-    }
-}
-
-fn print(value: &Value, common: &Common) {
-    if common.json || !std::io::stdout().is_terminal() {
-        println!("{value}");
-    } else {
-        crate::table::print(value);
     }
 }

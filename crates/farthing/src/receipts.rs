@@ -1,6 +1,5 @@
 //! `farthing receipts`: what was paid, and whether the sellers' books say so too.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -70,11 +69,7 @@ pub(crate) fn run(args: &ReceiptsArgs) -> ExitCode {
     };
     match done {
         Ok((value, code)) => {
-            if args.json || !std::io::stdout().is_terminal() {
-                println!("{value}");
-            } else {
-                crate::table::print(&value);
-            }
+            crate::table::show(&value, args.json);
             ExitCode::from(code)
         }
         Err(error) => crate::complain(&error),

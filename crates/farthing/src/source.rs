@@ -1,4 +1,4 @@
-//! What commands about the books read: a copy that nobody writes to. The original is never changed, and a
+//! What commands about the books read: a store that nobody writes to. The original is never changed, and a
 //! gateway that runs goes on.
 
 use std::fs::DirBuilder;
@@ -7,11 +7,29 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gateway::admin::{self, AskError, Command};
-use gateway::config;
-use store::{Options, Reader, Store};
+use gateway::config::{self, Config};
+use store::Reader;
 
-/// The name of the store's file in its folder.
-const STORE_FILE: &str = "farthing.redb";
+/// Which store.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// A store's file or folder, such as a backup [default: what the gateway has]
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+    /// Folder of the segments that were rolled out of it [default: segments/ beside it]
+    #[arg(long, value_name = "FOLDER")]
+    segments: Option<PathBuf>,
+    /// Configuration file of the gateway
+    #[arg(long, short, default_value = "farthing.yaml")]
+    config: PathBuf,
+}
+
+impl StoreArgs {
+    /// What the gateway of this configuration has.
+    pub(crate) fn of(config: &Path) -> Self {
+        Self { store: None, segments: None, config: config.to_owned() }
+    }
+}
 
 /// Why there is nothing to read.
 pub(crate) enum NoSource {
@@ -39,71 +57,59 @@ impl From<String> for NoSource {
     }
 }
 
-/// A copy of a store, removed when dropped.
-pub(crate) struct StoreCopy {
-    folder: TemporaryFolder,
+/// The configuration of a gateway.
+pub(crate) fn configuration(path: &Path) -> Result<Config, NoSource> {
+    config::load(path).map_err(|findings| NoSource::Config(findings.to_string()))
 }
 
-impl StoreCopy {
-    /// Copies `store`, a store's file or folder. Without it: what the gateway of this configuration has, asked
-    /// of the gateway if it runs.
-    pub(crate) fn take(store: Option<&Path>, config: &Path) -> Result<Self, NoSource> {
-        let folder = TemporaryFolder::new()?;
-        let file = folder.0.join(STORE_FILE);
-        match store {
-            Some(path) => copy(path, &file)?,
-            None => {
-                let config = config::load(config).map_err(|found| NoSource::Config(found.to_string()))?;
-                let ask = Command::Backup { to: file.display().to_string() };
-                match crate::block_on(admin::ask(&config.admin.socket, &ask)) {
-                    Ok(_) => {}
-                    Err(AskError::NotRunning) => copy(&config.store.path, &file)?,
-                    Err(error @ (AskError::Broken(_) | AskError::Refused(_))) => {
-                        return Err(error.to_string().into());
-                    }
-                }
-            }
+/// Where a store keeps its segments.
+pub(crate) fn segments_of(folder: &Path) -> PathBuf {
+    folder.join("segments")
+}
+
+/// A store to read.
+pub(crate) struct Source {
+    store: PathBuf,
+    segments: Option<PathBuf>,
+    /// Holds a gateway's backup, and goes with it.
+    _folder: Option<TemporaryFolder>,
+}
+
+impl Source {
+    /// The store that is named. Without a name: what the gateway of the configuration has, asked of the gateway
+    /// if it runs.
+    pub(crate) fn find(args: &StoreArgs) -> Result<Self, NoSource> {
+        let there = |folder: PathBuf| Some(folder).filter(|folder| folder.is_dir());
+        let segments = |beside: &Path| args.segments.clone().or_else(|| there(segments_of(beside)));
+        if let Some(store) = &args.store {
+            let beside = if store.is_dir() { store } else { store.parent().unwrap_or(Path::new(".")) };
+            return Ok(Self { store: store.clone(), segments: segments(beside), _folder: None });
         }
-        Ok(Self { folder })
+        let config = configuration(&args.config)?;
+        let segments = segments(&config.store.path);
+        let folder = TemporaryFolder::new()?;
+        let backup = folder.0.join("backup.redb");
+        let ask = Command::Backup { to: backup.display().to_string() };
+        match crate::block_on(admin::ask(&config.admin.socket, &ask)) {
+            Ok(_) => Ok(Self { store: backup, segments, _folder: Some(folder) }),
+            Err(AskError::NotRunning) => Ok(Self { store: config.store.path, segments, _folder: None }),
+            Err(error @ (AskError::Broken(_) | AskError::Refused(_))) => Err(error.to_string().into()),
+        }
     }
 
-    /// The copied file.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.folder.0.join(STORE_FILE)
+    /// The file, or its folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.store
     }
 
-    /// Opens the copy.
-    pub(crate) fn open(self) -> Result<OpenCopy, String> {
-        let options = Options { reserve_bytes: 0, ..Options::new([0; 16]) };
-        let store = Store::open(&self.folder.0, options).map_err(|error| error.to_string())?;
-        Ok(OpenCopy { store, _folder: self.folder })
+    /// Where entries are that the file does not have any more.
+    pub(crate) fn segments(&self) -> Option<&Path> {
+        self.segments.as_deref()
     }
-}
 
-/// A copy, open for reading.
-pub(crate) struct OpenCopy {
-    // First: the file is closed before its folder goes.
-    store: Store,
-    _folder: TemporaryFolder,
-}
-
-impl OpenCopy {
-    pub(crate) fn reader(&self) -> &Reader {
-        self.store.reader()
+    pub(crate) fn reader(&self) -> Result<Reader, String> {
+        store::view(&self.store).map_err(|error| error.to_string())
     }
-}
-
-/// Copies the file while nobody can open it for writing.
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let from = if from.is_dir() { from.join(STORE_FILE) } else { from.to_owned() };
-    let failed = |error: std::io::Error| format!("{}: {error}", from.display());
-    let file = std::fs::File::open(&from).map_err(failed)?;
-    // A store that is open has its lock. The lock ends with the file.
-    file.try_lock_shared().map_err(|_| {
-        format!("{}: a process has it open; stop it, or give me a copy or a backup", from.display())
-    })?;
-    std::fs::copy(&from, to).map_err(failed)?;
-    Ok(())
 }
 
 /// A folder that only we can read.

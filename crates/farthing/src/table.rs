@@ -2,8 +2,14 @@
 
 use serde_json::Value;
 
+/// Prints an answer: as text on a terminal, as one JSON document into a pipe or where that is asked for.
+pub(crate) fn show(value: &Value, json: bool) {
+    use std::io::IsTerminal as _;
+    if json || !std::io::stdout().is_terminal() { println!("{value}") } else { print(value) }
+}
+
 /// Prints a JSON answer as text.
-pub(crate) fn print(value: &Value) {
+fn print(value: &Value) {
     print!("{}", render(value));
 }
 

@@ -5,10 +5,9 @@
 
 mod books;
 mod finding;
-mod overlay;
+pub(crate) mod overlay;
 mod rows;
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,17 +100,7 @@ pub(crate) fn file_of(path: &Path) -> PathBuf {
 /// [`StoreError::Unavailable`] when there is nothing to check: no such file, not a store, one of a newer
 /// version, or one that a process has open. Damage is no error but a finding.
 pub fn check(path: &Path, options: &CheckOptions) -> Result<Report, StoreError> {
-    let path = file_of(path);
-    let failed = |error: std::io::Error| unavailable(format_args!("{}: {error}", path.display()));
-    let file = File::open(&path).map_err(failed)?;
-    // Who has it open for writing has its lock; ours ends with the file.
-    file.try_lock_shared().map_err(|_| {
-        unavailable(format_args!("{}: a process has it open: check a backup of it", path.display()))
-    })?;
-    if file.metadata().map_err(failed)?.len() == 0 {
-        return Err(unavailable(format_args!("{} is empty", path.display())));
-    }
-    let overlay = Overlay::new(file).map_err(failed)?;
+    let overlay = Overlay::of(path)?;
     let mut report = Report::default();
     // Pages that are not what they should be make the engine panic as well as fail.
     let pages = catch_unwind(AssertUnwindSafe(|| pages(&overlay)));

@@ -28,6 +28,7 @@ mod store;
 mod submitted;
 mod tables;
 mod tree;
+mod view;
 mod writer;
 
 pub use backup::{RestoreError, restore};
@@ -44,4 +45,5 @@ pub use settings::{AccountMode, AccountSettings};
 pub use space::Room;
 pub use store::{QUEUE_MAX, Store};
 pub use submitted::{Durable, Submitted};
+pub use view::view;
 pub use writer::SWEEP_ROWS_MAX;

@@ -21,7 +21,6 @@ usage: cargo xtask <command>
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
   tools   hledger, ledger and bean-check for the tests of exports, below target/
-  tamper  every entry of a real store changed in every way; fsck and verify must name it
   specs   which rules of specs/ stand in which test
 ";
 
@@ -33,7 +32,6 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "interop" => interop::run(rest),
         "tools" => tools(),
-        "tamper" => tamper(),
         "specs" => specs::run(),
         _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {
             Some(outcome) => outcome,
@@ -63,12 +61,6 @@ fn tools() -> Outcome {
         }
     }
     outcome
-}
-
-/// The long run of `tests/tests/tamper.rs`, whose short one is part of `test`.
-fn tamper() -> Outcome {
-    let args = ["test", "--package", "farthing-tests", "--test", "tamper", "--locked", "--", "--nocapture"];
-    step::run("tamper", step::cargo(&args).env("FARTHING_TAMPER", "all"))
 }
 
 /// The last line is the total, whatever happened before.

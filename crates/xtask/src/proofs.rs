@@ -27,7 +27,7 @@ struct Amount {
 }
 
 /// Every proof, in the order of its usage text.
-pub(crate) const PROOFS: [Proof; 5] = [
+pub(crate) const PROOFS: [Proof; 6] = [
     Proof {
         name: "ledger-model",
         about: "accounts and holds: every interleaving of three threads, and random sequences against a naive model",
@@ -55,6 +55,12 @@ pub(crate) const PROOFS: [Proof; 5] = [
         about: "one proof in 64 spellings at once, across kills, restarts and a restore",
         amount: Some(Amount { option: "--rounds", variable: "FARTHING_ROUNDS", full: "100" }),
         runs: &[&["--package", "farthing-tests", "--test", "replay_storm"]],
+    },
+    Proof {
+        name: "tamper",
+        about: "every entry of a real store changed in every way: fsck and verify must name it",
+        amount: Some(Amount { option: "--calls", variable: "FARTHING_TAMPER", full: "24" }),
+        runs: &[&["--package", "farthing-tests", "--test", "tamper"]],
     },
     Proof {
         name: "cancel-matrix",

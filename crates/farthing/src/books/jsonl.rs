@@ -4,6 +4,7 @@
 //! tree heads. What is readable in a line is made from its bytes; `farthing verify` makes it again.
 
 use client::SignedHead;
+use ledger::merkle::Frontier;
 use ledger::{AccountId, Entry, asset_of_code};
 use serde_json::{Value, json};
 
@@ -30,10 +31,7 @@ impl Line {
             return serde_json::from_value(head.clone()).ok().map(Self::Head);
         }
         if value["journal"] == FORM {
-            let first = value["first_lsn"].as_u64()?;
-            let last = value["last_lsn"].as_u64().unwrap_or(first.checked_sub(1)?);
-            let store_id = wire::hex::decode_array(value["store_id"].as_str()?).ok()?;
-            return Some(Self::Start(Position { store_id, epoch: value["epoch"].as_u64()?, first, last }));
+            return Self::start(&value);
         }
         let bytes = wire::hex::decode(value["bytes"].as_str()?).ok()?;
         let faithful = Entry::parse(&bytes).is_ok_and(|entry| {
@@ -41,6 +39,23 @@ impl Line {
             readable(&entry, &bytes, &names).is_ok_and(|made| made == value)
         });
         Some(Self::Entry { lsn: value["lsn"].as_u64()?, bytes, faithful })
+    }
+}
+
+impl Line {
+    fn start(value: &Value) -> Option<Self> {
+        let first = value["first_lsn"].as_u64()?;
+        let before = first.checked_sub(1)?;
+        let nodes = value["frontier"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let nodes = nodes.iter().map(|node| wire::hex::decode_array(node.as_str()?).ok());
+        let position = Position {
+            store_id: wire::hex::decode_array(value["store_id"].as_str()?).ok()?,
+            epoch: value["epoch"].as_u64()?,
+            first,
+            last: value["last_lsn"].as_u64().unwrap_or(before),
+            frontier: Frontier::from_nodes(before, nodes.collect::<Option<_>>()?)?,
+        };
+        Some(Self::Start(position))
     }
 }
 
@@ -69,13 +84,13 @@ impl Jsonl {
     }
 
     pub(super) fn start(&self, out: &mut String) {
-        let Position { store_id, epoch, first, last } = &self.position;
-        let store_id = wire::hex::encode(store_id);
-        let last = (first <= last).then_some(last);
-        line(
-            &json!({"journal": FORM, "store_id": store_id, "epoch": epoch, "first_lsn": first, "last_lsn": last}),
-            out,
-        );
+        let Position { store_id, epoch, first, last, frontier } = &self.position;
+        let frontier: Vec<String> = frontier.nodes().iter().map(|node| wire::hex::encode(node)).collect();
+        let start = json!({
+            "journal": FORM, "store_id": wire::hex::encode(store_id), "epoch": epoch, "first_lsn": first,
+            "last_lsn": (first <= last).then_some(last), "frontier": frontier,
+        });
+        line(&start, out);
     }
 
     pub(super) fn entry(&self, entry: &Entry, bytes: &[u8], out: &mut String) -> Result<(), BooksError> {

@@ -13,6 +13,7 @@ mod plain;
 mod totals;
 
 use client::SignedHead;
+use ledger::merkle::Frontier;
 use ledger::{AccountId, Entry};
 
 pub(crate) use accounts::Names;
@@ -47,6 +48,8 @@ pub(crate) struct Position {
     pub(crate) first: u64,
     /// Last LSN of the export; below `first` when there is no entry in between.
     pub(crate) last: u64,
+    /// The tree over the entries before `first`.
+    pub(crate) frontier: Frontier,
 }
 
 /// Why an entry cannot be exported.

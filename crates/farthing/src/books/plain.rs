@@ -57,7 +57,7 @@ impl Plain {
     }
 
     pub(super) fn start(&mut self, out: &mut String) {
-        let Position { store_id, epoch, first, last } = &self.position;
+        let Position { store_id, epoch, first, last, .. } = &self.position;
         let store = wire::hex::encode(store_id);
         out.push_str(&format!("; farthing: books of store {store}, epoch {epoch}\n"));
         out.push_str(&match last < first {

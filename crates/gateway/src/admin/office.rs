@@ -73,6 +73,13 @@ pub enum Command {
         #[serde(default)]
         refused: bool,
     },
+    /// Moves entries into a file, and out of the store.
+    LedgerRoll {
+        /// The last of them, about.
+        through_lsn: u64,
+        /// Absolute path of the folder of segments.
+        folder: String,
+    },
     /// A signed head over the whole journal, for somebody else to keep.
     LedgerHead,
     /// What was decided about an account, and what it has.
@@ -182,6 +189,7 @@ impl Office<'_> {
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }
+            Command::LedgerRoll { through_lsn, folder } => self.roll(through_lsn, &folder).await,
             Command::LedgerHead => self.signed_head().await,
             Command::AccountShow { account } => self.show_account(&account).await,
             Command::AccountSet { account, change } => self.set_account(&account, &change).await,

@@ -168,8 +168,8 @@ impl Audit {
         if entry.lsn != lsn {
             self.let_go();
             // The next of the one before the last: what came between was put in, unless it is the same again.
-            let is_next = entry.lsn == before && entry.previous == self.hangs_on;
-            if is_next && before > self.from && Entry::hash_of(&entry.bytes()) != self.at.hash {
+            let is_next = before > self.from && entry.lsn == before && entry.previous == self.hangs_on;
+            if is_next && Entry::hash_of(&entry.bytes()) != self.at.hash {
                 self.find(before, Problem::Chain);
             }
             return self.find(lsn, Problem::WrongPlace { lsn: entry.lsn });

@@ -140,12 +140,12 @@ impl Books<'_> {
                 self.deposits.by_key.insert(entry.draft.key, (leg.account, leg.asset, leg.amount));
             }
         }
-        if is_here { self.beside(&entry) } else { Ok(()) }
+        if is_here { self.beside(lsn, &entry) } else { Ok(()) }
     }
 
-    /// The rows that stand beside an entry.
-    fn beside(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        let (lsn, id) = (entry.lsn, &entry.draft.id);
+    /// The rows that stand beside the entry at this place.
+    fn beside(&mut self, lsn: u64, entry: &Entry) -> Result<(), StoreError> {
+        let id = &entry.draft.id;
         if self.by_id.get(id).map_err(unavailable)?.is_none_or(|found| found.value() != lsn) {
             self.report.find(Finding::Index { lsn });
         }
@@ -163,14 +163,14 @@ impl Books<'_> {
             Some(Err(_)) => {
                 self.report.find(Finding::Facts { lsn, problem: "the facts of the call are damaged" })
             }
-            Some(Ok(facts)) => self.charge(entry, &facts),
+            Some(Ok(facts)) => self.charge(lsn, entry, &facts),
         }
         Ok(())
     }
 
     /// What the facts say of the charge, where they say it: the payer's leg is as much, and what is beyond the
     /// hold is counted.
-    fn charge(&mut self, entry: &Entry, facts: &serde_json::Value) {
+    fn charge(&mut self, lsn: u64, entry: &Entry, facts: &serde_json::Value) {
         let account = facts["account"].as_str().and_then(AccountId::from_hex);
         let Some(leg) = entry.legs.iter().find(|leg| Some(leg.account) == account && is_money(leg)) else {
             return;
@@ -181,7 +181,7 @@ impl Books<'_> {
         let taken = leg.amount.negated().unwrap_or(Amount::ZERO);
         if said("charged").is_some_and(|charged| charged != decimal(taken)) {
             let problem = "the facts of the call say another charge";
-            self.report.find(Finding::Facts { lsn: entry.lsn, problem });
+            self.report.find(Finding::Facts { lsn, problem });
         }
         let held = said("held").and_then(|held| money::parse_money(&format!("{held} {asset}")).ok());
         self.report.beyond_hold += u64::from(held.is_some_and(|(held, _)| taken > held));

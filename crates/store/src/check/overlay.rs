@@ -4,15 +4,20 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
+
+use super::file_of;
+use crate::StoreError;
+use crate::read::unavailable;
 
 const BLOCK_BYTES: usize = 4096;
 
 /// Cloning shares it.
 #[derive(Clone, Debug)]
-pub(super) struct Overlay(Arc<Mutex<State>>);
+pub(crate) struct Overlay(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -23,7 +28,25 @@ struct State {
 }
 
 impl Overlay {
-    pub(super) fn new(file: File) -> io::Result<Self> {
+    /// Over a store that is named by its file or its folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no such file, an empty one, or one that a process has open.
+    pub(crate) fn of(path: &Path) -> Result<Self, StoreError> {
+        let path = file_of(path);
+        let failed = |error: io::Error| unavailable(format_args!("{}: {error}", path.display()));
+        let file = File::open(&path).map_err(failed)?;
+        // Who has it open for writing has its lock; ours ends with the file.
+        file.try_lock_shared().map_err(|_| {
+            unavailable(format_args!("{}: a process has it open: read a backup of it", path.display()))
+        })?;
+        if file.metadata().map_err(failed)?.len() == 0 {
+            return Err(unavailable(format_args!("{} is empty", path.display())));
+        }
+        Self::new(file).map_err(failed)
+    }
+
+    fn new(file: File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let state = State { file, file_bytes: bytes, bytes, changed: HashMap::new() };
         Ok(Self(Arc::new(Mutex::new(state))))

@@ -1,8 +1,10 @@
-//! `verify`: is the journal what the operator signed? Entries and heads against public keys, nothing else.
+//! `farthing verify`: is the journal what the operator signed? Entries and heads against public keys, nothing
+//! else: an export is enough, and nobody has to be believed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,22 +12,25 @@ use client::SignedHead;
 use ledger::audit::{Accounts, Audit, Finding, Problem, Report};
 use ledger::{AccountId, Checkpoint, Entry, Kind};
 use money::Amount;
-use proof::receipt;
-use serde_json::{Value, json};
+use serde_json::json;
 use wire::jws::Jwks;
 
+use super::{Found, Verdict, keys};
 use crate::books::{Line, Position};
+use crate::source::{NoSource, Source, StoreArgs};
 
 /// `farthing verify`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 nothing was found, 1 something was, 2 it could not run.")]
 pub(crate) struct VerifyArgs {
-    /// An export: farthing export --format jsonl
-    #[arg(long, value_name = "FILE")]
-    journal: PathBuf,
     /// Public key of the gateway, 64 hex digits or base64url; may be repeated
     #[arg(long = "key", value_name = "PUBLIC", required = true)]
     keys: Vec<String>,
+    /// An export instead of a store: farthing export --format jsonl
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "segments"])]
+    journal: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Heads that were kept elsewhere, one JSON object a line: the journal must have them too
     #[arg(long, value_name = "FILE")]
     witness: Option<PathBuf>,
@@ -34,68 +39,46 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-pub(crate) fn verify(args: &VerifyArgs) -> ExitCode {
-    let verified = keys(&args.keys).and_then(|keys| {
-        let witness = args.witness.as_deref().map(read_heads).transpose()?;
-        verify_journal(&args.journal, &keys, witness.unwrap_or_default())
-    });
-    match verified {
+pub(crate) fn run(args: &VerifyArgs) -> ExitCode {
+    match verify(args) {
         Ok(verdict) => verdict.tell(args.json),
-        Err(error) => crate::complain(&error),
+        Err(problem) => problem.complain(),
     }
 }
 
-/// Reads a public key: hexadecimal, or base64url as in a JWK.
-pub(crate) fn public_key(text: &str) -> Result<[u8; 32], String> {
-    let hex = wire::hex::decode_array(text).ok();
-    let url = || wire::base64::decode_url(text, 43).ok()?.try_into().ok();
-    hex.or_else(url).ok_or_else(|| format!("key {text}: neither 64 hex digits nor 43 of base64url"))
-}
-
-fn keys(texts: &[String]) -> Result<Jwks, String> {
-    let mut keys = Vec::new();
-    for text in texts {
-        let public = public_key(text)?;
-        keys.push(
-            proof::VerifyingKey::from_bytes(&public).map_err(|_| format!("key {text}: not on the curve"))?,
-        );
+fn verify(args: &VerifyArgs) -> Result<Verdict, NoSource> {
+    let keys = keys(&args.keys)?;
+    let witness = args.witness.as_deref().map(read_heads).transpose()?.unwrap_or_default();
+    match &args.journal {
+        Some(path) => Ok(verify_journal(path, &keys, &witness)?),
+        None => Ok(verify_store(&Source::find(&args.store)?, &keys, &witness)?),
     }
-    Ok(receipt::jwks(&keys))
 }
 
-/// Something that is not as it should be, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    lsn: u64,
-    problem: String,
-}
-
-/// What a check came to.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    found: Vec<Found>,
-    more: u64,
-    facts: Value,
-}
-
-impl Verdict {
-    /// Prints it; findings are an exit code of their own.
-    fn tell(&self, json: bool) -> ExitCode {
-        use std::io::IsTerminal as _;
-        let findings: Vec<Value> =
-            self.found.iter().map(|found| json!({"lsn": found.lsn, "problem": found.problem})).collect();
-        let mut document = self.facts.clone();
-        document["clean"] = self.found.is_empty().into();
-        document["first_bad_lsn"] = self.found.first().map(|found| found.lsn).into();
-        document["findings"] = findings.into();
-        document["more_findings"] = self.more.into();
-        if json || !std::io::stdout().is_terminal() {
-            println!("{document}");
-        } else {
-            crate::table::print(&document);
-        }
-        if self.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::FINDINGS) }
+/// What stands in a store's file, and in its segments where there are some.
+fn verify_store(source: &Source, keys: &Jwks, witness: &[SignedHead]) -> Result<Verdict, String> {
+    let failed = |error: store::StoreError| error.to_string();
+    let reader = source.reader()?;
+    let base = reader.checkpoint().map_err(failed)?;
+    let before = if source.segments().is_some() { Checkpoint::default() } else { base };
+    // What the store says of itself; only what is signed counts.
+    let (store_id, epoch) = (reader.store_id().map_err(failed)?, reader.epoch().map_err(failed)?);
+    let frontier = before.frontier.clone();
+    let position = Position { store_id, epoch, first: before.lsn + 1, last: 0, frontier };
+    let mut check = Check::new(before, &position);
+    let kept = reader.heads().map_err(failed)?;
+    let kept = kept.iter().map(|signed| SignedHead::new(&signed.head, &signed.signature, String::new()));
+    for head in kept.chain(witness.iter().cloned()) {
+        check.expect(&head, keys, &position);
     }
+    let walked = reader.journal(source.segments(), |lsn, bytes| {
+        check.entry(lsn, bytes, true);
+        ControlFlow::Continue(())
+    });
+    if let Err(error) = walked {
+        check.find(check.next, &error.to_string());
+    }
+    Ok(check.finish(0))
 }
 
 /// What the first reading of an export finds out.
@@ -107,12 +90,12 @@ struct Outline {
     before: Checkpoint,
 }
 
-fn verify_journal(path: &Path, keys: &Jwks, witness: Vec<SignedHead>) -> Result<Verdict, String> {
+fn verify_journal(path: &Path, keys: &Jwks, witness: &[SignedHead]) -> Result<Verdict, String> {
     let outline = outline(path)?;
     let position =
         outline.position.ok_or_else(|| format!("{}: not an export of a journal", path.display()))?;
     let mut check = Check::new(outline.before, &position);
-    for head in outline.heads.iter().chain(&witness) {
+    for head in outline.heads.iter().chain(witness) {
         check.expect(head, keys, &position);
     }
     each_line(path, |number, line| match line {
@@ -126,14 +109,17 @@ fn verify_journal(path: &Path, keys: &Jwks, witness: Vec<SignedHead>) -> Result<
 fn outline(path: &Path) -> Result<Outline, String> {
     let mut outline = Outline::default();
     let mut balances: BTreeMap<(u16, AccountId), Amount> = BTreeMap::new();
-    let mut first = true;
+    let mut is_first = true;
     each_line(path, |_, line| match line {
-        Some(Line::Start(position)) => outline.position = Some(position),
+        Some(Line::Start(position)) => {
+            outline.before.lsn = position.first.saturating_sub(1);
+            outline.before.frontier = position.frontier.clone();
+            outline.position = Some(position);
+        }
         Some(Line::Head(head)) => outline.heads.push(head),
-        Some(Line::Entry { lsn, bytes, .. }) if lsn_before(&outline) > 0 => {
+        Some(Line::Entry { bytes, .. }) if outline.before.lsn > 0 => {
             let Ok(entry) = Entry::parse(&bytes) else { return };
-            if std::mem::replace(&mut first, false) {
-                outline.before.lsn = lsn.saturating_sub(1);
+            if std::mem::replace(&mut is_first, false) {
                 outline.before.hash = entry.previous;
             }
             for leg in &entry.legs {
@@ -147,44 +133,39 @@ fn outline(path: &Path) -> Result<Outline, String> {
     Ok(outline)
 }
 
-fn lsn_before(outline: &Outline) -> u64 {
-    outline.position.as_ref().map_or(0, |position| position.first.saturating_sub(1))
-}
-
 /// A check under way.
 struct Check {
     audit: Audit,
-    whole: bool,
+    /// First LSN that is looked at.
+    first: u64,
     found: Vec<Found>,
     heads: u64,
     newest: u64,
     next: u64,
+    /// First and last income entry.
     incomes: Option<(u64, u64)>,
 }
 
 impl Check {
     fn new(before: Checkpoint, position: &Position) -> Self {
-        let whole = position.first <= 1;
-        let next = position.first;
+        let (first, next) = (position.first, position.first);
         let audit = Audit::new(before, Accounts::default());
-        Self { audit, whole, found: Vec::new(), heads: 0, newest: 0, next, incomes: None }
+        Self { audit, first, found: Vec::new(), heads: 0, newest: 0, next, incomes: None }
     }
 
-    /// A head must be signed, be of this store, and fit. Without the entries from the first on there is
-    /// no tree to compare it with: then its signature is all that counts.
+    /// A head must be signed, be of this store, and fit; one from before the part that is there need not.
     fn expect(&mut self, head: &SignedHead, keys: &Jwks, position: &Position) {
         match head.verify(keys) {
             Err(_) => self.find(head.size, "head is not signed by this key"),
             Ok(read) if read.store_id != position.store_id => {
                 self.find(head.size, "head is of another store")
             }
-            Ok(read) => {
+            Ok(read) if read.size >= self.first => {
                 self.heads += 1;
                 self.newest = self.newest.max(read.size);
-                if self.whole {
-                    self.audit.expect(read);
-                }
+                self.audit.expect(read);
             }
+            Ok(_) => {}
         }
     }
 
@@ -205,7 +186,7 @@ impl Check {
     }
 
     fn find(&mut self, lsn: u64, problem: &str) {
-        self.found.push(Found { lsn, problem: problem.to_owned() });
+        self.found.push(Found { lsn: Some(lsn), problem: problem.to_owned() });
     }
 
     fn finish(mut self, last: u64) -> Verdict {
@@ -215,31 +196,29 @@ impl Check {
         }
         let report = self.audit.finish();
         let Report { entries, findings, more, end } = report;
-        let (whole, incomes) = (self.whole, self.incomes);
-        let faults = findings.iter().filter(|finding| is_fault(finding, whole, incomes));
-        self.found
-            .extend(faults.map(|finding| Found { lsn: finding.lsn, problem: finding.problem.to_string() }));
-        self.found.sort();
-        self.found.dedup();
+        let faults = findings.iter().filter(|finding| is_fault(finding, self.first, self.incomes));
+        let faults =
+            faults.map(|finding| Found { lsn: Some(finding.lsn), problem: finding.problem.to_string() });
+        self.found.extend(faults);
         let newest = (self.newest > 0).then_some(self.newest);
         let facts = json!({
-            "entries": entries, "last_lsn": end.lsn, "root": self.whole.then(|| wire::hex::encode(&end.frontier.root())),
-            "heads": self.heads, "newest_head": newest, "unsigned_tail": end.lsn.saturating_sub(self.newest),
-            "tree_checked": self.whole,
+            "entries": entries, "first_lsn": self.first, "last_lsn": end.lsn,
+            "root": wire::hex::encode(&end.frontier.root()), "heads": self.heads, "newest_head": newest,
+            "unsigned_tail": end.lsn.saturating_sub(self.newest.max(self.first.saturating_sub(1))),
         });
-        Verdict { found: self.found, more, facts }
+        Verdict::new(self.found, more, facts)
     }
 }
 
 /// Whether a finding is a fault of the journal, and not of what can be seen of it from here.
-fn is_fault(finding: &Finding, whole: bool, incomes: Option<(u64, u64)>) -> bool {
+fn is_fault(finding: &Finding, first_lsn: u64, incomes: Option<(u64, u64)>) -> bool {
     let (first, last) = incomes.unwrap_or_default();
     match finding.problem {
         // A credit line is a decision, not an entry: who may be below zero is not written here.
         Problem::Floor { .. } => false,
         // A range may start inside a batch, and end inside one.
-        Problem::Income => whole || finding.lsn != first,
-        Problem::Clearing => finding.lsn <= last,
+        Problem::Income => first_lsn == 1 || finding.lsn != first,
+        Problem::Clearing { .. } => finding.lsn <= last,
         Problem::Missing
         | Problem::OutOfOrder
         | Problem::Damaged
@@ -289,9 +268,9 @@ mod tests {
     use proof::{SigningKey, receipt, tree_head};
     use serde_json::{Value, json};
 
-    use super::{Found, keys, public_key, verify_journal};
+    use super::{Found, keys, verify_journal};
 
-    const SAMPLE: &str = include_str!("books/golden/sample.jsonl");
+    const SAMPLE: &str = include_str!("../books/golden/sample.jsonl");
 
     /// The golden export, with a head over its first `size` entries.
     struct Desk {
@@ -334,7 +313,7 @@ mod tests {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), lines.join("\n") + "\n").unwrap();
             let keys = keys(&[wire::hex::encode(&self.key.verifying_key().to_bytes())]).unwrap();
-            verify_journal(file.path(), &keys, vec![]).unwrap().found
+            verify_journal(file.path(), &keys, &[]).unwrap().found
         }
     }
 
@@ -352,11 +331,21 @@ mod tests {
     fn a_genuine_export_is_clean() {
         let desk = Desk::new();
         assert_eq!(desk.verify(&desk.lines), []);
-        // A part has no tree, and everything else.
-        let mut part = desk.lines.clone();
-        part[0] = part[0].replace("\"first_lsn\":1", "\"first_lsn\":4");
-        part.drain(1..4);
-        assert_eq!(desk.verify(&part), []);
+        // A part carries the tree of what was before it.
+        for first in [2, 4, 8] {
+            let mut part = desk.lines.clone();
+            let mut frontier = Frontier::default();
+            part.drain(1..first).for_each(|line| frontier.append(leaf_hash(&bytes(&line))));
+            let nodes: Vec<String> = frontier.nodes().iter().map(|node| wire::hex::encode(node)).collect();
+            part[0] = json!({"journal": "farthing/1", "store_id": "ab".repeat(16), "epoch": 1,
+                             "first_lsn": first, "last_lsn": 8, "frontier": nodes})
+            .to_string();
+            assert_eq!(desk.verify(&part), [], "from {first}");
+            // Without it the heads tell that something else was there.
+            let forged = part[0].replace(&nodes[0], &"00".repeat(32));
+            part[0] = forged;
+            assert!(!desk.verify(&part).is_empty(), "from {first}");
+        }
     }
 
     /// LED-41, bar 12: whatever is done to one record, the first bad one is named.
@@ -371,7 +360,7 @@ mod tests {
         for lsn in 1..=8usize {
             let named = |what: &str, found: Vec<Found>, expected: usize| {
                 assert_eq!(
-                    found.first().map(|found| found.lsn),
+                    found.first().and_then(|found| found.lsn),
                     Some(expected as u64),
                     "{what} {lsn}: {found:?}"
                 );
@@ -416,17 +405,9 @@ mod tests {
         let desk = Desk::new();
         let stranger = Desk { key: SigningKey::from_bytes(&[6; 32]), ..Desk::new() };
         let found = stranger.verify(&desk.lines);
-        assert_eq!(found.iter().map(|found| found.lsn).collect::<Vec<_>>(), [6, 8]);
+        assert_eq!(found.iter().filter_map(|found| found.lsn).collect::<Vec<_>>(), [6, 8]);
         let mut lines = desk.lines.clone();
         lines[0] = lines[0].replace("abab", "cdcd");
         assert!(desk.verify(&lines)[0].problem.contains("another store"));
-    }
-
-    #[test]
-    fn a_public_key_is_hex_or_base64url() {
-        let bytes = [7; 32];
-        assert_eq!(public_key(&wire::hex::encode(&bytes)), Ok(bytes));
-        assert_eq!(public_key(&wire::base64::encode_url(&bytes)), Ok(bytes));
-        assert!(public_key("abc").is_err());
     }
 }
