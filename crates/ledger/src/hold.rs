@@ -24,6 +24,15 @@ impl HoldEnd {
             Self::Expired => 3,
         }
     }
+
+    const fn of_bits(bits: u64) -> Option<Self> {
+        match bits {
+            0 => None,
+            1 => Some(Self::Captured),
+            2 => Some(Self::Voided),
+            _ => Some(Self::Expired),
+        }
+    }
 }
 
 /// Why nothing was set aside.
@@ -154,6 +163,12 @@ impl Hold {
     #[must_use]
     pub fn amount(&self) -> Amount {
         Amount::from_units(self.word.amount())
+    }
+
+    /// How it ended; `None` while it is open.
+    #[must_use]
+    pub fn ended(&self) -> Option<HoldEnd> {
+        HoldEnd::of_bits(self.word.0.load(Ordering::Acquire) & STATE_MASK)
     }
 
     /// The account that pays, then its budgets.
@@ -298,11 +313,12 @@ mod tests {
         ] {
             let payer = account(100);
             let hold = Hold::on(&payer, units(60)).unwrap();
-            assert_eq!(words(&payer), (40, 60));
+            assert_eq!((words(&payer), hold.ended()), ((40, 60), None));
             let ended = if expire { hold.expire(units(used)) } else { hold.finish(units(used)) }.unwrap();
             let came_to = (ended.end, ended.captured.units(), ended.overrun.units());
             assert_eq!(came_to, (end, captured, overrun), "used {used}");
             assert_eq!(ended.available.units(), 100 - captured, "used {used}");
+            assert_eq!(hold.ended(), Some(end), "used {used}");
             assert_eq!(words(&payer), (100 - captured, 0), "used {used}");
             assert_eq!((hold.finish(units(5)), hold.expire(units(5))), (None, None));
             assert_eq!(hold.amount().units(), 60, "what it was at its end");

@@ -242,7 +242,8 @@ fn only_payers_have_a_floor_and_a_credit_line_lowers_it() {
     assert_eq!(down(CAROL, 250_001), [(17, Problem::Floor { account: CAROL })]);
     let mut journal = sample();
     journal.post(draft(50, Kind::Adjust, Asset::Usd, &[(CAROL, 1), (Chart::OverrunLoss.id(), -1)]));
-    // Whoever owes may pay back in steps; and a credit line below zero is none.
+    journal.post(draft(51, Kind::Adjust, Asset::Usd, &[(CAROL, 0), (Chart::OverrunLoss.id(), 0)]));
+    // Whoever owes may pay back in steps, and nothing is taken by nothing; and a credit line below zero is none.
     let mut strangers = Accounts { internal: accounts().internal, ..Accounts::default() };
     strangers.overdrafts.insert(CAROL, Amount::from_units(-5));
     let report = run(Audit::new(Checkpoint::default(), strangers), &journal.records);

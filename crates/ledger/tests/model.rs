@@ -373,7 +373,7 @@ fn check(model: &mut Model, real: &Real, before: &[Purse]) -> Result<(), TestCas
     }
     for (open, held) in real.holds.iter().zip(&model.holds) {
         if let Some(open) = open {
-            prop_assert_eq!(open.amount().units(), held.amount);
+            prop_assert_eq!((open.amount().units(), open.ended().is_some()), (held.amount, held.ended));
             prop_assert_eq!(open.chain().len(), 1 + held.limits.len());
         }
     }
