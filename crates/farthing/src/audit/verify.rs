@@ -218,7 +218,7 @@ fn is_fault(finding: &Finding, first_lsn: u64, incomes: Option<(u64, u64)>) -> b
         Problem::Floor { .. } => false,
         // A range may start inside a batch, and end inside one.
         Problem::Income => first_lsn == 1 || finding.lsn != first,
-        Problem::Clearing { .. } => finding.lsn <= last,
+        Problem::Clearing => finding.lsn <= last,
         Problem::Missing
         | Problem::OutOfOrder
         | Problem::Damaged
