@@ -97,7 +97,7 @@ fn a_changed_limit_of_the_day_counts_at_once() {
             "limits: {{ unpaid: {{ per_ip: 100000/min }}, default: {{ rpm: 100000, concurrent: 1000, spend: {{ {spend} }} }} }}"
         )
     };
-    let (wide, tight) = (limits("per_day: 0.5 USD"), limits("per_day: 0.00015 USD"));
+    let (wide, tight) = (limits("per_day: 0.5 USD"), limits("per_day: 0.00014 USD"));
     let upstream = Upstream::friendly();
     let gateway = Gateway::start(upstream.address, &format!("{wide}\n"));
     let key = gateway.key("1 TEST");
@@ -109,7 +109,7 @@ fn a_changed_limit_of_the_day_counts_at_once() {
     let config = std::fs::read_to_string(gateway.config()).unwrap();
     std::fs::write(gateway.config(), config.replace(&wide, &tight)).unwrap();
     gateway.operator(&["reload"]);
-    // 90,000 nano are spent, and a call holds about 80,000.
+    // 90,000 nano are spent, and a call holds 60,000.
     let refused = call(&gateway, &fields, &ask("hi", 5)).unwrap();
     assert_refused(&refused, 429, "rate_limited", "nothing_taken");
     std::fs::write(gateway.config(), config).unwrap();
