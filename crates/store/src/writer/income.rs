@@ -57,53 +57,54 @@ impl Income {
         self.sums.len() >= ACCOUNTS_PER_ENTRY
     }
 
-    fn gathered(&self, asset: u16, account: AccountId) -> i64 {
+    pub(super) fn gathered(&self, asset: u16, account: AccountId) -> i64 {
         self.sums.get(&(asset, account)).copied().unwrap_or_default()
     }
 }
 
-impl Batch<'_> {
-    /// The clearing legs of an entry, with the account they are income of.
-    pub(super) fn income_legs(
-        &self,
-        draft: &Draft,
-        income: Option<AccountId>,
-    ) -> Result<Vec<IncomeLeg>, StoreError> {
-        let mut found = draft.legs.iter().filter(|leg| leg.account == *CLEARING).peekable();
-        let Some(account) = income else {
-            // Nobody would ever take it out of clearing again.
-            return if found.peek().is_none() { Ok(Vec::new()) } else { Err(EntryError::Unbalanced.into()) };
-        };
-        let mut legs = Vec::new();
-        for leg in found {
-            let balance = self.balance(&balance_key(leg.asset, account.0))?;
-            let gathered = self.income.gathered(leg.asset, account);
-            let sum = gathered.checked_add(leg.amount.units()).ok_or(StoreError::Range)?;
-            balance.checked_add(sum).ok_or(StoreError::Range)?;
-            legs.push(IncomeLeg { asset: leg.asset, account, units: leg.amount.units() });
+/// The clearing legs of an entry, with the account they are income of.
+pub(super) fn income_legs(draft: &Draft, income: Option<AccountId>) -> Result<Vec<IncomeLeg>, EntryError> {
+    let mut found = draft.legs.iter().filter(|leg| leg.account == *CLEARING).peekable();
+    match (income, found.peek()) {
+        (None, None) => Ok(Vec::new()),
+        // Nobody would ever take it out of clearing again.
+        (None, Some(_)) => Err(EntryError::Unbalanced),
+        (Some(_), None) => Err(EntryError::Legs),
+        (Some(account), Some(_)) => {
+            let leg = |leg: &LegDraft| IncomeLeg { asset: leg.asset, account, units: leg.amount.units() };
+            Ok(found.map(leg).collect())
         }
-        if legs.is_empty() { Err(EntryError::Legs.into()) } else { Ok(legs) }
+    }
+}
+
+impl Batch<'_> {
+    /// Whether what an account earns with these legs, and with those before them, is still an amount.
+    pub(super) fn check_range(&self, income: &[IncomeLeg]) -> Result<(), StoreError> {
+        for leg in income {
+            let balance = self.balance(&balance_key(leg.asset, leg.account.0))?;
+            let gathered = self.income.gathered(leg.asset, leg.account);
+            let sum = gathered.checked_add(leg.units).ok_or(StoreError::Range)?;
+            balance.checked_add(sum).ok_or(StoreError::Range)?;
+        }
+        Ok(())
     }
 
     /// Moves what has gathered in clearing to where it belongs.
     pub(super) fn post_income(&mut self) -> Result<(), StoreError> {
         let gathered = std::mem::take(&mut self.income);
-        let mut clearing: BTreeMap<u16, i64> = BTreeMap::new();
+        let mut clearing: BTreeMap<u16, i128> = BTreeMap::new();
         let mut legs = Vec::with_capacity(gathered.sums.len() + 1);
         for ((asset, account), units) in &gathered.sums {
-            let sum = clearing.entry(*asset).or_default();
-            *sum = sum.checked_sub(*units).ok_or(StoreError::Range)?;
+            *clearing.entry(*asset).or_default() -= i128::from(*units);
             legs.push(LegDraft { asset: *asset, account: *account, amount: Amount::from_units(*units) });
         }
         if legs.is_empty() {
             return Ok(());
         }
-        let account = *CLEARING;
-        legs.extend(clearing.into_iter().map(|(asset, units)| LegDraft {
-            asset,
-            account,
-            amount: Amount::from_units(units),
-        }));
+        for (asset, units) in clearing {
+            let units = i64::try_from(units).map_err(|_| StoreError::Range)?;
+            legs.push(LegDraft { asset, account: *CLEARING, amount: Amount::from_units(units) });
+        }
         let entry = Draft {
             kind: Kind::Income,
             flags: Flags::default(),

@@ -7,7 +7,7 @@ use money::Amount;
 use redb::ReadableTable;
 
 use super::batch::{Answer, Batch};
-use super::income::IncomeLeg;
+use super::income::{IncomeLeg, income_legs};
 use crate::read::unavailable;
 use crate::tables::balance_key;
 use crate::{Committed, StoreError};
@@ -27,7 +27,7 @@ pub(super) struct Posting {
 impl Batch<'_> {
     /// Checks an entry against the rules of the ledger, the ids that are taken and the range of balances.
     pub(super) fn prepare(&self, draft: &Draft, income: Option<AccountId>) -> Result<Posting, StoreError> {
-        self.prepare_with(draft, self.income_legs(draft, income)?)
+        self.prepare_with(draft, income_legs(draft, income)?)
     }
 
     /// As [`Batch::prepare`], for an entry whose clearing legs need no income.
@@ -36,10 +36,14 @@ impl Batch<'_> {
         if self.by_id.get(&draft.id).map_err(unavailable)?.is_some() {
             return Err(StoreError::Conflict);
         }
+        self.check_range(&income)?;
         let mut legs = Vec::with_capacity(draft.legs.len());
         for leg in draft.legs.drain(..) {
             let before = self.balance(&balance_key(leg.asset, leg.account.0))?;
             let after = before.checked_add(leg.amount.units()).ok_or(StoreError::Range)?;
+            // What this transaction will add to it at its end must have room as well.
+            let gathered = self.income.gathered(leg.asset, leg.account);
+            after.checked_add(gathered).ok_or(StoreError::Range)?;
             legs.push(Leg {
                 asset: leg.asset,
                 account: leg.account,
