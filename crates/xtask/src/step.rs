@@ -11,6 +11,14 @@ use crate::root;
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    // What cargo told this tool about its own package would make it build others anew: some build scripts ask
+    // for these variables, and tests that build the binary do not have them.
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+        if own.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
     command.args(args).current_dir(root()).stdin(Stdio::null());
     command
 }
