@@ -4,6 +4,7 @@ mod answers;
 mod bills;
 mod endings;
 mod properties;
+mod providers;
 mod requests;
 mod vectors;
 
@@ -19,6 +20,7 @@ struct Answer<'a> {
     body: &'a [u8],
     request: Option<&'a RequestFacts>,
     end: End,
+    elapsed_milli: u64,
 }
 
 impl<'a> Answer<'a> {
@@ -30,7 +32,7 @@ impl<'a> Answer<'a> {
             content_encoding: None,
             hide_usage_chunk: false,
         };
-        Self { dialect, head, body, request: None, end: End::Eof }
+        Self { dialect, head, body, request: None, end: End::Eof, elapsed_milli: 0 }
     }
 
     /// Feeds the body in pieces of these sizes, over and over, and returns what was metered and what
@@ -47,6 +49,7 @@ impl<'a> Answer<'a> {
             meter.feed(Bytes::copy_from_slice(now), &mut out);
             rest = later;
         }
+        meter.took(self.elapsed_milli);
         let metered = meter.end(self.end, &mut out);
         (metered, out.concat())
     }

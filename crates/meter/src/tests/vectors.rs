@@ -81,6 +81,7 @@ fn check_case(id: &str, dialect: Dialect, case: &Value) {
             (_, "reset") => End::Reset,
             _ => End::Eof,
         },
+        elapsed_milli: 0,
     };
     let (metered, client) = answer.check();
     if let Some(sizes) = response["chunk_lengths"].as_array() {
