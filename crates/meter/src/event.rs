@@ -68,6 +68,22 @@ pub(crate) enum Slot {
     Media,
 }
 
+impl Slot {
+    /// Whether strings there are counted by their length and nothing else.
+    pub(crate) const fn is_output(self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::Reasoning
+                | Self::Tool
+                | Self::WholeText
+                | Self::WholeReasoning
+                | Self::WholeTool
+                | Self::Delta
+        )
+    }
+}
+
 /// Whether a member was there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Presence {

@@ -81,6 +81,9 @@ pub(crate) trait Sink {
     /// because the last duplicate wins (MTR-15).
     fn restart(&mut self, _slots: &[Self::Slot]) {}
 
+    /// A string or a number ended that no path leads to.
+    fn idle(&mut self, _is_text: bool, _span: Range<u64>) {}
+
     /// An object on the way to some path has a key that is none of the `known` ones.
     fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
 }
@@ -381,6 +384,8 @@ impl<S: Copy + 'static> Scanner<S> {
         if !self.is_key {
             if let Some(slot) = self.slot() {
                 sink.value(slot, &Value::Text { bytes: self.text_bytes, text }, self.start..end);
+            } else {
+                sink.idle(true, self.start..end);
             }
             self.ended();
             return;
@@ -493,6 +498,8 @@ impl<S: Copy + 'static> Scanner<S> {
             if let Some(slot) = self.slot() {
                 let text = if self.kept_all { self.kept.as_slice() } else { b"" };
                 sink.value(slot, &Value::Number(text), self.start..self.at + used as u64);
+            } else {
+                sink.idle(false, self.start..self.at + used as u64);
             }
             self.ended();
         }

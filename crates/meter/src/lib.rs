@@ -12,6 +12,7 @@ mod ending;
 mod event;
 mod inflate;
 mod json;
+mod known;
 mod meter;
 mod multipart;
 mod paths;

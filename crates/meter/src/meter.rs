@@ -137,6 +137,22 @@ impl Meter {
         self
     }
 
+    /// Reads every event in full, also one that looks like the one before: what the short cut is measured and
+    /// tested against. It changes nothing but the time it takes.
+    #[must_use]
+    pub fn reading_in_full(mut self) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.read_in_full();
+        }
+        self
+    }
+
+    /// How many events were read by the short cut.
+    #[must_use]
+    pub fn short_cuts(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Stream::short_cuts)
+    }
+
     /// Tells how long the call took, where time is the unit. Counts for [`Dialect::Raw`].
     pub const fn took(&mut self, milliseconds: u64) {
         self.elapsed_milli = Some(milliseconds);

@@ -7,6 +7,7 @@ use crate::dialect::{EndMark, Framing, Reader};
 use crate::ending;
 use crate::event::{Event, Slot};
 use crate::json::{Outcome, Scanner};
+use crate::known::{Known, Read};
 use crate::relay::Relay;
 use crate::seen::Seen;
 use crate::sse::{DoneMark, Framer, Item};
@@ -55,6 +56,7 @@ pub(crate) struct Stream {
     framer: Framer,
     scanner: Scanner<Slot>,
     done: DoneMark,
+    known: Known,
     event: Event,
     event_bytes: usize,
     /// Where in the chunk read last the last whole event ended.
@@ -91,6 +93,7 @@ impl Stream {
             framer: Framer::new(),
             scanner: Scanner::new(reader.paths),
             done: DoneMark::default(),
+            known: Known::new(reader.paths),
             event: Event::default(),
             event_bytes: 0,
             boundary: None,
@@ -226,7 +229,20 @@ impl Stream {
     ) {
         let mut at = start;
         self.boundary = self.framer.is_between_events().then_some(start);
+        let mut began = None;
         while at < chunk.len() && self.seen.terminal.is_none() {
+            if self.framer.is_between_events() && !self.framer.is_after_cr() {
+                if let Some(used) = self.read_known(&chunk[at..]) {
+                    at += used;
+                    self.boundary = Some(at);
+                    self.owes_line_feed = false;
+                    if let Some((relay, out)) = relay {
+                        relay.event_end(chunk, at, false, out);
+                    }
+                    continue;
+                }
+                began = Some(at);
+            }
             let (used, item) = self.framer.step(&chunk[at..]);
             at += used;
             match item {
@@ -236,6 +252,9 @@ impl Stream {
                     self.boundary = Some(at);
                     self.owes_line_feed = self.framer.is_after_cr();
                     let hide = self.end_event();
+                    if let Some(began) = began.take().filter(|_| !hide && self.seen.terminal.is_none()) {
+                        self.known.keep(&chunk[began..at]);
+                    }
                     if let Some((relay, out)) = relay {
                         relay.event_end(chunk, at, hide, out);
                     }
@@ -258,6 +277,24 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// Reads an event that looks like the one before. Returns its length.
+    fn read_known(&mut self, input: &[u8]) -> Option<usize> {
+        let Read::Event(used) = self.known.read(input) else { return None };
+        let (event, kind) = self.known.event()?;
+        (self.reader.event)(event, kind, &mut self.seen);
+        Some(used)
+    }
+
+    /// Reads every event in full from now on.
+    pub(crate) fn read_in_full(&mut self) {
+        self.known.disable();
+    }
+
+    /// Events that were read by the short cut.
+    pub(crate) const fn short_cuts(&self) -> u64 {
+        self.known.hits
     }
 
     /// One document per line. A document may go on over a line's end, but no string does: so a broken line
