@@ -188,6 +188,11 @@ impl<S: Copy + 'static> Scanner<S> {
         self.high = None;
     }
 
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.kept.capacity() + self.frames.capacity() * size_of::<Frame>()
+    }
+
     /// How far the document has come.
     pub(crate) fn outcome(&self) -> Outcome {
         match self.state {

@@ -99,6 +99,14 @@ impl Known {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let spots =
+            |template: &Template| (template.spots.capacity() + template.holes.capacity()) * size_of::<Spot>();
+        let kept = self.template.as_ref().map_or(0, |template| template.raw.capacity() + spots(template));
+        kept + self.varying.capacity() * size_of::<usize>() + self.scanner.held_bytes()
+    }
+
     /// From now on every event is read in full.
     pub(crate) fn disable(&mut self) {
         self.enabled = false;

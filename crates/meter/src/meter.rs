@@ -178,6 +178,14 @@ impl Meter {
         }
     }
 
+    /// Bytes of buffers it holds on to.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let relay = self.relay.as_ref().map_or(0, Relay::held_bytes);
+        let stream = self.stream.as_ref().map_or(0, Stream::held_bytes);
+        relay + stream + self.inflated.capacity()
+    }
+
     /// Takes back from `out`, which the last [`Meter::feed`] filled, what is no whole event, so that an
     /// [`Ending`] may follow (MTR-35). False when the client has the first half of an event already: then
     /// the rest of it must come first. False for ever where the body is no stream we can write into.

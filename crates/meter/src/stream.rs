@@ -152,6 +152,12 @@ impl Stream {
         self.owes_line_feed
     }
 
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let words = self.seen.model.capacity() + self.seen.id.capacity() + self.event.model.capacity();
+        self.scanner.held_bytes() + self.known.held_bytes() + self.framer.held_bytes() + words
+    }
+
     /// Whether the body is a stream of events.
     pub(crate) fn is_events(&self) -> bool {
         self.shape == Shape::Events

@@ -3,6 +3,7 @@
 mod answers;
 mod bills;
 mod endings;
+mod hostile;
 mod properties;
 mod providers;
 mod requests;
