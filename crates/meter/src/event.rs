@@ -211,6 +211,10 @@ impl Event {
         self.choices == Some(0) && self.top.is_made() && !self.error.is_some()
     }
 
+    pub(crate) fn set_count(&mut self, place: Place, field: Field, value: &Value<'_>) {
+        self.report(place).counts.set(field, Count::read(value));
+    }
+
     fn report(&mut self, place: Place) -> &mut Report {
         match place {
             Place::Top => &mut self.top,
@@ -257,7 +261,7 @@ impl Sink for Event {
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
         match slot {
             Slot::Report(place) => self.report(place).presence = Presence::of(value),
-            Slot::Count(place, field) => self.report(place).counts.set(field, Count::read(value)),
+            Slot::Count(place, field) => self.set_count(place, field, value),
             Slot::Tier(place) => set_word(&mut self.report(place).tier, value),
             Slot::Geo(place) => set_word(&mut self.report(place).geo, value),
             Slot::Speed(place) => set_word(&mut self.report(place).speed, value),

@@ -1,17 +1,18 @@
 //! A short cut for events that look like the one before (MTR-18).
 //!
 //! Most events of a stream are the same bytes but for a word of text. Of an event that was read in full this
-//! keeps the bytes, and where the values stand that may differ: text that counts as output, the event's number,
-//! and values that nobody reads, such as padding. An event that agrees in every other byte would lead the
+//! keeps the bytes, and where the values stand that may differ: text that counts as output, counts, and values
+//! that nobody reads, such as padding. An event that agrees in every other byte would lead the
 //! scanner through the same states to the same members, so nothing of it needs to be scanned but those values.
 //! Whatever differs anywhere else is read in full. `tests::properties` holds the two ways against each other.
 
 use std::ops::Range;
 
 use crate::count::integral;
-use crate::event::{Event, Output, Slot};
+use crate::event::{Event, Output, Place, Slot};
 use crate::json::{Outcome, Scanner, Sink, Value};
 use crate::paths::{Keys, Paths};
+use crate::usage::Field;
 
 /// Largest event that is kept, and the largest that may be compared with it.
 const KEPT_BYTES_MAX: usize = 4096;
@@ -31,6 +32,8 @@ enum What {
     Text(Slot),
     /// The event's number.
     Number,
+    /// A count of a report.
+    Count(Place, Field),
     /// Text or a number that nobody reads.
     IdleText,
     IdleNumber,
@@ -39,6 +42,15 @@ enum What {
 impl What {
     const fn is_idle(self) -> bool {
         matches!(self, Self::IdleText | Self::IdleNumber)
+    }
+
+    /// Whether it is a figure of this slot.
+    fn is_of(self, slot: Slot) -> bool {
+        match self {
+            Self::Number => slot == Slot::Index,
+            Self::Count(place, field) => slot == Slot::Count(place, field),
+            Self::Text(_) | Self::IdleText | Self::IdleNumber => false,
+        }
     }
 
     const fn is_text(self) -> bool {
@@ -202,6 +214,9 @@ impl Template {
             let Some((used, bytes)) = used else { return Comparison::Open };
             match hole.what {
                 What::Text(slot) => event.add_open_text(slot, bytes),
+                What::Count(place, field) => {
+                    event.set_count(place, field, &Value::Number(rest.get(..used).unwrap_or_default()));
+                }
                 What::Number => event.index = integral(rest.get(..used).unwrap_or_default()),
                 What::IdleText | What::IdleNumber => {}
             }
@@ -250,11 +265,18 @@ fn number(input: &[u8]) -> Option<usize> {
 }
 
 /// The name of an event and where its data stands; `None` unless it is one line of data, with at most a name,
-/// all lines ended by LF.
+/// all lines ended alike, by LF or by CR LF.
 fn parts(raw: &[u8]) -> Option<(String, Range<usize>)> {
-    let lines = raw.strip_suffix(b"\n\n").filter(|_| !raw.contains(&b'\r'))?;
+    let end: &[u8] = if raw.ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
+    let lines = raw.strip_suffix(end)?.strip_suffix(end)?;
     let (mut name, mut json, mut at) = (None, None, 0);
     for line in lines.split(|b| *b == b'\n') {
+        // Each line but the last, which has lost its end, ends as the event does.
+        let whole = at + line.len() == lines.len();
+        let line = if whole { line } else { line.strip_suffix(end.strip_suffix(b"\n")?)? };
+        if line.contains(&b'\r') {
+            return None;
+        }
         let start = |bytes: usize| at + bytes + usize::from(line.get(bytes) == Some(&b' '));
         if line.starts_with(b"data:") && json.is_none() {
             json = Some(start(5)..at + line.len());
@@ -263,7 +285,7 @@ fn parts(raw: &[u8]) -> Option<(String, Range<usize>)> {
         } else {
             return None;
         }
-        at += line.len() + 1;
+        at += line.len() + end.len();
     }
     let name = name.unwrap_or_default();
     // A longer one is cut by who reads it in full.
@@ -279,10 +301,6 @@ struct Finder {
 }
 
 impl Finder {
-    fn numbered(&self) -> bool {
-        self.spots.iter().any(|spot| spot.what == What::Number)
-    }
-
     fn add(&mut self, what: What, span: Range<u64>) {
         let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).saturating_add(self.offset);
         let quote = usize::from(what.is_text());
@@ -294,26 +312,23 @@ impl Sink for Finder {
     type Slot = Slot;
 
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
-        match value {
-            Value::Text { .. } if slot.is_output() => self.add(What::Text(slot), span.clone()),
-            // Of several numbers the last one holds: that is left to the scanner.
-            _ if slot == Slot::Index => {
-                self.fits &= matches!(value, Value::Number(_)) && !self.numbered();
-                self.add(What::Number, span.clone());
+        // Of what stands there twice the last one holds: that is left to the scanner.
+        self.fits &= !self.spots.iter().any(|spot| spot.what.is_of(slot));
+        match (slot, value) {
+            (Slot::Index, Value::Number(_)) => self.add(What::Number, span.clone()),
+            (Slot::Count(place, field), Value::Number(_)) => {
+                self.add(What::Count(place, field), span.clone())
             }
             // The text of an object counts as a whole.
-            Value::Object { len: 1.. } if slot.is_output() => self.fits = false,
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::Text { .. }
-            | Value::Array { .. }
-            | Value::Object { .. } => {}
+            (slot, Value::Object { len: 1.. }) if slot.is_output() => self.fits = false,
+            (slot, Value::Text { .. }) if slot.is_output() => self.add(What::Text(slot), span.clone()),
+            _ => {}
         }
         self.event.value(slot, value, span);
     }
 
     fn restart(&mut self, slots: &[Slot]) {
+        self.fits &= !slots.iter().any(|slot| self.spots.iter().any(|spot| spot.what.is_of(*slot)));
         self.event.restart(slots);
     }
 

@@ -259,7 +259,9 @@ impl Stream {
                     self.owes_line_feed = self.framer.is_after_cr();
                     let hide = self.end_event();
                     if let Some(began) = began.take().filter(|_| !hide && self.seen.terminal.is_none()) {
-                        self.known.keep(&chunk[began..at]);
+                        // The LF of a CR LF belongs to the event.
+                        let end = at + usize::from(self.owes_line_feed && chunk.get(at) == Some(&b'\n'));
+                        self.known.keep(&chunk[began..end]);
                     }
                     if let Some((relay, out)) = relay {
                         relay.event_end(chunk, at, hide, out);
