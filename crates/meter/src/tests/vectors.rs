@@ -113,7 +113,8 @@ fn check_metered(id: &str, metered: &Metered, expect: &Value) {
     assert_eq!(metered.upstream_error, failed, "{id}: upstream error");
 }
 
-/// Every member is as listed; one that is not listed is absent or an explicit zero.
+/// Every member is as listed; one that is not listed is absent or an explicit zero. MTR-53: what a relay paid is a
+/// fact beside them.
 fn check_usage(id: &str, metered: &Metered, expect: &Value) {
     let Some(usage) = &metered.usage else {
         assert!(expect.is_null(), "{id}: no usage");
