@@ -71,10 +71,15 @@ pub struct Facilitator {
 impl Facilitator {
     /// Behaves as planned, one conduct for each `/settle`, and well after that.
     pub fn start(plan: impl IntoIterator<Item = Conduct>) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), plan)
+    }
+
+    /// As [`Facilitator::start`], at an address that a gateway knows already.
+    pub fn start_at(address: SocketAddr, plan: impl IntoIterator<Item = Conduct>) -> Self {
         let chain = Chain { plan: plan.into_iter().collect(), moved: HashMap::new() };
         let chain = Arc::new(Mutex::new(chain));
         let ours = Arc::clone(&chain);
-        let server = Upstream::start(move |request, stream| serve(&ours, request, stream));
+        let server = Upstream::start_at(address, move |request, stream| serve(&ours, request, stream));
         Self { address: server.address, server, chain }
     }
 

@@ -32,15 +32,18 @@ pub fn binary() -> &'static Path {
                 build.env_remove(name);
             }
         }
+        // This test runs from <target>/<profile>/deps, and tests the binary of its own profile.
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().unwrap().parent().unwrap();
+        let released = if profile.ends_with("release") { ["--release"].as_slice() } else { &[] };
         let built = build
             .args(["build", "--quiet", "--locked", "--package", "farthing"])
+            .args(released)
             .current_dir(root)
             .status()
             .unwrap();
         assert!(built.success(), "the binary does not build");
-        // This test runs from <target>/<profile>/deps.
-        let test = std::env::current_exe().unwrap();
-        test.parent().unwrap().parent().unwrap().join("farthing")
+        profile.join("farthing")
     })
 }
 

@@ -73,7 +73,7 @@ fn written(value: &Value, style: Style) -> String {
             format!("{space}{{{}{space}}}{space}", members.join(","))
         }
         Value::String(text) => quoted(text, style),
-        other => other.to_string(),
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
 

@@ -44,7 +44,15 @@ pub struct Upstream {
 impl Upstream {
     /// Answers every request with `script`, then closes the connection.
     pub fn start(script: impl Fn(&Seen, &mut TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at(([127, 0, 0, 1], 0).into(), script)
+    }
+
+    /// As [`Upstream::start`], at an address that somebody knows already.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (log, script): (_, Arc<Script>) = (Arc::clone(&seen), Arc::new(script));

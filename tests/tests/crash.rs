@@ -1,15 +1,12 @@
-//! The process is killed, at chosen points and at any: what was acknowledged is there afterwards, nothing is
-//! accepted twice, and nobody is charged for more than he was told.
+//! The process is killed at chosen points: what was acknowledged is there afterwards, nothing is accepted
+//! twice, and nobody is charged for more than he was told. At any point: `crashloop.rs`.
 
-use std::collections::HashMap;
 use std::io::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
-use farthing_tests::payer::{Payment, TEST, Wallet};
+use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream, friendly_answer};
 use serde_json::{Value, json};
@@ -99,156 +96,4 @@ fn kill_after_the_deposit_keeps_it_for_the_same_request() {
 
 fn hold(answer: &Answer) -> i64 {
     nano(&json!(answer.must("farthing-hold").trim_end_matches(" TEST")))
-}
-
-/// What clients have seen, written down as it happened.
-#[derive(Default)]
-struct Seen {
-    /// Calls with the key that were begun, and that were answered whole.
-    begun: AtomicUsize,
-    answered: AtomicUsize,
-    /// Payments that were ever presented, and the first whole answer to each.
-    presented: AtomicUsize,
-    settled: Mutex<Vec<(Payment, Value)>>,
-    stop: AtomicBool,
-}
-
-/// Ends the clients, also when the test fails.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-const KILLS: usize = 20;
-const CALLERS: usize = 4;
-const PAYERS: usize = 2;
-
-/// Twenty kills under load.
-#[test]
-fn twenty_kills_lose_no_deposit_and_charge_nobody_twice() {
-    let upstream = Upstream::friendly();
-    let mut gateway = Gateway::start(upstream.address, "");
-    let new = gateway.operator(&["key", "new", "--credit", "100 TEST"]);
-    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
-    let (seen, address) = (Seen::default(), gateway.address);
-    std::thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| call_until_stopped(address, key, &seen));
-        }
-        for number in 0..PAYERS {
-            let wallet = Wallet::new(u8::try_from(number + 1).unwrap());
-            let seen = &seen;
-            scope.spawn(move || pay_until_stopped(address, &wallet, number, seen));
-        }
-        let _stop = StopAtEnd(&seen.stop);
-        for kill in 0..KILLS {
-            std::thread::sleep(Duration::from_millis(15 + (kill as u64 * 13) % 40));
-            gateway.crash_and_restart();
-            if kill % 5 != 4 {
-                continue;
-            }
-            // The books close, and hold what was acknowledged before they were read.
-            let (settled, answered) =
-                (seen.settled.lock().unwrap().len(), seen.answered.load(Ordering::SeqCst));
-            let books = gateway.books();
-            assert!(books.count("deposit") > settled, "{} of {settled}", books.count("deposit") - 1);
-            assert!(books.charged(account) > 0 || answered < 100, "nothing was ever charged");
-        }
-    });
-    let settled = seen.settled.into_inner().unwrap();
-    let (begun, answered) = (seen.begun.into_inner(), seen.answered.into_inner());
-    assert!(answered > KILLS && settled.len() > KILLS, "{answered} calls, {} payments", settled.len());
-    let left = gateway.settled_balance(key);
-    let books = wait_for("memory and journal to agree", || {
-        let books = gateway.books();
-        (books.balance(account) == left).then_some(books)
-    });
-    // Nobody pays for what he did not ask for, and a kill loses what one batch may hold.
-    let charged = books.charged(account);
-    assert_eq!(charged % FRIENDLY_COST, 0);
-    let charges = usize::try_from(charged / FRIENDLY_COST).unwrap();
-    assert!(charges <= begun, "{charges} charges for {begun} calls");
-    assert!(answered - charges.min(answered) <= KILLS * 32, "{charges} charges for {answered} answers");
-    // One deposit for each payment that was ever acknowledged; none for what was never presented.
-    let deposits = books.count("deposit") - 1;
-    let presented = seen.presented.into_inner();
-    assert!(
-        (settled.len()..=presented).contains(&deposits),
-        "{deposits} of {} and {presented}",
-        settled.len()
-    );
-    assert_presented_again(&gateway, &upstream, &settled);
-    let after = gateway.books();
-    assert_eq!(after.count("deposit") - 1, deposits, "a proof was accepted twice");
-}
-
-/// Each payment again, for its own request and for another: no new deposit, and the upstream is called at
-/// most once more, for a call whose end was lost with the process.
-fn assert_presented_again(gateway: &Gateway, upstream: &Upstream, settled: &[(Payment, Value)]) {
-    for round in 0..2 {
-        for (payment, body) in settled {
-            let header = payment.v2();
-            let fields = [("payment-signature", header.as_str())];
-            let other = http::post(gateway.address, CHAT, &fields, &ask("another request"));
-            assert!(other.status == 403 || other.status == 409, "{}", other.text());
-            let answer = wait_for("the call before to be written down", || {
-                let answer = http::post(gateway.address, CHAT, &fields, body);
-                (answer.code() != "in_progress").then_some(answer)
-            });
-            match answer.status {
-                200 if round > 0 => assert_eq!(answer.header("farthing-replayed"), Some("true")),
-                200 => {}
-                _ => assert_refused(&answer, 409, "already_served", "captured"),
-            }
-        }
-    }
-    let mut hits: HashMap<Vec<u8>, usize> = HashMap::new();
-    for seen in upstream.seen() {
-        *hits.entry(seen.body).or_default() += 1;
-    }
-    for (_, body) in settled {
-        let count = hits.get(body.to_string().as_bytes()).copied().unwrap_or_default();
-        assert!((1..=KILLS).contains(&count), "{count} calls for {body}");
-    }
-}
-
-fn call_until_stopped(gateway: std::net::SocketAddr, key: &str, seen: &Seen) {
-    while !seen.stop.load(Ordering::SeqCst) {
-        seen.begun.fetch_add(1, Ordering::SeqCst);
-        match try_post(gateway, &[("x-api-key", key)], &ask("hi")) {
-            Some(answer) => {
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                seen.answered.fetch_add(1, Ordering::SeqCst);
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Pays again and again; a payment whose answer was lost is presented until it is answered.
-fn pay_until_stopped(gateway: std::net::SocketAddr, wallet: &Wallet, number: usize, seen: &Seen) {
-    let mut round = 0;
-    while !seen.stop.load(Ordering::SeqCst) {
-        round += 1;
-        let body = ask(&format!("payer {number} round {round}"));
-        let Some(offered) = try_post(gateway, &[], &body) else {
-            std::thread::sleep(Duration::from_millis(2));
-            continue;
-        };
-        let payment = wallet.pay(&offered, TEST);
-        seen.presented.fetch_add(1, Ordering::SeqCst);
-        let answer = wait_for("an answer to a payment", || {
-            try_post(gateway, &[("payment-signature", &payment.v2())], &body)
-                .filter(|answer| answer.code() != "in_progress")
-        });
-        if answer.status != 200 {
-            assert_refused(&answer, 409, "already_served", "captured");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-        seen.settled.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((payment, body));
-    }
 }

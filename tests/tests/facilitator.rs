@@ -289,7 +289,8 @@ fn certain_refusal_takes_nothing() {
     }
 }
 
-/// Nothing was sent: the claim is let go, nothing is unknown.
+/// LED-17. Nothing was sent: the claim is let go, nothing is unknown, and the same proof is taken when the facilitator
+/// is there again.
 #[test]
 fn bindu_520() {
     let upstream = Upstream::friendly();
@@ -311,6 +312,12 @@ fn bindu_520() {
         refused.text()
     );
     assert_eq!(gateway.books().entries.len(), 0);
+    let facilitator = Facilitator::start_at(address, []);
+    let served = pay(&gateway, &payment);
+    assert_eq!(served.status, 200, "{}", served.text());
+    assert!(served.header("farthing-key").is_some());
+    assert_eq!((facilitator.transfers(), upstream.hits()), (1, 1));
+    assert_eq!(gateway.books_after(1).count("deposit"), 1);
 }
 
 /// X402-44: the next facilitator is asked only when the one before surely did nothing.

@@ -164,18 +164,18 @@ fn litellm_27639() {
 fn litellm_30460() {
     let mut stand = Stand::new(
         "metering: { on_client_gone: { drain_up_to: 0s } }\nserver: { listen: [\"{address}\"], threads: 2, \
-         timeouts: { stream_idle: 300ms, first_byte: 300ms } }\n",
+         timeouts: { stream_idle: 500ms, first_byte: 2s } }\n",
     );
     for talk in [Talk::chat(), Talk::messages()] {
         for heard in [0, 2] {
             leave(stand.hear(&talk, heard));
             stand.settles("left", Duration::ZERO, talk.owed(heard, Ending::Left));
             let silent = stand.hear(&talk, heard);
-            stand.settles("silent", Duration::from_millis(300), talk.owed(heard, Ending::Broken));
+            stand.settles("silent", Duration::from_millis(500), talk.owed(heard, Ending::Broken));
             drop(silent);
         }
         let silent = stand.ask(&talk);
-        stand.settles("silent from the start", Duration::from_millis(300), Owed::NOTHING);
+        stand.settles("silent from the start", Duration::from_secs(2), Owed::NOTHING);
         drop(silent);
     }
     stand.close();

@@ -1,5 +1,6 @@
 //! One proof in 64 copies at once, no two of them the same bytes: one settlement, one deposit, one call, also
 //! across restarts. `FARTHING_ROUNDS` says how often, 2 unless it is set (`cargo xtask replay-storm`).
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

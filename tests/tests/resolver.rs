@@ -210,7 +210,7 @@ fn no_other_facilitator_is_asked() {
 /// One proof on 64 connections, while its settlement is unclear and while it is resolved: one transfer, one
 /// deposit, one call.
 #[test]
-fn x402_3401() {
+fn an_unclear_proof_on_64_connections_is_one_call() {
     let scene = Scene::of([Conduct::MoveThen(Reply::Hangup)]);
     let (v1, v2) = (scene.payment.v1(), scene.payment.v2());
     let mut fresh = 0;

@@ -22,6 +22,7 @@ use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
 use crate::idempotency::{self, Attempt};
 use crate::limits::{Running, Slot};
+use crate::open_hold::OpenHold;
 use crate::payer::Payer;
 use crate::payments::{Deposit, Ending};
 use crate::presence::Presence;
@@ -45,7 +46,7 @@ pub(crate) struct Charge {
     pub(crate) quote: Quote,
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
-    pub(crate) hold: Option<Hold>,
+    pub(crate) hold: Option<OpenHold>,
     /// How the hold keeps up with a stream.
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
@@ -197,14 +198,15 @@ impl Charge {
         }
         let rest = self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default();
         let before = out.len();
-        if !rest.is_empty() {
+        // Of a stream that we stop, what came before it is gone already.
+        if !rest.is_empty() && end != End::CutShort {
             self.meter.feed(rest, out);
         }
         let metered = self.meter.end(end, out);
         let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
             // A report that cannot be priced costs the payer what was held and no more.
             tracing::error!(parent: &self.span, %error, "charge from the hold");
-            let nano = self.hold.as_ref().map_or(Amount::ZERO, Hold::amount);
+            let nano = self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
             Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
         });
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
@@ -259,7 +261,9 @@ impl Charge {
     /// Ends the hold; the write that goes with it, if the call is one to remember.
     fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
         let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
-        self.gate.metrics.hold_ended(ended.end == HoldEnd::Expired);
+        if ended.end == HoldEnd::Expired {
+            self.gate.metrics.hold_expired();
+        }
         let account = hold.chain().first()?;
         let asset = account.asset();
         let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;

@@ -15,8 +15,8 @@ pub(crate) struct Claims(DashMap<[u8; 32], [u8; 32]>);
 /// It has no timer of its own: whoever took a claim away from a holder that still works would let a payment
 /// be served twice. It ends with its holder, and each step of a holder has an end: connecting and settling
 /// have theirs, an answer has `first_byte` and `stream_idle`, a client that does not read has `write_stall`, a
-/// client that has gone has `drain_up_to`, and a store that does not write stops the process (LED-16, LED-18).
-/// A panic ends it too. Nothing of it outlives the process.
+/// client that has gone has `drain_up_to`, a call as a whole has the deadline of its hold, and a store that does
+/// not write stops the process (LED-16, LED-18). A panic ends it too. Nothing of it outlives the process.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Arc<Claims>,

@@ -29,6 +29,7 @@ mod heads;
 mod idempotency;
 mod known;
 mod limits;
+mod open_hold;
 mod passing;
 mod payer;
 mod payments;

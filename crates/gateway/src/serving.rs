@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use ledger::Hold;
 use meter::{Head, Meter};
 use money::{Amount, Asset};
 use tracing::field;
@@ -18,6 +17,7 @@ use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
 use crate::idempotency::Attempt;
 use crate::limits::{Running, Slot};
+use crate::open_hold::OpenHold;
 use crate::passing::{ChargedBody, TRAILERS};
 use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
@@ -87,7 +87,7 @@ impl Serving {
         challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
     }
 
-    fn hold(&self) -> Result<Option<(Hold, Fitted)>, Refusal> {
+    fn hold(&self) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
         let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
         let snapshot = &self.arrived.snapshot;
         let terms = HoldTerms {
@@ -96,7 +96,8 @@ impl Serving {
             now_s: self.arrived.now.seconds(),
         };
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
-        held.map(Some).map_err(|refusal| self.payable(refusal))
+        let open = |(hold, fitted)| Some((OpenHold::new(hold, &self.worker.gate), fitted));
+        held.map(open).map_err(|refusal| self.payable(refusal))
     }
 
     /// Reserve, forward, attach the charge to the answer.
@@ -132,7 +133,6 @@ impl Serving {
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
-            gate.metrics.hold_opened();
             tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
         }
         let wants_trailers = charged.is_some() && takes_trailers(&arrived.head.headers);

@@ -136,11 +136,12 @@ impl Metrics {
         self.holds_open.inc();
     }
 
-    pub(crate) fn hold_ended(&self, expired: bool) {
+    pub(crate) fn hold_ended(&self) {
         self.holds_open.dec();
-        if expired {
-            self.holds_expired.inc();
-        }
+    }
+
+    pub(crate) fn hold_expired(&self) {
+        self.holds_expired.inc();
     }
 
     /// Holds without an end yet.

@@ -5,7 +5,7 @@ use std::fmt;
 use money::{Amount, Asset};
 
 use crate::ReserveError;
-use crate::sync::{AtomicI64, AtomicU8, AtomicU32, Ordering};
+use crate::sync::{AtomicI64, AtomicU32, Ordering};
 
 /// Names an account, 16 bytes. Where it comes from is decided elsewhere (payer, payment hash, operator).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,21 +51,38 @@ pub enum AccountState {
     Closed,
 }
 
-impl AccountState {
-    const fn byte(self) -> u8 {
-        match self {
-            Self::Open => 0,
-            Self::Frozen => 1,
-            Self::Closed => 2,
-        }
+/// What a reserve has to respect, in one word so that it is one look: the floor above the two lowest
+/// bits, which are the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Terms {
+    floor: i64,
+    state: AccountState,
+}
+
+impl Terms {
+    const STATE_BITS: u32 = 2;
+
+    const fn word(self) -> i64 {
+        let state = match self.state {
+            AccountState::Open => 0,
+            AccountState::Frozen => 1,
+            AccountState::Closed => 2,
+        };
+        self.floor << Self::STATE_BITS | state
     }
 
-    const fn of_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Open,
-            1 => Self::Frozen,
-            _ => Self::Closed,
-        }
+    const fn of(word: i64) -> Self {
+        let state = match word & 0b11 {
+            0 => AccountState::Open,
+            1 => AccountState::Frozen,
+            _ => AccountState::Closed,
+        };
+        Self { floor: word >> Self::STATE_BITS, state }
+    }
+
+    /// Zero or below; as far down as the word has room for.
+    fn floor_of(overdraft: i64) -> i64 {
+        -overdraft.clamp(0, i64::MAX >> Self::STATE_BITS)
     }
 }
 
@@ -90,9 +107,8 @@ pub struct Account {
     available: AtomicI64,
     held: AtomicI64,
     at_risk: AtomicI64,
-    floor: AtomicI64,
+    terms: AtomicI64,
     budgets: AtomicU32,
-    state: AtomicU8,
 }
 
 impl Account {
@@ -100,15 +116,16 @@ impl Account {
     /// for an explicit credit line).
     #[must_use]
     pub fn new(id: AccountId, asset: Asset, available: Amount, floor: Amount) -> Self {
+        let floor = Terms::floor_of(floor.units().saturating_neg());
+        let terms = Terms { floor, state: AccountState::Open };
         Self {
             id,
             asset,
             available: AtomicI64::new(available.units()),
             held: AtomicI64::new(0),
             at_risk: AtomicI64::new(0),
-            floor: AtomicI64::new(floor.units().min(0)),
+            terms: AtomicI64::new(terms.word()),
             budgets: AtomicU32::new(0),
-            state: AtomicU8::new(AccountState::Open.byte()),
         }
     }
 
@@ -139,13 +156,20 @@ impl Account {
     /// How far below zero the account may be drawn: the credit line, 0 unless the operator gave one.
     #[must_use]
     pub fn overdraft(&self) -> Amount {
-        Amount::from_units(self.floor.load(Ordering::Acquire).saturating_neg())
+        Amount::from_units(-self.terms().floor)
     }
 
     /// Sets the credit line; a negative amount counts as 0. An account already below its new floor owes
     /// that much, and nothing more can be taken from it until deposits have made it good.
     pub fn set_overdraft(&self, overdraft: Amount) {
-        self.floor.store(-overdraft.units().max(0), Ordering::Release);
+        let floor = Terms::floor_of(overdraft.units());
+        self.change_terms(|terms| Terms { floor, ..terms });
+    }
+
+    /// Whether reserves are accepted.
+    #[must_use]
+    pub fn state(&self) -> AccountState {
+        self.terms().state
     }
 
     /// Opens, freezes or closes the account.
@@ -154,31 +178,35 @@ impl Account {
     /// [`NotEmpty`]: only an account with nothing available, nothing held and no credit line can be closed.
     /// A reserve that runs at the same moment may be refused together with the closing.
     pub fn set_state(&self, state: AccountState) -> Result<(), NotEmpty> {
-        let before = self.state.swap(state.byte(), Ordering::AcqRel);
+        let before = self.change_terms(|terms| Terms { state, ..terms });
         if state != AccountState::Closed {
             return Ok(());
         }
         // The state is in place before the counters are read, and a reserve notes what it holds before it
         // reads the state: one of the two sees the other. For that this read must be of the newest value.
-        let held = self.held.fetch_add(0, Ordering::AcqRel);
-        let found = NotEmpty {
-            available: self.available(),
-            held: Amount::from_units(held),
-            overdraft: self.overdraft(),
-        };
+        let held = Amount::from_units(self.held.fetch_add(0, Ordering::AcqRel));
+        let found = NotEmpty { available: self.available(), held, overdraft: self.overdraft() };
         if (found.available, found.held, found.overdraft) == (Amount::ZERO, Amount::ZERO, Amount::ZERO) {
             return Ok(());
         }
         // Unless someone else has decided meanwhile.
-        let closed = AccountState::Closed.byte();
-        let _ = self.state.compare_exchange(closed, before, Ordering::AcqRel, Ordering::Acquire);
+        self.change_terms(|terms| match terms.state {
+            AccountState::Closed => Terms { state: before.state, ..terms },
+            AccountState::Open | AccountState::Frozen => terms,
+        });
         Err(found)
     }
 
-    /// Whether reserves are accepted.
-    #[must_use]
-    pub fn state(&self) -> AccountState {
-        AccountState::of_byte(self.state.load(Ordering::Acquire))
+    fn terms(&self) -> Terms {
+        Terms::of(self.terms.load(Ordering::Acquire))
+    }
+
+    /// Changes the terms and says what they were.
+    fn change_terms(&self, change: impl Fn(Terms) -> Terms) -> Terms {
+        let changed = self
+            .terms
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| Some(change(Terms::of(word)).word()));
+        Terms::of(changed.unwrap_or_else(|word| word))
     }
 
     /// Notes `units` that were captured and are not on disk yet; the new total (LED-25).
@@ -201,36 +229,38 @@ impl Account {
     pub(crate) fn hold(&self, amount: i64) -> Result<(), ReserveError> {
         // First, so that the account cannot be closed between the taking and the noting.
         self.held.fetch_add(amount, Ordering::AcqRel);
-        let refused = match self.state() {
-            AccountState::Open if self.try_take(amount) => return Ok(()),
-            AccountState::Open => ReserveError::Balance { available: self.available() },
-            AccountState::Frozen => ReserveError::Frozen,
-            AccountState::Closed => ReserveError::Closed,
+        let terms = self.terms();
+        let outcome = match terms.state {
+            AccountState::Open => self.try_take(amount, terms.floor),
+            AccountState::Frozen => Err(ReserveError::Frozen),
+            AccountState::Closed => Err(ReserveError::Closed),
         };
-        self.held.fetch_sub(amount, Ordering::AcqRel);
-        Err(refused)
+        if outcome.is_err() {
+            self.held.fetch_sub(amount, Ordering::AcqRel);
+        }
+        outcome
     }
 
-    /// Ends a hold of `amount`: `back` of it is available again.
-    pub(crate) fn release(&self, amount: i64, back: i64) {
+    /// Ends a hold of `amount`: `back` of it is available again. What is available then.
+    pub(crate) fn release(&self, amount: i64, back: i64) -> i64 {
         // In this order, so that nobody sees an account with neither held nor available units.
-        self.give(back);
+        let available = self.give(back);
         self.held.fetch_sub(amount, Ordering::AcqRel);
+        available
     }
 
-    /// Takes `amount` out, or nothing at all. False when the floor would be crossed.
-    fn try_take(&self, amount: i64) -> bool {
-        let floor = self.floor.load(Ordering::Acquire);
-        self.available
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
-                available.checked_sub(amount).filter(|left| *left >= floor)
-            })
-            .is_ok()
+    /// Takes `amount` out, or nothing at all when the floor would be crossed.
+    fn try_take(&self, amount: i64, floor: i64) -> Result<(), ReserveError> {
+        let taken = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+            available.checked_sub(amount).filter(|left| *left >= floor)
+        });
+        let refused = |available| ReserveError::Balance { available: Amount::from_units(available) };
+        taken.map(|_| ()).map_err(refused)
     }
 
     /// Takes as much of `wanted` as the floor allows and says how much that was (LED-11).
     pub(crate) fn take_up_to(&self, wanted: i64) -> i64 {
-        let floor = self.floor.load(Ordering::Acquire);
+        let floor = self.terms().floor;
         let mut taken = 0;
         let _ = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
             taken = wanted.min(available.saturating_sub(floor)).max(0);
@@ -239,11 +269,16 @@ impl Account {
         taken
     }
 
-    /// Gives back or deposits. Saturates at the top of the range, which no checked deposit reaches.
-    pub(crate) fn give(&self, amount: i64) {
-        let _ = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
+    /// Gives back or deposits; what is available then. Saturates at the top of the range, which no
+    /// checked deposit reaches.
+    pub(crate) fn give(&self, amount: i64) -> i64 {
+        if amount == 0 {
+            return self.available.load(Ordering::Acquire);
+        }
+        let before = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
             Some(available.saturating_add(amount))
         });
+        before.unwrap_or_else(|available| available).saturating_add(amount)
     }
 
     /// Counts one more budget under this account; false above `max`.
@@ -261,7 +296,7 @@ impl Account {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 mod tests {
     use money::{Amount, Asset};
 
@@ -344,6 +379,19 @@ mod tests {
         assert_eq!((account.available().units(), account.held().units()), (7, 0));
         account.set_state(AccountState::Open).unwrap();
         assert_eq!(account.hold(7), Ok(()));
+    }
+
+    #[test]
+    fn a_credit_line_survives_freezing_and_has_a_largest_amount() {
+        let account = account(0, 9);
+        account.set_state(AccountState::Frozen).unwrap();
+        assert_eq!((account.overdraft().units(), account.state()), (9, AccountState::Frozen));
+        account.set_overdraft(Amount::MAX);
+        assert_eq!(account.overdraft().units(), (1 << 61) - 1);
+        assert_eq!(account.state(), AccountState::Frozen);
+        account.set_state(AccountState::Open).unwrap();
+        assert_eq!(account.hold((1 << 61) - 1), Ok(()));
+        assert!(account.hold(1).is_err());
     }
 
     /// LED-25.

@@ -225,7 +225,7 @@ impl Book {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "loom", feature = "shuttle"))))]
 #[expect(clippy::disallowed_methods, reason = "races need threads")]
 mod tests {
     use std::sync::Arc;

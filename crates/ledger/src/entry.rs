@@ -344,6 +344,48 @@ mod tests {
         assert_ne!(Chart::Memo.id(), AccountId([0; 16]));
     }
 
+    #[test]
+    fn kinds_have_their_numbers_and_words() {
+        let known: Vec<(u8, &str)> = Kind::ALL.into_iter().map(|kind| (kind as u8, kind.name())).collect();
+        assert_eq!(known, [(1, "deposit"), (2, "capture"), (3, "refund"), (9, "adjust"), (10, "income")]);
+        for byte in 0..=u8::MAX {
+            let number = Kind::from_byte(byte).map(|kind| kind as u8);
+            assert_eq!(number, known.iter().any(|(known, _)| *known == byte).then_some(byte));
+        }
+        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1]));
+    }
+
+    #[test]
+    fn a_draft_has_its_largest_sizes() {
+        let usd = leg_asset(Asset::Usd);
+        let pair = draft(&[(1, usd, -5), (2, usd, 5)]);
+        let referring = |bytes| Draft { reference: "x".repeat(bytes), ..pair.clone() }.checked().map(|_| ());
+        assert_eq!(referring(256), Ok(()));
+        assert_eq!(referring(257), Err(EntryError::Reference));
+        let with_legs = |count: u16| {
+            let legs = (0..count).map(|number| {
+                let mut account = [0; 16];
+                account[..2].copy_from_slice(&number.to_be_bytes());
+                LegDraft { asset: usd, account: AccountId(account), amount: Amount::ZERO }
+            });
+            Draft { legs: legs.collect(), ..pair.clone() }.checked().map(|_| ())
+        };
+        assert_eq!(with_legs(1024), Ok(()));
+        assert_eq!(with_legs(1025), Err(EntryError::Legs));
+        // The range of the sum is not that of an amount.
+        let far =
+            [(1, usd, i64::MAX), (2, usd, i64::MAX), (3, usd, i64::MIN), (4, usd, i64::MIN), (5, usd, 2)];
+        assert!(draft(&far).checked().is_ok());
+    }
+
+    #[test]
+    fn legs_come_sorted_by_asset_and_account() {
+        let (usd, test) = (leg_asset(Asset::Usd), leg_asset(Asset::Test));
+        let drawn = draft(&[(3, test, 1), (2, usd, -5), (1, test, -1), (1, usd, 5)]).checked().unwrap();
+        let order: Vec<(u16, u8)> = drawn.legs.iter().map(|leg| (leg.asset, leg.account.0[0])).collect();
+        assert_eq!(order, [(usd, 1), (usd, 2), (test, 1), (test, 3)]);
+    }
+
     proptest! {
         #[test]
         fn parse_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

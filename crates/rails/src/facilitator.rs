@@ -86,7 +86,18 @@ impl Facilitators {
         match exchange.run(&self.dialer).await {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
             Err(ExchangeError::Lost) => Settlement::Unknown,
-            Ok(answer) => classify(&answer, expected),
+            Ok(answer) => {
+                let outcome = classify(&answer, expected);
+                if outcome == Settlement::Unknown {
+                    let transaction = named_transaction(&answer.body).unwrap_or_default();
+                    tracing::warn!(
+                        status = answer.status,
+                        transaction,
+                        "a facilitator's answer decides nothing"
+                    );
+                }
+                outcome
+            }
         }
     }
 
@@ -171,7 +182,13 @@ fn is_transaction_hash(text: &str) -> bool {
 }
 
 fn mentions_hash(body: &[u8]) -> bool {
-    body.windows(66).any(|window| std::str::from_utf8(window).is_ok_and(is_transaction_hash))
+    named_transaction(body).is_some()
+}
+
+/// The first transaction hash in an answer, wherever it stands: where to look on the chain.
+fn named_transaction(body: &[u8]) -> Option<&str> {
+    body.windows(66)
+        .find_map(|window| std::str::from_utf8(window).ok().filter(|text| is_transaction_hash(text)))
 }
 
 fn object(body: &[u8]) -> Option<Value> {

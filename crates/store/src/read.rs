@@ -2,12 +2,11 @@
 
 mod tree;
 
-use std::sync::Arc;
-
 use ledger::{AccountId, Entry};
 use money::Amount;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::ReadableTable;
 
+use crate::disk::Disk;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, FACTS, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID, NAMES,
     PAYMENTS, REVOKED,
@@ -28,7 +27,7 @@ pub struct Balance {
 /// Reads what is durable.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    db: Arc<Database>,
+    disk: Disk,
 }
 
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
@@ -36,12 +35,12 @@ pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
 }
 
 impl Reader {
-    pub(crate) fn new(db: Arc<Database>) -> Self {
-        Self { db }
+    pub(crate) fn new(disk: Disk) -> Self {
+        Self { disk }
     }
 
     fn begin(&self) -> Result<redb::ReadTransaction, StoreError> {
-        self.db.begin_read().map_err(unavailable)
+        self.disk.read()
     }
 
     /// Random id of this store.

@@ -1,7 +1,8 @@
 //! The tables of a new store, and what an older one lacks.
 
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
+use crate::disk::Disk;
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_PAYMENT, FACTS, HEADS, IDEMPOTENT, JOURNAL, KEYS, META,
@@ -19,8 +20,8 @@ const SCHEMA_FIRST: u32 = 1;
 ///
 /// # Errors
 /// [`StoreError::Unavailable`], also for a store that a newer version has written: nothing was changed then.
-pub(crate) fn open(db: &Database, fresh_id: [u8; 16]) -> Result<(), StoreError> {
-    let transaction = db.begin_write().map_err(unavailable)?;
+pub(crate) fn open(disk: &Disk, fresh_id: [u8; 16]) -> Result<(), StoreError> {
+    let transaction = disk.write()?;
     {
         let mut meta = transaction.open_table(META).map_err(unavailable)?;
         let is_new = meta.get(META_STORE_ID).map_err(unavailable)?.is_none();

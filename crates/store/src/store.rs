@@ -1,6 +1,7 @@
 //! The store as its callers see it: a queue to the writer, and a reader.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,16 +11,25 @@ use std::time::Instant;
 
 use ledger::Account;
 use money::Amount;
-use redb::{Database, StorageBackend};
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk::Disk;
 use crate::exposure::AtRisk;
 use crate::read::unavailable;
+use crate::reserve::FileReserve;
+use crate::space::Space;
 use crate::writer::{Answer, Job, Writer};
-use crate::{Durable, Op, Options, Reader, StoreError, Submitted, schema};
+use crate::{Durable, Op, Options, Reader, Reserve, Room, StoreError, Submitted, schema};
 
 /// Writes that may wait. Beyond it callers are told to come back (LED-28).
 pub const QUEUE_MAX: usize = 16 * 1024;
+
+/// The database in its folder.
+const FILE: &str = "farthing.redb";
+/// Room for money in flight, beside it.
+const RESERVE: &str = "farthing.reserve";
 
 /// The store. Cloning shares it; dropping the last clone writes what still waits and closes the file.
 #[derive(Clone, Debug)]
@@ -29,6 +39,7 @@ pub struct Store {
     reader: Reader,
     failed: Arc<AtomicBool>,
     at_risk: Arc<AtRisk>,
+    space: Arc<Space>,
 }
 
 #[derive(Debug)]
@@ -61,33 +72,39 @@ impl Store {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(folder.join("farthing.redb"))
+            .open(folder.join(FILE))
             .map_err(unavailable)?;
-        Self::start(Database::builder().create_file(file).map_err(unavailable)?, options)
+        // A file that a power loss takes out of its folder was never durable.
+        sync_folder(folder).map_err(unavailable)?;
+        let reserve = FileReserve::open(&folder.join(RESERVE)).map_err(unavailable)?;
+        Self::open_backend(FileBackend::new(file).map_err(unavailable)?, Some(Box::new(reserve)), options)
     }
 
-    /// Opens a store on another medium than a file.
+    /// Opens a store on any medium. It is closed and used again when it was full: `close` only lets go of its
+    /// locks.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn open_backend(backend: impl StorageBackend, options: Options) -> Result<Self, StoreError> {
-        Self::start(Database::builder().create_with_backend(backend).map_err(unavailable)?, options)
-    }
-
-    fn start(db: Database, options: Options) -> Result<Self, StoreError> {
-        schema::open(&db, options.fresh_id)?;
-        let db = Arc::new(db);
+    /// [`StoreError::Unavailable`], as for [`Store::open`].
+    pub fn open_backend(
+        backend: impl StorageBackend,
+        reserve: Option<Box<dyn Reserve>>,
+        options: Options,
+    ) -> Result<Self, StoreError> {
+        let space = Arc::new(Space::new(reserve, options.reserve_bytes));
+        let disk = Disk::open(Arc::new(backend), Arc::clone(&space))?;
+        schema::open(&disk, options.fresh_id)?;
+        space.refill();
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let failed = Arc::new(AtomicBool::new(false));
         let at_risk = Arc::new(AtRisk::new(options.durability));
-        let reader = Reader::new(Arc::clone(&db));
-        let writer = Writer::new(db, Arc::clone(&failed), Arc::clone(&at_risk))?;
+        let reader = Reader::new(disk.clone());
+        let writer = Writer::new(disk, Arc::clone(&space), Arc::clone(&at_risk), Arc::clone(&failed))?;
         let thread = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(unavailable)?;
         let writer = Arc::new(Handle { queue: Some(queue), thread: Some(thread) });
-        Ok(Self { writer, reader, failed, at_risk })
+        Ok(Self { writer, reader, failed, at_risk, space })
     }
 
     /// Reads what is durable.
@@ -111,7 +128,8 @@ impl Store {
     /// Writes and waits until it is on disk (class A).
     ///
     /// # Errors
-    /// [`StoreError`]; after `Unavailable` it is not known whether the write happened.
+    /// [`StoreError`]; after `Unavailable` it is not known whether the write happened, after any other nothing
+    /// of it was written.
     ///
     /// # Cancel safety
     /// A dropped future does not take the write back.
@@ -130,8 +148,12 @@ impl Store {
     /// has waited longer than the delay (LED-25).
     ///
     /// # Errors
-    /// [`StoreError::Full`] or [`StoreError::Unavailable`]: it was not taken.
+    /// [`StoreError::Full`], [`StoreError::DiskFull`] or [`StoreError::Unavailable`]: it was not taken, and the
+    /// first two times may be later.
     pub fn submit(&self, op: Op, at_risk: Option<(Arc<Account>, Amount)>) -> Result<Submitted, StoreError> {
+        if self.room() == Room::None {
+            return Err(StoreError::DiskFull);
+        }
         let (goes_on, risk) = match at_risk {
             None => (!self.at_risk.is_sync(), None),
             Some((account, amount)) => {
@@ -154,13 +176,28 @@ impl Store {
         Ok(submitted)
     }
 
-    /// Whether the queue has room for `calls` more writes.
+    /// What the disk has room for.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.space.room()
+    }
+
+    /// Whether `calls` more writes would be taken.
     #[must_use]
     pub fn has_room(&self, calls: usize) -> bool {
-        self.queue().is_ok_and(|queue| queue.capacity() >= calls)
+        self.room() != Room::None && self.queue().is_ok_and(|queue| queue.capacity() >= calls)
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
         self.writer.queue.as_ref().ok_or_else(|| unavailable("closed"))
     }
+}
+
+/// Makes what was created in a folder last, and the folder in its own where we may look into that.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()?;
+    if let Some(parent) = folder.parent().and_then(|parent| File::open(parent).ok()) {
+        parent.sync_all()?;
+    }
+    Ok(())
 }

@@ -34,6 +34,8 @@ pub(crate) const META_STORE_ID: &str = "store_id";
 pub(crate) const META_EPOCH: &str = "epoch";
 pub(crate) const META_LAST_HASH: &str = "last_hash";
 pub(crate) const META_NEXT_LSN: &str = "next_lsn";
+/// Transactions so far, big-endian `u64`.
+pub(crate) const META_BATCHES: &str = "batches";
 /// The full subtrees at the right edge of the tree, largest first, 32 bytes each.
 pub(crate) const META_FRONTIER: &str = "frontier";
 /// Version of this list of tables, big-endian `u32`; stores of before it had one are version 1.

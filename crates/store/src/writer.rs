@@ -2,22 +2,24 @@
 
 mod batch;
 mod income;
+mod intake;
 mod post;
 mod sweep;
 mod tail;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot};
 
 use self::batch::Batch;
+use self::intake::Patience;
+use crate::disk::Disk;
 use crate::exposure::{AtRisk, Risk};
-use crate::read::unavailable;
-use crate::tables::{META, NAMES};
+use crate::space::{Room, Space};
 use crate::{Op, StoreError};
 
 pub(crate) use self::batch::{Answer, forgotten_s};
@@ -38,11 +40,47 @@ pub(crate) struct Job {
     pub(crate) handed_over: Instant,
 }
 
+impl Job {
+    fn answer(self, answer: Answer) {
+        if let (Err(error), None) = (&answer, &self.answer) {
+            tracing::error!(%error, op = ?self.op, "a write nobody waits for was refused");
+        }
+        // On disk, or never to be: either way no longer at risk.
+        drop(self.risk);
+        if let Some(sender) = self.answer {
+            // The caller may have gone; the write stands all the same.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
 pub(crate) struct Writer {
-    db: Arc<Database>,
-    tail: Tail,
-    failed: Arc<AtomicBool>,
+    disk: Disk,
+    space: Arc<Space>,
     at_risk: Arc<AtRisk>,
+    failed: Arc<AtomicBool>,
+    tail: Tail,
+    /// Charges that nobody waits for, until the disk has room again.
+    parked: VecDeque<Job>,
+    /// What was being written when the disk was full.
+    undecided: Option<Undecided>,
+    patience: Patience,
+}
+
+/// A transaction that the engine could not end for want of room. Whether it is in the file is known when the
+/// file is open again: the last of its writes may have been one that did not matter.
+struct Undecided {
+    jobs: Vec<Job>,
+    answers: Vec<Answer>,
+    number: u64,
+}
+
+/// Why a transaction did not end well.
+enum Fault {
+    /// The disk was full: the database is to be opened again, and has this transaction or has it not.
+    Full(Vec<Answer>),
+    /// For good.
+    Lost(StoreError),
 }
 
 /// Tells everybody when the writer ends by a panic, as when it gives up.
@@ -58,83 +96,90 @@ impl Drop for Alarm {
 
 impl Writer {
     pub(crate) fn new(
-        db: Arc<Database>,
-        failed: Arc<AtomicBool>,
+        disk: Disk,
+        space: Arc<Space>,
         at_risk: Arc<AtRisk>,
+        failed: Arc<AtomicBool>,
     ) -> Result<Self, StoreError> {
-        let transaction = db.begin_read().map_err(unavailable)?;
-        let meta = transaction.open_table(META).map_err(unavailable)?;
-        let names = transaction.open_table(NAMES).map_err(unavailable)?;
-        let tail = Tail::load(&meta, &names)?;
-        Ok(Self { db, tail, failed, at_risk })
+        let tail = Tail::read(&disk.read()?)?;
+        let (parked, patience) = (VecDeque::new(), Patience::default());
+        Ok(Self { disk, space, at_risk, failed, tail, parked, undecided: None, patience })
     }
 
     /// Takes all that waits, writes it, syncs once, answers; until every [`crate::Store`] is gone.
     pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let _alarm = Alarm(Arc::clone(&self.failed));
-        let mut batch = Vec::with_capacity(BATCH_MAX);
-        while let Some(first) = next(&mut jobs, &self.at_risk) {
-            self.at_risk.set_oldest(Some(first.handed_over));
-            batch.push(first);
-            while batch.len() < BATCH_MAX
-                && let Ok(next) = jobs.try_recv()
-            {
-                batch.push(next);
-            }
-            let done = self.write(&batch);
-            if let Err(error) = &done {
-                // A failed sync is never tried again: what the kernel dropped would look written (LED-27).
-                tracing::error!(%error, "store failed, refusing all writes");
-                self.failed.store(true, Ordering::Release);
-            }
-            for (place, job) in batch.drain(..).enumerate() {
-                let answer = match &done {
-                    Ok(answers) => answers[place].clone(),
-                    Err(error) => Err(error.clone()),
-                };
-                if let (Err(error), None) = (&answer, &job.answer) {
-                    tracing::error!(%error, op = ?job.op, "a write nobody waits for was refused");
+        while let Some(batch) = self.gather(&mut jobs) {
+            match self.write(&batch) {
+                Ok(answers) => answer_all(batch, answers),
+                Err(Fault::Full(answers)) => {
+                    self.undecided = Some(Undecided { jobs: batch, answers, number: self.tail.batches + 1 });
+                    self.look_for_room();
                 }
-                // On disk, or lost with the store: either way no longer at risk.
-                drop(job.risk);
-                if let Some(sender) = job.answer {
-                    // The caller may have gone; the write stands all the same.
-                    let _ = sender.send(answer);
+                Err(Fault::Lost(error)) => {
+                    self.give_up(&error, batch);
+                    break;
                 }
             }
-            if done.is_err() {
-                return;
+            if self.has_failed() {
+                break;
             }
         }
     }
 
-    fn write(&mut self, batch: &[Job]) -> Result<Vec<Answer>, StoreError> {
-        let transaction = self.db.begin_write().map_err(unavailable)?;
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn write(&mut self, batch: &[Job]) -> Result<Vec<Answer>, Fault> {
+        let mut answers = Vec::with_capacity(batch.len());
+        match self.transact(batch, &mut answers) {
+            Ok(tail) => {
+                self.tail = tail;
+                Ok(answers)
+            }
+            Err(_) if self.space.room() == Room::None && !self.space.is_broken() => Err(Fault::Full(answers)),
+            Err(error) => Err(Fault::Lost(error)),
+        }
+    }
+
+    fn transact(&self, batch: &[Job], answers: &mut Vec<Answer>) -> Result<Tail, StoreError> {
+        let transaction = self.disk.write()?;
         let mut tail = self.tail.clone();
-        let answers = {
+        {
             let mut open = Batch::open(&transaction, &mut tail)?;
-            let mut answers = Vec::with_capacity(batch.len());
+            let in_flight_only = self.space.room() != Room::Ample;
             for job in batch {
-                match open.apply(&job.op) {
+                let answer = if in_flight_only && open.begins_something(&job.op)? {
+                    Err(StoreError::DiskFull)
+                } else {
+                    open.apply(&job.op)
+                };
+                match answer {
                     Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
                     answer => answers.push(answer),
                 }
             }
             open.finish()?;
-            answers
-        };
-        transaction.commit().map_err(unavailable)?;
-        self.tail = tail;
-        Ok(answers)
+        }
+        transaction.commit().map_err(crate::read::unavailable)?;
+        Ok(tail)
+    }
+
+    /// A failed sync is never tried again: what the kernel dropped would look written (LED-27).
+    fn give_up(&mut self, error: &StoreError, batch: Vec<Job>) {
+        tracing::error!(%error, "store failed, refusing all writes");
+        self.failed.store(true, Ordering::Release);
+        for job in batch.into_iter().chain(self.parked.drain(..)) {
+            job.answer(Err(error.clone()));
+        }
     }
 }
 
-/// The next write. While none waits, none is late.
-fn next(jobs: &mut mpsc::Receiver<Job>, at_risk: &AtRisk) -> Option<Job> {
-    jobs.try_recv().ok().or_else(|| {
-        at_risk.set_oldest(None);
-        jobs.blocking_recv()
-    })
+fn answer_all(batch: Vec<Job>, answers: Vec<Answer>) {
+    for (job, answer) in batch.into_iter().zip(answers) {
+        job.answer(answer);
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod check;
 mod interop;
 mod outcome;
+mod proofs;
 mod specs;
 mod step;
 mod test;
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "interop" => interop::run(rest),
         "specs" => specs::run(),
-        _ => return usage(),
+        _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {
+            Some(outcome) => outcome,
+            None => return usage(),
+        },
     };
     finish(outcome)
 }
@@ -42,7 +46,7 @@ fn finish(outcome: Outcome) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{USAGE}");
+    eprint!("{USAGE}{}", proofs::usage());
     ExitCode::from(2)
 }
 

@@ -1,32 +1,36 @@
 //! `cargo xtask test`: every check and every test, counted.
 
+use std::process::Command;
 use std::time::Instant;
 
 use crate::outcome::Outcome;
 use crate::step::{self, cargo};
-use crate::{check, interop, require_all};
+use crate::{check, interop, proofs, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
-    let counted = check::run_static().plus(cargo_test());
-    println!("== interop");
-    counted.plus(interop::run(&[]))
-}
-
-/// `cargo test` of the whole workspace, counted test by test.
-fn cargo_test() -> Outcome {
-    let started = Instant::now();
-    println!("== tests");
+    let checked = check::run_static();
     // What a passing test prints is shown only on demand, and `skipped:` is printed by such tests.
     let args = ["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"];
+    let tests = counted("tests", &mut cargo(&args));
+    // The model checker's atomics are a feature of their own, which the workspace is not tested with.
+    let interleavings = proofs::tests("loom", proofs::LOOM, None);
+    println!("== interop");
+    checked.plus(tests).plus(interleavings).plus(interop::run(&[]))
+}
+
+/// `cargo test`, counted test by test.
+pub(crate) fn counted(name: &str, command: &mut Command) -> Outcome {
+    let started = Instant::now();
+    println!("== {name}");
     let mut tally = Tally::default();
-    let held = step::lines(&mut cargo(&args), |line| tally.take(line));
+    let held = step::lines(command, |line| tally.take(line));
     for reason in &tally.reasons {
         println!("{reason}");
     }
     let outcome = tally.outcome(matches!(held, Ok(true)), require_all());
     let all_held = held.map(|held| held && outcome.failed == 0);
-    let _ = step::report("tests", &all_held, started);
+    let _ = step::report(name, &all_held, started);
     outcome
 }
 

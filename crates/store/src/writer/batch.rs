@@ -80,6 +80,25 @@ impl<'t> Batch<'t> {
         })
     }
 
+    /// Whether a write begins something, rather than recording what money has already done: refused while the
+    /// reserve is in use (LED-27). Revocations and an operator's stop are never refused for that.
+    pub(super) fn begins_something(&self, op: &Op) -> Result<bool, StoreError> {
+        Ok(match op {
+            Op::Intent { .. } | Op::Attempt { .. } | Op::Post { .. } | Op::Head { .. } => true,
+            // The result of an intent, or a payment of the test rail that nothing has been written of.
+            Op::Deposit { key, .. } => self.payment(key)?.is_none(),
+            Op::Unknown { .. }
+            | Op::Refused { .. }
+            | Op::Served { .. }
+            | Op::Capture { .. }
+            | Op::Key { .. }
+            | Op::Revoke { .. }
+            | Op::Account { .. }
+            | Op::Sweep { .. }
+            | Op::Flush => false,
+        })
+    }
+
     /// Applies one write. [`StoreError::Unavailable`] ends the transaction, any other error only the write.
     pub(super) fn apply(&mut self, op: &Op) -> Answer {
         match op {

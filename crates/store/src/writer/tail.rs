@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use ledger::merkle::{Frontier, Hash, Node};
 use ledger::{AccountId, Entry, merkle};
-use redb::{ReadableTable, Table};
+use redb::{ReadTransaction, ReadableTable, Table};
 
 use crate::StoreError;
 use crate::read::unavailable;
-use crate::tables::{META_FRONTIER, META_LAST_HASH, META_NEXT_LSN};
+use crate::tables::{META, META_BATCHES, META_FRONTIER, META_LAST_HASH, META_NEXT_LSN, NAMES};
 use crate::tree::is_kept;
 
 /// The end of the journal. A transaction works on a copy, which counts once it is on disk.
@@ -17,6 +17,8 @@ use crate::tree::is_kept;
 pub(crate) struct Tail {
     pub(crate) next_lsn: u64,
     pub(crate) last_hash: [u8; 32],
+    /// Transactions so far: tells whether one that ended badly is in the file.
+    pub(crate) batches: u64,
     frontier: Frontier,
     /// Accounts of ours that have a name in the store. Shared, because few transactions add to it.
     names: Arc<HashSet<AccountId>>,
@@ -24,10 +26,10 @@ pub(crate) struct Tail {
 
 impl Tail {
     /// Finds where an opened journal ends.
-    pub(crate) fn load(
-        meta: &impl ReadableTable<&'static str, &'static [u8]>,
-        names: &impl ReadableTable<&'static [u8; 16], &'static str>,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+        let meta = transaction.open_table(META).map_err(unavailable)?;
+        let names = transaction.open_table(NAMES).map_err(unavailable)?;
+        let batches = meta.get(META_BATCHES).map_err(unavailable)?;
         let next = meta.get(META_NEXT_LSN).map_err(unavailable)?;
         let next_lsn = next.and_then(|bytes| bytes.value().try_into().ok()).map_or(1, u64::from_be_bytes);
         let last = meta.get(META_LAST_HASH).map_err(unavailable)?;
@@ -36,9 +38,10 @@ impl Tail {
         let frontier = Frontier::from_nodes(next_lsn - 1, frontier);
         Ok(Self {
             next_lsn,
+            batches: batches.and_then(|bytes| bytes.value().try_into().ok()).map_or(0, u64::from_be_bytes),
             last_hash: last.and_then(|bytes| bytes.value().try_into().ok()).unwrap_or([0; 32]),
             frontier: frontier.ok_or_else(|| unavailable("damaged tree"))?,
-            ..Self::empty(names)?
+            ..Self::empty(&names)?
         })
     }
 
@@ -51,10 +54,16 @@ impl Tail {
             known.insert(AccountId(*row.map_err(unavailable)?.0.value()));
         }
         let names = Arc::new(known);
-        Ok(Self { next_lsn: 1, last_hash: [0; 32], frontier: Frontier::default(), names })
+        Ok(Self { next_lsn: 1, last_hash: [0; 32], batches: 0, frontier: Frontier::default(), names })
     }
 
-    pub(crate) fn save(&self, meta: &mut Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError> {
+    /// Ends a transaction.
+    pub(crate) fn save(
+        &mut self,
+        meta: &mut Table<'_, &'static str, &'static [u8]>,
+    ) -> Result<(), StoreError> {
+        self.batches += 1;
+        meta.insert(META_BATCHES, self.batches.to_be_bytes().as_slice()).map_err(unavailable)?;
         meta.insert(META_NEXT_LSN, self.next_lsn.to_be_bytes().as_slice()).map_err(unavailable)?;
         meta.insert(META_LAST_HASH, self.last_hash.as_slice()).map_err(unavailable)?;
         let frontier = self.frontier.nodes().concat();

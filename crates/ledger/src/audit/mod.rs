@@ -4,97 +4,17 @@
 //! Entries are fed in the order of their places. What is folded out (balances, frontier, last hash) can
 //! be kept as a [`Checkpoint`] and taken up again, so that rolled segments need not be read each time.
 
+mod finding;
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use money::{Amount, FEMTO_PER_NANO};
+use money::{Amount, Asset};
 
+pub use self::finding::{FINDINGS_MAX, Finding, Problem, Report};
+use self::rules::{is_balanced, is_rounded, lsn_range};
 use crate::merkle::{Frontier, leaf_hash};
-use crate::{AccountId, Chart, Entry, Kind, Leg, TreeHead, asset_of_code};
-
-/// Findings kept in full; a journal that is beyond repair has no need of a list.
-pub const FINDINGS_MAX: usize = 1000;
-
-/// A rule that is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Problem {
-    /// No entry of this number came, but one of a higher number did, or a signed head has it.
-    #[error("entry is missing")]
-    Missing,
-    /// The number was there already.
-    #[error("entry comes a second time or late")]
-    OutOfOrder,
-    /// The bytes are those of no entry.
-    #[error("bytes are damaged")]
-    Damaged,
-    /// The bytes belong at another place.
-    #[error("bytes are those of another entry")]
-    WrongPlace {
-        /// What the bytes say.
-        lsn: u64,
-    },
-    /// The hash chain breaks here: these bytes are not what was written.
-    #[error("hash chain is broken")]
-    Chain,
-    /// Legs do not sum to zero in some asset, or an asset is none of ours (LED-39).
-    #[error("legs do not balance")]
-    Unbalanced,
-    /// Legs are not sorted, or name an account twice.
-    #[error("legs are not a sorted set")]
-    Legs,
-    /// A leg's balance is not the one before plus its amount.
-    #[error("balance of {account} does not follow")]
-    Balance {
-        /// Whose.
-        account: AccountId,
-    },
-    /// A balance left the range of an amount.
-    #[error("balance of {account} is out of range")]
-    Range {
-        /// Whose.
-        account: AccountId,
-    },
-    /// A payer was charged below zero and the credit line (LED-5).
-    #[error("{account} is below its floor")]
-    Floor {
-        /// Whose.
-        account: AccountId,
-    },
-    /// What was charged is not the exact cost, rounded up once (LED-3).
-    #[error("charge is not the cost rounded up")]
-    Rounding,
-    /// An earlier entry has the same id.
-    #[error("id is that of an earlier entry")]
-    Id,
-    /// An earlier deposit has the same key: one payment was credited twice.
-    #[error("payment was deposited before")]
-    Deposit,
-    /// It claims to put right an entry that is not before it (LED-39).
-    #[error("corrects an entry that is not there")]
-    Corrects,
-    /// The income of this call's batch never came, or did not come out at zero.
-    #[error("income of the call was not cleared")]
-    Clearing,
-    /// The reference does not name the entries whose income this is (LED-40).
-    #[error("income does not name its entries")]
-    Income,
-    /// The signed head over the entries up to this one does not fit; if nothing earlier is found, the
-    /// damage is somewhere after the last head that did.
-    #[error("signed head does not fit")]
-    Head {
-        /// Size of the last head that fitted, or where the check began.
-        after: u64,
-    },
-}
-
-/// A broken rule and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[error("lsn {lsn}: {problem}")]
-pub struct Finding {
-    /// The entry.
-    pub lsn: u64,
-    /// The rule.
-    pub problem: Problem,
-}
+use crate::{AccountId, Chart, Entry, Kind, Leg, TreeHead, asset_of_code, leg_asset};
 
 /// Who is who, for the rules that bytes cannot show.
 #[derive(Clone, Debug, Default)]
@@ -118,27 +38,6 @@ pub struct Checkpoint {
     pub balances: BTreeMap<(u16, AccountId), Amount>,
 }
 
-/// What an audit came to.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Entries read.
-    pub entries: u64,
-    /// In order of LSN, at most [`FINDINGS_MAX`]; empty for a journal in order.
-    pub findings: Vec<Finding>,
-    /// Findings beyond those.
-    pub more: u64,
-    /// Where it ended. To be relied on only if nothing was found.
-    pub end: Checkpoint,
-}
-
-impl Report {
-    /// The first entry that is bad.
-    #[must_use]
-    pub fn first_bad(&self) -> Option<Finding> {
-        self.findings.first().copied()
-    }
-}
-
 /// An audit under way.
 #[derive(Debug)]
 pub struct Audit {
@@ -150,6 +49,8 @@ pub struct Audit {
     findings: BTreeSet<Finding>,
     more: u64,
     link: Link,
+    /// What the entry before hangs on.
+    hangs_on: [u8; 32],
     ids: HashSet<[u8; 16]>,
     deposits: HashSet<[u8; 32]>,
     head_before: u64,
@@ -189,6 +90,7 @@ impl Audit {
             findings: BTreeSet::new(),
             more: 0,
             link: Link::Whole,
+            hangs_on: [0; 32],
             ids: HashSet::new(),
             deposits: HashSet::new(),
             income: Income::default(),
@@ -209,17 +111,18 @@ impl Audit {
             return self.find(lsn, Problem::OutOfOrder);
         }
         if lsn > expected {
+            self.let_go();
             self.find(expected, Problem::Missing);
-            self.link = Link::Unknown;
         }
         match Entry::parse(bytes) {
             Ok(entry) => {
                 self.place(lsn, &entry);
                 self.content(lsn, &entry);
+                self.hangs_on = entry.previous;
             }
             Err(_) => {
+                self.let_go();
                 self.find(lsn, Problem::Damaged);
-                self.link = Link::Unknown;
             }
         }
         self.at.lsn = lsn;
@@ -231,15 +134,12 @@ impl Audit {
     /// The end of the journal.
     #[must_use]
     pub fn finish(mut self) -> Report {
-        if self.link == Link::Torn {
-            // Nobody after it vouches for the last entry; a head that fitted would have.
-            self.find(self.at.lsn, Problem::Chain);
-        }
+        self.let_go();
         if self.heads.range(self.at.lsn + 1..).next().is_some() {
             self.find(self.at.lsn + 1, Problem::Missing);
         }
-        if let Some(first) = self.income.first {
-            self.find(first, Problem::Clearing);
+        if let Some(since) = self.income.first {
+            self.find(self.at.lsn + 1, Problem::Clearing { since });
         }
         let findings = self.findings.into_iter().collect();
         Report { entries: self.entries, findings, more: self.more, end: self.at }
@@ -253,26 +153,39 @@ impl Audit {
         }
     }
 
+    /// Nothing will vouch for the entry before or against it.
+    fn let_go(&mut self) {
+        if self.link == Link::Torn {
+            self.find(self.at.lsn, Problem::Chain);
+        }
+        self.link = Link::Unknown;
+    }
+
     /// Whether the bytes belong here and hang on to those before.
     fn place(&mut self, lsn: u64, entry: &Entry) {
+        let before = self.at.lsn;
         if entry.lsn != lsn {
-            self.find(lsn, Problem::WrongPlace { lsn: entry.lsn });
-            self.link = Link::Unknown;
-            return;
+            self.let_go();
+            // The next of the one before the last: what came between was put in, unless it is the same again.
+            let is_next = entry.lsn == before && entry.previous == self.hangs_on;
+            if is_next && Entry::hash_of(&entry.bytes()) != self.at.hash {
+                self.find(before, Problem::Inserted);
+            }
+            return self.find(lsn, Problem::WrongPlace { lsn: entry.lsn });
         }
         let follows = entry.previous == self.at.hash;
         self.link = match (self.link, follows) {
-            (Link::Whole | Link::Unknown, true) | (Link::Unknown, false) => Link::Whole,
             (Link::Whole, false) => Link::Torn,
             (Link::Torn, true) => {
                 // Two that agree outvote the one before them.
-                self.find(self.at.lsn.saturating_sub(1), Problem::Chain);
+                self.find(before.saturating_sub(1), Problem::Chain);
                 Link::Whole
             }
             (Link::Torn, false) => {
-                self.find(self.at.lsn, Problem::Chain);
+                self.find(before, Problem::Chain);
                 Link::Whole
             }
+            (Link::Whole, true) | (Link::Unknown, _) => Link::Whole,
         };
     }
 
@@ -356,10 +269,9 @@ impl Audit {
             self.find(lsn, Problem::Income);
         }
         self.income.posted = lsn;
-        let left =
-            self.at.balances.iter().any(|((_, account), left)| *account == id && *left != Amount::ZERO);
-        if left {
-            self.find(lsn, Problem::Clearing);
+        let left = |asset: Asset| self.at.balances.get(&(leg_asset(asset), id)).copied().unwrap_or_default();
+        if Asset::ALL.into_iter().any(|asset| left(asset) != Amount::ZERO) {
+            self.find(lsn, Problem::Clearing { since: first });
         }
     }
 
@@ -377,34 +289,4 @@ impl Audit {
             self.find(size, Problem::Head { after: self.head_before });
         }
     }
-}
-
-/// Per asset, and in assets we have.
-fn is_balanced(legs: &[Leg]) -> bool {
-    legs.iter().all(|leg| asset_of_code(leg.asset).is_some())
-        && legs
-            .chunk_by(|a, b| a.asset == b.asset)
-            .all(|side| side.iter().map(|leg| i128::from(leg.amount.units())).sum::<i128>() == 0)
-}
-
-/// `0 <= charged * 10^6 - cost < 10^6`, where prices and the account have the same unit. A report that
-/// could not be priced has no cost and says that it was estimated.
-fn is_rounded(entry: &Entry) -> bool {
-    let draft = &entry.draft;
-    let charged = entry.legs.iter().filter(|leg| {
-        leg.amount > Amount::ZERO
-            && asset_of_code(leg.asset).is_some_and(|(asset, memo)| !memo && asset.is_dollar_parity())
-    });
-    let charged: u128 = charged.map(|leg| u128::from(leg.amount.units().unsigned_abs())).sum();
-    if charged == 0 || (draft.flags.estimated && draft.cost_femto == 0) {
-        return true;
-    }
-    let charged = charged.saturating_mul(FEMTO_PER_NANO);
-    charged.checked_sub(draft.cost_femto).is_some_and(|over| over < FEMTO_PER_NANO)
-}
-
-/// `lsn 12-90`.
-fn lsn_range(reference: &str) -> Option<(u64, u64)> {
-    let (from, to) = reference.strip_prefix("lsn ")?.split_once('-')?;
-    Some((from.parse().ok()?, to.parse().ok()?))
 }

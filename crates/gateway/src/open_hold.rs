@@ -1,0 +1,35 @@
+//! A hold that is counted as open from the moment it is taken until it has ended, whatever ends it.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ledger::Hold;
+
+use crate::gate::Gate;
+
+/// A hold of a call.
+pub(crate) struct OpenHold {
+    hold: Hold,
+    gate: Arc<Gate>,
+}
+
+impl OpenHold {
+    pub(crate) fn new(hold: Hold, gate: &Arc<Gate>) -> Self {
+        gate.metrics.hold_opened();
+        Self { hold, gate: Arc::clone(gate) }
+    }
+}
+
+impl Deref for OpenHold {
+    type Target = Hold;
+
+    fn deref(&self) -> &Hold {
+        &self.hold
+    }
+}
+
+impl Drop for OpenHold {
+    fn drop(&mut self) {
+        self.gate.metrics.hold_ended();
+    }
+}

@@ -1,0 +1,153 @@
+//! What must be true of a store that was opened again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ledger::audit::Accounts;
+use ledger::{AccountId, Audit, Chart, Checkpoint, Entry, Kind};
+use money::Amount;
+use store::{PaymentState, Reader};
+
+use super::business::{History, Place, Posted, Told};
+
+/// What a crash cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// Units of charges whose answers had gone on.
+    pub(crate) behind_units: i64,
+    /// The most of one account.
+    pub(crate) behind_of_one: i64,
+    /// Writes whose callers were told that they are on disk.
+    pub(crate) acked: u64,
+}
+
+/// Holds the store against what its users were told, and then the history against the store: what is found
+/// stays found, what is lost stays lost.
+///
+/// # Panics
+/// When the books are not in order, or hold something that nobody wrote, or lack something acknowledged.
+pub(crate) fn judge(reader: &Reader, history: &mut History) -> Loss {
+    let entries = books_in_order(reader);
+    let mut loss = Loss::default();
+    let mut behind: HashMap<AccountId, i64> = HashMap::new();
+    let mut found: HashMap<[u8; 16], &Entry> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.draft.kind != Kind::Income) {
+        let posted = history.entries.get(&entry.draft.id).expect("an entry that nobody wrote");
+        assert_same(entry, posted);
+        assert!(found.insert(entry.draft.id, entry).is_none(), "an entry is there twice");
+    }
+    for (id, posted) in &mut history.entries {
+        let is_there = found.contains_key(id);
+        match posted.told {
+            Told::Written if !is_there => loss.acked += 1,
+            Told::Behind if !is_there => {
+                loss.behind_units += posted.units;
+                *behind.entry(posted.payer).or_default() += posted.units;
+            }
+            Told::Refused => assert!(!is_there, "a refused or lost entry is there: {posted:?}"),
+            Told::Nothing | Told::Written | Told::Behind => {}
+        }
+        posted.told = if is_there { Told::Written } else { Told::Refused };
+        // Entry, facts and the outcome of an idempotent request are one write.
+        assert_eq!(posted.kind == Kind::Capture && is_there, reader.facts(id).unwrap().is_some());
+    }
+    loss.behind_of_one = behind.values().copied().max().unwrap_or(0);
+    for (key, call) in &history.idempotent {
+        assert_eq!(reader.idempotent(key).unwrap().is_some(), found.contains_key(call), "half a capture");
+    }
+    loss.acked += payments(reader, history, &found);
+    loss.acked += rows(reader, history);
+    loss
+}
+
+/// Chain, places, zero sums, balances after each leg, floors, rounding, unique ids and deposits, income of each
+/// batch, heads; then what the store has folded itself.
+pub(crate) fn books_in_order(reader: &Reader) -> Vec<Entry> {
+    let names = reader.names().unwrap();
+    let internal: HashSet<AccountId> = names.iter().map(|(id, _)| *id).collect();
+    let mut audit = Audit::new(
+        Checkpoint::default(),
+        Accounts { internal: internal.clone(), overdrafts: HashMap::new() },
+    );
+    for signed in reader.heads().unwrap() {
+        audit.expect(signed.head);
+    }
+    let mut entries = Vec::new();
+    reader
+        .each_entry(|entry, bytes| {
+            audit.feed(entry.lsn, bytes);
+            entries.push(entry);
+        })
+        .unwrap();
+    let report = audit.finish();
+    assert_eq!(report.findings, vec![], "the books are not in order");
+    let stored: BTreeMap<(u16, AccountId), Amount> =
+        reader.balances().unwrap().into_iter().map(|row| ((row.asset, row.account), row.amount)).collect();
+    assert_eq!(stored, report.end.balances, "balances are not the fold of the journal");
+    let clearing = Chart::UsageClearing.id();
+    assert!(stored.iter().all(|((_, id), left)| *id != clearing || *left == Amount::ZERO), "clearing");
+    let head = reader.unsigned_head(0).unwrap();
+    let end = (report.end.lsn, report.end.hash, report.end.frontier.root());
+    assert_eq!((head.size, head.last_hash, head.root), end, "the tree is not that of the journal");
+    let payers = (1..=super::business::PAYERS).map(|payer| AccountId([payer; 16]));
+    let known: HashSet<AccountId> =
+        internal.into_iter().chain(payers).chain([AccountId([0xee; 16])]).collect();
+    assert!(stored.keys().all(|(_, account)| known.contains(account)), "an account without a name");
+    entries
+}
+
+fn assert_same(entry: &Entry, posted: &Posted) {
+    let of_payer = entry.legs.iter().find(|leg| leg.account == posted.payer).expect("the payer's leg");
+    let units = if posted.kind == Kind::Capture { -posted.units } else { posted.units };
+    assert_eq!((entry.draft.kind, of_payer.amount.units()), (posted.kind, units), "another amount");
+}
+
+/// Each payment is where it was last said to be, or one step further if that step was under way.
+fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
+    let mut lost = 0;
+    let deposits: HashSet<[u8; 32]> = found.values().map(|entry| entry.draft.key).collect();
+    for (key, (said, next)) in &mut history.payments {
+        let payment = reader.payment(key).unwrap();
+        let there = payment.as_ref().map_or(Place::Absent, |payment| {
+            Place::At(payment.state, payment.attempt.as_ref().map_or(0, |attempt| attempt.count))
+        });
+        if there != *said && Some(there) != *next {
+            lost += 1;
+        }
+        // A deposit and its entry are one write, and what was asked for is forgotten with it.
+        let is_deposited = matches!(there, Place::At(PaymentState::Settled | PaymentState::Served, _));
+        assert_eq!(is_deposited, deposits.contains(key), "{there:?}");
+        let keeps_request =
+            payment.and_then(|payment| payment.attempt).is_some_and(|a| !a.request.is_empty());
+        assert!(!(is_deposited && keeps_request), "a signature is kept");
+        (*said, *next) = (there, None);
+    }
+    lost
+}
+
+fn rows(reader: &Reader, history: &mut History) -> u64 {
+    let keys: HashSet<_> = reader.keys().unwrap().into_iter().map(|(id, _)| id).collect();
+    let revoked: HashSet<_> = reader.revoked().unwrap().into_iter().map(|(id, _)| id).collect();
+    let heads: HashSet<_> = reader.heads().unwrap().into_iter().map(|signed| signed.head.size).collect();
+    let settings: HashMap<_, _> = reader.accounts().unwrap().into_iter().collect();
+    let mut lost = 0;
+    lost += missing(&mut history.keys, &keys) + missing(&mut history.revoked, &revoked);
+    lost += missing(&mut history.heads, &heads);
+    for (id, (said, next)) in &mut history.settings {
+        let there = settings.get(id).copied();
+        lost += u64::from(there != *said && there != *next);
+        (*said, *next) = (there, None);
+    }
+    lost
+}
+
+fn missing<K: std::hash::Hash + Eq + Copy>(told: &mut HashMap<K, Told>, there: &HashSet<K>) -> u64 {
+    let mut lost = 0;
+    for (key, told) in told {
+        match (*told, there.contains(key)) {
+            (Told::Written, false) => lost += 1,
+            (_, true) => *told = Told::Written,
+            (_, false) => {}
+        }
+    }
+    lost
+}
