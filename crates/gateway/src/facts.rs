@@ -166,6 +166,7 @@ pub(crate) const fn terminal_name(terminal: Terminal) -> &'static str {
         Terminal::Completed => "completed",
         Terminal::Incomplete => "incomplete",
         Terminal::MessageStop => "message_stop",
+        Terminal::FinishReasonStop => "finish_reason_stop",
         Terminal::Error => "error",
         Terminal::Truncated => "truncated",
         Terminal::ClientGone => "client_gone",

@@ -2,11 +2,18 @@
 
 use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
 
+use crate::dialect::Dialect;
 use crate::request::RequestFacts;
 use crate::tariff::ModelPrice;
 
 /// What one image or sound may count as, whatever it weighs or wherever it is fetched from.
 const MEDIA_TOKENS_MAX: u64 = 4096;
+/// What the answer of a call may take whose request cannot limit it, where the model's limit is not known: an
+/// image of the best quality, or a transcript.
+const UNLIMITED_OUTPUT: u64 = 8192;
+/// Bytes of the most compressed sound that anybody sends, per token and per second of it.
+const SOUND_BYTES_PER_TOKEN: u64 = 50;
+const SOUND_BYTES_PER_SECOND: u64 = 500;
 /// Tokens of framing that each message costs.
 pub(crate) const TOKENS_PER_MESSAGE: u64 = 3;
 
@@ -87,10 +94,15 @@ pub fn affordable_output(
     let per_token = output_rate(price, facts).ok()?;
     let covered =
         left.checked_div(per_token).map_or(wanted, |tokens| u64::try_from(tokens).unwrap_or(u64::MAX));
-    (covered >= wanted.min(policy.min_output)).then_some(covered.min(wanted))
+    // What cannot be limited is covered whole or not at all.
+    let least = if facts.has_output() { wanted.min(policy.min_output) } else { wanted };
+    (covered >= least).then_some(covered.min(wanted))
 }
 
 fn wanted_output(price: &ModelPrice, facts: &RequestFacts, policy: &HoldPolicy) -> u64 {
+    if facts.has_unlimited_output() {
+        return price.max_output_tokens.unwrap_or(UNLIMITED_OUTPUT);
+    }
     if !facts.has_output() {
         return 0;
     }
@@ -102,10 +114,16 @@ fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u6
     if !facts.has_tokens() {
         return 0;
     }
+    // Of an upload only the fields are text.
+    let uploaded = matches!(facts.dialect(), Dialect::OpenAiAudio | Dialect::OpenAiImages);
+    let text_bytes = if uploaded { body_bytes.saturating_sub(facts.media_bytes) } else { body_bytes };
     let text = match policy.input_bound {
-        InputBound::BytesHalf => body_bytes.div_ceil(2),
-        InputBound::Bytes => body_bytes,
+        InputBound::BytesHalf => text_bytes.div_ceil(2),
+        InputBound::Bytes => text_bytes,
     };
+    if facts.dialect() == Dialect::OpenAiAudio {
+        return text.saturating_add(facts.media_bytes.div_ceil(SOUND_BYTES_PER_TOKEN));
+    }
     let framing = facts.messages.saturating_mul(TOKENS_PER_MESSAGE);
     text.saturating_add(framing).saturating_add(facts.media_parts.saturating_mul(MEDIA_TOKENS_MAX))
 }
@@ -114,7 +132,35 @@ fn fixed_cost(price: &ModelPrice, facts: &RequestFacts, input_tokens: u64) -> Re
     if facts.is_free() {
         return Ok(Femto::ZERO);
     }
-    call_fee(price)?.add_units(input_tokens, price.dearest_input(facts.caching))
+    let tokens = call_fee(price)?.add_units(input_tokens, price.dearest_input(facts.caching))?;
+    let images = if facts.dialect() == Dialect::OpenAiImages { facts.choices } else { 0 };
+    let mut cost = tokens.add_units(images, price.image.unwrap_or(Rate::FREE))?;
+    if let Some(rate) = price.character {
+        cost = cost.add_units(facts.characters.unwrap_or(0), rate)?;
+    }
+    if let Some(rate) = price.millisecond_rate() {
+        cost = cost.add_units(milliseconds_bound(price, facts)?, rate)?;
+    }
+    match (facts.dialect(), price.response_byte, price.max_response_bytes) {
+        (Dialect::Raw | Dialect::OpenAiSpeech, Some(rate), Some(most)) => cost.add_units(most, rate),
+        // Without a bound there is no worst case, and without a price for what speech is counted in it would
+        // be given away.
+        (Dialect::Raw | Dialect::OpenAiSpeech, Some(_), None) => Err(AmountError),
+        (Dialect::OpenAiSpeech, None, _) if price.character.is_none() && price.per_call.is_none() => {
+            Err(AmountError)
+        }
+        _ => Ok(cost),
+    }
+}
+
+fn milliseconds_bound(price: &ModelPrice, facts: &RequestFacts) -> Result<u64, AmountError> {
+    let most = price.max_seconds.map(|seconds| seconds.saturating_mul(1000));
+    if facts.dialect() == Dialect::Raw {
+        return most.ok_or(AmountError);
+    }
+    let sound = facts.media_bytes.saturating_mul(1000).div_ceil(SOUND_BYTES_PER_SECOND);
+    let heard = facts.dialect() == Dialect::OpenAiAudio;
+    Ok(if heard { most.map_or(sound, |most| most.min(sound)) } else { 0 })
 }
 
 /// The fee of the call itself. It stands inside the one rounding (reference item 36).
@@ -125,7 +171,9 @@ pub(crate) fn call_fee(price: &ModelPrice) -> Result<Femto, AmountError> {
 
 /// Femto-USD for one more token in every answer.
 fn output_rate(price: &ModelPrice, facts: &RequestFacts) -> Result<u128, AmountError> {
-    let rate = u128::from(price.dearest_output().femto());
+    // Where images have a price their tokens have none.
+    let counted = facts.dialect() == Dialect::OpenAiImages && price.image.is_some();
+    let rate = if counted { 0 } else { u128::from(price.dearest_output().femto()) };
     rate.checked_mul(u128::from(facts.choices)).ok_or(AmountError)
 }
 

@@ -16,6 +16,12 @@ const ESTIMATE_BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of an image, a sound or a file where nothing was reported: what a full-size picture takes.
 const ESTIMATE_TOKENS_PER_MEDIA: u64 = 1600;
 
+/// Tokens of an image that was made and not reported: a large one of the best quality.
+const ESTIMATE_TOKENS_PER_IMAGE: u64 = 6240;
+
+/// Bytes of a second of sound whose length was not reported: 32 kbit/s, which most uploads exceed.
+const ESTIMATE_SOUND_BYTES_PER_SECOND: u64 = 4000;
+
 /// What is priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bucket {
@@ -37,6 +43,14 @@ pub enum Bucket {
     TotalOnly,
     /// Searches.
     WebSearch,
+    /// Images made.
+    Image,
+    /// Characters spoken.
+    Character,
+    /// Milliseconds of sound or of the call.
+    Millisecond,
+    /// Bytes of the answer.
+    ResponseByte,
     /// The call itself; its rate is the fee.
     Call,
 }
@@ -55,6 +69,10 @@ impl Bucket {
             Self::Reasoning => "reasoning",
             Self::TotalOnly => "total_only",
             Self::WebSearch => "web_search",
+            Self::Image => "image",
+            Self::Character => "character",
+            Self::Millisecond => "millisecond",
+            Self::ResponseByte => "response_byte",
             Self::Call => "call",
         }
     }
@@ -68,7 +86,13 @@ impl Bucket {
             Self::Input | Self::CacheRead | Self::CacheWrite | Self::CacheWrite1h | Self::CacheWrite12h => {
                 Some(false)
             }
-            Self::TotalOnly | Self::WebSearch | Self::Call => None,
+            Self::TotalOnly
+            | Self::WebSearch
+            | Self::Image
+            | Self::Character
+            | Self::Millisecond
+            | Self::ResponseByte
+            | Self::Call => None,
         }
     }
 }
@@ -162,11 +186,12 @@ pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
     if is_free(metered) {
         return bill.total(false);
     }
-    let (usage, estimated) = quantities(metered, request);
+    let (usage, estimated) = quantities(price, metered, request);
     let fee = u64::try_from(call_fee(price)?.units()).map_err(|_| ChargeError::OutOfRange)?;
     bill.add(Bucket::Call, u64::from(fee > 0), Rate::from_femto(fee))?;
     bill.add_input(price, &usage)?;
     bill.add_output(price, &usage)?;
+    bill.add_units(price, &usage)?;
     bill.total(estimated)
 }
 
@@ -176,18 +201,32 @@ fn is_free(metered: &Metered) -> bool {
     // a stream reported of the input is no report of an answer.
     let unreported = metered.usage.is_none() || metered.basis == Basis::ReportedPartial;
     let empty = metered.terminal == Terminal::Complete && metered.body_bytes == 0;
+    if empty && metered.dialect == Dialect::OpenAiSpeech {
+        return true;
+    }
     let silent =
         (metered.terminal == Terminal::EofWithoutDone || empty) && metered.before_output && unreported;
     metered.basis == Basis::None || failed || silent
 }
 
 /// The reported usage, completed by estimates where it is silent, and whether that was needed.
-fn quantities(metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
+fn quantities(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
     let mut usage = metered.usage.clone().unwrap_or_default();
-    if usage.total_only.is_some() || usage.calls.is_some() {
+    if usage.total_only.is_some() || is_counted(price, metered, &usage) {
         return (usage, false);
     }
     let mut estimated = false;
+    if let (Some(images), Basis::Counted) = (usage.images, metered.basis) {
+        // Sold by the token, and none were reported.
+        let each = price.max_output_tokens.unwrap_or(ESTIMATE_TOKENS_PER_IMAGE);
+        usage.output_total = Some(images.saturating_mul(each));
+    }
+    if metered.dialect == Dialect::OpenAiAudio && price.second.is_some() {
+        // Sold by the second, and none were reported.
+        let sound = request.media_bytes.saturating_mul(1000).div_ceil(ESTIMATE_SOUND_BYTES_PER_SECOND);
+        usage.seconds_milli = Some(sound);
+        estimated = true;
+    }
     if usage.input_total.is_none() {
         usage.input_uncached = Some(estimate_input(request));
         estimated = true;
@@ -208,6 +247,15 @@ fn quantities(metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
     (usage, estimated)
 }
 
+/// Whether the units that were counted or reported are what the price is for.
+fn is_counted(price: &ModelPrice, metered: &Metered, usage: &Usage) -> bool {
+    if metered.dialect == Dialect::OpenAiAudio {
+        return usage.seconds_milli.is_some() && price.second.is_some();
+    }
+    let priced = metered.dialect != Dialect::OpenAiImages || price.image.is_some();
+    metered.basis == Basis::Counted && priced
+}
+
 fn estimate_input(request: &EstimateBasis) -> u64 {
     let framing = request.messages.saturating_mul(TOKENS_PER_MESSAGE);
     let text = request.body_bytes.saturating_sub(request.media_bytes).div_ceil(ESTIMATE_BYTES_PER_TOKEN);
@@ -216,7 +264,7 @@ fn estimate_input(request: &EstimateBasis) -> u64 {
 }
 
 fn delivered_tokens(metered: &Metered) -> u64 {
-    if metered.dialect == Dialect::OpenAiEmbeddings {
+    if metered.dialect.is_embedding() {
         return 0;
     }
     // Framing never counts (MTR-25), but of an opaque body its size is all that is known.
@@ -256,7 +304,9 @@ impl Bill {
     }
 
     fn add_output(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
-        let output = usage.output_total.unwrap_or(0);
+        // Where images have a price their tokens have none.
+        let counted = usage.images.is_some() && price.image.is_some();
+        let output = if counted { 0 } else { usage.output_total.unwrap_or(0) };
         let reasoning = usage.reasoning.unwrap_or(0).min(output);
         match price.reasoning {
             Some(rate) => {
@@ -269,6 +319,20 @@ impl Bill {
         self.add(Bucket::TotalOnly, usage.total_only.unwrap_or(0), price.output.max(price.input))?;
         let searches = usage.web_search_requests.unwrap_or(0);
         self.add(Bucket::WebSearch, searches, price.web_search.unwrap_or(Rate::FREE))
+    }
+
+    fn add_units(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
+        for (bucket, quantity, rate) in [
+            (Bucket::Image, usage.images, price.image),
+            (Bucket::Character, usage.characters, price.character),
+            (Bucket::Millisecond, usage.seconds_milli, price.millisecond_rate()),
+            (Bucket::ResponseByte, usage.response_bytes, price.response_byte),
+        ] {
+            if let (Some(quantity), Some(rate)) = (quantity, rate) {
+                self.add(bucket, quantity, rate)?;
+            }
+        }
+        Ok(())
     }
 
     fn total(self, estimated: bool) -> Result<Charge, ChargeError> {

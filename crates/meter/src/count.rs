@@ -1,5 +1,7 @@
 //! Counts as upstreams write them, and how far each is believed.
 
+use money::Decimal;
+
 use crate::json::Value;
 
 /// Largest count we believe: every JSON implementation can hold it exactly (reference item 33).
@@ -30,6 +32,17 @@ impl Count {
         }
     }
 
+    /// Reads a length in seconds as milliseconds, rounded up: `9.5`, `10`, `"3"`.
+    pub(crate) fn read_seconds(value: &Value<'_>) -> Self {
+        let text = match value {
+            Value::Null => return Self::Null,
+            Value::Number(text) => std::str::from_utf8(text).ok(),
+            Value::Text { text, .. } => *text,
+            Value::Bool(_) | Value::Array { .. } | Value::Object { .. } => None,
+        };
+        text.and_then(milliseconds).map_or(Self::Bad, Self::Of)
+    }
+
     /// The count, if there is one.
     pub(crate) const fn known(self) -> Option<u64> {
         match self {
@@ -37,6 +50,23 @@ impl Count {
             Self::Absent | Self::Null | Self::Bad => None,
         }
     }
+}
+
+/// Seconds as a whole number of milliseconds, rounded up, up to [`COUNT_MAX`].
+fn milliseconds(text: &str) -> Option<u64> {
+    let micro = Decimal::parse(text).ok()?.round_half_even(6)?;
+    u64::try_from(micro.div_ceil(1000)).ok().filter(|milli| *milli <= COUNT_MAX)
+}
+
+/// A decimal as `0.0000123`, exact: 18 places, which is finer than any price. `None` for what is no
+/// amount of money.
+pub(crate) fn plain_decimal(text: &str) -> Option<String> {
+    const PLACES: u32 = 18;
+    let units = Decimal::parse(text).ok()?.round_half_even(PLACES)?;
+    let one = 10u128.pow(PLACES);
+    let (whole, fraction) = (units / one, format!("{:018}", units % one));
+    let fraction = fraction.trim_end_matches('0');
+    Some(if fraction.is_empty() { whole.to_string() } else { format!("{whole}.{fraction}") })
 }
 
 /// ASCII digits without a leading zero, up to [`COUNT_MAX`].

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::count::Count;
+use crate::count::{Count, plain_decimal};
 use crate::json::{Sink, Value};
 use crate::usage::{Counts, Field};
 
@@ -11,7 +11,7 @@ use crate::usage::{Counts, Field};
 pub(crate) enum Place {
     /// `$.usage`.
     Top,
-    /// `$.response.usage`, `$.message.usage`.
+    /// `$.response.usage`, `$.message.usage`, `$.x_groq.usage`, `$.choices[].usage`.
     Inner,
 }
 
@@ -42,14 +42,46 @@ pub(crate) enum Slot {
     Error,
     /// The list of choices.
     Choices,
+    /// Whether this is the last event.
+    Last,
+    /// A code that says that the call failed, unless it is zero.
+    Fault,
+    /// An image that was made.
+    Image,
+    /// A length in seconds, kept in milliseconds.
+    Seconds(Place),
+    /// What the call cost at its provider.
+    Cost(Place),
     /// Generated text, by kind. These add up.
     Text,
     Reasoning,
     Tool,
+    /// The same, but of a whole answer: it may repeat what came in pieces.
+    WholeText,
+    WholeReasoning,
+    WholeTool,
+    /// Text that is either a piece or all there is so far.
+    Said,
     /// A piece whose kind the event's type tells.
     Delta,
     /// Generated, but neither text nor countable in tokens: it only shows that output has begun.
     Media,
+}
+
+impl Slot {
+    /// Whether strings there are counted by their length and nothing else.
+    pub(crate) const fn is_output(self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::Reasoning
+                | Self::Tool
+                | Self::WholeText
+                | Self::WholeReasoning
+                | Self::WholeTool
+                | Self::Delta
+        )
+    }
 }
 
 /// Whether a member was there.
@@ -65,7 +97,8 @@ pub(crate) enum Presence {
 impl Presence {
     fn of(value: &Value<'_>) -> Self {
         match value {
-            Value::Null => Self::Null,
+            // Empty, or the word, is what some servers write for none.
+            Value::Null | Value::Text { bytes: 0, .. } | Value::Text { text: Some("null"), .. } => Self::Null,
             Value::Object { .. } => Self::Object,
             Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::Array { .. } => Self::Other,
         }
@@ -85,6 +118,8 @@ pub(crate) struct Report {
     pub(crate) tier: String,
     pub(crate) geo: String,
     pub(crate) speed: String,
+    /// In USD, as it was written.
+    pub(crate) cost: String,
 }
 
 impl Report {
@@ -128,7 +163,12 @@ pub(crate) struct Event {
     pub(crate) stop: Presence,
     pub(crate) error: Presence,
     pub(crate) choices: Option<u64>,
+    pub(crate) last: bool,
+    pub(crate) images: u64,
     pub(crate) output: Output,
+    pub(crate) finals: Output,
+    /// What [`Slot::Said`] said, if it is short.
+    pub(crate) said: Option<String>,
     pub(crate) delta: u64,
     pub(crate) media: u64,
 }
@@ -142,6 +182,7 @@ impl Event {
             report.tier.clear();
             report.geo.clear();
             report.speed.clear();
+            report.cost.clear();
         }
         self.kind.clear();
         self.status.clear();
@@ -152,6 +193,10 @@ impl Event {
         self.error = Presence::Absent;
         self.choices = None;
         self.output = Output::default();
+        self.last = false;
+        self.images = 0;
+        self.finals = Output::default();
+        self.said = None;
         self.delta = 0;
         self.media = 0;
     }
@@ -166,6 +211,10 @@ impl Event {
         self.choices == Some(0) && self.top.is_made() && !self.error.is_some()
     }
 
+    pub(crate) fn set_count(&mut self, place: Place, field: Field, value: &Value<'_>) {
+        self.report(place).counts.set(field, Count::read(value));
+    }
+
     fn report(&mut self, place: Place) -> &mut Report {
         match place {
             Place::Top => &mut self.top,
@@ -175,9 +224,12 @@ impl Event {
 
     fn add_output(&mut self, slot: Slot, bytes: u64) {
         let sum = match slot {
-            Slot::Text => &mut self.output.text,
+            Slot::Text | Slot::Said => &mut self.output.text,
             Slot::Reasoning => &mut self.output.reasoning,
             Slot::Tool => &mut self.output.tool,
+            Slot::WholeText => &mut self.finals.text,
+            Slot::WholeReasoning => &mut self.finals.reasoning,
+            Slot::WholeTool => &mut self.finals.tool,
             Slot::Delta => &mut self.delta,
             Slot::Media => &mut self.media,
             Slot::Report(_)
@@ -192,7 +244,12 @@ impl Event {
             | Slot::Index
             | Slot::Stop
             | Slot::Error
-            | Slot::Choices => return,
+            | Slot::Choices
+            | Slot::Last
+            | Slot::Fault
+            | Slot::Image
+            | Slot::Seconds(_)
+            | Slot::Cost(_) => return,
         };
         *sum = sum.saturating_add(bytes);
     }
@@ -204,7 +261,7 @@ impl Sink for Event {
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
         match slot {
             Slot::Report(place) => self.report(place).presence = Presence::of(value),
-            Slot::Count(place, field) => self.report(place).counts.set(field, Count::read(value)),
+            Slot::Count(place, field) => self.set_count(place, field, value),
             Slot::Tier(place) => set_word(&mut self.report(place).tier, value),
             Slot::Geo(place) => set_word(&mut self.report(place).geo, value),
             Slot::Speed(place) => set_word(&mut self.report(place).speed, value),
@@ -218,7 +275,26 @@ impl Sink for Event {
             Slot::Stop => self.stop = Presence::of(value),
             Slot::Error => self.error = Presence::of(value),
             Slot::Choices => self.choices = value.elements(),
-            Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Delta | Slot::Media => match value {
+            Slot::Last => self.last = *value == Value::Bool(true),
+            Slot::Fault if *value == Value::Null || value.count() == Some(0) => {}
+            Slot::Fault => self.error = Presence::Other,
+            Slot::Image => self.images += u64::from(value.members().is_some()),
+            Slot::Seconds(place) => self.report(place).counts.set(Field::Millis, Count::read_seconds(value)),
+            Slot::Cost(place) => set_cost(&mut self.report(place).cost, value),
+            Slot::Said => {
+                if let Value::Text { bytes, text } = value {
+                    self.said = text.map(str::to_owned);
+                    self.add_output(slot, *bytes);
+                }
+            }
+            Slot::Text
+            | Slot::Reasoning
+            | Slot::Tool
+            | Slot::WholeText
+            | Slot::WholeReasoning
+            | Slot::WholeTool
+            | Slot::Delta
+            | Slot::Media => match value {
                 Value::Text { bytes, .. } => self.add_output(slot, *bytes),
                 // Arguments as an object: its text is what was generated.
                 Value::Object { len } if *len > 0 => self.add_output(slot, span.end - span.start),
@@ -241,9 +317,14 @@ impl Sink for Event {
                 Slot::Model => self.model.clear(),
                 Slot::Id => self.id.clear(),
                 Slot::Index => self.index = None,
+                Slot::Seconds(place) => self.report(place).counts.set(Field::Millis, Count::Absent),
+                Slot::Cost(place) => self.report(place).cost.clear(),
+                Slot::Last => self.last = false,
+                Slot::Image => self.images = 0,
                 // Sums and marks over all choices: a second choice does not void the first.
-                Slot::Stop | Slot::Error | Slot::Choices => {}
-                Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Delta | Slot::Media => {}
+                Slot::Stop | Slot::Error | Slot::Choices | Slot::Fault => {}
+                Slot::Text | Slot::Reasoning | Slot::Tool | Slot::Said | Slot::Delta | Slot::Media => {}
+                Slot::WholeText | Slot::WholeReasoning | Slot::WholeTool => {}
             }
         }
     }
@@ -252,4 +333,17 @@ impl Sink for Event {
 fn set_word(word: &mut String, value: &Value<'_>) {
     word.clear();
     word.push_str(value.text().unwrap_or_default());
+}
+
+/// Decimal text of a price that was paid, without exponent; nothing where it is none.
+fn set_cost(cost: &mut String, value: &Value<'_>) {
+    cost.clear();
+    let text = match value {
+        Value::Number(text) => std::str::from_utf8(text).ok(),
+        Value::Text { text, .. } => *text,
+        Value::Null | Value::Bool(_) | Value::Array { .. } | Value::Object { .. } => None,
+    };
+    if let Some(plain) = text.and_then(plain_decimal) {
+        cost.push_str(&plain);
+    }
 }

@@ -81,6 +81,9 @@ pub(crate) trait Sink {
     /// because the last duplicate wins (MTR-15).
     fn restart(&mut self, _slots: &[Self::Slot]) {}
 
+    /// A string or a number ended that no path leads to.
+    fn idle(&mut self, _is_text: bool, _span: Range<u64>) {}
+
     /// An object on the way to some path has a key that is none of the `known` ones.
     fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
 }
@@ -185,6 +188,11 @@ impl<S: Copy + 'static> Scanner<S> {
         self.high = None;
     }
 
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.kept.capacity() + self.frames.capacity() * size_of::<Frame>()
+    }
+
     /// How far the document has come.
     pub(crate) fn outcome(&self) -> Outcome {
         match self.state {
@@ -211,33 +219,61 @@ impl<S: Copy + 'static> Scanner<S> {
         Some((slot, self.text_bytes))
     }
 
+    /// Reads the next piece as far as the end of the document, and says how many bytes that was: the next
+    /// document may follow. After a fault all the rest is taken.
+    pub(crate) fn feed_one<K: Sink<Slot = S>>(&mut self, bytes: &[u8], sink: &mut K) -> usize {
+        // Whatever ends a document is `}`, `]`, `"` or a letter, but for numbers, which end at what follows.
+        let mut used = 0;
+        while used < bytes.len() && !matches!(self.state, State::Done | State::Bad(_)) {
+            used += self.step(&bytes[used..], sink);
+        }
+        if matches!(self.state, State::Bad(_)) { bytes.len() } else { used }
+    }
+
+    /// Whether a string is open: no line may end here.
+    pub(crate) const fn is_in_text(&self) -> bool {
+        matches!(self.state, State::Text | State::Escape | State::Hex(_))
+    }
+
+    /// Whether nothing but white space was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state == State::Value && self.depth == 0
+    }
+
     /// Reads the next piece. After a fault the rest is ignored.
     pub(crate) fn feed<K: Sink<Slot = S>>(&mut self, bytes: &[u8], sink: &mut K) {
         let mut rest = bytes;
-        while let Some(&byte) = rest.first() {
-            let used = match self.state {
-                State::Bad(_) => return,
-                State::Text => self.text(rest, sink),
-                State::Number => self.number(rest, sink),
-                State::Escape => self.escape(byte),
-                State::Hex(seen) => self.hex(byte, seen),
-                State::Word(expected) => self.word(byte, expected, sink),
-                State::Value
-                | State::FirstElement
-                | State::FirstKey
-                | State::Key
-                | State::Colon
-                | State::After
-                | State::Done => {
-                    if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                        self.token(byte, sink);
-                    }
-                    1
-                }
-            };
-            self.at += used as u64;
+        while !rest.is_empty() && !matches!(self.state, State::Bad(_)) {
+            let used = self.step(rest, sink);
             rest = &rest[used..];
         }
+    }
+
+    /// Reads some bytes from the front of `rest`, which is not empty, and says how many.
+    fn step<K: Sink<Slot = S>>(&mut self, rest: &[u8], sink: &mut K) -> usize {
+        let Some(&byte) = rest.first() else { return 0 };
+        let used = match self.state {
+            State::Bad(_) => rest.len(),
+            State::Text => self.text(rest, sink),
+            State::Number => self.number(rest, sink),
+            State::Escape => self.escape(byte),
+            State::Hex(seen) => self.hex(byte, seen),
+            State::Word(expected) => self.word(byte, expected, sink),
+            State::Value
+            | State::FirstElement
+            | State::FirstKey
+            | State::Key
+            | State::Colon
+            | State::After
+            | State::Done => {
+                if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                    self.token(byte, sink);
+                }
+                1
+            }
+        };
+        self.at += used as u64;
+        used
     }
 
     fn token<K: Sink<Slot = S>>(&mut self, byte: u8, sink: &mut K) {
@@ -353,6 +389,8 @@ impl<S: Copy + 'static> Scanner<S> {
         if !self.is_key {
             if let Some(slot) = self.slot() {
                 sink.value(slot, &Value::Text { bytes: self.text_bytes, text }, self.start..end);
+            } else {
+                sink.idle(true, self.start..end);
             }
             self.ended();
             return;
@@ -465,6 +503,8 @@ impl<S: Copy + 'static> Scanner<S> {
             if let Some(slot) = self.slot() {
                 let text = if self.kept_all { self.kept.as_slice() } else { b"" };
                 sink.value(slot, &Value::Number(text), self.start..self.at + used as u64);
+            } else {
+                sink.idle(false, self.start..self.at + used as u64);
             }
             self.ended();
         }

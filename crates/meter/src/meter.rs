@@ -6,6 +6,7 @@ use crate::dialect::Dialect;
 use crate::ending::{self, Ending};
 use crate::inflate::{self, Inflate};
 use crate::relay::Relay;
+use crate::request::RequestFacts;
 use crate::stream::{Stream, Tail};
 use crate::usage::{Anomalies, Anomaly, Basis, Terminal, Untrusted, Usage};
 
@@ -98,6 +99,8 @@ pub struct Meter {
     inflated: Vec<u8>,
     relay: Option<Relay>,
     body_bytes: u64,
+    characters: Option<u64>,
+    elapsed_milli: Option<u64>,
     ended: bool,
 }
 
@@ -121,8 +124,38 @@ impl Meter {
             inflated: Vec::new(),
             relay: hide.then(Relay::default),
             body_bytes: 0,
+            characters: None,
+            elapsed_milli: None,
             ended: false,
         }
+    }
+
+    /// Tells what of the request is a unit of the bill: the characters to be spoken.
+    #[must_use]
+    pub const fn with_request(mut self, facts: &RequestFacts) -> Self {
+        self.characters = facts.characters;
+        self
+    }
+
+    /// Reads every event in full, also one that looks like the one before: what the short cut is measured and
+    /// tested against. It changes nothing but the time it takes.
+    #[must_use]
+    pub fn reading_in_full(mut self) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.read_in_full();
+        }
+        self
+    }
+
+    /// How many events were read by the short cut.
+    #[must_use]
+    pub fn short_cuts(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Stream::short_cuts)
+    }
+
+    /// Tells how long the call took, where time is the unit. Counts for [`Dialect::Raw`].
+    pub const fn took(&mut self, milliseconds: u64) {
+        self.elapsed_milli = Some(milliseconds);
     }
 
     /// Reads a chunk of the body and pushes to `out` what the client may get of it: the very bytes.
@@ -145,11 +178,22 @@ impl Meter {
         }
     }
 
+    /// Bytes of buffers it holds on to.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let relay = self.relay.as_ref().map_or(0, Relay::held_bytes);
+        let stream = self.stream.as_ref().map_or(0, Stream::held_bytes);
+        relay + stream + self.inflated.capacity()
+    }
+
     /// Takes back from `out`, which the last [`Meter::feed`] filled, what is no whole event, so that an
     /// [`Ending`] may follow (MTR-35). False when the client has the first half of an event already: then
     /// the rest of it must come first. False for ever where the body is no stream we can write into.
     pub fn cut(&mut self, out: &mut [Bytes]) -> bool {
         let Some(stream) = self.stream.as_ref().filter(|_| self.inflate.is_none()) else { return false };
+        if stream.write_ending().is_none() {
+            return false;
+        }
         if let Some(relay) = self.relay.as_mut() {
             return stream.is_events() && relay.forget_open_event();
         }
@@ -164,8 +208,7 @@ impl Meter {
     /// is no stream we can write into.
     #[must_use]
     pub fn ending(&self, note: &Ending<'_>) -> Option<Bytes> {
-        let stream = self.stream.as_ref().filter(|_| self.can_be_ended())?;
-        ending::write(self.dialect, &stream.seen, stream.owes_line_feed(), note)
+        ending::write(self.stream.as_ref().filter(|_| self.can_be_ended())?, note)
     }
 
     /// Bytes of text, reasoning and tool arguments generated so far.
@@ -177,7 +220,8 @@ impl Meter {
     /// Whether the body is a stream into which an [`Ending`] can be written, now or after its next event.
     #[must_use]
     pub fn can_be_ended(&self) -> bool {
-        self.inflate.is_none() && self.stream.as_ref().is_some_and(Stream::is_events)
+        let writable = |stream: &Stream| stream.write_ending().is_some();
+        self.inflate.is_none() && self.stream.as_ref().is_some_and(writable)
     }
 
     /// What of the answer has to be held for while it goes on: what was generated, as its events tell; all of a
@@ -186,7 +230,7 @@ impl Meter {
     pub fn bytes_to_pay(&self) -> u64 {
         match &self.stream {
             _ if !self.status_ok => 0,
-            Some(stream) if stream.is_events() => self.output_bytes(),
+            Some(stream) if stream.write_ending().is_some() => self.output_bytes(),
             Some(_) | None => self.body_bytes,
         }
     }
@@ -239,17 +283,23 @@ impl Meter {
             End::ClientGone => Terminal::ClientGone,
             End::CutShort => Terminal::Incomplete,
         };
-        let mut metered = match self.dialect {
-            Dialect::AnthropicCountTokens => self.unread(Basis::None, terminal),
-            Dialect::Raw => self.unread(Basis::Counted, terminal),
-            Dialect::OpenAiChat
-            | Dialect::OpenAiResponses
-            | Dialect::OpenAiCompletions
-            | Dialect::OpenAiEmbeddings
-            | Dialect::AnthropicMessages => self.unread(Basis::Estimate, terminal),
+        let basis = if self.dialect.is_free() {
+            Basis::None
+        } else if matches!(self.dialect, Dialect::Raw | Dialect::OpenAiSpeech) {
+            Basis::Counted
+        } else {
+            Basis::Estimate
         };
-        if metered.basis == Basis::Counted {
-            metered.usage = Some(Usage { calls: Some(1), ..Usage::default() });
+        let mut metered = self.unread(basis, terminal);
+        if basis == Basis::Counted {
+            let raw = self.dialect == Dialect::Raw;
+            metered.usage = Some(Usage {
+                calls: raw.then_some(1),
+                characters: self.characters,
+                response_bytes: Some(self.body_bytes),
+                seconds_milli: self.elapsed_milli.filter(|_| raw),
+                ..Usage::default()
+            });
         }
         metered.opaque = metered.basis == Basis::Estimate;
         metered
@@ -292,6 +342,7 @@ fn terminal(mark: Option<Terminal>, end: End, tail: Tail, inflate: inflate::Stat
         (_, End::ClientGone, _) => Terminal::ClientGone,
         (_, End::CutShort, _) => Terminal::Incomplete,
         (_, End::Reset, _) | (inflate::State::Broken, ..) | (.., Tail::Cut) => Terminal::Truncated,
+        (_, End::Eof, Tail::Stopped) => Terminal::FinishReasonStop,
         (_, End::Eof, Tail::NoMark) => Terminal::EofWithoutDone,
         (_, End::Eof, Tail::Whole) => Terminal::Complete,
         (_, End::Eof, Tail::Opaque) => Terminal::MeterLimit,
@@ -317,7 +368,7 @@ fn metered(
     };
     let (usage, basis) = match normal {
         Ok(Some((mut usage, basis))) => {
-            seen.name_tier(&mut usage);
+            seen.complete(&mut usage);
             if usage.output_total == Some(0) && output.sum() > 0 {
                 stream.anomalies.add(Anomaly::SuspiciousZero);
             }
@@ -330,6 +381,11 @@ fn metered(
         }
         Ok(None) if terminal == Terminal::Pending => (None, Basis::Pending),
         Ok(None) if failed && before_output => (None, Basis::None),
+        Ok(None) if seen.images.is_some() => {
+            let mut usage = Usage::default();
+            seen.complete(&mut usage);
+            (Some(usage), Basis::Counted)
+        }
         Ok(None) => (None, Basis::Estimate),
     };
     Metered {

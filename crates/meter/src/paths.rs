@@ -24,10 +24,14 @@ impl<S> Node<S> {
 }
 
 impl<S: Copy> Paths<S> {
-    /// Reads a table. `.` enters a member, `[]` every element of an array.
+    /// Reads a table. `.` enters a member, `[]` every element of an array; `$` is the document itself.
     pub(crate) fn new(table: &[(&'static str, S)]) -> Self {
         let mut paths = Self { nodes: vec![Node::new()] };
         for (path, slot) in table {
+            if *path == "$" {
+                paths.nodes[0].slot = Some(*slot);
+                continue;
+            }
             let mut node = 0;
             for segment in path.split('.') {
                 let key = segment.trim_end_matches("[]");

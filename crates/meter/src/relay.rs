@@ -21,6 +21,11 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    #[cfg(test)]
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.held_bytes + self.held.capacity() * size_of::<Bytes>()
+    }
+
     /// A new chunk has come.
     pub(crate) const fn begin_chunk(&mut self) {
         self.from = 0;

@@ -1,7 +1,8 @@
 //! What an answer has said so far, over all its events.
 
+use crate::count::Count;
 use crate::event::{Event, Output, Report};
-use crate::usage::{Counts, Terminal, Usage};
+use crate::usage::{Counts, Field, Terminal, Usage};
 
 /// The facts a dialect gathers from whole events.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +21,35 @@ pub(crate) struct Seen {
     /// The last part that was begun and not ended, or the number of the last event.
     pub(crate) index: Option<u64>,
     pub(crate) media: u64,
+    /// Images made, where the dialect makes any.
+    pub(crate) images: Option<u64>,
+    /// Whether events repeat the text so far.
+    repeats: Repeats,
     tier: String,
     geo: String,
     speed: String,
+    cost: String,
+    /// The sum of what [`Seen::say`] was given.
+    said: u64,
     deltas: Output,
     finals: Output,
     output_at_report: u64,
+}
+
+/// Whether pieces of text repeat what was said before: some servers send each time all there is so far, and
+/// only the texts tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Repeats {
+    /// Nothing was said yet.
+    #[default]
+    Unknown,
+    /// One piece was said, or several of which each began with the one before.
+    Perhaps {
+        last: String,
+        pieces: u32,
+    },
+    Yes,
+    No,
 }
 
 impl Seen {
@@ -61,6 +85,47 @@ impl Seen {
         self.finals = output;
     }
 
+    /// As [`Seen::set_finals`], where it comes in several events.
+    pub(crate) fn add_finals(&mut self, output: Output) {
+        self.finals.add(output);
+    }
+
+    /// Output that is either the next piece or all there is so far: the latter for as long as each begins with
+    /// the one before.
+    pub(crate) fn say(&mut self, output: Output, said: Option<&str>) {
+        if output.text > 0 {
+            self.repeats = match (std::mem::take(&mut self.repeats), said) {
+                (Repeats::Unknown, Some(text)) => Repeats::Perhaps { last: text.to_owned(), pieces: 1 },
+                (Repeats::Perhaps { last, pieces }, Some(text)) if text.starts_with(&last) => {
+                    Repeats::Perhaps { last: text.to_owned(), pieces: pieces.saturating_add(1) }
+                }
+                // Too long to be compared: what it looked like so far holds.
+                (Repeats::Perhaps { pieces: 2.., .. }, None) | (Repeats::Yes, _) => Repeats::Yes,
+                (Repeats::Unknown | Repeats::Perhaps { .. } | Repeats::No, _) => Repeats::No,
+            };
+        }
+        self.said = self.said.saturating_add(output.text);
+        self.deltas.add(Output { text: 0, ..output });
+        if output.text > 0 {
+            self.deltas.text = if self.repeats_itself() { output.text } else { self.said };
+        }
+    }
+
+    /// Whether each event repeats the text so far, so that the last one must hold all of it.
+    pub(crate) const fn repeats_itself(&self) -> bool {
+        matches!(self.repeats, Repeats::Yes | Repeats::Perhaps { pieces: 2.., .. })
+    }
+
+    /// Whether that is so or cannot be told yet.
+    pub(crate) const fn may_repeat(&self) -> bool {
+        matches!(self.repeats, Repeats::Yes | Repeats::Perhaps { .. })
+    }
+
+    /// More images were made.
+    pub(crate) fn add_images(&mut self, more: u64) {
+        self.images = Some(self.images.unwrap_or(0).saturating_add(more));
+    }
+
     /// A report that replaces earlier ones.
     pub(crate) fn report(&mut self, report: &Report, whole: bool) {
         if report.is_made() {
@@ -74,7 +139,11 @@ impl Seen {
         if report.is_made() {
             self.counts.get_or_insert_default().merge(&report.counts);
             self.whole = whole;
-            self.output_at_report = self.output().sum();
+            // A report of the input alone covers no output.
+            let of_output = report.counts.get(Field::Output) != Count::Absent;
+            if of_output || report.counts.get(Field::Input) == Count::Absent {
+                self.output_at_report = self.output().sum();
+            }
         }
     }
 
@@ -84,6 +153,7 @@ impl Seen {
             keep(&mut self.tier, &report.tier);
             keep(&mut self.geo, &report.geo);
             keep(&mut self.speed, &report.speed);
+            keep(&mut self.cost, &report.cost);
         }
         keep(&mut self.model, &event.model);
         if self.id.is_empty() {
@@ -91,13 +161,15 @@ impl Seen {
         }
     }
 
-    /// Puts the words into a usage. The standard tier has no name there (reference item 26).
-    pub(crate) fn name_tier(&self, usage: &mut Usage) {
+    /// Puts what stands beside the counts into a usage. The standard tier has no name there (reference item 26).
+    pub(crate) fn complete(&self, usage: &mut Usage) {
         let word = |word: &String| (!word.is_empty()).then(|| word.clone());
         let standard = ["default", "standard", "auto"].contains(&self.tier.as_str());
         usage.service_tier = word(&self.tier).filter(|_| !standard);
         usage.inference_geo = word(&self.geo);
         usage.speed = word(&self.speed);
+        usage.upstream_cost_usd = word(&self.cost);
+        usage.images = self.images;
     }
 }
 

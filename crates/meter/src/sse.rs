@@ -91,6 +91,11 @@ impl Framer {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.name.capacity() + self.event.capacity()
+    }
+
     /// Whether the event being read has any data.
     pub(crate) const fn has_data(&self) -> bool {
         self.has_data

@@ -26,6 +26,18 @@ pub struct ModelPrice {
     pub per_call: Option<Amount>,
     /// The model's own limit on output tokens.
     pub max_output_tokens: Option<u64>,
+    /// One image made. Where it has a price, the tokens of the output have none.
+    pub image: Option<Rate>,
+    /// One character spoken.
+    pub character: Option<Rate>,
+    /// One second of sound heard, or of the call where time is its unit; charged by the millisecond.
+    pub second: Option<Rate>,
+    /// One byte of the answer.
+    pub response_byte: Option<Rate>,
+    /// The longest a call or its sound may be, in seconds: needed for the hold where time is the unit.
+    pub max_seconds: Option<u64>,
+    /// The most bytes an answer may have: needed for the hold where bytes are the unit.
+    pub max_response_bytes: Option<u64>,
 }
 
 impl ModelPrice {
@@ -58,6 +70,12 @@ impl ModelPrice {
         self.reasoning.map_or(self.output, |reasoning| reasoning.max(self.output))
     }
 
+    /// The rate of a millisecond, rounded up: no price of a second is finer than 1000 femto-USD.
+    #[must_use]
+    pub fn millisecond_rate(&self) -> Option<Rate> {
+        self.second.map(|rate| Rate::from_femto(rate.femto().div_ceil(1000)))
+    }
+
     /// Every field in a fixed order, for the book's version.
     fn digest_into(&self, hash: &mut Sha256) {
         let rate = |rate: Rate| Some(rate.femto());
@@ -72,6 +90,12 @@ impl ModelPrice {
             self.web_search.and_then(rate),
             self.per_call.map(|amount| amount.units().cast_unsigned()),
             self.max_output_tokens,
+            self.image.and_then(rate),
+            self.character.and_then(rate),
+            self.second.and_then(rate),
+            self.response_byte.and_then(rate),
+            self.max_seconds,
+            self.max_response_bytes,
         ] {
             hash.update([u8::from(field.is_some())]);
             hash.update(field.unwrap_or_default().to_be_bytes());

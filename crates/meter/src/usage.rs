@@ -29,10 +29,22 @@ pub struct Usage {
     pub audio_in: Option<u64>,
     /// The part of the output that was audio.
     pub audio_out: Option<u64>,
+    /// The part of the input that was images.
+    pub image_in: Option<u64>,
+    /// The part of the output that was images.
+    pub image_out: Option<u64>,
     /// A total without its split.
     pub total_only: Option<u64>,
     /// Searches the provider ran, priced one by one.
     pub web_search_requests: Option<u64>,
+    /// Images that were made.
+    pub images: Option<u64>,
+    /// Characters of the text that was to be spoken.
+    pub characters: Option<u64>,
+    /// Milliseconds of sound, or of the call where time is the unit.
+    pub seconds_milli: Option<u64>,
+    /// Bytes of the answer's body, where they are the unit.
+    pub response_bytes: Option<u64>,
     /// Calls, where the call itself is the unit.
     pub calls: Option<u64>,
     /// The tier the answer was served at; `None` for the standard one (reference item 26).
@@ -41,6 +53,8 @@ pub struct Usage {
     pub inference_geo: Option<String>,
     /// The speed the provider ran the call at, if it says.
     pub speed: Option<String>,
+    /// What the call cost at its provider, as decimal text, if it says: a cost, no price (MTR-53).
+    pub upstream_cost_usd: Option<String>,
 }
 
 /// What a bill rests on.
@@ -77,6 +91,8 @@ pub enum Terminal {
     Incomplete,
     /// `message_stop`.
     MessageStop,
+    /// The end of a stream whose last word is why generation stopped.
+    FinishReasonStop,
     /// The upstream said that it failed.
     Error,
     /// Cut off: reset, or JSON that never closed.
@@ -138,31 +154,85 @@ pub(crate) enum Field {
     Output,
     Total,
     CacheRead,
+    /// Cache reads at another place, which wins.
+    CacheHit,
     CacheWrite,
     Write5m,
     Write30m,
     Write1h,
     Write12h,
     Reasoning,
+    /// Reasoning that is not part of `Output`.
+    Thoughts,
+    /// Input that is not part of `Input`.
+    ToolInput,
     AudioIn,
     AudioOut,
+    ImageIn,
+    ImageOut,
+    /// Milliseconds of sound.
+    Millis,
     WebSearch,
 }
 
+impl Basis {
+    /// The name in journal, receipts and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::ReportedPartial => "reported_partial",
+            Self::ReportedTotalOnly => "reported_total_only",
+            Self::ReportedOutputOnly => "reported_output_only",
+            Self::Counted => "counted",
+            Self::Estimate => "estimate",
+            Self::Pending => "pending",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Terminal {
+    /// The name in journal, receipts and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Done => "done",
+            Self::Completed => "completed",
+            Self::Incomplete => "incomplete",
+            Self::MessageStop => "message_stop",
+            Self::FinishReasonStop => "finish_reason_stop",
+            Self::Error => "error",
+            Self::Truncated => "truncated",
+            Self::ClientGone => "client_gone",
+            Self::EofWithoutDone => "eof_without_done",
+            Self::MeterLimit => "meter_limit",
+            Self::Pending => "pending",
+        }
+    }
+}
+
 impl Field {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 19] = [
         Self::Input,
         Self::Output,
         Self::Total,
         Self::CacheRead,
+        Self::CacheHit,
         Self::CacheWrite,
         Self::Write5m,
         Self::Write30m,
         Self::Write1h,
         Self::Write12h,
         Self::Reasoning,
+        Self::Thoughts,
+        Self::ToolInput,
         Self::AudioIn,
         Self::AudioOut,
+        Self::ImageIn,
+        Self::ImageOut,
+        Self::Millis,
         Self::WebSearch,
     ];
 }
@@ -235,15 +305,49 @@ pub(crate) fn inclusive(counts: &Counts, anomalies: &mut Anomalies) -> Normal {
     };
     let mut usage = Usage { output_total: output, input_total: input, ..Usage::default() };
     if let Some(input) = input {
-        let read = counts.part(F::CacheRead, input, anomalies).unwrap_or(0);
+        let hit = counts.part(F::CacheHit, input, anomalies);
+        let read = hit.or_else(|| counts.part(F::CacheRead, input, anomalies)).unwrap_or(0);
         let write = counts.part(F::CacheWrite, input - read, anomalies).unwrap_or(0);
         usage.cache_read = Some(read);
         usage.input_uncached = Some(input - read - write);
         set_writes(&mut usage, write, counts, anomalies);
         usage.audio_in = counts.part(F::AudioIn, input, anomalies);
+        usage.image_in = counts.part(F::ImageIn, input, anomalies);
     }
     set_output_parts(&mut usage, counts, anomalies);
     Ok(Some(known(usage, counts, anomalies)))
+}
+
+/// A report whose output excludes reasoning, and whose input excludes what tools read (Gemini).
+pub(crate) fn thoughts_apart(counts: &Counts, anomalies: &mut Anomalies) -> Normal {
+    use Field as F;
+    let parts = [F::Input, F::Output, F::Thoughts, F::ToolInput];
+    // These are counts of their own, no parts: one bad figure voids the report.
+    if parts.iter().any(|field| counts.get(*field) == Count::Bad) {
+        return Err(Untrusted);
+    }
+    let [input, output, thoughts, tools] = parts.map(|field| counts.get(field).known());
+    if input.is_none() && output.is_none() && thoughts.is_none() {
+        return inclusive(counts, anomalies);
+    }
+    let mut sums = *counts;
+    // A report that is there makes its missing counts zero (reference item 26).
+    let (output, thoughts) = (output.unwrap_or(0), thoughts.unwrap_or(0));
+    sums.set(F::Output, Count::Of(output + thoughts));
+    sums.set(F::Reasoning, Count::Of(thoughts));
+    sums.set(F::Input, input.map_or(Count::Absent, |input| Count::Of(input + tools.unwrap_or(0))));
+    inclusive(&sums, anomalies)
+}
+
+/// A report in seconds, where it is not one in tokens.
+pub(crate) fn timed(counts: &Counts, anomalies: &mut Anomalies) -> Normal {
+    match counts.get(Field::Millis) {
+        Count::Bad => Err(Untrusted),
+        Count::Of(milli) => {
+            Ok(Some((Usage { seconds_milli: Some(milli), ..Usage::default() }, Basis::Reported)))
+        }
+        Count::Absent | Count::Null => inclusive(counts, anomalies),
+    }
 }
 
 /// A report whose input excludes what was read from and written to caches (Anthropic).
@@ -293,6 +397,7 @@ fn set_output_parts(usage: &mut Usage, counts: &Counts, anomalies: &mut Anomalie
         // A report that is there makes its missing sub-counts zero (reference item 26).
         usage.reasoning = Some(counts.part(Field::Reasoning, output, anomalies).unwrap_or(0));
         usage.audio_out = counts.part(Field::AudioOut, output, anomalies);
+        usage.image_out = counts.part(Field::ImageOut, output, anomalies);
     }
 }
 

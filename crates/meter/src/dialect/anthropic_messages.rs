@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use super::Reader;
+use super::openai_chat::CHAT;
+use crate::ending;
 use crate::event::{Event, Place, Slot as S};
 use crate::paths::Paths;
-use crate::request::{Ask, Form};
+use crate::request::{Ask, Form, Inject, Limit};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, exclusive};
 
@@ -59,7 +61,7 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static READER: Reader = Reader { paths: &PATHS, event, document, normalise: exclusive };
+pub(super) static READER: Reader = Reader::events(&PATHS, event, document, exclusive).ended(ending::messages);
 
 static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     Paths::new(&[
@@ -89,8 +91,13 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static FORM: Form =
-    Form { paths: &ASKS, limit_name: Some("max_tokens"), reports_unasked: true, caches_unasked: false };
+pub(super) static FORM: Form = Form {
+    paths: &ASKS,
+    limit: Limit::Member("max_tokens"),
+    inject: Inject::Never,
+    caches_unasked: false,
+    ..CHAT
+};
 
 fn event(event: &Event, kind: &str, seen: &mut Seen) {
     match kind {

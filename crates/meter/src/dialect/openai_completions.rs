@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 
 use super::Reader;
-use super::openai_chat::{USAGE, document, event};
+use super::openai_chat::{CHAT, USAGE, document, event};
+use crate::ending;
 use crate::event::Slot as S;
 use crate::paths::Paths;
-use crate::request::{Ask, Form};
+use crate::request::{Ask, Form, Inject, Limit};
 use crate::usage::inclusive;
 
 const CHOICES: &[(&str, S)] =
@@ -14,7 +15,8 @@ const CHOICES: &[(&str, S)] =
 
 static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| Paths::new(&[USAGE, CHOICES].concat()));
 
-pub(super) static READER: Reader = Reader { paths: &PATHS, event, document, normalise: inclusive };
+pub(super) static READER: Reader =
+    Reader::events(&PATHS, event, document, inclusive).ended(ending::completion);
 
 static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     Paths::new(&[
@@ -30,5 +32,10 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static FORM: Form =
-    Form { paths: &ASKS, limit_name: Some("max_tokens"), reports_unasked: false, caches_unasked: true };
+pub(super) static FORM: Form = Form {
+    paths: &ASKS,
+    limit: Limit::Member("max_tokens"),
+    inject: Inject::Usage,
+    caches_unasked: true,
+    ..CHAT
+};

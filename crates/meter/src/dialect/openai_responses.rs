@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use super::Reader;
+use super::openai_chat::CHAT;
+use crate::ending;
 use crate::event::{Event, Output, Place, Slot as S};
 use crate::paths::Paths;
-use crate::request::{Ask, Form};
+use crate::request::{Ask, Form, Inject, Limit};
 use crate::seen::Seen;
 use crate::usage::{Field as F, Terminal, inclusive};
 
@@ -67,7 +69,8 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static READER: Reader = Reader { paths: &PATHS, event, document, normalise: inclusive };
+pub(super) static READER: Reader =
+    Reader::events(&PATHS, event, document, inclusive).ended(ending::responses);
 
 static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     Paths::new(&[
@@ -90,8 +93,13 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static FORM: Form =
-    Form { paths: &ASKS, limit_name: Some("max_output_tokens"), reports_unasked: true, caches_unasked: true };
+pub(super) static FORM: Form = Form {
+    paths: &ASKS,
+    limit: Limit::Member("max_output_tokens"),
+    inject: Inject::Never,
+    caches_unasked: true,
+    ..CHAT
+};
 
 fn event(event: &Event, kind: &str, seen: &mut Seen) {
     seen.words(event);

@@ -15,12 +15,31 @@ const MESSAGE: &str = "event: message_start\ndata: {\"type\":\"message_start\",\
 const RESPONSE: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r-1\",\"model\":\"m\"}}\n\n\
     event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"one\"}\n\n";
 
+const GEMINI: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"one\"}]}}],\"responseId\":\"g-1\",\"modelVersion\":\"m\"}\r\n\r\n\
+    data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"two\"}]}}],\"responseId\":\"g-1\",\"modelVersion\":\"m\"}\r\n\r\n";
+const ARRAY: &str = "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"one\"}]}}],\"responseId\":\"g-1\"}\n,\r\n\
+    {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"two\"}]}}],\"responseId\":\"g-1\"} , {\"candidates\":[]}";
+const LINES: &str = "{\"model\":\"m\",\"message\":{\"content\":\"one\"},\"done\":false}\n\
+    {\"model\":\"m\",\"message\":{\"content\":\"two\"},\"done\":false}\n";
+const GENERATE: &str = "{\"model\":\"m\",\"response\":\"one\",\"done\":false}\n{\"model\":\"m\",\"response\":\"two\",\"done\":false}\n";
+const LLAMA: &str = "data: {\"content\":\"one\",\"stop\":false,\"model\":\"m\"}\n\ndata: {\"content\":\"two\",\"stop\":false}\n\n";
+const DASH: &str = "id:1\nevent:result\ndata:{\"output\":{\"choices\":[{\"message\":{\"content\":\"one\"}}]},\"request_id\":\"d-1\"}\n\n\
+    id:2\nevent:result\ndata:{\"output\":{\"choices\":[{\"message\":{\"content\":\"two\"}}]},\"request_id\":\"d-1\"}\n\n";
+
 /// The data of every event, `[DONE]` as text.
 fn events(stream: &str) -> Vec<Value> {
+    if stream.starts_with('[') {
+        let array: Value = serde_json::from_str(stream).unwrap();
+        return array.as_array().unwrap().clone();
+    }
+    if stream.starts_with('{') {
+        return stream.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    }
     let whole = stream.replace("\r\n", "\n");
     assert!(whole.ends_with("\n\n"), "{whole}");
     let blocks = whole.split("\n\n").filter(|block| !block.is_empty());
-    let data = blocks.map(|block| block.lines().find_map(|line| line.strip_prefix("data: ")).unwrap());
+    let data =
+        blocks.map(|block| block.lines().find_map(|line| line.strip_prefix("data:")).unwrap().trim_start());
     data.map(|data| serde_json::from_str(data).unwrap_or_else(|_| data.into())).collect()
 }
 
@@ -68,6 +87,13 @@ fn a_stopped_stream_is_whole_events_and_an_ending_at_any_chunking() {
         (Dialect::OpenAiCompletions, TEXT, "/id"),
         (Dialect::OpenAiResponses, RESPONSE, "/response/id"),
         (Dialect::AnthropicMessages, MESSAGE, ""),
+        (Dialect::DeepSeekChat, CHAT, "/id"),
+        (Dialect::GeminiGenerate, GEMINI, "/responseId"),
+        (Dialect::GeminiGenerate, ARRAY, "/responseId"),
+        (Dialect::OllamaChat, LINES, "/model"),
+        (Dialect::OllamaGenerate, GENERATE, "/model"),
+        (Dialect::LlamaCppCompletion, LLAMA, ""),
+        (Dialect::DashScope, DASH, ""),
     ] {
         for hide in [false, true] {
             for size in [1, 2, 3, 7, 64, 4096] {
@@ -107,6 +133,45 @@ fn the_ending_says_what_its_dialect_says_of_a_length_limit() {
         (&message[1]["usage"]["output_tokens"], &message[2]["type"]),
         (&2.into(), &"message_stop".into())
     );
+}
+
+#[test]
+fn the_ending_says_what_other_dialects_say_of_a_length_limit() {
+    let ending = Ending { created_s: 7, choices: 2, usage: Some((5, 2)), note: "{}" };
+    let last = |dialect, stream: &str| {
+        let (got, meter) = stopped(dialect, stream, 4096, 1, false).unwrap();
+        events(&(got + std::str::from_utf8(&meter.ending(&ending).unwrap()).unwrap())).pop().unwrap()
+    };
+    for stream in [GEMINI, ARRAY] {
+        let gemini = last(Dialect::GeminiGenerate, stream);
+        assert_eq!(gemini["candidates"][1]["finishReason"], "MAX_TOKENS");
+        assert_eq!(gemini["usageMetadata"]["totalTokenCount"], 7);
+    }
+    let ollama = last(Dialect::OllamaChat, LINES);
+    assert_eq!((&ollama["done"], &ollama["done_reason"]), (&true.into(), &"length".into()));
+    assert_eq!(
+        (&ollama["created_at"], &ollama["message"]["content"]),
+        (&"1970-01-01T00:00:07Z".into(), &"".into())
+    );
+    assert_eq!((&ollama["prompt_eval_count"], &ollama["eval_count"]), (&5.into(), &2.into()));
+    assert_eq!(last(Dialect::OllamaGenerate, GENERATE)["response"], "");
+    let llama = last(Dialect::LlamaCppCompletion, LLAMA);
+    assert_eq!((&llama["stop"], &llama["stop_type"]), (&true.into(), &"limit".into()));
+    let dash = last(Dialect::DashScope, DASH);
+    assert_eq!(dash["output"]["choices"][0]["finish_reason"], "length");
+    assert_eq!((&dash["usage"]["total_tokens"], &dash["request_id"]), (&7.into(), &"d-1".into()));
+}
+
+/// A client that takes the last event for the whole answer must not get an empty one.
+#[test]
+fn a_stream_that_repeats_itself_is_not_cut() {
+    let repeated = DASH.replace("two", "one two");
+    let first = &DASH[..DASH.len() / 2];
+    for (case, stream) in [("each time all so far", repeated.as_str()), ("cannot be told yet", first)] {
+        assert!(stopped(Dialect::DashScope, stream, 4096, stream.len(), false).is_none(), "{case}");
+    }
+    let image = "data: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"AA\"}\n\n";
+    assert!(stopped(Dialect::OpenAiImages, image, 4096, 1, false).is_none());
 }
 
 #[test]

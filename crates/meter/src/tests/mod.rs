@@ -3,13 +3,15 @@
 mod answers;
 mod bills;
 mod endings;
+mod hostile;
 mod properties;
+mod providers;
 mod requests;
 mod vectors;
 
 use bytes::Bytes;
 
-use crate::{Dialect, End, Head, Meter, Metered};
+use crate::{Dialect, End, Head, Meter, Metered, RequestFacts};
 
 /// One answer as the wire brings it.
 #[derive(Clone, Copy)]
@@ -17,7 +19,9 @@ struct Answer<'a> {
     dialect: Dialect,
     head: Head<'a>,
     body: &'a [u8],
+    request: Option<&'a RequestFacts>,
     end: End,
+    elapsed_milli: u64,
 }
 
 impl<'a> Answer<'a> {
@@ -29,13 +33,16 @@ impl<'a> Answer<'a> {
             content_encoding: None,
             hide_usage_chunk: false,
         };
-        Self { dialect, head, body, end: End::Eof }
+        Self { dialect, head, body, request: None, end: End::Eof, elapsed_milli: 0 }
     }
 
     /// Feeds the body in pieces of these sizes, over and over, and returns what was metered and what
     /// the client got.
     fn run(&self, sizes: &[usize]) -> (Metered, Vec<u8>) {
         let mut meter = Meter::new(self.dialect, self.head);
+        if let Some(facts) = self.request {
+            meter = meter.with_request(facts);
+        }
         let (mut out, mut rest, mut sizes) = (Vec::new(), self.body, sizes.iter().cycle());
         while !rest.is_empty() {
             let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
@@ -43,6 +50,7 @@ impl<'a> Answer<'a> {
             meter.feed(Bytes::copy_from_slice(now), &mut out);
             rest = later;
         }
+        meter.took(self.elapsed_milli);
         let metered = meter.end(self.end, &mut out);
         (metered, out.concat())
     }

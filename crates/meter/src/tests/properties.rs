@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::Answer;
-use crate::{Dialect, End, HoldPolicy, InputBound, ModelPrice, affordable_output, ceiling, scan_request};
+use crate::{
+    Dialect, End, Ending, HoldPolicy, InputBound, Meter, ModelPrice, affordable_output, ceiling, scan_request,
+};
 
 /// Pieces that streams are made of, good and bad, so that random streams reach every state.
 const PIECES: [&str; 26] = [
@@ -78,6 +80,219 @@ fn values() -> impl Strategy<Value = Value> {
             prop::collection::vec((names, inner), 0..5).prop_map(|m| Value::Object(m.into_iter().collect())),
         ]
     })
+}
+
+/// Events as providers send them, each with a text, a number and padding of its own.
+fn event(shape: usize, text: &str, number: u64, padding: &str) -> (Dialect, String) {
+    let data = |name: &str, data: String| format!("{name}data: {data}\n\n");
+    let returns = |(dialect, event): (Dialect, String)| (dialect, event.replace('\n', "\r\n"));
+    match shape % 9 {
+        0 => (
+            Dialect::OpenAiChat,
+            data(
+                "",
+                format!(
+                    r#"{{"id":"c","object":"chunk","created":{number},"model":"m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}],"usage":null,"obfuscation":"{padding}"}}"#
+                ),
+            ),
+        ),
+        1 => (
+            Dialect::OpenAiResponses,
+            data(
+                "event: response.output_text.delta\n",
+                format!(
+                    r#"{{"type":"response.output_text.delta","sequence_number":{number},"delta":"{text}","obfuscation":"{padding}"}}"#
+                ),
+            ),
+        ),
+        2 => (
+            Dialect::AnthropicMessages,
+            data(
+                "event: content_block_delta\n",
+                format!(
+                    r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+                ),
+            ),
+        ),
+        3 => (
+            Dialect::OpenAiChat,
+            data(
+                "",
+                format!(
+                    r#"{{"id":"c","choices":[{{"index":{number},"delta":{{"tool_calls":[{{"index":0,"function":{{"arguments":"{text}"}}}}],"reasoning":"{padding}"}}}}]}}"#
+                ),
+            ),
+        ),
+        4 => (
+            Dialect::GeminiGenerate,
+            data(
+                "",
+                format!(
+                    r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}],"role":"model"}},"index":0}}],"usageMetadata":{{"promptTokenCount":8,"candidatesTokenCount":{number}}}}}"#
+                ),
+            ),
+        ),
+        5 => (
+            Dialect::LlamaCppCompletion,
+            data("", format!(r#"{{"index":0,"content":"{text}","tokens":[{number}],"stop":false}}"#)),
+        ),
+        7 => returns(self::event(4, text, number, padding)),
+        8 => (
+            Dialect::VllmChat,
+            data(
+                "",
+                format!(
+                    r#"{{"choices":[{{"delta":{{"content":"{text}"}}}}],"usage":{{"prompt_tokens":9,"completion_tokens":{number},"prompt_tokens_details":null}},"x":"{padding}"}}"#
+                ),
+            ),
+        ),
+        _ => (
+            Dialect::OpenAiCompletions,
+            data(
+                "",
+                format!(r#"{{"id":"c","choices":[{{"text":"{text}","index":{number},"logprobs":null}}]}}"#),
+            ),
+        ),
+    }
+}
+
+/// Streams of such events with others between them, and now and then a byte that is wrong.
+fn streams() -> impl Strategy<Value = (Dialect, Vec<u8>)> {
+    let texts = prop_oneof![
+        4 => "[a-z ]{0,6}",
+        1 => proptest::sample::select(vec![r"a\n", r#"\""#, r"\u00e9", r"\ud83d\ude80", "你好", r"\x", "\t"]).prop_map(str::to_owned),
+    ];
+    let numbers = prop_oneof![4 => 0u64..200, 1 => any::<u64>()];
+    let odd = proptest::sample::select(vec![
+        "",
+        "",
+        "",
+        "",
+        "",
+        ": ping\n\n",
+        "id: 7\n",
+        "\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n",
+        "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"type\":\"message_stop\"}\n\n",
+        "\r\n",
+        "event: x\n",
+    ]);
+    let events = prop::collection::vec((texts, numbers, "x{0,4}", odd), 1..24);
+    let wrong = prop::option::weighted(0.4, (any::<prop::sample::Index>(), any::<u8>()));
+    (0usize..9, 0usize..9, 0u32..4, events, wrong).prop_map(|(shape, other, often, events, wrong)| {
+        let mut stream = String::new();
+        for (at, (text, number, padding, odd)) in (0u32..).zip(&events) {
+            let shape = if often > 0 && at % 4 == often { other } else { shape };
+            stream += odd;
+            stream += &event(shape, text, *number, padding).1;
+        }
+        let mut stream = stream.into_bytes();
+        if let Some((at, byte)) = wrong {
+            let at = at.index(stream.len());
+            stream[at] = byte;
+        }
+        (event(shape, "", 0, "").0, stream)
+    })
+}
+
+/// MTR-15 holds for the short cut too: of a member that stands twice the last one counts, whatever it is.
+#[test]
+fn members_that_stand_twice_are_read_alike_by_the_short_cut() {
+    for (dialect, event) in [
+        (
+            Dialect::VllmChat,
+            r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":@,"completion_tokens":2},"usage":null}"#,
+        ),
+        (
+            Dialect::VllmChat,
+            r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":@,"prompt_tokens":null,"completion_tokens":2}}"#,
+        ),
+        (
+            Dialect::VllmChat,
+            r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":@,"completion_tokens":7}}"#,
+        ),
+        (
+            Dialect::VllmChat,
+            r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":@},"usage":{"completion_tokens":@}}"#,
+        ),
+        (
+            Dialect::OpenAiResponses,
+            r#"{"type":"response.output_text.delta","sequence_number":@,"sequence_number":null,"delta":"x"}"#,
+        ),
+        (
+            Dialect::OpenAiResponses,
+            r#"{"type":"response.output_text.delta","sequence_number":@,"sequence_number":"1","delta":"x","delta":"@"}"#,
+        ),
+        (
+            Dialect::AnthropicMessages,
+            r#"{"type":"content_block_start","content_block":{"input":{"a":@}},"delta":{"partial_json":{"a":"@"}}}"#,
+        ),
+    ] {
+        let stream: String =
+            (0..20).map(|n| format!("data: {}\n\n", event.replace('@', &(7 * n * n).to_string()))).collect();
+        let answer = Answer::events(dialect, stream.as_bytes());
+        let run = |mut meter: Meter| {
+            meter.feed(bytes::Bytes::copy_from_slice(stream.as_bytes()), &mut Vec::new());
+            let note = Ending { created_s: 1, choices: 1, usage: None, note: "{}" };
+            (meter.ending(&note), meter.end(End::Eof, &mut Vec::new()))
+        };
+        let meter = || Meter::new(dialect, answer.head);
+        assert_eq!(run(meter()), run(meter().reading_in_full()), "{event}");
+    }
+}
+
+/// The short cut is taken: otherwise the property below would say nothing.
+#[test]
+fn events_that_look_alike_are_read_by_the_short_cut() {
+    for shape in 0..9 {
+        let (dialect, _) = event(shape, "", 0, "");
+        let stream: String = (0..50u64)
+            .map(|n| {
+                event(shape, ["one", "a\\n", "二"][n as usize % 3], n * 7, &"x".repeat(n as usize % 5)).1
+            })
+            .collect();
+        let answer = Answer::events(dialect, stream.as_bytes());
+        let mut meter = Meter::new(dialect, answer.head);
+        meter.feed(bytes::Bytes::copy_from_slice(stream.as_bytes()), &mut Vec::new());
+        assert!(meter.short_cuts() >= 44, "shape {shape}: {}", meter.short_cuts());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// MTR-18: reading by the short cut and reading every event in full come to the same, after every chunk.
+    #[test]
+    fn the_short_cut_changes_nothing(
+        (dialect, body) in streams(),
+        hide in any::<bool>(),
+        sizes in prop_oneof![Just(vec![usize::MAX]), prop::collection::vec(1usize..600, 1..12)],
+    ) {
+        let mut head = Answer::events(dialect, &body).head;
+        head.hide_usage_chunk = hide;
+        let (mut fast, mut full) = (Meter::new(dialect, head), Meter::new(dialect, head).reading_in_full());
+        let (mut rest, mut sizes) = (body.as_slice(), sizes.iter().cycle());
+        let (mut by_fast, mut by_full) = (Vec::new(), Vec::new());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+            rest = later;
+            fast.feed(bytes::Bytes::copy_from_slice(now), &mut by_fast);
+            full.feed(bytes::Bytes::copy_from_slice(now), &mut by_full);
+            prop_assert_eq!(fast.progress(), full.progress());
+            prop_assert_eq!(by_fast.concat(), by_full.concat());
+            let mut copies = (by_fast.clone(), by_full.clone());
+            let note = Ending { created_s: 1, choices: 1, usage: None, note: "{}" };
+            prop_assert_eq!(fast.ending(&note), full.ending(&note));
+            if rest.is_empty() {
+                prop_assert_eq!(fast.cut(&mut copies.0), full.cut(&mut copies.1));
+                prop_assert_eq!(copies.0.concat(), copies.1.concat());
+            }
+        }
+        prop_assert_eq!(full.short_cuts(), 0);
+        prop_assert_eq!(fast.end(End::Eof, &mut by_fast), full.end(End::Eof, &mut by_full));
+        prop_assert_eq!(by_fast.concat(), by_full.concat());
+    }
 }
 
 proptest! {
