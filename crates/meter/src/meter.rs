@@ -220,7 +220,7 @@ impl Meter {
     /// Whether the body is a stream into which an [`Ending`] can be written, now or after its next event.
     #[must_use]
     pub fn can_be_ended(&self) -> bool {
-        let writable = |stream: &Stream| stream.write_ending().is_some();
+        let writable = |stream: &Stream| stream.is_stream() && stream.write_ending().is_some();
         self.inflate.is_none() && self.stream.as_ref().is_some_and(writable)
     }
 
@@ -230,7 +230,7 @@ impl Meter {
     pub fn bytes_to_pay(&self) -> u64 {
         match &self.stream {
             _ if !self.status_ok => 0,
-            Some(stream) if stream.write_ending().is_some() => self.output_bytes(),
+            Some(stream) if stream.is_stream() => self.output_bytes(),
             Some(_) | None => self.body_bytes,
         }
     }

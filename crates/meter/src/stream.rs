@@ -163,6 +163,11 @@ impl Stream {
         self.shape == Shape::Events
     }
 
+    /// Whether the body tells what was generated while it goes on: events, lines or elements.
+    pub(crate) const fn is_stream(&self) -> bool {
+        matches!(self.shape, Shape::Events | Shape::Lines | Shape::Array(_))
+    }
+
     /// Whether the body is nothing we read.
     pub(crate) fn is_opaque(&self) -> bool {
         self.shape == Shape::Opaque
