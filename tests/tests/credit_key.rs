@@ -44,7 +44,7 @@ fn what_is_not_sold_is_refused_and_costs_nothing() {
         ("/v1/responses", 400, "bad_body", json!({"model": "m", "tools": [{"type": "web_search"}]})),
         ("/v1/responses", 400, "bad_body", json!({"model": "m", "previous_response_id": "r"})),
         (chat, 400, "bad_body", json!({"model": "m", "service_tier": "priority"})),
-        ("/v1/images/generations", 404, "route_not_found", json!({"model": "m", "prompt": "p"})),
+        ("/v1/files", 404, "route_not_found", json!({"model": "m"})),
         ("/v1/%63hat/completions", 404, "route_not_found", json!({"model": "m"})),
         ("/v1/chat/completions/", 404, "route_not_found", json!({"model": "m"})),
     ] {
