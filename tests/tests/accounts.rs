@@ -59,6 +59,8 @@ fn a_credit_line_is_spent_and_no_more() {
     let spent = -i64::try_from(served).unwrap_or_default() * FRIENDLY_COST;
     assert!(served > 0 && spent >= floor, "{served}");
     assert_eq!(desk.gateway.settled_balance(&desk.key), spent);
+    // Whoever has been shown a charge finds it on disk; before that a crash may lose it.
+    desk.show();
     desk.gateway.crash_and_restart();
     assert_refused(&desk.call(), 402, "insufficient_balance", "nothing_taken");
     desk.set(&["--overdraft", "0.001 TEST"]);
