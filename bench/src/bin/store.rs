@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
-use redb::{Database, TableDefinition};
+use redb::{Database, TableDefinition, WriteTransaction};
 use store::{Durability, Exposure, Op, Options, Store, StoreError};
 
 const ROUNDS: usize = 7;
@@ -29,69 +29,100 @@ const FACTS_BYTES: usize = 600;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut rows = [
-        Row::new("durable debits, full load, random call ids"),
-        Row::new("durable debits, full load, call ids in order of time"),
-        Row::new("engine alone, as many bytes in one row, batches of 1,024"),
-        Row::new("engine alone, the same rows, batches of 1,024"),
-        Row::new("class A acknowledgements, 64 clients"),
-        Row::new("engine alone, as many bytes in one row, batches of 64"),
-        Row::new("class A acknowledgements, 1 client"),
-        Row::new("engine alone, as many bytes in one row, batches of 1"),
-    ];
-    let store = Bench::open(&folder.path().join("store"));
-    let in_order = Bench::open(&folder.path().join("in-order"));
-    let raw = Database::create(folder.path().join("raw.redb")).expect("a database");
-    let mut raw = Raw { db: raw, next: 0 };
-    let capture_bytes = entry_bytes(Kind::Capture) + FACTS_BYTES;
-    let deposit_bytes = entry_bytes(Kind::Deposit);
+    let calls = Bench::open(&folder.path().join("calls"));
+    let random = Bench::open(&folder.path().join("random"));
+    let mut raw = Raw::create(&folder.path().join("raw.redb"));
+    let (call, credit) = (entry_bytes(Kind::Capture) + FACTS_BYTES, entry_bytes(Kind::Deposit));
+    let mut table = Table::default();
     for round in 0..ROUNDS as u64 {
-        rows[0].add(CAPTURES, store.debits(round, false));
-        rows[1].add(CAPTURES, in_order.debits(round, true));
-        rows[2].add(CAPTURES, raw.write(CAPTURES, BATCH, capture_bytes));
-        rows[3].add(CAPTURES, raw.write_like(CAPTURES, BATCH));
-        rows[4].add(CLIENTS * WRITES, store.acks(round, CLIENTS, WRITES));
-        rows[5].add(CLIENTS * WRITES, raw.write(CLIENTS * WRITES, CLIENTS, deposit_bytes));
-        rows[6].add(100, store.acks(round + 1000, 1, 100));
-        rows[7].add(100, raw.write(100, 1, deposit_bytes));
+        let load = |ids_in_order, agents, models| Load { round, ids_in_order, agents, models };
+        let (one_sync, ours) = (Commit::OneSync, Commit::AsTheStore);
+        table.add(
+            CAPTURES,
+            [
+                ("durable debits, full load", calls.debits(&load(true, 1000, 4))),
+                ("engine: as many bytes in one row", raw.write(CAPTURES, BATCH, call, one_sync)),
+                ("engine: the same three rows", raw.write_like(CAPTURES, BATCH, ours)),
+            ],
+        );
+        table.add(
+            CAPTURES,
+            [
+                ("64 agents, one income account", calls.debits(&load(true, 64, 1))),
+                ("64 agents, 64 income accounts", calls.debits(&load(true, 64, 64))),
+                ("1,000 agents, random call ids", random.debits(&load(false, 1000, 4))),
+            ],
+        );
+        table.add(
+            CLIENTS * WRITES,
+            [
+                ("class A acknowledgements, 64 clients", calls.acks(round, CLIENTS, WRITES)),
+                ("engine: batches of 64, one sync", raw.write(CLIENTS * WRITES, CLIENTS, credit, one_sync)),
+                (
+                    "engine: batches of 64, as the store commits",
+                    raw.write(CLIENTS * WRITES, CLIENTS, credit, ours),
+                ),
+            ],
+        );
+        table.add(
+            100,
+            [
+                ("class A acknowledgements, 1 client", calls.acks(round + 1000, 1, 100)),
+                ("engine: batches of 1, one sync", raw.write(100, 1, credit, one_sync)),
+                ("engine: batches of 1, as the store commits", raw.write(100, 1, credit, ours)),
+            ],
+        );
     }
-    println!("| per second, median of {ROUNDS} rounds | | of the engine alone |\n|---|---|---|");
-    for (place, row) in rows.iter().enumerate() {
-        // Each row of ours is followed by those it is held against.
-        let beside = [Some(2), Some(2), None, None, Some(5), None, Some(7), None][place];
-        let ratio = beside.map(|other: usize| format!("{:.2}", row.median() / rows[other].median()));
-        println!("| {} | {:.0} | {} |", row.name, row.median(), ratio.unwrap_or_default());
-    }
-    println!("\n{}", rows[0].ratio_text("full load against the same rows", &rows[3]));
+    table.print();
     println!(
-        "one call: entry {} bytes, facts {FACTS_BYTES}; one credit: entry {deposit_bytes} bytes",
-        capture_bytes - FACTS_BYTES
+        "a call: entry {} bytes, facts {FACTS_BYTES}; a credit: entry {credit} bytes",
+        call - FACTS_BYTES
     );
 }
 
-struct Row {
-    name: &'static str,
-    per_second: Vec<f64>,
+/// Rows in groups; each is held against the first of its group.
+#[derive(Default)]
+struct Table {
+    groups: Vec<Vec<(&'static str, Vec<f64>)>>,
 }
 
-impl Row {
-    fn new(name: &'static str) -> Self {
-        Self { name, per_second: Vec::new() }
+impl Table {
+    fn add<const N: usize>(&mut self, count: u64, measured: [(&'static str, Duration); N]) {
+        let first = measured[0].0;
+        let known = self.groups.iter().position(|group| group[0].0 == first);
+        let place = known.unwrap_or_else(|| {
+            self.groups.push(measured.iter().map(|(name, _)| (*name, Vec::new())).collect());
+            self.groups.len() - 1
+        });
+        for (row, (_, took)) in self.groups[place].iter_mut().zip(measured) {
+            row.1.push(count as f64 / took.as_secs_f64());
+        }
     }
 
-    fn add(&mut self, count: u64, took: Duration) {
-        self.per_second.push(count as f64 / took.as_secs_f64());
+    fn print(&self) {
+        println!("| per second, median of {ROUNDS} rounds | | first of its group is |\n|---|---|---|");
+        for group in &self.groups {
+            let ours = median(&group[0].1);
+            println!("| **{}** | {ours:.0} | |", group[0].0);
+            for (name, measured) in &group[1..] {
+                println!("| {name} | {:.0} | {:.2} of it |", median(measured), ours / median(measured));
+            }
+        }
     }
+}
 
-    fn median(&self) -> f64 {
-        let mut sorted = self.per_second.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-    }
+fn median(measured: &[f64]) -> f64 {
+    let mut sorted = measured.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
 
-    fn ratio_text(&self, what: &str, other: &Self) -> String {
-        format!("{what}: {:.2}", self.median() / other.median())
-    }
+/// What is asked of the store at full load.
+struct Load {
+    round: u64,
+    ids_in_order: bool,
+    agents: u64,
+    models: u64,
 }
 
 struct Bench {
@@ -114,28 +145,27 @@ impl Bench {
         Self { store, accounts: accounts.collect() }
     }
 
-    /// Charges of 1,000 accounts on 4 models, handed over as fast as the queue takes them.
-    fn debits(&self, round: u64, ids_in_order: bool) -> Duration {
+    /// Charges, handed over as fast as the queue takes them.
+    fn debits(&self, load: &Load) -> Duration {
         let start = Instant::now();
         for number in 0..CAPTURES {
-            let mut id = name(b"capture", round, number);
-            if ids_in_order {
+            let mut id = name(b"capture", (load.round << 16) + load.agents + load.models, number);
+            if load.ids_in_order {
                 // As many ids share their first bytes as calls share a millisecond.
-                id[..6].copy_from_slice(&((round << 24) + number / 32).to_be_bytes()[2..]);
+                id[..6].copy_from_slice(&((load.round << 24) + number / 32).to_be_bytes()[2..]);
             }
-            let account = &self.accounts[(number.wrapping_mul(7919) % 1000) as usize];
-            let mut op = Op::Capture {
+            let account = &self.accounts[(number.wrapping_mul(7919) % load.agents) as usize];
+            let op = Op::Capture {
                 id,
                 entry: Some(draft(Kind::Capture, id, account.id())),
                 facts: vec![b'x'; FACTS_BYTES],
                 served: None,
-                income: Some(Chart::Usage(format!("model-{}", number % 4))),
+                income: Some(Chart::Usage(format!("model-{}", number % load.models))),
                 idempotent: None,
             };
             let at_risk = || Some((Arc::clone(account), Amount::from_units(1)));
             while let Err(StoreError::Full) = self.store.submit(op.clone(), at_risk()) {
                 std::thread::sleep(Duration::from_micros(200));
-                op = op.clone();
             }
         }
         block_on(async { self.store.commit(Op::Flush).await.map(drop) }).expect("durable");
@@ -217,6 +247,15 @@ fn entry_bytes(kind: Kind) -> usize {
     ledger::Entry { draft, lsn: 1, legs, previous: [0; 32] }.bytes().len()
 }
 
+/// How a transaction of the engine ends.
+#[derive(Clone, Copy)]
+enum Commit {
+    /// Its default.
+    OneSync,
+    /// Two, and its free list with them.
+    AsTheStore,
+}
+
 /// The engine with nothing of ours around it.
 struct Raw {
     db: Database,
@@ -229,11 +268,21 @@ const BY_ID: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("by_id")
 const FACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
 
 impl Raw {
+    fn create(path: &Path) -> Self {
+        Self { db: Database::create(path).expect("a database"), next: 0 }
+    }
+
+    fn begin(&self, commit: Commit) -> WriteTransaction {
+        let mut transaction = self.db.begin_write().expect("a transaction");
+        transaction.set_quick_repair(matches!(commit, Commit::AsTheStore));
+        transaction
+    }
+
     /// Rows in a row: what the engine does best.
-    fn write(&mut self, count: u64, batch: u64, bytes: usize) -> Duration {
+    fn write(&mut self, count: u64, batch: u64, bytes: usize, commit: Commit) -> Duration {
         let (start, row) = (Instant::now(), vec![b'x'; bytes]);
         for _ in 0..count.div_ceil(batch) {
-            let transaction = self.db.begin_write().expect("a transaction");
+            let transaction = self.begin(commit);
             {
                 let mut rows = transaction.open_table(ROWS).expect("a table");
                 for _ in 0..batch {
@@ -246,22 +295,23 @@ impl Raw {
         start.elapsed()
     }
 
-    /// The three rows that a call is in the store: two in a row, one at a random place.
-    fn write_like(&mut self, count: u64, batch: u64) -> Duration {
+    /// The three rows that a call is in the store, each in a row.
+    fn write_like(&mut self, count: u64, batch: u64, commit: Commit) -> Duration {
         let entry = vec![b'x'; entry_bytes(Kind::Capture)];
         let (start, facts) = (Instant::now(), vec![b'x'; FACTS_BYTES]);
         for _ in 0..count.div_ceil(batch) {
-            let transaction = self.db.begin_write().expect("a transaction");
+            let transaction = self.begin(commit);
             {
                 let mut journal = transaction.open_table(JOURNAL).expect("a table");
                 let mut by_id = transaction.open_table(BY_ID).expect("a table");
-                let mut facts_of = transaction.open_table(FACTS).expect("a table");
+                let mut facts_at = transaction.open_table(FACTS).expect("a table");
                 for _ in 0..batch {
                     self.next += 1;
-                    let id = name(b"raw", 0, self.next);
+                    let mut id = name(b"raw", 0, self.next);
+                    id[..8].copy_from_slice(&(self.next / 32).to_be_bytes());
                     journal.insert(self.next, entry.as_slice()).expect("a row");
                     by_id.insert(&id, self.next).expect("a row");
-                    facts_of.insert(self.next, facts.as_slice()).expect("a row");
+                    facts_at.insert(self.next, facts.as_slice()).expect("a row");
                 }
             }
             transaction.commit().expect("durable");

@@ -159,6 +159,9 @@ pub enum ChargeError {
     /// The job goes on in the background: keep the hold.
     #[error("the call has not ended")]
     Pending,
+    /// The price is for characters or time that the meter was not told of.
+    #[error("what the price is for was not counted")]
+    Uncounted,
     /// Beyond any balance: the report is not to be trusted (MTR-43).
     #[error("the charge is out of range")]
     OutOfRange,
@@ -185,6 +188,9 @@ pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
     let mut bill = Bill { femto: Femto::ZERO, lines: Vec::new() };
     if is_free(metered) {
         return bill.total(false);
+    }
+    if is_uncounted(price, metered) {
+        return Err(ChargeError::Uncounted);
     }
     let (usage, estimated) = quantities(price, metered, request);
     let fee = u64::try_from(call_fee(price)?.units()).map_err(|_| ChargeError::OutOfRange)?;
@@ -245,6 +251,14 @@ fn quantities(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
         (Some(_), _) => {}
     }
     (usage, estimated)
+}
+
+/// Whether a unit that only the caller can tell is priced and was not told: it must not come out as free.
+fn is_uncounted(price: &ModelPrice, metered: &Metered) -> bool {
+    let lacks = |count: fn(&Usage) -> Option<u64>| metered.usage.as_ref().and_then(count).is_none();
+    let spoken = metered.dialect == Dialect::OpenAiSpeech && price.character.is_some();
+    let timed = metered.dialect == Dialect::Raw && price.second.is_some();
+    (spoken && lacks(|usage| usage.characters)) || (timed && lacks(|usage| usage.seconds_milli))
 }
 
 /// Whether the units that were counted or reported are what the price is for.

@@ -134,6 +134,7 @@ pub fn restore(from: &Path, folder: &Path) -> Result<Report, RestoreError> {
 
 fn restore_as(from: &Path, part: &Path, now_ms: u64) -> Result<(), StoreError> {
     let mut source = File::open(check::file_of(from)).map_err(unavailable)?;
+    source.try_lock_shared().map_err(|_| unavailable("a process has the backup open"))?;
     let mut options = OpenOptions::new();
     let target = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(part);
     let mut target = target.map_err(unavailable)?;

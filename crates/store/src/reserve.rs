@@ -1,10 +1,10 @@
 //! Room on the disk that is kept for money in flight (LED-27).
 
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
@@ -24,34 +24,39 @@ pub trait Reserve: Debug + Send {
     fn resize(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// A file beside the store, with nothing in it.
+/// A file beside the store, with nothing in it. It is made when it is first needed: a store opens on a full disk
+/// too.
 #[derive(Debug)]
-pub(crate) struct FileReserve(File);
+pub(crate) struct FileReserve(PathBuf);
 
 impl FileReserve {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map(Self)
+    pub(crate) const fn at(path: PathBuf) -> Self {
+        Self(path)
     }
 }
 
 impl Reserve for FileReserve {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        match fs::metadata(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            found => Ok(found?.len()),
+        }
     }
 
     fn resize(&mut self, bytes: u64) -> io::Result<()> {
         let before = self.bytes()?;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.0)?;
         if bytes > before
-            && let Err(error) = grow(&self.0, before, bytes)
+            && let Err(error) = grow(&file, before, bytes)
         {
             // Part of it may be there: give it back, whoever needs it needs it now.
-            let _ = self.0.set_len(before);
+            let _ = file.set_len(before);
             return Err(error);
         }
-        self.0.set_len(bytes)?;
+        file.set_len(bytes)?;
         // Some file systems hand freed blocks out only after this.
-        self.0.sync_all()
+        file.sync_all()
     }
 }
 
@@ -94,7 +99,8 @@ mod tests {
     fn a_reserve_takes_blocks_and_gives_them_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reserve");
-        let mut reserve = FileReserve::open(&path).unwrap();
+        let mut reserve = FileReserve::at(path.clone());
+        assert_eq!(reserve.bytes().unwrap(), 0);
         let blocks = || std::fs::metadata(&path).unwrap().blocks() * 512;
         reserve.resize(1 << 20).unwrap();
         assert_eq!(reserve.bytes().unwrap(), 1 << 20);
@@ -102,7 +108,8 @@ mod tests {
         reserve.resize(4096).unwrap();
         assert!(reserve.bytes().unwrap() == 4096 && blocks() < 1 << 20);
         reserve.resize(0).unwrap();
-        fill(&reserve.0, 0, 100_000).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        fill(&file, 0, 100_000).unwrap();
         assert_eq!(reserve.bytes().unwrap(), 100_000);
         assert!(blocks() >= 100_000);
     }

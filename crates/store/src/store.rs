@@ -76,7 +76,7 @@ impl Store {
             .map_err(unavailable)?;
         // A file that a power loss takes out of its folder was never durable.
         sync_folder(folder).map_err(unavailable)?;
-        let reserve = FileReserve::open(&folder.join(RESERVE)).map_err(unavailable)?;
+        let reserve = FileReserve::at(folder.join(RESERVE));
         Self::open_backend(FileBackend::new(file).map_err(unavailable)?, Some(Box::new(reserve)), options)
     }
 

@@ -491,6 +491,25 @@ fn units_table() {
     }
 }
 
+/// A unit that the meter has to be told is never free because nobody told it.
+#[test]
+fn what_was_not_counted_has_no_bill() {
+    let spoken = ModelPrice { character: Some(nano(3)), ..ModelPrice::default() };
+    let timed = ModelPrice { second: Some(nano(3)), ..ModelPrice::default() };
+    for (dialect, price) in [(D::OpenAiSpeech, spoken), (D::Raw, timed)] {
+        let head =
+            crate::Head { status: 200, content_type: None, content_encoding: None, hide_usage_chunk: false };
+        let mut meter = crate::Meter::new(dialect, head);
+        meter.feed(bytes::Bytes::from_static(b"12345"), &mut Vec::new());
+        let metered = meter.end(End::Eof, &mut Vec::new());
+        assert_eq!(
+            charge(&price, &metered, &basis_of(40)),
+            Err(crate::ChargeError::Uncounted),
+            "{dialect:?}"
+        );
+    }
+}
+
 /// MTR-32: what units may come to, and that what has no bound is not sold.
 #[test]
 fn holds_of_units_table() {
