@@ -23,6 +23,7 @@ mod store;
 mod tests;
 mod upstream;
 mod url;
+mod usual;
 mod value;
 mod yaml;
 
@@ -45,7 +46,8 @@ pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{MasterKey, Store, Tokens};
-pub use upstream::{Auth, Dialect, Upstream};
+pub use meter::Provider;
+pub use upstream::{Auth, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;
 
