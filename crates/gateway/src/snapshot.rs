@@ -44,7 +44,8 @@ impl Upstream {
         let is_version = |segment: &str| {
             segment.strip_prefix('v').is_some_and(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()))
         };
-        let versioned = self.provider != Provider::Raw && self.base_path.rsplit('/').next().is_some_and(is_version);
+        let versioned =
+            self.provider != Provider::Raw && self.base_path.rsplit('/').next().is_some_and(is_version);
         let rest = target.strip_prefix("/v1").filter(|rest| versioned && rest.starts_with('/'));
         format!("{}{}", self.base_path, rest.unwrap_or(target))
     }

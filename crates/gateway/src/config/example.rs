@@ -63,7 +63,10 @@ fn routes(upstreams: &[ExampleUpstream<'_>]) -> String {
     for (provider, path) in paths {
         for upstream in upstreams.iter().filter(|upstream| upstream.provider == provider).take(1) {
             let name = upstream.name;
-            let _ = writeln!(text, "  - {{ match: {{ method: POST, path: {path} }}, upstream: {name}, price: by_model }}");
+            let _ = writeln!(
+                text,
+                "  - {{ match: {{ method: POST, path: {path} }}, upstream: {name}, price: by_model }}"
+            );
         }
     }
     text

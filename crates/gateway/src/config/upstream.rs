@@ -101,7 +101,8 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
     let (url, provider) = (url?, provider?);
     if model.is_some() && matches!(provider, Provider::Raw | Provider::Gemini) {
         let path = section.path_of("model");
-        section.complain("model", format!("{path}: {} does not take the model from the body", provider.name()));
+        section
+            .complain("model", format!("{path}: {} does not take the model from the body", provider.name()));
     }
     if provider != Provider::Raw && url.base_path.ends_with("/v1") {
         let path = section.path_of("url");
@@ -145,7 +146,11 @@ fn parse_provider(text: &str) -> Result<Provider, String> {
             return format!("dialect \"{text}\" is not supported yet; most such APIs also speak openai");
         }
         let names = Provider::ALL.map(Provider::name);
-        format!("\"{text}\" is none of {}{}", names.join(", "), super::section::suggestion(text, names.into_iter()))
+        format!(
+            "\"{text}\" is none of {}{}",
+            names.join(", "),
+            super::section::suggestion(text, names.into_iter())
+        )
     })
 }
 
@@ -187,7 +192,8 @@ fn read_auth(upstream: &Section<'_>, provider: Option<Provider>) -> Option<Auth>
                 Some(Usual::Bearer) => secret.map(Auth::Bearer),
                 Some(Usual::Header(name)) => Some(Auth::Header(HeaderName::from_static(name), secret?)),
                 None => {
-                    let message = "nobody knows where a raw upstream wants its key; use bearer, or header and value";
+                    let message =
+                        "nobody knows where a raw upstream wants its key; use bearer, or header and value";
                     section.complain("key", format!("{}: {message}", section.path));
                     None
                 }

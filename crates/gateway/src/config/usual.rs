@@ -26,9 +26,7 @@ const fn paths(provider: Provider) -> &'static [&'static str] {
         Provider::Ollama => {
             &["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat", "/api/generate"]
         }
-        Provider::LlamaCpp => {
-            &["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/completion"]
-        }
+        Provider::LlamaCpp => &["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/completion"],
         Provider::Raw => &[],
     }
 }
@@ -55,7 +53,10 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize
                     clashes.push((&first.name, &upstream.name));
                     let (a, b) = (&first.name, &upstream.name);
                     let message = if first.provider == provider {
-                        format!("upstreams {a} and {b} both speak {}; write routes that choose", provider.name())
+                        format!(
+                            "upstreams {a} and {b} both speak {}; write routes that choose",
+                            provider.name()
+                        )
                     } else {
                         format!("upstreams {a} and {b} are both asked at {path}; write routes that choose")
                     };

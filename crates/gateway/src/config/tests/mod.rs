@@ -11,8 +11,8 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
-    LogFormat, Metering, Mode, ModelPrice, Provider, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
+    Metering, Mode, ModelPrice, Provider, RoutePrice, Server, Timeouts, Tls, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -296,13 +296,29 @@ fn json_is_accepted() {
 #[test]
 fn providers_have_usual_headers_and_routes() {
     for (names, header, routes) in [
-        (&["openai", "vllm"] as &[_], "authorization", "/v1/chat/completions /v1/responses /v1/completions /v1/embeddings"),
+        (
+            &["openai", "vllm"] as &[_],
+            "authorization",
+            "/v1/chat/completions /v1/responses /v1/completions /v1/embeddings",
+        ),
         (&["anthropic"], "x-api-key", "/v1/messages /v1/messages/count_tokens"),
         (&["deepseek", "kimi", "moonshot", "minimax"], "authorization", "/v1/chat/completions"),
-        (&["qwen", "dashscope", "glm", "zhipu", "doubao"], "authorization", "/v1/chat/completions /v1/embeddings"),
+        (
+            &["qwen", "dashscope", "glm", "zhipu", "doubao"],
+            "authorization",
+            "/v1/chat/completions /v1/embeddings",
+        ),
         (&["gemini"], "x-goog-api-key", "/v1beta/models/**"),
-        (&["ollama"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings /api/chat /api/generate"),
-        (&["llama.cpp", "llamacpp"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings /completion"),
+        (
+            &["ollama"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /api/chat /api/generate",
+        ),
+        (
+            &["llama.cpp", "llamacpp"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /completion",
+        ),
         (&["groq", "openrouter"], "authorization", "/v1/chat/completions /v1/responses"),
         (&["together"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings"),
     ] {
@@ -354,7 +370,8 @@ fn what_init_writes_is_a_good_file() {
         key_env: Some("API_KEY"),
     };
     let of = |provider: Provider| ExampleUpstream { name: provider.name(), provider, ..found.clone() };
-    let all: Vec<_> = Provider::ALL.into_iter().filter(|provider| *provider != Provider::Raw).map(of).collect();
+    let all: Vec<_> =
+        Provider::ALL.into_iter().filter(|provider| *provider != Provider::Raw).map(of).collect();
     let two = [found.clone(), of(Provider::OpenAi)];
     let local = [of(Provider::Ollama), of(Provider::Vllm)];
     for upstreams in [&[] as &[_], std::slice::from_ref(&found), &two, &local, &all] {
