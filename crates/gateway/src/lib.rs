@@ -13,6 +13,8 @@ pub mod server;
 
 mod accept;
 mod admission;
+mod asked;
+mod bill;
 mod body;
 mod call;
 mod call_id;

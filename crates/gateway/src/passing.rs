@@ -48,16 +48,13 @@ struct Seat {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Aftercare {
-    /// Starts this thread's tasks. Reading on is bounded by `drain`; a client that does not read for
-    /// `patience` is taken for gone.
-    pub(crate) fn start(
-        drain: impl Fn() -> Duration + 'static,
-        patience: impl Fn() -> Duration + 'static,
-    ) -> Rc<Self> {
+    /// Starts this thread's tasks. Reading on is bounded by the policy of the route; a client that does not read
+    /// for `patience` is taken for gone.
+    pub(crate) fn start(patience: impl Fn() -> Duration + 'static) -> Rc<Self> {
         let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
             while let Some((body, charge)) = arrivals.recv().await {
-                let drain = charge.client.left_of(drain());
+                let drain = charge.client.left_of(charge.policy.drain);
                 tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });

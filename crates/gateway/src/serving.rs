@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -109,7 +110,9 @@ impl Serving {
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
         let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
-        let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
+        let asked = tokio::time::Instant::now();
+        let body = quote.rewritten(clamp);
+        let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
         let (parts, upstream_body) = response.into_parts();
         let AnswerHead::Relay(mut headers) =
             answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
@@ -139,6 +142,8 @@ impl Serving {
         let mut response = Response::new(());
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
+        let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
+        let deadline = tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call;
         let charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -157,8 +162,12 @@ impl Serving {
             attempt,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
+            policy: route.policy,
+            asked,
+            // An error costs nothing, however long it is.
+            bytes_left: quote_bytes_max.filter(|_| parts.status.is_success()),
             status: parts.status,
-            deadline: tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call,
+            deadline: time_max.map_or(deadline, |most| deadline.min(asked + most)),
             expired: false,
             started: arrived.now,
             span: tracing::Span::current(),
@@ -178,6 +187,7 @@ async fn forward(
     arrived: &Arrived,
     upstream: &Upstream,
     body: Bytes,
+    drain: Duration,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let target = upstream.target(&arrived.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
@@ -189,7 +199,7 @@ async fn forward(
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
-        () = arrived.client.given_up(arrived.snapshot.config.metering.drain) => {
+        () = arrived.client.given_up(drain) => {
             return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
         }
     };
