@@ -331,9 +331,7 @@ impl Charge {
         if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
             self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
-            if cost.estimated {
-                self.gate.metrics.estimated(&self.route);
-            }
+            self.count_estimate(cost.estimated);
         }
         let facts = CallFacts {
             call: self.call,
@@ -360,6 +358,18 @@ impl Charge {
             Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
         });
         Some((ended, write))
+    }
+
+    fn count_estimate(&self, estimated: bool) {
+        if estimated {
+            let snapshot = self.gate.snapshot.load();
+            let model = snapshot.price_name(&self.quote.model).unwrap_or_default();
+            self.gate.metrics.estimated(&self.route, model);
+        }
+        if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
+            let (route, upstream) = (&self.route, &self.upstream);
+            tracing::warn!(%route, %upstream, estimates, "more than 2 of the last 100 charges of a route are estimates");
+        }
     }
 
     /// Payer and budgets down, income up; what the payer did not have is the operator's loss.

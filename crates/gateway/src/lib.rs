@@ -24,6 +24,7 @@ mod claims;
 mod clock;
 mod credential;
 mod endpoints;
+mod estimates;
 mod facts;
 mod gate;
 mod growth;

@@ -171,6 +171,8 @@ pub(crate) struct ChargedBody {
     left: Option<u64>,
     /// How the answer breaks off once what is ready has gone out.
     broken: Option<AnswerError>,
+    /// Whether what was paid for had a turn to be written before the break takes the connection.
+    flushed: bool,
     idle: Idle,
     aftercare: Rc<Aftercare>,
 }
@@ -224,6 +226,7 @@ impl ChargedBody {
             landing: None,
             left,
             broken: None,
+            flushed: false,
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
         };
@@ -338,6 +341,10 @@ impl ChargedBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.ended {
+                if self.broken.is_some() && !std::mem::replace(&mut self.flushed, true) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 return Poll::Ready(self.broken.take().map(Err));
             }
             match self.take_in(cx) {

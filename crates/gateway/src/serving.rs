@@ -25,7 +25,7 @@ use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
-use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build};
+use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build, is_out_of_credit};
 
 /// A call that is paid for, or free, and about to go up.
 pub(crate) struct Serving {
@@ -113,7 +113,13 @@ impl Serving {
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
         let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
-        let (parts, upstream_body) = response.into_parts();
+        let (parts, mut upstream_body) = response.into_parts();
+        let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
+        if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
+            gate.metrics.out_of_credit(&upstream.name);
+            tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
+            return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
+        }
         let AnswerHead::Relay(mut headers) =
             answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
         else {

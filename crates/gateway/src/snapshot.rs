@@ -143,6 +143,12 @@ impl Snapshot {
         }
     }
 
+    /// The name under which the price list has a model: its own, or that of the pattern.
+    pub(crate) fn price_name(&self, model: &str) -> Option<&str> {
+        let price = self.price(model)?;
+        self.prices.iter().find(|(_, listed)| std::ptr::eq(*listed, price)).map(|(name, _)| name)
+    }
+
     /// The price of a model, by the operator's rule for names without one.
     pub(crate) fn price(&self, model: &str) -> Option<&meter::ModelPrice> {
         self.prices.lookup(model).or_else(|| match &self.config.prices.unknown_model {
