@@ -25,6 +25,8 @@ pub enum InputBound {
     BytesHalf,
     /// Its bytes: a true bound for any tokenizer that works on bytes.
     Bytes,
+    /// So many: they were counted.
+    Tokens(u64),
 }
 
 /// How a hold is sized.
@@ -120,6 +122,7 @@ fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u6
     let text = match policy.input_bound {
         InputBound::BytesHalf => text_bytes.div_ceil(2),
         InputBound::Bytes => text_bytes,
+        InputBound::Tokens(tokens) => tokens,
     };
     if facts.dialect() == Dialect::OpenAiAudio {
         return text.saturating_add(facts.media_bytes.div_ceil(SOUND_BYTES_PER_TOKEN));

@@ -118,6 +118,7 @@ const fn request() -> EstimateBasis {
         media_bytes: 0,
         max_output: None,
         choices: 1,
+        counted: crate::Counted::NOTHING,
     }
 }
 
