@@ -89,7 +89,7 @@ fn failed_at_once<'a>(policy: &Policy, metered: &'a Metered) -> Cow<'a, Metered>
 }
 
 /// What was reported and nothing that would be estimated.
-fn reported_only(metered: &Metered) -> Option<Metered> {
+pub(crate) fn reported_only(metered: &Metered) -> Option<Metered> {
     let mut metered = Metered { unreported_bytes: 0, ..metered.clone() };
     let usage = metered.usage.as_mut()?;
     if usage.total_only.is_none() && metered.basis != Basis::Counted {

@@ -111,6 +111,8 @@ async fn paid_call(
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
     let quote = Quote::of(snapshot, &route, &arrived.target, &arrived.head.headers, body.clone())?
         .followed(&gate.unseen);
+    let available = payer.as_ref().map(|payer| payer.account.available());
+    let quote = quote.counted(gate, &snapshot.config.metering, available).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

@@ -179,6 +179,7 @@ impl Serving {
             span: tracing::Span::current(),
             guards,
             ended: false,
+            stopped: None,
         };
         let aftercare = Rc::clone(&worker.aftercare);
         let mut body =

@@ -23,9 +23,15 @@ impl Counted {
     /// Nobody counted anything.
     pub const NOTHING: Self = Self { input: None, output: None, factor_bp: ONE_BP };
 
+    /// Tokens of the request's texts as its model counts them, where they were counted.
+    #[must_use]
+    pub fn raised_input(&self) -> Option<u64> {
+        self.input.map(|tokens| self.raised(tokens.into()))
+    }
+
     /// Tokens of a request with so many bytes of text, as JSON.
     pub(crate) fn input_tokens(&self, bytes: u64) -> u64 {
-        self.input.map_or_else(|| bytes.div_ceil(BYTES_PER_TOKEN), |tokens| self.raised(tokens.into()))
+        self.raised_input().unwrap_or_else(|| bytes.div_ceil(BYTES_PER_TOKEN))
     }
 
     /// Tokens of so many bytes generated: all of them counted where the sample is all there is, else in its ratio.
