@@ -246,7 +246,13 @@ pub fn tokens(text: &str) -> usize {
     tiktoken_rs::o200k_base_singleton().count_ordinary(text)
 }
 
-fn units(tokens: usize) -> i64 {
+/// What an estimate comes to at the usual prices, for one message.
+pub fn estimate(input: &str, output: &str) -> i64 {
+    (units(tokens(input)) + units(TOKENS_PER_MESSAGE)) * INPUT + units(tokens(output)) * OUTPUT
+}
+
+/// A number of tokens, to reckon with.
+pub fn units(tokens: usize) -> i64 {
     i64::try_from(tokens).unwrap()
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use farthing_tests::gateway::{Gateway, nano, wait_for};
+use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http;
 use farthing_tests::socket::Socket;
-use farthing_tests::spoken::tokens;
+use farthing_tests::spoken::{estimate, tokens};
 use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream, friendly_answer, plain};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -23,20 +23,11 @@ fn ask(model: &str, streams: bool) -> Value {
     json!({"model": model, "max_tokens": 100, "stream": streams, "messages": [{"role": "user", "content": "hi"}]})
 }
 
-fn held(answer: &http::Answer) -> i64 {
-    nano(&json!(answer.must("farthing-hold").strip_suffix(" TEST").unwrap()))
-}
-
-/// What an estimate of a few words comes to.
-fn estimated(said: &str) -> i64 {
-    4 * 1000 + i64::try_from(tokens(said)).unwrap() * 4000
-}
-
 /// Reports that are none, or not where they belong: an estimate, within the hold. Of two the last one counts.
 #[test]
 fn false_reports_are_no_bills() {
     let said = "a few words";
-    let none = estimated(said);
+    let none = estimate("hi", said);
     let huge = "9".repeat(400);
     for (case, usage, expected) in [
         ("negative", r#""usage":{"prompt_tokens":-10,"completion_tokens":-5}"#.to_owned(), none),
@@ -71,7 +62,7 @@ fn false_reports_are_no_bills() {
             assert_eq!(answer.status, 200, "{case}");
             spent += expected;
             assert_eq!(CREDIT - gateway.settled_balance(&key), spent, "{case}, streams: {streams}");
-            assert!(expected <= held(&answer), "{case}");
+            assert!(expected <= answer.told("farthing-hold"), "{case}");
         }
     }
 }
@@ -90,7 +81,7 @@ fn a_report_beyond_reason_takes_no_more_than_there_is() {
         let (key, other) = (gateway.key("0.01 TEST"), gateway.key("1 TEST"));
         let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask("m", false));
         let spent = 10_000_000 - gateway.settled_balance(&key);
-        assert_eq!(spent, if all { 10_000_000 } else { held(&answer) }, "{tokens}");
+        assert_eq!(spent, if all { 10_000_000 } else { answer.told("farthing-hold") }, "{tokens}");
         assert_eq!(gateway.balance(&other), (CREDIT, 0));
     }
 }
@@ -154,19 +145,12 @@ fn floods_stall_nobody_and_are_not_kept() {
     }
     let flooded: Vec<usize> = floods.into_iter().map(|flood| flood.join().unwrap()).collect();
     over.store(true, Ordering::SeqCst);
-    println!("bytes of the floods: {flooded:?}, resident: {} MiB", resident(&gateway) / MIB);
+    println!("bytes of the floods: {flooded:?}, resident: {} MiB", gateway.resident() / MIB);
     // A line that does not end says nothing that could be billed: it is cut where the hold ends, or goes on.
     wait_for("holds to end", || (gateway.balance(&key).1 == 0).then_some(()));
     assert!(gateway.balance(&key).0 >= CREDIT - 2 * 500_000, "within the holds: {:?}", gateway.balance(&key));
     // The tokenizer's tables are the most of it.
-    assert!(resident(&gateway) < 192 * MIB, "{} MiB", resident(&gateway) / MIB);
-}
-
-/// Bytes of memory the process has.
-fn resident(gateway: &Gateway) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    assert!(gateway.resident() < 192 * MIB, "{} MiB", gateway.resident() / MIB);
 }
 
 #[test]
@@ -192,8 +176,12 @@ fn a_bomb_is_relayed_and_not_inflated() {
     let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask("m", false));
     assert!(answer.status == 200 && answer.body == bomb, "relayed as it is");
     let spent = CREDIT - gateway.settled_balance(&key);
-    assert!(spent > 0 && spent <= held(&answer), "an estimate within the hold: {spent} of {}", held(&answer));
-    assert!(resident(&gateway) < 192 * MIB, "{} MiB", resident(&gateway) / MIB);
+    assert!(
+        spent > 0 && spent <= answer.told("farthing-hold"),
+        "an estimate within the hold: {spent} of {}",
+        answer.told("farthing-hold")
+    );
+    assert!(gateway.resident() < 192 * MIB, "{} MiB", gateway.resident() / MIB);
 }
 
 /// A client whose own words look like usage: in its prompt, in its tools that come back, in members that nobody
@@ -216,7 +204,7 @@ fn a_clients_own_usage_is_no_report() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let spent = CREDIT - gateway.settled_balance(&key);
     let output = i64::try_from(tokens(fake)).unwrap();
-    assert!(spent >= output * 4000 + output * 1000 && spent <= held(&answer), "{spent}");
+    assert!(spent >= output * 4000 + output * 1000 && spent <= answer.told("farthing-hold"), "{spent}");
     assert_eq!(
         gateway.books_after(1).entries.iter().rfind(|entry| entry["kind"] == "capture").unwrap()["estimated"],
         true

@@ -52,9 +52,9 @@ fn cut(text: &str) -> usize {
                 return at;
             }
             run = at + character.len_utf8();
-        } else if at - run >= RUN_BYTES_MAX {
-            return at;
-        } else if after_letter && at - run >= RUN_BYTES_MAX / 2 && is_stop(character) {
+        } else if at - run >= RUN_BYTES_MAX
+            || after_letter && at - run >= RUN_BYTES_MAX / 2 && is_stop(character)
+        {
             return at;
         }
         after_letter = character.is_alphabetic();
