@@ -82,7 +82,7 @@ async fn handle(
     let client = Rc::default();
     let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
-        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint).await,
+        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {

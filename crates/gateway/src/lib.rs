@@ -40,6 +40,7 @@ mod replays;
 mod resolver;
 mod retention;
 mod retries;
+mod selling;
 mod serving;
 mod settling;
 mod snapshot;

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use meter::{
-    Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice, RequestFacts,
+    Ceiling, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice,
+    RequestFacts,
 };
 use money::{Amount, Rate};
+use serde_json::Value;
 
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
+use crate::selling;
 use crate::snapshot::Snapshot;
 use crate::unseen::Unseen;
 
@@ -174,6 +177,20 @@ impl Quote {
     /// Output tokens of each answer that a hold of `whole` covers, with no least number.
     pub(crate) fn output_within(&self, whole: Amount) -> Option<u64> {
         self.affordable(whole, &HoldPolicy { min_output: 1, default_output: u64::MAX, ..self.policy })
+    }
+
+    /// The worst case in tokens, where the price is by the model.
+    pub(crate) fn bound(&self) -> Option<Ceiling> {
+        let facts = self.facts.as_ref()?;
+        meter::ceiling(&self.price, facts, self.body_bytes(), &self.policy).ok()
+    }
+
+    /// What each unit is sold for.
+    pub(crate) fn rates(&self) -> Vec<Value> {
+        match &self.facts {
+            Some(_) => selling::rate_lines(&self.price, self.markup_bp),
+            None => selling::fee_lines(self.ceiling),
+        }
     }
 
     /// How many answers are generated, at least 1.
