@@ -51,9 +51,13 @@ fn receipt_says_what_was_paid_used_and_charged() {
         assert_eq!((&facts["basis"], &facts["estimated"]), (&json!("reported"), &json!(false)));
         assert_eq!((&facts["route"], &facts["model"]), (&json!(CHAT), &json!("m")));
         // The lines sum to the charge.
-        let number = |value: &Value| value.as_u64().unwrap();
+        let femto = |rate: &Value| {
+            assert_eq!(rate["currency"], "USD");
+            money::Decimal::parse(rate["amount"].as_str().unwrap()).unwrap().exact(15).unwrap()
+        };
         let lines = facts["lines"].as_array().unwrap().iter();
-        let sum: u64 = lines.map(|line| number(&line["quantity"]) * number(&line["rate_femto_usd"])).sum();
+        let sum: u128 =
+            lines.map(|line| u128::from(line["quantity"].as_u64().unwrap()) * femto(&line["rate"])).sum();
         assert_eq!(facts["cost_femto_usd"], sum.to_string());
         // The journal has it where it says.
         let books = gateway.books();

@@ -280,7 +280,7 @@ impl Charge {
     }
 
     /// Ends the hold; the write that goes with it, if the call is one to remember.
-    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
+    fn capture(&self, hold: &OpenHold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
         let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
@@ -303,7 +303,9 @@ impl Charge {
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,
+            held_first: hold.first(),
             held: hold.amount(),
+            clamp: self.clamp,
             ended: &ended,
             cost,
             metered,

@@ -32,7 +32,8 @@ pub(crate) struct Quote {
     /// Version of the prices.
     pub(crate) tariff: String,
     price: ModelPrice,
-    markup_bp: u32,
+    /// Raise over the price, in basis points.
+    pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
     body: Bytes,
     policy: HoldPolicy,

@@ -1,7 +1,7 @@
 //! Rates as they are sold: with the markup, exact, as decimal text.
 
 use meter::ModelPrice;
-use money::{Amount, Asset, Rate};
+use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Value, json};
 
 /// Places of a femto-USD, and of a basis point of one.
@@ -13,6 +13,13 @@ pub(crate) fn usd(rate: Rate, markup_bp: u32) -> String {
     // A rate has 64 bits and a markup 32: the product fits.
     let units = u128::from(rate.femto()) * (10_000 + u128::from(markup_bp));
     let text = format!("{}.{:0PLACES$}", units / SCALE, units % SCALE);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// An exact cost in USD.
+pub(crate) fn femto_text(cost: Femto) -> String {
+    let scale = 10u128.pow(15);
+    let text = format!("{}.{:015}", cost.units() / scale, cost.units() % scale);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

@@ -80,6 +80,11 @@ pub enum Command {
         /// Absolute path of the folder of segments.
         folder: String,
     },
+    /// Why a call cost what it did.
+    Explain {
+        /// Its id.
+        call: String,
+    },
     /// A signed head over the whole journal, for somebody else to keep.
     LedgerHead,
     /// What was decided about an account, and what it has.
@@ -189,6 +194,7 @@ impl Office<'_> {
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }
+            Command::Explain { call } => self.explain(&call).await,
             Command::LedgerRoll { through_lsn, folder } => self.roll(through_lsn, &folder).await,
             Command::LedgerHead => self.signed_head().await,
             Command::AccountShow { account } => self.show_account(&account).await,
