@@ -268,6 +268,11 @@ impl Quote {
         Ok(charge)
     }
 
+    /// The version of the prices as journal entries have it: its first four bytes.
+    pub(crate) fn price_version(&self) -> u32 {
+        self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    }
+
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO

@@ -16,6 +16,7 @@ use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
 use crate::idempotency::Attempt;
+use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::passing::{ChargedBody, TRAILERS};
@@ -109,6 +110,8 @@ impl Serving {
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
         let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
+        let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
+        let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
         let (parts, upstream_body) = response.into_parts();
         let AnswerHead::Relay(mut headers) =
@@ -142,7 +145,7 @@ impl Serving {
         let mut response = Response::new(());
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
-        let charge = Charge {
+        let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
             client: arrived.client,
@@ -152,6 +155,7 @@ impl Serving {
             quote,
             clamp,
             hold,
+            journalled,
             growth,
             exhausted: None,
             tape: (deposit.is_some() || attempt.is_some())
@@ -168,6 +172,9 @@ impl Serving {
             guards,
             ended: false,
         };
+        if charge.status.is_success() {
+            charge.journal_input().await.map_err(|error| payments::store_refusal(&error))?;
+        }
         let aftercare = Rc::clone(&worker.aftercare);
         let mut body =
             ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);

@@ -44,7 +44,7 @@ pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
-pub use store::{MasterKey, Store, Tokens};
+pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use upstream::{Auth, Dialect, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;

@@ -55,6 +55,7 @@ pub(crate) fn judge(reader: &Reader, history: &mut History) -> Loss {
         assert_eq!(reader.idempotent(key).unwrap().is_some(), found.contains_key(call), "half a capture");
     }
     loss.acked += payments(reader, history, &found);
+    loss.acked += open_calls(reader, history, &found);
     loss.acked += rows(reader, history);
     loss
 }
@@ -119,6 +120,19 @@ fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &E
         let keeps_request =
             payment.and_then(|payment| payment.attempt).is_some_and(|a| !a.request.is_empty());
         assert!(!(is_deposited && keeps_request), "a signature is kept");
+        (*said, *next) = (there, None);
+    }
+    lost
+}
+
+/// Each call is open or not as it was last said, or as was under way; none is open and charged.
+fn open_calls(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
+    let open: HashSet<_> = reader.open_calls().unwrap().into_iter().map(|(id, _)| id).collect();
+    assert!(open.iter().all(|id| history.open_calls.contains_key(id) && !found.contains_key(id)));
+    let mut lost = 0;
+    for (id, (said, next)) in &mut history.open_calls {
+        let there = open.contains(id);
+        lost += u64::from(there != *said && Some(there) != *next);
         (*said, *next) = (there, None);
     }
     lost
