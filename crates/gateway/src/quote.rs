@@ -1,11 +1,13 @@
 //! What a request may cost at most, before it runs.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use meter::{
-    Ceiling, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice,
-    RequestFacts,
+    Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter, Metered,
+    ModelPrice, RequestFacts, RequestHead, Sdk,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
@@ -14,7 +16,7 @@ use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Upstream};
 use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
@@ -25,6 +27,8 @@ const OPEN_END_TOKENS: u64 = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Quote {
     pub(crate) dialect: Dialect,
+    /// Where the call goes.
+    pub(crate) upstream: Arc<Upstream>,
     /// As the request names it; the route's name where there is none.
     pub(crate) model: String,
     /// The most it may cost.
@@ -54,12 +58,26 @@ pub(crate) struct Fitted {
 }
 
 impl Quote {
-    /// Prices a request: reads its body once, for the model and the output it may ask for.
-    pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str, body: Bytes) -> Result<Self, Refusal> {
-        let dialect = snapshot.dialect(route, path);
+    /// Prices a request: reads its body for the model and the output it may ask for, and chooses the upstream
+    /// by that. `target` is path and query.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        route: &Route,
+        target: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
+        let (facts, upstream) = match route.price {
+            RoutePrice::ByModel => {
+                let (facts, upstream) = asked(snapshot, route, target, headers, &body)?;
+                (Some(facts), upstream)
+            }
+            RoutePrice::PerCall(_) | RoutePrice::Free => (None, snapshot.upstream(route, &route.name)?),
+        };
         let mut quote = Self {
-            dialect,
+            dialect: facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
+            upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
@@ -77,7 +95,10 @@ impl Quote {
                 quote.price.per_call = Some(fee);
                 quote.ceiling = fee;
             }
-            RoutePrice::ByModel => quote.by_model(snapshot)?,
+            RoutePrice::ByModel => {}
+        }
+        if let Some(facts) = facts {
+            quote.by_model(snapshot, facts)?;
         }
         Ok(quote)
     }
@@ -88,13 +109,7 @@ impl Quote {
         Self { step, ..self }
     }
 
-    fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
-        if self.dialect == Dialect::Raw {
-            // What cannot be metered is not sold by the token, however the path is spelled.
-            return Err(Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path."));
-        }
-        let facts = meter::scan_request(self.dialect, &self.body)
-            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
+    fn by_model(&mut self, snapshot: &Snapshot, facts: RequestFacts) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
         sellable(&facts)?;
         self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
@@ -273,6 +288,15 @@ impl Quote {
         self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
     }
 
+    /// A meter for its answer.
+    pub(crate) fn meter(&self, head: Head<'_>) -> Meter {
+        let meter = Meter::new(self.dialect, head);
+        match &self.facts {
+            Some(facts) => meter.with_request(facts),
+            None => meter,
+        }
+    }
+
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO
@@ -280,6 +304,57 @@ impl Quote {
             && self.price.output == Rate::FREE
             && self.price.per_call.unwrap_or_default() == Amount::ZERO
     }
+}
+
+/// What a request asks for, and of which upstream. Read as the path is worded first, for the model; then as
+/// whoever has that model words it.
+fn asked(
+    snapshot: &Snapshot,
+    route: &Route,
+    target: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(RequestFacts, Arc<Upstream>), Refusal> {
+    // What cannot be metered is not sold by the token, however the path is spelled.
+    let unsold = || Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path.");
+    let wording = snapshot.wording(route, target);
+    if wording == Dialect::Raw {
+        return Err(unsold());
+    }
+    if wording.sdk() == Sdk::Gemini && asks_for_part(target) {
+        return Err(Refusal::new(Code::BadRequest, "No query but alt=sse or alt=json is taken here."));
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_events = |value: &str| value.eq_ignore_ascii_case("text/event-stream");
+    let asks_events = text("x-dashscope-sse").is_some_and(|value| value.eq_ignore_ascii_case("enable"))
+        || text("accept").is_some_and(|accept| accept.split(',').any(|one| is_events(one.trim())));
+    let head = RequestHead { path: target, content_type: text("content-type"), asks_events, model: None };
+    let scan = |dialect, head: &RequestHead<'_>| {
+        meter::scan_request_at(dialect, head, body)
+            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))
+    };
+    let only = snapshot.only_upstream(route);
+    let model = only.as_ref().and_then(|upstream| upstream.model.clone());
+    let mut facts = scan(wording, &RequestHead { model: model.as_deref(), ..head })?;
+    let upstream = match only {
+        Some(upstream) => upstream,
+        None => snapshot.upstream(route, &facts.model)?,
+    };
+    let dialect = Dialect::for_provider(upstream.provider, target).ok_or_else(unsold)?;
+    if dialect != wording {
+        facts = scan(dialect, &head)?;
+    }
+    // Who has one model answers with it, whatever was named: its price holds.
+    if let Some(model) = &upstream.model {
+        facts.model.clone_from(model);
+    }
+    Ok((facts, upstream))
+}
+
+/// Whether a query of Google's asks for a part of the answer, which might be the one without the usage.
+fn asks_for_part(target: &str) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    !query.split('&').all(|pair| matches!(pair, "" | "alt=sse" | "alt=json"))
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use meter::{Head, Meter};
+use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
 
@@ -103,7 +103,7 @@ impl Serving {
 
     /// Reserve, forward, attach the charge to the answer.
     pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
-        let upstream = self.arrived.snapshot.upstream(&self.route, &self.quote.model)?;
+        let upstream = Arc::clone(&self.quote.upstream);
         let held = self.hold()?;
         let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
@@ -121,15 +121,12 @@ impl Serving {
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let meter = Meter::new(
-            quote.dialect,
-            Head {
-                status: parts.status.as_u16(),
-                content_type: text(header::CONTENT_TYPE),
-                content_encoding: text(header::CONTENT_ENCODING),
-                hide_usage_chunk: quote.hides_usage(),
-            },
-        );
+        let meter = quote.meter(Head {
+            status: parts.status.as_u16(),
+            content_type: text(header::CONTENT_TYPE),
+            content_encoding: text(header::CONTENT_ENCODING),
+            hide_usage_chunk: quote.hides_usage(),
+        });
         if let Some(deposit) = &deposit {
             headers.extend(deposit.headers.clone());
         }
@@ -189,7 +186,7 @@ async fn forward(
     upstream: &Upstream,
     body: Bytes,
 ) -> Result<Response<UpstreamBody>, Refusal> {
-    let target = format!("{}{}", upstream.base_path, arrived.target);
+    let target = upstream.target(&arrived.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
     let method = arrived.head.method.clone();
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);

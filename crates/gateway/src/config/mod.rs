@@ -23,6 +23,7 @@ mod store;
 mod tests;
 mod upstream;
 mod url;
+mod usual;
 mod value;
 mod yaml;
 
@@ -37,6 +38,7 @@ pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use limits::RateLimits;
+pub use meter::Provider;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use price::{ModelPrice, Prices, UnknownModel};
@@ -45,7 +47,7 @@ pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
-pub use upstream::{Auth, Dialect, Upstream};
+pub use upstream::{Auth, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;
 

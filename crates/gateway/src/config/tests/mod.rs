@@ -11,8 +11,8 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dedupe, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
-    LogFormat, Metering, Mode, ModelPrice, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
+    Metering, Mode, ModelPrice, Provider, RoutePrice, Server, Timeouts, Tls, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -292,17 +292,89 @@ fn json_is_accepted() {
     );
 }
 
+/// Each provider: its usual header for a key, its usual routes, and what is sold there.
+#[test]
+fn providers_have_usual_headers_and_routes() {
+    for (names, header, routes) in [
+        (
+            &["openai", "vllm"] as &[_],
+            "authorization",
+            "/v1/chat/completions /v1/responses /v1/completions /v1/embeddings",
+        ),
+        (&["anthropic"], "x-api-key", "/v1/messages /v1/messages/count_tokens"),
+        (&["deepseek", "kimi", "moonshot", "minimax"], "authorization", "/v1/chat/completions"),
+        (
+            &["qwen", "dashscope", "glm", "zhipu", "doubao"],
+            "authorization",
+            "/v1/chat/completions /v1/embeddings",
+        ),
+        (&["gemini"], "x-goog-api-key", "/v1beta/models/**"),
+        (
+            &["ollama"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /api/chat /api/generate",
+        ),
+        (
+            &["llama.cpp", "llamacpp"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /completion",
+        ),
+        (&["groq", "openrouter"], "authorization", "/v1/chat/completions /v1/responses"),
+        (&["together"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings"),
+    ] {
+        for name in names {
+            let text = format!(
+                "upstreams: {{ a: {{ url: https://a.example, dialect: {name}, auth: {{ key: env:API_KEY }} }} }}\n\
+                 prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n"
+            );
+            let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
+            let (found, secret) = match &config.upstreams["a"].auth {
+                Some(Auth::Bearer(secret)) => ("authorization", secret),
+                Some(Auth::Header(name, secret)) => (name.as_str(), secret),
+                None => panic!("{name} has no key"),
+            };
+            assert_eq!((found, secret.expose()), (header, CANARY), "{name}");
+            let found: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+            assert_eq!(found.join(" "), routes, "{name}");
+        }
+    }
+}
+
+/// One path, several providers, as long as each speaks there.
+#[test]
+fn providers_of_one_shape_share_a_route() {
+    let config = check(
+        r#"
+upstreams:
+  ds: { url: https://a.example, dialect: deepseek }
+  glm: { url: https://b.example/api/paas/v4, dialect: glm }
+  llama: { url: http://127.0.0.1:8080, dialect: llama.cpp, model: llama-4-scout }
+routes:
+  - match: { method: POST, path: /v1/chat/completions }
+    upstream: { by_model: { "deepseek-*": ds, "glm-*": glm, "*": llama } }
+    price: by_model
+prices: { "*": { input: 1 USD/Mtok, output: 2 USD/Mtok } }
+"#,
+    );
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.routes[0].upstream.choose("glm-5.3"), Some("glm"));
+    assert_eq!(config.upstreams["llama"].model.as_deref(), Some("llama-4-scout"));
+}
+
 #[test]
 fn what_init_writes_is_a_good_file() {
     let found = ExampleUpstream {
         name: "claude",
         url: "https://api.anthropic.com",
-        dialect: Dialect::Anthropic,
+        provider: Provider::Anthropic,
         key_env: Some("API_KEY"),
     };
-    let openai =
-        ExampleUpstream { name: "openai", url: "https://api.openai.com", dialect: Dialect::OpenAi, ..found };
-    for upstreams in [&[] as &[_], std::slice::from_ref(&found), &[found.clone(), openai]] {
+    let of = |provider: Provider| ExampleUpstream { name: provider.name(), provider, ..found.clone() };
+    let all: Vec<_> =
+        Provider::ALL.into_iter().filter(|provider| *provider != Provider::Raw).map(of).collect();
+    let two = [found.clone(), of(Provider::OpenAi)];
+    let local = [of(Provider::Ollama), of(Provider::Vllm)];
+    for upstreams in [&[] as &[_], std::slice::from_ref(&found), &two, &local, &all] {
         let text = example(upstreams);
         let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(config.upstreams.len(), upstreams.len().max(1));
