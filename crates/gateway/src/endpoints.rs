@@ -9,6 +9,7 @@ use money::{Amount, Asset};
 use proof::receipt;
 use serde_json::{Value, json};
 use store::Outcome;
+use tariff::Terms;
 
 use crate::admission;
 use crate::body::GateBody;
@@ -285,13 +286,15 @@ fn models(arrived: &Arrived) -> Value {
         let femto = rate.femto();
         format!("0.{femto:015}").trim_end_matches('0').trim_end_matches('.').to_owned()
     };
+    let at_ms = i64::try_from(arrived.now.millis()).unwrap_or(i64::MAX);
     let data: Vec<Value> = arrived
         .snapshot
         .prices
-        .iter()
-        .filter(|(name, _)| !name.contains('*'))
-        .map(|(name, price)| {
-            json!({"id": name, "object": "model", "owned_by": "farthing",
+        .listed(None, at_ms)
+        .filter(|found| !found.name.contains('*'))
+        .map(|found| {
+            let price = found.tariff.rates(&Terms { at_ms, ..Terms::default() }).rates;
+            json!({"id": found.name, "object": "model", "owned_by": "farthing",
                    "pricing": {"prompt": per_token(price.input), "completion": per_token(price.output)}})
         })
         .collect();

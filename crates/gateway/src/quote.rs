@@ -1,13 +1,16 @@
 //! What a request may cost at most, before it runs.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use meter::{
-    Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice, RequestFacts,
+    CallTerms, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, RequestFacts,
 };
 use money::{Amount, Rate};
+use tariff::{Rates, Tariff};
 
+use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
@@ -28,7 +31,11 @@ pub(crate) struct Quote {
     pub(crate) ceiling: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
-    price: ModelPrice,
+    price: Arc<Tariff>,
+    /// The dearest it may come to while the call runs (MTR-50).
+    dearest: Rates,
+    /// When the call began, which decides its price (MTR-49).
+    started: Now,
     markup_bp: u32,
     facts: Option<RequestFacts>,
     body: Bytes,
@@ -51,7 +58,13 @@ pub(crate) struct Fitted {
 
 impl Quote {
     /// Prices a request: reads its body once, for the model and the output it may ask for.
-    pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str, body: Bytes) -> Result<Self, Refusal> {
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        route: &Route,
+        path: &str,
+        body: Bytes,
+        now: Now,
+    ) -> Result<Self, Refusal> {
         let dialect = snapshot.dialect(route, path);
         let metering = &snapshot.config.metering;
         let mut quote = Self {
@@ -59,7 +72,9 @@ impl Quote {
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
-            price: ModelPrice::default(),
+            price: Arc::default(),
+            dearest: Rates::default(),
+            started: now,
             markup_bp: 0,
             facts: None,
             body,
@@ -70,7 +85,8 @@ impl Quote {
         match route.price {
             RoutePrice::Free => {}
             RoutePrice::PerCall(fee) => {
-                quote.price.per_call = Some(fee);
+                quote.dearest.per_call = Some(fee);
+                quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
             RoutePrice::ByModel => quote.by_model(snapshot)?,
@@ -92,17 +108,26 @@ impl Quote {
         let facts = meter::scan_request(self.dialect, &self.body)
             .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        sellable(&facts)?;
-        self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
+        self.price = Arc::clone(snapshot.price(&facts.model, self.started).ok_or_else(unpriced)?);
+        sellable(&facts, &self.price)?;
+        let until = self.terms().started_ms.saturating_add_unsigned(
+            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
+        );
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
         self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = ceiling
             .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
             .map_err(too_big)?;
         self.facts = Some(facts);
         Ok(())
+    }
+
+    fn terms(&self) -> CallTerms<'static> {
+        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
     }
 
     fn body_bytes(&self) -> u64 {
@@ -190,7 +215,7 @@ impl Quote {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
+        meter::affordable_output(&self.dearest, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
@@ -198,13 +223,13 @@ impl Quote {
     pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
         let mut facts = self.facts.clone()?;
         facts.max_output = Some(output);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
     /// What is allowed is held, so that nothing can be generated that nobody pays.
     fn fit_open_document(&self, available: Amount) -> Fitted {
-        let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
+        let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
         let clamp = Some(capped(self.policy.default_output));
         let plain = Fitted { hold: self.ceiling, clamp, growth: None };
         let quarter = Amount::from_units(available.units() / 4);
@@ -244,7 +269,7 @@ impl Quote {
                 choices: 1,
             },
         };
-        let mut charge = meter::charge(&self.price, metered, &basis)?;
+        let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
@@ -253,14 +278,14 @@ impl Quote {
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO
-            && self.price.input == Rate::FREE
-            && self.price.output == Rate::FREE
-            && self.price.per_call.unwrap_or_default() == Amount::ZERO
+            && self.dearest.input == Rate::FREE
+            && self.dearest.output == Rate::FREE
+            && self.dearest.per_call.unwrap_or_default() == Amount::ZERO
     }
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
-fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
+fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
@@ -281,10 +306,10 @@ fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
             "Input that the upstream has stored (previous_response_id and the like) is not sold here.",
         );
     }
-    match facts.service_tier.as_deref() {
-        None | Some("auto" | "default" | "standard" | "standard_only") => Ok(()),
-        Some(_) => refused("This service tier has no price here."),
+    if !price.sells_tier(facts.service_tier.as_deref()) {
+        return refused("This service tier has no price here.");
     }
+    Ok(())
 }
 
 fn policy(metering: &Metering) -> HoldPolicy {
