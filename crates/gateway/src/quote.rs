@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use meter::{
-    Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter, Metered,
-    ModelPrice, RequestFacts, RequestHead, Sdk,
+    CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter,
+    Metered, RequestFacts, RequestHead, Sdk,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
+use tariff::{Rates, Tariff, Terms};
 
+use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
@@ -35,7 +37,11 @@ pub(crate) struct Quote {
     pub(crate) ceiling: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
-    price: ModelPrice,
+    price: Arc<Tariff>,
+    /// The dearest it may come to while the call runs (MTR-50).
+    dearest: Rates,
+    /// When the call began, which decides its price (MTR-49).
+    started: Now,
     /// Raise over the price, in basis points.
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
@@ -66,6 +72,7 @@ impl Quote {
         target: &str,
         headers: &HeaderMap,
         body: Bytes,
+        now: Now,
     ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
         let (facts, upstream) = match route.price {
@@ -81,7 +88,9 @@ impl Quote {
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
-            price: ModelPrice::default(),
+            price: Arc::default(),
+            dearest: Rates::default(),
+            started: now,
             markup_bp: 0,
             facts: None,
             body,
@@ -92,7 +101,8 @@ impl Quote {
         match route.price {
             RoutePrice::Free => {}
             RoutePrice::PerCall(fee) => {
-                quote.price.per_call = Some(fee);
+                quote.dearest.per_call = Some(fee);
+                quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
             RoutePrice::ByModel => {}
@@ -111,17 +121,26 @@ impl Quote {
 
     fn by_model(&mut self, snapshot: &Snapshot, facts: RequestFacts) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        sellable(&facts)?;
-        self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
+        self.price = Arc::clone(snapshot.price(&facts.model, self.started).ok_or_else(unpriced)?);
+        sellable(&facts, &self.price)?;
+        let until = self.terms().started_ms.saturating_add_unsigned(
+            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
+        );
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
         self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = ceiling
             .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
             .map_err(too_big)?;
         self.facts = Some(facts);
         Ok(())
+    }
+
+    fn terms(&self) -> CallTerms<'static> {
+        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
     }
 
     fn body_bytes(&self) -> u64 {
@@ -198,13 +217,16 @@ impl Quote {
     /// The worst case in tokens, where the price is by the model.
     pub(crate) fn bound(&self) -> Option<Ceiling> {
         let facts = self.facts.as_ref()?;
-        meter::ceiling(&self.price, facts, self.body_bytes(), &self.policy).ok()
+        meter::ceiling(&self.dearest, facts, self.body_bytes(), &self.policy).ok()
     }
 
     /// What each unit is sold for.
     pub(crate) fn rates(&self) -> Vec<Value> {
         match &self.facts {
-            Some(_) => selling::rate_lines(&self.price, self.markup_bp),
+            Some(_) => {
+                let terms = Terms { at_ms: self.terms().started_ms, ..Terms::default() };
+                selling::rate_lines(&self.price.rates(&terms).rates, self.markup_bp)
+            }
             None => selling::fee_lines(self.ceiling),
         }
     }
@@ -223,7 +245,7 @@ impl Quote {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
+        meter::affordable_output(&self.dearest, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
@@ -231,13 +253,13 @@ impl Quote {
     pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
         let mut facts = self.facts.clone()?;
         facts.max_output = Some(output);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
     /// What is allowed is held, so that nothing can be generated that nobody pays.
     fn fit_open_document(&self, available: Amount) -> Fitted {
-        let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
+        let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
         let clamp = Some(capped(self.policy.default_output));
         let plain = Fitted { hold: self.ceiling, clamp, growth: None };
         let quarter = Amount::from_units(available.units() / 4);
@@ -277,7 +299,7 @@ impl Quote {
                 choices: 1,
             },
         };
-        let mut charge = meter::charge(&self.price, metered, &basis)?;
+        let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
@@ -300,9 +322,9 @@ impl Quote {
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO
-            && self.price.input == Rate::FREE
-            && self.price.output == Rate::FREE
-            && self.price.per_call.unwrap_or_default() == Amount::ZERO
+            && self.dearest.input == Rate::FREE
+            && self.dearest.output == Rate::FREE
+            && self.dearest.per_call.unwrap_or_default() == Amount::ZERO
     }
 }
 
@@ -358,7 +380,7 @@ fn asks_for_part(target: &str) -> bool {
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
-fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
+fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
@@ -379,10 +401,10 @@ fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
             "Input that the upstream has stored (previous_response_id and the like) is not sold here.",
         );
     }
-    match facts.service_tier.as_deref() {
-        None | Some("auto" | "default" | "standard" | "standard_only") => Ok(()),
-        Some(_) => refused("This service tier has no price here."),
+    if !price.sells_tier(facts.service_tier.as_deref()) {
+        return refused("This service tier has no price here.");
     }
+    Ok(())
 }
 
 fn policy(metering: &Metering) -> HoldPolicy {

@@ -45,8 +45,8 @@ pub(super) async fn quote(
     let route = snapshot.route(&about.method, &about.path)?;
     let take = body::Take::of(snapshot, route, &about.path);
     let body = body::read(body, &arrived.head.headers, take).await?;
-    let quote =
-        Quote::of(snapshot, route, &about.target, &arrived.head.headers, body)?.followed(&gate.unseen);
+    let quote = Quote::of(snapshot, route, &about.target, &arrived.head.headers, body, arrived.now)?
+        .followed(&gate.unseen);
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }
