@@ -145,6 +145,14 @@ const KEYS: Keys = Keys::new(
     &["include", "money", "top_up", "refunds", "risk", "discovery", "export"],
 );
 
+/// A name for a group of accounts, as it may stand in `prices`.
+///
+/// # Errors
+/// Why the text is none.
+pub(crate) fn group_name(text: &str) -> Result<String, String> {
+    value::name(text)
+}
+
 /// Checks a text. `file` names it in findings, and relative paths start at its folder; `env` and
 /// `read` answer the references in it.
 ///
