@@ -109,7 +109,9 @@ async fn paid_call(
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
-    let quote = Quote::of(snapshot, &route, &arrived.path, body.clone())?.followed(&gate.unseen);
+    let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
+    let quote =
+        Quote::of(snapshot, &route, &arrived.path, body.clone(), group.as_deref())?.followed(&gate.unseen);
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

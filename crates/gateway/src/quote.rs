@@ -55,7 +55,14 @@ pub(crate) struct Fitted {
 
 impl Quote {
     /// Prices a request: reads its body once, for the model and the output it may ask for.
-    pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str, body: Bytes) -> Result<Self, Refusal> {
+    /// `group` is that of the account which pays, as far as it is known.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        route: &Route,
+        path: &str,
+        body: Bytes,
+        group: Option<&str>,
+    ) -> Result<Self, Refusal> {
         let dialect = snapshot.dialect(route, path);
         let metering = &snapshot.config.metering;
         let mut quote = Self {
@@ -64,7 +71,7 @@ impl Quote {
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: ModelPrice::default(),
-            markup_bp: 0,
+            markup_bp: snapshot.config.prices.markup.of(group),
             facts: None,
             body,
             policy: policy(metering),
@@ -72,8 +79,9 @@ impl Quote {
             inject_usage: metering.inject_stream_usage,
         };
         match route.price {
-            RoutePrice::Free => {}
+            RoutePrice::Free => quote.markup_bp = 0,
             RoutePrice::PerCall(fee) => {
+                quote.markup_bp = 0;
                 quote.price.per_call = Some(fee);
                 quote.ceiling = fee;
             }
@@ -98,7 +106,6 @@ impl Quote {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
         sellable(&facts)?;
         self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
-        self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
         let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");

@@ -39,7 +39,7 @@ pub use glob::Glob;
 pub use limits::RateLimits;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
-pub use price::{ModelPrice, Prices, UnknownModel};
+pub use price::{Markup, ModelPrice, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
