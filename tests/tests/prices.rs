@@ -51,7 +51,7 @@ fn a_quote_says_what_the_402_would_and_takes_nothing() {
         let rates = body["rates"].as_array().unwrap();
         assert_eq!(
             rates[0],
-            json!({"bucket": "input", "unit": "token", "amount": "0.000001", "currency": "USD"})
+            json!({"bucket": "input", "unit": "token", "amount": "0.000001", "currency": "USD", "rule": "list price"})
         );
         assert_eq!(rates[1]["amount"], "0.000004");
         assert_eq!(body["price_version"].as_str().unwrap().len(), 64);

@@ -110,8 +110,8 @@ async fn paid_call(
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
-    let quote =
-        Quote::of(snapshot, &route, &arrived.path, body.clone(), group.as_deref())?.followed(&gate.unseen);
+    let quote = Quote::of(snapshot, &route, &arrived.path, body.clone(), group.as_deref(), arrived.now)?
+        .followed(&gate.unseen);
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

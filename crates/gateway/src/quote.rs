@@ -1,15 +1,18 @@
 //! What a request may cost at most, before it runs.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use meter::{
-    Ceiling, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered, ModelPrice,
+    CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered,
     RequestFacts,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
+use tariff::{Rates, Tariff, Terms};
 
+use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
@@ -31,7 +34,11 @@ pub(crate) struct Quote {
     pub(crate) ceiling: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
-    price: ModelPrice,
+    price: Arc<Tariff>,
+    /// The dearest it may come to while the call runs (MTR-50).
+    dearest: Rates,
+    /// When the call began, which decides its price (MTR-49).
+    started: Now,
     /// Raise over the price, in basis points.
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
@@ -62,6 +69,7 @@ impl Quote {
         path: &str,
         body: Bytes,
         group: Option<&str>,
+        now: Now,
     ) -> Result<Self, Refusal> {
         let dialect = snapshot.dialect(route, path);
         let metering = &snapshot.config.metering;
@@ -70,7 +78,9 @@ impl Quote {
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
-            price: ModelPrice::default(),
+            price: Arc::default(),
+            dearest: Rates::default(),
+            started: now,
             markup_bp: snapshot.config.prices.markup.of(group),
             facts: None,
             body,
@@ -82,10 +92,11 @@ impl Quote {
             RoutePrice::Free => quote.markup_bp = 0,
             RoutePrice::PerCall(fee) => {
                 quote.markup_bp = 0;
-                quote.price.per_call = Some(fee);
+                quote.dearest.per_call = Some(fee);
+                quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
-            RoutePrice::ByModel => quote.by_model(snapshot)?,
+            RoutePrice::ByModel => quote.by_model(snapshot, group)?,
         }
         Ok(quote)
     }
@@ -96,7 +107,7 @@ impl Quote {
         Self { step, ..self }
     }
 
-    fn by_model(&mut self, snapshot: &Snapshot) -> Result<(), Refusal> {
+    fn by_model(&mut self, snapshot: &Snapshot, group: Option<&str>) -> Result<(), Refusal> {
         if self.dialect == Dialect::Raw {
             // What cannot be metered is not sold by the token, however the path is spelled.
             return Err(Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path."));
@@ -104,16 +115,26 @@ impl Quote {
         let facts = meter::scan_request(self.dialect, &self.body)
             .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        sellable(&facts)?;
-        self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
+        self.price =
+            Arc::clone(snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?.tariff);
+        sellable(&facts, &self.price)?;
+        let until = self.terms().started_ms.saturating_add_unsigned(
+            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
+        );
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
         self.model.clone_from(&facts.model);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = ceiling
             .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
             .map_err(too_big)?;
         self.facts = Some(facts);
         Ok(())
+    }
+
+    fn terms(&self) -> CallTerms<'static> {
+        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
     }
 
     fn body_bytes(&self) -> u64 {
@@ -190,13 +211,17 @@ impl Quote {
     /// The worst case in tokens, where the price is by the model.
     pub(crate) fn bound(&self) -> Option<Ceiling> {
         let facts = self.facts.as_ref()?;
-        meter::ceiling(&self.price, facts, self.body_bytes(), &self.policy).ok()
+        meter::ceiling(&self.dearest, facts, self.body_bytes(), &self.policy).ok()
     }
 
     /// What each unit is sold for.
     pub(crate) fn rates(&self) -> Vec<Value> {
         match &self.facts {
-            Some(_) => selling::rate_lines(&self.price, self.markup_bp),
+            Some(_) => {
+                let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
+                let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
+                selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
+            }
             None => selling::fee_lines(self.ceiling),
         }
     }
@@ -215,7 +240,7 @@ impl Quote {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
+        meter::affordable_output(&self.dearest, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
@@ -223,13 +248,13 @@ impl Quote {
     pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
         let mut facts = self.facts.clone()?;
         facts.max_output = Some(output);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
     /// What is allowed is held, so that nothing can be generated that nobody pays.
     fn fit_open_document(&self, available: Amount) -> Fitted {
-        let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
+        let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
         let clamp = Some(capped(self.policy.default_output));
         let plain = Fitted { hold: self.ceiling, clamp, growth: None };
         let quarter = Amount::from_units(available.units() / 4);
@@ -269,7 +294,7 @@ impl Quote {
                 choices: 1,
             },
         };
-        let mut charge = meter::charge(&self.price, metered, &basis)?;
+        let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
@@ -283,14 +308,14 @@ impl Quote {
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO
-            && self.price.input == Rate::FREE
-            && self.price.output == Rate::FREE
-            && self.price.per_call.unwrap_or_default() == Amount::ZERO
+            && self.dearest.input == Rate::FREE
+            && self.dearest.output == Rate::FREE
+            && self.dearest.per_call.unwrap_or_default() == Amount::ZERO
     }
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
-fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
+fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
@@ -311,10 +336,10 @@ fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
             "Input that the upstream has stored (previous_response_id and the like) is not sold here.",
         );
     }
-    match facts.service_tier.as_deref() {
-        None | Some("auto" | "default" | "standard" | "standard_only") => Ok(()),
-        Some(_) => refused("This service tier has no price here."),
+    if !price.sells_tier(facts.service_tier.as_deref()) {
+        return refused("This service tier has no price here.");
     }
+    Ok(())
 }
 
 fn policy(metering: &Metering) -> HoldPolicy {

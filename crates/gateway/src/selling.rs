@@ -1,8 +1,8 @@
 //! Rates as they are sold: with the markup, exact, as decimal text.
 
-use meter::ModelPrice;
 use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Value, json};
+use tariff::{Item, Resolved, Rule};
 
 /// Places of a femto-USD, and of a basis point of one.
 const PLACES: usize = 19;
@@ -23,34 +23,47 @@ pub(crate) fn femto_text(cost: Femto) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What is priced of a model: bucket, the unit it is counted in, and the rate of one.
-pub(crate) fn rates(price: &ModelPrice) -> Vec<(&'static str, &'static str, Rate)> {
-    let fee = price.per_call.unwrap_or(Amount::ZERO).units();
-    let fee = u64::try_from(fee).unwrap_or(0).saturating_mul(1_000_000);
-    [
-        ("input", "token", Some(price.input)),
-        ("output", "token", Some(price.output)),
-        ("cache_read", "token", Some(price.cache_read_rate())),
-        ("cache_write", "token", Some(price.cache_write_rate())),
-        ("cache_write_1h", "token", price.cache_write_1h),
-        ("cache_write_12h", "token", price.cache_write_12h),
-        ("reasoning", "token", price.reasoning),
-        ("web_search", "search", price.web_search),
-        ("image", "image", price.image),
-        ("character", "character", price.character),
-        ("second", "second", price.second),
-        ("response_byte", "byte", price.response_byte),
-        ("call", "call", (fee > 0).then_some(Rate::from_femto(fee))),
-    ]
-    .into_iter()
-    .filter_map(|(bucket, unit, rate)| Some((bucket, unit, rate?)))
-    .collect()
+/// What one of an item is counted in.
+const fn unit(item: Item) -> &'static str {
+    match item {
+        Item::Image => "image",
+        Item::Character => "character",
+        Item::Second => "second",
+        Item::ResponseByte => "byte",
+        Item::WebSearch | Item::WebSearchLow | Item::WebSearchHigh => "search",
+        Item::Input
+        | Item::Output
+        | Item::CacheRead
+        | Item::CacheWrite
+        | Item::CacheWrite1h
+        | Item::CacheWrite12h
+        | Item::Reasoning
+        | Item::AudioIn
+        | Item::AudioOut
+        | Item::ImageIn
+        | Item::ImageOut => "token",
+    }
 }
 
-/// The same for machines.
-pub(crate) fn rate_lines(price: &ModelPrice, markup_bp: u32) -> Vec<Value> {
-    let line = |(bucket, unit, rate)| json!({"bucket": bucket, "unit": unit, "amount": usd(rate, markup_bp), "currency": "USD"});
-    rates(price).into_iter().map(line).collect()
+/// The rates of a call as they are sold, and what chose each.
+pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> {
+    let priced = Item::ALL.into_iter().filter_map(|item| Some((item, resolved.rates.own(item)?)));
+    let line = |(item, rate): (Item, Rate)| {
+        json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD",
+               "rule": resolved.rule(item).to_string()})
+    };
+    let fee = resolved.rates.per_call.filter(|fee| *fee > Amount::ZERO);
+    let fee = fee.map(|fee| {
+        json!({"bucket": "call", "unit": "call", "amount": fee_text(fee, markup_bp), "currency": "USD",
+               "rule": Rule::Base.to_string()})
+    });
+    priced.map(line).chain(fee).collect()
+}
+
+/// A fee as it is sold.
+fn fee_text(fee: Amount, markup_bp: u32) -> String {
+    let femto = u64::try_from(fee.units()).unwrap_or(0).saturating_mul(1_000_000);
+    usd(Rate::from_femto(femto), markup_bp)
 }
 
 /// A fee that does not depend on what is used.

@@ -21,17 +21,15 @@ mod request;
 mod seen;
 mod sse;
 mod stream;
-mod tariff;
 mod usage;
 
 #[cfg(test)]
 mod tests;
 
-pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling};
-pub use charge::{Bucket, Charge, ChargeError, EstimateBasis, Line, charge};
+pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling, dearest_rates};
+pub use charge::{Bucket, CallTerms, Charge, ChargeError, EstimateBasis, Line, charge};
 pub use dialect::{Dialect, Provider, Sdk};
 pub use ending::Ending;
 pub use meter::{End, Head, Meter, Metered, Progress};
 pub use request::{RequestError, RequestFacts, RequestHead, scan_request, scan_request_at};
-pub use tariff::{ModelPrice, PriceBook, PriceBookError};
 pub use usage::{Anomalies, Anomaly, Basis, Terminal, Usage};

@@ -46,7 +46,8 @@ pub(super) async fn quote(
     let take = body::Take::of(snapshot, route, &about.path);
     let body = body::read(body, &arrived.head.headers, take).await?;
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
-    let quote = Quote::of(snapshot, route, &about.path, body, group.as_deref())?.followed(&gate.unseen);
+    let quote =
+        Quote::of(snapshot, route, &about.path, body, group.as_deref(), arrived.now)?.followed(&gate.unseen);
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }

@@ -1,0 +1,21 @@
+//! What a model costs.
+//!
+//! Invariant: a price is exact decimal text until it is an integer, and the same catalogue bytes give the same version
+//! and the same rates. Pure: no file, clock or network; zones come from a bundled database. Rules MTR-n are those of
+//! `specs/metering.md`.
+#![deny(clippy::float_arithmetic)]
+
+mod book;
+mod facts;
+mod rates;
+mod tariff;
+mod window;
+
+pub use book::{Entry, Found, Layer, Origin, PriceBook, PriceBookError};
+pub use facts::Fact;
+pub use rates::{Item, Rates};
+pub use tariff::{
+    Bounds, Changes, Dimension, Length, Multiplier, Resolved, Rule, SearchContext, Tariff, Terms, Tier,
+    UNIT_BP, Window, is_standard,
+};
+pub use window::{Calendar, Hours, Times, Weekdays, When, WindowError, Zone, moment_ms, moment_text};
