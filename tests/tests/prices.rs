@@ -51,7 +51,7 @@ fn a_quote_says_what_the_402_would_and_takes_nothing() {
         let rates = body["rates"].as_array().unwrap();
         assert_eq!(
             rates[0],
-            json!({"bucket": "input", "unit": "token", "amount": "0.000001", "currency": "USD"})
+            json!({"bucket": "input", "unit": "token", "amount": "0.000001", "currency": "USD", "rule": "list price"})
         );
         assert_eq!(rates[1]["amount"], "0.000004");
         assert_eq!(body["price_version"].as_str().unwrap().len(), 64);
@@ -151,4 +151,199 @@ fn quotes_are_rated_as_other_unpaid_requests_are() {
     let gateway = Gateway::start(upstream.address, "limits: { unpaid: { per_ip: 2/min } }\n");
     let statuses = [(); 4].map(|()| quote(&gateway, CHAT, &[], &ask(5)).status);
     assert_eq!(statuses, [200, 200, 429, 429]);
+}
+
+/// One balance, whoever is asked: header, trailer, endpoint, quote, refusal, receipt, operator, journal.
+#[test]
+fn r15_one_source_of_truth() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "");
+    let new = gateway.operator(&["key", "new", "--credit", "0.005 TEST"]);
+    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+    let paid = http::post(gateway.address, CHAT, &[("x-api-key", key), ("te", "trailers")], &ask(1000));
+    let told = paid.trailers.iter().find(|(name, _)| name == "farthing-balance").unwrap();
+    assert_eq!(told.1, "0.004970000 TEST");
+    let hold = nano(&json!(paid.must("farthing-hold").trim_end_matches(" TEST")));
+    let available = nano(&json!(paid.must("farthing-balance").trim_end_matches(" TEST")));
+    assert_eq!(hold + available, 5_000_000);
+    assert_eq!(gateway.settled_balance(key), 4_970_000);
+    assert_eq!(gateway.books_after(1).balance(account), 4_970_000);
+    let mut big = ask(2000);
+    big["n"] = json!(100);
+    let refused = http::post(gateway.address, CHAT, &[("x-api-key", key)], &big);
+    assert_refused(&refused, 402, "insufficient_balance", "nothing_taken");
+    let quoted = quote(&gateway, CHAT, &[("x-api-key", key)], &big).json();
+    let explained = gateway.operator(&["explain", paid.must("farthing-request-id")]);
+    let shown = gateway.operator(&["account", "show", account]);
+    for (who, amount) in [
+        ("the refusal", &refused.json()["balance"]),
+        ("a quote", &quoted["account"]["balance"]),
+        ("the bill of the last call", &explained["balance_after"]),
+        ("the operator", &shown["balance"]),
+    ] {
+        assert_eq!(*amount, json!({"amount": "0.004970000", "currency": "TEST"}), "{who}");
+    }
+    assert_eq!(refused.json()["error"]["balance"], "0.004970000");
+    let books = gateway.books();
+    assert_eq!(
+        books.entries.iter().filter_map(|entry| entry["lsn"].as_u64()).max(),
+        Some(books.entries.len() as u64)
+    );
+    assert_eq!(books.balance(account), 4_970_000, "and the journal has not moved since");
+}
+
+/// Members that hold money.
+const MONEY: [&str; 16] = [
+    "balance",
+    "held",
+    "held_first",
+    "charged",
+    "overrun",
+    "ceiling",
+    "hold",
+    "balance_after",
+    "deposited",
+    "need",
+    "cost",
+    "sum",
+    "rounding",
+    "rate",
+    "overdraft",
+    "per_call",
+];
+
+/// Every amount in a document says what it is an amount of, as exact text.
+fn check_money(place: &str, value: &Value) {
+    match value {
+        Value::Object(members) => {
+            // What a payment protocol defines says the token and its network.
+            if members.contains_key("payTo") {
+                assert!(members["asset"].is_string() && members["network"].is_string(), "{place}: {value}");
+                return;
+            }
+            if let Some(amount) = members.get("amount").filter(|amount| !amount.is_object()) {
+                let currency = members.get("currency").and_then(Value::as_str);
+                assert!(
+                    currency.is_some_and(|currency| ["TEST", "USD"].contains(&currency)),
+                    "{place}: {value}"
+                );
+                assert!(is_exact(amount), "{place}: {value}");
+            }
+            for (name, member) in members {
+                let in_words = member.is_string() && members.get("currency").is_some_and(Value::is_string);
+                let is_amount = member.get("amount").is_some() || in_words && is_exact(member);
+                let said = !MONEY.contains(&name.as_str()) || member.is_null() || is_amount;
+                assert!(said, "{place}: {name} is {member}");
+                check_money(place, member);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| check_money(place, item)),
+        Value::Number(number) => {
+            assert!(number.is_i64() || number.is_u64(), "{place}: {number} is no integer")
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+fn is_exact(value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && money::Decimal::parse(digits).is_ok() && !digits.contains(['e', 'E'])
+}
+
+/// No amount stands alone: in each body and header its currency stands beside it, and its text is exact.
+#[test]
+fn r22_currency_is_explicit() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "");
+    let new = gateway.operator(&["key", "new", "--credit", "0.02 TEST"]);
+    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+    check_money("key new", &new);
+    gateway.operator(&["account", "set", account, "--per-call", "1 TEST", "--overdraft", "0.001 TEST"]);
+    let bearer = format!("Bearer {key}");
+    let with_key = [("authorization", bearer.as_str()), ("te", "trailers")];
+    let offered = http::post(gateway.address, CHAT, &[], &ask(100));
+    let payment = Wallet::new(5).pay(&offered, TEST);
+    let answers = [
+        ("402", offered),
+        (
+            "402 with a key",
+            http::post(
+                gateway.address,
+                CHAT,
+                &with_key,
+                &json!({"model": "m", "n": 100, "max_tokens": 9000, "messages": []}),
+            ),
+        ),
+        ("anthropic 402", http::post(gateway.address, MESSAGES, &[], &ask(100))),
+        ("top-up", http::request(gateway.address, "POST", "/farthing/topup", &[], b"")),
+        ("quote", quote(&gateway, CHAT, &with_key, &ask(100))),
+        (
+            "quote refused",
+            quote(
+                &gateway,
+                CHAT,
+                &with_key,
+                &json!({"model": "m", "n": 100, "max_tokens": 9000, "messages": []}),
+            ),
+        ),
+        ("models", http::get(gateway.address, "/v1/models", &[])),
+        ("call", http::post(gateway.address, CHAT, &with_key, &ask(100))),
+        ("paid call", http::post(gateway.address, CHAT, &[("payment-signature", &payment.v2())], &ask(100))),
+        ("balance", http::get(gateway.address, "/farthing/balance", &with_key)),
+    ];
+    let (mut checked, mut call) = (0, String::new());
+    for (place, answer) in &answers {
+        check_money(place, &answer.json());
+        let told = answer.headers.iter().chain(&answer.trailers);
+        for (_, value) in told.filter(|(name, _)| {
+            ["farthing-hold", "farthing-balance", "farthing-charge"].contains(&name.as_str())
+        }) {
+            let (amount, currency) = value.split_once(' ').unwrap();
+            assert!(is_exact(&json!(amount)) && currency == "TEST", "{place}: {value}");
+            checked += 1;
+        }
+        if let Some(receipt) = answer.header("farthing-receipt") {
+            call = receipt.to_owned();
+        }
+    }
+    assert!(checked >= 6, "{checked} headers");
+    gateway.books_after(2);
+    check_money("explain", &gateway.operator(&["explain", &call]));
+    check_money("account show", &gateway.operator(&["account", "show", account]));
+    check_money("ledger show", &gateway.operator(&["ledger", "show"]));
+}
+
+/// MTR-53: each group of accounts has its own raise, from the next call on and in every figure that is told.
+#[test]
+fn an_account_has_the_prices_of_its_group() {
+    let upstream = Upstream::friendly();
+    let prices = "prices: { models: { m: { input: 1 USD/Mtok, output: 4 USD/Mtok } }, markup: { default: 20%, groups: { partner: 5%, staff: 0% } } }\n";
+    let mut gateway = Gateway::start(upstream.address, prices);
+    let new = gateway.operator(&["key", "new", "--credit", "1 TEST"]);
+    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+    for (group, shown, cost) in [
+        (None, Value::Null, 36_000),
+        (Some("partner"), json!("partner"), 31_500),
+        (Some("staff"), json!("staff"), 30_000),
+        (Some("unheard-of"), json!("unheard-of"), 36_000),
+        (Some("none"), Value::Null, 36_000),
+        (Some("partner"), json!("partner"), 31_500),
+    ] {
+        if let Some(group) = group {
+            assert_eq!(gateway.operator(&["account", "set", account, "--group", group])["group"], shown);
+        }
+        let told = quote(&gateway, CHAT, &[("x-api-key", key)], &ask(5)).json();
+        let before = gateway.settled_balance(key);
+        let answer = http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask(5));
+        assert_eq!(before - gateway.settled_balance(key), cost, "{group:?}");
+        let held = answer.must("farthing-hold").trim_end_matches(" TEST").to_owned();
+        assert_eq!(told["account"]["hold"]["amount"], held, "{group:?}");
+    }
+    gateway.crash_and_restart();
+    let before = gateway.settled_balance(key);
+    assert_eq!(http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask(5)).status, 200);
+    assert_eq!(before - gateway.settled_balance(key), 31_500, "after a crash");
+    let bad = gateway.command(&["account", "set", account, "--group", "no name"]);
+    assert!(!bad.status.success());
 }

@@ -169,26 +169,3 @@ fn foreign_receipt_is_like_an_absent_one() {
     let nobody = http::get(gateway.address, &format!("/farthing/receipts/{id}"), &[]);
     assert_refused(&nobody, 401, "key_unknown", "nothing_taken");
 }
-
-/// One balance, whoever is asked: header, endpoint, refusal, operator.
-#[test]
-fn r15_one_source_of_truth() {
-    let upstream = Upstream::friendly();
-    let gateway = Gateway::start(upstream.address, "");
-    let new = gateway.operator(&["key", "new", "--credit", "0.005 TEST"]);
-    let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
-    let paid = http::post(gateway.address, CHAT, &[("x-api-key", key), ("te", "trailers")], &ask());
-    let told = paid.trailers.iter().find(|(name, _)| name == "farthing-balance").unwrap();
-    assert_eq!(told.1, "0.004970000 TEST");
-    let hold = nano(&json!(paid.must("farthing-hold").trim_end_matches(" TEST")));
-    let available = nano(&json!(paid.must("farthing-balance").trim_end_matches(" TEST")));
-    assert_eq!(hold + available, 5_000_000);
-    assert_eq!(gateway.settled_balance(key), 4_970_000);
-    assert_eq!(gateway.books_after(1).balance(account), 4_970_000);
-    let mut big = ask();
-    big["max_tokens"] = json!(2000);
-    big["n"] = json!(100);
-    let refused = http::post(gateway.address, CHAT, &[("x-api-key", key)], &big);
-    assert_refused(&refused, 402, "insufficient_balance", "nothing_taken");
-    assert_eq!(nano(&refused.json()["balance"]["amount"]), 4_970_000);
-}

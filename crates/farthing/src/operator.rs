@@ -155,6 +155,9 @@ pub(crate) enum AccountCommand {
         /// Most that one call may cost, or `none`.
         #[arg(long, value_name = "AMOUNT")]
         per_call: Option<String>,
+        /// Group whose prices it has, or `none`.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
         /// No new calls; those in flight end as usual, and deposits come in.
         #[arg(long, group = "state")]
         freeze: bool,
@@ -170,13 +173,16 @@ pub(crate) enum AccountCommand {
 pub(crate) fn account(command: AccountCommand, common: &Common) -> ExitCode {
     let command = match command {
         AccountCommand::Show { account } => Command::AccountShow { account },
-        AccountCommand::Set { account, overdraft, per_day, per_call, freeze, unfreeze, close } => {
+        AccountCommand::Set { account, overdraft, per_day, per_call, group, freeze, unfreeze, close } => {
             let state =
                 [(freeze, AccountMode::Frozen), (unfreeze, AccountMode::Open), (close, AccountMode::Closed)];
             let state = state.into_iter().find_map(|(asked, state)| asked.then_some(state));
             let [overdraft, per_day, per_call] =
                 [overdraft, per_day, per_call].map(|text| text.map(|text| spaced(&text)));
-            Command::AccountSet { account, change: AccountChange { overdraft, per_call, per_day, state } }
+            Command::AccountSet {
+                account,
+                change: AccountChange { overdraft, per_call, per_day, group, state },
+            }
         }
     };
     carry_out(&command, common)

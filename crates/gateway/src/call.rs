@@ -109,8 +109,10 @@ async fn paid_call(
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
+    let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
+    let headers = &arrived.head.headers;
     let quote =
-        Quote::of(snapshot, &route, &arrived.target, &arrived.head.headers, body.clone(), arrived.now)?
+        Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {

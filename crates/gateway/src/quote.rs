@@ -65,13 +65,14 @@ pub(crate) struct Fitted {
 
 impl Quote {
     /// Prices a request: reads its body for the model and the output it may ask for, and chooses the upstream
-    /// by that. `target` is path and query.
+    /// by that. `target` is path and query; `group` that of the account which pays, as far as it is known.
     pub(crate) fn of(
         snapshot: &Snapshot,
         route: &Route,
         target: &str,
         headers: &HeaderMap,
         body: Bytes,
+        group: Option<&str>,
         now: Now,
     ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
@@ -91,7 +92,7 @@ impl Quote {
             price: Arc::default(),
             dearest: Rates::default(),
             started: now,
-            markup_bp: 0,
+            markup_bp: snapshot.config.prices.markup.of(group),
             facts: None,
             body,
             policy: policy(metering),
@@ -99,8 +100,9 @@ impl Quote {
             inject_usage: metering.inject_stream_usage,
         };
         match route.price {
-            RoutePrice::Free => {}
+            RoutePrice::Free => quote.markup_bp = 0,
             RoutePrice::PerCall(fee) => {
+                quote.markup_bp = 0;
                 quote.dearest.per_call = Some(fee);
                 quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
@@ -108,7 +110,7 @@ impl Quote {
             RoutePrice::ByModel => {}
         }
         if let Some(facts) = facts {
-            quote.by_model(snapshot, facts)?;
+            quote.by_model(snapshot, facts, group)?;
         }
         Ok(quote)
     }
@@ -119,16 +121,21 @@ impl Quote {
         Self { step, ..self }
     }
 
-    fn by_model(&mut self, snapshot: &Snapshot, facts: RequestFacts) -> Result<(), Refusal> {
+    fn by_model(
+        &mut self,
+        snapshot: &Snapshot,
+        facts: RequestFacts,
+        group: Option<&str>,
+    ) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        self.price = Arc::clone(snapshot.price(&facts.model, self.started).ok_or_else(unpriced)?);
+        self.price =
+            Arc::clone(snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?.tariff);
         sellable(&facts, &self.price)?;
         let until = self.terms().started_ms.saturating_add_unsigned(
             u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
         );
         let (bytes, terms) = (self.body_bytes(), self.terms());
         self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
-        self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
         let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
@@ -224,8 +231,9 @@ impl Quote {
     pub(crate) fn rates(&self) -> Vec<Value> {
         match &self.facts {
             Some(_) => {
-                let terms = Terms { at_ms: self.terms().started_ms, ..Terms::default() };
-                selling::rate_lines(&self.price.rates(&terms).rates, self.markup_bp)
+                let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
+                let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
+                selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
             }
             None => selling::fee_lines(self.ceiling),
         }

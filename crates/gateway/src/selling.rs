@@ -2,7 +2,7 @@
 
 use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Value, json};
-use tariff::{Item, Rates};
+use tariff::{Item, Resolved, Rule};
 
 /// Places of a femto-USD, and of a basis point of one.
 const PLACES: usize = 19;
@@ -23,18 +23,7 @@ pub(crate) fn femto_text(cost: Femto) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What is priced of a model: bucket, the unit it is counted in, and the rate of one.
-pub(crate) fn rates(price: &Rates) -> Vec<(&'static str, &'static str, Rate)> {
-    let fee = price.per_call.unwrap_or(Amount::ZERO).units();
-    let fee = u64::try_from(fee).unwrap_or(0).saturating_mul(1_000_000);
-    let items = Item::ALL.into_iter().filter_map(|item| {
-        let is_basic = matches!(item, Item::CacheRead | Item::CacheWrite);
-        let rate = if is_basic { price.rate(item) } else { price.own(item) };
-        Some((item.name(), unit(item), rate?))
-    });
-    items.chain((fee > 0).then_some(("call", "call", Rate::from_femto(fee)))).collect()
-}
-
+/// What one of an item is counted in.
 const fn unit(item: Item) -> &'static str {
     match item {
         Item::Image => "image",
@@ -56,10 +45,25 @@ const fn unit(item: Item) -> &'static str {
     }
 }
 
-/// The same for machines.
-pub(crate) fn rate_lines(price: &Rates, markup_bp: u32) -> Vec<Value> {
-    let line = |(bucket, unit, rate)| json!({"bucket": bucket, "unit": unit, "amount": usd(rate, markup_bp), "currency": "USD"});
-    rates(price).into_iter().map(line).collect()
+/// The rates of a call as they are sold, and what chose each.
+pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> {
+    let priced = Item::ALL.into_iter().filter_map(|item| Some((item, resolved.rates.own(item)?)));
+    let line = |(item, rate): (Item, Rate)| {
+        json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD",
+               "rule": resolved.rule(item).to_string()})
+    };
+    let fee = resolved.rates.per_call.filter(|fee| *fee > Amount::ZERO);
+    let fee = fee.map(|fee| {
+        json!({"bucket": "call", "unit": "call", "amount": fee_text(fee, markup_bp), "currency": "USD",
+               "rule": Rule::Base.to_string()})
+    });
+    priced.map(line).chain(fee).collect()
+}
+
+/// A fee as it is sold.
+fn fee_text(fee: Amount, markup_bp: u32) -> String {
+    let femto = u64::try_from(fee.units()).unwrap_or(0).saturating_mul(1_000_000);
+    usd(Rate::from_femto(femto), markup_bp)
 }
 
 /// A fee that does not depend on what is used.

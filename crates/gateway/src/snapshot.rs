@@ -11,7 +11,7 @@ use money::{Amount, Asset};
 use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
-use tariff::{PriceBook, Rates, Tariff};
+use tariff::{Found, PriceBook, Rates};
 use wire::x402::Address;
 
 use crate::clock::Now;
@@ -145,15 +145,15 @@ impl Snapshot {
         }
     }
 
-    /// The price of a model at that moment, by the operator's rule for names without one.
-    pub(crate) fn price(&self, model: &str, now: Now) -> Option<&Arc<Tariff>> {
+    /// The price of a model at that moment for an account of a group, by the operator's rule for names without
+    /// one.
+    pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
         let at_ms = i64::try_from(now.millis()).unwrap_or(i64::MAX);
-        let found = |model: &str| self.prices.lookup(model, None, at_ms);
-        let found = found(model).or_else(|| match &self.config.prices.unknown_model {
+        let found = |model: &str| self.prices.lookup(model, group, at_ms);
+        found(model).or_else(|| match &self.config.prices.unknown_model {
             UnknownModel::Refuse => None,
             UnknownModel::PriceAs(other) => found(other),
-        });
-        found.map(|found| found.tariff)
+        })
     }
 
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ

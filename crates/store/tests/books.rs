@@ -555,7 +555,7 @@ fn an_account_is_closed_only_when_it_is_empty() {
     assert_eq!(set(AccountMode::Closed, 0), Err(StoreError::Conflict));
     assert_eq!(set(AccountMode::Frozen, 70), Ok(()));
     assert_eq!(set(AccountMode::Open, 20), Ok(()));
-    let (_, settings) = store.reader().accounts().unwrap()[0];
+    let (_, settings) = &store.reader().accounts().unwrap()[0];
     assert_eq!((settings.state, settings.overdraft, settings.overdraft_ever()), (AccountMode::Open, 20, 70));
     post(2, -5);
     assert_eq!(set(AccountMode::Closed, 0), Ok(()));

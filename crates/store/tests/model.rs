@@ -108,7 +108,7 @@ impl Model {
                 }
                 let before = self.settings.get(&id.0).map_or(0, |before| before.overdraft_max);
                 let overdraft_max = before.max(settings.overdraft).max(settings.overdraft_max);
-                self.settings.insert(id.0, AccountSettings { overdraft_max, ..*settings });
+                self.settings.insert(id.0, AccountSettings { overdraft_max, ..settings.clone() });
             }
             Op::Revoke { id, time_ms } => drop(self.revoked.insert(*id, *time_ms)),
             Op::Sweep { now_ms } => {
@@ -259,8 +259,13 @@ fn some_op(dice: &mut Dice) -> Op {
         15 => Op::Revoke { id: few(dice, 4), time_ms: dice.below(100) },
         16 => {
             let state = [AccountMode::Open, AccountMode::Frozen, AccountMode::Closed][dice.below(3) as usize];
-            let settings =
-                AccountSettings { state, overdraft: dice.below(50) as i64, ..AccountSettings::default() };
+            let group = [None, Some("partner".to_owned())][dice.below(2) as usize].clone();
+            let settings = AccountSettings {
+                state,
+                overdraft: dice.below(50) as i64,
+                group,
+                ..AccountSettings::default()
+            };
             Op::Account { id: AccountId(few(dice, 5)), settings }
         }
         17 => Op::Open { id: few(dice, 40), call: some_open_call(dice) },

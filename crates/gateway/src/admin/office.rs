@@ -110,7 +110,7 @@ pub enum Command {
     Drain,
 }
 
-/// What is to be different about an account. Amounts are `5 USD`, or `none`; what is not named stays.
+/// What is to be different about an account. Amounts are `5 USD`, or `none` as for the group; what is not named stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountChange {
@@ -120,6 +120,8 @@ pub struct AccountChange {
     pub per_call: Option<String>,
     /// Most that may be spent in a day (UTC).
     pub per_day: Option<String>,
+    /// The group whose prices it has.
+    pub group: Option<String>,
     /// Open, frozen or closed.
     pub state: Option<AccountMode>,
 }

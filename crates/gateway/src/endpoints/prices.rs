@@ -8,7 +8,7 @@ use crate::selling;
 
 /// The priced models by exact name, in OpenAI's list shape.
 pub(super) fn models(arrived: &Arrived) -> Value {
-    let markup_bp = arrived.snapshot.config.prices.markup_bp;
+    let markup_bp = arrived.snapshot.config.prices.markup.of(None);
     let usd = |rate| selling::usd(rate, markup_bp);
     let at_ms = i64::try_from(arrived.now.millis()).unwrap_or(i64::MAX);
     let data: Vec<Value> = arrived

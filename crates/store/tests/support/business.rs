@@ -333,8 +333,8 @@ impl Business {
         let id = AccountId(dice.bytes());
         let overdraft = dice.below(9) as i64;
         let settings = AccountSettings { overdraft, overdraft_max: overdraft, ..AccountSettings::default() };
-        self.history().settings.insert(id, (None, Some(settings)));
-        if self.commit(Op::Account { id, settings }).await?.is_ok() {
+        self.history().settings.insert(id, (None, Some(settings.clone())));
+        if self.commit(Op::Account { id, settings: settings.clone() }).await?.is_ok() {
             self.history().settings.insert(id, (Some(settings), None));
         }
         Ok(())

@@ -147,7 +147,7 @@ fn rows(reader: &Reader, history: &mut History) -> u64 {
     lost += missing(&mut history.keys, &keys) + missing(&mut history.revoked, &revoked);
     lost += missing(&mut history.heads, &heads);
     for (id, (said, next)) in &mut history.settings {
-        let there = settings.get(id).copied();
+        let there = settings.get(id).cloned();
         lost += u64::from(there != *said && there != *next);
         (*said, *next) = (there, None);
     }
