@@ -2,19 +2,22 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use meter::{
     CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter,
-    Metered, RequestFacts, RequestHead, Sdk,
+    Metered, RequestFacts,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
 use tariff::{Rates, Tariff, Terms};
 
+use crate::asked::Asked;
+use crate::bill;
 use crate::clock::Now;
-use crate::config::{HoldInput, Metering, Route, RoutePrice};
+use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
@@ -38,10 +41,14 @@ pub(crate) struct Quote {
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
+    /// The name under which the price list has the model; empty where it does not matter.
+    priced_as: String,
     /// The dearest it may come to while the call runs (MTR-50).
     dearest: Rates,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
+    /// Where the route has a price of its own for units.
+    units: Option<UnitPrice>,
     /// Raise over the price, in basis points.
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
@@ -76,41 +83,34 @@ impl Quote {
         now: Now,
     ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
-        let (facts, upstream) = match route.price {
-            RoutePrice::ByModel => {
-                let (facts, upstream) = asked(snapshot, route, target, headers, &body)?;
-                (Some(facts), upstream)
-            }
-            RoutePrice::PerCall(_) | RoutePrice::Free => (None, snapshot.upstream(route, &route.name)?),
-        };
+        let asked = Asked::read(snapshot, route, target, headers, &body)?;
         let mut quote = Self {
-            dialect: facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
-            upstream,
+            dialect: asked.facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
+            upstream: asked.upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
+            priced_as: String::new(),
             dearest: Rates::default(),
             started: now,
-            markup_bp: snapshot.config.prices.markup.of(group),
+            units: None,
+            markup_bp: 0,
             facts: None,
             body,
             policy: policy(metering),
             step: metering.step.map(u64::from),
             inject_usage: metering.inject_stream_usage,
         };
-        match route.price {
-            RoutePrice::Free => quote.markup_bp = 0,
-            RoutePrice::PerCall(fee) => {
-                quote.markup_bp = 0;
+        match (route.price, asked.facts) {
+            (RoutePrice::ByModel, Some(facts)) => quote.by_model(snapshot, facts, group)?,
+            (RoutePrice::Units(price), Some(facts)) => quote.by_units(price, facts)?,
+            (RoutePrice::PerCall(fee), _) => {
                 quote.dearest.per_call = Some(fee);
                 quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
-            RoutePrice::ByModel => {}
-        }
-        if let Some(facts) = facts {
-            quote.by_model(snapshot, facts, group)?;
+            (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
         }
         Ok(quote)
     }
@@ -121,6 +121,22 @@ impl Quote {
         Self { step, ..self }
     }
 
+    /// Sold by what is counted here: by its worst case under the price's own bounds.
+    fn by_units(&mut self, price: UnitPrice, facts: RequestFacts) -> Result<(), Refusal> {
+        self.dearest = bill::rates(&price);
+        self.price = Arc::new(self.dearest.into());
+        self.units = Some(price);
+        if !facts.model.is_empty() {
+            self.model.clone_from(&facts.model);
+        }
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
+        let whole = ceiling.and_then(|ceiling| bill::with_request(ceiling.cost, &price, self.body_bytes()));
+        let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
+        self.ceiling = whole.and_then(money::Femto::to_nano_up).map_err(too_big)?.max(price.min);
+        self.facts = Some(facts);
+        Ok(())
+    }
+
     fn by_model(
         &mut self,
         snapshot: &Snapshot,
@@ -128,14 +144,19 @@ impl Quote {
         group: Option<&str>,
     ) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        self.price =
-            Arc::clone(snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?.tariff);
+        let found = snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?;
+        self.price = Arc::clone(found.tariff);
+        self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
+        self.markup_bp = snapshot.config.prices.markup.of(group);
         let until = self.terms().started_ms.saturating_add_unsigned(
             u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
         );
         let (bytes, terms) = (self.body_bytes(), self.terms());
         self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        if !bill::prices_units_of(&self.dearest, self.dialect) {
+            return Err(unpriced());
+        }
         self.model.clone_from(&facts.model);
         let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
@@ -158,7 +179,7 @@ impl Quote {
     /// left to be useful (MTR-34), else not at all.
     pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
         let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None });
-        let Some(facts) = &self.facts else {
+        let Some(facts) = self.facts.as_ref().filter(|_| self.units.is_none()) else {
             return if available >= self.ceiling { whole(self.ceiling, None) } else { None };
         };
         if available >= self.ceiling {
@@ -308,6 +329,9 @@ impl Quote {
             },
         };
         let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
+        if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
+            bill::complete(&mut charge, price, self.body_bytes())?;
+        }
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
@@ -316,6 +340,21 @@ impl Quote {
     /// The version of the prices as journal entries have it: its first four bytes.
     pub(crate) fn price_version(&self) -> u32 {
         self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    }
+
+    /// The name under which the price list has the model: its own, or that of the pattern.
+    pub(crate) fn priced_as(&self) -> &str {
+        &self.priced_as
+    }
+
+    /// The longest the call may take, where that is what it is sold by.
+    pub(crate) fn time_max(&self) -> Option<Duration> {
+        self.units.filter(|_| self.dialect == Dialect::Raw)?.seconds_max.map(Duration::from_secs)
+    }
+
+    /// The most bytes its answer may have, where that is what it is sold by.
+    pub(crate) fn bytes_max(&self) -> Option<u64> {
+        self.units?.bytes_max
     }
 
     /// A meter for its answer.
@@ -334,57 +373,6 @@ impl Quote {
             && self.dearest.output == Rate::FREE
             && self.dearest.per_call.unwrap_or_default() == Amount::ZERO
     }
-}
-
-/// What a request asks for, and of which upstream. Read as the path is worded first, for the model; then as
-/// whoever has that model words it.
-fn asked(
-    snapshot: &Snapshot,
-    route: &Route,
-    target: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(RequestFacts, Arc<Upstream>), Refusal> {
-    // What cannot be metered is not sold by the token, however the path is spelled.
-    let unsold = || Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path.");
-    let wording = snapshot.wording(route, target);
-    if wording == Dialect::Raw {
-        return Err(unsold());
-    }
-    if wording.sdk() == Sdk::Gemini && asks_for_part(target) {
-        return Err(Refusal::new(Code::BadRequest, "No query but alt=sse or alt=json is taken here."));
-    }
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_events = |value: &str| value.eq_ignore_ascii_case("text/event-stream");
-    let asks_events = text("x-dashscope-sse").is_some_and(|value| value.eq_ignore_ascii_case("enable"))
-        || text("accept").is_some_and(|accept| accept.split(',').any(|one| is_events(one.trim())));
-    let head = RequestHead { path: target, content_type: text("content-type"), asks_events, model: None };
-    let scan = |dialect, head: &RequestHead<'_>| {
-        meter::scan_request_at(dialect, head, body)
-            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))
-    };
-    let only = snapshot.only_upstream(route);
-    let model = only.as_ref().and_then(|upstream| upstream.model.clone());
-    let mut facts = scan(wording, &RequestHead { model: model.as_deref(), ..head })?;
-    let upstream = match only {
-        Some(upstream) => upstream,
-        None => snapshot.upstream(route, &facts.model)?,
-    };
-    let dialect = Dialect::for_provider(upstream.provider, target).ok_or_else(unsold)?;
-    if dialect != wording {
-        facts = scan(dialect, &head)?;
-    }
-    // Who has one model answers with it, whatever was named: its price holds.
-    if let Some(model) = &upstream.model {
-        facts.model.clone_from(model);
-    }
-    Ok((facts, upstream))
-}
-
-/// Whether a query of Google's asks for a part of the answer, which might be the one without the usage.
-fn asks_for_part(target: &str) -> bool {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    !query.split('&').all(|pair| matches!(pair, "" | "alt=sse" | "alt=json"))
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.

@@ -159,12 +159,14 @@ impl Snapshot {
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
     /// in how they answer only. A route priced without usage is not read at all.
     pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
-        match route.price {
+        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
+        let provider = first.map(|upstream| upstream.provider);
+        match &route.price {
             RoutePrice::ByModel => {
-                let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
-                let spoken = first.and_then(|upstream| Dialect::for_provider(upstream.provider, path));
+                let spoken = provider.and_then(|provider| Dialect::for_provider(provider, path));
                 Dialect::from_path(path).or(spoken).unwrap_or(Dialect::Raw)
             }
+            RoutePrice::Units(price) => config::unit_dialect(price, provider, path),
             RoutePrice::PerCall(_) | RoutePrice::Free => Dialect::Raw,
         }
     }

@@ -7,7 +7,9 @@ use meter::{Dialect, Provider};
 use money::Amount;
 
 use super::glob::Glob;
+use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
+use super::unit_price::{self, UnitPrice};
 use super::upstream::Upstream;
 use super::usual;
 use super::value;
@@ -28,6 +30,15 @@ pub struct Route {
     pub price: RoutePrice,
     /// Largest request body here.
     pub body_bytes: usize,
+    /// Who pays for a call that did not end as it should.
+    pub policy: Policy,
+}
+
+/// What a route has that says nothing else.
+#[derive(Clone, Copy)]
+pub(super) struct Usual {
+    pub(super) body_bytes: usize,
+    pub(super) policy: Policy,
 }
 
 impl Route {
@@ -118,25 +129,24 @@ pub enum RoutePrice {
     ByModel,
     /// This much nano-USD, whatever it uses.
     PerCall(Amount),
+    /// By what is counted here, without a provider's report.
+    Units(UnitPrice),
     /// Nothing, and no credential is asked for.
     Free,
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "price", "body"],
+    &["name", "match", "upstream", "price", "body", "metering"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
 const UPSTREAM_KEYS: Keys = Keys::new(&["by_model"], &[]);
-const PRICE_KEYS: Keys = Keys::new(
-    &["per_call"],
-    &["per_character", "per_byte_out", "per_byte_in", "per_second", "per_image", "min", "hold"],
-);
+const POLICY_KEYS: Keys = Keys::new(&policy::NAMES, &["hold", "inject_stream_usage", "strict"]);
 
 pub(super) type Upstreams = BTreeMap<String, Upstream>;
 
-pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
-    let Some(node) = top.get("routes") else { return usual::routes(top, upstreams, body_bytes) };
+pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Vec<Route> {
+    let Some(node) = top.get("routes") else { return usual::routes(top, upstreams, usual) };
     let Kind::List(items) = &node.kind else {
         top.complain("routes", format!("routes must be a list, not {}", node.what()));
         return Vec::new();
@@ -145,7 +155,7 @@ pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) 
     for (at, item) in items.iter().enumerate() {
         let path = format!("routes[{at}]");
         let Some(section) = Section::open(top.context, &path, item, KEYS) else { continue };
-        let Some(route) = read_one(&section, upstreams, body_bytes) else { continue };
+        let Some(route) = read_one(&section, upstreams, usual) else { continue };
         if let Some(same) = routes.iter().find(|other| other.name == route.name) {
             let first = section.get("name").map_or("give one of them a name", |_| "choose another name");
             section
@@ -165,17 +175,23 @@ pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) 
     routes
 }
 
-fn read_one(section: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Option<Route> {
+fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Option<Route> {
     let name = section.value("name", value::name);
     let found = read_match(section);
     let upstream = read_upstream(section);
     let price = read_price(section);
-    let body_bytes = section.value("body", value::size).unwrap_or(body_bytes);
+    let body_bytes = section.value("body", value::size).unwrap_or(usual.body_bytes);
+    let own = section.section("metering", POLICY_KEYS);
+    let policy = own.map_or(usual.policy, |own| policy::read(&own, usual.policy));
     let ((methods, path, written), upstream, price) = (found?, upstream?, price?);
     if price == RoutePrice::ByModel {
         is_metered(section, &upstream, upstreams, &path);
     }
-    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes })
+    if let RoutePrice::Units(price) = &price {
+        let providers = upstream.names().filter_map(|name| upstreams.get(name)).map(|one| one.provider);
+        unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path);
+    }
+    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes, policy })
 }
 
 /// What is priced by the model is metered: each upstream must speak at that path, and all alike.
@@ -276,8 +292,10 @@ fn read_price(route: &Section<'_>) -> Option<RoutePrice> {
     };
     let path = route.path_of("price");
     if let Kind::Map(_) = &node.kind {
-        let section = Section::open(route.context, &path, node, PRICE_KEYS)?;
-        return section.required("per_call", value::some_usd).map(RoutePrice::PerCall);
+        let section = Section::open(route.context, &path, node, unit_price::KEYS)?;
+        let price = unit_price::read(&section)?;
+        let fee_only = UnitPrice { call: price.call, ..UnitPrice::default() } == price;
+        return Some(if fee_only { RoutePrice::PerCall(price.call) } else { RoutePrice::Units(price) });
     }
     scalar(route.context, &path, node, |text| match text {
         "by_model" => Ok(RoutePrice::ByModel),

@@ -3,7 +3,7 @@
 use http::Method;
 use meter::Provider;
 
-use super::route::{PathPattern, Route, RoutePrice, RouteUpstream, Upstreams};
+use super::route::{PathPattern, Route, RoutePrice, RouteUpstream, Upstreams, Usual};
 use super::section::Section;
 
 /// Paths that every server in OpenAI's shape has.
@@ -31,7 +31,7 @@ const fn paths(provider: Provider) -> &'static [&'static str] {
     }
 }
 
-pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
+pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
     let mut clashes: Vec<(&str, &str)> = Vec::new();
     for provider in Provider::ALL {
@@ -44,7 +44,7 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize
             for path in paths(provider) {
                 let name = (*path).to_owned();
                 let Some(taken) = routes.iter().find(|route| route.name == name) else {
-                    routes.extend(route(name, &upstream.name, RoutePrice::ByModel, body_bytes));
+                    routes.extend(route(name, &upstream.name, RoutePrice::ByModel, usual));
                     continue;
                 };
                 // One finding for two upstreams, however many paths they share.
@@ -65,7 +65,7 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize
             }
             if provider == Provider::Anthropic && !routes.iter().any(|route| route.name == COUNT_TOKENS) {
                 let name = COUNT_TOKENS.to_owned();
-                routes.extend(route(name, &upstream.name, RoutePrice::Free, body_bytes));
+                routes.extend(route(name, &upstream.name, RoutePrice::Free, usual));
             }
         }
     }
@@ -75,13 +75,14 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize
 /// Counting tokens is free by its nature.
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 
-fn route(path: String, upstream: &str, price: RoutePrice, body_bytes: usize) -> Option<Route> {
+fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Option<Route> {
     Some(Route {
         methods: vec![Method::POST],
         path: PathPattern::parse(&path).ok()?,
         name: path,
         upstream: RouteUpstream::One(upstream.to_owned()),
         price,
-        body_bytes,
+        body_bytes: usual.body_bytes,
+        policy: usual.policy,
     })
 }

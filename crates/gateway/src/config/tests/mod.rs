@@ -11,8 +11,9 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits, LogFormat,
-    Metering, Mode, ModelPrice, Provider, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
+    LogFormat, Metering, MissingUsage, Mode, ModelPrice, Policy, Provider, RoutePrice, Server, Timeouts, Tls,
+    UnitPrice, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -111,6 +112,13 @@ routes:
     price: by_model
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model, body: 2MiB }
   - { name: files, match: { path: "/files/**" }, upstream: tts, price: { per_call: 0.0001 USD } }
+  - name: units
+    match: { path: "/sold/**" }
+    upstream: tts
+    price: { per_byte_in: 1 USD/GB, per_byte_out: 0.05 USD/GB, per_second: 0.0006 USD, per_call: 0.0001 USD, min: 0.0005 USD, hold: { time: 60s, bytes: 100MiB } }
+    metering: { on_client_gone: { drain_up_to: 0s, charge: reported_or_estimate }, on_missing_usage: estimate }
+  - { match: { method: POST, path: /v1/audio/speech }, upstream: tts, price: { per_character: 15 USD/Mchar, min: 0.0005 USD } }
+  - { match: { method: POST, path: /v1/images/generations }, upstream: openai, price: { per_image: 0.04 USD } }
   - { match: { method: [GET, HEAD], path: /v1/models }, upstream: openai, price: free }
 prices:
   models:
@@ -121,8 +129,10 @@ prices:
 metering:
   hold: { input: bytes, output: max_tokens, step: whole, default_output: 100, min_output: 10, fit_to_balance: false }
   inject_stream_usage: false
-  on_missing_usage: estimate
-  on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
+  on_missing_usage: hold
+  on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_only }
+  on_upstream_error: { before_output: free, after_output: free }
+  bill_on_upstream_failure: true
   dedupe: { idempotency_key: 2d, sdk_retry_fingerprint: 5m, max_body: 64KiB }
 rails:
   x402:
@@ -224,6 +234,30 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!((config.routes[0].body_bytes, config.routes[1].body_bytes), (1 << 20, 2 << 20));
     assert_eq!(config.routes[2].price, RoutePrice::PerCall(Amount::from_units(100_000)));
 
+    let rate = |femto| Some(money::Rate::from_femto(femto));
+    let units = UnitPrice {
+        call: Amount::from_units(100_000),
+        byte_in: rate(1_000_000),
+        byte_out: rate(50_000),
+        second: rate(600_000_000_000),
+        min: Amount::from_units(500_000),
+        seconds_max: Some(60),
+        bytes_max: Some(100 << 20),
+        ..UnitPrice::default()
+    };
+    assert_eq!(config.routes[3].price, RoutePrice::Units(units));
+    let policy = Policy {
+        drain: Duration::ZERO,
+        client_gone: Charged::ReportedOrEstimate,
+        missing_usage: MissingUsage::Estimate,
+        ..config.metering.policy
+    };
+    assert_eq!((config.routes[3].policy, config.routes[2].policy), (policy, config.metering.policy));
+    let spoken = UnitPrice { character: rate(15_000_000_000), min: units.min, ..UnitPrice::default() };
+    assert_eq!(config.routes[4].price, RoutePrice::Units(spoken));
+    let made = UnitPrice { image: rate(40_000_000_000_000), ..UnitPrice::default() };
+    assert_eq!(config.routes[5].price, RoutePrice::Units(made));
+
     let names: Vec<_> = config.prices.models.iter().map(|(glob, _)| glob.as_str()).collect();
     assert_eq!(names, ["gpt-5", "gpt-*"]);
     assert_eq!(config.prices.unknown_model, super::UnknownModel::PriceAs("gpt-5".into()));
@@ -248,7 +282,13 @@ fn routes_prices_and_rails_arrive() {
         inject_stream_usage: false,
         step: None,
         hold_input: HoldInput::Bytes,
-        drain: Duration::from_secs(3),
+        policy: Policy {
+            drain: Duration::from_secs(3),
+            client_gone: Charged::ReportedOnly,
+            upstream_error: Charged::Free,
+            bill_on_upstream_failure: true,
+            missing_usage: MissingUsage::Hold,
+        },
         dedupe: Dedupe {
             idempotency_key: Duration::from_secs(2 * 24 * 3600),
             sdk_retry: Duration::from_secs(300),
