@@ -11,28 +11,32 @@ use serde_json::Value;
 
 /// Each crate and those of ours that it may depend on: `gateway -> rails, store, proof, meter ->
 /// wire, ledger -> money`. The client stands beside the gateway, the binary above both.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("money", &[]),
     ("ledger", &["money"]),
     ("wire", &["money"]),
     ("proof", &["money", "ledger", "wire"]),
-    ("meter", &["money", "ledger", "wire"]),
+    ("tariff", &["money"]),
+    ("meter", &["money", "ledger", "wire", "tariff"]),
     ("rails", &["money", "ledger", "wire", "proof", "meter"]),
     ("store", &["money", "ledger", "wire", "proof", "meter"]),
-    ("gateway", &["money", "ledger", "wire", "proof", "meter", "rails", "store"]),
+    ("gateway", &["money", "ledger", "wire", "proof", "tariff", "meter", "rails", "store"]),
     // Of the rails it uses the dialer only.
     ("client", &["money", "ledger", "wire", "proof", "meter", "rails"]),
-    ("farthing", &["money", "ledger", "wire", "proof", "meter", "rails", "store", "gateway", "client"]),
+    (
+        "farthing",
+        &["money", "ledger", "wire", "proof", "tariff", "meter", "rails", "store", "gateway", "client"],
+    ),
 ];
 
 /// Bytes, `now`, nonces and keys are arguments here.
-const CORE: [&str; 5] = ["money", "ledger", "wire", "proof", "meter"];
+const CORE: [&str; 6] = ["money", "ledger", "wire", "proof", "tariff", "meter"];
 
 /// Packages that work on the project and that nothing may depend on.
 const TOOLS: [&str; 3] = ["xtask", "farthing-tests", "farthing-bench"];
 
 /// What would bring sockets, files, clocks, randomness or a runtime into the core, however deep.
-const KEPT_OUT: [&str; 34] = [
+const KEPT_OUT: [&str; 33] = [
     "async-std",
     "chrono",
     "clap",
@@ -44,7 +48,6 @@ const KEPT_OUT: [&str; 34] = [
     "http-body",
     "hyper",
     "hyper-util",
-    "jiff",
     "mio",
     "nix",
     "quinn",
@@ -117,9 +120,19 @@ fn dependencies_point_one_way() {
 /// never built. Features are those of a build of the whole workspace.
 #[test]
 fn the_core_sees_no_runtime_no_files_no_clock_and_no_randomness() {
-    let tree =
-        ["tree", "--workspace", "--edges", "normal", "--prefix", "depth", "--no-dedupe", "--format", " {p}"];
+    let tree = [
+        "tree",
+        "--workspace",
+        "--edges",
+        "normal",
+        "--prefix",
+        "depth",
+        "--no-dedupe",
+        "--format",
+        " {p}|{f}",
+    ];
     let tree = cargo(&tree);
+    let mut zones = 0;
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     // Names on the way from a crate of the workspace down to the current line.
     let mut way: Vec<&str> = Vec::new();
@@ -131,8 +144,15 @@ fn the_core_sees_no_runtime_no_files_no_clock_and_no_randomness() {
         if CORE.contains(&way[0]) {
             *sizes.entry(way[0]).or_default() += 1;
             assert!(!KEPT_OUT.contains(&name), "{}", way.join(" -> "));
+            if name == "jiff" {
+                // Without `std` it knows neither the clock nor the zones of the machine.
+                let features = line.split('|').nth(1).unwrap();
+                assert!(!features.split(',').any(|feature| feature == "std"), "{}", way.join(" -> "));
+                zones += 1;
+            }
         }
     }
+    assert!(zones > 0, "the one dependency that could have a clock was not seen");
     for core in CORE {
         assert!(sizes.get(core).is_some_and(|size| *size > 1), "{core}: its tree was not read");
     }

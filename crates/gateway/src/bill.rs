@@ -3,14 +3,15 @@
 
 use std::borrow::Cow;
 
-use meter::{Basis, Bucket, Charge, ChargeError, Dialect, Line, Metered, ModelPrice, Terminal};
+use meter::{Basis, Bucket, Charge, ChargeError, Dialect, Line, Metered, Terminal};
 use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
+use tariff::Rates;
 
 use crate::config::{Charged, MissingUsage, Policy, UnitPrice};
 
 /// A route's price as the meter takes it. Bytes of the request and the minimum are not the meter's.
-pub(crate) fn model_price(price: &UnitPrice) -> ModelPrice {
-    ModelPrice {
+pub(crate) fn rates(price: &UnitPrice) -> Rates {
+    Rates {
         per_call: Some(price.call),
         image: price.image,
         character: price.character,
@@ -18,12 +19,12 @@ pub(crate) fn model_price(price: &UnitPrice) -> ModelPrice {
         response_byte: price.byte_out,
         max_seconds: price.seconds_max,
         max_response_bytes: price.bytes_max,
-        ..ModelPrice::default()
+        ..Rates::default()
     }
 }
 
 /// Whether what a dialect counts has a price: what has none is not sold, and never given away (MTR-47).
-pub(crate) fn prices_units_of(price: &ModelPrice, dialect: Dialect) -> bool {
+pub(crate) fn prices_units_of(price: &Rates, dialect: Dialect) -> bool {
     let spoken =
         price.character.is_some() || (price.response_byte.is_some() && price.max_response_bytes.is_some());
     let called = price.per_call.is_some_and(|fee| fee > Amount::ZERO);

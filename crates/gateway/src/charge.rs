@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
+use ledger::{Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
 use money::Amount;
 use store::{Durable, Op, Outcome, StoreError, Submitted};
@@ -24,10 +24,12 @@ use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
 use crate::idempotency::{self, Attempt};
+use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::payer::Payer;
 use crate::payments::{Deposit, Ending};
+use crate::posting::Posting;
 use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::Code;
@@ -53,6 +55,8 @@ pub(crate) struct Charge {
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
     pub(crate) hold: Option<OpenHold>,
+    /// That the call is open, where that is on disk.
+    pub(crate) journalled: Option<Journalled>,
     /// How the hold keeps up with a stream.
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
@@ -294,6 +298,10 @@ impl Charge {
             Some(ending) => ending.join(capture),
             None => (capture, Vec::new()),
         };
+        let write = match self.journalled.take() {
+            Some(journalled) => journalled.end(write),
+            None => write,
+        };
         let landing = match write {
             Some(write) if claims.is_empty() => self.record(write, captured),
             Some(write) => Some(commit_in_background(&self.gate, write, claims)),
@@ -362,7 +370,7 @@ impl Charge {
     }
 
     /// Ends the hold; the write that goes with it, if the call is one to remember.
-    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
+    fn capture(&self, hold: &OpenHold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
         let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
@@ -383,7 +391,9 @@ impl Charge {
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,
+            held_first: hold.first(),
             held: hold.amount(),
+            clamp: self.clamp,
             ended: &ended,
             cost,
             metered,
@@ -404,9 +414,7 @@ impl Charge {
 
     fn count_estimate(&self, estimated: bool) {
         if estimated {
-            let snapshot = self.gate.snapshot.load();
-            let model = snapshot.price_name(&self.quote.model).unwrap_or_default();
-            self.gate.metrics.estimated(&self.route, model);
+            self.gate.metrics.estimated(&self.route, self.quote.priced_as());
         }
         if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
             let (route, upstream) = (&self.route, &self.upstream);
@@ -414,49 +422,19 @@ impl Charge {
         }
     }
 
-    /// Payer and budgets down, income up; what the payer did not have is the operator's loss.
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
         let chain = hold.chain();
-        let asset = chain.first().map_or(money::Asset::Usd, |account| account.asset());
-        let (captured, overrun) = (ended.captured.units(), ended.overrun.units());
-        let mut legs = Vec::with_capacity(4 + chain.len());
-        let mut money = |account, units: i64| {
-            if units != 0 {
-                legs.push(LegDraft { asset: leg_asset(asset), account, amount: Amount::from_units(units) });
-            }
-        };
-        if let Some(account) = chain.first() {
-            money(account.id(), -captured);
-        }
-        money(Chart::OverrunLoss.id(), -overrun);
-        // The writer passes it on to the model's income, one sum per batch (LED-40).
-        money(Chart::UsageClearing.id(), captured.saturating_add(overrun));
-        let budgets = chain.get(1..).unwrap_or_default();
-        for budget in budgets {
-            legs.push(LegDraft {
-                asset: memo_asset(asset),
-                account: budget.id(),
-                amount: Amount::from_units(-captured),
-            });
-        }
-        if !budgets.is_empty() {
-            let all = captured.saturating_mul(i64::try_from(budgets.len()).unwrap_or(i64::MAX));
-            let amount = Amount::from_units(all);
-            legs.push(LegDraft { asset: memo_asset(asset), account: Chart::Memo.id(), amount });
-        }
-        let version = self.quote.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        Draft {
-            kind: Kind::Capture,
-            flags: Flags { estimated: cost.estimated },
-            time_ms: Now::read().millis(),
-            id: self.call.0,
-            key: [0; 32],
-            reference: String::new(),
-            corrects: [0; 16],
-            price_version: version.unwrap_or(0),
+        Posting {
+            call: self.call,
+            chain: &chain.iter().map(|account| account.id()).collect::<Vec<_>>(),
+            asset: chain.first().map_or(money::Asset::Usd, |account| account.asset()),
+            captured: ended.captured,
+            overrun: ended.overrun,
+            estimated: cost.estimated,
             cost_femto: cost.femto.units(),
-            legs,
+            price_version: self.quote.price_version(),
         }
+        .entry(Now::read())
     }
 
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is

@@ -115,9 +115,14 @@ impl Gate {
         }
         self.settings.rcu(|known| {
             let mut next = HashMap::clone(known);
-            next.insert(id, settings);
+            next.insert(id, settings.clone());
             next
         });
+    }
+
+    /// The group whose prices an account has.
+    pub(crate) fn group(&self, id: AccountId) -> Option<String> {
+        self.settings.load().get(&id).and_then(|own| own.group.clone())
     }
 
     /// What the operator lets an account spend: its own settings, else everybody's.

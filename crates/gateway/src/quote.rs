@@ -7,17 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use meter::{
-    Charge, ChargeError, Counted, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter, Metered,
-    ModelPrice, RequestFacts,
+    CallTerms, Ceiling, Charge, ChargeError, Counted, Dialect, EstimateBasis, Head, HoldPolicy, InputBound,
+    Meter, Metered, RequestFacts,
 };
 use money::{Amount, Rate};
+use serde_json::Value;
+use tariff::{Rates, Tariff, Terms};
 
 use crate::asked::Asked;
 use crate::bill;
+use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
 use crate::gate::Gate;
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
+use crate::selling;
 use crate::snapshot::{Snapshot, Upstream};
 use crate::unseen::Unseen;
 
@@ -37,10 +41,17 @@ pub(crate) struct Quote {
     pub(crate) ceiling: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
-    price: ModelPrice,
+    price: Arc<Tariff>,
+    /// The name under which the price list has the model; empty where it does not matter.
+    priced_as: String,
+    /// The dearest it may come to while the call runs (MTR-50).
+    dearest: Rates,
+    /// When the call began, which decides its price (MTR-49).
+    started: Now,
     /// Where the route has a price of its own for units.
     units: Option<UnitPrice>,
-    markup_bp: u32,
+    /// Raise over the price, in basis points.
+    pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
     body: Bytes,
     policy: HoldPolicy,
@@ -62,13 +73,15 @@ pub(crate) struct Fitted {
 
 impl Quote {
     /// Prices a request: reads its body for the model and the output it may ask for, and chooses the upstream
-    /// by that. `target` is path and query.
+    /// by that. `target` is path and query; `group` that of the account which pays, as far as it is known.
     pub(crate) fn of(
         snapshot: &Snapshot,
         route: &Route,
         target: &str,
         headers: &HeaderMap,
         body: Bytes,
+        group: Option<&str>,
+        now: Now,
     ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
         let asked = Asked::read(snapshot, route, target, headers, &body)?;
@@ -78,7 +91,10 @@ impl Quote {
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
-            price: ModelPrice::default(),
+            price: Arc::default(),
+            priced_as: String::new(),
+            dearest: Rates::default(),
+            started: now,
             units: None,
             markup_bp: 0,
             facts: None,
@@ -88,10 +104,11 @@ impl Quote {
             inject_usage: metering.inject_stream_usage,
         };
         match (route.price, asked.facts) {
-            (RoutePrice::ByModel, Some(facts)) => quote.by_model(snapshot, facts)?,
+            (RoutePrice::ByModel, Some(facts)) => quote.by_model(snapshot, facts, group)?,
             (RoutePrice::Units(price), Some(facts)) => quote.by_units(price, facts)?,
             (RoutePrice::PerCall(fee), _) => {
-                quote.price.per_call = Some(fee);
+                quote.dearest.per_call = Some(fee);
+                quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
             (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
@@ -107,12 +124,13 @@ impl Quote {
 
     /// Sold by what is counted here: by its worst case under the price's own bounds.
     fn by_units(&mut self, price: UnitPrice, facts: RequestFacts) -> Result<(), Refusal> {
-        self.price = bill::model_price(&price);
+        self.dearest = bill::rates(&price);
+        self.price = Arc::new(self.dearest.into());
         self.units = Some(price);
         if !facts.model.is_empty() {
             self.model.clone_from(&facts.model);
         }
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy);
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let whole = ceiling.and_then(|ceiling| bill::with_request(ceiling.cost, &price, self.body_bytes()));
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = whole.and_then(money::Femto::to_nano_up).map_err(too_big)?.max(price.min);
@@ -120,14 +138,26 @@ impl Quote {
         Ok(())
     }
 
-    fn by_model(&mut self, snapshot: &Snapshot, facts: RequestFacts) -> Result<(), Refusal> {
+    fn by_model(
+        &mut self,
+        snapshot: &Snapshot,
+        facts: RequestFacts,
+        group: Option<&str>,
+    ) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        sellable(&facts)?;
-        self.price = *snapshot.price(&facts.model).ok_or_else(unpriced)?;
-        if !bill::prices_units_of(&self.price, self.dialect) {
+        let found = snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?;
+        self.price = Arc::clone(found.tariff);
+        self.priced_as = found.name.to_owned();
+        sellable(&facts, &self.price)?;
+        self.markup_bp = snapshot.config.prices.markup.of(group);
+        let until = self.terms().started_ms.saturating_add_unsigned(
+            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
+        );
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
-        self.markup_bp = snapshot.config.prices.markup_bp;
         self.model.clone_from(&facts.model);
         let too_big = || Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = self.ceiling_by(&facts, &self.policy).ok_or_else(too_big)?;
@@ -136,7 +166,7 @@ impl Quote {
     }
 
     fn ceiling_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
-        let ceiling = meter::ceiling(&self.price, facts, self.body_bytes(), policy).ok()?;
+        let ceiling = meter::ceiling(&self.dearest, facts, self.body_bytes(), policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
@@ -177,6 +207,10 @@ impl Quote {
     /// The request as the client sent it.
     pub(crate) fn body(&self) -> Bytes {
         self.body.clone()
+    }
+
+    fn terms(&self) -> CallTerms<'static> {
+        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
     }
 
     fn body_bytes(&self) -> u64 {
@@ -250,6 +284,24 @@ impl Quote {
         self.affordable(whole, &HoldPolicy { min_output: 1, default_output: u64::MAX, ..self.policy })
     }
 
+    /// The worst case in tokens, where the price is by the model.
+    pub(crate) fn bound(&self) -> Option<Ceiling> {
+        let facts = self.facts.as_ref()?;
+        meter::ceiling(&self.dearest, facts, self.body_bytes(), &self.policy).ok()
+    }
+
+    /// What each unit is sold for.
+    pub(crate) fn rates(&self) -> Vec<Value> {
+        match &self.facts {
+            Some(_) => {
+                let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
+                let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
+                selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
+            }
+            None => selling::fee_lines(self.ceiling),
+        }
+    }
+
     /// How many answers are generated, at least 1.
     pub(crate) fn choices(&self) -> u64 {
         self.facts.as_ref().map_or(1, |facts| facts.choices.max(1))
@@ -264,7 +316,7 @@ impl Quote {
         let facts = self.facts.as_ref()?;
         let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
         let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.price, facts, self.body_bytes(), bare, policy)
+        meter::affordable_output(&self.dearest, facts, self.body_bytes(), bare, policy)
             .filter(|tokens| *tokens > 0)
     }
 
@@ -272,13 +324,13 @@ impl Quote {
     pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
         let mut facts = self.facts.clone()?;
         facts.max_output = Some(output);
-        let ceiling = meter::ceiling(&self.price, &facts, self.body_bytes(), &self.policy).ok()?;
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
     /// What is allowed is held, so that nothing can be generated that nobody pays.
     fn fit_open_document(&self, available: Amount) -> Fitted {
-        let capped = |tokens: u64| self.price.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
+        let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
         let clamp = Some(capped(self.policy.default_output));
         let plain = Fitted { hold: self.ceiling, clamp, growth: None };
         let quarter = Amount::from_units(available.units() / 4);
@@ -325,13 +377,23 @@ impl Quote {
             },
         };
         basis.counted = counted;
-        let mut charge = meter::charge(&self.price, metered, &basis)?;
+        let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
             bill::complete(&mut charge, price, self.body_bytes())?;
         }
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
+    }
+
+    /// The version of the prices as journal entries have it: its first four bytes.
+    pub(crate) fn price_version(&self) -> u32 {
+        self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    }
+
+    /// The name under which the price list has the model: its own, or that of the pattern.
+    pub(crate) fn priced_as(&self) -> &str {
+        &self.priced_as
     }
 
     /// The longest the call may take, where that is what it is sold by.
@@ -356,14 +418,14 @@ impl Quote {
     /// Whether nothing can be owed for it.
     pub(crate) fn is_free(&self) -> bool {
         self.ceiling == Amount::ZERO
-            && self.price.input == Rate::FREE
-            && self.price.output == Rate::FREE
-            && self.price.per_call.unwrap_or_default() == Amount::ZERO
+            && self.dearest.input == Rate::FREE
+            && self.dearest.output == Rate::FREE
+            && self.dearest.per_call.unwrap_or_default() == Amount::ZERO
     }
 }
 
 /// What cannot be bounded or priced is not sold: nothing of it is ever estimated down.
-fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
+fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
@@ -384,10 +446,10 @@ fn sellable(facts: &RequestFacts) -> Result<(), Refusal> {
             "Input that the upstream has stored (previous_response_id and the like) is not sold here.",
         );
     }
-    match facts.service_tier.as_deref() {
-        None | Some("auto" | "default" | "standard" | "standard_only") => Ok(()),
-        Some(_) => refused("This service tier has no price here."),
+    if !price.sells_tier(facts.service_tier.as_deref()) {
+        return refused("This service tier has no price here.");
     }
+    Ok(())
 }
 
 fn policy(metering: &Metering) -> HoldPolicy {

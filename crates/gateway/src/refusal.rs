@@ -398,6 +398,18 @@ impl Refusal {
         self.0.code.status() == StatusCode::PAYMENT_REQUIRED
     }
 
+    /// What it would say, for an answer that is no refusal itself.
+    pub(crate) fn summary(&self) -> Value {
+        let mut members = Map::new();
+        members.insert("code".into(), self.0.code.name().into());
+        members.insert("status".into(), self.0.code.status().as_u16().into());
+        members.insert("detail".into(), self.0.detail.clone().into());
+        let mut facts = self.fact_members("");
+        facts.remove("money");
+        members.extend(facts);
+        Value::Object(members)
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {

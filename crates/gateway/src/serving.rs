@@ -17,6 +17,7 @@ use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
 use crate::idempotency::Attempt;
+use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::passing::{ChargedBody, TRAILERS};
@@ -110,6 +111,8 @@ impl Serving {
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
         let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
+        let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
+        let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
         let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
@@ -150,7 +153,7 @@ impl Serving {
         *response.headers_mut() = headers;
         let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
         let deadline = tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call;
-        let charge = Charge {
+        let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
             client: arrived.client,
@@ -160,6 +163,7 @@ impl Serving {
             quote,
             clamp,
             hold,
+            journalled,
             growth,
             exhausted: None,
             tape: (deposit.is_some() || attempt.is_some())
@@ -181,6 +185,9 @@ impl Serving {
             ended: false,
             stopped: None,
         };
+        if charge.status.is_success() {
+            charge.journal_input().await.map_err(|error| payments::store_refusal(&error))?;
+        }
         let aftercare = Rc::clone(&worker.aftercare);
         let mut body =
             ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, header};
-use meter::{Dialect, PriceBook, Provider};
+use meter::{Dialect, Provider};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
+use tariff::{Found, PriceBook, Rates};
 use wire::x402::Address;
 
+use crate::clock::Now;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme, UnknownModel};
 use crate::limits::Limiters;
 use crate::refusal::{Code, Refusal};
@@ -143,17 +145,14 @@ impl Snapshot {
         }
     }
 
-    /// The name under which the price list has a model: its own, or that of the pattern.
-    pub(crate) fn price_name(&self, model: &str) -> Option<&str> {
-        let price = self.price(model)?;
-        self.prices.iter().find(|(_, listed)| std::ptr::eq(*listed, price)).map(|(name, _)| name)
-    }
-
-    /// The price of a model, by the operator's rule for names without one.
-    pub(crate) fn price(&self, model: &str) -> Option<&meter::ModelPrice> {
-        self.prices.lookup(model).or_else(|| match &self.config.prices.unknown_model {
+    /// The price of a model at that moment for an account of a group, by the operator's rule for names without
+    /// one.
+    pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
+        let at_ms = i64::try_from(now.millis()).unwrap_or(i64::MAX);
+        let found = |model: &str| self.prices.lookup(model, group, at_ms);
+        found(model).or_else(|| match &self.config.prices.unknown_model {
             UnknownModel::Refuse => None,
-            UnknownModel::PriceAs(other) => self.prices.lookup(other),
+            UnknownModel::PriceAs(other) => found(other),
         })
     }
 
@@ -288,7 +287,7 @@ fn tills(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till>> {
 
 fn price_book(config: &Config) -> io::Result<PriceBook> {
     let models = config.prices.models.iter().map(|(glob, price)| {
-        let price = meter::ModelPrice {
+        let rates = Rates {
             input: price.input,
             output: price.output,
             cache_read: Some(price.cache_read),
@@ -296,9 +295,9 @@ fn price_book(config: &Config) -> io::Result<PriceBook> {
             reasoning: Some(price.reasoning),
             per_call: Some(price.per_call),
             max_output_tokens: price.max_output.map(u64::from),
-            ..meter::ModelPrice::default()
+            ..Rates::default()
         };
-        (glob.as_str().to_owned(), price)
+        (glob.as_str().to_owned(), rates.into())
     });
-    PriceBook::new(models).map_err(io::Error::other)
+    PriceBook::of_models(models).map_err(io::Error::other)
 }

@@ -1,10 +1,11 @@
 //! The most a call can cost, before it is made.
 
 use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
+use tariff::{Bounds, Rates, Tariff};
 
+use crate::charge::CallTerms;
 use crate::dialect::Dialect;
 use crate::request::RequestFacts;
-use crate::tariff::ModelPrice;
 
 /// What one image or sound may count as, whatever it weighs or wherever it is fetched from.
 const MEDIA_TOKENS_MAX: u64 = 4096;
@@ -60,13 +61,33 @@ pub struct Ceiling {
     pub nano: Amount,
 }
 
-/// The worst case of a request: input bound times the dearest input rate, output limit times the
+/// The dearest rates that can apply to a request that begins as `call` says or later, and ends before `until_ms`
+/// (MTR-50): what its ceiling is made of.
+#[must_use]
+pub fn dearest_rates(
+    tariff: &Tariff,
+    facts: &RequestFacts,
+    body_bytes: u64,
+    policy: &HoldPolicy,
+    call: &CallTerms<'_>,
+    until_ms: i64,
+) -> Rates {
+    tariff.dearest(&Bounds {
+        from_ms: call.started_ms,
+        until_ms,
+        input_max: input_bound(facts, body_bytes, policy),
+        service_tier: facts.service_tier.as_deref(),
+        region: call.region,
+    })
+}
+
+/// The worst case of a request at its [`dearest_rates`]: input bound times the dearest input rate, output limit times the
 /// number of answers times the dearest output rate, and the fee of the call (MTR-32).
 ///
 /// # Errors
 /// [`AmountError`] when the sum is beyond any balance: refuse the call.
 pub fn ceiling(
-    price: &ModelPrice,
+    price: &Rates,
     facts: &RequestFacts,
     body_bytes: u64,
     policy: &HoldPolicy,
@@ -83,7 +104,7 @@ pub fn ceiling(
 /// call must be refused.
 #[must_use]
 pub fn affordable_output(
-    price: &ModelPrice,
+    price: &Rates,
     facts: &RequestFacts,
     body_bytes: u64,
     available: Amount,
@@ -101,7 +122,7 @@ pub fn affordable_output(
     (covered >= least).then_some(covered.min(wanted))
 }
 
-fn wanted_output(price: &ModelPrice, facts: &RequestFacts, policy: &HoldPolicy) -> u64 {
+fn wanted_output(price: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> u64 {
     if facts.has_unlimited_output() {
         return price.max_output_tokens.unwrap_or(UNLIMITED_OUTPUT);
     }
@@ -131,11 +152,13 @@ fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u6
     text.saturating_add(framing).saturating_add(facts.media_parts.saturating_mul(MEDIA_TOKENS_MAX))
 }
 
-fn fixed_cost(price: &ModelPrice, facts: &RequestFacts, input_tokens: u64) -> Result<Femto, AmountError> {
+fn fixed_cost(price: &Rates, facts: &RequestFacts, input_tokens: u64) -> Result<Femto, AmountError> {
     if facts.is_free() {
         return Ok(Femto::ZERO);
     }
-    let tokens = call_fee(price)?.add_units(input_tokens, price.dearest_input(facts.caching))?;
+    let heard =
+        facts.media_parts > 0 || matches!(facts.dialect(), Dialect::OpenAiAudio | Dialect::OpenAiImages);
+    let tokens = call_fee(price)?.add_units(input_tokens, price.dearest_input(facts.caching, heard))?;
     let images = if facts.dialect() == Dialect::OpenAiImages { facts.choices } else { 0 };
     let mut cost = tokens.add_units(images, price.image.unwrap_or(Rate::FREE))?;
     if let Some(rate) = price.character {
@@ -156,7 +179,7 @@ fn fixed_cost(price: &ModelPrice, facts: &RequestFacts, input_tokens: u64) -> Re
     }
 }
 
-fn milliseconds_bound(price: &ModelPrice, facts: &RequestFacts) -> Result<u64, AmountError> {
+fn milliseconds_bound(price: &Rates, facts: &RequestFacts) -> Result<u64, AmountError> {
     let most = price.max_seconds.map(|seconds| seconds.saturating_mul(1000));
     if facts.dialect() == Dialect::Raw {
         return most.ok_or(AmountError);
@@ -167,13 +190,13 @@ fn milliseconds_bound(price: &ModelPrice, facts: &RequestFacts) -> Result<u64, A
 }
 
 /// The fee of the call itself. It stands inside the one rounding (reference item 36).
-pub(crate) fn call_fee(price: &ModelPrice) -> Result<Femto, AmountError> {
+pub(crate) fn call_fee(price: &Rates) -> Result<Femto, AmountError> {
     let nano = u64::try_from(price.per_call.unwrap_or_default().units()).map_err(|_| AmountError)?;
     Femto::ZERO.add_units(nano, Rate::from_femto(1_000_000))
 }
 
 /// Femto-USD for one more token in every answer.
-fn output_rate(price: &ModelPrice, facts: &RequestFacts) -> Result<u128, AmountError> {
+fn output_rate(price: &Rates, facts: &RequestFacts) -> Result<u128, AmountError> {
     // Where images have a price their tokens have none.
     let counted = facts.dialect() == Dialect::OpenAiImages && price.image.is_some();
     let rate = if counted { 0 } else { u128::from(price.dearest_output().femto()) };

@@ -1,13 +1,13 @@
 //! What a call costs, once it is over.
 
 use money::{Amount, AmountError, Femto, Rate};
+use tariff::{Item, Rates, Tariff, Terms};
 
 use crate::ceiling::{TOKENS_PER_MESSAGE, call_fee};
 use crate::dialect::Dialect;
 use crate::estimate::Counted;
 use crate::meter::Metered;
 use crate::request::RequestFacts;
-use crate::tariff::ModelPrice;
 use crate::usage::{Basis, Terminal, Usage};
 
 /// Tokens of an image, a sound or a file where nothing was reported: what a full-size picture takes.
@@ -36,6 +36,14 @@ pub enum Bucket {
     Output,
     /// Reasoning tokens, where they have a price of their own.
     Reasoning,
+    /// Tokens of sound in the prompt, where they have a price of their own; likewise below.
+    AudioIn,
+    /// Tokens of sound in the answer.
+    AudioOut,
+    /// Tokens of images in the prompt.
+    ImageIn,
+    /// Tokens of images in the answer.
+    ImageOut,
     /// Tokens of an unknown kind.
     TotalOnly,
     /// Searches.
@@ -68,6 +76,10 @@ impl Bucket {
             Self::CacheWrite12h => "cache_write_12h",
             Self::Output => "output",
             Self::Reasoning => "reasoning",
+            Self::AudioIn => "audio_in",
+            Self::AudioOut => "audio_out",
+            Self::ImageIn => "image_in",
+            Self::ImageOut => "image_out",
             Self::TotalOnly => "total_only",
             Self::WebSearch => "web_search",
             Self::Image => "image",
@@ -85,10 +97,14 @@ impl Bucket {
     #[must_use]
     pub const fn is_output(self) -> Option<bool> {
         match self {
-            Self::Output | Self::Reasoning => Some(true),
-            Self::Input | Self::CacheRead | Self::CacheWrite | Self::CacheWrite1h | Self::CacheWrite12h => {
-                Some(false)
-            }
+            Self::Output | Self::Reasoning | Self::AudioOut | Self::ImageOut => Some(true),
+            Self::Input
+            | Self::CacheRead
+            | Self::CacheWrite
+            | Self::CacheWrite1h
+            | Self::CacheWrite12h
+            | Self::AudioIn
+            | Self::ImageIn => Some(false),
             Self::TotalOnly
             | Self::WebSearch
             | Self::Image
@@ -161,6 +177,15 @@ impl EstimateBasis {
     }
 }
 
+/// What chooses the rates of a call besides its request and its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallTerms<'a> {
+    /// When it began, in milliseconds since 1970 (MTR-49).
+    pub started_ms: i64,
+    /// The region that the operator has configured for the upstream.
+    pub region: Option<&'a str>,
+}
+
 /// Why there is no bill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChargeError {
@@ -189,7 +214,12 @@ impl From<AmountError> for ChargeError {
 ///
 /// # Errors
 /// [`ChargeError`].
-pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) -> Result<Charge, ChargeError> {
+pub fn charge(
+    tariff: &Tariff,
+    metered: &Metered,
+    request: &EstimateBasis,
+    call: &CallTerms<'_>,
+) -> Result<Charge, ChargeError> {
     if metered.basis == Basis::Pending {
         return Err(ChargeError::Pending);
     }
@@ -197,16 +227,32 @@ pub fn charge(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
     if is_free(metered) {
         return bill.total(false);
     }
-    if is_uncounted(price, metered) {
+    if is_uncounted(tariff.base(), metered) {
         return Err(ChargeError::Uncounted);
     }
-    let (usage, estimated) = quantities(price, metered, request);
+    let (usage, estimated) = quantities(tariff.base(), metered, request);
+    let price = &tariff.rates(&terms(&usage, call)).rates;
     let fee = u64::try_from(call_fee(price)?.units()).map_err(|_| ChargeError::OutOfRange)?;
     bill.add(Bucket::Call, u64::from(fee > 0), Rate::from_femto(fee))?;
     bill.add_input(price, &usage)?;
     bill.add_output(price, &usage)?;
     bill.add_units(price, &usage)?;
     bill.total(estimated)
+}
+
+/// What the answer said, and what stands beside it. The tokens of a prompt whose parts are not known are all there
+/// are.
+fn terms<'a>(usage: &'a Usage, call: &CallTerms<'a>) -> Terms<'a> {
+    let input = usage.input_total.or(usage.input_uncached).or(usage.total_only);
+    Terms {
+        at_ms: call.started_ms,
+        input_total: input.unwrap_or(0),
+        service_tier: usage.service_tier.as_deref(),
+        inference_geo: usage.inference_geo.as_deref(),
+        speed: usage.speed.as_deref(),
+        region: call.region,
+        ..Terms::default()
+    }
 }
 
 /// Whether the answer costs nothing whatever its price: the upstream failed before any output, or the call is
@@ -227,7 +273,7 @@ pub fn is_free(metered: &Metered) -> bool {
 }
 
 /// The reported usage, completed by estimates where it is silent, and whether that was needed.
-fn quantities(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
+fn quantities(price: &Rates, metered: &Metered, request: &EstimateBasis) -> (Usage, bool) {
     let mut usage = metered.usage.clone().unwrap_or_default();
     if usage.total_only.is_some() || is_counted(price, metered, &usage) {
         return (usage, false);
@@ -265,7 +311,7 @@ fn quantities(price: &ModelPrice, metered: &Metered, request: &EstimateBasis) ->
 }
 
 /// Whether a unit that only the caller can tell is priced and was not told: it must not come out as free.
-fn is_uncounted(price: &ModelPrice, metered: &Metered) -> bool {
+fn is_uncounted(price: &Rates, metered: &Metered) -> bool {
     let lacks = |count: fn(&Usage) -> Option<u64>| metered.usage.as_ref().and_then(count).is_none();
     let spoken = metered.dialect == Dialect::OpenAiSpeech && price.character.is_some();
     let timed = metered.dialect == Dialect::Raw && price.second.is_some();
@@ -273,7 +319,7 @@ fn is_uncounted(price: &ModelPrice, metered: &Metered) -> bool {
 }
 
 /// Whether the units that were counted or reported are what the price is for.
-fn is_counted(price: &ModelPrice, metered: &Metered, usage: &Usage) -> bool {
+fn is_counted(price: &Rates, metered: &Metered, usage: &Usage) -> bool {
     if metered.dialect == Dialect::OpenAiAudio {
         return usage.seconds_milli.is_some() && price.second.is_some();
     }
@@ -319,28 +365,55 @@ impl Bill {
         Ok(())
     }
 
-    fn add_input(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
-        let write = price.cache_write_rate();
+    /// Sounds and images with a price of their own are taken out of what was read in full first, then out of what was
+    /// read from and written to caches (reference item 30).
+    fn add_input(&mut self, price: &Rates, usage: &Usage) -> Result<(), ChargeError> {
         let (hour, half_day) = (usage.cache_write_1h.unwrap_or(0), usage.cache_write_12h.unwrap_or(0));
         let plain = usage.cache_write.unwrap_or(0).saturating_sub(hour).saturating_sub(half_day);
-        self.add(Bucket::Input, usage.input_uncached.unwrap_or(0), price.input)?;
-        self.add(Bucket::CacheRead, usage.cache_read.unwrap_or(0), price.cache_read_rate())?;
-        self.add(Bucket::CacheWrite, plain, write)?;
-        self.add(Bucket::CacheWrite1h, hour, price.cache_write_1h.unwrap_or(write))?;
-        self.add(Bucket::CacheWrite12h, half_day, price.cache_write_12h.unwrap_or(write))
+        let mut parts = [
+            (Bucket::Input, usage.input_uncached.unwrap_or(0), Item::Input),
+            (Bucket::CacheRead, usage.cache_read.unwrap_or(0), Item::CacheRead),
+            (Bucket::CacheWrite, plain, Item::CacheWrite),
+            (Bucket::CacheWrite1h, hour, Item::CacheWrite1h),
+            (Bucket::CacheWrite12h, half_day, Item::CacheWrite12h),
+        ];
+        let mut taken = [
+            (Bucket::AudioIn, usage.audio_in.filter(|_| price.audio_in.is_some()), Item::AudioIn),
+            (Bucket::ImageIn, usage.image_in.filter(|_| price.image_in.is_some()), Item::ImageIn),
+        ]
+        .map(|(bucket, quantity, item)| {
+            let wanted = quantity.unwrap_or(0);
+            let mut rest = wanted;
+            for (_, left, _) in &mut parts {
+                let part = rest.min(*left);
+                *left -= part;
+                rest -= part;
+            }
+            (bucket, wanted - rest, item)
+        });
+        for (bucket, quantity, item) in parts.iter_mut().chain(&mut taken) {
+            self.add(*bucket, *quantity, price.rate_or_free(*item))?;
+        }
+        Ok(())
     }
 
-    fn add_output(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
+    fn add_output(&mut self, price: &Rates, usage: &Usage) -> Result<(), ChargeError> {
         // Where images have a price their tokens have none.
         let counted = usage.images.is_some() && price.image.is_some();
-        let output = if counted { 0 } else { usage.output_total.unwrap_or(0) };
-        let reasoning = usage.reasoning.unwrap_or(0).min(output);
-        match price.reasoning {
-            Some(rate) => {
-                self.add(Bucket::Output, output - reasoning, price.output)?;
-                self.add(Bucket::Reasoning, reasoning, rate)?;
-            }
-            None => self.add(Bucket::Output, output, price.output)?,
+        let mut rest = if counted { 0 } else { usage.output_total.unwrap_or(0) };
+        let mut own = [
+            (Bucket::AudioOut, usage.audio_out, price.audio_out),
+            (Bucket::ImageOut, usage.image_out, price.image_out),
+            (Bucket::Reasoning, usage.reasoning, price.reasoning),
+        ];
+        for (_, quantity, rate) in &mut own {
+            let part = quantity.filter(|_| rate.is_some()).unwrap_or(0).min(rest);
+            *quantity = Some(part);
+            rest -= part;
+        }
+        self.add(Bucket::Output, rest, price.output)?;
+        for (bucket, quantity, rate) in own {
+            self.add(bucket, quantity.unwrap_or(0), rate.unwrap_or(Rate::FREE))?;
         }
         // Without its split a total has the dearer price of the two, never the cheaper.
         self.add(Bucket::TotalOnly, usage.total_only.unwrap_or(0), price.output.max(price.input))?;
@@ -348,7 +421,7 @@ impl Bill {
         self.add(Bucket::WebSearch, searches, price.web_search.unwrap_or(Rate::FREE))
     }
 
-    fn add_units(&mut self, price: &ModelPrice, usage: &Usage) -> Result<(), ChargeError> {
+    fn add_units(&mut self, price: &Rates, usage: &Usage) -> Result<(), ChargeError> {
         for (bucket, quantity, rate) in [
             (Bucket::Image, usage.images, price.image),
             (Bucket::Character, usage.characters, price.character),

@@ -22,20 +22,18 @@ mod request;
 mod seen;
 mod sse;
 mod stream;
-mod tariff;
 mod text;
 mod usage;
 
 #[cfg(test)]
 mod tests;
 
-pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling};
-pub use charge::{Bucket, Charge, ChargeError, EstimateBasis, Line, charge, is_free};
+pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling, dearest_rates};
+pub use charge::{Bucket, CallTerms, Charge, ChargeError, EstimateBasis, Line, charge, is_free};
 pub use dialect::{Dialect, Provider, Sdk};
 pub use ending::Ending;
 pub use estimate::Counted;
 pub use meter::{End, Head, Meter, Metered, Progress};
 pub use request::{RequestError, RequestFacts, RequestHead, scan_request, scan_request_at};
-pub use tariff::{ModelPrice, PriceBook, PriceBookError};
 pub use text::OutputText;
 pub use usage::{Anomalies, Anomaly, Basis, Terminal, Usage};

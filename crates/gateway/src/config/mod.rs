@@ -44,12 +44,12 @@ pub use meter::Provider;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use policy::{Charged, MissingUsage, Policy};
-pub use price::{ModelPrice, Prices, UnknownModel};
+pub use price::{Markup, ModelPrice, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
-pub use store::{MasterKey, Store, Tokens};
+pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
 pub use upstream::{Auth, Upstream};
@@ -151,6 +151,14 @@ const KEYS: Keys = Keys::new(
     ],
     &["include", "money", "top_up", "refunds", "risk", "discovery", "export"],
 );
+
+/// A name for a group of accounts, as it may stand in `prices`.
+///
+/// # Errors
+/// Why the text is none.
+pub(crate) fn group_name(text: &str) -> Result<String, String> {
+    value::name(text)
+}
 
 /// Checks a text. `file` names it in findings, and relative paths start at its folder; `env` and
 /// `read` answer the references in it.

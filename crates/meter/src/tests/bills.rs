@@ -3,11 +3,12 @@
 use money::{Amount, Decimal, Femto, Rate};
 use serde_json::Value;
 
-use super::Answer;
+use super::{Answer, charge};
 use crate::{
     Anomalies, Basis, Bucket, Charge, ChargeError, Dialect, End, EstimateBasis, HoldPolicy, InputBound,
-    Metered, ModelPrice, Terminal, Usage, affordable_output, ceiling, charge, scan_request,
+    Metered, Terminal, Usage, affordable_output, ceiling, scan_request,
 };
+use tariff::Rates;
 
 const COST_CASES: &str = include_str!("../../../../specs/vectors/usage/cost_cases.json");
 
@@ -60,8 +61,8 @@ fn usage_of(case: &Value) -> Usage {
     }
 }
 
-fn price_of(terms: &Value) -> ModelPrice {
-    let mut price = ModelPrice::default();
+fn price_of(terms: &Value) -> Rates {
+    let mut price = Rates::default();
     for term in terms.as_array().unwrap() {
         let text = term["usd_per_unit"].as_str().unwrap();
         let femto = Decimal::parse(text).unwrap().round_half_even(15).unwrap();
@@ -101,8 +102,8 @@ fn reported() -> Metered {
 }
 
 /// 1 nano-USD for a prompt token, 10 for a generated one.
-fn price() -> ModelPrice {
-    ModelPrice { input: nano(1), output: nano(10), ..ModelPrice::default() }
+fn price() -> Rates {
+    Rates { input: nano(1), output: nano(10), ..Rates::default() }
 }
 
 const fn nano(nano: u64) -> Rate {
@@ -233,8 +234,8 @@ fn quantities_table() {
     let with = |usage| Metered { usage: Some(usage), ..reported() };
     let estimate = Metered { basis: Basis::Estimate, ..reported() };
     let limited = EstimateBasis { max_output: Some(30), choices: 2, ..request() };
-    let fee = ModelPrice { per_call: Some(Amount::from_units(7)), ..price() };
-    let search = ModelPrice { web_search: Some(nano(1000)), ..price() };
+    let fee = Rates { per_call: Some(Amount::from_units(7)), ..price() };
+    let search = Rates { web_search: Some(nano(1000)), ..price() };
     let raw = Metered {
         dialect: Dialect::Raw,
         basis: Basis::Counted,
@@ -341,14 +342,14 @@ fn quantities_table() {
 #[test]
 fn buckets_table() {
     let rate = Rate::from_femto;
-    let price = ModelPrice {
+    let price = Rates {
         input: rate(1),
         output: rate(2),
         cache_read: Some(Rate::FREE),
         cache_write: Some(rate(3)),
         cache_write_1h: Some(rate(4)),
         reasoning: Some(rate(5)),
-        ..ModelPrice::default()
+        ..Rates::default()
     };
     let usage = Usage {
         input_uncached: Some(1),
@@ -382,7 +383,7 @@ fn buckets_table() {
 fn some_calls_have_no_bill() {
     let pending = Metered { basis: Basis::Pending, terminal: Terminal::Pending, ..reported() };
     assert_eq!(charge(&price(), &pending, &request()), Err(ChargeError::Pending));
-    let dear = ModelPrice { output: Rate::from_femto(u64::MAX), ..price() };
+    let dear = Rates { output: Rate::from_femto(u64::MAX), ..price() };
     let usage = Usage { output_total: Some(1 << 53), input_total: Some(0), ..Usage::default() };
     let huge = Metered { usage: Some(usage), ..reported() };
     assert_eq!(charge(&dear, &huge, &request()), Err(ChargeError::OutOfRange), "MTR-43 never wraps");
@@ -392,11 +393,11 @@ fn some_calls_have_no_bill() {
 fn ceiling_table() {
     let half = HoldPolicy::default();
     let bytes = HoldPolicy { input_bound: InputBound::Bytes, ..half };
-    let plain = ModelPrice { input: nano(1), output: nano(10), ..ModelPrice::default() };
-    let capped = ModelPrice { max_output_tokens: Some(50), ..plain };
-    let caching = ModelPrice { cache_write: Some(nano(2)), cache_write_1h: Some(nano(3)), ..plain };
-    let thinking = ModelPrice { reasoning: Some(nano(20)), ..plain };
-    let fee = ModelPrice { per_call: Some(Amount::from_units(5)), ..plain };
+    let plain = Rates { input: nano(1), output: nano(10), ..Rates::default() };
+    let capped = Rates { max_output_tokens: Some(50), ..plain };
+    let caching = Rates { cache_write: Some(nano(2)), cache_write_1h: Some(nano(3)), ..plain };
+    let thinking = Rates { reasoning: Some(nano(20)), ..plain };
+    let fee = Rates { per_call: Some(Amount::from_units(5)), ..plain };
     let (chat, messages) = (Dialect::OpenAiChat, Dialect::AnthropicMessages);
     let limit = r#"{"model":"m","max_tokens":100}"#;
     for (case, price, dialect, body, policy, expected) in [
@@ -432,7 +433,7 @@ fn ceiling_table() {
 #[test]
 fn affordable_table() {
     let facts = |body: &str| scan_request(Dialect::OpenAiChat, body.as_bytes()).unwrap();
-    let free = ModelPrice { input: nano(1), ..ModelPrice::default() };
+    let free = Rates { input: nano(1), ..Rates::default() };
     let limited = r#"{"model":"m","max_tokens":1000}"#;
     let small = r#"{"model":"m","max_tokens":10}"#;
     let two = r#"{"model":"m","max_tokens":1000,"n":2}"#;

@@ -10,8 +10,16 @@ mod requests;
 mod vectors;
 
 use bytes::Bytes;
+use tariff::Rates;
 
-use crate::{Dialect, End, Head, Meter, Metered, RequestFacts};
+use crate::{
+    CallTerms, Charge, ChargeError, Dialect, End, EstimateBasis, Head, Meter, Metered, RequestFacts,
+};
+
+/// The bill of a call at a flat price.
+fn charge(price: &Rates, metered: &Metered, request: &EstimateBasis) -> Result<Charge, ChargeError> {
+    crate::charge(&(*price).into(), metered, request, &CallTerms::default())
+}
 
 /// One answer as the wire brings it.
 #[derive(Clone, Copy)]

@@ -5,9 +5,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::Answer;
-use crate::{
-    Dialect, End, Ending, HoldPolicy, InputBound, Meter, ModelPrice, affordable_output, ceiling, scan_request,
-};
+use crate::{Dialect, End, Ending, HoldPolicy, InputBound, Meter, affordable_output, ceiling, scan_request};
+use tariff::Rates;
 
 /// Pieces that streams are made of, good and bad, so that random streams reach every state.
 const PIECES: [&str; 26] = [
@@ -402,11 +401,11 @@ proptest! {
         available in 0i64..1 << 50,
         bytes in any::<bool>(),
     ) {
-        let price = ModelPrice {
+        let price = Rates {
             input: Rate::from_femto(rates.0),
             output: Rate::from_femto(rates.1),
             reasoning: rates.2.map(Rate::from_femto),
-            ..ModelPrice::default()
+            ..Rates::default()
         };
         let input_bound = if bytes { InputBound::Bytes } else { InputBound::BytesHalf };
         let policy = HoldPolicy { input_bound, min_output: 1, ..HoldPolicy::default() };

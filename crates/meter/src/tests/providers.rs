@@ -3,12 +3,13 @@
 use money::{Amount, Rate};
 use serde_json::Value;
 
-use super::Answer;
+use super::{Answer, charge};
 use crate::RequestError as E;
 use crate::{
-    Basis, Bucket, Dialect as D, End, EstimateBasis, HoldPolicy, ModelPrice, RequestFacts, RequestHead,
-    Terminal, ceiling, charge, scan_request_at,
+    Basis, Bucket, Dialect as D, End, EstimateBasis, HoldPolicy, RequestFacts, RequestHead, Terminal,
+    ceiling, scan_request_at,
 };
+use tariff::Rates;
 
 const GEMINI: &str = "/v1beta/models/gemini-3.7-flash:generateContent?key=k";
 const GEMINI_STREAM: &str = "/v1beta/models/gemini-3.7-flash:streamGenerateContent?alt=sse";
@@ -425,8 +426,8 @@ fn gemini_left_before_its_first_count_is_not_free() {
 }
 
 /// 1 nano-USD for a prompt token, 10 for a generated one.
-fn price() -> ModelPrice {
-    ModelPrice { input: nano(1), output: nano(10), ..ModelPrice::default() }
+fn price() -> Rates {
+    Rates { input: nano(1), output: nano(10), ..Rates::default() }
 }
 
 const fn nano(nano: u64) -> Rate {
@@ -448,14 +449,11 @@ const fn basis_of(body_bytes: u64) -> EstimateBasis {
 /// MTR-44 and units that are no tokens.
 #[test]
 fn units_table() {
-    let image = ModelPrice { image: Some(nano(1000)), ..price() };
-    let spoken = ModelPrice { character: Some(nano(3)), ..ModelPrice::default() };
-    let timed = ModelPrice { second: Some(nano(2000)), ..ModelPrice::default() };
-    let bytes = ModelPrice {
-        response_byte: Some(nano(1)),
-        per_call: Some(Amount::from_units(7)),
-        ..ModelPrice::default()
-    };
+    let image = Rates { image: Some(nano(1000)), ..price() };
+    let spoken = Rates { character: Some(nano(3)), ..Rates::default() };
+    let timed = Rates { second: Some(nano(2000)), ..Rates::default() };
+    let bytes =
+        Rates { response_byte: Some(nano(1)), per_call: Some(Amount::from_units(7)), ..Rates::default() };
     let both =
         r#"{"data":[{"b64_json":"AA"},{"b64_json":"AA"}],"usage":{"input_tokens":5,"output_tokens":9}}"#;
     let silent = r#"{"data":[{"url":"a"},{"url":"b"}]}"#;
@@ -502,8 +500,8 @@ fn units_table() {
 /// A unit that the meter has to be told is never free because nobody told it.
 #[test]
 fn what_was_not_counted_has_no_bill() {
-    let spoken = ModelPrice { character: Some(nano(3)), ..ModelPrice::default() };
-    let timed = ModelPrice { second: Some(nano(3)), ..ModelPrice::default() };
+    let spoken = Rates { character: Some(nano(3)), ..Rates::default() };
+    let timed = Rates { second: Some(nano(3)), ..Rates::default() };
     for (dialect, price) in [(D::OpenAiSpeech, spoken), (D::Raw, timed)] {
         let head =
             crate::Head { status: 200, content_type: None, content_encoding: None, hide_usage_chunk: false };
@@ -521,7 +519,7 @@ fn what_was_not_counted_has_no_bill() {
 /// MTR-32: what units may come to, and that what has no bound is not sold.
 #[test]
 fn holds_of_units_table() {
-    let hold = |dialect, price: &ModelPrice, body: &str| {
+    let hold = |dialect, price: &Rates, body: &str| {
         let facts = scan(dialect, body).unwrap();
         ceiling(price, &facts, body.len() as u64, &HoldPolicy::default())
             .map(|ceiling| ceiling.nano.units())
@@ -529,22 +527,22 @@ fn holds_of_units_table() {
     };
     let images = form(&[("model", "i"), ("n", "3")]);
     let text = i64::try_from(images.len().div_ceil(2)).unwrap();
-    let image = ModelPrice { image: Some(nano(1000)), ..price() };
+    let image = Rates { image: Some(nano(1000)), ..price() };
     assert_eq!(hold(D::OpenAiImages, &image, &images), Some(text + 3000));
     assert_eq!(hold(D::OpenAiImages, &price(), &images), Some(text + 3 * 81_920));
-    let capped = ModelPrice { max_output_tokens: Some(10), ..price() };
+    let capped = Rates { max_output_tokens: Some(10), ..price() };
     assert_eq!(hold(D::OpenAiImages, &capped, &images), Some(text + 3 * 100));
     let sound = form(&[("model", "w"), ("file", &"x".repeat(5000))]);
-    let timed = ModelPrice { second: Some(nano(2000)), ..ModelPrice::default() };
+    let timed = Rates { second: Some(nano(2000)), ..Rates::default() };
     assert_eq!(hold(D::OpenAiAudio, &timed, &sound), Some(10 * 2000));
-    assert_eq!(hold(D::OpenAiAudio, &ModelPrice { max_seconds: Some(4), ..timed }, &sound), Some(4 * 2000));
+    assert_eq!(hold(D::OpenAiAudio, &Rates { max_seconds: Some(4), ..timed }, &sound), Some(4 * 2000));
     let speech = r#"{"model":"tts","input":"12345"}"#;
-    let spoken = ModelPrice { character: Some(nano(3)), ..ModelPrice::default() };
+    let spoken = Rates { character: Some(nano(3)), ..Rates::default() };
     assert_eq!(hold(D::OpenAiSpeech, &spoken, speech), Some(15));
     assert_eq!(hold(D::OpenAiSpeech, &price(), speech), None, "tokens are not what speech is counted in");
-    let bytes = ModelPrice { response_byte: Some(nano(1)), ..ModelPrice::default() };
+    let bytes = Rates { response_byte: Some(nano(1)), ..Rates::default() };
     assert_eq!(hold(D::Raw, &bytes, ""), None);
-    assert_eq!(hold(D::Raw, &ModelPrice { max_response_bytes: Some(9), ..bytes }, ""), Some(9));
+    assert_eq!(hold(D::Raw, &Rates { max_response_bytes: Some(9), ..bytes }, ""), Some(9));
     assert_eq!(hold(D::Raw, &timed, ""), None);
-    assert_eq!(hold(D::Raw, &ModelPrice { max_seconds: Some(9), ..timed }, ""), Some(18_000));
+    assert_eq!(hold(D::Raw, &Rates { max_seconds: Some(9), ..timed }, ""), Some(18_000));
 }

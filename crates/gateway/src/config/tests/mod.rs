@@ -125,7 +125,7 @@ prices:
     gpt-5: { input: 1 USD/Mtok, cache_read: 0.1 USD/Mtok, cache_write: 2 USD/Mtok, output: 4 USD/Mtok, reasoning: 5 USD/Mtok, max_output: 8192 }
     "gpt-*": { input: 0.66 USD/Mtok, output: 1.98 USD/Mtok, per_call: 0.001 USD }
   unknown_model: { price_as: gpt-5 }
-  markup: { default: 2.5% }
+  markup: { default: 2.5%, groups: { partner: 0.5%, own.staff: 0% } }
 metering:
   hold: { input: bytes, output: max_tokens, step: whole, default_output: 100, min_output: 10, fit_to_balance: false }
   inject_stream_usage: false
@@ -269,7 +269,12 @@ fn routes_prices_and_rails_arrive() {
     let (_, exact) = &config.prices.models[0];
     assert_eq!(femto(exact), [1_000_000_000, 100_000_000, 2_000_000_000, 4_000_000_000, 5_000_000_000]);
     assert_eq!((exact.max_output, config.prices.models[1].1.per_call.units()), (Some(8192), 1_000_000));
-    assert_eq!(config.prices.markup_bp, 250);
+    let markup = &config.prices.markup;
+    for (group, points) in
+        [(None, 250), (Some("partner"), 50), (Some("own.staff"), 0), (Some("unknown"), 250)]
+    {
+        assert_eq!(markup.of(group), points, "{group:?}");
+    }
 
     let metering = Metering {
         default_output: 100,
