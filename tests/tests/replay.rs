@@ -233,6 +233,26 @@ fn r10_retry_charges_once() {
     assert_eq!(upstream.hits(), 1);
     let books = gateway.books_after(1);
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 1));
+    // The same for a call that has a name, and for one that an SDK repeats by itself.
+    let key = gateway.key("1 TEST");
+    for (first, again) in [
+        (("idempotency-key", "one"), ("idempotency-key", "one")),
+        (("x-stainless-retry-count", "0"), ("x-stainless-retry-count", "1")),
+    ] {
+        let (before, hits) = (gateway.settled_balance(&key), upstream.hits());
+        let call = |header| http::post(gateway.address, CHAT, &[("x-api-key", &key), header], &body);
+        let served = call(first);
+        let replayed =
+            wait_for("the first call's record", || Some(call(again)).filter(|answer| answer.status != 409));
+        assert_eq!(
+            (replayed.status, replayed.header("farthing-replayed")),
+            (200, Some("true")),
+            "{}",
+            replayed.text()
+        );
+        assert_eq!(replayed.body, served.body);
+        assert_eq!((before - gateway.settled_balance(&key), upstream.hits() - hits), (FRIENDLY_COST, 1));
+    }
 }
 
 /// The upstream fails once, after the money is in: nothing is settled twice, and many retries at once are

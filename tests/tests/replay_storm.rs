@@ -208,3 +208,44 @@ fn killed_in_a_storm_it_is_paid_once() {
     let books = scene.gateway.books_after(1);
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 1));
 }
+
+/// LED-19: across a backup and a restore. What the backup knows is served no second time. What came after it is
+/// refused by the challenge it names; a copy that names none has its rail asked, which tells of the one transfer:
+/// in the restored books it is one deposit, and one of 64 copies is served from it.
+#[test]
+fn restored_from_a_backup_no_proof_is_settled_twice() {
+    let mut scene = Scene::of([]);
+    let wallet = Wallet::new(1);
+    let paid = |scene: &Scene, text: &str, network: &str| {
+        let body = ask(text);
+        let payment = scene.payment(&body, &wallet, network);
+        assert_eq!(count_fresh(&scene.storm(&payment, &body)), 1, "{text}");
+        (payment, body)
+    };
+    let before = [paid(&scene, "before, test", TEST), paid(&scene, "before, chain", BASE_SEPOLIA)];
+    scene.gateway.books_after(2);
+    let backup = scene.gateway.folder().join("backup.redb").display().to_string();
+    scene.gateway.operator(&["backup", "--to", &backup]);
+    let (payment, body) = paid(&scene, "after, chain", BASE_SEPOLIA);
+    scene.gateway.books_after(3);
+
+    scene.gateway.signal(9);
+    scene.gateway.wait();
+    std::fs::remove_file(scene.gateway.folder().join("store/farthing.redb")).unwrap();
+    scene.gateway.operator(&["restore", "--from", &backup]);
+    scene.gateway.restart();
+    for (payment, body) in &before {
+        assert_eq!(count_fresh(&scene.storm(payment, body)), 0, "{body}");
+        assert_eq!(scene.hits(body), 1, "{body}");
+    }
+    let (refused, others): (Vec<_>, Vec<_>) =
+        scene.storm(&payment, &body).into_iter().partition(|answer| answer.status == 402);
+    for answer in &refused {
+        assert_refused(answer, 402, "quote_expired", "nothing_taken");
+    }
+    assert!(!refused.is_empty() && !others.is_empty());
+    assert_eq!(count_fresh(&others), 1);
+    assert_eq!(scene.facilitator.transfers(), 2, "a payer was charged twice");
+    let books = scene.gateway.books_after(3);
+    assert_eq!((books.count("deposit"), books.count("capture")), (3, 3));
+}

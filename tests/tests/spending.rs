@@ -1,12 +1,13 @@
 //! What an account may spend, whatever its balance: per call, per day; and for how long a call may hold money.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream};
+use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream, friendly_answer, plain};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -154,4 +155,81 @@ fn sync_loses_nothing() {
         assert_eq!(gateway.balance(&key), (1_000_000_000 - calls * FRIENDLY_COST, 0), "after {calls}");
     }
     assert_eq!(gateway.books().count("capture"), 5);
+}
+
+/// An upstream that accepts each call and then says nothing more than the first words, or not even that.
+fn stuck(says: &'static [&'static str]) -> Upstream {
+    Upstream::start(move |_, stream| {
+        for part in says {
+            let _ = stream.write_all(part.as_bytes());
+        }
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    })
+}
+
+/// LED-26: with `sync` a call is on disk from before it goes up. One that a crash cuts off owes nothing, or its
+/// input where the operator says so and the upstream had accepted it; and it owes it once.
+#[test]
+fn a_call_that_a_crash_cuts_off_owes_its_input_at_most() {
+    const ACCEPTED: &[&str] =
+        &[STREAM_HEAD, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"words\"}}]}\n\n"];
+    let mut body = ask(1000);
+    body["stream"] = true.into();
+    let input = (i64::try_from(body.to_string().len().div_ceil(4)).unwrap() + 3) * 1_000;
+    for (says, charge, owed, open) in
+        [(ACCEPTED, "none", 0, 1), (ACCEPTED, "input_only", input, 1), (&[], "input_only", 0, 1)]
+    {
+        let upstream = stuck(says);
+        let store =
+            format!("store: {{ path: \"{{folder}}/store\", durability: sync, crash_charge: {charge} }}\n");
+        let mut gateway = Gateway::start(upstream.address, &store);
+        let key = gateway.key("1 TEST");
+        let mut waiting = TcpStream::connect(gateway.address).unwrap();
+        let request = http::posted(gateway.address, CHAT, &[("x-api-key", &key)], &body);
+        waiting.write_all(request.as_bytes()).unwrap();
+        wait_for("the upstream to have it", || (upstream.hits() == 1).then_some(()));
+        let mut answer = Vec::new();
+        while !says.is_empty() && !answer.ends_with(b"words\"}}]}\n\n") {
+            let mut byte = [0];
+            waiting.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+        gateway.crash_and_restart();
+        for _ in 0..2 {
+            assert_eq!(gateway.balance(&key), (1_000_000_000 - owed, 0), "{charge}");
+            let books = gateway.books();
+            assert_eq!(books.count("capture"), usize::from(owed > 0), "{charge}");
+            gateway.crash_and_restart();
+        }
+        assert_eq!(gateway.log().matches("was cut off when the gateway ended").count(), open);
+    }
+}
+
+/// LED-26: what has ended is no longer open, whatever ended it, so that no crash charges it again.
+#[test]
+fn a_call_that_has_ended_is_cut_off_by_no_crash() {
+    let upstream = Upstream::start(|seen, stream| {
+        let asked: Value = serde_json::from_slice(&seen.body).unwrap();
+        let bytes = match asked["messages"][0]["content"].as_str().unwrap() {
+            "refused" => plain(500, "application/json", "{}"),
+            "empty" => plain(200, "application/json", ""),
+            "error" => plain(200, "application/json", "{\"error\":{\"message\":\"no\"}}"),
+            "closed" => Vec::new(),
+            _ => friendly_answer(seen),
+        };
+        let _ = stream.write_all(&bytes);
+    });
+    let store = "store: { path: \"{folder}/store\", durability: sync, crash_charge: input_only }\n";
+    let mut gateway = Gateway::start(upstream.address, store);
+    let key = gateway.key("1 TEST");
+    for end in ["refused", "empty", "error", "closed"] {
+        let mut body = ask(5);
+        body["messages"][0]["content"] = end.into();
+        let answer = call(&gateway, &key, &body);
+        assert!(answer.status != 200 || end != "refused" && end != "closed", "{end}: {}", answer.status);
+    }
+    assert_eq!(call(&gateway, &key, &ask(5)).status, 200);
+    gateway.crash_and_restart();
+    assert_eq!(gateway.balance(&key), (1_000_000_000 - FRIENDLY_COST, 0));
+    assert!(!gateway.log().contains("was cut off when the gateway ended"), "{}", gateway.log());
 }

@@ -5,6 +5,7 @@ mod books;
 mod copies;
 mod curl;
 mod demo;
+mod explain;
 mod export;
 mod init;
 mod operator;
@@ -75,6 +76,13 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Why a call cost what it did: farthing explain req_...
+    Explain {
+        #[command(flatten)]
+        args: explain::ExplainArgs,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Write the journal for other tools: farthing export --format hledger
     Export(export::ExportArgs),
     /// Is a store in order? farthing fsck --store backup.redb
@@ -116,6 +124,7 @@ fn main() -> ExitCode {
         Command::Credit { args, common } => operator::credit(args, &common),
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Explain { args, common } => explain::run(args, &common),
         Command::Export(args) => export::run(&args),
         Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),

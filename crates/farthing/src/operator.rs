@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway::admin::{self, AccountChange, AccountMode, AskError, Command};
-use gateway::config;
+use serde_json::{Value, json};
+
+use crate::source::{NoSource, configuration};
 
 /// Where the gateway's configuration is, and how to print.
 #[derive(Debug, clap::Args)]
@@ -153,6 +155,9 @@ pub(crate) enum AccountCommand {
         /// Most that one call may cost, or `none`.
         #[arg(long, value_name = "AMOUNT")]
         per_call: Option<String>,
+        /// Group whose prices it has, or `none`.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
         /// No new calls; those in flight end as usual, and deposits come in.
         #[arg(long, group = "state")]
         freeze: bool,
@@ -168,13 +173,16 @@ pub(crate) enum AccountCommand {
 pub(crate) fn account(command: AccountCommand, common: &Common) -> ExitCode {
     let command = match command {
         AccountCommand::Show { account } => Command::AccountShow { account },
-        AccountCommand::Set { account, overdraft, per_day, per_call, freeze, unfreeze, close } => {
+        AccountCommand::Set { account, overdraft, per_day, per_call, group, freeze, unfreeze, close } => {
             let state =
                 [(freeze, AccountMode::Frozen), (unfreeze, AccountMode::Open), (close, AccountMode::Closed)];
             let state = state.into_iter().find_map(|(asked, state)| asked.then_some(state));
             let [overdraft, per_day, per_call] =
                 [overdraft, per_day, per_call].map(|text| text.map(|text| spaced(&text)));
-            Command::AccountSet { account, change: AccountChange { overdraft, per_call, per_day, state } }
+            Command::AccountSet {
+                account,
+                change: AccountChange { overdraft, per_call, per_day, group, state },
+            }
         }
     };
     carry_out(&command, common)
@@ -292,7 +300,7 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
                 .map(|caveat| String::from_utf8_lossy(caveat).into_owned())
                 .collect();
             crate::table::show(
-                &serde_json::json!({
+                &json!({
                     "mode": key.mode().prefix().trim_start_matches("fk_").trim_end_matches('_'),
                     "epoch": id.epoch, "account": wire::hex::encode(&id.account),
                     "key_id": wire::hex::encode(&id.key_id), "caveats": caveats,
@@ -307,24 +315,23 @@ fn inspect(key: &str, common: &Common) -> ExitCode {
 }
 
 pub(crate) fn carry_out(command: &Command, common: &Common) -> ExitCode {
-    let config = match config::load(&common.config) {
-        Ok(config) => config,
-        Err(findings) => {
-            eprintln!("{findings}");
-            return ExitCode::from(crate::CONFIG_INVALID);
+    match ask(command, &common.config) {
+        Ok(value) => {
+            crate::table::show(&value, common.json);
+            ExitCode::SUCCESS
         }
-    };
+        Err(problem) => problem.complain(),
+    }
+}
+
+/// The answer of the running gateway of a configuration, or of its store when none runs.
+pub(crate) fn ask(command: &Command, config: &Path) -> Result<Value, NoSource> {
+    let config = configuration(config)?;
     let outcome = crate::block_on(async {
         match admin::ask(&config.admin.socket, command).await {
             Err(AskError::NotRunning) => admin::run_alone(&config, command.clone()).await,
             answered => answered.map_err(|error| error.to_string()),
         }
     });
-    match outcome {
-        Ok(value) => {
-            crate::table::show(&value, common.json);
-            ExitCode::SUCCESS
-        }
-        Err(error) => crate::complain(&error),
-    }
+    Ok(outcome?)
 }

@@ -82,7 +82,7 @@ async fn handle(
     let client = Rc::default();
     let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
-        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint).await,
+        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
@@ -109,7 +109,11 @@ async fn paid_call(
     let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
-    let quote = Quote::of(snapshot, &route, &arrived.path, body.clone(), arrived.now)?.followed(&gate.unseen);
+    let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
+    let headers = &arrived.head.headers;
+    let quote =
+        Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
+            .followed(&gate.unseen);
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

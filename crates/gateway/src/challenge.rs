@@ -80,6 +80,53 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// Our offers, as a challenge says them.
+pub(crate) struct Offered {
+    /// As entries of x402 v1, for a body.
+    pub(crate) entries: Vec<Value>,
+    /// As x402 v2 ...
+    pub(crate) required: v2::PaymentRequired,
+    /// ... and in the header that carries it.
+    pub(crate) header: HeaderValue,
+    pub(crate) top_up_url: String,
+}
+
+impl Offered {
+    /// The offers for `ask`, for a payer who is told `error`.
+    pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
+        // Whole tens of seconds, so that one rendering serves many requests.
+        let expires = now.seconds() / 10 * 10 + QUOTE_SECONDS;
+        let offers = ask.offers(gate, snapshot, expires);
+        let url = ask.url(snapshot);
+        let entries = offers
+            .iter()
+            .filter_map(|(_, offer)| offer.requirements_v1(&url, ask.description, "application/json"))
+            .filter_map(|entry| serde_json::to_value(entry).ok())
+            .collect();
+        let resource = v2::ResourceInfo {
+            url,
+            description: Some(ask.description.to_owned()),
+            mime_type: Some("application/json".to_owned()),
+            ..v2::ResourceInfo::default()
+        };
+        let mut required = v2::PaymentRequired {
+            x402_version: v2::VERSION,
+            error: Some(error.to_owned()),
+            resource: Some(resource),
+            accepts: offers.iter().map(|(_, offer)| offer.requirements_v2()).collect(),
+            extensions: None,
+        };
+        let mut encoded = x402::encode(&required);
+        // Some intermediaries cut long headers: better fewer offers than a broken one (X402-5).
+        while encoded.len() > x402::EMIT_BYTES_MAX && required.accepts.len() > 1 {
+            required.accepts.pop();
+            encoded = x402::encode(&required);
+        }
+        let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));
+        Self { entries, required, header, top_up_url: format!("{}/farthing/topup", snapshot.public_url) }
+    }
+}
+
 /// Makes a refusal a challenge with our offers for `ask`.
 pub(crate) fn challenge(
     gate: &Gate,
@@ -88,35 +135,7 @@ pub(crate) fn challenge(
     refusal: Refusal,
     now: Now,
 ) -> Refusal {
-    // Whole tens of seconds, so that one rendering serves many requests.
-    let expires = now.seconds() / 10 * 10 + QUOTE_SECONDS;
-    let offers = ask.offers(gate, snapshot, expires);
-    let url = ask.url(snapshot);
-    let entries: Vec<Value> = offers
-        .iter()
-        .filter_map(|(_, offer)| offer.requirements_v1(&url, ask.description, "application/json"))
-        .filter_map(|entry| serde_json::to_value(entry).ok())
-        .collect();
-    let resource = v2::ResourceInfo {
-        url,
-        description: Some(ask.description.to_owned()),
-        mime_type: Some("application/json".to_owned()),
-        ..v2::ResourceInfo::default()
-    };
-    let mut required = v2::PaymentRequired {
-        x402_version: v2::VERSION,
-        error: Some(refusal.code().name().to_owned()),
-        resource: Some(resource),
-        accepts: offers.iter().map(|(_, offer)| offer.requirements_v2()).collect(),
-        extensions: None,
-    };
-    let mut encoded = x402::encode(&required);
-    // Some intermediaries cut long headers: better fewer offers than a broken one (X402-5).
-    while encoded.len() > x402::EMIT_BYTES_MAX && required.accepts.len() > 1 {
-        required.accepts.pop();
-        encoded = x402::encode(&required);
-    }
-    let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));
-    let top_up_url = format!("{}/farthing/topup", snapshot.public_url);
+    let Offered { entries, header, top_up_url, .. } =
+        Offered::new(gate, snapshot, ask, refusal.code().name(), now);
     refusal.offers(entries, header, top_up_url)
 }

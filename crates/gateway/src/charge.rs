@@ -9,23 +9,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use ledger::{Chart, Draft, Ended, Flags, Hold, HoldEnd, Kind, LegDraft, leg_asset, memo_asset};
+use ledger::{Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, End, Meter, Metered};
 use money::Amount;
 use store::{Durable, Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::bill;
 use crate::call_id::CallId;
 use crate::clock::Now;
+use crate::config::Policy;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
 use crate::idempotency::{self, Attempt};
+use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::payer::Payer;
 use crate::payments::{Deposit, Ending};
+use crate::posting::Posting;
 use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::Code;
@@ -51,6 +55,8 @@ pub(crate) struct Charge {
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
     pub(crate) hold: Option<OpenHold>,
+    /// That the call is open, where that is on disk.
+    pub(crate) journalled: Option<Journalled>,
     /// How the hold keeps up with a stream.
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
@@ -61,6 +67,12 @@ pub(crate) struct Charge {
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
+    /// Who pays if it does not end as it should.
+    pub(crate) policy: Policy,
+    /// When the upstream was asked.
+    pub(crate) asked: Instant,
+    /// Bytes of the answer that are still held for, where bytes are sold.
+    pub(crate) bytes_left: Option<u64>,
     pub(crate) status: StatusCode,
     /// When the hold expires.
     pub(crate) deadline: Instant,
@@ -147,6 +159,13 @@ impl Charge {
                 Stop::KeySeen
             })?,
         };
+        let mut sold_out = false;
+        if let Some(left) = &mut self.bytes_left {
+            let most = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+            sold_out = most < chunk.len();
+            chunk.truncate(most);
+            *left -= most as u64;
+        }
         while !chunk.is_empty() {
             let piece = chunk.split_to(self.piece_bytes(chunk.len()));
             let before = out.len();
@@ -161,7 +180,8 @@ impl Charge {
                 return Err(Stop::Unpaid);
             }
         }
-        Ok(())
+        // The client has what is held for, to the byte.
+        if sold_out { Err(Stop::Unpaid) } else { Ok(()) }
     }
 
     /// Near the end of what is held a chunk is taken in pieces, so that an upstream that is ahead of the client
@@ -197,11 +217,13 @@ impl Charge {
         self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default()
     }
 
-    /// Ends the call because its time is over (LED 4.3).
+    /// Ends the call because its time is over (LED 4.3); where it is sold by time, because what is held for is.
     pub(crate) fn expire(&mut self) {
         if !self.ended {
-            tracing::warn!(parent: &self.span, "the hold of a call expired");
-            self.expired = true;
+            if self.quote.time_max().is_none_or(|most| self.asked.elapsed() < most) {
+                tracing::warn!(parent: &self.span, "the hold of a call expired");
+                self.expired = true;
+            }
             self.settle(End::CutShort, &mut Vec::new());
         }
     }
@@ -219,16 +241,15 @@ impl Charge {
                 self.meter.feed(rest, out);
             }
         }
+        if let Some(most) = self.quote.time_max() {
+            let took = self.asked.elapsed().min(most).as_millis();
+            self.meter.took(u64::try_from(took).unwrap_or(u64::MAX));
+        }
         let metered = self.meter.end(end, out);
         if self.growth.is_some() {
             self.gate.unseen.learn(&self.quote.model, &metered);
         }
-        let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
-            // A report that cannot be priced costs the payer what was held and no more.
-            tracing::error!(parent: &self.span, %error, "charge from the hold");
-            let nano = self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
-            Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
-        });
+        let cost = self.cost(&metered);
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
@@ -243,6 +264,10 @@ impl Charge {
             Some(ending) => ending.join(capture),
             None => (capture, Vec::new()),
         };
+        let write = match self.journalled.take() {
+            Some(journalled) => journalled.end(write),
+            None => write,
+        };
         let landing = match write {
             Some(write) if claims.is_empty() => self.record(write, captured),
             Some(write) => Some(commit_in_background(&self.gate, write, claims)),
@@ -251,6 +276,29 @@ impl Charge {
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
         Some(Sum { captured, available, usage: facts::usage_line(&metered), landing })
+    }
+
+    /// What the call costs, by its price and the route's policy.
+    fn cost(&self, metered: &Metered) -> Cost {
+        let held = || self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
+        let of_hold = || Cost { femto: money::Femto::ZERO, nano: held(), estimated: true, lines: Vec::new() };
+        let Some(governed) = bill::governed(&self.policy, metered) else {
+            return Cost {
+                femto: money::Femto::ZERO,
+                nano: Amount::ZERO,
+                estimated: false,
+                lines: Vec::new(),
+            };
+        };
+        match self.quote.charge(&governed, self.clamp) {
+            Ok(cost) if bill::takes_hold(&self.policy, &governed, &cost) => of_hold(),
+            Ok(cost) => cost,
+            Err(error) => {
+                // A report that cannot be priced costs the payer what was held and no more.
+                tracing::error!(parent: &self.span, %error, "charge from the hold");
+                of_hold()
+            }
+        }
     }
 
     /// The events that end a stream for which nobody pays any more, with the bill (MTR-35).
@@ -280,7 +328,7 @@ impl Charge {
     }
 
     /// Ends the hold; the write that goes with it, if the call is one to remember.
-    fn capture(&self, hold: &Hold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
+    fn capture(&self, hold: &OpenHold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
         let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
@@ -291,9 +339,7 @@ impl Charge {
         if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
             self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
-            if cost.estimated {
-                self.gate.metrics.estimated(&self.route);
-            }
+            self.count_estimate(cost.estimated);
         }
         let facts = CallFacts {
             call: self.call,
@@ -303,7 +349,9 @@ impl Charge {
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,
+            held_first: hold.first(),
             held: hold.amount(),
+            clamp: self.clamp,
             ended: &ended,
             cost,
             metered,
@@ -322,49 +370,29 @@ impl Charge {
         Some((ended, write))
     }
 
-    /// Payer and budgets down, income up; what the payer did not have is the operator's loss.
+    fn count_estimate(&self, estimated: bool) {
+        if estimated {
+            self.gate.metrics.estimated(&self.route, self.quote.priced_as());
+        }
+        if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
+            let (route, upstream) = (&self.route, &self.upstream);
+            tracing::warn!(%route, %upstream, estimates, "more than 2 of the last 100 charges of a route are estimates");
+        }
+    }
+
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
         let chain = hold.chain();
-        let asset = chain.first().map_or(money::Asset::Usd, |account| account.asset());
-        let (captured, overrun) = (ended.captured.units(), ended.overrun.units());
-        let mut legs = Vec::with_capacity(4 + chain.len());
-        let mut money = |account, units: i64| {
-            if units != 0 {
-                legs.push(LegDraft { asset: leg_asset(asset), account, amount: Amount::from_units(units) });
-            }
-        };
-        if let Some(account) = chain.first() {
-            money(account.id(), -captured);
-        }
-        money(Chart::OverrunLoss.id(), -overrun);
-        // The writer passes it on to the model's income, one sum per batch (LED-40).
-        money(Chart::UsageClearing.id(), captured.saturating_add(overrun));
-        let budgets = chain.get(1..).unwrap_or_default();
-        for budget in budgets {
-            legs.push(LegDraft {
-                asset: memo_asset(asset),
-                account: budget.id(),
-                amount: Amount::from_units(-captured),
-            });
-        }
-        if !budgets.is_empty() {
-            let all = captured.saturating_mul(i64::try_from(budgets.len()).unwrap_or(i64::MAX));
-            let amount = Amount::from_units(all);
-            legs.push(LegDraft { asset: memo_asset(asset), account: Chart::Memo.id(), amount });
-        }
-        let version = self.quote.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        Draft {
-            kind: Kind::Capture,
-            flags: Flags { estimated: cost.estimated },
-            time_ms: Now::read().millis(),
-            id: self.call.0,
-            key: [0; 32],
-            reference: String::new(),
-            corrects: [0; 16],
-            price_version: version.unwrap_or(0),
+        Posting {
+            call: self.call,
+            chain: &chain.iter().map(|account| account.id()).collect::<Vec<_>>(),
+            asset: chain.first().map_or(money::Asset::Usd, |account| account.asset()),
+            captured: ended.captured,
+            overrun: ended.overrun,
+            estimated: cost.estimated,
             cost_femto: cost.femto.units(),
-            legs,
+            price_version: self.quote.price_version(),
         }
+        .entry(Now::read())
     }
 
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is

@@ -3,7 +3,7 @@
 
 use ledger::{AccountId, Ended, Entry, asset_of_code};
 use meter::{Basis, Charge, Metered, Terminal, Usage};
-use money::{Amount, Asset};
+use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Map, Value, json};
 
 use crate::call_id::CallId;
@@ -11,6 +11,7 @@ use crate::clock::Now;
 use crate::payer::Payer;
 use crate::payments::Deposit;
 use crate::quote::Quote;
+use crate::selling;
 
 /// Everything about a call that lasts.
 pub(crate) struct CallFacts<'a> {
@@ -21,7 +22,12 @@ pub(crate) struct CallFacts<'a> {
     pub(crate) route: &'a str,
     pub(crate) upstream: &'a str,
     pub(crate) quote: &'a Quote,
+    /// What the hold began with ...
+    pub(crate) held_first: Amount,
+    /// ... and ended with.
     pub(crate) held: Amount,
+    /// Output limit that was written into the request.
+    pub(crate) clamp: Option<u64>,
     pub(crate) ended: &'a Ended,
     pub(crate) cost: &'a Charge,
     pub(crate) metered: &'a Metered,
@@ -54,6 +60,10 @@ impl CallFacts<'_> {
             "usage": self.metered.usage.as_ref().map(usage), "basis": basis_name(self.metered.basis),
             "terminal": terminal_name(self.metered.terminal), "estimated": self.cost.estimated,
             "lines": lines, "cost_femto_usd": self.cost.femto.units().to_string(),
+            // Where nothing could be priced what was held is what is charged.
+            "unpriced": self.cost.femto == Femto::ZERO && self.cost.nano > Amount::ZERO,
+            "markup_bp": self.quote.markup_bp, "max_tokens_set": self.clamp,
+            "held_first": amount(self.held_first, self.asset),
             "held": amount(self.held, self.asset), "charged": amount(self.ended.captured, self.asset),
             "overrun": amount(self.ended.overrun, self.asset),
             "available_after": amount(self.ended.available, self.asset),
@@ -100,31 +110,68 @@ pub(crate) fn receipt(issuer: &str, facts: &[u8], entry: Option<&(Entry, [u8; 32
         }
     }
     facts.remove("available_after");
+    sold(&mut facts);
     payload.extend(facts);
     Some(Value::Object(payload))
 }
 
+/// What the operator raises and pays is not the payer's: a receipt has the rates that the call was sold at
+/// (MTR-53).
+fn sold(facts: &mut Map<String, Value>) {
+    let markup_bp = facts.remove("markup_bp").as_ref().and_then(markup);
+    let lines = facts.get_mut("lines").and_then(Value::as_array_mut);
+    for line in lines.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(rate) = line.remove("rate_femto_usd").as_ref().and_then(Value::as_u64) {
+            let text = selling::usd(Rate::from_femto(rate), markup_bp.unwrap_or(0));
+            line.insert("rate".into(), json!({"amount": text, "currency": Asset::Usd.name()}));
+        }
+    }
+}
+
+/// A recorded markup, in basis points.
+pub(crate) fn markup(recorded: &Value) -> Option<u32> {
+    recorded.as_u64().and_then(|points| u32::try_from(points).ok())
+}
+
 fn usage(usage: &Usage) -> Value {
     let mut members = Map::new();
-    for (name, count) in counts(usage) {
+    for (name, count) in [
+        ("input_uncached", usage.input_uncached),
+        ("cache_read", usage.cache_read),
+        ("cache_write", usage.cache_write),
+        ("cache_write_5m", usage.cache_write_5m),
+        ("cache_write_30m", usage.cache_write_30m),
+        ("cache_write_1h", usage.cache_write_1h),
+        ("cache_write_12h", usage.cache_write_12h),
+        ("input_total", usage.input_total),
+        ("output_total", usage.output_total),
+        ("reasoning", usage.reasoning),
+        ("audio_in", usage.audio_in),
+        ("audio_out", usage.audio_out),
+        ("image_in", usage.image_in),
+        ("image_out", usage.image_out),
+        ("total_only", usage.total_only),
+        ("web_search_requests", usage.web_search_requests),
+        ("images", usage.images),
+        ("characters", usage.characters),
+        ("seconds_milli", usage.seconds_milli),
+        ("response_bytes", usage.response_bytes),
+        ("calls", usage.calls),
+    ] {
         if let Some(count) = count {
             members.insert(name.to_owned(), count.into());
         }
     }
+    for (name, word) in [
+        ("service_tier", &usage.service_tier),
+        ("inference_geo", &usage.inference_geo),
+        ("speed", &usage.speed),
+    ] {
+        if let Some(word) = word {
+            members.insert(name.to_owned(), word.clone().into());
+        }
+    }
     Value::Object(members)
-}
-
-const fn counts(usage: &Usage) -> [(&'static str, Option<u64>); 8] {
-    [
-        ("input_uncached", usage.input_uncached),
-        ("cache_read", usage.cache_read),
-        ("cache_write", usage.cache_write),
-        ("input_total", usage.input_total),
-        ("output_total", usage.output_total),
-        ("reasoning", usage.reasoning),
-        ("web_search_requests", usage.web_search_requests),
-        ("calls", usage.calls),
-    ]
 }
 
 /// The value of `Farthing-Usage`: a structured-field dictionary.

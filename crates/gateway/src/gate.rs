@@ -13,6 +13,7 @@ use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
 use crate::config::RateLimits;
+use crate::estimates::Estimates;
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
@@ -41,6 +42,7 @@ pub(crate) struct Gate {
     settings: ArcSwap<HashMap<AccountId, AccountSettings>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) unseen: Unseen,
+    pub(crate) estimates: Estimates,
     pub(crate) in_flight: Arc<Slots>,
     /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
     supported: ArcSwap<Option<HashSet<String>>>,
@@ -87,6 +89,7 @@ impl Gate {
             settings: ArcSwap::default(),
             metrics: Arc::default(),
             unseen: Unseen::default(),
+            estimates: Estimates::default(),
             in_flight: Slots::new(),
             supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),
@@ -109,9 +112,14 @@ impl Gate {
         }
         self.settings.rcu(|known| {
             let mut next = HashMap::clone(known);
-            next.insert(id, settings);
+            next.insert(id, settings.clone());
             next
         });
+    }
+
+    /// The group whose prices an account has.
+    pub(crate) fn group(&self, id: AccountId) -> Option<String> {
+        self.settings.load().get(&id).and_then(|own| own.group.clone())
     }
 
     /// What the operator lets an account spend: its own settings, else everybody's.

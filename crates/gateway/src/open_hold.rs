@@ -4,19 +4,26 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ledger::Hold;
+use money::Amount;
 
 use crate::gate::Gate;
 
 /// A hold of a call.
 pub(crate) struct OpenHold {
     hold: Hold,
+    /// What it began with, before it grew.
+    first: Amount,
     gate: Arc<Gate>,
 }
 
 impl OpenHold {
     pub(crate) fn new(hold: Hold, gate: &Arc<Gate>) -> Self {
         gate.metrics.hold_opened();
-        Self { hold, gate: Arc::clone(gate) }
+        Self { first: hold.amount(), hold, gate: Arc::clone(gate) }
+    }
+
+    pub(crate) const fn first(&self) -> Amount {
+        self.first
     }
 }
 

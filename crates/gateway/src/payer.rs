@@ -154,21 +154,7 @@ impl Payer {
         quote: &Quote,
         terms: HoldTerms,
     ) -> Result<(Hold, Fitted), Refusal> {
-        let asset = self.account.asset();
-        if !asset.is_dollar_parity() {
-            let detail = "This account's asset has no rate to the currency of the prices.";
-            return Err(Refusal::new(Code::WrongAsset, detail));
-        }
-        if let Some(key) = &self.key
-            && let Some(other) = key.asset().filter(|limit| *limit != asset)
-        {
-            let detail = format!("This key limits spending in {other}, but its account holds {asset}.");
-            return Err(Refusal::new(Code::KeyForbidden, detail));
-        }
-        // Before the balance: who pays more into such an account gets no further.
-        if self.account.state() != AccountState::Open {
-            return Err(frozen());
-        }
+        self.may_spend()?;
         let budgets = self.budgets(terms.limits, terms.now_s);
         // Another call may take what was just seen: look again rather than refuse what a smaller fit allows.
         for _ in 0..3 {
@@ -179,8 +165,7 @@ impl Payer {
             let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold };
             match gate.book.reserve(wanted) {
                 Ok(hold) => {
-                    let per_call = self.per_call(terms.limits);
-                    return Ok((hold, per_call.map_or(fitted, |most| quote.growing_within(fitted, most))));
+                    return Ok((hold, self.growing(quote, fitted, terms.limits)));
                 }
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen | ReserveError::Closed) => {
@@ -199,6 +184,40 @@ impl Payer {
         }
         let room = self.room(gate, &budgets, terms.limits);
         Err(self.short(gate, quote, room, terms.now_s))
+    }
+
+    /// What [`Payer::hold`] would set aside now.
+    pub(crate) fn would_hold(&self, gate: &Gate, quote: &Quote, terms: HoldTerms) -> Result<Fitted, Refusal> {
+        self.may_spend()?;
+        let room = self.room(gate, &self.budgets(terms.limits, terms.now_s), terms.limits);
+        let fitted = quote.fit(room.amount, terms.may_clamp);
+        fitted
+            .map(|fitted| self.growing(quote, fitted, terms.limits))
+            .ok_or_else(|| self.short(gate, quote, room, terms.now_s))
+    }
+
+    /// Whether anything at all can be spent from this account with this key.
+    fn may_spend(&self) -> Result<(), Refusal> {
+        let asset = self.account.asset();
+        if !asset.is_dollar_parity() {
+            let detail = "This account's asset has no rate to the currency of the prices.";
+            return Err(Refusal::new(Code::WrongAsset, detail));
+        }
+        if let Some(key) = &self.key
+            && let Some(other) = key.asset().filter(|limit| *limit != asset)
+        {
+            let detail = format!("This key limits spending in {other}, but its account holds {asset}.");
+            return Err(Refusal::new(Code::KeyForbidden, detail));
+        }
+        // Before the balance: who pays more into such an account gets no further.
+        if self.account.state() != AccountState::Open {
+            return Err(frozen());
+        }
+        Ok(())
+    }
+
+    fn growing(&self, quote: &Quote, fitted: Fitted, limits: SpendLimits) -> Fitted {
+        self.per_call(limits).map_or(fitted, |most| quote.growing_within(fitted, most))
     }
 
     /// Most that one call may cost, by the key or the account.

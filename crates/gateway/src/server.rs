@@ -25,6 +25,7 @@ use crate::clock::Now;
 use crate::config::{self, Config, Tls};
 use crate::gate::Gate;
 use crate::heads;
+use crate::journalled;
 use crate::keys::{Keys, KeysError};
 use crate::limits::Slots;
 use crate::passing::Aftercare;
@@ -106,6 +107,7 @@ async fn supervise(
     let keys = Keys::load(&config)?;
     let options = Options { durability: config.store.durability, ..Options::new(random::bytes()) };
     let store = Store::open(&config.store.path, options)?;
+    journalled::recover(&store, config.store.crash_charge, Now::read()).await?;
     let payee = keys.public();
     let snapshot = Snapshot::new(config.clone(), payee).map_err(failed("configuration"))?;
     let gate = Arc::new(Gate::open(snapshot, keys, store, tokio::runtime::Handle::current())?);
@@ -244,11 +246,8 @@ async fn work(
     gate: Arc<Gate>,
     ready: std_mpsc::Sender<io::Result<()>>,
 ) {
-    let (for_drain, for_stall) = (Arc::clone(&gate), Arc::clone(&gate));
-    let aftercare = Aftercare::start(
-        move || for_drain.snapshot.load().config.metering.drain,
-        move || for_stall.snapshot.load().config.server.timeouts.write_stall,
-    );
+    let for_stall = Arc::clone(&gate);
+    let aftercare = Aftercare::start(move || for_stall.snapshot.load().config.server.timeouts.write_stall);
     let worker = Rc::new(Worker { gate, pool: Pool::default(), known: KnownKeys::default(), aftercare });
     let answer =
         Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));

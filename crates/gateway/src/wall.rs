@@ -116,7 +116,8 @@ impl Target<'_> {
 /// Query names that carry keys elsewhere: a key in a URL ends up in logs, so it is refused (SEC-30).
 const SECRET_QUERY: [&str; 4] = ["key", "api_key", "access_token", "api-key"];
 
-fn target(uri: &Uri, bounds: Bounds) -> Result<Target<'_>, Refusal> {
+/// Checks a target by itself.
+pub(crate) fn target(uri: &Uri, bounds: Bounds) -> Result<Target<'_>, Refusal> {
     let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
     let path = uri.path();
     let query = uri.query();
@@ -151,7 +152,8 @@ fn is_plain_path(path: &str) -> bool {
     })
 }
 
-fn decoded(segment: &str) -> Option<Vec<u8>> {
+/// The bytes that percent triplets stand for; none where one is broken.
+pub(crate) fn decoded(segment: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let [first, tail @ ..] = rest {

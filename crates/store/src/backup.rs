@@ -11,7 +11,7 @@ use redb::{Database, Key, ReadTransaction, ReadableTable, TableDefinition, Value
 use crate::check::{self, CheckOptions, Report};
 use crate::read::unavailable;
 use crate::store::{FILE, sync_folder};
-use crate::tables::{self, META, META_EPOCH};
+use crate::tables::{self, META, META_EPOCH, OPEN_CALLS};
 use crate::{Reader, Store, StoreError, meta};
 
 /// Pages of a copy that are kept in memory before they are written.
@@ -147,6 +147,9 @@ fn restore_as(from: &Path, part: &Path, now_ms: u64) -> Result<(), StoreError> {
         let before = meta::number(&meta, META_EPOCH)?.ok_or_else(|| unavailable("no store epoch"))?;
         let epoch = before.saturating_add(1).max(now_ms);
         meta.insert(META_EPOCH, epoch.to_be_bytes().as_slice()).map_err(unavailable)?;
+        // Those calls have ended since, and who knows how.
+        let mut open_calls = writing.open_table(OPEN_CALLS).map_err(unavailable)?;
+        open_calls.retain(|_, _| false).map_err(unavailable)?;
     }
     writing.commit().map_err(unavailable)
 }

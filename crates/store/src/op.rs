@@ -3,7 +3,7 @@
 use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountSettings, Attempt, Idempotent, Outcome, Payment};
+use crate::{AccountSettings, Attempt, Idempotent, OpenCall, Outcome, Payment};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -47,6 +47,19 @@ pub enum Op {
         key: [u8; 32],
         /// What the same request gets from now on.
         outcome: Outcome,
+    },
+    /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
+    /// what was there. [`Op::Capture`] of the same id ends it too.
+    Open {
+        /// Call id.
+        id: [u8; 16],
+        /// What is known of it.
+        call: OpenCall,
+    },
+    /// An open call has ended and owes nothing.
+    Ended {
+        /// Call id.
+        id: [u8; 16],
     },
     /// A call was charged, or ended free: the entry (if money moved) and the facts of its receipt.
     Capture {

@@ -9,9 +9,9 @@ use redb::{ReadableTable, TableDefinition};
 use crate::disk::Disk;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID,
-    NAMES, PAYMENTS, REVOKED, balance_of,
+    NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
 };
-use crate::{AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError, meta};
+use crate::{AccountSettings, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +181,20 @@ impl Reader {
             if matches!(payment.state, PaymentState::Intent | PaymentState::Unknown) {
                 rows.push((*key.value(), payment));
             }
+        }
+        Ok(rows)
+    }
+
+    /// Calls that have not ended, by id: right after opening, those that a crash has cut off (LED-26).
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn open_calls(&self) -> Result<Vec<([u8; 16], OpenCall)>, StoreError> {
+        let table = self.begin()?.open_table(OPEN_CALLS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, call) = row.map_err(unavailable)?;
+            rows.push((*id.value(), serde_json::from_slice(call.value()).map_err(unavailable)?));
         }
         Ok(rows)
     }

@@ -15,9 +15,11 @@ use crate::writer::{Tail, forgotten_s};
 use crate::{Payment, PaymentState, StoreError, meta};
 
 /// Version of the tables that this program writes.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 /// Before stores had a version.
 const SCHEMA_FIRST: u32 = 1;
+/// The first with names, expiries and a tree.
+const SCHEMA_TREE: u32 = 2;
 
 /// Makes the tables of a new store, and brings an older one to this version in one transaction.
 ///
@@ -39,9 +41,15 @@ pub(crate) fn open(disk: &Disk, fresh_id: [u8; 16]) -> Result<(), StoreError> {
         meta.insert(META_STORE_ID, fresh_id.as_slice()).map_err(unavailable)?;
         meta.insert(META_EPOCH, 1u64.to_be_bytes().as_slice()).map_err(unavailable)?;
     }
-    name_accounts(&transaction)?;
-    plan_expiries(&transaction)?;
-    grow_tree(&transaction)?;
+    if found.is_none_or(|found| found < SCHEMA_TREE) {
+        name_accounts(&transaction)?;
+        plan_expiries(&transaction)?;
+        grow_tree(&transaction)?;
+    }
+    {
+        let mut meta = transaction.open_table(META).map_err(unavailable)?;
+        meta.insert(META_SCHEMA, SCHEMA.to_be_bytes().as_slice()).map_err(unavailable)?;
+    }
     transaction.commit().map_err(unavailable)
 }
 
@@ -125,6 +133,5 @@ fn grow_tree(transaction: &WriteTransaction) -> Result<(), StoreError> {
         })?;
     }
     let mut meta = transaction.open_table(META).map_err(unavailable)?;
-    meta.insert(META_SCHEMA, SCHEMA.to_be_bytes().as_slice()).map_err(unavailable)?;
     tail.save(&mut meta)
 }

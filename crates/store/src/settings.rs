@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Limits and state of an account. Everything has a default, so that rows of older versions still read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AccountSettings {
     /// Ledger units the account may go below zero; 0 for none.
@@ -14,6 +14,9 @@ pub struct AccountSettings {
     pub per_call: Option<i64>,
     /// Most that may be spent in one day, in ledger units.
     pub per_day: Option<i64>,
+    /// The group whose prices it has, if not everybody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The largest overdraft there ever was: a balance of the past is held against it. The store keeps it, what
     /// is handed in can only raise it.
     pub overdraft_max: i64,
@@ -28,7 +31,7 @@ impl AccountSettings {
 
     pub(crate) fn remembering(&self, before: Option<&Self>) -> Self {
         let ever = before.map_or(0, Self::overdraft_ever).max(self.overdraft_ever());
-        Self { overdraft_max: ever, ..*self }
+        Self { overdraft_max: ever, ..self.clone() }
     }
 }
 

@@ -125,6 +125,12 @@ impl Store {
         self.at_risk.total()
     }
 
+    /// Whether every charge is waited for, so that a crash loses none.
+    #[must_use]
+    pub fn is_sync(&self) -> bool {
+        self.at_risk.is_sync()
+    }
+
     /// Writes and waits until it is on disk (class A).
     ///
     /// # Errors

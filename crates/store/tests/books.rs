@@ -32,6 +32,7 @@ const IDEMPOTENT: TableDefinition<'static, Bytes32, &[u8]> = TableDefinition::ne
 const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
 const KEYS: TableDefinition<'static, Bytes16, &[u8]> = TableDefinition::new("keys");
 const ACCOUNTS: TableDefinition<'static, Bytes16, &[u8]> = TableDefinition::new("accounts");
+const OPEN_CALLS: TableDefinition<'static, Bytes16, &[u8]> = TableDefinition::new("open_calls");
 const TILES: TableDefinition<'static, (u8, u64), Bytes32> = TableDefinition::new("tiles");
 
 /// A folder with a store that was used for a while.
@@ -210,6 +211,21 @@ fn every_table_is_held_against_the_others() {
     expect("a part of the tree", &|found| matches!(found, Finding::Tile { .. }));
     used.tamper(KEYS, |table| rewrite(table, |_| Some("{".to_owned())));
     expect("a key", &|found| matches!(found, Finding::Row { table: "keys", .. }));
+    let charged = {
+        let store = used.open();
+        let mut id = None;
+        store
+            .reader()
+            .each_entry(|entry, _| id = (entry.lsn == lsn).then_some(entry.draft.id).or(id))
+            .unwrap();
+        id.unwrap()
+    };
+    used.tamper(OPEN_CALLS, |table| {
+        let row =
+            br#"{"account":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"asset":1,"held":5,"begun_ms":1,"owed":null}"#;
+        table.insert(&charged, row.as_slice()).unwrap();
+    });
+    expect("an open call that is charged", &|found| *found == Finding::OpenCall { call: charged, lsn });
     used.tamper(ACCOUNTS, |table| {
         table.insert(&[1; 16], b"{\"state\":\"closed\"}".as_slice()).unwrap();
     });
@@ -539,7 +555,7 @@ fn an_account_is_closed_only_when_it_is_empty() {
     assert_eq!(set(AccountMode::Closed, 0), Err(StoreError::Conflict));
     assert_eq!(set(AccountMode::Frozen, 70), Ok(()));
     assert_eq!(set(AccountMode::Open, 20), Ok(()));
-    let (_, settings) = store.reader().accounts().unwrap()[0];
+    let (_, settings) = &store.reader().accounts().unwrap()[0];
     assert_eq!((settings.state, settings.overdraft, settings.overdraft_ever()), (AccountMode::Open, 20, 70));
     post(2, -5);
     assert_eq!(set(AccountMode::Closed, 0), Ok(()));

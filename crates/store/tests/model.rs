@@ -16,8 +16,8 @@ use std::thread;
 use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
-    AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, Options, Outcome, Payment,
-    PaymentState, Store, StoreError,
+    AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Options, Outcome, OwedInput,
+    Payment, PaymentState, Store, StoreError,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 use support::dice::Dice;
@@ -39,6 +39,7 @@ struct Model {
     keys: BTreeMap<[u8; 16], KeyRecord>,
     revoked: BTreeMap<[u8; 16], u64>,
     settings: BTreeMap<[u8; 16], AccountSettings>,
+    open_calls: BTreeMap<[u8; 16], OpenCall>,
 }
 
 /// What can be said of a refusal without copying the store's rules in detail.
@@ -77,6 +78,8 @@ impl Model {
                     .insert(*key, Payment { state: PaymentState::Settled, attempt, ..payment.clone() });
             }
             Op::Served { key, outcome } => self.serve(key, outcome)?,
+            Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
+            Op::Ended { id } => drop(self.open_calls.remove(id)),
             Op::Capture { id, entry, facts, served, income, idempotent } => {
                 if let Some((key, _)) = served
                     && !self.payments.get(key).is_some_and(is_deposited)
@@ -92,6 +95,7 @@ impl Model {
                 if let Some((key, outcome)) = idempotent {
                     self.idempotent.insert(*key, outcome.clone());
                 }
+                self.open_calls.remove(id);
                 self.facts.insert(*id, facts.clone());
             }
             Op::Post { entry, .. } => self.post(entry, None)?,
@@ -104,7 +108,7 @@ impl Model {
                 }
                 let before = self.settings.get(&id.0).map_or(0, |before| before.overdraft_max);
                 let overdraft_max = before.max(settings.overdraft).max(settings.overdraft_max);
-                self.settings.insert(id.0, AccountSettings { overdraft_max, ..*settings });
+                self.settings.insert(id.0, AccountSettings { overdraft_max, ..settings.clone() });
             }
             Op::Revoke { id, time_ms } => drop(self.revoked.insert(*id, *time_ms)),
             Op::Sweep { now_ms } => {
@@ -223,7 +227,7 @@ fn some_payment(dice: &mut Dice) -> Payment {
 
 fn some_op(dice: &mut Dice) -> Op {
     let key = few::<32>(dice, 6);
-    match dice.below(18) {
+    match dice.below(20) {
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
         2 => Op::Attempt {
             key,
@@ -255,14 +259,33 @@ fn some_op(dice: &mut Dice) -> Op {
         15 => Op::Revoke { id: few(dice, 4), time_ms: dice.below(100) },
         16 => {
             let state = [AccountMode::Open, AccountMode::Frozen, AccountMode::Closed][dice.below(3) as usize];
-            let settings =
-                AccountSettings { state, overdraft: dice.below(50) as i64, ..AccountSettings::default() };
+            let group = [None, Some("partner".to_owned())][dice.below(2) as usize].clone();
+            let settings = AccountSettings {
+                state,
+                overdraft: dice.below(50) as i64,
+                group,
+                ..AccountSettings::default()
+            };
             Op::Account { id: AccountId(few(dice, 5)), settings }
         }
+        17 => Op::Open { id: few(dice, 40), call: some_open_call(dice) },
+        18 => Op::Ended { id: few(dice, 40) },
         _ => {
             Op::Sweep { now_ms: (NOW_S + [0, 50, WEEK_S + 50, WEEK_S + 500][dice.below(4) as usize]) * 1000 }
         }
     }
+}
+
+fn some_open_call(dice: &mut Dice) -> OpenCall {
+    let owed = dice.one_in(2).then(|| OwedInput {
+        amount: 5,
+        cost_femto: "5000000".into(),
+        chain: vec![few(dice, 3)],
+        model: "m".into(),
+        price_version: 1,
+        facts: "{}".into(),
+    });
+    OpenCall { account: few(dice, 3), asset: 1, held: dice.below(1000) as i64, begun_ms: NOW_MS, owed }
 }
 
 fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
@@ -393,6 +416,8 @@ impl Case {
         );
         let settings: Vec<_> = reader.accounts().unwrap().into_iter().map(|(id, row)| (id.0, row)).collect();
         assert_eq!(settings, model.settings.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
+        let open: Vec<_> = model.open_calls.clone().into_iter().collect();
+        assert_eq!(reader.open_calls().unwrap(), open, "seed {seed}");
         assert_eq!(self.store().at_risk(), Amount::ZERO);
     }
 }

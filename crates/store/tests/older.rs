@@ -122,3 +122,36 @@ fn a_store_of_the_version_before_opens_and_goes_on() {
     drop(store);
     assert_eq!(check(folder.path(), &options).unwrap().findings, vec![]);
 }
+
+/// Schema 2 had everything but the table of open calls; what it had is left as it is.
+#[test]
+fn a_store_of_schema_2_gets_the_table_it_lacks() {
+    const OPEN_CALLS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open_calls");
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let rail = Chart::RailClearing("operator".into());
+    let post = |id: u8| {
+        let entry = draft(Kind::Deposit, [id; 16], [0; 32], &[(rail.id(), -1), (PAYER, 1)]);
+        Op::Post { entry, names: vec![rail.clone()] }
+    };
+    let store = Store::open(folder.path(), Options::new([7; 16])).unwrap();
+    for id in 1..=3 {
+        runtime.block_on(store.commit(post(id))).unwrap();
+    }
+    // Its journal does not begin at the first entry: the tree must not be made anew from what is left.
+    store.roll(2, &folder.path().join("segments")).unwrap();
+    let head = store.reader().unsigned_head(0).unwrap();
+    drop(store);
+    let db = Database::open(folder.path().join("farthing.redb")).unwrap();
+    let writing = db.begin_write().unwrap();
+    assert!(writing.delete_table(OPEN_CALLS).unwrap());
+    writing.open_table(META).unwrap().insert("schema", 2u32.to_be_bytes().as_slice()).unwrap();
+    writing.commit().unwrap();
+    drop(db);
+    let store = Store::open(folder.path(), Options::new([7; 16])).unwrap();
+    assert_eq!(store.reader().open_calls().unwrap(), vec![]);
+    assert_eq!(store.reader().unsigned_head(0).unwrap(), head);
+    assert_eq!(runtime.block_on(store.commit(post(4))).unwrap().lsn, 4);
+    drop(store);
+    assert_eq!(check(folder.path(), &CheckOptions::new(NOW_MS)).unwrap().findings, vec![]);
+}

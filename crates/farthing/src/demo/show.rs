@@ -170,9 +170,8 @@ pub(super) fn receipt(receipt: &Receipt) {
     let number = if payload["protocol"] == "key" { 8 } else { 5 };
     heading(number, "The receipt: signed by the gateway, checked by the agent");
     for row in payload["lines"].as_array().into_iter().flatten() {
-        let rate = row["rate_femto_usd"].as_u64().unwrap_or_default();
         let bucket = row["bucket"].as_str().unwrap_or_default();
-        line(&format!("{:>6} {bucket:<8} x {rate} femto-USD", row["quantity"].to_string()));
+        line(&format!("{:>6} {bucket:<8} x {}", row["quantity"].to_string(), money(&row["rate"])));
     }
     fact("exact cost", &format!("{} femto-USD", payload["cost_femto_usd"].as_str().unwrap_or_default()));
     fact("held, then charged", &format!("{} -> {}", money(&payload["held"]), money(&payload["charged"])));

@@ -36,10 +36,13 @@ impl Office<'_> {
         if let Some(text) = &change.per_day {
             settings.per_day = amount_or_none(text, asset)?;
         }
+        if let Some(group) = &change.group {
+            settings.group = group_or_none(group)?;
+        }
         if let Some(state) = change.state {
             settings.state = state;
         }
-        self.write(id, settings).await?;
+        self.write(id, settings.clone()).await?;
         self.account_json(id, settings)
     }
 
@@ -64,7 +67,7 @@ impl Office<'_> {
             }
             Self::Running(_) | Self::Alone { .. } => None,
         };
-        let written = self.store().commit(Op::Account { id, settings }).await;
+        let written = self.store().commit(Op::Account { id, settings: settings.clone() }).await;
         if let (Err(_), Some((account, state))) = (&written, before) {
             // It was not closed after all; opening and freezing cannot fail.
             let _ = account.set_state(state);
@@ -109,9 +112,17 @@ impl Office<'_> {
         Ok(json!({
             "account": id.to_string(), "state": settings.state, "balance": facts::amount(balance, asset),
             "held": facts::amount(held, asset), "overdraft": units(settings.overdraft),
-            "per_call": settings.per_call.map(units), "per_day": settings.per_day.map(units),
+            "per_call": settings.per_call.map(units), "per_day": settings.per_day.map(units), "group": settings.group,
         }))
     }
+}
+
+/// A group's name as `prices` may have it, or `none`.
+fn group_or_none(text: &str) -> Result<Option<String>, OfficeError> {
+    if text == "none" {
+        return Ok(None);
+    }
+    crate::config::group_name(text).map(Some).map_err(usage)
 }
 
 /// `5 USD` in the account's own asset, or `none`. A dollar is a dollar where the account holds one of its like.

@@ -3,6 +3,7 @@
 mod accounts;
 mod copies;
 mod credit;
+mod explain;
 mod intents;
 mod keys;
 mod listener;

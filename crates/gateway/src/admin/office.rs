@@ -80,6 +80,11 @@ pub enum Command {
         /// Absolute path of the folder of segments.
         folder: String,
     },
+    /// Why a call cost what it did.
+    Explain {
+        /// Its id.
+        call: String,
+    },
     /// A signed head over the whole journal, for somebody else to keep.
     LedgerHead,
     /// What was decided about an account, and what it has.
@@ -105,7 +110,7 @@ pub enum Command {
     Drain,
 }
 
-/// What is to be different about an account. Amounts are `5 USD`, or `none`; what is not named stays.
+/// What is to be different about an account. Amounts are `5 USD`, or `none` as for the group; what is not named stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountChange {
@@ -115,6 +120,8 @@ pub struct AccountChange {
     pub per_call: Option<String>,
     /// Most that may be spent in a day (UTC).
     pub per_day: Option<String>,
+    /// The group whose prices it has.
+    pub group: Option<String>,
     /// Open, frozen or closed.
     pub state: Option<AccountMode>,
 }
@@ -189,6 +196,7 @@ impl Office<'_> {
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }
+            Command::Explain { call } => self.explain(&call).await,
             Command::LedgerRoll { through_lsn, folder } => self.roll(through_lsn, &folder).await,
             Command::LedgerHead => self.signed_head().await,
             Command::AccountShow { account } => self.show_account(&account).await,

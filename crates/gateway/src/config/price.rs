@@ -1,5 +1,7 @@
 //! `prices`: what a model costs.
 
+use std::collections::BTreeMap;
+
 use money::{Amount, Rate};
 
 use super::glob::Glob;
@@ -14,8 +16,25 @@ pub struct Prices {
     pub models: Vec<(Glob, ModelPrice)>,
     /// What happens to a model that no pattern matches.
     pub unknown_model: UnknownModel,
-    /// Raise over every metered price, in basis points.
-    pub markup_bp: u32,
+    /// Raise over every metered price.
+    pub markup: Markup,
+}
+
+/// Raises over metered prices, in basis points.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Markup {
+    /// For whoever has no other.
+    pub default_bp: u32,
+    /// For the accounts of a group.
+    pub groups: BTreeMap<String, u32>,
+}
+
+impl Markup {
+    /// The raise for an account of that group.
+    #[must_use]
+    pub fn of(&self, group: Option<&str>) -> u32 {
+        group.and_then(|group| self.groups.get(group)).copied().unwrap_or(self.default_bp)
+    }
 }
 
 /// A model that no pattern matches.
@@ -65,10 +84,11 @@ const MODEL_KEYS: Keys = Keys::new(
     ],
 );
 const UNKNOWN_KEYS: Keys = Keys::new(&["price_as"], &[]);
-const MARKUP_KEYS: Keys = Keys::new(&["default"], &["groups"]);
+const MARKUP_KEYS: Keys = Keys::new(&["default", "groups"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Prices {
-    let none = || Prices { models: Vec::new(), unknown_model: UnknownModel::Refuse, markup_bp: 0 };
+    let none =
+        || Prices { models: Vec::new(), unknown_model: UnknownModel::Refuse, markup: Markup::default() };
     let Some(node) = top.get("prices") else { return none() };
     let is_key = |key: &Key| KEYS.known.iter().chain(KEYS.later).any(|known| *known == key.text);
     let long =
@@ -93,7 +113,7 @@ pub(super) fn read(top: &Section<'_>) -> Prices {
     };
     let prices = Prices {
         unknown_model: read_unknown(&section).unwrap_or(UnknownModel::Refuse),
-        markup_bp: read_markup(&section).unwrap_or(0),
+        markup: read_markup(&section).unwrap_or_default(),
         models,
     };
     if let UnknownModel::PriceAs(name) = &prices.unknown_model
@@ -162,10 +182,26 @@ fn read_unknown(prices: &Section<'_>) -> Option<UnknownModel> {
     })
 }
 
-fn read_markup(prices: &Section<'_>) -> Option<u32> {
+fn read_markup(prices: &Section<'_>) -> Option<Markup> {
     let node = prices.get("markup")?;
-    if let Kind::Map(_) = &node.kind {
-        return prices.section("markup", MARKUP_KEYS)?.value("default", value::percent);
+    let Kind::Map(_) = &node.kind else {
+        let default_bp = prices.value("markup", value::percent)?;
+        return Some(Markup { default_bp, ..Markup::default() });
+    };
+    let section = prices.section("markup", MARKUP_KEYS)?;
+    let default_bp = section.value("default", value::percent).unwrap_or(0);
+    let mut groups = BTreeMap::new();
+    if let Some(node) = section.get("groups") {
+        let named = Section::open_any(prices.context, &section.path_of("groups"), node)?;
+        for (key, node) in named.entries() {
+            let path = named.path_of(&key.text);
+            if let Err(why) = value::name(&key.text) {
+                prices.context.report.add(key.span, why);
+            }
+            if let Some(points) = scalar(prices.context, &path, node, value::percent) {
+                groups.insert(key.text.clone(), points);
+            }
+        }
     }
-    prices.value("markup", value::percent)
+    Some(Markup { default_bp, groups })
 }

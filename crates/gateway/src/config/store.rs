@@ -16,6 +16,18 @@ pub struct Store {
     pub path: PathBuf,
     /// When charges are on disk: behind the answer under a cap, or before its last byte.
     pub durability: Durability,
+    /// What a call owes that a crash has cut off.
+    pub crash_charge: CrashCharge,
+}
+
+/// What a call owes that the upstream had accepted when the gateway died (LED-26).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CrashCharge {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its input, estimated as for a client that left before the first token.
+    InputOnly,
 }
 
 /// Keys that sign and check macaroons (SEC-51).
@@ -36,7 +48,7 @@ pub struct MasterKey {
     pub verify_only: bool,
 }
 
-const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure"], &[]);
+const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure", "crash_charge"], &[]);
 const EXPOSURE_KEYS: Keys = Keys::new(&["per_account", "total", "delay"], &[]);
 const TOKEN_KEYS: Keys = Keys::secret(&["master_keys"], &["holder"]);
 const MASTER_KEYS: Keys = Keys::secret(&["epoch", "key", "verify_only"], &[]);
@@ -49,7 +61,27 @@ pub(super) fn read(top: &Section<'_>) -> Store {
         section.only("kind", "embedded");
     }
     let durability = section.as_ref().map_or(Durability::default(), read_durability);
-    Store { path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)), durability }
+    let crash_charge = section.as_ref().and_then(|section| read_crash_charge(section, durability));
+    Store {
+        path: path.map_or_else(|| default_path(top), |path| top.context.path(&path)),
+        durability,
+        crash_charge: crash_charge.unwrap_or_default(),
+    }
+}
+
+fn read_crash_charge(store: &Section<'_>, durability: Durability) -> Option<CrashCharge> {
+    let found = store.value("crash_charge", |text| match text {
+        "none" => Ok(CrashCharge::None),
+        "input_only" => Ok(CrashCharge::InputOnly),
+        _ => Err(format!("\"{text}\" is neither none nor input_only")),
+    })?;
+    if durability != Durability::Sync {
+        store.complain(
+            "crash_charge",
+            "store.crash_charge needs durability: sync: else no call is on disk before it ends",
+        );
+    }
+    Some(found)
 }
 
 fn read_durability(store: &Section<'_>) -> Durability {

@@ -102,6 +102,14 @@ pub enum Finding {
         /// What it holds.
         left: Amount,
     },
+    /// A call that was charged would be taken for one that a crash has cut off.
+    #[error("call {} is open and charged (lsn {lsn})", hex(call))]
+    OpenCall {
+        /// Call id.
+        call: [u8; 16],
+        /// Its entry.
+        lsn: u64,
+    },
     /// A row that cannot be read.
     #[error("table {table}: row {} cannot be read", hex(key))]
     Row {
@@ -143,7 +151,7 @@ impl Finding {
     pub const fn lsn(&self) -> Option<u64> {
         match self {
             Self::Entry(finding) => Some(finding.lsn),
-            Self::Index { lsn } | Self::Facts { lsn, .. } => Some(*lsn),
+            Self::Index { lsn } | Self::Facts { lsn, .. } | Self::OpenCall { lsn, .. } => Some(*lsn),
             Self::Pages(_)
             | Self::Segment { .. }
             | Self::Balance { .. }

@@ -13,10 +13,12 @@ use super::{CheckOptions, Report};
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, IDEMPOTENT, KEYS, META,
-    META_SWEPT, PAYMENTS, balance_key, expiry_key,
+    META_SWEPT, OPEN_CALLS, PAYMENTS, balance_key, expiry_key,
 };
 use crate::writer::forgotten_s;
-use crate::{AccountMode, AccountSettings, Idempotent, KeyRecord, Payment, PaymentState, StoreError, meta};
+use crate::{
+    AccountMode, AccountSettings, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta,
+};
 
 pub(super) fn check(
     transaction: &ReadTransaction,
@@ -33,6 +35,12 @@ pub(super) fn check(
         }
     }
     rows::<16, KeyRecord>(transaction, KEYS, "keys", report)?;
+    let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
+    for (id, _) in rows::<16, OpenCall>(transaction, OPEN_CALLS, "open_calls", report)? {
+        if let Some(lsn) = by_id.get(&id).map_err(unavailable)? {
+            report.find(Finding::OpenCall { call: id, lsn: lsn.value() });
+        }
+    }
     let balances = transaction.open_table(BALANCES).map_err(unavailable)?;
     for (id, settings) in rows::<16, AccountSettings>(transaction, ACCOUNTS, "accounts", report)? {
         for asset in Asset::ALL.into_iter().filter(|_| settings.state == AccountMode::Closed) {

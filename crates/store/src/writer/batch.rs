@@ -16,7 +16,8 @@ use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT,
-    HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, PAYMENTS, REVOKED, TILES, balance_key, expiry_key,
+    HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES, balance_key,
+    expiry_key,
 };
 use crate::{
     AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
@@ -47,6 +48,7 @@ pub(super) struct Batch<'t> {
     pub(super) base_balances: Table<'t, &'static [u8; 18], i64>,
     pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) facts_at: Table<'t, u64, &'static [u8]>,
+    open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
     accounts: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -71,6 +73,7 @@ impl<'t> Batch<'t> {
             base_balances: transaction.open_table(BASE_BALANCES).map_err(unavailable)?,
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
             facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
+            open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
             accounts: transaction.open_table(ACCOUNTS).map_err(unavailable)?,
@@ -85,8 +88,10 @@ impl<'t> Batch<'t> {
             Op::Intent { .. } | Op::Attempt { .. } | Op::Post { .. } | Op::Head { .. } => true,
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
+            Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
+            | Op::Ended { .. }
             | Op::Served { .. }
             | Op::Capture { .. }
             | Op::Key { .. }
@@ -137,6 +142,11 @@ impl<'t> Batch<'t> {
                 let payment = self.deposited(key)?;
                 self.serve(key, payment, outcome)
             }
+            Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
+            Op::Ended { id } => {
+                self.open_calls.remove(id).map_err(unavailable)?;
+                Ok(NO_ENTRY)
+            }
             Op::Capture { id, entry, facts, served, income, idempotent } => {
                 let paid = match served {
                     Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
@@ -154,6 +164,7 @@ impl<'t> Batch<'t> {
                 if let Some((key, outcome)) = idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
+                self.open_calls.remove(id).map_err(unavailable)?;
                 let Some(posting) = posting else {
                     self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
                     return Ok(NO_ENTRY);

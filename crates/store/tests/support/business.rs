@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
-    AccountSettings, Attempt, Idempotent, KeyRecord, Op, Outcome, Payment, PaymentState, Store, StoreError,
-    Submitted,
+    AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Outcome, Payment, PaymentState, Store,
+    StoreError, Submitted,
 };
 
 use super::dice::Dice;
@@ -59,6 +59,8 @@ pub(crate) struct History {
     pub(crate) revoked: HashMap<[u8; 16], Told>,
     pub(crate) settings: HashMap<AccountId, (Option<AccountSettings>, Option<AccountSettings>)>,
     pub(crate) heads: HashMap<u64, Told>,
+    /// Whether a call is open, and whether that is being changed.
+    pub(crate) open_calls: HashMap<[u8; 16], (bool, Option<bool>)>,
     pub(crate) acked_a: u64,
     pub(crate) disk_full: u64,
     pub(crate) acked_b: u64,
@@ -112,14 +114,15 @@ impl Business {
     }
 
     async fn act(&self, dice: &mut Dice) -> Result<(), Over> {
-        match dice.below(16) {
+        match dice.below(18) {
             0 => self.credit(dice).await,
             1 | 2 => self.pay(dice, false).await,
             3 | 4 => self.pay(dice, true).await,
             5 => self.hand_out_key(dice).await,
             6 => self.set_limits(dice).await,
             7 => self.sign_head().await,
-            8 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
+            8 | 9 => self.open_call(dice).await,
+            10 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
             _ => self.call(dice).await,
         }
     }
@@ -244,6 +247,40 @@ impl Business {
         }
     }
 
+    /// A call that is on disk before it goes up. It ends charged, free, or with the process.
+    async fn open_call(&self, dice: &mut Dice) -> Result<(), Over> {
+        let payer = self.payer(dice);
+        let Some((id, units, capture)) = self.charge(dice, &payer) else { return Ok(()) };
+        let call = OpenCall {
+            account: payer.id().0,
+            asset: ASSET.code(),
+            held: units,
+            begun_ms: NOW_MS,
+            owed: None,
+        };
+        if !self.set_open(id, true, Op::Open { id, call }).await? {
+            return Ok(());
+        }
+        match dice.below(3) {
+            0 => self.set_open(id, false, Op::Ended { id }).await.map(drop),
+            1 => {
+                self.note(id, Kind::Capture, payer.id(), units);
+                let written = self.set_open(id, false, capture).await;
+                self.told(id, &written);
+                written.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn set_open(&self, id: [u8; 16], open: bool, op: Op) -> Result<bool, Over> {
+        let said = self.history().open_calls.get(&id).is_some_and(|(said, _)| *said);
+        self.history().open_calls.insert(id, (said, Some(open)));
+        let is_done = self.commit(op).await?.is_ok();
+        self.history().open_calls.insert(id, (if is_done { open } else { said }, None));
+        Ok(is_done)
+    }
+
     /// Holds and takes money in memory; the write that goes with it.
     fn charge(&self, dice: &mut Dice, payer: &Arc<Account>) -> Option<([u8; 16], i64, Op)> {
         let held = Amount::from_units(1 + dice.below(40_000) as i64);
@@ -296,8 +333,8 @@ impl Business {
         let id = AccountId(dice.bytes());
         let overdraft = dice.below(9) as i64;
         let settings = AccountSettings { overdraft, overdraft_max: overdraft, ..AccountSettings::default() };
-        self.history().settings.insert(id, (None, Some(settings)));
-        if self.commit(Op::Account { id, settings }).await?.is_ok() {
+        self.history().settings.insert(id, (None, Some(settings.clone())));
+        if self.commit(Op::Account { id, settings: settings.clone() }).await?.is_ok() {
             self.history().settings.insert(id, (Some(settings), None));
         }
         Ok(())

@@ -55,6 +55,7 @@ pub(crate) fn judge(reader: &Reader, history: &mut History) -> Loss {
         assert_eq!(reader.idempotent(key).unwrap().is_some(), found.contains_key(call), "half a capture");
     }
     loss.acked += payments(reader, history, &found);
+    loss.acked += open_calls(reader, history, &found);
     loss.acked += rows(reader, history);
     loss
 }
@@ -124,6 +125,19 @@ fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &E
     lost
 }
 
+/// Each call is open or not as it was last said, or as was under way; none is open and charged.
+fn open_calls(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
+    let open: HashSet<_> = reader.open_calls().unwrap().into_iter().map(|(id, _)| id).collect();
+    assert!(open.iter().all(|id| history.open_calls.contains_key(id) && !found.contains_key(id)));
+    let mut lost = 0;
+    for (id, (said, next)) in &mut history.open_calls {
+        let there = open.contains(id);
+        lost += u64::from(there != *said && Some(there) != *next);
+        (*said, *next) = (there, None);
+    }
+    lost
+}
+
 fn rows(reader: &Reader, history: &mut History) -> u64 {
     let keys: HashSet<_> = reader.keys().unwrap().into_iter().map(|(id, _)| id).collect();
     let revoked: HashSet<_> = reader.revoked().unwrap().into_iter().map(|(id, _)| id).collect();
@@ -133,7 +147,7 @@ fn rows(reader: &Reader, history: &mut History) -> u64 {
     lost += missing(&mut history.keys, &keys) + missing(&mut history.revoked, &revoked);
     lost += missing(&mut history.heads, &heads);
     for (id, (said, next)) in &mut history.settings {
-        let there = settings.get(id).copied();
+        let there = settings.get(id).cloned();
         lost += u64::from(there != *said && there != *next);
         (*said, *next) = (there, None);
     }

@@ -24,9 +24,9 @@ fn exposure(per_account: i64, total: i64) -> Exposure {
     Exposure { per_account: units(per_account), total: units(total), delay: Duration::from_secs(3600) }
 }
 
-/// LED-25: each cap is reached exactly and never passed.
+/// LED-25: while the disk stands still charges go on until a cap is reached, exactly, and never past it.
 #[tokio::test]
-async fn charges_go_on_up_to_the_caps_and_then_wait() {
+async fn r14_no_db_in_request_path() {
     let (store, gate) = held_up(Durability::Capped(exposure(100, 150)));
     let (one, other) = (account(1, Asset::Usd), account(2, Asset::Usd));
     let closed = gate.write().unwrap();

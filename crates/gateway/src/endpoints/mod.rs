@@ -1,0 +1,152 @@
+//! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
+
+mod prices;
+mod quote;
+mod receipts;
+mod top_up;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use crate::admission;
+use crate::body::GateBody;
+use crate::call::{Arrived, Worker, only};
+use crate::facts;
+use crate::payer::Payer;
+use crate::refusal::{Code, Refusal};
+
+/// An endpoint of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Health,
+    Keys,
+    Balance,
+    TopUp,
+    Receipt(String),
+    /// That the entry of a receipt is in the journal.
+    Proof(String),
+    Models,
+    /// What a request would cost.
+    Quote,
+    /// Below our prefix, and nothing.
+    Nothing,
+}
+
+/// The endpoint at a path, if the path is ours (reference item 10).
+pub(crate) fn find(path: &str) -> Option<Endpoint> {
+    Some(match path {
+        "/farthing/health" => Endpoint::Health,
+        "/farthing/balance" => Endpoint::Balance,
+        "/farthing/topup" => Endpoint::TopUp,
+        "/farthing/quote" => Endpoint::Quote,
+        "/.well-known/farthing-keys.json" => Endpoint::Keys,
+        "/v1/models" => Endpoint::Models,
+        _ => match path.strip_prefix("/farthing/receipts/") {
+            Some(rest) => match rest.strip_suffix("/proof") {
+                Some(id) => Endpoint::Proof(id.to_owned()),
+                None => Endpoint::Receipt(rest.to_owned()),
+            },
+            None if path.starts_with("/farthing/") => Endpoint::Nothing,
+            None => return None,
+        },
+    })
+}
+
+pub(crate) async fn answer(
+    worker: &Worker,
+    arrived: &Arrived,
+    endpoint: Endpoint,
+    body: Incoming,
+) -> Result<Response<GateBody>, Refusal> {
+    let gate = &worker.gate;
+    match endpoint {
+        Endpoint::Health => {
+            only(arrived, &[Method::GET, Method::HEAD])?;
+            let mut response = Response::new(GateBody::whole(Bytes::new()));
+            if !gate.is_ready() {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            Ok(response)
+        }
+        Endpoint::Keys => {
+            only(arrived, &[Method::GET])?;
+            let keys = serde_json::to_value(gate.keys.jwks()).unwrap_or_default();
+            Ok(document(&keys, "public, max-age=300"))
+        }
+        Endpoint::Models => {
+            only(arrived, &[Method::GET])?;
+            Ok(document(&prices::models(arrived), "public, max-age=60"))
+        }
+        Endpoint::Balance => {
+            only(arrived, &[Method::GET])?;
+            let payer = holder(worker, arrived)?;
+            Ok(document(&balance(worker, &payer), "no-store"))
+        }
+        Endpoint::Receipt(id) => {
+            only(arrived, &[Method::GET])?;
+            receipts::signed_receipt(worker, arrived, &id).await
+        }
+        Endpoint::Proof(id) => {
+            only(arrived, &[Method::GET])?;
+            receipts::inclusion(worker, arrived, &id).await
+        }
+        Endpoint::TopUp => {
+            only(arrived, &[Method::GET, Method::POST])?;
+            top_up::top_up(worker, arrived).await
+        }
+        Endpoint::Quote => {
+            only(arrived, &[Method::POST])?;
+            quote::quote(worker, arrived, body).await
+        }
+        Endpoint::Nothing => Err(Refusal::new(Code::RouteNotFound, "The gateway has no such endpoint.")),
+    }
+}
+
+fn document(value: &Value, cache: &'static str) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(Bytes::from(value.to_string())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    response
+}
+
+/// Whoever shows a good credit key, as often as its account may call.
+fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
+    let presented = admission::credentials(worker, arrived)?;
+    let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
+    let payer = admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
+    arrived.snapshot.limiters.account(payer.account.id()).admit_read()?;
+    Ok(payer)
+}
+
+fn balance(worker: &Worker, payer: &Payer) -> Value {
+    let balance = worker.gate.book.balance(&payer.account);
+    let asset = payer.account.asset();
+    json!({
+        "account": payer.account.id().to_string(),
+        "balance": facts::amount(balance.available, asset),
+        "held": facts::amount(balance.held, asset),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Endpoint, find};
+
+    #[test]
+    fn only_our_own_paths_are_ours() {
+        for (path, expected) in [
+            ("/farthing/health", Some(Endpoint::Health)),
+            ("/farthing/receipts/req_1", Some(Endpoint::Receipt("req_1".into()))),
+            ("/farthing/anything", Some(Endpoint::Nothing)),
+            ("/v1/models", Some(Endpoint::Models)),
+            ("/farthing/quote", Some(Endpoint::Quote)),
+            ("/v1/models/x", None),
+            ("/farthingale", None),
+        ] {
+            assert_eq!(find(path), expected, "{path}");
+        }
+    }
+}

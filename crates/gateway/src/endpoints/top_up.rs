@@ -1,0 +1,103 @@
+//! Balance for a payment, without a call.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use money::{Amount, Asset};
+use serde_json::json;
+use store::Outcome;
+
+use crate::admission;
+use crate::body::GateBody;
+use crate::call::{Arrived, Worker};
+use crate::challenge::{Ask, challenge};
+use crate::charge::commit_in_background;
+use crate::facts;
+use crate::idempotency;
+use crate::payments::{self, Arrival, Delivery, Ending};
+use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::replays::Worth;
+
+/// Deposit that a top-up asks for when its query names none, and the most it may name.
+const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
+const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
+
+/// Sells nothing but balance: the same 402, and the whole deposit stays.
+pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    let slot = admission::slot(gate, snapshot)?;
+    let amount = asked_amount(arrived)?;
+    let ask = Ask {
+        method: &arrived.head.method,
+        target: &arrived.target,
+        ceiling: amount,
+        fits_within: None,
+        tariff: "topup",
+        description: "balance",
+    };
+    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let presented = admission::credentials(worker, arrived)?;
+    let payer = admission::key_payer(worker, arrived, &presented)?;
+    let Some(payment) = presented.payment else {
+        if presented.malformed {
+            let detail = "The payment header cannot be decoded.";
+            return Err(unpaid(Refusal::new(Code::MalformedCredential, detail)));
+        }
+        let asset = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
+        let facts = Facts { need: Some((amount, asset)), ..Facts::default() };
+        let detail = format!("Pay {} {asset} to add it to a balance.", amount.short(asset));
+        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
+    };
+    let protocol = payment.protocol();
+    let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, b"");
+    let verified = admission::verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
+    let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
+    // A client that hangs up must not stop a settlement halfway.
+    let task = tokio::task::spawn_local(async move {
+        let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
+        let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
+            Arrival::Answered(before) => return before.answer(&gate, "topup"),
+            Arrival::Deposited(deposit) => *deposit,
+        };
+        let account = Arc::clone(&deposit.account);
+        let asset = account.asset();
+        let body = json!({
+            "account": account.id().to_string(),
+            "protocol": protocol,
+            "deposited": facts::amount(deposit.amount, asset),
+            "balance": facts::amount(gate.book.balance(&account).available, asset),
+        });
+        let mut response = Response::new(Bytes::from(body.to_string()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().extend(deposit.headers.clone());
+        let mut stored = response.clone();
+        stored.headers_mut().remove("farthing-key");
+        let headers = idempotency::headers_to_store(stored.headers());
+        gate.replays.keep(call, stored, Worth::Named);
+        let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
+        if let (Some(end), claims) = Ending::of(Some(deposit), None, outcome).join(None) {
+            commit_in_background(&gate, end, claims)
+                .await
+                .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
+        }
+        Ok(response)
+    });
+    let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);
+    let ended = task.await.map_err(cut)?;
+    let ended =
+        ended.map_err(|refusal: Refusal| if refusal.is_payable() { unpaid(refusal) } else { refusal });
+    ended.map(|response| response.map(GateBody::whole))
+}
+
+fn asked_amount(arrived: &Arrived) -> Result<Amount, Refusal> {
+    let query = arrived.target.split_once('?').map_or("", |(_, query)| query);
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("amount="));
+    let Some(text) = asked else { return Ok(TOP_UP_USUAL) };
+    let bad = || Refusal::new(Code::BadRequest, "The amount is a decimal number of dollars, at most 1000.");
+    let units = money::Decimal::parse(text).ok().and_then(|decimal| decimal.exact(9)).ok_or_else(bad)?;
+    let amount = Amount::from_wide(units).map_err(|_| bad())?;
+    if amount <= Amount::ZERO || amount > TOP_UP_MAX { Err(bad()) } else { Ok(amount) }
+}

@@ -1,0 +1,206 @@
+//! Open calls on disk, where every charge is waited for (LED-26): what a crash cuts off is known afterwards.
+
+use std::sync::Arc;
+
+use ledger::{AccountId, Chart, Ended, Hold, HoldEnd, asset_of_code};
+use meter::{End, Head};
+use money::Amount;
+use serde_json::Value;
+use store::{Op, OpenCall, OwedInput, Store, StoreError};
+
+use crate::call_id::CallId;
+use crate::charge::{Charge, commit_in_background};
+use crate::clock::Now;
+use crate::config::CrashCharge;
+use crate::facts::CallFacts;
+use crate::gate::Gate;
+use crate::posting::Posting;
+
+/// What ended a call that was open when the process died, on its receipt.
+const CRASH: &str = "gateway_crash";
+
+/// That a call is open stands on disk until it has ended; dropped before that, the call owes nothing.
+pub(crate) struct Journalled {
+    gate: Arc<Gate>,
+    call: CallId,
+    record: OpenCall,
+    ended: bool,
+}
+
+impl Journalled {
+    /// Writes it down before anything goes up; nothing where charges may run behind the disk, or the call is
+    /// free.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing may go up.
+    pub(crate) async fn begin(
+        gate: &Arc<Gate>,
+        call: CallId,
+        hold: Option<&Hold>,
+        now: Now,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(account) = hold.and_then(|hold| hold.chain().first()).filter(|_| gate.store.is_sync())
+        else {
+            return Ok(None);
+        };
+        let record = OpenCall {
+            account: account.id().0,
+            asset: account.asset().code(),
+            held: hold.map_or(0, |hold| hold.amount().units()),
+            begun_ms: now.millis(),
+            owed: None,
+        };
+        let open = Self { gate: Arc::clone(gate), call, record, ended: false };
+        open.write().await?;
+        Ok(Some(open))
+    }
+
+    /// The upstream has accepted the call: from now on its input is owed (MTR-27).
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(crate) async fn accepted(&mut self, owed: OwedInput) -> Result<(), StoreError> {
+        self.record.owed = Some(owed);
+        self.write().await
+    }
+
+    async fn write(&self) -> Result<(), StoreError> {
+        let op = Op::Open { id: self.call.0, call: self.record.clone() };
+        self.gate.store.commit(op).await.map(drop)
+    }
+
+    /// The write with which the call ends. One that charges ends it by itself; where nothing is charged after
+    /// the upstream accepted the call, the answer has to wait for that, or a crash would charge it after all.
+    pub(crate) fn end(mut self, write: Option<Op>) -> Option<Op> {
+        match write {
+            Some(Op::Capture { .. }) => self.ended = true,
+            None if self.record.owed.is_some() => {
+                self.ended = true;
+                return Some(Op::Ended { id: self.call.0 });
+            }
+            Some(_) | None => {}
+        }
+        write
+    }
+}
+
+impl Drop for Journalled {
+    fn drop(&mut self) {
+        if !self.ended {
+            drop(commit_in_background(&self.gate, Op::Ended { id: self.call.0 }, ()));
+        }
+    }
+}
+
+impl Charge {
+    /// The upstream has accepted the call: what its input costs is written down, before any of the answer goes
+    /// on. As if the client had left before the first token.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the answer must not go on.
+    pub(crate) async fn journal_input(&mut self) -> Result<(), StoreError> {
+        if self.journalled.is_none() {
+            return Ok(());
+        }
+        let owed = self.owed_input();
+        match (&mut self.journalled, owed) {
+            (Some(journalled), Some(owed)) => journalled.accepted(owed).await,
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    fn owed_input(&self) -> Option<OwedInput> {
+        let (hold, payer) = (self.hold.as_ref()?, self.payer.as_ref()?);
+        let head = Head {
+            status: self.status.as_u16(),
+            content_type: None,
+            content_encoding: None,
+            hide_usage_chunk: false,
+        };
+        let metered = self.quote.meter(head).end(End::ClientGone, &mut Vec::new());
+        let cost = self.quote.charge(&metered, self.clamp).ok()?;
+        let amount = cost.nano.min(hold.amount());
+        let ended = Ended {
+            end: HoldEnd::Captured,
+            captured: amount,
+            overrun: Amount::ZERO,
+            available: payer.account.available(),
+        };
+        let facts = CallFacts {
+            call: self.call,
+            account: payer.account.id(),
+            asset: payer.account.asset(),
+            payer,
+            route: &self.route,
+            upstream: &self.upstream,
+            quote: &self.quote,
+            held_first: hold.first(),
+            held: hold.amount(),
+            clamp: self.clamp,
+            ended: &ended,
+            cost: &cost,
+            metered: &metered,
+            status: self.status.as_u16(),
+            deposit: self.deposit.as_ref(),
+            started: self.started,
+            finished: Now::read(),
+        };
+        Some(OwedInput {
+            amount: amount.units(),
+            cost_femto: cost.femto.units().to_string(),
+            chain: hold.chain().iter().map(|account| account.id().0).collect(),
+            model: self.quote.model.clone(),
+            price_version: self.quote.price_version(),
+            facts: String::from_utf8(facts.to_json()).ok()?,
+        })
+    }
+}
+
+/// Ends the calls that a crash has cut off, before the book is opened: none of them owes more than was held of
+/// what is in the journal.
+///
+/// # Errors
+/// [`StoreError`]
+pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Result<(), StoreError> {
+    for (id, call) in store.reader().open_calls()? {
+        let name = CallId(id);
+        let owed = call.owed.filter(|owed| charge == CrashCharge::InputOnly && owed.amount > 0);
+        let asset = asset_of_code(call.asset.into()).map(|(asset, _)| asset);
+        let (Some(owed), Some(asset)) = (owed, asset) else {
+            tracing::warn!(call = %name, held = call.held, "a call was cut off when the gateway ended: nothing is charged");
+            store.commit(Op::Ended { id }).await?;
+            continue;
+        };
+        tracing::warn!(call = %name, charged = owed.amount, "a call was cut off when the gateway ended: its input is charged");
+        let posting = Posting {
+            call: name,
+            chain: &owed.chain.iter().copied().map(AccountId).collect::<Vec<_>>(),
+            asset,
+            captured: Amount::from_units(owed.amount),
+            overrun: Amount::ZERO,
+            estimated: true,
+            cost_femto: owed.cost_femto.parse().unwrap_or(0),
+            price_version: owed.price_version,
+        };
+        let op = Op::Capture {
+            id,
+            entry: Some(posting.entry(now)),
+            facts: cut_off(&owed.facts, now),
+            served: None,
+            income: Some(Chart::Usage(owed.model)),
+            idempotent: None,
+        };
+        store.commit(op).await?;
+    }
+    Ok(())
+}
+
+/// The facts of such a call say what has ended it, and when that was seen.
+fn cut_off(facts: &str, now: Now) -> Vec<u8> {
+    let mut facts: Value = serde_json::from_str(facts).unwrap_or_default();
+    if let Some(members) = facts.as_object_mut() {
+        members.insert("terminal".into(), CRASH.into());
+        members.insert("finished_ms".into(), now.millis().into());
+    }
+    facts.to_string().into_bytes()
+}
