@@ -170,9 +170,10 @@ fn tariff_of(members: &Members<'_>) -> Result<Tariff, SkipReason> {
     Ok(multipliers(members)?.into_iter().fold(tariff, Tariff::with_multiplier))
 }
 
+/// A limit of the model. Zero is none: it would make holds that cover nothing.
 fn limit(members: &Members<'_>, name: &str) -> Result<Option<u64>, SkipReason> {
     let read = |value| json::whole(value).ok_or_else(|| SkipReason::Member(name.to_owned()));
-    find(members, name).map(read).transpose()
+    Ok(find(members, name).map(read).transpose()?.filter(|limit| *limit > 0))
 }
 
 /// Prices of prompts above a length. `xai` counts the length itself as above it.

@@ -479,6 +479,7 @@ fn ceiling_table() {
     let bytes = HoldPolicy { input_bound: InputBound::Bytes, ..half };
     let plain = Rates { input: nano(1), output: nano(10), ..Rates::default() };
     let capped = Rates { max_output_tokens: Some(50), ..plain };
+    let narrow = Rates { max_input_tokens: Some(300), ..plain };
     let caching = Rates { cache_write: Some(nano(2)), cache_write_1h: Some(nano(3)), ..plain };
     let thinking = Rates { reasoning: Some(nano(20)), ..plain };
     let fee = Rates { per_call: Some(Amount::from_units(5)), ..plain };
@@ -487,6 +488,7 @@ fn ceiling_table() {
     for (case, price, dialect, body, policy, expected) in [
         ("MTR-32 a limit", plain, chat, limit, half, 500 + 1000),
         ("MTR-33 bytes", plain, chat, limit, bytes, 1000 + 1000),
+        ("MTR-32 the model takes no more", narrow, chat, limit, bytes, 300 + 1000),
         ("MTR-32 no limit", plain, chat, r#"{"model":"m"}"#, half, 500 + 40_960),
         ("MTR-32 the model's cap", capped, chat, limit, half, 500 + 500),
         ("MTR-32 several answers", plain, chat, r#"{"model":"m","max_tokens":100,"n":3}"#, half, 500 + 3000),

@@ -296,6 +296,8 @@ fn litellm_units() {
         map_with(&format!("{PLAIN},\"input_cost_per_request\":0.005,\"max_output_tokens\":8192.0")).unwrap();
     assert_eq!(fee.base().per_call, Some(money::Amount::from_units(5_000_000)));
     assert_eq!(fee.base().max_output_tokens, Some(8192));
+    let zero = map_with(&format!("{PLAIN},\"max_output_tokens\":0")).unwrap();
+    assert_eq!(zero.base().max_output_tokens, None, "a hold for nothing would be no hold");
 }
 
 /// MTR-47: a model is passed over and told, never sold at a part of its price.
@@ -522,6 +524,7 @@ fn own_list() {
             r#"{"per_call":"1 USD","windows":[{"name":"p","hours":["1:00-2:00"],"except":"bad","input":"1 USD/Mtok"}]}"#,
             Skip::Member("windows".into()),
         ),
+        (r#"{"per_call":"1 USD","max_output_tokens":0}"#, Skip::Member("max_output_tokens".into())),
         (r#"{"per_call":"1 USD","over":{"-1":{}}}"#, Skip::Member("over".into())),
     ] {
         assert_eq!(list(model, &[]), Err(expected), "{model}");
