@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use money::Asset;
+use money::{Amount, Asset};
 use wire::credit_key::CreditKey;
 
 use crate::challenge::{self, Challenge, Said};
@@ -246,7 +246,12 @@ impl Client {
         };
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
         let reserved = self.reserved(request, &pending);
-        let end = if receipt.is_some() { End::Served } else { End::ServedInFull };
+        let end = match &receipt {
+            Some(_) => End::Served,
+            // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
+            None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
+            None => End::ServedInFull,
+        };
         self.end(reserved.as_ref(), end, see);
         let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
         self.note(pending.discard(), see);
