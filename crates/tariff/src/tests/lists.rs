@@ -399,14 +399,15 @@ fn litellm_names() {
             "b/one":{{{PLAIN},"litellm_provider":"b"}},
             "b/":{{{PLAIN},"litellm_provider":"b"}},
             "*":{{{PLAIN}}},
-            "twice":{{{PLAIN}}},"twice":{{{PLAIN}}},
+            "twice":{{{PLAIN}}},"twice":{{{PLAIN},"cache_read_input_token_cost":0}},
+            "same":{{{PLAIN}}},"same":{{{PLAIN}}},
             "text":"x","list":[]}}"#
     );
     let names = |catalogue: &Catalogue| -> Vec<String> {
         catalogue.entries.iter().map(|entry| entry.model.clone()).collect()
     };
     let all = litellm::read(map.as_bytes(), None).unwrap();
-    assert_eq!(names(&all), ["a/one", "b/", "b/one", "b/two"]);
+    assert_eq!(names(&all), ["a/one", "b/", "b/one", "b/two", "same"]);
     let skipped: Vec<_> =
         all.skipped.iter().map(|skipped| (skipped.model.as_str(), skipped.reason.clone())).collect();
     let none = Skip::Unpriced("input");
@@ -524,6 +525,7 @@ fn own_list() {
             r#"{"per_call":"1 USD","windows":[{"name":"p","hours":["1:00-2:00"],"except":"bad","input":"1 USD/Mtok"}]}"#,
             Skip::Member("windows".into()),
         ),
+        (r#"{"per_call":"1 USD","tiers":{"flex":{"image":"1 USD"}}}"#, Skip::Member("image".into())),
         (r#"{"per_call":"1 USD","max_output_tokens":0}"#, Skip::Member("max_output_tokens".into())),
         (r#"{"per_call":"1 USD","over":{"-1":{}}}"#, Skip::Member("over".into())),
     ] {
