@@ -30,6 +30,15 @@ impl Origin {
         }
     }
 
+    /// The group it is for, if it is for one only.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(name) => Some(name),
+            Self::Models | Self::Source(_) | Self::BuiltIn => None,
+        }
+    }
+
     /// In words.
     #[must_use]
     pub fn text(&self) -> String {
@@ -76,8 +85,11 @@ pub enum PriceBookError {
     NegativeFee(String),
 }
 
+/// A price, and from when on it is in force.
+pub(crate) type Dated = (Option<i64>, Arc<Tariff>);
+
 /// A model's prices, the earliest first.
-type History = Vec<(Option<i64>, Arc<Tariff>)>;
+type History = Vec<Dated>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Indexed {
@@ -175,6 +187,14 @@ impl PriceBook {
                 let hidden = above.any(|above| above.under(name, at_ms).is_some());
                 layer.found(name, history, at_ms).filter(|_| !hidden)
             })
+        })
+    }
+
+    /// Every name of every layer with all its prices, in the order in which layers are asked.
+    pub(crate) fn histories(&self) -> impl Iterator<Item = (&Origin, &str, &[Dated])> {
+        self.layers.iter().flat_map(|layer| {
+            let all = layer.exact.iter().chain(&layer.globs);
+            all.map(move |(name, history)| (&layer.origin, name.as_str(), history.as_slice()))
         })
     }
 

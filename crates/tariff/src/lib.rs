@@ -6,12 +6,22 @@
 #![deny(clippy::float_arithmetic)]
 
 mod book;
+mod builtin;
+mod catalogue;
+mod diff;
 mod facts;
+mod json;
+pub mod litellm;
+pub mod models_dev;
+pub mod own;
 mod rates;
 mod tariff;
 mod window;
 
 pub use book::{Entry, Found, Layer, Origin, PriceBook, PriceBookError};
+pub use builtin::builtin;
+pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, SkipReason, Skipped};
+pub use diff::{Difference, diff};
 pub use facts::Fact;
 pub use rates::{Item, Rates};
 pub use tariff::{
