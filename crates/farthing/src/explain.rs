@@ -7,6 +7,7 @@ use gateway::admin::Command;
 use serde_json::Value;
 
 use crate::operator::{self, Common};
+use crate::words::{money, word};
 
 /// `farthing explain`
 #[derive(Debug, clap::Args)]
@@ -83,16 +84,4 @@ fn text(told: &Value) -> String {
         fact("checked", "computed again, equal to the nano".to_owned());
     }
     out
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-fn money(value: &Value) -> String {
-    format!("{} {}", word(&value["amount"]), word(&value["currency"]))
 }

@@ -81,7 +81,7 @@ impl Quote {
             price: Arc::default(),
             dearest: Rates::default(),
             started: now,
-            markup_bp: snapshot.config.prices.markup.of(group),
+            markup_bp: snapshot.prices.markup(group),
             facts: None,
             body,
             policy: policy(metering),

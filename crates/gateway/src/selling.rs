@@ -49,8 +49,9 @@ const fn unit(item: Item) -> &'static str {
 pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> {
     let priced = Item::ALL.into_iter().filter_map(|item| Some((item, resolved.rates.own(item)?)));
     let line = |(item, rate): (Item, Rate)| {
-        json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD",
-               "rule": resolved.rule(item).to_string()})
+        let mut line = rate_line(item, rate, markup_bp);
+        line["rule"] = resolved.rule(item).to_string().into();
+        line
     };
     let fee = resolved.rates.per_call.filter(|fee| *fee > Amount::ZERO);
     let fee = fee.map(|fee| {
@@ -60,8 +61,13 @@ pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> 
     priced.map(line).chain(fee).collect()
 }
 
+/// One rate as it is sold.
+pub(crate) fn rate_line(item: Item, rate: Rate, markup_bp: u32) -> Value {
+    json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD"})
+}
+
 /// A fee as it is sold.
-fn fee_text(fee: Amount, markup_bp: u32) -> String {
+pub(crate) fn fee_text(fee: Amount, markup_bp: u32) -> String {
     let femto = u64::try_from(fee.units()).unwrap_or(0).saturating_mul(1_000_000);
     usd(Rate::from_femto(femto), markup_bp)
 }

@@ -32,14 +32,14 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-pub use admin::{Admin, LogFormat, Observe};
+pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use limits::RateLimits;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
-pub use price::{Markup, ModelPrice, Prices, UnknownModel};
+pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
@@ -85,6 +85,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs.
     pub observe: Observe,
+    /// Public pages.
+    pub discovery: Discovery,
 }
 
 /// A file that a reference names.
@@ -141,8 +143,9 @@ const KEYS: Keys = Keys::new(
         "limits",
         "admin",
         "observe",
+        "discovery",
     ],
-    &["include", "money", "top_up", "refunds", "risk", "discovery", "export"],
+    &["include", "money", "top_up", "refunds", "risk", "export"],
 );
 
 /// A name for a group of accounts, as it may stand in `prices`.
@@ -190,7 +193,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         let upstreams = upstream::read(&top, &server.timeouts);
         let prices = price::read(&top);
         let routes = route::read(&top, &upstreams, server.limits.body_bytes);
-        if prices.models.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
+        if prices.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
             top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
         Config {
@@ -202,6 +205,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),
             observe: admin::read_observe(&top),
+            discovery: admin::read_discovery(&top),
             server,
             store,
             upstreams,
