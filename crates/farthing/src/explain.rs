@@ -65,7 +65,7 @@ fn text(told: &Value) -> String {
     }
     fact("rounding", format!("up by {}", money(&told["rounding"])));
     if told["unpriced"] == true {
-        fact("no price", "the report could not be priced: what was held was charged".to_owned());
+        fact("no price", "there was no report that could be priced: what was held was charged".to_owned());
     }
     fact("held", format!("{} at first, {} at the end", money(&told["held_first"]), money(&told["held"])));
     if let Some(tokens) = told["max_tokens_set"].as_u64() {

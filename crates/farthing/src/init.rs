@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gateway::config::{self, Config, Dialect, ExampleUpstream};
+use gateway::config::{self, Config, ExampleUpstream, Provider};
 use rails::dial::{Dialer, Origin};
 use serde_json::json;
 
@@ -60,6 +60,29 @@ pub(crate) fn init(args: &InitArgs) -> ExitCode {
     }
 }
 
+/// Variables in which people keep their keys, and where the keys are good.
+const KEYS: [(Provider, &str, &str); 12] = [
+    (Provider::OpenAi, "OPENAI_API_KEY", "https://api.openai.com"),
+    (Provider::Anthropic, "ANTHROPIC_API_KEY", "https://api.anthropic.com"),
+    (Provider::Gemini, "GEMINI_API_KEY", "https://generativelanguage.googleapis.com"),
+    (Provider::DeepSeek, "DEEPSEEK_API_KEY", "https://api.deepseek.com"),
+    (Provider::Qwen, "DASHSCOPE_API_KEY", "https://dashscope.aliyuncs.com/compatible-mode"),
+    (Provider::Zhipu, "ZAI_API_KEY", "https://api.z.ai/api/paas/v4"),
+    (Provider::Doubao, "ARK_API_KEY", "https://ark.cn-beijing.volces.com/api/v3"),
+    (Provider::Moonshot, "MOONSHOT_API_KEY", "https://api.moonshot.ai"),
+    (Provider::MiniMax, "MINIMAX_API_KEY", "https://api.minimax.io"),
+    (Provider::Groq, "GROQ_API_KEY", "https://api.groq.com/openai"),
+    (Provider::OpenRouter, "OPENROUTER_API_KEY", "https://openrouter.ai/api"),
+    (Provider::Together, "TOGETHER_API_KEY", "https://api.together.xyz"),
+];
+
+/// Servers on this machine and the port each usually has.
+const LOCAL: [(Provider, u16, &str); 3] = [
+    (Provider::Ollama, 11434, "http://127.0.0.1:11434"),
+    (Provider::Vllm, 8000, "http://127.0.0.1:8000"),
+    (Provider::LlamaCpp, 8080, "http://127.0.0.1:8080"),
+];
+
 /// Keys in the environment and servers on their usual ports.
 fn found_upstreams() -> Vec<ExampleUpstream<'static>> {
     let has = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -67,21 +90,17 @@ fn found_upstreams() -> Vec<ExampleUpstream<'static>> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
     };
-    let upstream = |name, url, dialect, key_env| ExampleUpstream { name, url, dialect, key_env };
-    let mut found = Vec::new();
-    if has("OPENAI_API_KEY") {
-        found.push(upstream("openai", "https://api.openai.com", Dialect::OpenAi, Some("OPENAI_API_KEY")));
-    }
-    if has("ANTHROPIC_API_KEY") {
-        let url = "https://api.anthropic.com";
-        found.push(upstream("anthropic", url, Dialect::Anthropic, Some("ANTHROPIC_API_KEY")));
-    }
-    if listens(11434) {
-        found.push(upstream("ollama", "http://127.0.0.1:11434", Dialect::OpenAi, None));
-    }
-    if listens(8000) {
-        found.push(upstream("vllm", "http://127.0.0.1:8000", Dialect::OpenAi, None));
-    }
+    let upstream = |provider: Provider, url, key_env| ExampleUpstream {
+        name: if provider == Provider::LlamaCpp { "llamacpp" } else { provider.name() },
+        url,
+        provider,
+        key_env,
+    };
+    let known = KEYS.iter().filter(|(_, variable, _)| has(variable));
+    let mut found: Vec<_> =
+        known.map(|(provider, variable, url)| upstream(*provider, *url, Some(*variable))).collect();
+    let local = LOCAL.iter().filter(|(_, port, _)| listens(*port));
+    found.extend(local.map(|(provider, _, url)| upstream(*provider, *url, None)));
     found
 }
 

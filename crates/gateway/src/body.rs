@@ -33,7 +33,7 @@ impl Take {
     pub(crate) fn of(snapshot: &Snapshot, route: &Route, path: &str) -> Self {
         Self {
             max: route.body_bytes,
-            opaque: snapshot.dialect(route, path) == meter::Dialect::Raw,
+            opaque: snapshot.wording(route, path) == meter::Dialect::Raw,
             time_max: snapshot.config.server.timeouts.body,
         }
     }

@@ -110,8 +110,10 @@ async fn paid_call(
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
-    let quote = Quote::of(snapshot, &route, &arrived.path, body.clone(), group.as_deref(), arrived.now)?
-        .followed(&gate.unseen);
+    let headers = &arrived.head.headers;
+    let quote =
+        Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
+            .followed(&gate.unseen);
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

@@ -16,8 +16,10 @@ use store::{Durable, Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::bill;
 use crate::call_id::CallId;
 use crate::clock::Now;
+use crate::config::Policy;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
@@ -65,6 +67,12 @@ pub(crate) struct Charge {
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
+    /// Who pays if it does not end as it should.
+    pub(crate) policy: Policy,
+    /// When the upstream was asked.
+    pub(crate) asked: Instant,
+    /// Bytes of the answer that are still held for, where bytes are sold.
+    pub(crate) bytes_left: Option<u64>,
     pub(crate) status: StatusCode,
     /// When the hold expires.
     pub(crate) deadline: Instant,
@@ -151,6 +159,13 @@ impl Charge {
                 Stop::KeySeen
             })?,
         };
+        let mut sold_out = false;
+        if let Some(left) = &mut self.bytes_left {
+            let most = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
+            sold_out = most < chunk.len();
+            chunk.truncate(most);
+            *left -= most as u64;
+        }
         while !chunk.is_empty() {
             let piece = chunk.split_to(self.piece_bytes(chunk.len()));
             let before = out.len();
@@ -165,7 +180,8 @@ impl Charge {
                 return Err(Stop::Unpaid);
             }
         }
-        Ok(())
+        // The client has what is held for, to the byte.
+        if sold_out { Err(Stop::Unpaid) } else { Ok(()) }
     }
 
     /// Near the end of what is held a chunk is taken in pieces, so that an upstream that is ahead of the client
@@ -201,11 +217,13 @@ impl Charge {
         self.key_watch.as_mut().map(KeyWatch::rest).unwrap_or_default()
     }
 
-    /// Ends the call because its time is over (LED 4.3).
+    /// Ends the call because its time is over (LED 4.3); where it is sold by time, because what is held for is.
     pub(crate) fn expire(&mut self) {
         if !self.ended {
-            tracing::warn!(parent: &self.span, "the hold of a call expired");
-            self.expired = true;
+            if self.quote.time_max().is_none_or(|most| self.asked.elapsed() < most) {
+                tracing::warn!(parent: &self.span, "the hold of a call expired");
+                self.expired = true;
+            }
             self.settle(End::CutShort, &mut Vec::new());
         }
     }
@@ -223,16 +241,15 @@ impl Charge {
                 self.meter.feed(rest, out);
             }
         }
+        if let Some(most) = self.quote.time_max() {
+            let took = self.asked.elapsed().min(most).as_millis();
+            self.meter.took(u64::try_from(took).unwrap_or(u64::MAX));
+        }
         let metered = self.meter.end(end, out);
         if self.growth.is_some() {
             self.gate.unseen.learn(&self.quote.model, &metered);
         }
-        let cost = self.quote.charge(&metered, self.clamp).unwrap_or_else(|error| {
-            // A report that cannot be priced costs the payer what was held and no more.
-            tracing::error!(parent: &self.span, %error, "charge from the hold");
-            let nano = self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
-            Cost { femto: money::Femto::ZERO, nano, estimated: true, lines: Vec::new() }
-        });
+        let cost = self.cost(&metered);
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
@@ -259,6 +276,29 @@ impl Charge {
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
         Some(Sum { captured, available, usage: facts::usage_line(&metered), landing })
+    }
+
+    /// What the call costs, by its price and the route's policy.
+    fn cost(&self, metered: &Metered) -> Cost {
+        let held = || self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
+        let of_hold = || Cost { femto: money::Femto::ZERO, nano: held(), estimated: true, lines: Vec::new() };
+        let Some(governed) = bill::governed(&self.policy, metered) else {
+            return Cost {
+                femto: money::Femto::ZERO,
+                nano: Amount::ZERO,
+                estimated: false,
+                lines: Vec::new(),
+            };
+        };
+        match self.quote.charge(&governed, self.clamp) {
+            Ok(cost) if bill::takes_hold(&self.policy, &governed, &cost) => of_hold(),
+            Ok(cost) => cost,
+            Err(error) => {
+                // A report that cannot be priced costs the payer what was held and no more.
+                tracing::error!(parent: &self.span, %error, "charge from the hold");
+                of_hold()
+            }
+        }
     }
 
     /// The events that end a stream for which nobody pays any more, with the bill (MTR-35).
@@ -299,9 +339,7 @@ impl Charge {
         if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
             self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
-            if cost.estimated {
-                self.gate.metrics.estimated(&self.route);
-            }
+            self.count_estimate(cost.estimated);
         }
         let facts = CallFacts {
             call: self.call,
@@ -330,6 +368,16 @@ impl Charge {
             Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
         });
         Some((ended, write))
+    }
+
+    fn count_estimate(&self, estimated: bool) {
+        if estimated {
+            self.gate.metrics.estimated(&self.route, self.quote.priced_as());
+        }
+        if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
+            let (route, upstream) = (&self.route, &self.upstream);
+            tracing::warn!(%route, %upstream, estimates, "more than 2 of the last 100 charges of a route are estimates");
+        }
     }
 
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {

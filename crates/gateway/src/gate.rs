@@ -13,6 +13,7 @@ use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
 use crate::config::RateLimits;
+use crate::estimates::Estimates;
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
@@ -44,6 +45,7 @@ pub(crate) struct Gate {
     settings: ArcSwap<HashMap<AccountId, AccountSettings>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) unseen: Unseen,
+    pub(crate) estimates: Estimates,
     pub(crate) in_flight: Arc<Slots>,
     /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
     supported: ArcSwap<Option<HashSet<String>>>,
@@ -91,6 +93,7 @@ impl Gate {
             settings: ArcSwap::default(),
             metrics: Arc::default(),
             unseen: Unseen::default(),
+            estimates: Estimates::default(),
             in_flight: Slots::new(),
             supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),

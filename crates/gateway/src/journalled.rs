@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ledger::{AccountId, Chart, Ended, Hold, HoldEnd, asset_of_code};
-use meter::{End, Head, Meter};
+use meter::{End, Head};
 use money::Amount;
 use serde_json::Value;
 use store::{Op, OpenCall, OwedInput, Store, StoreError};
@@ -117,7 +117,7 @@ impl Charge {
             content_encoding: None,
             hide_usage_chunk: false,
         };
-        let metered = Meter::new(self.quote.dialect, head).end(End::ClientGone, &mut Vec::new());
+        let metered = self.quote.meter(head).end(End::ClientGone, &mut Vec::new());
         let cost = self.quote.charge(&metered, self.clamp).ok()?;
         let amount = cost.nano.min(hold.amount());
         let ended = Ended {

@@ -13,6 +13,8 @@ pub mod server;
 
 mod accept;
 mod admission;
+mod asked;
+mod bill;
 mod body;
 mod call;
 mod call_id;
@@ -23,6 +25,7 @@ mod claims;
 mod clock;
 mod credential;
 mod endpoints;
+mod estimates;
 mod facts;
 mod gate;
 mod growth;

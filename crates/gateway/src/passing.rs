@@ -48,16 +48,13 @@ struct Seat {
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Aftercare {
-    /// Starts this thread's tasks. Reading on is bounded by `drain`; a client that does not read for
-    /// `patience` is taken for gone.
-    pub(crate) fn start(
-        drain: impl Fn() -> Duration + 'static,
-        patience: impl Fn() -> Duration + 'static,
-    ) -> Rc<Self> {
+    /// Starts this thread's tasks. Reading on is bounded by the policy of the route; a client that does not read
+    /// for `patience` is taken for gone.
+    pub(crate) fn start(patience: impl Fn() -> Duration + 'static) -> Rc<Self> {
         let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
             while let Some((body, charge)) = arrivals.recv().await {
-                let drain = charge.client.left_of(drain());
+                let drain = charge.client.left_of(charge.policy.drain);
                 tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });
@@ -174,6 +171,8 @@ pub(crate) struct ChargedBody {
     left: Option<u64>,
     /// How the answer breaks off once what is ready has gone out.
     broken: Option<AnswerError>,
+    /// Whether what was paid for had a turn to be written before the break takes the connection.
+    flushed: bool,
     idle: Idle,
     aftercare: Rc<Aftercare>,
 }
@@ -227,6 +226,7 @@ impl ChargedBody {
             landing: None,
             left,
             broken: None,
+            flushed: false,
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
         };
@@ -341,6 +341,10 @@ impl ChargedBody {
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.ended {
+                if self.broken.is_some() && !std::mem::replace(&mut self.flushed, true) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 return Poll::Ready(self.broken.take().map(Err));
             }
             match self.take_in(cx) {

@@ -2,22 +2,26 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use meter::{
-    CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, HoldPolicy, InputBound, Metered,
-    RequestFacts,
+    CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter,
+    Metered, RequestFacts,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
 use tariff::{Rates, Tariff, Terms};
 
+use crate::asked::Asked;
+use crate::bill;
 use crate::clock::Now;
-use crate::config::{HoldInput, Metering, Route, RoutePrice};
+use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Upstream};
 use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
@@ -28,6 +32,8 @@ const OPEN_END_TOKENS: u64 = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Quote {
     pub(crate) dialect: Dialect,
+    /// Where the call goes.
+    pub(crate) upstream: Arc<Upstream>,
     /// As the request names it; the route's name where there is none.
     pub(crate) model: String,
     /// The most it may cost.
@@ -35,10 +41,14 @@ pub(crate) struct Quote {
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
+    /// The name under which the price list has the model; empty where it does not matter.
+    priced_as: String,
     /// The dearest it may come to while the call runs (MTR-50).
     dearest: Rates,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
+    /// Where the route has a price of its own for units.
+    units: Option<UnitPrice>,
     /// Raise over the price, in basis points.
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
@@ -61,42 +71,46 @@ pub(crate) struct Fitted {
 }
 
 impl Quote {
-    /// Prices a request: reads its body once, for the model and the output it may ask for.
-    /// `group` is that of the account which pays, as far as it is known.
+    /// Prices a request: reads its body for the model and the output it may ask for, and chooses the upstream
+    /// by that. `target` is path and query; `group` that of the account which pays, as far as it is known.
     pub(crate) fn of(
         snapshot: &Snapshot,
         route: &Route,
-        path: &str,
+        target: &str,
+        headers: &HeaderMap,
         body: Bytes,
         group: Option<&str>,
         now: Now,
     ) -> Result<Self, Refusal> {
-        let dialect = snapshot.dialect(route, path);
         let metering = &snapshot.config.metering;
+        let asked = Asked::read(snapshot, route, target, headers, &body)?;
         let mut quote = Self {
-            dialect,
+            dialect: asked.facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
+            upstream: asked.upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
+            priced_as: String::new(),
             dearest: Rates::default(),
             started: now,
-            markup_bp: snapshot.prices.markup(group),
+            units: None,
+            markup_bp: 0,
             facts: None,
             body,
             policy: policy(metering),
             step: metering.step.map(u64::from),
             inject_usage: metering.inject_stream_usage,
         };
-        match route.price {
-            RoutePrice::Free => quote.markup_bp = 0,
-            RoutePrice::PerCall(fee) => {
-                quote.markup_bp = 0;
+        match (route.price, asked.facts) {
+            (RoutePrice::ByModel, Some(facts)) => quote.by_model(snapshot, facts, group)?,
+            (RoutePrice::Units(price), Some(facts)) => quote.by_units(price, facts)?,
+            (RoutePrice::PerCall(fee), _) => {
                 quote.dearest.per_call = Some(fee);
                 quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
-            RoutePrice::ByModel => quote.by_model(snapshot, group)?,
+            (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
         }
         Ok(quote)
     }
@@ -107,22 +121,42 @@ impl Quote {
         Self { step, ..self }
     }
 
-    fn by_model(&mut self, snapshot: &Snapshot, group: Option<&str>) -> Result<(), Refusal> {
-        if self.dialect == Dialect::Raw {
-            // What cannot be metered is not sold by the token, however the path is spelled.
-            return Err(Refusal::new(Code::RouteNotFound, "Nothing is sold by the token at this path."));
+    /// Sold by what is counted here: by its worst case under the price's own bounds.
+    fn by_units(&mut self, price: UnitPrice, facts: RequestFacts) -> Result<(), Refusal> {
+        self.dearest = bill::rates(&price);
+        self.price = Arc::new(self.dearest.into());
+        self.units = Some(price);
+        if !facts.model.is_empty() {
+            self.model.clone_from(&facts.model);
         }
-        let facts = meter::scan_request(self.dialect, &self.body)
-            .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))?;
+        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
+        let whole = ceiling.and_then(|ceiling| bill::with_request(ceiling.cost, &price, self.body_bytes()));
+        let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
+        self.ceiling = whole.and_then(money::Femto::to_nano_up).map_err(too_big)?.max(price.min);
+        self.facts = Some(facts);
+        Ok(())
+    }
+
+    fn by_model(
+        &mut self,
+        snapshot: &Snapshot,
+        facts: RequestFacts,
+        group: Option<&str>,
+    ) -> Result<(), Refusal> {
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        self.price =
-            Arc::clone(snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?.tariff);
+        let found = snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?;
+        self.price = Arc::clone(found.tariff);
+        self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
+        self.markup_bp = snapshot.prices.markup(group);
         let until = self.terms().started_ms.saturating_add_unsigned(
             u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
         );
         let (bytes, terms) = (self.body_bytes(), self.terms());
         self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        if !bill::prices_units_of(&self.dearest, self.dialect) {
+            return Err(unpriced());
+        }
         self.model.clone_from(&facts.model);
         let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
@@ -145,7 +179,7 @@ impl Quote {
     /// left to be useful (MTR-34), else not at all.
     pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
         let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None });
-        let Some(facts) = &self.facts else {
+        let Some(facts) = self.facts.as_ref().filter(|_| self.units.is_none()) else {
             return if available >= self.ceiling { whole(self.ceiling, None) } else { None };
         };
         if available >= self.ceiling {
@@ -216,13 +250,14 @@ impl Quote {
 
     /// What each unit is sold for.
     pub(crate) fn rates(&self) -> Vec<Value> {
-        match &self.facts {
-            Some(_) => {
+        match (&self.facts, &self.units) {
+            (_, Some(price)) => selling::unit_lines(price),
+            (Some(_), None) => {
                 let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
                 let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
                 selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
             }
-            None => selling::fee_lines(self.ceiling),
+            (None, None) => selling::fee_lines(self.ceiling),
         }
     }
 
@@ -295,6 +330,9 @@ impl Quote {
             },
         };
         let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
+        if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
+            bill::complete(&mut charge, price, self.body_bytes())?;
+        }
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
@@ -303,6 +341,30 @@ impl Quote {
     /// The version of the prices as journal entries have it: its first four bytes.
     pub(crate) fn price_version(&self) -> u32 {
         self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    }
+
+    /// The name under which the price list has the model: its own, or that of the pattern.
+    pub(crate) fn priced_as(&self) -> &str {
+        &self.priced_as
+    }
+
+    /// The longest the call may take, where that is what it is sold by.
+    pub(crate) fn time_max(&self) -> Option<Duration> {
+        self.units.filter(|_| self.dialect == Dialect::Raw)?.seconds_max.map(Duration::from_secs)
+    }
+
+    /// The most bytes its answer may have, where that is what it is sold by.
+    pub(crate) fn bytes_max(&self) -> Option<u64> {
+        self.units?.bytes_max
+    }
+
+    /// A meter for its answer.
+    pub(crate) fn meter(&self, head: Head<'_>) -> Meter {
+        let meter = Meter::new(self.dialect, head);
+        match &self.facts {
+            Some(facts) => meter.with_request(facts),
+            None => meter,
+        }
     }
 
     /// Whether nothing can be owed for it.

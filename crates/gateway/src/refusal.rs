@@ -466,6 +466,15 @@ impl Refusal {
                 details.extend(facts);
                 json!({"type": self.0.code.anthropic_type(), "message": message, "details": details})
             }
+            Sdk::Gemini => {
+                let status = self.0.code.status();
+                let mut details = Map::new();
+                details.insert("error_code".into(), self.0.code.name().into());
+                details.extend(facts);
+                json!({"code": status.as_u16(), "message": message, "status": google_status(status), "details": [details]})
+            }
+            // It prints nothing but a text.
+            Sdk::Ollama => message.into(),
         };
         let kind = if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
             "https://paymentauth.org/problems/payment-required".to_owned()
@@ -523,6 +532,22 @@ impl Refusal {
         }
         members.insert("money".into(), money.into());
         members
+    }
+}
+
+/// Google's name for a status.
+const fn google_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 413 | 422 | 431 => "INVALID_ARGUMENT",
+        401 => "UNAUTHENTICATED",
+        402 => "FAILED_PRECONDITION",
+        403 => "PERMISSION_DENIED",
+        404 | 405 => "NOT_FOUND",
+        408 | 504 => "DEADLINE_EXCEEDED",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        502 | 503 => "UNAVAILABLE",
+        _ => "INTERNAL",
     }
 }
 

@@ -257,11 +257,8 @@ async fn work(
     gate: Arc<Gate>,
     ready: std_mpsc::Sender<io::Result<()>>,
 ) {
-    let (for_drain, for_stall) = (Arc::clone(&gate), Arc::clone(&gate));
-    let aftercare = Aftercare::start(
-        move || for_drain.snapshot.load().config.metering.drain,
-        move || for_stall.snapshot.load().config.server.timeouts.write_stall,
-    );
+    let for_stall = Arc::clone(&gate);
+    let aftercare = Aftercare::start(move || for_stall.snapshot.load().config.server.timeouts.write_stall);
     let worker = Rc::new(Worker { gate, pool: Pool::default(), known: KnownKeys::default(), aftercare });
     let answer =
         Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
-use meter::{Head, Meter};
+use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
 
@@ -25,7 +26,7 @@ use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
-use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build};
+use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build, is_out_of_credit};
 
 /// A call that is paid for, or free, and about to go up.
 pub(crate) struct Serving {
@@ -103,7 +104,7 @@ impl Serving {
 
     /// Reserve, forward, attach the charge to the answer.
     pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
-        let upstream = self.arrived.snapshot.upstream(&self.route, &self.quote.model)?;
+        let upstream = Arc::clone(&self.quote.upstream);
         let held = self.hold()?;
         let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
@@ -112,8 +113,16 @@ impl Serving {
         let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
         let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
-        let response = forward(&worker, &arrived, &upstream, quote.rewritten(clamp)).await?;
-        let (parts, upstream_body) = response.into_parts();
+        let asked = tokio::time::Instant::now();
+        let body = quote.rewritten(clamp);
+        let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
+        let (parts, mut upstream_body) = response.into_parts();
+        let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
+        if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
+            gate.metrics.out_of_credit(&upstream.name);
+            tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
+            return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
+        }
         let AnswerHead::Relay(mut headers) =
             answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
         else {
@@ -121,15 +130,12 @@ impl Serving {
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let meter = Meter::new(
-            quote.dialect,
-            Head {
-                status: parts.status.as_u16(),
-                content_type: text(header::CONTENT_TYPE),
-                content_encoding: text(header::CONTENT_ENCODING),
-                hide_usage_chunk: quote.hides_usage(),
-            },
-        );
+        let meter = quote.meter(Head {
+            status: parts.status.as_u16(),
+            content_type: text(header::CONTENT_TYPE),
+            content_encoding: text(header::CONTENT_ENCODING),
+            hide_usage_chunk: quote.hides_usage(),
+        });
         if let Some(deposit) = &deposit {
             headers.extend(deposit.headers.clone());
         }
@@ -145,6 +151,8 @@ impl Serving {
         let mut response = Response::new(());
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
+        let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
+        let deadline = tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call;
         let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -164,8 +172,12 @@ impl Serving {
             attempt,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
+            policy: route.policy,
+            asked,
+            // An error costs nothing, however long it is.
+            bytes_left: quote_bytes_max.filter(|_| parts.status.is_success()),
             status: parts.status,
-            deadline: tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call,
+            deadline: time_max.map_or(deadline, |most| deadline.min(asked + most)),
             expired: false,
             started: arrived.now,
             span: tracing::Span::current(),
@@ -188,8 +200,9 @@ async fn forward(
     arrived: &Arrived,
     upstream: &Upstream,
     body: Bytes,
+    drain: Duration,
 ) -> Result<Response<UpstreamBody>, Refusal> {
-    let target = format!("{}{}", upstream.base_path, arrived.target);
+    let target = upstream.target(&arrived.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
     let method = arrived.head.method.clone();
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
@@ -199,7 +212,7 @@ async fn forward(
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
-        () = arrived.client.given_up(arrived.snapshot.config.metering.drain) => {
+        () = arrived.client.given_up(drain) => {
             return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
         }
     };

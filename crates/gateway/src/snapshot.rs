@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Method, header};
-use meter::Dialect;
+use meter::{Dialect, Provider};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
@@ -16,7 +16,7 @@ use tariff::Found;
 use wire::x402::Address;
 
 use crate::clock::Now;
-use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, Scheme};
+use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
 use crate::endpoints::Pages;
 use crate::limits::Limiters;
 use crate::price_list::{SharedPrices, moment};
@@ -31,13 +31,29 @@ pub(crate) const QUOTE_SECONDS: u64 = 300;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
+    pub(crate) provider: Provider,
+    /// The one model it has, if it has only one.
+    pub(crate) model: Option<String>,
     pub(crate) way: Way,
-    pub(crate) base_path: String,
+    base_path: String,
     pub(crate) auth: Option<(HeaderName, HeaderValue)>,
     /// Looks for that key in its answers (SEC-31).
     pub(crate) key_search: Option<KeySearch>,
     pub(crate) first_byte: Duration,
     pub(crate) stream_idle: Duration,
+}
+
+impl Upstream {
+    /// Path and query there. A URL that ends with a version of its own stands for the `/v1` of the request.
+    pub(crate) fn target(&self, target: &str) -> String {
+        let is_version = |segment: &str| {
+            segment.strip_prefix('v').is_some_and(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let versioned =
+            self.provider != Provider::Raw && self.base_path.rsplit('/').next().is_some_and(is_version);
+        let rest = target.strip_prefix("/v1").filter(|rest| versioned && rest.starts_with('/'));
+        format!("{}{}", self.base_path, rest.unwrap_or(target))
+    }
 }
 
 /// A way to pay this gateway.
@@ -128,15 +144,30 @@ impl Snapshot {
             .ok_or_else(|| Refusal::new(Code::ModelNotPriced, "No upstream of this route serves this model."))
     }
 
+    /// Where every call on `route` goes, if its model does not matter for that.
+    pub(crate) fn only_upstream(&self, route: &config::Route) -> Option<Arc<Upstream>> {
+        match &route.upstream {
+            RouteUpstream::One(name) => self.upstreams.get(name).map(Arc::clone),
+            RouteUpstream::ByModel(_) => None,
+        }
+    }
+
     /// The price of a model at that moment for an account of a group.
     pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
         self.prices.lookup(model, group, moment(now))
     }
 
-    /// How the upstream of a path speaks. A route priced without usage is not read at all.
-    pub(crate) fn dialect(&self, route: &config::Route, path: &str) -> Dialect {
-        match route.price {
-            RoutePrice::ByModel => Dialect::from_path(path).unwrap_or(Dialect::Raw),
+    /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
+    /// in how they answer only. A route priced without usage is not read at all.
+    pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
+        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
+        let provider = first.map(|upstream| upstream.provider);
+        match &route.price {
+            RoutePrice::ByModel => {
+                let spoken = provider.and_then(|provider| Dialect::for_provider(provider, path));
+                Dialect::from_path(path).or(spoken).unwrap_or(Dialect::Raw)
+            }
+            RoutePrice::Units(price) => config::unit_dialect(price, provider, path),
             RoutePrice::PerCall(_) | RoutePrice::Free => Dialect::Raw,
         }
     }
@@ -203,6 +234,8 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
     };
     Ok(Upstream {
         name: upstream.name.clone(),
+        provider: upstream.provider,
+        model: upstream.model.clone(),
         way: Way::new(origin(&upstream.url), &upstream.ca, dialer),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
         auth,

@@ -31,8 +31,14 @@ struct AssetLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
+struct EstimateLabels {
     route: String,
+    model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    upstream: String,
 }
 
 /// All counters of this process.
@@ -44,7 +50,8 @@ pub(crate) struct Metrics {
     settlements: Family<SettlementLabels, Counter>,
     charged: Family<AssetLabels, Counter>,
     overrun: Family<AssetLabels, Counter>,
-    estimated: Family<RouteLabels, Counter>,
+    estimated: Family<EstimateLabels, Counter>,
+    out_of_credit: Family<UpstreamLabels, Counter>,
     holds_open: Gauge,
     intents: Gauge,
     intents_stuck: Gauge,
@@ -63,6 +70,7 @@ impl Default for Metrics {
             charged: Family::default(),
             overrun: Family::default(),
             estimated: Family::default(),
+            out_of_credit: Family::default(),
             holds_open: Gauge::default(),
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
@@ -80,6 +88,11 @@ impl Default for Metrics {
             "usage_estimated",
             "Charges without a provider's report",
             metrics.estimated.clone(),
+        );
+        registry.register(
+            "upstream_out_of_credit",
+            "Answers that say that the operator's credit at an upstream is used up",
+            metrics.out_of_credit.clone(),
         );
         registry.register("holds_open", "Holds without an end yet", metrics.holds_open.clone());
         registry.register(
@@ -127,9 +140,15 @@ impl Metrics {
         }
     }
 
-    /// A charge rests on an estimate.
-    pub(crate) fn estimated(&self, route: &str) {
-        self.estimated.get_or_create(&RouteLabels { route: route.to_owned() }).inc();
+    /// A charge rests on an estimate. `model` is a name of the price list.
+    pub(crate) fn estimated(&self, route: &str, model: &str) {
+        let labels = EstimateLabels { route: route.to_owned(), model: model.to_owned() };
+        self.estimated.get_or_create(&labels).inc();
+    }
+
+    /// An upstream wants to be paid by the operator.
+    pub(crate) fn out_of_credit(&self, upstream: &str) {
+        self.out_of_credit.get_or_create(&UpstreamLabels { upstream: upstream.to_owned() }).inc();
     }
 
     pub(crate) fn hold_opened(&self) {

@@ -59,8 +59,12 @@ pub enum Bucket {
     Millisecond,
     /// Bytes of the answer.
     ResponseByte,
+    /// Bytes of the request.
+    RequestByte,
     /// The call itself; its rate is the fee.
     Call,
+    /// Femto-USD that were missing to the least a call costs.
+    Minimum,
 }
 
 impl Bucket {
@@ -85,7 +89,9 @@ impl Bucket {
             Self::Character => "character",
             Self::Millisecond => "millisecond",
             Self::ResponseByte => "response_byte",
+            Self::RequestByte => "request_byte",
             Self::Call => "call",
+            Self::Minimum => "minimum",
         }
     }
 
@@ -108,7 +114,9 @@ impl Bucket {
             | Self::Character
             | Self::Millisecond
             | Self::ResponseByte
-            | Self::Call => None,
+            | Self::RequestByte
+            | Self::Call
+            | Self::Minimum => None,
         }
     }
 }
@@ -247,7 +255,10 @@ fn terms<'a>(usage: &'a Usage, call: &CallTerms<'a>) -> Terms<'a> {
     }
 }
 
-fn is_free(metered: &Metered) -> bool {
+/// Whether the answer costs nothing whatever its price: the upstream failed before any output, or the call is
+/// free by its nature.
+#[must_use]
+pub fn is_free(metered: &Metered) -> bool {
     let failed = metered.upstream_error && metered.before_output;
     // A body that ends cleanly with nothing in it is a failure that does not say so; what the first event of
     // a stream reported of the input is no report of an answer.

@@ -97,6 +97,10 @@ pub enum Sdk {
     OpenAi,
     /// `{"type": "error", "error": {"type", "message"}}`.
     Anthropic,
+    /// `{"error": {"code": 402, "message", "status"}}`.
+    Gemini,
+    /// `{"error": "message"}`.
+    Ollama,
 }
 
 /// How the events of an answer are told apart, beside server-sent events, which every dialect may use.
@@ -254,7 +258,8 @@ impl Dialect {
             return Some(Self::LlamaCppCompletion);
         }
         let found = Self::from_path(path)?;
-        Some(if found == Self::OpenAiChat { provider.chat() } else { found })
+        let found = if found == Self::OpenAiChat { provider.chat() } else { found };
+        provider.speaks(found).then_some(found)
     }
 
     /// The dialect's name in configuration, receipts and metrics.
@@ -301,10 +306,31 @@ impl Dialect {
     /// Whose SDK to expect. Those of the other providers take the shape of OpenAI's errors.
     #[must_use]
     pub const fn sdk(self) -> Sdk {
-        if matches!(self, Self::AnthropicMessages | Self::AnthropicCountTokens) {
-            Sdk::Anthropic
-        } else {
-            Sdk::OpenAi
+        match self {
+            Self::AnthropicMessages | Self::AnthropicCountTokens => Sdk::Anthropic,
+            Self::GeminiGenerate | Self::GeminiEmbed | Self::GeminiCountTokens => Sdk::Gemini,
+            Self::OllamaChat | Self::OllamaGenerate => Sdk::Ollama,
+            Self::OpenAiChat
+            | Self::OpenAiResponses
+            | Self::OpenAiCompletions
+            | Self::OpenAiEmbeddings
+            | Self::OpenAiImages
+            | Self::OpenAiAudio
+            | Self::OpenAiSpeech
+            | Self::OpenAiModels
+            | Self::DeepSeekChat
+            | Self::QwenChat
+            | Self::DashScope
+            | Self::ZhipuChat
+            | Self::DoubaoChat
+            | Self::MoonshotChat
+            | Self::MiniMaxChat
+            | Self::VllmChat
+            | Self::GroqChat
+            | Self::OpenRouterChat
+            | Self::TogetherChat
+            | Self::LlamaCppCompletion
+            | Self::Raw => Sdk::OpenAi,
         }
     }
 

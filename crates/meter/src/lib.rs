@@ -27,7 +27,7 @@ mod usage;
 mod tests;
 
 pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling, dearest_rates};
-pub use charge::{Bucket, CallTerms, Charge, ChargeError, EstimateBasis, Line, charge};
+pub use charge::{Bucket, CallTerms, Charge, ChargeError, EstimateBasis, Line, charge, is_free};
 pub use dialect::{Dialect, Provider, Sdk};
 pub use ending::Ending;
 pub use meter::{End, Head, Meter, Metered, Progress};

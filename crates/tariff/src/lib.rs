@@ -18,6 +18,9 @@ mod rates;
 mod tariff;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use book::{Entry, Found, Layer, Origin, PriceBook, PriceBookError};
 pub use builtin::builtin;
 pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, SkipReason, Skipped};

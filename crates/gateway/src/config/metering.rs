@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::policy::{self, Policy};
 use super::section::{Keys, Section};
 use super::value;
 
@@ -22,8 +23,8 @@ pub struct Metering {
     pub step: Option<u32>,
     /// How input is estimated before the call (MTR-33).
     pub hold_input: HoldInput,
-    /// How long the upstream is read on after the client has gone, default 20 s.
-    pub drain: Duration,
+    /// Who pays for a call that did not end as it should, where the route does not say otherwise.
+    pub policy: Policy,
     /// What is remembered of calls that may be asked for again.
     pub dedupe: Dedupe,
 }
@@ -58,7 +59,7 @@ impl Default for Metering {
             inject_stream_usage: true,
             step: Some(4096),
             hold_input: HoldInput::BytesHalf,
-            drain: Duration::from_secs(20),
+            policy: Policy::default(),
             dedupe: Dedupe::default(),
         }
     }
@@ -74,13 +75,20 @@ pub enum HoldInput {
 }
 
 const KEYS: Keys = Keys::new(
-    &["hold", "inject_stream_usage", "on_missing_usage", "on_client_gone", "dedupe"],
-    &["strict", "on_upstream_error"],
+    &[
+        "hold",
+        "inject_stream_usage",
+        "on_client_gone",
+        "on_upstream_error",
+        "bill_on_upstream_failure",
+        "on_missing_usage",
+        "dedupe",
+    ],
+    &["strict"],
 );
 const HOLD_KEYS: Keys =
     Keys::new(&["input", "output", "step", "default_output", "min_output", "fit_to_balance"], &[]);
 const DEDUPE_KEYS: Keys = Keys::new(&["idempotency_key", "sdk_retry_fingerprint", "max_body"], &[]);
-const GONE_KEYS: Keys = Keys::new(&["drain_up_to", "then", "charge"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Metering {
     let mut metering = Metering::default();
@@ -88,12 +96,7 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     if let Some(flag) = section.value("inject_stream_usage", value::flag) {
         metering.inject_stream_usage = flag;
     }
-    section.only("on_missing_usage", "estimate");
-    if let Some(gone) = section.section("on_client_gone", GONE_KEYS) {
-        metering.drain = gone.value("drain_up_to", value::duration_or_none).unwrap_or(metering.drain);
-        gone.only("then", "cancel");
-        gone.only("charge", "reported_or_estimate");
-    }
+    metering.policy = policy::read(&section, metering.policy);
     if let Some(hold) = section.section("hold", HOLD_KEYS) {
         read_hold(&hold, &mut metering);
     }

@@ -12,6 +12,7 @@ mod glob;
 mod limits;
 mod metering;
 mod network;
+mod policy;
 mod price;
 mod rail;
 mod route;
@@ -21,8 +22,10 @@ mod server;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unit_price;
 mod upstream;
 mod url;
+mod usual;
 mod value;
 mod yaml;
 
@@ -37,15 +40,19 @@ pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use limits::RateLimits;
+pub use meter::Provider;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
+pub use policy::{Charged, MissingUsage, Policy};
 pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
-pub use upstream::{Auth, Dialect, Upstream};
+pub use unit_price::UnitPrice;
+pub(crate) use unit_price::dialect as unit_dialect;
+pub use upstream::{Auth, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;
 
@@ -192,7 +199,9 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         let store = store::read(&top);
         let upstreams = upstream::read(&top, &server.timeouts);
         let prices = price::read(&top);
-        let routes = route::read(&top, &upstreams, server.limits.body_bytes);
+        let metering = metering::read(&top);
+        let usual = route::Usual { body_bytes: server.limits.body_bytes, policy: metering.policy };
+        let routes = route::read(&top, &upstreams, usual);
         if prices.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
             top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
@@ -200,7 +209,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             mode: context.mode,
             tokens: store::read_tokens(&top, &store),
             receipt_key: store::read_receipt_key(&top, &store),
-            metering: metering::read(&top),
+            metering,
             rails: rail::read(&top),
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),

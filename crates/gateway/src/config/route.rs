@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use http::Method;
+use meter::{Dialect, Provider};
 use money::Amount;
 
 use super::glob::Glob;
+use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
-use super::upstream::{Dialect, Upstream};
+use super::unit_price::{self, UnitPrice};
+use super::upstream::Upstream;
+use super::usual;
 use super::value;
 use super::yaml::{Kind, Node};
 
@@ -26,6 +30,15 @@ pub struct Route {
     pub price: RoutePrice,
     /// Largest request body here.
     pub body_bytes: usize,
+    /// Who pays for a call that did not end as it should.
+    pub policy: Policy,
+}
+
+/// What a route has that says nothing else.
+#[derive(Clone, Copy)]
+pub(super) struct Usual {
+    pub(super) body_bytes: usize,
+    pub(super) policy: Policy,
 }
 
 impl Route {
@@ -59,7 +72,7 @@ impl PathPattern {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:@".contains(&b);
         let (path, below) = match text.strip_suffix("/**") {
             Some(prefix) => (format!("{prefix}/"), true),
@@ -116,25 +129,24 @@ pub enum RoutePrice {
     ByModel,
     /// This much nano-USD, whatever it uses.
     PerCall(Amount),
+    /// By what is counted here, without a provider's report.
+    Units(UnitPrice),
     /// Nothing, and no credential is asked for.
     Free,
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "price", "body"],
+    &["name", "match", "upstream", "price", "body", "metering"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
 const UPSTREAM_KEYS: Keys = Keys::new(&["by_model"], &[]);
-const PRICE_KEYS: Keys = Keys::new(
-    &["per_call"],
-    &["per_character", "per_byte_out", "per_byte_in", "per_second", "per_image", "min", "hold"],
-);
+const POLICY_KEYS: Keys = Keys::new(&policy::NAMES, &["hold", "inject_stream_usage", "strict"]);
 
-type Upstreams = BTreeMap<String, Upstream>;
+pub(super) type Upstreams = BTreeMap<String, Upstream>;
 
-pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
-    let Some(node) = top.get("routes") else { return usual(top, upstreams, body_bytes) };
+pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Vec<Route> {
+    let Some(node) = top.get("routes") else { return usual::routes(top, upstreams, usual) };
     let Kind::List(items) = &node.kind else {
         top.complain("routes", format!("routes must be a list, not {}", node.what()));
         return Vec::new();
@@ -143,7 +155,7 @@ pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) 
     for (at, item) in items.iter().enumerate() {
         let path = format!("routes[{at}]");
         let Some(section) = Section::open(top.context, &path, item, KEYS) else { continue };
-        let Some(route) = read_one(&section, upstreams, body_bytes) else { continue };
+        let Some(route) = read_one(&section, upstreams, usual) else { continue };
         if let Some(same) = routes.iter().find(|other| other.name == route.name) {
             let first = section.get("name").map_or("give one of them a name", |_| "choose another name");
             section
@@ -163,68 +175,51 @@ pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) 
     routes
 }
 
-/// The usual routes of each dialect, when the file has none of its own.
-fn usual(top: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Raw] {
-        let mut named = upstreams.values().filter(|upstream| upstream.dialect == dialect);
-        let Some(first) = named.next() else { continue };
-        if dialect == Dialect::Raw {
-            top.complain(
-                "upstreams",
-                format!("upstream {} is raw and has no usual routes; write routes", first.name),
-            );
-        }
-        if let Some(second) = named.next() {
-            let (first, second, dialect) = (&first.name, &second.name, dialect.as_str());
-            let message =
-                format!("upstreams {first} and {second} both speak {dialect}; write routes that choose");
-            top.complain("upstreams", message);
-        }
-        routes.extend(usual_paths(dialect).iter().map(|(path, price)| Route {
-            name: (*path).to_owned(),
-            methods: vec![Method::POST],
-            path: PathPattern::Exact((*path).to_owned()),
-            upstream: RouteUpstream::One(first.name.clone()),
-            price: *price,
-            body_bytes,
-        }));
-    }
-    routes
-}
-
-const fn usual_paths(dialect: Dialect) -> &'static [(&'static str, RoutePrice)] {
-    match dialect {
-        Dialect::OpenAi => &[
-            ("/v1/chat/completions", RoutePrice::ByModel),
-            ("/v1/responses", RoutePrice::ByModel),
-            ("/v1/completions", RoutePrice::ByModel),
-            ("/v1/embeddings", RoutePrice::ByModel),
-        ],
-        Dialect::Anthropic => {
-            &[("/v1/messages", RoutePrice::ByModel), ("/v1/messages/count_tokens", RoutePrice::Free)]
-        }
-        Dialect::Raw => &[],
-    }
-}
-
-fn read_one(section: &Section<'_>, upstreams: &Upstreams, body_bytes: usize) -> Option<Route> {
+fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Option<Route> {
     let name = section.value("name", value::name);
     let found = read_match(section);
-    let upstream = read_upstream(section, upstreams);
+    let upstream = read_upstream(section);
     let price = read_price(section);
-    let body_bytes = section.value("body", value::size).unwrap_or(body_bytes);
+    let body_bytes = section.value("body", value::size).unwrap_or(usual.body_bytes);
+    let own = section.section("metering", POLICY_KEYS);
+    let policy = own.map_or(usual.policy, |own| policy::read(&own, usual.policy));
     let ((methods, path, written), upstream, price) = (found?, upstream?, price?);
     if price == RoutePrice::ByModel {
-        let raw =
-            upstream.names().find(|name| upstreams.get(*name).is_some_and(|u| u.dialect == Dialect::Raw));
-        if let Some(raw) = raw {
-            let message =
-                format!("{}: upstream {raw} is raw and not metered; price it per_call or free", section.path);
-            section.complain("price", message);
-        }
+        is_metered(section, &upstream, upstreams, &path);
     }
-    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes })
+    if let RoutePrice::Units(price) = &price {
+        let providers = upstream.names().filter_map(|name| upstreams.get(name)).map(|one| one.provider);
+        unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path);
+    }
+    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes, policy })
+}
+
+/// What is priced by the model is metered: each upstream must speak at that path, and all alike.
+fn is_metered(section: &Section<'_>, upstream: &RouteUpstream, upstreams: &Upstreams, path: &PathPattern) {
+    let spoken: Vec<&Upstream> = upstream.names().filter_map(|name| upstreams.get(name)).collect();
+    if let Some(raw) = spoken.iter().find(|upstream| upstream.provider == Provider::Raw) {
+        let message = format!(
+            "{}: upstream {} is raw and not metered; price it per_call or free",
+            section.path, raw.name
+        );
+        section.complain("price", message);
+    }
+    let silent = |upstream: &&&Upstream| match path {
+        PathPattern::Exact(path) => match Dialect::from_path(path) {
+            Some(dialect) => !upstream.provider.speaks(dialect),
+            None => Dialect::for_provider(upstream.provider, path).is_none(),
+        },
+        // Which of the paths below are metered is seen when they are asked for.
+        PathPattern::Below(_) => false,
+    };
+    if let (PathPattern::Exact(path), Some(silent)) = (path, spoken.iter().find(silent)) {
+        let (name, provider) = (&silent.name, silent.provider.name());
+        let message = format!(
+            "{}: upstream {name} speaks {provider}, and nothing of that is metered at {path}",
+            section.path
+        );
+        section.complain("upstream", message);
+    }
 }
 
 fn read_match(route: &Section<'_>) -> Option<(Vec<Method>, PathPattern, String)> {
@@ -250,7 +245,7 @@ fn method(text: &str) -> Result<Method, String> {
     known.iter().find(|method| method.as_str() == text).cloned().ok_or_else(unknown)
 }
 
-fn read_upstream(route: &Section<'_>, upstreams: &Upstreams) -> Option<RouteUpstream> {
+fn read_upstream(route: &Section<'_>) -> Option<RouteUpstream> {
     let Some(node) = route.get("upstream") else {
         route.missing(format!("{} needs \"upstream\"", route.path));
         return None;
@@ -276,15 +271,6 @@ fn read_upstream(route: &Section<'_>, upstreams: &Upstreams) -> Option<RouteUpst
         let name = upstream_name(route.context, &rules.path_of(&key.text), node)?;
         chosen.push((Glob::new(&key.text), name));
     }
-    let mut spoken = chosen.iter().filter_map(|(_, name)| upstreams.get(name));
-    if let Some(first) = spoken.next()
-        && let Some(other) = spoken.find(|other| other.dialect != first.dialect)
-    {
-        let (one, two) = (first.dialect.as_str(), other.dialect.as_str());
-        let (first, other) = (&first.name, &other.name);
-        let message = format!("{path}: {first} speaks {one}, {other} speaks {two}; one route, one dialect");
-        section.complain("by_model", message);
-    }
     Some(RouteUpstream::ByModel(chosen))
 }
 
@@ -306,8 +292,10 @@ fn read_price(route: &Section<'_>) -> Option<RoutePrice> {
     };
     let path = route.path_of("price");
     if let Kind::Map(_) = &node.kind {
-        let section = Section::open(route.context, &path, node, PRICE_KEYS)?;
-        return section.required("per_call", value::some_usd).map(RoutePrice::PerCall);
+        let section = Section::open(route.context, &path, node, unit_price::KEYS)?;
+        let price = unit_price::read(&section)?;
+        let fee_only = UnitPrice { call: price.call, ..UnitPrice::default() } == price;
+        return Some(if fee_only { RoutePrice::PerCall(price.call) } else { RoutePrice::Units(price) });
     }
     scalar(route.context, &path, node, |text| match text {
         "by_model" => Ok(RoutePrice::ByModel),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderName;
+use meter::Provider;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -21,8 +22,10 @@ pub struct Upstream {
     pub name: String,
     /// Where it is. Paths of requests are appended to its prefix.
     pub url: BaseUrl,
-    /// How it reports usage.
-    pub dialect: Dialect,
+    /// Who answers there: decides the usual routes and how requests and answers are metered.
+    pub provider: Provider,
+    /// The one model it has, whatever a request names; none where it has many.
+    pub model: Option<String>,
     /// The operator's own credential there; never shown to a client.
     pub auth: Option<Auth>,
     /// Roots trusted for it besides the public ones: for an upstream with a certificate of its own.
@@ -35,60 +38,6 @@ pub struct Upstream {
     pub stream_idle: Duration,
 }
 
-/// What an upstream speaks: decides the usual routes and how an answer is metered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Chat completions, responses, completions, embeddings.
-    OpenAi,
-    /// Messages.
-    Anthropic,
-    /// Anything: not metered, sold per call or given away.
-    Raw,
-}
-
-impl Dialect {
-    /// As it stands in the file.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Raw => "raw",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        /// Dialects of metering.md that this version does not meter.
-        const LATER: [&str; 16] = [
-            "azure",
-            "bedrock",
-            "dashscope",
-            "deepseek",
-            "gemini",
-            "glm",
-            "groq",
-            "hunyuan",
-            "kimi",
-            "llama.cpp",
-            "minimax",
-            "mistral",
-            "ollama",
-            "openrouter",
-            "qwen",
-            "vllm",
-        ];
-        let known = [Self::OpenAi, Self::Anthropic, Self::Raw];
-        if let Some(dialect) = known.into_iter().find(|dialect| dialect.as_str() == text) {
-            return Ok(dialect);
-        }
-        if LATER.contains(&text) {
-            return Err(format!("dialect \"{text}\" is not supported yet; most such APIs also speak openai"));
-        }
-        let hint = super::section::suggestion(text, known.iter().map(|dialect| dialect.as_str()));
-        Err(format!("\"{text}\" is none of openai, anthropic, raw{hint}"))
-    }
-}
-
 /// How the operator's key travels to the upstream.
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -98,9 +47,11 @@ pub enum Auth {
     Header(HeaderName, Secret),
 }
 
-const KEYS: Keys =
-    Keys::secret(&["url", "dialect", "auth", "ca", "timeouts"], &["allow_private", "commitment", "weight"]);
-const AUTH_KEYS: Keys = Keys::secret(&["bearer", "header", "value"], &[]);
+const KEYS: Keys = Keys::secret(
+    &["url", "dialect", "model", "auth", "ca", "timeouts"],
+    &["allow_private", "commitment", "weight"],
+);
+const AUTH_KEYS: Keys = Keys::secret(&["key", "bearer", "header", "value"], &[]);
 const TIMEOUT_KEYS: Keys = Keys::new(&["connect", "first_byte", "stream_idle"], &[]);
 
 pub(super) fn read(top: &Section<'_>, timeouts: &Timeouts) -> BTreeMap<String, Upstream> {
@@ -137,8 +88,9 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
             }
         })
     });
-    let dialect = section.required("dialect", Dialect::parse);
-    let auth = read_auth(section);
+    let provider = section.required("dialect", parse_provider);
+    let model = section.value("model", value::some_text);
+    let auth = read_auth(section, provider);
     let ca = read_ca(section);
     let own = section.section("timeouts", TIMEOUT_KEYS);
     let time = |key: &str, default: Duration| {
@@ -146,8 +98,13 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
     };
     let (connect, first_byte) = (time("connect", timeouts.connect), time("first_byte", timeouts.first_byte));
     let stream_idle = time("stream_idle", timeouts.stream_idle);
-    let (url, dialect) = (url?, dialect?);
-    if dialect != Dialect::Raw && url.base_path.ends_with("/v1") {
+    let (url, provider) = (url?, provider?);
+    if model.is_some() && matches!(provider, Provider::Raw | Provider::Gemini) {
+        let path = section.path_of("model");
+        section
+            .complain("model", format!("{path}: {} does not take the model from the body", provider.name()));
+    }
+    if provider != Provider::Raw && url.base_path.ends_with("/v1") {
         let path = section.path_of("url");
         section.complain("url", format!("{path}: leave /v1 off; the routes begin with it"));
     }
@@ -155,7 +112,7 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
         let path = section.path_of("ca");
         section.complain("ca", format!("{path}: {name} is reached without TLS; write https in its url"));
     }
-    Some(Upstream { name, url, dialect, auth, ca, connect, first_byte, stream_idle })
+    Some(Upstream { name, url, provider, model, auth, ca, connect, first_byte, stream_idle })
 }
 
 fn read_ca(section: &Section<'_>) -> Vec<CertificateDer<'static>> {
@@ -181,18 +138,75 @@ fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-fn read_auth(upstream: &Section<'_>) -> Option<Auth> {
+fn parse_provider(text: &str) -> Result<Provider, String> {
+    /// What nobody may take for one of those that we know.
+    const LATER: [&str; 4] = ["azure", "bedrock", "hunyuan", "mistral"];
+    Provider::from_name(text).ok_or_else(|| {
+        if LATER.contains(&text) {
+            return format!("dialect \"{text}\" is not supported yet; most such APIs also speak openai");
+        }
+        let names = Provider::ALL.map(Provider::name);
+        format!(
+            "\"{text}\" is none of {}{}",
+            names.join(", "),
+            super::section::suggestion(text, names.into_iter())
+        )
+    })
+}
+
+/// Where a provider's key usually stands; none where nobody can know.
+const fn usual_header(provider: Provider) -> Option<Usual> {
+    match provider {
+        Provider::Anthropic => Some(Usual::Header("x-api-key")),
+        Provider::Gemini => Some(Usual::Header("x-goog-api-key")),
+        Provider::OpenAi
+        | Provider::DeepSeek
+        | Provider::Qwen
+        | Provider::Zhipu
+        | Provider::Doubao
+        | Provider::Moonshot
+        | Provider::MiniMax
+        | Provider::Ollama
+        | Provider::Vllm
+        | Provider::LlamaCpp
+        | Provider::Groq
+        | Provider::OpenRouter
+        | Provider::Together => Some(Usual::Bearer),
+        Provider::Raw => None,
+    }
+}
+
+enum Usual {
+    Bearer,
+    Header(&'static str),
+}
+
+fn read_auth(upstream: &Section<'_>, provider: Option<Provider>) -> Option<Auth> {
     let section = upstream.section("auth", AUTH_KEYS)?;
     let secret = |key: &str| section.context.secret(&section.path_of(key), section.get(key)?);
-    match (section.get("bearer"), section.get("header"), section.get("value")) {
-        (Some(_), None, None) => Some(Auth::Bearer(secret("bearer")?)),
-        (None, Some(_), Some(_)) => {
+    let given = |key: &str| section.get(key).is_some();
+    match (given("key"), given("bearer"), given("header"), given("value")) {
+        (true, false, false, false) => {
+            let secret = secret("key");
+            match usual_header(provider?) {
+                Some(Usual::Bearer) => secret.map(Auth::Bearer),
+                Some(Usual::Header(name)) => Some(Auth::Header(HeaderName::from_static(name), secret?)),
+                None => {
+                    let message =
+                        "nobody knows where a raw upstream wants its key; use bearer, or header and value";
+                    section.complain("key", format!("{}: {message}", section.path));
+                    None
+                }
+            }
+        }
+        (false, true, false, false) => secret("bearer").map(Auth::Bearer),
+        (false, false, true, true) => {
             let name = section.value("header", header_name);
             let secret = secret("value");
             Some(Auth::Header(name?, secret?))
         }
         _ => {
-            let message = "must be either { bearer: ... } or { header: ..., value: ... }";
+            let message = "must be either { key: ... }, { bearer: ... } or { header: ..., value: ... }";
             section.entries().for_each(|(_, value)| value.hide_scalars(&section.context.report));
             section.missing(format!("{}: {message}", section.path));
             None

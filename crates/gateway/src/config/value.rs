@@ -123,7 +123,7 @@ pub(super) fn token_rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-fn bad(text: &str, error: &money::DecimalError) -> String {
+pub(super) fn bad(text: &str, error: &money::DecimalError) -> String {
     format!(
         "\"{text}\" {}",
         match error.to_string() {

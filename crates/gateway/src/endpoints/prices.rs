@@ -89,12 +89,14 @@ fn document(snapshot: &Snapshot, at_ms: i64) -> Value {
     let prices = &snapshot.prices;
     let markup_bp = prices.markup(None);
     let patterns = prices.patterns(at_ms).map(|found| priced(found.name, found, markup_bp, at_ms));
-    let fixed = snapshot.config.routes.iter().filter_map(|route| match route.price {
-        RoutePrice::PerCall(fee) => {
-            let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
-            Some(json!({"route": route.name, "methods": methods, "rates": selling::fee_lines(fee)}))
-        }
-        RoutePrice::ByModel | RoutePrice::Free => None,
+    let fixed = snapshot.config.routes.iter().filter_map(|route| {
+        let rates = match &route.price {
+            RoutePrice::PerCall(fee) => selling::fee_lines(*fee),
+            RoutePrice::Units(price) => selling::unit_lines(price),
+            RoutePrice::ByModel | RoutePrice::Free => return None,
+        };
+        let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+        Some(json!({"route": route.name, "methods": methods, "rates": rates}))
     });
     json!({
         "version": prices.version(), "at": moment_text(at_ms), "currency": "USD",

@@ -46,8 +46,9 @@ pub(super) async fn quote(
     let take = body::Take::of(snapshot, route, &about.path);
     let body = body::read(body, &arrived.head.headers, take).await?;
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
-    let quote =
-        Quote::of(snapshot, route, &about.path, body, group.as_deref(), arrived.now)?.followed(&gate.unseen);
+    let headers = &arrived.head.headers;
+    let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
+        .followed(&gate.unseen);
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }

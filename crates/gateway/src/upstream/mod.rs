@@ -1,11 +1,13 @@
 //! The way to the upstream and back: pooled connections, requests built anew, answers cut to a list.
 
 mod answer;
+mod credit;
 mod key_search;
 mod outgoing;
 mod pool;
 
 pub(crate) use answer::{AnswerHead, answer_head};
+pub(crate) use credit::is_out as is_out_of_credit;
 pub(crate) use key_search::{KeySearch, KeySeen, KeyWatch};
 pub(crate) use outgoing::{RequestBody, build};
 pub(crate) use pool::{Pool, SendError, UpstreamBody, Way};

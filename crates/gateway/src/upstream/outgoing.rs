@@ -10,8 +10,14 @@ use http_body::{Body, Frame, SizeHint};
 /// Fields of the client that the upstream gets to see. A content coding comes this far only with a body
 /// that nobody here reads.
 const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT];
-const PASSED_BY_NAME: [&str; 5] =
-    ["openai-beta", "anthropic-version", "anthropic-beta", "x-stainless-retry-count", "traceparent"];
+const PASSED_BY_NAME: [&str; 6] = [
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+    "x-dashscope-sse",
+    "x-stainless-retry-count",
+    "traceparent",
+];
 const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// A request body that is already here. Empty for GET.

@@ -1,7 +1,7 @@
 //! Connections to upstreams, one pool per thread: no lock is shared between cores (PERF-21).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -148,7 +148,7 @@ fn attach(
         && response.headers().contains_key(http::header::TRANSFER_ENCODING);
     let home = (!twice).then_some(Home { sender, shelf });
     response.map(|incoming| {
-        let mut body = UpstreamBody { incoming, home };
+        let mut body = UpstreamBody { seen: VecDeque::new(), incoming, home };
         if body.incoming.is_end_stream() {
             body.bring_home();
         }
@@ -164,11 +164,40 @@ struct Home {
 /// The body of an answer. Read to its end, its connection goes back to the pool; dropped earlier, the
 /// connection closes.
 pub(crate) struct UpstreamBody {
+    /// Frames that were looked at before they go on.
+    seen: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     incoming: Incoming,
     home: Option<Home>,
 }
 
 impl UpstreamBody {
+    /// The beginning of the body, which stays there to be read: as much as is enough, or all there is.
+    pub(crate) async fn peek(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let mut beginning = Vec::new();
+        while !is_enough(&beginning) {
+            let Some(frame) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await else { break };
+            let more = frame.as_ref().ok().and_then(|frame| frame.data_ref().cloned());
+            let is_over = frame.is_err();
+            self.seen.push_back(frame);
+            beginning.extend_from_slice(&more.unwrap_or_default());
+            if is_over {
+                break;
+            }
+        }
+        beginning
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => self.bring_home(),
+            Poll::Ready(Some(Err(_))) => self.home = None,
+            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.bring_home(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
     fn bring_home(&mut self) {
         if let Some(Home { sender, shelf }) = self.home.take() {
             let mut shelf = shelf.borrow_mut();
@@ -188,21 +217,22 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let body = self.get_mut();
-        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(None) => body.bring_home(),
-            Poll::Ready(Some(Err(_))) => body.home = None,
-            Poll::Ready(Some(Ok(_))) if body.incoming.is_end_stream() => body.bring_home(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        match body.seen.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => body.poll_incoming(cx),
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.seen.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let seen: usize = self.seen.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let mut hint = self.incoming.size_hint();
+        if let Some(left) = hint.exact() {
+            hint.set_exact(left + seen as u64);
+        }
+        hint
     }
 }

@@ -97,6 +97,42 @@ impl Provider {
         })
     }
 
+    /// Whether it answers in this dialect. Those that copy Anthropic's messages for the sake of its clients do so
+    /// below a prefix of their own, which is part of their URL.
+    #[must_use]
+    pub const fn speaks(self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::AnthropicMessages | Dialect::AnthropicCountTokens => {
+                !matches!(self, Self::OpenAi | Self::Gemini | Self::Groq | Self::Together | Self::Raw)
+            }
+            Dialect::GeminiGenerate | Dialect::GeminiEmbed | Dialect::GeminiCountTokens => {
+                matches!(self, Self::Gemini)
+            }
+            Dialect::DashScope => matches!(self, Self::Qwen),
+            Dialect::OllamaChat | Dialect::OllamaGenerate => matches!(self, Self::Ollama),
+            Dialect::LlamaCppCompletion => matches!(self, Self::LlamaCpp),
+            Dialect::Raw => matches!(self, Self::Raw),
+            Dialect::OpenAiChat
+            | Dialect::OpenAiResponses
+            | Dialect::OpenAiCompletions
+            | Dialect::OpenAiEmbeddings
+            | Dialect::OpenAiImages
+            | Dialect::OpenAiAudio
+            | Dialect::OpenAiSpeech
+            | Dialect::OpenAiModels
+            | Dialect::DeepSeekChat
+            | Dialect::QwenChat
+            | Dialect::ZhipuChat
+            | Dialect::DoubaoChat
+            | Dialect::MoonshotChat
+            | Dialect::MiniMaxChat
+            | Dialect::VllmChat
+            | Dialect::GroqChat
+            | Dialect::OpenRouterChat
+            | Dialect::TogetherChat => !matches!(self, Self::Anthropic | Self::Raw),
+        }
+    }
+
     /// How it answers at `/chat/completions`.
     pub(super) const fn chat(self) -> Dialect {
         match self {

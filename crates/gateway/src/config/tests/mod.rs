@@ -11,8 +11,9 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Config, ConfigErrors, Dedupe, Dialect, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
-    LogFormat, Metering, Mode, RoutePrice, Server, Timeouts, Tls, example, load, parse,
+    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
+    LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls, UnitPrice,
+    example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -113,6 +114,13 @@ routes:
     price: by_model
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model, body: 2MiB }
   - { name: files, match: { path: "/files/**" }, upstream: tts, price: { per_call: 0.0001 USD } }
+  - name: units
+    match: { path: "/sold/**" }
+    upstream: tts
+    price: { per_byte_in: 1 USD/GB, per_byte_out: 0.05 USD/GB, per_second: 0.0006 USD, per_call: 0.0001 USD, min: 0.0005 USD, hold: { time: 60s, bytes: 100MiB } }
+    metering: { on_client_gone: { drain_up_to: 0s, charge: reported_or_estimate }, on_missing_usage: estimate }
+  - { match: { method: POST, path: /v1/audio/speech }, upstream: tts, price: { per_character: 15 USD/Mchar, min: 0.0005 USD } }
+  - { match: { method: POST, path: /v1/images/generations }, upstream: openai, price: { per_image: 0.04 USD } }
   - { match: { method: [GET, HEAD], path: /v1/models }, upstream: openai, price: free }
 prices:
   models:
@@ -123,8 +131,10 @@ prices:
 metering:
   hold: { input: bytes, output: max_tokens, step: whole, default_output: 100, min_output: 10, fit_to_balance: false }
   inject_stream_usage: false
-  on_missing_usage: estimate
-  on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_or_estimate }
+  on_missing_usage: hold
+  on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_only }
+  on_upstream_error: { before_output: free, after_output: free }
+  bill_on_upstream_failure: true
   dedupe: { idempotency_key: 2d, sdk_retry_fingerprint: 5m, max_body: 64KiB }
 rails:
   x402:
@@ -227,6 +237,30 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!((config.routes[0].body_bytes, config.routes[1].body_bytes), (1 << 20, 2 << 20));
     assert_eq!(config.routes[2].price, RoutePrice::PerCall(Amount::from_units(100_000)));
 
+    let rate = |femto| Some(money::Rate::from_femto(femto));
+    let units = UnitPrice {
+        call: Amount::from_units(100_000),
+        byte_in: rate(1_000_000),
+        byte_out: rate(50_000),
+        second: rate(600_000_000_000),
+        min: Amount::from_units(500_000),
+        seconds_max: Some(60),
+        bytes_max: Some(100 << 20),
+        ..UnitPrice::default()
+    };
+    assert_eq!(config.routes[3].price, RoutePrice::Units(units));
+    let policy = Policy {
+        drain: Duration::ZERO,
+        client_gone: Charged::ReportedOrEstimate,
+        missing_usage: MissingUsage::Estimate,
+        ..config.metering.policy
+    };
+    assert_eq!((config.routes[3].policy, config.routes[2].policy), (policy, config.metering.policy));
+    let spoken = UnitPrice { character: rate(15_000_000_000), min: units.min, ..UnitPrice::default() };
+    assert_eq!(config.routes[4].price, RoutePrice::Units(spoken));
+    let made = UnitPrice { image: rate(40_000_000_000_000), ..UnitPrice::default() };
+    assert_eq!(config.routes[5].price, RoutePrice::Units(made));
+
     assert!(!config.discovery.price_page);
 
     let metering = Metering {
@@ -236,7 +270,13 @@ fn routes_prices_and_rails_arrive() {
         inject_stream_usage: false,
         step: None,
         hold_input: HoldInput::Bytes,
-        drain: Duration::from_secs(3),
+        policy: Policy {
+            drain: Duration::from_secs(3),
+            client_gone: Charged::ReportedOnly,
+            upstream_error: Charged::Free,
+            bill_on_upstream_failure: true,
+            missing_usage: MissingUsage::Hold,
+        },
         dedupe: Dedupe {
             idempotency_key: Duration::from_secs(2 * 24 * 3600),
             sdk_retry: Duration::from_secs(300),
@@ -285,17 +325,89 @@ fn json_is_accepted() {
     );
 }
 
+/// Each provider: its usual header for a key, its usual routes, and what is sold there.
+#[test]
+fn providers_have_usual_headers_and_routes() {
+    for (names, header, routes) in [
+        (
+            &["openai", "vllm"] as &[_],
+            "authorization",
+            "/v1/chat/completions /v1/responses /v1/completions /v1/embeddings",
+        ),
+        (&["anthropic"], "x-api-key", "/v1/messages /v1/messages/count_tokens"),
+        (&["deepseek", "kimi", "moonshot", "minimax"], "authorization", "/v1/chat/completions"),
+        (
+            &["qwen", "dashscope", "glm", "zhipu", "doubao"],
+            "authorization",
+            "/v1/chat/completions /v1/embeddings",
+        ),
+        (&["gemini"], "x-goog-api-key", "/v1beta/models/**"),
+        (
+            &["ollama"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /api/chat /api/generate",
+        ),
+        (
+            &["llama.cpp", "llamacpp"],
+            "authorization",
+            "/v1/chat/completions /v1/completions /v1/embeddings /completion",
+        ),
+        (&["groq", "openrouter"], "authorization", "/v1/chat/completions /v1/responses"),
+        (&["together"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings"),
+    ] {
+        for name in names {
+            let text = format!(
+                "upstreams: {{ a: {{ url: https://a.example, dialect: {name}, auth: {{ key: env:API_KEY }} }} }}\n\
+                 prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n"
+            );
+            let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
+            let (found, secret) = match &config.upstreams["a"].auth {
+                Some(Auth::Bearer(secret)) => ("authorization", secret),
+                Some(Auth::Header(name, secret)) => (name.as_str(), secret),
+                None => panic!("{name} has no key"),
+            };
+            assert_eq!((found, secret.expose()), (header, CANARY), "{name}");
+            let found: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+            assert_eq!(found.join(" "), routes, "{name}");
+        }
+    }
+}
+
+/// One path, several providers, as long as each speaks there.
+#[test]
+fn providers_of_one_shape_share_a_route() {
+    let config = check(
+        r#"
+upstreams:
+  ds: { url: https://a.example, dialect: deepseek }
+  glm: { url: https://b.example/api/paas/v4, dialect: glm }
+  llama: { url: http://127.0.0.1:8080, dialect: llama.cpp, model: llama-4-scout }
+routes:
+  - match: { method: POST, path: /v1/chat/completions }
+    upstream: { by_model: { "deepseek-*": ds, "glm-*": glm, "*": llama } }
+    price: by_model
+prices: { "*": { input: 1 USD/Mtok, output: 2 USD/Mtok } }
+"#,
+    );
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.routes[0].upstream.choose("glm-5.3"), Some("glm"));
+    assert_eq!(config.upstreams["llama"].model.as_deref(), Some("llama-4-scout"));
+}
+
 #[test]
 fn what_init_writes_is_a_good_file() {
     let found = ExampleUpstream {
         name: "claude",
         url: "https://api.anthropic.com",
-        dialect: Dialect::Anthropic,
+        provider: Provider::Anthropic,
         key_env: Some("API_KEY"),
     };
-    let openai =
-        ExampleUpstream { name: "openai", url: "https://api.openai.com", dialect: Dialect::OpenAi, ..found };
-    for upstreams in [&[] as &[_], std::slice::from_ref(&found), &[found.clone(), openai]] {
+    let of = |provider: Provider| ExampleUpstream { name: provider.name(), provider, ..found.clone() };
+    let all: Vec<_> =
+        Provider::ALL.into_iter().filter(|provider| *provider != Provider::Raw).map(of).collect();
+    let two = [found.clone(), of(Provider::OpenAi)];
+    let local = [of(Provider::Ollama), of(Provider::Vllm)];
+    for upstreams in [&[] as &[_], std::slice::from_ref(&found), &two, &local, &all] {
         let text = example(upstreams);
         let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(config.upstreams.len(), upstreams.len().max(1));

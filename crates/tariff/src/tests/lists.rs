@@ -1,0 +1,541 @@
+//! Price lists of others and our own: what is read, what is passed over, and what hostile ones do.
+
+use std::sync::Arc;
+
+use super::{at, shown};
+use crate::{
+    CATALOGUE_BYTES_MAX, Calendar, Catalogue, CatalogueError, Item, SkipReason as Skip, Tariff, Terms,
+    litellm, models_dev, own,
+};
+
+/// The one model of a map, with these members.
+fn map_with(members: &str) -> Result<Tariff, Skip> {
+    // A second model, so that a map whose only model is passed over is not an empty one.
+    let text = format!(r#"{{"m":{{{members}}},"z":{{"input_cost_per_token":1,"output_cost_per_token":1}}}}"#);
+    one(litellm::read(text.as_bytes(), None))
+}
+
+fn one(catalogue: Result<Catalogue, CatalogueError>) -> Result<Tariff, Skip> {
+    let mut catalogue = catalogue.unwrap();
+    match catalogue.skipped.pop() {
+        Some(skipped) => Err(skipped.reason),
+        None => Ok(catalogue.entries.remove(0).tariff),
+    }
+}
+
+const PLAIN: &str = r#""input_cost_per_token":1e-6,"output_cost_per_token":4e-6"#;
+
+fn at_terms(tariff: &Tariff, terms: &Terms<'_>, item: Item) -> String {
+    shown(&tariff.rates(terms).rates, item)
+}
+
+#[test]
+fn litellm_rates_table() {
+    let long = |input_total| Terms { input_total, ..Terms::default() };
+    let tier = |service_tier| Terms { service_tier: Some(service_tier), ..Terms::default() };
+    let none = Terms::default();
+    for (case, more, terms, item, expected) in [
+        (
+            "MTR-42 noise is rounded once",
+            r#""cache_read_input_token_cost":5.0000000000000004e-08"#,
+            none,
+            Item::CacheRead,
+            "0.05 USD/Mtok",
+        ),
+        (
+            "MTR-42 half to even",
+            r#""cache_read_input_token_cost":0.0000000000000025"#,
+            none,
+            Item::CacheRead,
+            "0.000000002 USD/Mtok",
+        ),
+        ("an absent cache rate is the input's", r#""x":1"#, none, Item::CacheRead, "1 USD/Mtok"),
+        ("zero is a price", r#""cache_read_input_token_cost":0.0"#, none, Item::CacheRead, "0 USD/Mtok"),
+        (
+            "by its older name",
+            r#""input_cost_per_token_cache_hit":1e-7"#,
+            none,
+            Item::CacheRead,
+            "0.1 USD/Mtok",
+        ),
+        (
+            "the newer one wins",
+            r#""input_cost_per_token_cache_hit":1e-7,"cache_read_input_token_cost":2e-7"#,
+            none,
+            Item::CacheRead,
+            "0.2 USD/Mtok",
+        ),
+        (
+            "lifetimes",
+            r#""cache_creation_input_token_cost":2e-6,"cache_creation_input_token_cost_above_1hr":3e-6"#,
+            none,
+            Item::CacheWrite1h,
+            "3 USD/Mtok",
+        ),
+        (
+            "a lifetime without a rate",
+            r#""cache_creation_input_token_cost":2e-6"#,
+            none,
+            Item::CacheWrite12h,
+            "2 USD/Mtok",
+        ),
+        (
+            "a length",
+            r#""output_cost_per_token_above_200k_tokens":6e-6"#,
+            long(200_001),
+            Item::Output,
+            "6 USD/Mtok",
+        ),
+        (
+            "is strictly above",
+            r#""output_cost_per_token_above_200k_tokens":6e-6"#,
+            long(200_000),
+            Item::Output,
+            "4 USD/Mtok",
+        ),
+        (
+            "but for xai",
+            r#""litellm_provider":"xai","output_cost_per_token_above_200k_tokens":6e-6"#,
+            long(200_000),
+            Item::Output,
+            "6 USD/Mtok",
+        ),
+        (
+            "and below it",
+            r#""litellm_provider":"xai","output_cost_per_token_above_200k_tokens":6e-6"#,
+            long(199_999),
+            Item::Output,
+            "4 USD/Mtok",
+        ),
+        (
+            "any length",
+            r#""input_cost_per_token_above_32k_tokens":2e-6,"input_cost_per_token_above_512k_tokens":3e-6"#,
+            long(600_000),
+            Item::Input,
+            "3 USD/Mtok",
+        ),
+        ("a tier", r#""input_cost_per_token_balanced":2e-6"#, tier("balanced"), Item::Input, "2 USD/Mtok"),
+        (
+            "fast is priority",
+            r#""input_cost_per_token_priority":2e-6"#,
+            tier("fast"),
+            Item::Input,
+            "2 USD/Mtok",
+        ),
+        ("null says nothing", r#""cache_read_input_token_cost":null"#, none, Item::CacheRead, "1 USD/Mtok"),
+        ("reasoning", r#""output_cost_per_reasoning_token":9e-6"#, none, Item::Reasoning, "9 USD/Mtok"),
+        (
+            "reasoning at the output's rate follows it",
+            r#""output_cost_per_reasoning_token":4e-6,"output_cost_per_token_flex":2e-6"#,
+            tier("flex"),
+            Item::Reasoning,
+            "2 USD/Mtok",
+        ),
+        ("sound", r#""input_cost_per_audio_token":9e-6"#, none, Item::AudioIn, "9 USD/Mtok"),
+        (
+            "searches",
+            r#""search_context_cost_per_query":{"search_context_size_low":0.01,"search_context_size_high":0.03}"#,
+            none,
+            Item::WebSearch,
+            "0.03 USD",
+        ),
+        (
+            "names we do not know",
+            r#""input_cost_per_token_gold":9,"supports_vision":true,"rpm":"many""#,
+            none,
+            Item::Input,
+            "1 USD/Mtok",
+        ),
+    ] {
+        let tariff = map_with(&format!("{PLAIN},{more}")).unwrap();
+        assert_eq!(at_terms(&tariff, &terms, item), expected, "{case}");
+    }
+}
+
+#[test]
+fn litellm_ranges() {
+    let tariff = map_with(
+        r#""cache_read_input_token_cost":9e-6,"output_cost_per_token":8e-6,"tiered_pricing":[
+            {"range":[256e3,1000000.0],"input_cost_per_token":3e-6},
+            {"range":[0,32000.0],"input_cost_per_token":1e-6,"output_cost_per_token":4e-6,"cache_read_input_token_cost":1e-7},
+            {"range":[32000.0,256e3],"input_cost_per_token":2e-6,"output_cost_per_token":5e-6}]"#,
+    )
+    .unwrap();
+    for (input_total, input, cache_read, output) in [
+        (0, "1", "0.1", "4"),
+        (32_000, "1", "0.1", "4"),
+        (32_001, "2", "2", "5"),
+        (256_000, "2", "2", "5"),
+        (256_001, "3", "3", "8"),
+        (9_000_000, "3", "3", "8"),
+    ] {
+        let terms = Terms { input_total, ..Terms::default() };
+        for (item, expected) in [(Item::Input, input), (Item::CacheRead, cache_read), (Item::Output, output)]
+        {
+            assert_eq!(
+                at_terms(&tariff, &terms, item),
+                format!("{expected} USD/Mtok"),
+                "{input_total} {item:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn litellm_hours() {
+    let off_peak = |more: &str| {
+        map_with(&format!(r#"{PLAIN},"off_peak_pricing":{{"input_cost_per_token":5e-7,{more}}}"#))
+    };
+    let night = r#""hours_utc":"16:30-00:30""#;
+    let weekend = r#""windows":[{"hours_utc":["00:00-00:00"],"weekdays":["Saturday",7]}],"weekday_timezone":"Asia/Shanghai""#;
+    for (case, more, moment, expected) in [
+        ("past midnight", night, "2026-11-17T00:29:00Z", "0.5"),
+        ("the end is outside", night, "2026-11-17T00:30:00Z", "1"),
+        ("weekdays of a zone", weekend, "2026-11-20T16:00:00Z", "0.5"),
+        ("before them", weekend, "2026-11-20T15:59:00Z", "1"),
+    ] {
+        let terms = Terms { at_ms: at(moment), ..Terms::default() };
+        let tariff = off_peak(more).unwrap();
+        assert_eq!(at_terms(&tariff, &terms, Item::Input), format!("{expected} USD/Mtok"), "{case}");
+        assert_eq!(at_terms(&tariff, &terms, Item::Output), "4 USD/Mtok", "{case}");
+    }
+    for bad in [
+        r#""hours_utc":"25:00-01:00""#,
+        r#""hours_utc":[]"#,
+        r#""x":1"#,
+        r#""hours_utc":"1:00-2:00","weekday_timezone":"Nowhere""#,
+        r#""windows":[{"weekdays":[1]}]"#,
+        r#""windows":[{"hours_utc":"1:00-2:00","weekdays":[0]}]"#,
+        r#""windows":{},"hours_utc":"1:00-2:00""#,
+    ] {
+        assert_eq!(off_peak(bad), Err(Skip::Member("off_peak_pricing".into())), "{bad}");
+    }
+}
+
+#[test]
+fn litellm_factors() {
+    let tariff = map_with(&format!(
+        r#"{PLAIN},"provider_specific_entry":{{"us":1.1,"fast":2.0,"bedrock_invocation_schema":"x"}},
+           "regional_processing_uplift_multiplier_eu":1.25,"regional_endpoint_uplift_multiplier":1.1"#
+    ))
+    .unwrap();
+    for (geo, speed, region, expected) in [
+        (Some("us"), Some("fast"), None, "2.2"),
+        (None, None, Some("eu"), "1.25"),
+        (None, None, Some("asia"), "1.1"),
+        (Some("fast"), None, None, "1"),
+    ] {
+        let terms = Terms { inference_geo: geo, speed, region, ..Terms::default() };
+        assert_eq!(
+            at_terms(&tariff, &terms, Item::Input),
+            format!("{expected} USD/Mtok"),
+            "{geo:?} {speed:?} {region:?}"
+        );
+    }
+}
+
+#[test]
+fn litellm_units() {
+    for (case, members, item, expected) in [
+        (
+            "the dearer of two",
+            r#""mode":"audio_transcription","input_cost_per_second":1e-4,"output_cost_per_second":2e-4"#,
+            Item::Second,
+            "0.0002 USD",
+        ),
+        (
+            "characters",
+            r#""mode":"audio_speech","input_cost_per_character":1.5e-5"#,
+            Item::Character,
+            "15 USD/Mchar",
+        ),
+        (
+            "an image made",
+            r#""mode":"image_generation","output_cost_per_image":0.04"#,
+            Item::Image,
+            "0.04 USD",
+        ),
+        (
+            "by its older name",
+            r#""mode":"image_generation","input_cost_per_image":0.04"#,
+            Item::Image,
+            "0.04 USD",
+        ),
+        (
+            "where only images have a price text has no cheaper one",
+            r#""mode":"image_edit","output_cost_per_image_token":4e-5"#,
+            Item::Output,
+            "40 USD/Mtok",
+        ),
+        (
+            "an embedding has no output",
+            r#""mode":"embedding","input_cost_per_token":2e-8"#,
+            Item::Input,
+            "0.02 USD/Mtok",
+        ),
+    ] {
+        assert_eq!(shown(map_with(members).unwrap().base(), item), expected, "{case}");
+    }
+    let fee =
+        map_with(&format!("{PLAIN},\"input_cost_per_request\":0.005,\"max_output_tokens\":8192.0")).unwrap();
+    assert_eq!(fee.base().per_call, Some(money::Amount::from_units(5_000_000)));
+    assert_eq!(fee.base().max_output_tokens, Some(8192));
+}
+
+/// MTR-47: a model is passed over and told, never sold at a part of its price.
+#[test]
+fn litellm_reasons_table() {
+    let member = |name: &str| Skip::Member(name.to_owned());
+    let uncounted = |name: &str| Skip::Uncounted(name.to_owned());
+    for (members, expected) in [
+        (r#""input_cost_per_token":1e-6"#, Skip::Unpriced("output")),
+        (r#""output_cost_per_token":1e-6"#, Skip::Unpriced("input")),
+        ("", Skip::Unpriced("input")),
+        (r#""input_cost_per_token":"1e-6","output_cost_per_token":1"#, member("input_cost_per_token")),
+        (r#""input_cost_per_token":-1e-6,"output_cost_per_token":1"#, member("input_cost_per_token")),
+        (r#""input_cost_per_token":1e30,"output_cost_per_token":1"#, member("input_cost_per_token")),
+        (r#""input_cost_per_token":true,"output_cost_per_token":1"#, member("input_cost_per_token")),
+        (r#""input_cost_per_token":[1],"output_cost_per_token":1"#, member("input_cost_per_token")),
+        (
+            r#""input_cost_per_token":1,"input_cost_per_token":2,"output_cost_per_token":1"#,
+            Skip::MemberTwice("input_cost_per_token".into()),
+        ),
+        (
+            r#""input_cost_per_token":1,"\u0069nput_cost_per_token":2,"output_cost_per_token":1"#,
+            Skip::MemberTwice("input_cost_per_token".into()),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"max_output_tokens":"8k""#,
+            member("max_output_tokens"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"output_cost_per_token_flex":"x""#,
+            member("output_cost_per_token_flex"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"tiered_pricing":[]"#,
+            member("tiered_pricing"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"tiered_pricing":[{"range":[5,5],"input_cost_per_token":1}]"#,
+            member("tiered_pricing"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"tiered_pricing":[{"range":[0,5]}]"#,
+            member("tiered_pricing"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"tiered_pricing":[{"range":[0,5],"input_cost_per_token":1},{"range":[0,9],"input_cost_per_token":2}]"#,
+            member("tiered_pricing"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"provider_specific_entry":{"us":-1}"#,
+            member("provider_specific_entry"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"provider_specific_entry":{"us":1e6}"#,
+            member("provider_specific_entry"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"search_context_cost_per_query":0.1"#,
+            member("search_context_cost_per_query"),
+        ),
+        (
+            r#""input_cost_per_token":0,"output_cost_per_token":0,"output_cost_per_second":0.1"#,
+            uncounted("cost_per_second"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"input_cost_per_image":0.1"#,
+            uncounted("input_cost_per_image"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"output_cost_per_image":0.1"#,
+            uncounted("output_cost_per_image"),
+        ),
+        (r#""mode":"image_generation","output_cost_per_pixel":1e-8"#, uncounted("output_cost_per_pixel")),
+        (r#""mode":"image_generation""#, Skip::Unpriced("images")),
+        (r#""mode":"audio_speech","input_cost_per_token":1"#, Skip::Unpriced("characters")),
+        (r#""mode":"audio_transcription","input_cost_per_token":1"#, Skip::Unpriced("sound")),
+        (r#""mode":"rerank","input_cost_per_query":0.1"#, Skip::Mode("rerank".into())),
+    ] {
+        assert_eq!(map_with(members), Err(expected), "{members}");
+    }
+}
+
+#[test]
+fn litellm_names() {
+    let map = format!(
+        r#"{{"sample_spec":{{"mode":"one of chat, ..."}},
+            "fallback_generalizations":{{"rules":[]}},
+            "a/one":{{{PLAIN},"litellm_provider":"a"}},
+            "b/two":{{{PLAIN},"litellm_provider":"b"}},
+            "b/one":{{{PLAIN},"litellm_provider":"b"}},
+            "b/":{{{PLAIN},"litellm_provider":"b"}},
+            "*":{{{PLAIN}}},
+            "twice":{{{PLAIN}}},"twice":{{{PLAIN}}},
+            "text":"x","list":[]}}"#
+    );
+    let names = |catalogue: &Catalogue| -> Vec<String> {
+        catalogue.entries.iter().map(|entry| entry.model.clone()).collect()
+    };
+    let all = litellm::read(map.as_bytes(), None).unwrap();
+    assert_eq!(names(&all), ["a/one", "b/", "b/one", "b/two"]);
+    let skipped: Vec<_> =
+        all.skipped.iter().map(|skipped| (skipped.model.as_str(), skipped.reason.clone())).collect();
+    let none = Skip::Unpriced("input");
+    assert_eq!(skipped, [("*", Skip::Name), ("text", none.clone()), ("list", none), ("twice", Skip::Twice)]);
+    let own = litellm::read(map.as_bytes(), Some("b")).unwrap();
+    assert_eq!(names(&own), ["one", "two"], "as the provider's API names them");
+    assert_eq!(own.skipped.len(), 1, "a name that is only a prefix");
+    assert_eq!(litellm::read(map.as_bytes(), Some("c")), Err(CatalogueError::Empty));
+}
+
+#[test]
+fn models_dev_table() {
+    let list = |model: &str| {
+        let text = format!(
+            r#"{{"p":{{"id":"p","models":{{"m":{model},"z":{{"cost":{{"input":1,"output":1}}}}}}}},"q":7}}"#
+        );
+        one(models_dev::read(text.as_bytes(), Some("p")))
+    };
+    let tiers = r#"{"cost":{"input":0.15,"output":5.0000000000000004e-01,"cache_read":0.003,"reasoning":0.7,"input_audio":1,
+        "tiers":[{"input":0.3,"output":1,"tier":{"type":"context","size":272000}}],"context_over_200k":{"input":9,"output":9}},
+        "limit":{"context":1000,"output":64},"name":"M"}"#;
+    let older = r#"{"cost":{"input":1,"output":2,"context_over_200k":{"input":2,"output":3}}}"#;
+    for (case, model, input_total, item, expected) in [
+        ("per million", tiers, 0, Item::Input, "0.15"),
+        ("noise", tiers, 0, Item::Output, "0.5"),
+        ("cache reads", tiers, 0, Item::CacheRead, "0.003"),
+        ("reasoning", tiers, 0, Item::Reasoning, "0.7"),
+        ("sound", tiers, 0, Item::AudioIn, "1"),
+        ("tiers say their length", tiers, 272_000, Item::Input, "0.15"),
+        ("above it", tiers, 272_001, Item::Input, "0.3"),
+        ("the older member", older, 200_001, Item::Output, "3"),
+        ("below it", older, 200_000, Item::Output, "2"),
+    ] {
+        let tariff = list(model).unwrap();
+        let terms = Terms { input_total, ..Terms::default() };
+        assert_eq!(at_terms(&tariff, &terms, item), format!("{expected} USD/Mtok"), "{case}");
+    }
+    let base = *list(tiers).unwrap().base();
+    assert_eq!((base.max_input_tokens, base.max_output_tokens), (Some(1000), Some(64)));
+    for (model, expected) in [
+        ("{}", Skip::Unpriced("anything")),
+        ("7", Skip::Member("model".into())),
+        (r#"{"cost":{"input":1}}"#, Skip::Unpriced("output")),
+        (r#"{"cost":{"input":-1,"output":1}}"#, Skip::Member("input".into())),
+        (r#"{"cost":{"input":1,"output":1,"input":0}}"#, Skip::MemberTwice("input".into())),
+        (r#"{"cost":{"input":1,"output":1,"per_minute":0.1}}"#, Skip::Uncounted("per_minute".into())),
+        (r#"{"cost":{"input":1,"output":1,"tiers":[{"input":1}]}}"#, Skip::Member("tiers".into())),
+        (
+            r#"{"cost":{"input":1,"output":1,"tiers":[{"input":1,"tier":{"type":"batch","size":1}}]}}"#,
+            Skip::Member("tiers".into()),
+        ),
+    ] {
+        assert_eq!(list(model), Err(expected), "{model}");
+    }
+    let named = models_dev::read(br#"{"p":{"models":{"m":{"cost":{"input":1,"output":1}}}}}"#, None).unwrap();
+    assert_eq!(named.entries[0].model, "p/m");
+}
+
+#[test]
+fn own_list() {
+    let list = |model: &str, calendars: &[Arc<Calendar>]| {
+        let text = format!(
+            r#"{{"calendars":{{"prc":["2026-10-01"],"bad":["tomorrow"]}},
+                "models":{{"m":{model},"z":{{"per_call":"1 USD"}}}}}}"#
+        );
+        one(own::read(text.as_bytes(), calendars))
+    };
+    let whole = r#"{"input":"1 USD/Mtok","output":"4 USD/Mtok","second":"0.001 USD","per_call":"0.01 USD","source":"x",
+        "tiers":{"flex":{"input":"0.5 USD/Mtok"}},
+        "over":{"1000":{"input":"2 USD/Mtok","tiers":{"flex":{"input":"1.5 USD/Mtok"}}}},
+        "windows":[{"name":"peak","zone":"Asia/Shanghai","days":["thu"],"hours":["09:00-12:00"],"except":"prc","output":"9 USD/Mtok"}],
+        "multipliers":{"geo us":"1.1"},"max_output_tokens":64}"#;
+    let facts = list(whole, &[]).unwrap().facts();
+    let lines: Vec<String> = facts.iter().map(|fact| format!("{}: {}", fact.what, fact.value)).collect();
+    assert_eq!(
+        lines,
+        [
+            "input: 1 USD/Mtok",
+            "output: 4 USD/Mtok",
+            "second: 0.001 USD",
+            "per_call: 0.01 USD",
+            "max_output_tokens: 64",
+            "input, service tier flex: 0.5 USD/Mtok",
+            "input, prompt above 1000 tokens: 2 USD/Mtok",
+            "input, prompt above 1000 tokens, service tier flex: 1.5 USD/Mtok",
+            "peak hours: thu 09:00-12:00 Asia/Shanghai, not on prc",
+            "calendar prc: 2026-10-01",
+            "output, peak hours: 9 USD/Mtok",
+            "geo us: x1.1",
+        ]
+    );
+    let output = |calendars: &[Arc<Calendar>], moment| {
+        at_terms(
+            &list(whole, calendars).unwrap(),
+            &Terms { at_ms: at(moment), ..Terms::default() },
+            Item::Output,
+        )
+    };
+    assert_eq!(output(&[], "2026-10-01T01:00:00Z"), "4 USD/Mtok", "a holiday");
+    let later = Arc::new(Calendar::new("prc", ["2027-10-01"]).unwrap());
+    assert_eq!(
+        output(&[later], "2026-10-01T01:00:00Z"),
+        "9 USD/Mtok",
+        "a calendar that is given takes the place of its own"
+    );
+    for (model, expected) in [
+        (r#"{"input":"1 USD/Mtok"}"#, Skip::Unpriced("output")),
+        (r#"{"input":"1 USD/Mtok","output":4}"#, Skip::Member("output".into())),
+        (r#"{"input":"1 USD/Mtok","output":"4"}"#, Skip::Member("output".into())),
+        (r#"{"input":"1 USD/Mtok","output":"4 USD/Mtok","colour":"red"}"#, Skip::Member("colour".into())),
+        (r#"{"per_call":"1 TEST"}"#, Skip::Member("per_call".into())),
+        (r#"{"per_call":"1 USD","since":"soon"}"#, Skip::Member("since".into())),
+        (r#"{"per_call":"1 USD","multipliers":{"us":"1.1"}}"#, Skip::Member("multipliers".into())),
+        (
+            r#"{"per_call":"1 USD","windows":[{"name":"p","hours":["1:00-2:00"],"except":"bad","input":"1 USD/Mtok"}]}"#,
+            Skip::Member("windows".into()),
+        ),
+        (r#"{"per_call":"1 USD","over":{"-1":{}}}"#, Skip::Member("over".into())),
+    ] {
+        assert_eq!(list(model, &[]), Err(expected), "{model}");
+    }
+    let dated = r#"{"models":{"m":[{"per_call":"1 USD"},{"since":"2026-08-16","per_call":"2 USD"}]}}"#;
+    let since: Vec<_> =
+        own::read(dated.as_bytes(), &[]).unwrap().entries.iter().map(|entry| entry.since_ms).collect();
+    assert_eq!(since, [None, Some(at("2026-08-16"))]);
+}
+
+/// A hostile list is an error or a list, at once and within bounds.
+#[test]
+fn hostile_lists() {
+    let deep = format!("{{\"m\":{}1{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+    let open = "[".repeat(1_000_000);
+    let wide = format!("{{\"m\":{{{}\"z\":1}}}}", "\"a\":1,".repeat(200_000));
+    let long_name = format!("{{\"{}\":{{{PLAIN}}},\"z\":{{{PLAIN}}}}}", "n".repeat(257));
+    let many_digits = format!("{{\"m\":{{\"input_cost_per_token\":0.{}}}}}", "9".repeat(100_000));
+    for (case, text, expected) in [
+        ("nothing", "", Err(CatalogueError::NotAnObject)),
+        ("a list", "[]", Err(CatalogueError::NotAnObject)),
+        ("no models", "{}", Err(CatalogueError::Empty)),
+        ("cut off", "{\"m\":{", Err(CatalogueError::NotAnObject)),
+        ("more behind it", "{} {}", Err(CatalogueError::NotAnObject)),
+        ("not a number", "{\"m\":{\"input_cost_per_token\":NaN}}", Err(CatalogueError::NotAnObject)),
+        ("only open brackets", open.as_str(), Err(CatalogueError::NotAnObject)),
+        ("deep", deep.as_str(), Err(CatalogueError::Empty)),
+        ("wide", wide.as_str(), Err(CatalogueError::Empty)),
+        ("many digits", many_digits.as_str(), Err(CatalogueError::Empty)),
+        ("a long name", long_name.as_str(), Ok(1)),
+    ] {
+        let read = litellm::read(text.as_bytes(), None).map(|catalogue| catalogue.entries.len());
+        assert_eq!(read, expected, "{case}");
+        assert!(models_dev::read(text.as_bytes(), None).is_err(), "{case}");
+        assert!(own::read(text.as_bytes(), &[]).is_err(), "{case}");
+    }
+    assert_eq!(litellm::read(b"\xff{}", None), Err(CatalogueError::NotAnObject));
+    let large = vec![b' '; CATALOGUE_BYTES_MAX + 1];
+    assert_eq!(litellm::read(&large, None), Err(CatalogueError::TooLarge));
+    let marked = format!("\u{feff}{{\"z\":{{{PLAIN}}}}}");
+    assert_eq!(litellm::read(marked.as_bytes(), None).unwrap().entries.len(), 1, "a byte order mark");
+}
