@@ -59,7 +59,7 @@ fn r08_holds_never_leak() {
         std::thread::sleep(Duration::from_millis(50));
         assert!(start.elapsed() < Duration::from_millis(1500) + HELD_MAX, "held beyond its deadline");
     }
-    drop(client.closes());
+    client.read_to_end();
     let before = stand.gateway.settled_balance(&stand.key);
 
     // Told to stop, and killed: the next process has nothing on hold.

@@ -10,12 +10,14 @@ mod explain;
 mod export;
 mod init;
 mod operator;
+mod price;
 mod receipts;
 mod serve;
 mod source;
 mod table;
 mod upstream;
 mod wallet;
+mod words;
 
 use std::process::ExitCode;
 
@@ -84,6 +86,15 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// What a call would cost, and why: farthing price gpt-6 --in 1200 --out 300
+    Price(price::PriceArgs),
+    /// Prices that a reload has left to be looked at
+    Prices {
+        #[command(subcommand)]
+        command: operator::PricesCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Write the journal for other tools: farthing export --format hledger
     Export(export::ExportArgs),
     /// Is a store in order? farthing fsck --store backup.redb
@@ -128,6 +139,8 @@ fn main() -> ExitCode {
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Explain { args, common } => explain::run(args, &common),
+        Command::Price(args) => price::run(args),
+        Command::Prices { command, common } => operator::prices(&command, &common),
         Command::Export(args) => export::run(&args),
         Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),
