@@ -48,6 +48,8 @@ pub(crate) struct Quote {
     dearest: Rates,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
+    /// When its hold ends at the latest, in milliseconds since 1970.
+    until_ms: i64,
     /// Where the route has a price of its own for units.
     units: Option<UnitPrice>,
     /// Raise over the price, in basis points.
@@ -95,6 +97,7 @@ impl Quote {
             priced_as: String::new(),
             dearest: Rates::default(),
             started: now,
+            until_ms: 0,
             units: None,
             markup_bp: 0,
             facts: None,
@@ -150,23 +153,28 @@ impl Quote {
         self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
         self.markup_bp = snapshot.prices.markup(group);
-        let until = self.terms().started_ms.saturating_add_unsigned(
-            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
-        );
-        let (bytes, terms) = (self.body_bytes(), self.terms());
-        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        let longest = snapshot.config.server.timeouts.call.as_millis();
+        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
+        self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
+        self.dearest = self.dearest_by(&facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
         self.model.clone_from(&facts.model);
         let too_big = || Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
-        self.ceiling = self.ceiling_by(&facts, &self.policy).ok_or_else(too_big)?;
+        self.ceiling = self.ceiling_by(&self.dearest, &facts, &self.policy).ok_or_else(too_big)?;
         self.facts = Some(facts);
         Ok(())
     }
 
-    fn ceiling_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
-        let ceiling = meter::ceiling(&self.dearest, facts, self.body_bytes(), policy).ok()?;
+    /// The dearest rates of the call. The longer its prompt may be, the dearer they can be.
+    fn dearest_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        meter::dearest_rates(&self.price, facts, bytes, policy, &terms, self.until_ms)
+    }
+
+    fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
+        let ceiling = meter::ceiling(dearest, facts, self.body_bytes(), policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
@@ -183,7 +191,7 @@ impl Quote {
             return self;
         };
         let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let worst = self.ceiling_by(&facts, &by_bytes);
+        let worst = self.ceiling_by(&self.dearest_by(&facts, &by_bytes), &facts, &by_bytes);
         let wanted = match metering.hold_input {
             HoldInput::BytesHalf => worst.is_none_or(|worst| available < worst),
             HoldInput::Bytes => false,
@@ -197,8 +205,9 @@ impl Quote {
             Counted { input: gate.estimator.count_input(self.body()).await, output: None, factor_bp };
         if let Some(tokens) = counted.raised_input() {
             let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
-            if let Some(ceiling) = self.ceiling_by(&facts, &policy) {
-                (self.policy, self.ceiling) = (policy, ceiling);
+            let dearest = self.dearest_by(&facts, &policy);
+            if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
+                (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
             }
         }
         self
