@@ -153,6 +153,28 @@ fn quotes_are_rated_as_other_unpaid_requests_are() {
     assert_eq!(statuses, [200, 200, 429, 429]);
 }
 
+/// MTR-32: where tokens are counted, the count decides which length a prompt is held at: hexadecimal digits are more
+/// tokens than half their bytes.
+#[test]
+fn a_prompt_that_counts_as_long_is_held_as_long() {
+    let upstream = Upstream::friendly();
+    let prices = "prices: { \"*\": { tiers: [{ input_up_to: 940, input: 1 USD/Mtok, output: 4 USD/Mtok }, \
+                  { input: 2 USD/Mtok, output: 4 USD/Mtok }] } }\n";
+    let gateway = Gateway::start(upstream.address, prices);
+    // Too little to be held by every byte: so the tokens are counted.
+    let key = gateway.key("0.0025 TEST");
+    let digits = |n: u64| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let content: String = (1..=106).map(digits).collect();
+    let body = json!({"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": content}]});
+    let told = quote(&gateway, CHAT, &[("x-api-key", &key)], &body).json();
+    let input = told["input_tokens_max"].as_u64().unwrap();
+    assert!(body.to_string().len() / 2 + 4 < 940 && input > 940, "{input} tokens: {told}");
+    let nano = input * 2000 + 10 * 4000;
+    assert_eq!(told["ceiling"]["amount"], format!("0.{nano:09}"), "{told}");
+    let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &body);
+    assert_eq!(answer.must("farthing-hold"), format!("0.{nano:09} TEST"));
+}
+
 /// One balance, whoever is asked: header, trailer, endpoint, quote, refusal, receipt, operator, journal.
 #[test]
 fn r15_one_source_of_truth() {
