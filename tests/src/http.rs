@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use crate::gateway::PATIENCE;
+use crate::gateway::{PATIENCE, nano};
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -30,6 +30,13 @@ impl Answer {
     #[track_caller]
     pub fn must(&self, name: &str) -> &str {
         self.header(name).unwrap_or_else(|| panic!("no {name}: {} {}", self.status, self.text()))
+    }
+
+    /// Nano units of an amount of play money in a header: `0.000030000 TEST`.
+    #[track_caller]
+    pub fn told(&self, name: &str) -> i64 {
+        let amount = self.must(name).strip_suffix(" TEST").unwrap();
+        nano(&Value::from(amount))
     }
 
     /// The body as text.

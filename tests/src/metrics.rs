@@ -15,6 +15,13 @@ impl Gateway {
         let page = http::get(self.admin, "/metrics", &[]).text();
         value_of(&page, line).unwrap_or(0)
     }
+
+    /// Bytes of memory that the process has.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
 }
 
 fn value_of(page: &str, line: &str) -> Option<i64> {

@@ -8,9 +8,10 @@ use crate::upstream::FRIENDLY_COST;
 /// Nano units for a token at the usual prices.
 const INPUT: i64 = 1000;
 const OUTPUT: i64 = 4000;
-/// Estimates: bytes of a token, and tokens of a message's framing.
-const BYTES_PER_TOKEN: usize = 4;
+/// Tokens of a message's framing in an estimate.
 const TOKENS_PER_MESSAGE: usize = 3;
+/// What every request here says.
+const ASKED: &str = "say a few words";
 
 /// One piece of an answer.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub struct Piece {
     pub text: String,
     /// Stands in this piece and in no other.
     pub mark: String,
-    /// Bytes of output in it.
-    pub said: usize,
+    /// The output in it.
+    pub said: String,
     /// What it reports.
     pub report: Option<Report>,
     /// Whether the answer is over, whatever the connection does.
@@ -97,7 +98,7 @@ impl Talk {
         pieces.push(done());
         let options = json!({"include_usage": true});
         let body = json!({"model": "m", "max_tokens": 1000, "stream": true, "stream_options": options,
-                          "messages": [{"role": "user", "content": "say a few words"}]});
+                          "messages": [{"role": "user", "content": ASKED}]});
         Self { path: "/v1/chat/completions", body, content_type: "text/event-stream", pieces, messages: 1 }
     }
 
@@ -111,7 +112,7 @@ impl Talk {
         pieces.push(done());
         let options = json!({"include_usage": true});
         let body = json!({"model": "m", "max_tokens": 1000, "stream": true, "stream_options": options,
-                          "prompt": "say a few words"});
+                          "prompt": ASKED});
         Self { path: "/v1/completions", body, content_type: "text/event-stream", pieces, messages: 0 }
     }
 
@@ -123,8 +124,7 @@ impl Talk {
         let pieces = Self::events("type", &events, |event| {
             json_report(&event["response"]["usage"], "input", "output")
         });
-        let body =
-            json!({"model": "m", "max_output_tokens": 1000, "stream": true, "input": "say a few words"});
+        let body = json!({"model": "m", "max_output_tokens": 1000, "stream": true, "input": ASKED});
         Self { path: "/v1/responses", body, content_type: "text/event-stream", pieces, messages: 1 }
     }
 
@@ -146,7 +146,7 @@ impl Talk {
             _ => None,
         });
         let body = json!({"model": "m", "max_tokens": 1000, "stream": true,
-                          "messages": [{"role": "user", "content": "say a few words"}]});
+                          "messages": [{"role": "user", "content": ASKED}]});
         Self { path: "/v1/messages", body, content_type: "text/event-stream", pieces, messages: 1 }
     }
 
@@ -155,16 +155,16 @@ impl Talk {
         let mut pieces = vec![piece(
             r#"{"id":"the-start","choices":[{"index":0,"message":{"content":""#.into(),
             "the-start",
-            0,
+            "",
         )];
-        pieces.extend(words().map(|word| piece(word.clone(), &word, word.len())));
+        pieces.extend(words().map(|word| piece(word.clone(), &word, &word)));
         let end = format!(r#""}}}}],"usage":{},"model":"the-end"}}"#, usage("prompt", "completion"));
-        let mut end = piece(end, "the-end", 0);
+        let mut end = piece(end, "the-end", "");
         end.report = Some(Report { input: 10, output: 5, whole: true });
         end.last = true;
         pieces.push(end);
         let body = json!({"model": "m", "max_tokens": 1000,
-                          "messages": [{"role": "user", "content": "say a few words"}]});
+                          "messages": [{"role": "user", "content": ASKED}]});
         Self { path: "/v1/chat/completions", body, content_type: "application/json", pieces, messages: 1 }
     }
 
@@ -193,11 +193,11 @@ impl Talk {
         if heard.last().is_some_and(|piece| piece.last) {
             return Owed::REPORTED;
         }
-        let (mut said, mut since, mut report) = (0, 0, None);
+        let (mut said, mut before, mut report) = (String::new(), 0, None);
         for piece in heard {
-            (said, since) = (said + piece.said, since + piece.said);
+            said.push_str(&piece.said);
             if piece.report.is_some() {
-                (report, since) = (piece.report, 0);
+                (report, before) = (piece.report, said.len());
             }
         }
         let whole = report.is_some_and(|report| report.whole);
@@ -206,20 +206,21 @@ impl Talk {
             Ending::Ended => !whole,
             Ending::Left => false,
         };
-        if failed && said == 0 {
+        if failed && said.is_empty() {
             return Owed::NOTHING;
         }
-        let tokens = |bytes: usize| i64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap();
+        let all = tokens(&said);
         match report {
             Some(Report { input, output, whole }) => {
-                let since = if whole { 0 } else { since };
-                let nano = input * INPUT + (output + tokens(since)) * OUTPUT;
+                // What came after the report is estimated in the ratio of all that was said.
+                let since = if whole { 0 } else { said.len() - before };
+                let more = (since * all).div_ceil(said.len().max(1));
+                let nano = input * INPUT + (output + units(more)) * OUTPUT;
                 Owed { nano, estimated: since > 0 }
             }
             None => {
-                let framing = i64::try_from(TOKENS_PER_MESSAGE * self.messages).unwrap();
-                let input = tokens(self.body.to_string().len()) + framing;
-                Owed { nano: input * INPUT + tokens(said) * OUTPUT, estimated: true }
+                let input = tokens(ASKED) + TOKENS_PER_MESSAGE * self.messages;
+                Owed { nano: units(input) * INPUT + units(all) * OUTPUT, estimated: true }
             }
         }
     }
@@ -229,10 +230,9 @@ impl Talk {
         for (at, event) in events.iter().enumerate() {
             let (mut event, mark) = (event.clone(), format!("mark-{at}-"));
             let name = event[named].as_str().map(|name| format!("event: {name}\n")).unwrap_or_default();
-            let said =
-                words().find(|word| event.to_string().contains(word.as_str())).map_or(0, |word| word.len());
+            let said = words().find(|word| event.to_string().contains(word.as_str())).unwrap_or_default();
             event["id"] = json!(mark);
-            let mut piece = piece(format!("{name}data: {event}\n\n"), &mark, said);
+            let mut piece = piece(format!("{name}data: {event}\n\n"), &mark, &said);
             piece.report = report(&event);
             piece.last = matches!(event["type"].as_str(), Some("response.completed" | "message_stop"));
             pieces.push(piece);
@@ -241,12 +241,27 @@ impl Talk {
     }
 }
 
-fn piece(text: String, mark: &str, said: usize) -> Piece {
-    Piece { text, mark: mark.to_owned(), said, report: None, last: false }
+/// Tokens as the gateway's tokenizer counts them.
+pub fn tokens(text: &str) -> usize {
+    tiktoken_rs::o200k_base_singleton().count_ordinary(text)
+}
+
+/// What an estimate comes to at the usual prices, for one message.
+pub fn estimate(input: &str, output: &str) -> i64 {
+    (units(tokens(input)) + units(TOKENS_PER_MESSAGE)) * INPUT + units(tokens(output)) * OUTPUT
+}
+
+/// A number of tokens, to reckon with.
+pub fn units(tokens: usize) -> i64 {
+    i64::try_from(tokens).unwrap()
+}
+
+fn piece(text: String, mark: &str, said: &str) -> Piece {
+    Piece { text, mark: mark.to_owned(), said: said.to_owned(), report: None, last: false }
 }
 
 fn done() -> Piece {
-    Piece { last: true, ..piece("data: [DONE]\n\n".to_owned(), "[DONE]", 0) }
+    Piece { last: true, ..piece("data: [DONE]\n\n".to_owned(), "[DONE]", "") }
 }
 
 /// Words of different lengths, so that no two estimates are the same.

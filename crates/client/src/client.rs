@@ -15,6 +15,7 @@ use crate::offer::Offer;
 use crate::payment::Payment;
 use crate::policy::Policy;
 use crate::receipt::{self, Receipt, ReceiptError, ReceiptRef};
+use crate::reservation::End;
 use crate::verdict::Paid;
 use crate::{Request, Secret, Target, Wallet};
 
@@ -192,6 +193,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]; nothing was paid.
     pub async fn quote(&self, request: &Request, see: &mut See<'_>) -> Result<Quote, CallError> {
+        self.check_own(request)?;
         let pending = self.left_over(request)?.map(|pending| pending.paid().to_owned());
         let has_key = self.key_for(request)?.is_some();
         let answer =
@@ -204,13 +206,22 @@ impl Client {
         Ok(Quote { status, challenge, has_key, pending })
     }
 
-    /// Fetches and checks the receipt of a call whose body has ended.
+    /// Fetches and checks the receipt of a call whose body has ended. What it says was charged takes the place
+    /// of what the call reserved in the budget.
     ///
     /// # Errors
     /// [`ReceiptError`]; the call itself is not affected.
     pub async fn receipt(&self, reference: &ReceiptRef, see: &mut See<'_>) -> Result<Receipt, ReceiptError> {
         let pins = self.folder.as_ref().map(Folder::trust_file);
-        let (receipt, kept) = reference.fetch(&self.dialer, pins.as_deref()).await?;
+        let fetched = reference.fetch(&self.dialer, pins.as_deref()).await;
+        let end = match &fetched {
+            Ok((receipt, _)) => receipt.charged_nano().map(End::Charged),
+            Err(error) => error.is_refused().then_some(End::BadReceipt),
+        };
+        if let Some(end) = end {
+            self.end(reference.reserved.as_ref(), end, see);
+        }
+        let (receipt, kept) = fetched?;
         if let Some(folder) = &self.folder
             && let Err(error) = kept.save(&folder.receipts_folder())
         {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod budget;
 mod copies;
 mod curl;
 mod demo;
@@ -116,6 +117,8 @@ enum Command {
     },
     /// Call a URL and pay its 402: farthing curl --max 0.05usd URL
     Curl(Box<curl::CurlArgs>),
+    /// Caps for what this machine pays: farthing budget set 1usd/day
+    Budget(budget::BudgetArgs),
     /// Keys this machine pays with
     Wallet(wallet::WalletArgs),
     /// Receipts this machine was given: farthing receipts verify
@@ -146,6 +149,7 @@ fn main() -> ExitCode {
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),
+        Command::Budget(args) => budget::run(&args),
         Command::Wallet(args) => wallet::run(&args),
         Command::Receipts(args) => receipts::run(&args),
         Command::Upstream(args) => upstream::run(&args),

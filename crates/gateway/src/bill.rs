@@ -5,7 +5,6 @@ use std::borrow::Cow;
 
 use meter::{Basis, Bucket, Charge, ChargeError, Dialect, Line, Metered, Terminal};
 use money::{Amount, AmountError, FEMTO_PER_NANO, Femto, Rate};
-
 use tariff::Rates;
 
 use crate::config::{Charged, MissingUsage, Policy, UnitPrice};
@@ -91,7 +90,7 @@ fn failed_at_once<'a>(policy: &Policy, metered: &'a Metered) -> Cow<'a, Metered>
 }
 
 /// What was reported and nothing that would be estimated.
-fn reported_only(metered: &Metered) -> Option<Metered> {
+pub(crate) fn reported_only(metered: &Metered) -> Option<Metered> {
     let mut metered = Metered { unreported_bytes: 0, ..metered.clone() };
     let usage = metered.usage.as_mut()?;
     if usage.total_only.is_none() && metered.basis != Basis::Counted {

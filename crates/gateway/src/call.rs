@@ -114,6 +114,8 @@ async fn paid_call(
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
+    let available = payer.as_ref().map(|payer| payer.account.available());
+    let quote = quote.counted(gate, &snapshot.config.metering, available).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use ledger::{Chart, Draft, Ended, Hold, HoldEnd};
-use meter::{Charge as Cost, End, Meter, Metered};
+use meter::{Charge as Cost, Counted, End, Meter, Metered};
 use money::Amount;
 use store::{Durable, Op, Outcome, StoreError, Submitted};
 use tokio::sync::oneshot;
@@ -83,7 +83,10 @@ pub(crate) struct Charge {
     pub(crate) tape: Option<Tape>,
     #[expect(dead_code, reason = "held for what its drop does")]
     pub(crate) guards: Guards,
+    /// Whether the metering has ended ...
     pub(crate) ended: bool,
+    /// ... and what it came to, until the call is charged.
+    pub(crate) stopped: Option<(End, Metered)>,
 }
 
 /// What counts while the call lasts.
@@ -136,6 +139,9 @@ pub(crate) enum Stop {
 
 /// A charge on its way to the disk.
 pub(crate) type Landing = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
+
+/// Tokens that are being counted for an estimate.
+pub(crate) type Counting = Pin<Box<dyn Future<Output = Counted>>>;
 
 /// What a charge came to, for trailers, and what its answer must wait for.
 pub(crate) struct Sum {
@@ -228,10 +234,11 @@ impl Charge {
         }
     }
 
-    /// Ends the call: meters, captures or voids, writes it down. The second time does nothing.
-    pub(crate) fn settle(&mut self, end: End, out: &mut Vec<Bytes>) -> Option<Sum> {
+    /// Ends the metering, in whatever way the answer ended. What it came to waits for [`Charge::finish`]. The
+    /// second time does nothing.
+    pub(crate) fn stop(&mut self, end: End, out: &mut Vec<Bytes>) {
         if std::mem::replace(&mut self.ended, true) {
-            return None;
+            return;
         }
         let before = out.len();
         // Behind a cut nothing goes on, and behind the end mark more of a key may come.
@@ -246,10 +253,37 @@ impl Charge {
             self.meter.took(u64::try_from(took).unwrap_or(u64::MAX));
         }
         let metered = self.meter.end(end, out);
+        self.keep_on_tape(&out[before..]);
         if self.growth.is_some() {
             self.gate.unseen.learn(&self.quote.model, &metered);
         }
-        let cost = self.cost(&metered);
+        self.stopped = Some((end, metered));
+    }
+
+    /// What has to be counted before the call can be priced: nothing where a report came.
+    pub(crate) fn to_count(&self) -> Option<Counting> {
+        let (_, metered) = self.stopped.as_ref()?;
+        let cost = self.cost(metered, Counted::NOTHING);
+        if !cost.estimated || cost.lines.is_empty() {
+            return None;
+        }
+        let snapshot = self.gate.snapshot.load();
+        let factor = snapshot.config.metering.factor_bp(&self.quote.model);
+        let said = self.meter.output_text().cloned();
+        Some(Box::pin(self.gate.estimator.count(self.quote.body(), said, factor)))
+    }
+
+    /// Ends the call at once: what would have to be counted follows from its bytes.
+    pub(crate) fn settle(&mut self, end: End, out: &mut Vec<Bytes>) -> Option<Sum> {
+        self.stop(end, out);
+        self.finish(Counted::NOTHING, out)
+    }
+
+    /// Ends a call that was stopped: captures or voids, writes it down. The second time does nothing.
+    pub(crate) fn finish(&mut self, counted: Counted, out: &mut Vec<Bytes>) -> Option<Sum> {
+        let (end, metered) = self.stopped.take()?;
+        let before = out.len();
+        let cost = self.cost(&metered, counted);
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
@@ -279,7 +313,7 @@ impl Charge {
     }
 
     /// What the call costs, by its price and the route's policy.
-    fn cost(&self, metered: &Metered) -> Cost {
+    fn cost(&self, metered: &Metered, counted: Counted) -> Cost {
         let held = || self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
         let of_hold = || Cost { femto: money::Femto::ZERO, nano: held(), estimated: true, lines: Vec::new() };
         let Some(governed) = bill::governed(&self.policy, metered) else {
@@ -290,8 +324,16 @@ impl Charge {
                 lines: Vec::new(),
             };
         };
-        match self.quote.charge(&governed, self.clamp) {
+        match self.quote.charge(&governed, self.clamp, counted) {
             Ok(cost) if bill::takes_hold(&self.policy, &governed, &cost) => of_hold(),
+            Ok(cost) if cost.estimated && cost.nano > held() => {
+                // An estimate never takes more than was held; what was reported does (MTR-25, MTR-36).
+                let reported = bill::reported_only(&governed);
+                let floor =
+                    reported.and_then(|reported| self.quote.charge(&reported, self.clamp, counted).ok());
+                let floor = floor.map_or(Amount::ZERO, |cost| cost.nano);
+                Cost { nano: held().max(floor).min(cost.nano), ..cost }
+            }
             Ok(cost) => cost,
             Err(error) => {
                 // A report that cannot be priced costs the payer what was held and no more.
@@ -489,6 +531,7 @@ async fn while_full<T, F: Future<Output = Result<T, StoreError>>>(
 
 impl Drop for Charge {
     fn drop(&mut self) {
+        // A call that was stopped already ends as it was.
         self.settle(End::ClientGone, &mut Vec::new());
     }
 }

@@ -13,6 +13,7 @@ use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
 use crate::config::RateLimits;
+use crate::estimate::Estimator;
 use crate::estimates::Estimates;
 use crate::keys::Keys;
 use crate::limits::Slots;
@@ -46,6 +47,7 @@ pub(crate) struct Gate {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) unseen: Unseen,
     pub(crate) estimates: Estimates,
+    pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
     /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
     supported: ArcSwap<Option<HashSet<String>>>,
@@ -94,6 +96,7 @@ impl Gate {
             metrics: Arc::default(),
             unseen: Unseen::default(),
             estimates: Estimates::default(),
+            estimator: Estimator::default(),
             in_flight: Slots::new(),
             supported: ArcSwap::from_pointee(None),
             draining: AtomicBool::new(false),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use ledger::{AccountId, Chart, Ended, Hold, HoldEnd, asset_of_code};
-use meter::{End, Head};
+use meter::{Counted, End, Head};
 use money::Amount;
 use serde_json::Value;
 use store::{Op, OpenCall, OwedInput, Store, StoreError};
 
+use crate::bill;
 use crate::call_id::CallId;
 use crate::charge::{Charge, commit_in_background};
 use crate::clock::Now;
@@ -118,7 +119,8 @@ impl Charge {
             hide_usage_chunk: false,
         };
         let metered = self.quote.meter(head).end(End::ClientGone, &mut Vec::new());
-        let cost = self.quote.charge(&metered, self.clamp).ok()?;
+        let governed = bill::governed(&self.policy, &metered)?;
+        let cost = self.quote.charge(&governed, self.clamp, Counted::NOTHING).ok()?;
         let amount = cost.nano.min(hold.amount());
         let ended = Ended {
             end: HoldEnd::Captured,

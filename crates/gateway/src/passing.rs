@@ -13,12 +13,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use meter::End;
+use meter::{Counted, End};
 use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::charge::{Charge, Landing, Stop, Sum};
+use crate::charge::{Charge, Counting, Landing, Stop, Sum};
 use crate::payer::Payer;
 use crate::upstream::UpstreamBody;
 
@@ -106,10 +106,10 @@ impl Seat {
 /// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
 async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
     let mut discarded = Vec::new();
-    if charge.meter.progress().terminal.is_some() {
+    if charge.meter.progress().terminal.is_some() || charge.ended {
         // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).
-        charge.settle(End::Eof, &mut discarded);
-        return;
+        charge.stop(End::Eof, &mut discarded);
+        return count_and_finish(charge).await;
     }
     let reading = async {
         while let Some(frame) = body.frame().await {
@@ -131,7 +131,19 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
         End::Eof
     };
     let end = tokio::time::timeout(drain, reading).await.unwrap_or(End::ClientGone);
-    charge.settle(end, &mut discarded);
+    charge.stop(end, &mut discarded);
+    // Nothing more is wanted of the upstream while tokens are counted.
+    drop(body);
+    count_and_finish(charge).await;
+}
+
+/// Charges a call whose answer nobody waits for any more.
+async fn count_and_finish(mut charge: Box<Charge>) {
+    let counted = match charge.to_count() {
+        Some(counting) => counting.await,
+        None => Counted::NOTHING,
+    };
+    charge.finish(counted, &mut Vec::new());
 }
 
 /// Why an answer broke off.
@@ -165,12 +177,16 @@ pub(crate) struct ChargedBody {
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     wants_trailers: bool,
+    /// Tokens that are counted because no report came: until then nothing more goes out either.
+    counting: Option<Counting>,
     /// The charge on its way to the disk: until it is there nothing more goes out (LED-25).
     landing: Option<Landing>,
     /// Bytes still to come, when the upstream said so and nothing is cut out.
     left: Option<u64>,
     /// How the answer breaks off once what is ready has gone out.
     broken: Option<AnswerError>,
+    /// Whether what was held back as the possible beginning of a key proved to be none.
+    leftover: bool,
     /// Whether what was paid for had a turn to be written before the break takes the connection.
     flushed: bool,
     idle: Idle,
@@ -223,9 +239,11 @@ impl ChargedBody {
             scratch: Vec::new(),
             trailers: None,
             wants_trailers,
+            counting: None,
             landing: None,
             left,
             broken: None,
+            leftover: false,
             flushed: false,
             idle: Idle { after: stream_idle, sleep: None, waiting: false },
             aftercare,
@@ -245,6 +263,10 @@ impl ChargedBody {
         if !self.ended {
             return Ok(());
         }
+        if let Some(counting) = self.counting.take() {
+            let counted = counting.await;
+            self.counted(counted);
+        }
         match self.landing.take() {
             Some(landing) => landing.await,
             None => Ok(()),
@@ -253,21 +275,55 @@ impl ChargedBody {
 
     fn end(&mut self, end: End) {
         self.ended = true;
+        let seat = Rc::clone(&self.seat);
+        if let Some((_, charge)) = seat.going.borrow_mut().as_mut() {
+            self.stop(charge, end);
+            self.leftover = end == End::Eof;
+        }
+        self.leave();
+    }
+
+    /// Nothing is left to come and nothing to be counted: the upstream is let go.
+    fn leave(&mut self) {
+        if self.counting.is_some() || !self.ended {
+            return;
+        }
         let going = self.seat.going.borrow_mut().take();
-        if let Some((_, mut charge)) = going {
-            self.settle(&mut charge, end);
-            let waited = if end == End::Eof { charge.waiting() } else { Bytes::new() };
+        if let Some((_, mut charge)) = going.filter(|_| self.leftover) {
+            let waited = charge.waiting();
             self.ready.extend((!waited.is_empty()).then_some(waited));
         }
     }
 
-    fn settle(&mut self, charge: &mut Charge, end: End) {
-        let Some(sum) = charge.settle(end, &mut self.scratch) else { return };
+    /// Ends the metering; then the charge, at once where nothing has to be counted for it.
+    fn stop(&mut self, charge: &mut Charge, end: End) {
+        charge.stop(end, &mut self.scratch);
+        self.ready.extend(self.scratch.drain(..));
+        if self.counting.is_none() {
+            self.counting = charge.to_count();
+        }
+        if self.counting.is_none() {
+            self.finish(charge, Counted::NOTHING);
+        }
+    }
+
+    fn finish(&mut self, charge: &mut Charge, counted: Counted) {
+        let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
         if let Some(payer) = charge.payer.as_ref().filter(|_| self.wants_trailers) {
             self.trailers = Some(trailers(&sum, payer));
         }
         self.landing = sum.landing;
+    }
+
+    /// Tokens were counted.
+    fn counted(&mut self, counted: Counted) {
+        self.counting = None;
+        let seat = Rc::clone(&self.seat);
+        if let Some((_, charge)) = seat.going.borrow_mut().as_mut() {
+            self.finish(charge, counted);
+        }
+        self.leave();
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {
@@ -301,7 +357,7 @@ impl ChargedBody {
                 self.ready.extend(self.scratch.drain(..));
                 // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
                 if passed.is_ok() && charge.meter.progress().terminal.is_some() {
-                    self.settle(charge, End::Eof);
+                    self.stop(charge, End::Eof);
                 }
                 match passed {
                     Err(Stop::KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
@@ -327,6 +383,12 @@ impl ChargedBody {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         loop {
+            if let Some(counting) = &mut self.counting {
+                match counting.as_mut().poll(cx) {
+                    Poll::Ready(counted) => self.counted(counted),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             if let Some(landing) = &mut self.landing {
                 match landing.as_mut().poll(cx) {
                     Poll::Ready(Ok(())) => self.landing = None,
@@ -389,7 +451,7 @@ impl Body for ChargedBody {
 
     fn is_end_stream(&self) -> bool {
         let nothing_left = self.ready.is_empty() && self.trailers.is_none() && self.broken.is_none();
-        self.ended && nothing_left && self.landing.is_none()
+        self.ended && nothing_left && self.landing.is_none() && self.counting.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

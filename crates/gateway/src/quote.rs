@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use meter::{
-    CallTerms, Ceiling, Charge, ChargeError, Dialect, EstimateBasis, Head, HoldPolicy, InputBound, Meter,
-    Metered, RequestFacts,
+    CallTerms, Ceiling, Charge, ChargeError, Counted, Dialect, EstimateBasis, Head, HoldPolicy, InputBound,
+    Meter, Metered, RequestFacts,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
@@ -18,6 +18,7 @@ use crate::asked::Asked;
 use crate::bill;
 use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
+use crate::gate::Gate;
 use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
@@ -158,13 +159,54 @@ impl Quote {
             return Err(unpriced());
         }
         self.model.clone_from(&facts.model);
-        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
-        let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
-        self.ceiling = ceiling
-            .and_then(|ceiling| ceiling.cost.marked_up(self.markup_bp)?.to_nano_up())
-            .map_err(too_big)?;
+        let too_big = || Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
+        self.ceiling = self.ceiling_by(&facts, &self.policy).ok_or_else(too_big)?;
         self.facts = Some(facts);
         Ok(())
+    }
+
+    fn ceiling_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
+        let ceiling = meter::ceiling(&self.dearest, facts, self.body_bytes(), policy).ok()?;
+        ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
+    }
+
+    /// Holds for the tokens of the request instead of its bytes, where the operator wants that or so little is
+    /// there that it matters (MTR-33). Not for who shows no money: that buys no work.
+    pub(crate) async fn counted(
+        mut self,
+        gate: &Gate,
+        metering: &Metering,
+        available: Option<Amount>,
+    ) -> Self {
+        let Some((facts, available)) = self.facts.clone().filter(|_| self.units.is_none()).zip(available)
+        else {
+            return self;
+        };
+        let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
+        let worst = self.ceiling_by(&facts, &by_bytes);
+        let wanted = match metering.hold_input {
+            HoldInput::BytesHalf => worst.is_none_or(|worst| available < worst),
+            HoldInput::Bytes => false,
+            HoldInput::Tokenizer => true,
+        };
+        if !wanted {
+            return self;
+        }
+        let factor_bp = metering.factor_bp(&self.model);
+        let counted =
+            Counted { input: gate.estimator.count_input(self.body()).await, output: None, factor_bp };
+        if let Some(tokens) = counted.raised_input() {
+            let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
+            if let Some(ceiling) = self.ceiling_by(&facts, &policy) {
+                (self.policy, self.ceiling) = (policy, ceiling);
+            }
+        }
+        self
+    }
+
+    /// The request as the client sent it.
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
     }
 
     fn terms(&self) -> CallTerms<'static> {
@@ -317,8 +359,13 @@ impl Quote {
     }
 
     /// What the call costs, now that it is metered: femto summed, marked up, rounded up once.
-    pub(crate) fn charge(&self, metered: &Metered, clamp: Option<u64>) -> Result<Charge, ChargeError> {
-        let basis = match &self.facts {
+    pub(crate) fn charge(
+        &self,
+        metered: &Metered,
+        clamp: Option<u64>,
+        counted: Counted,
+    ) -> Result<Charge, ChargeError> {
+        let mut basis = match &self.facts {
             Some(facts) => EstimateBasis::new(facts, self.body_bytes(), clamp.or(facts.max_output)),
             None => EstimateBasis {
                 body_bytes: self.body_bytes(),
@@ -327,8 +374,10 @@ impl Quote {
                 media_bytes: 0,
                 max_output: None,
                 choices: 1,
+                counted: Counted::NOTHING,
             },
         };
+        basis.counted = counted;
         let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
             bill::complete(&mut charge, price, self.body_bytes())?;
@@ -409,6 +458,8 @@ fn policy(metering: &Metering) -> HoldPolicy {
         input_bound: match metering.hold_input {
             HoldInput::BytesHalf => InputBound::BytesHalf,
             HoldInput::Bytes => InputBound::Bytes,
+            // Until it is counted.
+            HoldInput::Tokenizer => InputBound::Bytes,
         },
         default_output: u64::from(metering.default_output),
         min_output: u64::from(metering.min_output),

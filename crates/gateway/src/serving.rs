@@ -183,6 +183,7 @@ impl Serving {
             span: tracing::Span::current(),
             guards,
             ended: false,
+            stopped: None,
         };
         if charge.status.is_success() {
             charge.journal_input().await.map_err(|error| payments::store_refusal(&error))?;

@@ -5,13 +5,10 @@ use tariff::{Item, Rates, Tariff, Terms};
 
 use crate::ceiling::{TOKENS_PER_MESSAGE, call_fee};
 use crate::dialect::Dialect;
+use crate::estimate::Counted;
 use crate::meter::Metered;
 use crate::request::RequestFacts;
 use crate::usage::{Basis, Terminal, Usage};
-
-/// Bytes per token where nothing was reported. English and most languages have more bytes per
-/// token (4.0 to 5.7), code and JSON fewer (2.6 to 3.6); always rounded up.
-const ESTIMATE_BYTES_PER_TOKEN: u64 = 4;
 
 /// Tokens of an image, a sound or a file where nothing was reported: what a full-size picture takes.
 const ESTIMATE_TOKENS_PER_MEDIA: u64 = 1600;
@@ -160,6 +157,8 @@ pub struct EstimateBasis {
     pub max_output: Option<u64>,
     /// How many answers.
     pub choices: u64,
+    /// Tokens, where somebody counted them.
+    pub counted: Counted,
 }
 
 impl EstimateBasis {
@@ -173,6 +172,7 @@ impl EstimateBasis {
             media_bytes: facts.media_bytes,
             max_output,
             choices: facts.choices,
+            counted: Counted::NOTHING,
         }
     }
 }
@@ -296,12 +296,12 @@ fn quantities(price: &Rates, metered: &Metered, request: &EstimateBasis) -> (Usa
     }
     match (usage.output_total, metered.basis) {
         (None, _) => {
-            usage.output_total = Some(limited(delivered_tokens(metered), request));
+            usage.output_total = Some(limited(delivered_tokens(metered, request), request));
             estimated = true;
         }
         (Some(output), Basis::ReportedPartial) if metered.unreported_bytes > 0 => {
             // The report stops before the answer did: it is a floor, and what came after is added.
-            let since = metered.unreported_bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN);
+            let since = request.counted.output_tokens(metered.unreported_bytes);
             usage.output_total = Some(limited(output.saturating_add(since), request).max(output));
             estimated = true;
         }
@@ -329,18 +329,20 @@ fn is_counted(price: &Rates, metered: &Metered, usage: &Usage) -> bool {
 
 fn estimate_input(request: &EstimateBasis) -> u64 {
     let framing = request.messages.saturating_mul(TOKENS_PER_MESSAGE);
-    let text = request.body_bytes.saturating_sub(request.media_bytes).div_ceil(ESTIMATE_BYTES_PER_TOKEN);
+    let text = request.counted.input_tokens(request.body_bytes.saturating_sub(request.media_bytes));
     let media = request.media_parts.saturating_mul(ESTIMATE_TOKENS_PER_MEDIA);
     text.saturating_add(media).saturating_add(framing)
 }
 
-fn delivered_tokens(metered: &Metered) -> u64 {
+fn delivered_tokens(metered: &Metered, request: &EstimateBasis) -> u64 {
     if metered.dialect.is_embedding() {
         return 0;
     }
     // Framing never counts (MTR-25), but of an opaque body its size is all that is known.
-    let bytes = if metered.opaque { metered.body_bytes } else { metered.output_bytes() };
-    bytes.div_ceil(ESTIMATE_BYTES_PER_TOKEN)
+    if metered.opaque {
+        return Counted::NOTHING.output_tokens(metered.body_bytes);
+    }
+    request.counted.output_tokens(metered.output_bytes())
 }
 
 /// An estimate never exceeds what the upstream was allowed to generate (MTR-25).

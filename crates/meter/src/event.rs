@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::count::{Count, plain_decimal};
 use crate::json::{Sink, Value};
+use crate::text::Tap;
 use crate::usage::{Counts, Field};
 
 /// Where a dialect may put a usage object. Which of the two counts depends on the event (MTR-11).
@@ -81,6 +82,35 @@ impl Slot {
                 | Self::WholeTool
                 | Self::Delta
         )
+    }
+}
+
+impl Slot {
+    /// How text there is kept for an estimate.
+    pub(crate) const fn tap(self) -> Tap {
+        match self {
+            Self::Text | Self::Reasoning | Self::Tool | Self::Said | Self::Delta => Tap::Piece,
+            Self::WholeText | Self::WholeReasoning | Self::WholeTool => Tap::Whole,
+            Self::Report(_)
+            | Self::Count(..)
+            | Self::Tier(_)
+            | Self::Geo(_)
+            | Self::Speed(_)
+            | Self::Kind
+            | Self::Status
+            | Self::Model
+            | Self::Id
+            | Self::Index
+            | Self::Stop
+            | Self::Error
+            | Self::Choices
+            | Self::Last
+            | Self::Fault
+            | Self::Image
+            | Self::Seconds(_)
+            | Self::Cost(_)
+            | Self::Media => Tap::Not,
+        }
     }
 }
 
@@ -257,6 +287,10 @@ impl Event {
 
 impl Sink for Event {
     type Slot = Slot;
+
+    fn tap(&self, slot: Slot) -> Tap {
+        slot.tap()
+    }
 
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
         match slot {

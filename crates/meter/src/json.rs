@@ -11,6 +11,7 @@ use memchr::memchr2;
 
 use crate::count::integral;
 use crate::paths::{Keys, Paths};
+use crate::text::{OutputText, Tap};
 
 /// Deepest nesting we follow (MTR-16). One bit of a `u128` per level.
 const NESTING_MAX: u32 = 128;
@@ -84,6 +85,11 @@ pub(crate) trait Sink {
     /// A string or a number ended that no path leads to.
     fn idle(&mut self, _is_text: bool, _span: Range<u64>) {}
 
+    /// Whether the text of a string at a slot is kept.
+    fn tap(&self, _slot: Self::Slot) -> Tap {
+        Tap::Not
+    }
+
     /// An object on the way to some path has a key that is none of the `known` ones.
     fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
 }
@@ -147,6 +153,9 @@ pub(crate) struct Scanner<S: 'static> {
     kept: Vec<u8>,
     kept_all: bool,
     text_bytes: u64,
+    /// Whether that text is generated, and where it is kept over all documents.
+    tap: Tap,
+    said: OutputText,
     /// The code unit of an escape in progress, and a high surrogate waiting for its half.
     unit: u16,
     high: Option<u16>,
@@ -170,6 +179,8 @@ impl<S: Copy + 'static> Scanner<S> {
             kept: Vec::with_capacity(KEPT_BYTES_MAX),
             kept_all: true,
             text_bytes: 0,
+            tap: Tap::Not,
+            said: OutputText::default(),
             unit: 0,
             high: None,
             at: 0,
@@ -190,7 +201,7 @@ impl<S: Copy + 'static> Scanner<S> {
 
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
-        self.kept.capacity() + self.frames.capacity() * size_of::<Frame>()
+        self.kept.capacity() + self.frames.capacity() * size_of::<Frame>() + self.said.held_bytes()
     }
 
     /// How far the document has come.
@@ -302,7 +313,10 @@ impl<S: Copy + 'static> Scanner<S> {
         match byte {
             b'{' => self.open(true),
             b'[' => self.open(false),
-            b'"' => self.begin_text(false),
+            b'"' => {
+                self.begin_text(false);
+                self.tap = self.slot().map_or(Tap::Not, |slot| sink.tap(slot));
+            }
             b'-' | b'0'..=b'9' => {
                 self.state = State::Number;
                 self.clear_kept();
@@ -480,6 +494,7 @@ impl<S: Copy + 'static> Scanner<S> {
         }
         self.lone_surrogate();
         self.text_bytes += bytes.len() as u64;
+        self.said.push(self.tap, bytes);
         if self.kept.len() + bytes.len() <= KEPT_BYTES_MAX {
             self.kept.extend_from_slice(bytes);
         } else {
@@ -491,7 +506,17 @@ impl<S: Copy + 'static> Scanner<S> {
         self.kept.clear();
         self.kept_all = true;
         self.text_bytes = 0;
+        self.tap = Tap::Not;
         self.high = None;
+    }
+
+    /// Generated text of all documents so far.
+    pub(crate) const fn said(&self) -> &OutputText {
+        &self.said
+    }
+
+    pub(crate) const fn said_mut(&mut self) -> &mut OutputText {
+        &mut self.said
     }
 
     fn number<K: Sink<Slot = S>>(&mut self, rest: &[u8], sink: &mut K) -> usize {

@@ -12,6 +12,7 @@ use crate::count::integral;
 use crate::event::{Event, Output, Place, Slot};
 use crate::json::{Outcome, Scanner, Sink, Value};
 use crate::paths::{Keys, Paths};
+use crate::text::{OutputText, Tap};
 use crate::usage::Field;
 
 /// Largest event that is kept, and the largest that may be compared with it.
@@ -126,9 +127,15 @@ impl Known {
     }
 
     /// Compares what comes next, which begins an event, with the event kept.
-    pub(crate) fn read(&mut self, input: &[u8]) -> Read {
+    /// What it says is added to `said`.
+    pub(crate) fn read(&mut self, input: &[u8], said: &mut OutputText) -> Read {
         let Some(template) = &mut self.template else { return Read::Unknown };
-        match template.read(input) {
+        let mark = said.mark();
+        let comparison = template.read(input, said);
+        if !matches!(comparison, Comparison::Same(_)) {
+            said.back_to(mark);
+        }
+        match comparison {
             Comparison::Same(used) => {
                 self.misses = 0;
                 self.hits += 1;
@@ -198,7 +205,7 @@ impl Spot {
 }
 
 impl Template {
-    fn read(&mut self, input: &[u8]) -> Comparison {
+    fn read(&mut self, input: &[u8], said: &mut OutputText) -> Comparison {
         let Self { raw, holes, event, .. } = self;
         event.clear_output();
         let (mut from, mut at) = (0, 0);
@@ -213,7 +220,12 @@ impl Template {
             let used = if hole.what.is_text() { text(rest) } else { number(rest).map(|used| (used, 0)) };
             let Some((used, bytes)) = used else { return Comparison::Open };
             match hole.what {
-                What::Text(slot) => event.add_open_text(slot, bytes),
+                What::Text(slot) => {
+                    event.add_open_text(slot, bytes);
+                    if slot.tap() == Tap::Piece {
+                        said.push_escaped(rest.get(..used).unwrap_or_default());
+                    }
+                }
                 What::Count(place, field) => {
                     event.set_count(place, field, &Value::Number(rest.get(..used).unwrap_or_default()));
                 }

@@ -9,6 +9,7 @@ mod charge;
 mod count;
 mod dialect;
 mod ending;
+mod estimate;
 mod event;
 mod inflate;
 mod json;
@@ -21,6 +22,7 @@ mod request;
 mod seen;
 mod sse;
 mod stream;
+mod text;
 mod usage;
 
 #[cfg(test)]
@@ -30,6 +32,8 @@ pub use ceiling::{Ceiling, HoldPolicy, InputBound, affordable_output, ceiling, d
 pub use charge::{Bucket, CallTerms, Charge, ChargeError, EstimateBasis, Line, charge, is_free};
 pub use dialect::{Dialect, Provider, Sdk};
 pub use ending::Ending;
+pub use estimate::Counted;
 pub use meter::{End, Head, Meter, Metered, Progress};
 pub use request::{RequestError, RequestFacts, RequestHead, scan_request, scan_request_at};
+pub use text::OutputText;
 pub use usage::{Anomalies, Anomaly, Basis, Terminal, Usage};

@@ -8,6 +8,7 @@ use crate::inflate::{self, Inflate};
 use crate::relay::Relay;
 use crate::request::RequestFacts;
 use crate::stream::{Stream, Tail};
+use crate::text::OutputText;
 use crate::usage::{Anomalies, Anomaly, Basis, Terminal, Untrusted, Usage};
 
 /// What is known of an answer before its body.
@@ -215,6 +216,12 @@ impl Meter {
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
         self.stream.as_ref().map_or(0, |stream| stream.seen.output().sum())
+    }
+
+    /// The beginning of what was generated, to count its tokens by.
+    #[must_use]
+    pub fn output_text(&self) -> Option<&OutputText> {
+        self.stream.as_ref().map(Stream::said)
     }
 
     /// Whether the body is a stream into which an [`Ending`] can be written, now or after its next event.

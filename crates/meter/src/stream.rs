@@ -11,6 +11,7 @@ use crate::known::{Known, Read};
 use crate::relay::Relay;
 use crate::seen::Seen;
 use crate::sse::{DoneMark, Framer, Item};
+use crate::text::OutputText;
 use crate::usage::{Anomalies, Anomaly, Terminal};
 
 /// The largest event that is read; a larger one is passed over (MTR-16).
@@ -294,7 +295,7 @@ impl Stream {
 
     /// Reads an event that looks like the one before. Returns its length.
     fn read_known(&mut self, input: &[u8]) -> Option<usize> {
-        let Read::Event(used) = self.known.read(input) else { return None };
+        let Read::Event(used) = self.known.read(input, self.scanner.said_mut()) else { return None };
         let (event, kind) = self.known.event()?;
         (self.reader.event)(event, kind, &mut self.seen);
         Some(used)
@@ -303,6 +304,11 @@ impl Stream {
     /// Reads every event in full from now on.
     pub(crate) fn read_in_full(&mut self) {
         self.known.disable();
+    }
+
+    /// What was generated, as text.
+    pub(crate) const fn said(&self) -> &OutputText {
+        self.scanner.said()
     }
 
     /// Events that were read by the short cut.

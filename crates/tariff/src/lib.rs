@@ -15,6 +15,7 @@ pub mod litellm;
 pub mod models_dev;
 pub mod own;
 mod rates;
+mod resolve;
 mod tariff;
 mod window;
 
@@ -27,8 +28,6 @@ pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, SkipReason, 
 pub use diff::{Difference, diff};
 pub use facts::Fact;
 pub use rates::{Item, Rates};
-pub use tariff::{
-    Bounds, Changes, Dimension, Length, Multiplier, Resolved, Rule, SearchContext, Tariff, Terms, Tier,
-    UNIT_BP, Window, is_standard,
-};
+pub use resolve::{Bounds, Resolved, Rule, SearchContext, Terms};
+pub use tariff::{Changes, Dimension, Length, Multiplier, Tariff, Tier, UNIT_BP, Window, is_standard};
 pub use window::{Calendar, Hours, Times, Weekdays, When, WindowError, Zone, moment_ms, moment_text};

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use money::Decimal;
+
+use super::glob::Glob;
 use super::policy::{self, Policy};
-use super::section::{Keys, Section};
+use super::section::{Keys, Section, scalar};
 use super::value;
 
 /// Holds, disconnects and repeats.
@@ -25,6 +28,9 @@ pub struct Metering {
     pub hold_input: HoldInput,
     /// Who pays for a call that did not end as it should, where the route does not say otherwise.
     pub policy: Policy,
+    /// What a model's own tokenizer makes of a token of ours, in basis points, for estimates (MTR-26): the first
+    /// pattern that fits its name.
+    pub factors: Vec<(Glob, u32)>,
     /// What is remembered of calls that may be asked for again.
     pub dedupe: Dedupe,
 }
@@ -60,6 +66,7 @@ impl Default for Metering {
             step: Some(4096),
             hold_input: HoldInput::BytesHalf,
             policy: Policy::default(),
+            factors: usual_factors(),
             dedupe: Dedupe::default(),
         }
     }
@@ -72,6 +79,22 @@ pub enum HoldInput {
     BytesHalf,
     /// A token for each byte: a bound.
     Bytes,
+    /// Counted, before anything is held.
+    Tokenizer,
+}
+
+impl Metering {
+    /// The factor of a model's family.
+    #[must_use]
+    pub fn factor_bp(&self, model: &str) -> u32 {
+        const ONE_BP: u32 = 10_000;
+        self.factors.iter().find(|(glob, _)| glob.matches(model)).map_or(ONE_BP, |(_, factor)| *factor)
+    }
+}
+
+/// Claude's tokenizer makes more tokens of a text than the one that counts here.
+fn usual_factors() -> Vec<(Glob, u32)> {
+    ["claude*", "anthropic/claude*"].map(|pattern| (Glob::new(pattern), 12_500)).into()
 }
 
 const KEYS: Keys = Keys::new(
@@ -82,12 +105,14 @@ const KEYS: Keys = Keys::new(
         "on_upstream_error",
         "bill_on_upstream_failure",
         "on_missing_usage",
+        "estimate",
         "dedupe",
     ],
     &["strict"],
 );
 const HOLD_KEYS: Keys =
     Keys::new(&["input", "output", "step", "default_output", "min_output", "fit_to_balance"], &[]);
+const ESTIMATE_KEYS: Keys = Keys::new(&["factors"], &[]);
 const DEDUPE_KEYS: Keys = Keys::new(&["idempotency_key", "sdk_retry_fingerprint", "max_body"], &[]);
 
 pub(super) fn read(top: &Section<'_>) -> Metering {
@@ -99,6 +124,20 @@ pub(super) fn read(top: &Section<'_>) -> Metering {
     metering.policy = policy::read(&section, metering.policy);
     if let Some(hold) = section.section("hold", HOLD_KEYS) {
         read_hold(&hold, &mut metering);
+    }
+    if let Some(factors) = section
+        .section("estimate", ESTIMATE_KEYS)
+        .and_then(|own| own.get("factors").map(|node| (own.path_of("factors"), node)))
+    {
+        let (path, node) = factors;
+        let own = Section::open_any(section.context, &path, node);
+        let own = own.iter().flat_map(|own| {
+            own.entries().filter_map(|(key, node)| {
+                Some((Glob::new(&key.text), scalar(section.context, &own.path_of(&key.text), node, factor)?))
+            })
+        });
+        // A pattern of the file comes before one of ours.
+        metering.factors.splice(0..0, own.collect::<Vec<_>>());
     }
     if let Some(dedupe) = section.section("dedupe", DEDUPE_KEYS) {
         read_dedupe(&dedupe, &mut metering.dedupe);
@@ -142,7 +181,17 @@ fn hold_input(text: &str) -> Result<HoldInput, String> {
     match text {
         "bytes/2" => Ok(HoldInput::BytesHalf),
         "bytes" => Ok(HoldInput::Bytes),
-        "tokenizer" => Err("tokenizer is not supported yet; use bytes/2 or bytes".to_owned()),
-        _ => Err(format!("\"{text}\" is neither bytes/2 nor bytes")),
+        "tokenizer" => Ok(HoldInput::Tokenizer),
+        _ => Err(format!("\"{text}\" is none of bytes/2, bytes, tokenizer")),
+    }
+}
+
+/// `1.25` in basis points, from 0.1 to 10.
+fn factor(text: &str) -> Result<u32, String> {
+    let wrong = || format!("\"{text}\" is no factor; write it like 1.25");
+    let points = Decimal::parse(text).map_err(|_| wrong())?.exact(4).ok_or_else(wrong)?;
+    match u32::try_from(points) {
+        Ok(points) if (1_000..=100_000).contains(&points) => Ok(points),
+        Ok(_) | Err(_) => Err("must be between 0.1 and 10".to_owned()),
     }
 }

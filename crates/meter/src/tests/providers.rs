@@ -435,7 +435,15 @@ const fn nano(nano: u64) -> Rate {
 }
 
 const fn basis_of(body_bytes: u64) -> EstimateBasis {
-    EstimateBasis { body_bytes, messages: 0, media_parts: 0, media_bytes: 0, max_output: None, choices: 1 }
+    EstimateBasis {
+        body_bytes,
+        messages: 0,
+        media_parts: 0,
+        media_bytes: 0,
+        max_output: None,
+        choices: 1,
+        counted: crate::Counted::NOTHING,
+    }
 }
 
 /// MTR-44 and units that are no tokens.

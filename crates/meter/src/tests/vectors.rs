@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Answer;
-use crate::{Anomaly, Dialect, End, Head, Metered, RequestHead, scan_request_at};
+use crate::{Anomaly, Dialect, End, Head, Meter, Metered, RequestHead, scan_request_at};
 
 const FILES: [(&str, &str); 9] = [
     ("openai_chat", include_str!("../../../../specs/vectors/usage/openai_chat.json")),
@@ -150,4 +150,56 @@ fn check_usage(id: &str, metered: &Metered, expect: &Value) {
     }
     assert_eq!(usage.service_tier.as_deref(), expect["service_tier"].as_str(), "{id}: tier");
     assert_eq!(usage.upstream_cost_usd.as_deref(), expect["upstream_cost_usd"].as_str(), "{id}: cost");
+}
+
+/// MTR-25: what is kept to be counted is what was said, at any chunking and by the short cut too.
+#[test]
+fn what_was_said_is_kept() {
+    let mut said_in_full = 0;
+    for (file, text) in FILES {
+        let cases: Value = serde_json::from_str(text).unwrap();
+        for case in cases["cases"].as_array().unwrap() {
+            let (id, response, expect) = (&case["id"], &case["response"], &case["expect"]);
+            let (Some(body), Some(dialect)) =
+                (response["body_utf8"].as_str(), case["dialect"].as_str().and_then(Dialect::from_name))
+            else {
+                continue;
+            };
+            let kept = |size: usize, in_full: bool| {
+                let head = Head {
+                    status: 200,
+                    content_type: response["headers"]["content-type"].as_str(),
+                    content_encoding: None,
+                    hide_usage_chunk: false,
+                };
+                let mut meter = Meter::new(dialect, head);
+                if in_full {
+                    meter = meter.reading_in_full();
+                }
+                let mut out = Vec::new();
+                for chunk in body.as_bytes().chunks(size) {
+                    meter.feed(chunk.to_vec().into(), &mut out);
+                }
+                let metered = meter.end(End::Eof, &mut out);
+                let said = meter.output_text().map(|text| text.bytes().to_vec()).unwrap_or_default();
+                (said, metered.output_bytes(), metered.reasoning_bytes + metered.tool_bytes)
+            };
+            let (said, bytes, beside) = kept(usize::MAX, false);
+            for size in [1, 7, 64] {
+                assert_eq!(kept(size, false).0, said, "{id} by {size}");
+                assert_eq!(kept(size, true).0, said, "{id} by {size}, in full");
+            }
+            if let Some(expected) = expect["output_text"].as_str().filter(|_| beside == 0) {
+                // Some say the same again with each event: then the sample has more than was said.
+                let repeats = said.len() as u64 > bytes;
+                assert!(
+                    repeats || said == expected.as_bytes(),
+                    "{file} {id}: {}",
+                    String::from_utf8_lossy(&said)
+                );
+                said_in_full += usize::from(!repeats);
+            }
+        }
+    }
+    assert!(said_in_full > 60, "{said_in_full}");
 }

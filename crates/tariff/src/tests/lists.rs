@@ -140,6 +140,20 @@ fn litellm_rates_table() {
             "0.03 USD",
         ),
         (
+            "a price of what it does not make",
+            r#""output_cost_per_image":0.1,"supported_output_modalities":["text"]"#,
+            none,
+            Item::Output,
+            "4 USD/Mtok",
+        ),
+        (
+            "films at the rate of text",
+            r#""input_cost_per_video_token":1e-6"#,
+            none,
+            Item::Input,
+            "1 USD/Mtok",
+        ),
+        (
             "names we do not know",
             r#""input_cost_per_token_gold":9,"supports_vision":true,"rpm":"many""#,
             none,
@@ -276,10 +290,14 @@ fn litellm_units() {
     ] {
         assert_eq!(shown(map_with(members).unwrap().base(), item), expected, "{case}");
     }
+    let heard = r#""mode":"audio_transcription","input_cost_per_token":1e-6,"output_cost_per_token":1e-6,"input_cost_per_second":1e-4"#;
+    assert_eq!(map_with(heard).unwrap().base().second, None, "by the token, not by the second as well");
     let fee =
         map_with(&format!("{PLAIN},\"input_cost_per_request\":0.005,\"max_output_tokens\":8192.0")).unwrap();
     assert_eq!(fee.base().per_call, Some(money::Amount::from_units(5_000_000)));
     assert_eq!(fee.base().max_output_tokens, Some(8192));
+    let zero = map_with(&format!("{PLAIN},\"max_output_tokens\":0")).unwrap();
+    assert_eq!(zero.base().max_output_tokens, None, "a hold for nothing would be no hold");
 }
 
 /// MTR-47: a model is passed over and told, never sold at a part of its price.
@@ -354,6 +372,15 @@ fn litellm_reasons_table() {
         ),
         (r#""mode":"image_generation","output_cost_per_pixel":1e-8"#, uncounted("output_cost_per_pixel")),
         (r#""mode":"image_generation""#, Skip::Unpriced("images")),
+        (r#""mode":"image_generation","output_cost_per_token":0.0"#, Skip::Unpriced("images")),
+        (
+            r#""mode":"image_generation","output_cost_per_image":0.1,"output_cost_per_image_4K":0.2"#,
+            uncounted("output_cost_per_image_4K"),
+        ),
+        (
+            r#""input_cost_per_token":1,"output_cost_per_token":1,"input_cost_per_video_token":2"#,
+            uncounted("input_cost_per_video_token"),
+        ),
         (r#""mode":"audio_speech","input_cost_per_token":1"#, Skip::Unpriced("characters")),
         (r#""mode":"audio_transcription","input_cost_per_token":1"#, Skip::Unpriced("sound")),
         (r#""mode":"rerank","input_cost_per_query":0.1"#, Skip::Mode("rerank".into())),
@@ -497,6 +524,7 @@ fn own_list() {
             r#"{"per_call":"1 USD","windows":[{"name":"p","hours":["1:00-2:00"],"except":"bad","input":"1 USD/Mtok"}]}"#,
             Skip::Member("windows".into()),
         ),
+        (r#"{"per_call":"1 USD","max_output_tokens":0}"#, Skip::Member("max_output_tokens".into())),
         (r#"{"per_call":"1 USD","over":{"-1":{}}}"#, Skip::Member("over".into())),
     ] {
         assert_eq!(list(model, &[]), Err(expected), "{model}");

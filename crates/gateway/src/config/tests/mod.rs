@@ -11,9 +11,9 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, HoldInput, KeySource, Limits,
-    LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls, UnitPrice,
-    example, load, parse,
+    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, Glob, HoldInput, KeySource,
+    Limits, LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls,
+    UnitPrice, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -135,6 +135,7 @@ metering:
   on_client_gone: { drain_up_to: 3s, then: cancel, charge: reported_only }
   on_upstream_error: { before_output: free, after_output: free }
   bill_on_upstream_failure: true
+  estimate: { factors: { "kimi-*": 1.1 } }
   dedupe: { idempotency_key: 2d, sdk_retry_fingerprint: 5m, max_body: 64KiB }
 rails:
   x402:
@@ -277,6 +278,11 @@ fn routes_prices_and_rails_arrive() {
             bill_on_upstream_failure: true,
             missing_usage: MissingUsage::Hold,
         },
+        factors: vec![
+            (Glob::new("kimi-*"), 11_000),
+            (Glob::new("claude*"), 12_500),
+            (Glob::new("anthropic/claude*"), 12_500),
+        ],
         dedupe: Dedupe {
             idempotency_key: Duration::from_secs(2 * 24 * 3600),
             sdk_retry: Duration::from_secs(300),
