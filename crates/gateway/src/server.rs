@@ -326,7 +326,9 @@ async fn attend(
             Order::Drain => return Ok(()),
             Order::ApplyPrices(answer) => {
                 let done = apply_prices(gate, payee);
-                tracing::info!(?done, "prices applied");
+                if let Ok(told) = &done {
+                    tracing::info!(version = %told["new_version"], "prices applied");
+                }
                 let _ = answer.send(done);
             }
             Order::Reload(answer) => {
@@ -337,7 +339,13 @@ async fn attend(
                     _ = interrupt.recv() => return Ok(()),
                 };
                 match &done {
-                    Ok(changes) => tracing::info!(%changes, "configuration reloaded"),
+                    Ok(told) => tracing::info!(
+                        notes = %told["notes"],
+                        prices = %told["prices"],
+                        version = %told["new_version"],
+                        changes = told["changes"].as_array().map_or(0, Vec::len),
+                        "configuration reloaded"
+                    ),
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
                 }
                 if let Some(answer) = answer {
