@@ -154,7 +154,8 @@ impl Client {
         self
     }
 
-    /// Keeps credit keys, pins and pending payments there. Without a folder nothing is paid.
+    /// Keeps credit keys, pins and pending payments there, and pays within the budget that is there. Without a
+    /// folder no payment is signed, and a given key is held to the policy only.
     #[must_use]
     pub fn with_folder(mut self, folder: Folder) -> Self {
         self.folder = Some(folder);
