@@ -49,6 +49,8 @@ pub(super) async fn quote(
     let headers = &arrived.head.headers;
     let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
         .followed(&gate.unseen);
+    let available = payer.as_ref().map(|payer| payer.account.available());
+    let quote = quote.counted(gate, &snapshot.config.metering, available).await;
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }
