@@ -16,10 +16,10 @@ use crate::config::{Format, Markup, PriceSource, Prices, UnknownModel};
 pub enum PriceListError {
     /// A source cannot be had.
     #[error("prices.sources: {0}: {1}")]
-    Source(String, #[source] CatalogueFault),
+    Source(String, CatalogueFault),
     /// A source is no catalogue of its format.
     #[error("prices.sources: {0}: {1}")]
-    Catalogue(String, #[source] tariff::CatalogueError),
+    Catalogue(String, tariff::CatalogueError),
     /// The lists contradict themselves.
     #[error("prices: {0}")]
     Book(#[from] tariff::PriceBookError),

@@ -114,6 +114,12 @@ fn compare_bill(recorded: &Map<String, Value>, again: &Again, differences: &mut 
         if taken != nano(recorded, "held") {
             differences.push("nothing could be priced, and what was charged is not what was held".to_owned());
         }
+    } else if let Some(most) = nano(recorded, "capped_at") {
+        let estimated = recorded.get("estimated") == Some(&Value::Bool(true));
+        if !estimated || taken != Some(most) || most >= again.nano {
+            differences
+                .push("an estimate was cut to what was held, and something else was charged".to_owned());
+        }
     } else if taken != Some(again.nano) {
         differences.push(format!(
             "the cost rounds up to {} nano, {} were charged or lost",
@@ -269,5 +275,21 @@ mod tests {
         facts["charged"]["amount"] = json!("0.000000000");
         facts["overrun"]["amount"] = json!("0.000000000");
         assert_eq!(explained(&facts, None)["agrees"], true);
+    }
+
+    /// An estimate that came to more than was held: what was charged is told, and is less than the lines come to.
+    #[test]
+    fn an_estimate_may_be_cut() {
+        let mut facts = recorded();
+        facts["overrun"]["amount"] = json!("0.000000000");
+        let charged = facts["charged"].clone();
+        facts.insert("capped_at".into(), charged);
+        let mut cut = entry();
+        cut.legs.retain(|leg| leg.account != Chart::OverrunLoss.id());
+        for (estimated, agrees) in [(true, true), (false, false)] {
+            facts["estimated"] = json!(estimated);
+            cut.draft.flags = Flags { estimated };
+            assert_eq!(explained(&facts, Some(&(cut.clone(), [9; 32])))["agrees"], agrees, "{estimated}");
+        }
     }
 }
