@@ -2,7 +2,6 @@
 //! usage times price, to the billionth.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -307,15 +306,6 @@ fn the_price_is_that_of_the_model_that_answers() {
 /// `farthing upstream`, until it is dropped.
 struct Pretend(Child);
 
-impl Pretend {
-    fn start(address: SocketAddr) -> Self {
-        let mut command = Command::new(binary());
-        command.args(["upstream", "--listen", &address.to_string()]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("the pretend upstream does not start: {error}")))
-    }
-}
-
 impl Drop for Pretend {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -327,7 +317,9 @@ impl Drop for Pretend {
 #[test]
 fn the_pretend_upstream_speaks_gemini_and_ollama() {
     let address = free_address();
-    let _upstream = Pretend::start(address);
+    let mut command = Command::new(binary());
+    command.args(["upstream", "--listen", &address.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let _upstream = Pretend(command.spawn().unwrap());
     wait_for("the pretend upstream", || http::try_get(address, "/__hits").map(drop));
     let config = CONFIG.replace("{upstream}", &address.to_string());
     let gateway = Gateway::start(address, &format!("{config}{PRICES}"));
