@@ -1,10 +1,11 @@
 //! One call, top to bottom: ask, choose, sign, write down, pay, and find out what became of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use money::Asset;
+use money::{Amount, Asset};
 use wire::credit_key::CreditKey;
 
 use crate::challenge::{self, Challenge, Said};
@@ -13,12 +14,14 @@ use crate::connection::{Answer, Body, Outgoing, SendError};
 use crate::error::CallError;
 use crate::folder::Folder;
 use crate::keyring;
+use crate::offer::{Offer, Terms};
 use crate::payment::Payment;
 use crate::pending::{self, Facts, Pending};
 use crate::receipt::ReceiptRef;
 use crate::request::KEY_FIELDS;
+use crate::reservation::{End, Reservation};
 use crate::verdict::{self, Paid, Verdict};
-use crate::{Request, Secret, now_unix_s, printable};
+use crate::{Policy, Request, Secret, Wallet, now_unix_s, printable};
 
 type Credential = (HeaderName, HeaderValue);
 
@@ -40,20 +43,24 @@ impl Client {
         if (request.brings_key() || request.brings_payment()) && !request.target.may_carry_credentials() {
             return Err(CallError::ClearText(request.target.origin_text()));
         }
+        self.check_own(request)?;
         if let Some(left) = self.left_over(request)? {
+            // It counts as spent already, so no cap is asked again: this may be how its answer is reached.
+            self.permit(request)?;
             see(Step::Resuming { paid: left.paid() });
             return self.present(request, left, see).await;
         }
         let (answer, key) = self.open(request, see).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED || request.brings_payment() {
-            return Self::unpaid(request, answer, key, see).await;
+            return self.unpaid(request, answer, key, see).await;
         }
+        self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
         let challenge = Self::read_challenge(answer, see).await?;
         let pending = self.pay(request, &challenge, key, see)?;
         self.present(request, pending, see).await
     }
 
-    /// The first request: with a credit key if there is one, and never above the cap.
+    /// The first request: with a credit key if there is one, and never above cap and budget.
     async fn open(
         &self,
         request: &Request,
@@ -63,39 +70,60 @@ impl Client {
         let Some(key) = self.key_for(request)? else {
             return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
         };
-        let text = match key.capped(self.policy.unasked()) {
+        let unasked = self.policy_for(request)?.unasked();
+        let mut reserved = self.reserve_narrowed(request, unasked)?;
+        let text = match key.capped(reserved.as_ref().map_or(unasked, |reserved| reserved.amount)) {
             Some(narrowed) => narrowed,
             // The key cannot carry the cap, so the price is asked first.
-            None => match self.admitted(request, see).await? {
-                Ok(()) => key.text().clone(),
-                Err(free) => return Ok((free, None)),
-            },
+            None => {
+                self.end(reserved.as_ref(), End::Nothing, see);
+                match self.admitted(request, see).await? {
+                    Ok(price) => reserved = price,
+                    Err(free) => return Ok((free, None)),
+                }
+                key.text().clone()
+            }
         };
         let credential = key_header(request, &text);
-        let answer = self.ask(request, std::slice::from_ref(&credential), see).await.map_err(network)?;
+        let answer = match self.ask(request, std::slice::from_ref(&credential), see).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if let SendError::NotSent(_) = error {
+                    self.end(reserved.as_ref(), End::Nothing, see);
+                }
+                return Err(network(error));
+            }
+        };
         // A key that its issuer no longer knows: what it opened is reached again by paying.
         if answer.status == StatusCode::UNAUTHORIZED && key.is_saved() {
+            self.end(reserved.as_ref(), End::Nothing, see);
             return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
         }
-        Ok((answer, Some(UsedKey { credential, asset: key.asset() })))
+        Ok((answer, Some(UsedKey { credential, asset: key.asset(), reserved })))
     }
 
-    /// Asks for the price of a call that a key is to pay. `Err(answer)` if it is free.
-    async fn admitted(&self, request: &Request, see: &mut See<'_>) -> Result<Result<(), Answer>, CallError> {
+    /// Asks for the price of a call that a key is to pay, and reserves it. `Err(answer)` if it is free.
+    async fn admitted(
+        &self,
+        request: &Request,
+        see: &mut See<'_>,
+    ) -> Result<Result<Option<Reservation>, Answer>, CallError> {
         let answer =
             self.ask(request, &[], see).await.map_err(|error| CallError::Network(error.to_string()))?;
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Err(answer));
         }
         let challenge = Self::read_challenge(answer, see).await?;
-        match challenge.lowest_price() {
-            Some(price) => self.policy.admit(price)?,
-            None => return Err(self.policy.nothing_payable(&challenge).into()),
-        }
-        Ok(Ok(()))
+        let Some(price) = challenge.lowest_price() else {
+            return Err(self.policy.nothing_payable(&challenge).into());
+        };
+        // Of the caps of a call the budget names its own.
+        Policy { max: self.policy.max, ..self.policy_for(request)? }.admit(price)?;
+        let reserved = self.reserve_priced(request, price)?;
+        Ok(Ok(reserved))
     }
 
-    /// Chooses an offer, signs it, and writes the payment down.
+    /// Chooses an offer, reserves its price, signs it, and writes the payment down.
     fn pay(
         &self,
         request: &Request,
@@ -107,35 +135,28 @@ impl Client {
         let by_limit = matches!(refusal.code.as_str(), "over_key_budget" | "over_token_budget");
         if key.is_some() && (by_limit || refusal.limit_source == "per_call") {
             // More money would not help: the key itself sets the limit.
+            let narrow = key.and_then(|key| key.reserved?.too_narrow(refusal));
             let (status, said) = (StatusCode::PAYMENT_REQUIRED, Box::new(refusal.clone()));
-            return Err(CallError::KeyRefused { status, said });
+            return Err(narrow.unwrap_or(CallError::KeyRefused { status, said }));
         }
         if !request.target.may_carry_credentials() {
             return Err(CallError::ClearText(request.target.origin_text()));
         }
-        let (offer, terms) = self.policy.choose(challenge)?;
+        let chosen = self.choose_within_caps(request, challenge)?;
         let wallet = self.wallet.as_ref().ok_or(CallError::NoWallet { price: challenge.lowest_price() })?;
         let folder = self.folder.as_ref().ok_or(CallError::NoFolder)?.pending_folder();
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce).map_err(|_| CallError::Randomness)?;
-        let now = now_unix_s();
-        let payment = Payment::sign(challenge, offer, terms, wallet, nonce, now)?;
-        pending::sweep(&folder, now);
-        let mut headers = vec![(payment.name.clone(), payment.value.clone())];
-        // Beside a key the payment tops up its account, which takes its own asset only.
-        let same = |key: &UsedKey| key.asset == Some(terms.asset);
-        headers.extend(key.filter(same).map(|key| key.credential));
-        let price = terms.price.short(terms.asset);
-        let facts = Facts {
-            headers: &headers,
-            paid: format!("{price} {} to {}", terms.asset.name(), printable(offer.pay_to())),
-            network: offer.network(),
-            asset: Some(terms.asset),
-            valid_before: payment.valid_before,
-        };
-        let pending = Pending::create(&folder, request, &facts)?;
-        see(Step::Paying { offer, payment: &payment });
-        Ok(pending)
+        let reserved = self.reserve_payment(request, chosen.1.price)?;
+        let signed = sign(request, challenge, chosen, wallet, &folder, key, reserved.as_ref());
+        match signed {
+            Ok((payment, pending)) => {
+                see(Step::Paying { offer: chosen.0, payment: &payment });
+                Ok(pending)
+            }
+            Err(error) => {
+                self.end(reserved.as_ref(), End::Nothing, see);
+                Err(error)
+            }
+        }
     }
 
     /// Sends a payment until somebody can say what became of it: the same bytes each time.
@@ -150,6 +171,7 @@ impl Client {
         loop {
             let (why, after) = match self.ask(request, &pending.headers(), see).await {
                 Err(SendError::NotSent(why)) if !sent => {
+                    self.end(self.reserved(request, &pending).as_ref(), End::Nothing, see);
                     self.note(pending.discard(), see);
                     return Err(CallError::Network(why));
                 }
@@ -166,6 +188,7 @@ impl Client {
             };
             sent = true;
             let Some(pause) = pauses.next(after) else {
+                self.end(self.reserved(request, &pending).as_ref(), End::Open, see);
                 let (paid, path) = (pending.paid().to_owned(), pending.path().to_owned());
                 return Err(CallError::Unknown { paid, why, path });
             };
@@ -221,9 +244,18 @@ impl Client {
             Some(key) => Some(key_header(request, key)),
             None => pending.headers().pop(),
         };
+        let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
+        let reserved = self.reserved(request, &pending);
+        let end = match &receipt {
+            Some(_) => End::Served,
+            // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
+            None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
+            None => End::ServedInFull,
+        };
+        self.end(reserved.as_ref(), end, see);
+        let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
         self.note(pending.discard(), see);
         see(Step::Response { status: answer.status, headers: &answer.headers });
-        let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
         let Answer { status, headers, body } = answer;
         Response { status, headers, body, paid, key, receipt }
     }
@@ -239,6 +271,7 @@ impl Client {
     ) -> Result<Response, CallError> {
         let now = now_unix_s();
         let (what, valid_before) = (pending.paid().to_owned(), pending.valid_before());
+        self.end(self.reserved(request, &pending).as_ref(), End::Open, see);
         self.note(pending.refuse(now), see);
         let status = answer.status;
         if matches!(status.as_u16(), 401..=403 | 409) {
@@ -255,22 +288,30 @@ impl Client {
 
     /// An answer to a request without a payment.
     async fn unpaid(
+        &self,
         request: &Request,
         mut answer: Answer,
         key: Option<UsedKey>,
         see: &mut See<'_>,
     ) -> Result<Response, CallError> {
+        let (credential, reserved) = key.map(|key| (key.credential, key.reserved)).unzip();
+        let (has_key, reserved) = (credential.is_some(), reserved.flatten());
+        let credential = credential.or_else(|| own_credential(request));
+        let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
+        let end = End::of_key(answer.status, &answer.headers, receipt.is_some());
+        self.end(reserved.as_ref(), end, see);
         let about_the_key = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if key.is_some() && about_the_key {
+        if has_key && about_the_key {
             let status = answer.status;
             let body = answer.body.collect(FAILED_BODY_BYTES_MAX).await.unwrap_or_default();
-            return Err(CallError::KeyRefused { status, said: Box::new(Said::parse(&body)) });
+            let said = Box::new(Said::parse(&body));
+            let narrow = reserved.and_then(|reserved| reserved.too_narrow(&said));
+            return Err(narrow.unwrap_or(CallError::KeyRefused { status, said }));
         }
         // Nothing was paid here, so there is no change to have a key for.
         let _ = received_key(&mut answer);
         see(Step::Response { status: answer.status, headers: &answer.headers });
-        let credential = key.map(|key| key.credential).or_else(|| own_credential(request));
-        let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
+        let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
         let Answer { status, headers, body } = answer;
         Ok(Response { status, headers, body, paid: Paid::Nothing, key: None, receipt })
     }
@@ -312,6 +353,18 @@ impl Client {
         Ok(Pending::find(&folder.pending_folder(), request, now_unix_s())?)
     }
 
+    /// What a payment has reserved, whichever process reserved it.
+    fn reserved(&self, request: &Request, pending: &Pending) -> Option<Reservation> {
+        Reservation::of_earlier(self.folder.as_ref()?, request, pending.reserved()?)
+    }
+
+    /// Tells the budget what became of a call. What cannot be told stays spent.
+    pub(crate) fn end(&self, reserved: Option<&Reservation>, end: End, see: &mut See<'_>) {
+        if let Some(reserved) = reserved {
+            self.note(reserved.end(end), see);
+        }
+    }
+
     /// A payment file that cannot be changed is sent once more at worst, and never paid twice.
     #[expect(clippy::unused_self, reason = "reads as what the client does")]
     fn note(&self, done: Result<(), crate::FileError>, see: &mut See<'_>) {
@@ -321,10 +374,44 @@ impl Client {
     }
 }
 
+/// Signs a payment and writes it down, in this order on the disk: reserved, written down, sent.
+fn sign(
+    request: &Request,
+    challenge: &Challenge,
+    (offer, terms): (&Offer, &Terms),
+    wallet: &Wallet,
+    folder: &Path,
+    key: Option<UsedKey>,
+    reserved: Option<&Reservation>,
+) -> Result<(Payment, Pending), CallError> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|_| CallError::Randomness)?;
+    let now = now_unix_s();
+    let payment = Payment::sign(challenge, offer, terms, wallet, nonce, now)?;
+    pending::sweep(folder, now);
+    let mut headers = vec![(payment.name.clone(), payment.value.clone())];
+    // Beside a key the payment tops up its account, which takes its own asset only.
+    let same = |key: &UsedKey| key.asset == Some(terms.asset);
+    headers.extend(key.filter(same).map(|key| key.credential));
+    let price = terms.price.short(terms.asset);
+    let facts = Facts {
+        headers: &headers,
+        paid: format!("{price} {} to {}", terms.asset.name(), printable(offer.pay_to())),
+        network: offer.network(),
+        asset: Some(terms.asset),
+        valid_before: payment.valid_before,
+        reserved: reserved.map(Reservation::id),
+    };
+    let pending = Pending::create(folder, request, &facts)?;
+    Ok((payment, pending))
+}
+
 /// The key that a request was sent with.
 struct UsedKey {
     credential: Credential,
     asset: Option<Asset>,
+    /// What the budget has set aside for it.
+    reserved: Option<Reservation>,
 }
 
 /// An answer to a payment, judged.

@@ -15,6 +15,7 @@ use crate::offer::Offer;
 use crate::payment::Payment;
 use crate::policy::Policy;
 use crate::receipt::{self, Receipt, ReceiptError, ReceiptRef};
+use crate::reservation::End;
 use crate::verdict::Paid;
 use crate::{Request, Secret, Target, Wallet};
 
@@ -153,7 +154,8 @@ impl Client {
         self
     }
 
-    /// Keeps credit keys, pins and pending payments there. Without a folder nothing is paid.
+    /// Keeps credit keys, pins and pending payments there, and pays within the budget that is there. Without a
+    /// folder no payment is signed, and a given key is held to the policy only.
     #[must_use]
     pub fn with_folder(mut self, folder: Folder) -> Self {
         self.folder = Some(folder);
@@ -192,6 +194,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]; nothing was paid.
     pub async fn quote(&self, request: &Request, see: &mut See<'_>) -> Result<Quote, CallError> {
+        self.check_own(request)?;
         let pending = self.left_over(request)?.map(|pending| pending.paid().to_owned());
         let has_key = self.key_for(request)?.is_some();
         let answer =
@@ -204,13 +207,22 @@ impl Client {
         Ok(Quote { status, challenge, has_key, pending })
     }
 
-    /// Fetches and checks the receipt of a call whose body has ended.
+    /// Fetches and checks the receipt of a call whose body has ended. What it says was charged takes the place
+    /// of what the call reserved in the budget.
     ///
     /// # Errors
     /// [`ReceiptError`]; the call itself is not affected.
     pub async fn receipt(&self, reference: &ReceiptRef, see: &mut See<'_>) -> Result<Receipt, ReceiptError> {
         let pins = self.folder.as_ref().map(Folder::trust_file);
-        let (receipt, kept) = reference.fetch(&self.dialer, pins.as_deref()).await?;
+        let fetched = reference.fetch(&self.dialer, pins.as_deref()).await;
+        let end = match &fetched {
+            Ok((receipt, _)) => receipt.charged_nano().map(End::Charged),
+            Err(error) => error.is_refused().then_some(End::BadReceipt),
+        };
+        if let Some(end) = end {
+            self.end(reference.reserved.as_ref(), end, see);
+        }
+        let (receipt, kept) = fetched?;
         if let Some(folder) = &self.folder
             && let Err(error) = kept.save(&folder.receipts_folder())
         {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use http::StatusCode;
 use money::{Amount, Asset};
 
+use crate::budget::BudgetError;
 use crate::challenge::{ChallengeError, Said};
 use crate::folder::FileError;
 use crate::payment::PaymentError;
@@ -52,6 +53,9 @@ pub enum CallError {
     /// The limits say no.
     #[error("{0}; nothing was paid")]
     Policy(#[from] PolicyError),
+    /// The budget says no.
+    #[error("{0}; nothing was paid")]
+    Budget(#[from] BudgetError),
     /// There is nothing to pay with.
     #[error("the call costs {}, and there is neither a wallet nor a credit key with enough credit; nothing was paid", dollars(*.price))]
     NoWallet {
@@ -106,6 +110,7 @@ impl CallError {
             | Self::Payment(_)
             | Self::Network(_)
             | Self::Policy(_)
+            | Self::Budget(_)
             | Self::NoWallet { .. }
             | Self::Unknown { .. } => None,
         }

@@ -88,6 +88,12 @@ impl Folder {
         self.config.join("heads.json")
     }
 
+    /// `budget.json`: caps, and what was spent. Beside the wallet: whoever names the wallet has its budget.
+    #[must_use]
+    pub fn budget_file(&self) -> PathBuf {
+        self.config.join("budget.json")
+    }
+
     /// `receipts/`: what was paid, one file per call.
     #[must_use]
     pub fn receipts_folder(&self) -> PathBuf {

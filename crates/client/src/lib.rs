@@ -1,6 +1,6 @@
 //! The paying client: sends a request, pays the 402 it gets, hands the answer on as it arrives.
 //!
-//! Invariant: it never pays above its cap, never pays twice for one call, and never sends a credential
+//! Invariant: it never pays above its cap or its budget, never pays twice for one call, and never sends a credential
 //! to another origin than the one that asked for it.
 //!
 //! ```no_run
@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+mod budget;
 mod call;
 mod challenge;
 mod client;
@@ -38,6 +39,7 @@ mod pins;
 mod policy;
 mod receipt;
 mod request;
+mod reservation;
 mod secret;
 mod target;
 #[cfg(test)]
@@ -45,6 +47,9 @@ mod tests;
 mod verdict;
 mod wallet;
 
+pub use budget::{
+    Budget, BudgetError, Cap, Host, HostError, Limits, Line, Over, Span, SpanCap, SpanCapError, Spent, Stop,
+};
 pub use challenge::{Challenge, ChallengeError, Said};
 pub use client::{Client, Patience, Quote, Response, See, Step};
 pub use connection::{Body, BodyError, roots_from_pem};

@@ -46,6 +46,9 @@ struct Content {
     network: String,
     asset: Option<String>,
     valid_before: u64,
+    /// Its reservation in the budget.
+    #[serde(default)]
+    reserved: Option<String>,
     end: End,
 }
 
@@ -75,6 +78,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) network: &'a str,
     pub(crate) asset: Option<money::Asset>,
     pub(crate) valid_before: u64,
+    /// Name of its reservation in the budget.
+    pub(crate) reserved: Option<&'a str>,
 }
 
 impl Pending {
@@ -119,6 +124,7 @@ impl Pending {
             network: facts.network.to_owned(),
             asset: facts.asset.map(|asset| asset.name().to_owned()),
             valid_before: facts.valid_before,
+            reserved: facts.reserved.map(str::to_owned),
             end: End::Unknown,
         };
         let mut last = folder.to_owned();
@@ -163,6 +169,11 @@ impl Pending {
 
     pub(crate) fn asset(&self) -> Option<money::Asset> {
         self.content.asset.as_deref().and_then(money::Asset::from_name)
+    }
+
+    /// Name of its reservation in the budget.
+    pub(crate) fn reserved(&self) -> Option<&str> {
+        self.content.reserved.as_deref()
     }
 
     /// What it pays, for people.
@@ -273,6 +284,7 @@ mod tests {
             network: "farthing:test",
             asset: None,
             valid_before: 100,
+            reserved: None,
         };
         Pending::create(folder, request, &facts).unwrap()
     }

@@ -16,6 +16,7 @@ use crate::folder::FileError;
 use crate::heads::HeadAlarm;
 use crate::inclusion::{Inclusion, InclusionError};
 use crate::kept::KeptReceipt;
+use crate::reservation::Reservation;
 use crate::{Secret, Target, pins, printable};
 
 /// Where the receipt of a call is, and what opens it.
@@ -24,6 +25,8 @@ pub struct ReceiptRef {
     id: String,
     target: Target,
     credential: Option<(HeaderName, HeaderValue)>,
+    /// What the call reserved, to be replaced by what the receipt says.
+    pub(crate) reserved: Option<Reservation>,
 }
 
 /// A receipt whose signature stands.
@@ -155,7 +158,11 @@ impl ReceiptRef {
             return None;
         }
         let target = origin.sibling(format!("/farthing/receipts/{id}"));
-        Some(Self { id: id.to_owned(), target, credential })
+        Some(Self { id: id.to_owned(), target, credential, reserved: None })
+    }
+
+    pub(crate) fn with_reserved(self, reserved: Option<Reservation>) -> Self {
+        Self { reserved, ..self }
     }
 
     /// The call's id.

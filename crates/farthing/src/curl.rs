@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::{
-    CallError, Client, Folder, Key, Paid, Policy, PolicyError, Quote, Request, Response, Step, Wallet,
-    WalletError,
+    CallError, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Step, Wallet, WalletError,
 };
 use http::{Method, StatusCode, header};
 use money::{Amount, Asset};
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 ok, 1 the other end reports an error, 2 wrong use, 4 payment refused, \
-    5 over the cap or not approved, 6 network, 7 receipt refused, 8 insufficient funds, 9 outcome unknown \
+    5 over the cap or the budget or not approved, 6 network, 7 receipt refused, 8 insufficient funds, 9 outcome unknown \
     (run the same command again: it will not pay twice)."
 )]
 pub(crate) struct CurlArgs {
@@ -245,7 +244,7 @@ async fn quote(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
             return code_of(&error);
         }
     };
-    let choice = quote.challenge.as_ref().map(|challenge| client.policy().choose(challenge));
+    let choice = quote.challenge.as_ref().map(|challenge| client.choose(request, challenge));
     let offers =
         offers(&quote, choice.as_ref().and_then(|choice| choice.as_ref().ok()).map(|(offer, _)| *offer));
     let problem = choice.as_ref().and_then(|choice| choice.as_ref().err());
@@ -261,7 +260,7 @@ async fn quote(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
     }
     // A key may pay where no offer does.
     match problem {
-        Some(problem) if !quote.has_key => code_of(&problem.clone().into()),
+        Some(problem) if !quote.has_key => code_of(problem),
         Some(_) | None => 0,
     }
 }
@@ -281,7 +280,7 @@ fn offers(quote: &Quote, chosen: Option<&client::Offer>) -> Vec<Value> {
     challenge.offers.iter().map(row).collect()
 }
 
-fn print_table(quote: &Quote, offers: &[Value], problem: Option<&PolicyError>) {
+fn print_table(quote: &Quote, offers: &[Value], problem: Option<&CallError>) {
     if offers.is_empty() {
         println!("{}: nothing to pay", quote.status);
     }
@@ -300,7 +299,7 @@ fn print_table(quote: &Quote, offers: &[Value], problem: Option<&PolicyError>) {
         println!("a credit key would be used first");
     }
     if let Some(problem) = problem {
-        println!("not paid: {problem}");
+        println!("{problem}");
     }
 }
 
@@ -321,9 +320,10 @@ fn code_of(error: &CallError) -> u8 {
         }
         CallError::KeyRefused { .. } | CallError::Refused { .. } => code::REFUSED,
         CallError::NoWallet { .. } => code::NO_FUNDS,
-        CallError::Policy(_) | CallError::ClearText(_) | CallError::KeyOfAnotherOrigin { .. } => {
-            code::OVER_CAP
-        }
+        CallError::Policy(_)
+        | CallError::Budget(_)
+        | CallError::ClearText(_)
+        | CallError::KeyOfAnotherOrigin { .. } => code::OVER_CAP,
         CallError::Network(_) => code::NETWORK,
         CallError::Challenge { .. } => code::REMOTE,
         CallError::Unknown { .. } => code::UNKNOWN,
@@ -444,7 +444,7 @@ fn read_data(data: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use client::{CallError, PolicyError, Said};
+    use client::{BudgetError, CallError, PolicyError, Said};
     use http::StatusCode;
     use money::Amount;
 
@@ -477,6 +477,7 @@ mod tests {
             (key(said("key_forbidden", "", "per_call")), 5),
             (CallError::Policy(PolicyError::OverCap { price, max: Amount::ZERO }), 5),
             (CallError::Policy(PolicyError::NotApproved { price, threshold: Amount::ZERO }), 5),
+            (CallError::Budget(BudgetError::NotAllowed("a.example".parse().unwrap())), 5),
             (CallError::ClearText(String::new()), 5),
             (CallError::Network(String::new()), 6),
             (CallError::NoWallet { price: None }, 8),

@@ -7,6 +7,7 @@ use gateway::admin::Command;
 use serde_json::Value;
 
 use crate::operator::{self, Common};
+use crate::words::{money, word};
 
 /// `farthing explain`
 #[derive(Debug, clap::Args)]
@@ -64,7 +65,7 @@ fn text(told: &Value) -> String {
     }
     fact("rounding", format!("up by {}", money(&told["rounding"])));
     if told["unpriced"] == true {
-        fact("no price", "the report could not be priced: what was held was charged".to_owned());
+        fact("no price", "there was no report that could be priced: what was held was charged".to_owned());
     }
     if told["capped_at"].is_object() {
         fact("capped", format!("{}: an estimate takes no more than was held", money(&told["capped_at"])));
@@ -86,16 +87,4 @@ fn text(told: &Value) -> String {
         fact("checked", "computed again, equal to the nano".to_owned());
     }
     out
-}
-
-fn word(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-fn money(value: &Value) -> String {
-    format!("{} {}", word(&value["amount"]), word(&value["currency"]))
 }

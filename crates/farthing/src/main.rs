@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod budget;
 mod copies;
 mod curl;
 mod demo;
@@ -9,12 +10,14 @@ mod explain;
 mod export;
 mod init;
 mod operator;
+mod price;
 mod receipts;
 mod serve;
 mod source;
 mod table;
 mod upstream;
 mod wallet;
+mod words;
 
 use std::process::ExitCode;
 
@@ -83,6 +86,15 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// What a call would cost, and why: farthing price gpt-6 --in 1200 --out 300
+    Price(price::PriceArgs),
+    /// Prices that a reload has left to be looked at
+    Prices {
+        #[command(subcommand)]
+        command: operator::PricesCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Write the journal for other tools: farthing export --format hledger
     Export(export::ExportArgs),
     /// Is a store in order? farthing fsck --store backup.redb
@@ -105,6 +117,8 @@ enum Command {
     },
     /// Call a URL and pay its 402: farthing curl --max 0.05usd URL
     Curl(Box<curl::CurlArgs>),
+    /// Caps for what this machine pays: farthing budget set 1usd/day
+    Budget(budget::BudgetArgs),
     /// Keys this machine pays with
     Wallet(wallet::WalletArgs),
     /// Receipts this machine was given: farthing receipts verify
@@ -125,6 +139,8 @@ fn main() -> ExitCode {
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Explain { args, common } => explain::run(args, &common),
+        Command::Price(args) => price::run(args),
+        Command::Prices { command, common } => operator::prices(&command, &common),
         Command::Export(args) => export::run(&args),
         Command::Fsck(args) => audit::fsck(&args),
         Command::Verify(args) => audit::verify(&args),
@@ -133,6 +149,7 @@ fn main() -> ExitCode {
         Command::Reload { common } => operator::order(&Ask::Reload, &common),
         Command::Drain { common } => operator::order(&Ask::Drain, &common),
         Command::Curl(args) => curl::run(&args),
+        Command::Budget(args) => budget::run(&args),
         Command::Wallet(args) => wallet::run(&args),
         Command::Receipts(args) => receipts::run(&args),
         Command::Upstream(args) => upstream::run(&args),

@@ -170,6 +170,23 @@ pub(crate) enum AccountCommand {
     },
 }
 
+/// `farthing prices ...`
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum PricesCommand {
+    /// Show what waits, and what it changes.
+    Show,
+    /// Sell at it from now on: farthing prices apply
+    Apply,
+}
+
+pub(crate) fn prices(command: &PricesCommand, common: &Common) -> ExitCode {
+    let command = match command {
+        PricesCommand::Show => Command::PricesPending,
+        PricesCommand::Apply => Command::PricesApply,
+    };
+    carry_out(&command, common)
+}
+
 pub(crate) fn account(command: AccountCommand, common: &Common) -> ExitCode {
     let command = match command {
         AccountCommand::Show { account } => Command::AccountShow { account },

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
 use store::{AccountMode, AccountSettings, Store, StoreError};
@@ -18,6 +18,7 @@ use crate::estimates::Estimates;
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
+use crate::price_list::PriceList;
 use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
@@ -29,6 +30,8 @@ use crate::unseen::Unseen;
 /// The gateway, less its sockets.
 pub(crate) struct Gate {
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// Prices that were read and that somebody has yet to look at (MTR-52).
+    pub(crate) pending: ArcSwapOption<PriceList>,
     pub(crate) keys: Keys,
     pub(crate) book: Book,
     pub(crate) store: Store,
@@ -78,6 +81,7 @@ impl Gate {
         let settings = reader.accounts()?;
         let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            pending: ArcSwapOption::empty(),
             keys,
             book,
             store,

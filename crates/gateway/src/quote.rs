@@ -149,7 +149,7 @@ impl Quote {
         self.price = Arc::clone(found.tariff);
         self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
-        self.markup_bp = snapshot.config.prices.markup.of(group);
+        self.markup_bp = snapshot.prices.markup(group);
         let until = self.terms().started_ms.saturating_add_unsigned(
             u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
         );
@@ -292,13 +292,14 @@ impl Quote {
 
     /// What each unit is sold for.
     pub(crate) fn rates(&self) -> Vec<Value> {
-        match &self.facts {
-            Some(_) => {
+        match (&self.facts, &self.units) {
+            (_, Some(price)) => selling::unit_lines(price),
+            (Some(_), None) => {
                 let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
                 let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
                 selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
             }
-            None => selling::fee_lines(self.ceiling),
+            (None, None) => selling::fee_lines(self.ceiling),
         }
     }
 

@@ -4,6 +4,8 @@ use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Value, json};
 use tariff::{Item, Resolved, Rule};
 
+use crate::config::UnitPrice;
+
 /// Places of a femto-USD, and of a basis point of one.
 const PLACES: usize = 19;
 const SCALE: u128 = 10u128.pow(19);
@@ -49,8 +51,9 @@ const fn unit(item: Item) -> &'static str {
 pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> {
     let priced = Item::ALL.into_iter().filter_map(|item| Some((item, resolved.rates.own(item)?)));
     let line = |(item, rate): (Item, Rate)| {
-        json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD",
-               "rule": resolved.rule(item).to_string()})
+        let mut line = rate_line(item, rate, markup_bp);
+        line["rule"] = resolved.rule(item).to_string().into();
+        line
     };
     let fee = resolved.rates.per_call.filter(|fee| *fee > Amount::ZERO);
     let fee = fee.map(|fee| {
@@ -60,8 +63,13 @@ pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> 
     priced.map(line).chain(fee).collect()
 }
 
+/// One rate as it is sold.
+pub(crate) fn rate_line(item: Item, rate: Rate, markup_bp: u32) -> Value {
+    json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD"})
+}
+
 /// A fee as it is sold.
-fn fee_text(fee: Amount, markup_bp: u32) -> String {
+pub(crate) fn fee_text(fee: Amount, markup_bp: u32) -> String {
     let femto = u64::try_from(fee.units()).unwrap_or(0).saturating_mul(1_000_000);
     usd(Rate::from_femto(femto), markup_bp)
 }
@@ -69,6 +77,22 @@ fn fee_text(fee: Amount, markup_bp: u32) -> String {
 /// A fee that does not depend on what is used.
 pub(crate) fn fee_lines(fee: Amount) -> Vec<Value> {
     vec![json!({"bucket": "call", "unit": "call", "amount": fee.short(Asset::Usd), "currency": "USD"})]
+}
+
+/// What a route with a price of its own is sold at.
+pub(crate) fn unit_lines(price: &UnitPrice) -> Vec<Value> {
+    let line = |bucket: &str, unit: &str, amount: String| json!({"bucket": bucket, "unit": unit, "amount": amount, "currency": "USD"});
+    let fee =
+        |bucket: &str, fee: Amount| (fee > Amount::ZERO).then(|| line(bucket, "call", fee_text(fee, 0)));
+    let rates = [
+        ("request_byte", "byte", price.byte_in),
+        ("response_byte", "byte", price.byte_out),
+        ("second", "second", price.second),
+        ("character", "character", price.character),
+        ("image", "image", price.image),
+    ];
+    let rates = rates.into_iter().filter_map(|(bucket, unit, rate)| Some(line(bucket, unit, usd(rate?, 0))));
+    fee("call", price.call).into_iter().chain(rates).chain(fee("at_least", price.min)).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
 use store::{Op, Options, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,7 @@ use crate::accept::{Door, bind, serve};
 use crate::admin::{serve_commands, serve_probes, socket_bind};
 use crate::call::{self, Worker};
 use crate::clock::Now;
-use crate::config::{self, Config, Tls};
+use crate::config::{self, Apply, Config, Tls};
 use crate::gate::Gate;
 use crate::heads;
 use crate::journalled;
@@ -30,6 +31,7 @@ use crate::keys::{Keys, KeysError};
 use crate::limits::Slots;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
+use crate::price_list::{PriceChange, PriceList, PriceListError};
 use crate::random;
 use crate::resolver;
 use crate::retention;
@@ -51,6 +53,9 @@ pub enum ServeError {
     /// Its store.
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    /// Its prices.
+    #[error(transparent)]
+    Prices(#[from] PriceListError),
     /// A socket, a certificate or a thread.
     #[error("{0}: {1}")]
     Io(String, #[source] io::Error),
@@ -64,10 +69,15 @@ fn failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServeError {
     move |error| ServeError::Io(what, error)
 }
 
+/// Who waits for an order to be carried out: what is different, or why nothing is.
+pub(crate) type Answer = oneshot::Sender<Result<Value, String>>;
+
 /// What the admin socket may ask of the server.
 pub(crate) enum Order {
     /// Read the configuration again; the answer is the differences, or why nothing changed.
-    Reload(Option<oneshot::Sender<Result<Vec<String>, String>>>),
+    Reload(Option<Answer>),
+    /// Sell at the prices that a reload has left to be looked at.
+    ApplyPrices(Answer),
     /// Stop as on SIGTERM.
     Drain,
 }
@@ -109,7 +119,8 @@ async fn supervise(
     let store = Store::open(&config.store.path, options)?;
     journalled::recover(&store, config.store.crash_charge, Now::read()).await?;
     let payee = keys.public();
-    let snapshot = Snapshot::new(config.clone(), payee).map_err(failed("configuration"))?;
+    let prices = Arc::new(PriceList::load(&config.prices, &config.store.path).await?);
+    let snapshot = Snapshot::new(config.clone(), payee, prices).map_err(failed("configuration"))?;
     let gate = Arc::new(Gate::open(snapshot, keys, store, tokio::runtime::Handle::current())?);
     let (closing, closed) = watch::channel(false);
     let door = Door {
@@ -313,10 +324,28 @@ async fn attend(
         };
         match order {
             Order::Drain => return Ok(()),
+            Order::ApplyPrices(answer) => {
+                let done = apply_prices(gate, payee);
+                if let Ok(told) = &done {
+                    tracing::info!(version = %told["new_version"], "prices applied");
+                }
+                let _ = answer.send(done);
+            }
             Order::Reload(answer) => {
-                let done = reload(gate, first, path, payee);
+                // Nothing is swapped before its end, so it can be left at any moment.
+                let done = tokio::select! {
+                    done = reload(gate, first, path, payee) => done,
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                };
                 match &done {
-                    Ok(changes) => tracing::info!(?changes, "configuration reloaded"),
+                    Ok(told) => tracing::info!(
+                        notes = %told["notes"],
+                        prices = %told["prices"],
+                        version = %told["new_version"],
+                        changes = told["changes"].as_array().map_or(0, Vec::len),
+                        "configuration reloaded"
+                    ),
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
                 }
                 if let Some(answer) = answer {
@@ -328,7 +357,7 @@ async fn attend(
 }
 
 /// Reads, checks and swaps the configuration; what needs a restart is named and stays as it is.
-fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> Result<Vec<String>, String> {
+async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> Result<Value, String> {
     let path = path.ok_or("this gateway was started without a configuration file")?;
     let mut next = config::load(path).map_err(|errors| errors.to_string())?;
     let mut notes = Vec::new();
@@ -362,16 +391,39 @@ fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32]) -> 
     }
     let old = gate.snapshot.load_full();
     next.server.listen.clone_from(&first.server.listen);
-    let next = Snapshot::new(next, payee).map_err(|error| error.to_string())?;
-    if old.prices.version() != next.prices.version() {
-        notes.push(format!("prices {} -> {}", short(old.prices.version()), short(next.prices.version())));
-    }
+    let loaded = PriceList::load(&next.prices, &next.store.path).await.map_err(|error| error.to_string())?;
+    let changes = old.prices.changes(&loaded);
+    let loaded = Arc::new(loaded);
+    let waits = next.prices.apply == Apply::Review && !changes.is_empty();
+    let (prices, pending) = if waits { (Arc::clone(&old.prices), Some(loaded)) } else { (loaded, None) };
+    let mut told = told(&old.prices, pending.as_ref().unwrap_or(&prices), &changes, waits);
+    told["notes"] = notes.into();
+    let next = Snapshot::new(next, payee, prices).map_err(|error| error.to_string())?;
     gate.snapshot.store(Arc::new(next));
-    Ok(notes)
+    gate.pending.store(pending);
+    Ok(told)
 }
 
-fn short(version: &str) -> &str {
-    version.get(..12).unwrap_or(version)
+/// Sells at what a reload has left to be looked at.
+fn apply_prices(gate: &Gate, payee: [u8; 32]) -> Result<Value, String> {
+    let pending = gate.pending.load_full().ok_or("no prices wait to be applied")?;
+    let old = gate.snapshot.load_full();
+    let changes = old.prices.changes(&pending);
+    let told = told(&old.prices, &pending, &changes, false);
+    let next = Snapshot::new(old.config.clone(), payee, pending).map_err(|error| error.to_string())?;
+    gate.snapshot.store(Arc::new(next));
+    gate.pending.store(None);
+    Ok(told)
+}
+
+/// What is different between two sets of prices, and whether it counts.
+pub(crate) fn told(old: &PriceList, new: &PriceList, changes: &[PriceChange], waits: bool) -> Value {
+    let state = match (changes.is_empty(), waits) {
+        (true, _) => "unchanged",
+        (false, true) => "waiting for `farthing prices apply`",
+        (false, false) => "applied",
+    };
+    json!({"prices": state, "old_version": old.version(), "new_version": new.version(), "changes": changes})
 }
 
 /// Refuses new calls, waits for those in flight, then cuts what is left (UX-22).

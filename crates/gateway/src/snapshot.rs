@@ -5,18 +5,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Method, header};
 use meter::{Dialect, Provider};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
-use tariff::{Found, PriceBook, Rates};
+use tariff::Found;
 use wire::x402::Address;
 
 use crate::clock::Now;
-use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme, UnknownModel};
+use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
+use crate::endpoints::Pages;
 use crate::limits::Limiters;
+use crate::price_list::{SharedPrices, moment};
 use crate::refusal::{Code, Refusal};
 use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
@@ -70,16 +73,19 @@ pub(crate) struct Till {
 pub(crate) struct Snapshot {
     pub(crate) config: Config,
     pub(crate) public_url: String,
-    pub(crate) prices: PriceBook,
+    pub(crate) prices: SharedPrices,
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
     pub(crate) limiters: Limiters,
+    /// What is told about prices, as long as it is true.
+    pub(crate) pages: ArcSwapOption<Pages>,
     upstreams: HashMap<String, Arc<Upstream>>,
 }
 
 impl Snapshot {
-    /// Indexes a configuration. `payee` is paid on the test rail.
-    pub(crate) fn new(config: Config, payee: [u8; 32]) -> io::Result<Self> {
+    /// Indexes a configuration. `payee` is paid on the test rail; `prices` are those of the configuration, or of before
+    /// while somebody has to look at them.
+    pub(crate) fn new(config: Config, payee: [u8; 32], prices: SharedPrices) -> io::Result<Self> {
         let dialer = Dialer::new(&[], config.server.timeouts.connect)?;
         let upstreams = config
             .upstreams
@@ -98,8 +104,9 @@ impl Snapshot {
         });
         Ok(Self {
             tills: tills(&config, payee)?,
-            prices: price_book(&config)?,
+            prices,
             limiters: Limiters::new(&config.limits),
+            pages: ArcSwapOption::empty(),
             public_url,
             facilitators,
             upstreams,
@@ -145,15 +152,9 @@ impl Snapshot {
         }
     }
 
-    /// The price of a model at that moment for an account of a group, by the operator's rule for names without
-    /// one.
+    /// The price of a model at that moment for an account of a group.
     pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
-        let at_ms = i64::try_from(now.millis()).unwrap_or(i64::MAX);
-        let found = |model: &str| self.prices.lookup(model, group, at_ms);
-        found(model).or_else(|| match &self.config.prices.unknown_model {
-            UnknownModel::Refuse => None,
-            UnknownModel::PriceAs(other) => found(other),
-        })
+        self.prices.lookup(model, group, moment(now))
     }
 
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
@@ -283,21 +284,4 @@ fn tills(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till>> {
         }
     }
     Ok(tills)
-}
-
-fn price_book(config: &Config) -> io::Result<PriceBook> {
-    let models = config.prices.models.iter().map(|(glob, price)| {
-        let rates = Rates {
-            input: price.input,
-            output: price.output,
-            cache_read: Some(price.cache_read),
-            cache_write: Some(price.cache_write),
-            reasoning: Some(price.reasoning),
-            per_call: Some(price.per_call),
-            max_output_tokens: price.max_output.map(u64::from),
-            ..Rates::default()
-        };
-        (glob.as_str().to_owned(), rates.into())
-    });
-    PriceBook::of_models(models).map_err(io::Error::other)
 }

@@ -75,7 +75,7 @@ pub fn dearest_rates(
     tariff.dearest(&Bounds {
         from_ms: call.started_ms,
         until_ms,
-        input_max: input_bound(facts, body_bytes, policy),
+        input_max: input_bound(tariff.base(), facts, body_bytes, policy),
         service_tier: facts.service_tier.as_deref(),
         region: call.region,
     })
@@ -93,7 +93,7 @@ pub fn ceiling(
     policy: &HoldPolicy,
 ) -> Result<Ceiling, AmountError> {
     let output_tokens = wanted_output(price, facts, policy);
-    let input_tokens = input_bound(facts, body_bytes, policy);
+    let input_tokens = input_bound(price, facts, body_bytes, policy);
     let per_token = output_rate(price, facts)?;
     let cost = fixed_cost(price, facts, input_tokens)?.plus(times(output_tokens, per_token)?)?;
     Ok(Ceiling { input_tokens, output_tokens, cost, nano: cost.to_nano_up()? })
@@ -111,7 +111,7 @@ pub fn affordable_output(
     policy: &HoldPolicy,
 ) -> Option<u64> {
     let wanted = wanted_output(price, facts, policy);
-    let fixed = fixed_cost(price, facts, input_bound(facts, body_bytes, policy)).ok()?;
+    let fixed = fixed_cost(price, facts, input_bound(price, facts, body_bytes, policy)).ok()?;
     let funds = u128::try_from(available.units()).ok()?.checked_mul(FEMTO_PER_NANO)?;
     let left = funds.checked_sub(fixed.units())?;
     let per_token = output_rate(price, facts).ok()?;
@@ -133,7 +133,13 @@ fn wanted_output(price: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> u6
     price.max_output_tokens.map_or(wanted, |cap| wanted.min(cap))
 }
 
-fn input_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u64 {
+/// Tokens of the prompt at most: what its bytes can be, and no more than the model takes.
+fn input_bound(price: &Rates, facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u64 {
+    let bound = bytes_bound(facts, body_bytes, policy);
+    price.max_input_tokens.map_or(bound, |most| bound.min(most))
+}
+
+fn bytes_bound(facts: &RequestFacts, body_bytes: u64, policy: &HoldPolicy) -> u64 {
     if !facts.has_tokens() {
         return 0;
     }

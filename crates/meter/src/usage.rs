@@ -312,7 +312,8 @@ pub(crate) fn inclusive(counts: &Counts, anomalies: &mut Anomalies) -> Normal {
         usage.input_uncached = Some(input - read - write);
         set_writes(&mut usage, write, counts, anomalies);
         usage.audio_in = counts.part(F::AudioIn, input, anomalies);
-        usage.image_in = counts.part(F::ImageIn, input, anomalies);
+        let unheard = input - usage.audio_in.unwrap_or(0);
+        usage.image_in = counts.part(F::ImageIn, unheard, anomalies);
     }
     set_output_parts(&mut usage, counts, anomalies);
     Ok(Some(known(usage, counts, anomalies)))
@@ -395,9 +396,11 @@ fn set_writes(usage: &mut Usage, write: u64, counts: &Counts, anomalies: &mut An
 fn set_output_parts(usage: &mut Usage, counts: &Counts, anomalies: &mut Anomalies) {
     if let Some(output) = usage.output_total {
         // A report that is there makes its missing sub-counts zero (reference item 26).
-        usage.reasoning = Some(counts.part(Field::Reasoning, output, anomalies).unwrap_or(0));
-        usage.audio_out = counts.part(Field::AudioOut, output, anomalies);
-        usage.image_out = counts.part(Field::ImageOut, output, anomalies);
+        let reasoning = counts.part(Field::Reasoning, output, anomalies).unwrap_or(0);
+        usage.reasoning = Some(reasoning);
+        usage.audio_out = counts.part(Field::AudioOut, output - reasoning, anomalies);
+        let unheard = output - reasoning - usage.audio_out.unwrap_or(0);
+        usage.image_out = counts.part(Field::ImageOut, unheard, anomalies);
     }
 }
 

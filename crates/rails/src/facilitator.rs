@@ -11,6 +11,7 @@ use serde_json::Value;
 use wire::x402::{Address, SettlementResponse, facilitator, network};
 
 use crate::dial::{Dialer, Origin};
+use crate::http::ANSWER_BYTES_MAX;
 use crate::{Answer, Exchange, ExchangeError, Receipt, Refused, Settlement};
 
 /// Longest code of a facilitator that is kept.
@@ -82,6 +83,7 @@ impl Facilitators {
             path: &path,
             body,
             time_max: self.settle_max,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         };
         match exchange.run(&self.dialer).await {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
@@ -113,6 +115,7 @@ impl Facilitators {
                 path: &path,
                 body: Bytes::new(),
                 time_max: Duration::from_secs(5),
+                answer_bytes_max: ANSWER_BYTES_MAX,
             };
             let answer = exchange.run(&self.dialer).await.ok().filter(|answer| answer.status == 200)?;
             let supported: facilitator::Supported = serde_json::from_value(object(&answer.body)?).ok()?;

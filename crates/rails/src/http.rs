@@ -9,8 +9,8 @@ use hyper_util::rt::TokioIo;
 
 use crate::dial::{Dialer, Origin};
 
-/// Largest answer read.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Largest answer of a service that talks about payments.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// What to send, where.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Exchange<'a> {
     pub body: Bytes,
     /// From the first byte written to the last byte read.
     pub time_max: Duration,
+    /// Largest answer that is read.
+    pub answer_bytes_max: usize,
 }
 
 /// A whole answer.
@@ -32,7 +34,7 @@ pub struct Exchange<'a> {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// At most 64 KiB.
+    /// As long as was allowed.
     pub body: Bytes,
 }
 
@@ -75,8 +77,10 @@ impl Exchange<'_> {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|_| E::Lost)?;
             let status = response.status().as_u16();
-            let body =
-                Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|_| E::Lost)?;
+            let body = Limited::new(response.into_body(), self.answer_bytes_max)
+                .collect()
+                .await
+                .map_err(|_| E::Lost)?;
             Ok(Answer { status, body: body.to_bytes() })
         };
         tokio::pin!(exchange);

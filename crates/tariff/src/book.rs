@@ -268,8 +268,10 @@ fn version(layers: &[Indexed], aliases: &[(String, String)]) -> String {
     };
     for layer in layers {
         put(&layer.origin.text());
+        put(&(layer.exact.len() + layer.globs.len()).to_string());
         for (name, history) in layer.exact.iter().chain(&layer.globs) {
             put(name);
+            put(&history.len().to_string());
             for (since, tariff) in history {
                 put(&since.map_or_else(String::new, |since| since.to_string()));
                 let facts = tariff.facts();

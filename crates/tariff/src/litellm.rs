@@ -65,6 +65,10 @@ struct Said {
     /// Per image of the prompt or, for models that make images, per image made.
     image_in: Option<Rate>,
     characters: Vec<Rate>,
+    /// Per token of a film in the prompt.
+    video_in: Option<Rate>,
+    /// Whether the model makes nothing but text.
+    only_text: bool,
     cache_hit: Option<Rate>,
     /// A price for what is not counted.
     uncounted: Option<String>,
@@ -72,7 +76,9 @@ struct Said {
 
 impl Said {
     fn read(members: &Members<'_>) -> Result<Self, SkipReason> {
-        let mut said = Self::default();
+        let made = find(members, "supported_output_modalities").and_then(json::array).unwrap_or_default();
+        let only_text = matches!(made.as_slice(), [one] if one.get() == "\"text\"");
+        let mut said = Self { only_text, ..Self::default() };
         for (name, value) in members.iter().filter(|(_, value)| !json::is_null(value)) {
             let Some(kind) = kind_of(name) else { continue };
             let rate = json::rate(value, 15).ok_or_else(|| SkipReason::Member(name.clone()))?;
@@ -81,6 +87,7 @@ impl Said {
                 Kind::PerCall => said.per_call = Some(nano_up(value, name)?),
                 Kind::Second => said.seconds.push(rate),
                 Kind::ImageIn => said.image_in = Some(rate),
+                Kind::VideoIn => said.video_in = Some(rate),
                 Kind::Character => said.characters.push(rate),
                 Kind::CacheHit => said.cache_hit = Some(rate),
                 Kind::Uncounted if rate > Rate::FREE => said.uncounted = Some(name.clone()),
@@ -143,6 +150,9 @@ fn tariff_of(members: &Members<'_>) -> Result<Tariff, SkipReason> {
         plain = first.clone();
     }
     sold(&mode, &said, &plain, &base)?;
+    // Sound that is sold by the token is not sold by the second as well.
+    let by_token = [Item::Input, Item::AudioIn].iter().any(|item| plain.get(*item).is_some());
+    base.second = base.second.filter(|_| !by_token);
     complete(&mut plain);
     plain.iter().for_each(|(item, rate)| base.set(item, rate));
     // A rate of reasoning that is that of the output says nothing of its own: it follows it through tiers.
@@ -160,9 +170,10 @@ fn tariff_of(members: &Members<'_>) -> Result<Tariff, SkipReason> {
     Ok(multipliers(members)?.into_iter().fold(tariff, Tariff::with_multiplier))
 }
 
+/// A limit of the model. Zero is none: it would make holds that cover nothing.
 fn limit(members: &Members<'_>, name: &str) -> Result<Option<u64>, SkipReason> {
     let read = |value| json::whole(value).ok_or_else(|| SkipReason::Member(name.to_owned()));
-    find(members, name).map(read).transpose()
+    Ok(find(members, name).map(read).transpose()?.filter(|limit| *limit > 0))
 }
 
 /// Prices of prompts above a length. `xai` counts the length itself as above it.
@@ -237,13 +248,20 @@ fn sold(mode: &str, said: &Said, plain: &Changes, base: &Rates) -> Result<(), Sk
             if said.image_in.is_some_and(|rate| rate > Rate::FREE) {
                 return uncounted("input_cost_per_image");
             }
-            if has(&[Item::Image]) && !has(&[Item::ImageOut]) {
+            if has(&[Item::Image]) && !has(&[Item::ImageOut]) && !said.only_text {
                 return uncounted("output_cost_per_image");
+            }
+            if said.video_in > plain.get(Item::Input) {
+                return uncounted("input_cost_per_video_token");
             }
             needs(has(&[Item::Input]), "input")?;
             needs(mode == "embedding" || has(&[Item::Output]), "output")
         }
-        "image_generation" | "image_edit" => needs(has(&outputs) || has(&[Item::Image]), "images"),
+        "image_generation" | "image_edit" => {
+            // A zero for tokens that an image is not counted in gives none away.
+            let tokens = outputs.iter().filter_map(|item| plain.get(*item)).any(|rate| rate > Rate::FREE);
+            needs(tokens || has(&[Item::Image]), "images")
+        }
         "audio_transcription" => {
             let tokens = has(&[Item::Input, Item::AudioIn]) && has(&outputs);
             needs(base.second.is_some() || tokens, "sound")

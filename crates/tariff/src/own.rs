@@ -82,10 +82,10 @@ fn entry(model: &str, value: &RawValue, calendars: &[Arc<Calendar>]) -> Result<E
                 let fee = fee.filter(|(_, asset)| *asset == Asset::Usd).ok_or_else(wrong)?;
                 rates.per_call = Some(fee.0);
             }
-            "max_input_tokens" => rates.max_input_tokens = Some(json::whole(value).ok_or_else(wrong)?),
-            "max_output_tokens" => rates.max_output_tokens = Some(json::whole(value).ok_or_else(wrong)?),
-            "max_seconds" => rates.max_seconds = Some(json::whole(value).ok_or_else(wrong)?),
-            "max_response_bytes" => rates.max_response_bytes = Some(json::whole(value).ok_or_else(wrong)?),
+            "max_input_tokens" => rates.max_input_tokens = Some(limit(value).ok_or_else(wrong)?),
+            "max_output_tokens" => rates.max_output_tokens = Some(limit(value).ok_or_else(wrong)?),
+            "max_seconds" => rates.max_seconds = Some(limit(value).ok_or_else(wrong)?),
+            "max_response_bytes" => rates.max_response_bytes = Some(limit(value).ok_or_else(wrong)?),
             "tiers" | "over" | "windows" | "multipliers" => parts.push((name, value)),
             _ => set(&mut plain, name, value)?,
         }
@@ -109,7 +109,26 @@ fn entry(model: &str, value: &RawValue, calendars: &[Arc<Calendar>]) -> Result<E
             _ => multipliers(value)?.into_iter().fold(tariff, Tariff::with_multiplier),
         };
     }
-    Ok(Entry { model: model.to_owned(), since_ms, tariff })
+    let unpriced = changed(&tariff).find(|item| !item.is_token() && tariff.base().rate(*item).is_none());
+    match unpriced {
+        Some(item) => Err(bad(item.name())),
+        None => Ok(Entry { model: model.to_owned(), since_ms, tariff }),
+    }
+}
+
+/// Everything that tiers, lengths and windows change. What the plain price is not for they cannot be for.
+fn changed(tariff: &Tariff) -> impl Iterator<Item = Item> {
+    let lengths = tariff.lengths().iter();
+    let tiers = tariff.tiers().iter().chain(lengths.clone().flat_map(|length| &length.tiers));
+    let all = tiers.map(|tier| &tier.changes).chain(lengths.map(|length| &length.changes));
+    all.chain(tariff.windows().iter().map(|window| &window.changes))
+        .flat_map(Changes::iter)
+        .map(|(item, _)| item)
+}
+
+/// A limit of zero would make holds that cover nothing.
+fn limit(value: &RawValue) -> Option<u64> {
+    json::whole(value).filter(|limit| *limit > 0)
 }
 
 fn set(changes: &mut Changes, name: &str, value: &RawValue) -> Result<(), SkipReason> {

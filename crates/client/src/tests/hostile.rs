@@ -203,7 +203,7 @@ async fn sec_33_no_credential_in_clear_text_beyond_this_machine() {
 }
 
 /// A seller that asks for payment, and is gone: before the paid attempt connects, or while it is under way.
-async fn vanishing_seller(takes_the_payment: bool) -> String {
+pub(super) async fn vanishing_seller(takes_the_payment: bool) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let Reply::Answer(_, headers, _) = challenge(&[test_offer(1_000)]) else { unreachable!() };

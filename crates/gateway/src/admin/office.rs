@@ -11,6 +11,7 @@ use super::intents;
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::random;
+use crate::server::told;
 
 /// What can be asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +105,10 @@ pub enum Command {
         /// Absolute path of a file that is not there yet.
         to: String,
     },
+    /// The prices that wait to be looked at, and what they change. Only a running gateway has any.
+    PricesPending,
+    /// Sells at them from now on.
+    PricesApply,
     /// Reads the configuration again. Only a running gateway can.
     Reload,
     /// Stops taking calls and ends when those in flight have. Only a running gateway can.
@@ -172,7 +177,17 @@ impl Office<'_> {
         }
     }
 
-    /// Carries a command out. Reload and drain are the caller's.
+    fn pending_prices(&self) -> Result<Value, OfficeError> {
+        let Self::Running(gate) = self else { return Err(OfficeError::NotRunning) };
+        let snapshot = gate.snapshot.load();
+        let Some(pending) = gate.pending.load_full() else {
+            return Ok(told(&snapshot.prices, &snapshot.prices, &[], false));
+        };
+        let changes = snapshot.prices.changes(&pending);
+        Ok(told(&snapshot.prices, &pending, &changes, true))
+    }
+
+    /// Carries a command out. What is the server's is the caller's to hand over.
     ///
     /// # Errors
     /// [`OfficeError`]; nothing was written then.
@@ -202,7 +217,8 @@ impl Office<'_> {
             Command::AccountShow { account } => self.show_account(&account).await,
             Command::AccountSet { account, change } => self.set_account(&account, &change).await,
             Command::Backup { to } => self.backup(&to).await,
-            Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
+            Command::PricesPending => self.pending_prices(),
+            Command::PricesApply | Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
         }
     }
 }

@@ -69,7 +69,12 @@ async fn carry_out(line: &str, gate: &SharedGate, orders: &mpsc::Sender<Order>) 
     if matches!(command, Command::Reload) {
         let (answer, done) = tokio::sync::oneshot::channel();
         orders.send(Order::Reload(Some(answer))).await.map_err(|_| stopping)?;
-        return done.await.map_err(|_| stopping)?.map(|diff| json!(diff));
+        return done.await.map_err(|_| stopping)?;
+    }
+    if matches!(command, Command::PricesApply) {
+        let (answer, done) = tokio::sync::oneshot::channel();
+        orders.send(Order::ApplyPrices(answer)).await.map_err(|_| stopping)?;
+        return done.await.map_err(|_| stopping)?;
     }
     if matches!(command, Command::Drain) {
         orders.send(Order::Drain).await.map_err(|_| stopping)?;

@@ -25,6 +25,13 @@ pub struct Observe {
     pub log: LogFormat,
 }
 
+/// What is told to whoever asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// `/farthing/prices`, for people and programs.
+    pub price_page: bool,
+}
+
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -39,6 +46,8 @@ pub enum LogFormat {
 
 const KEYS: Keys = Keys::secret(&["listen", "socket"], &["auth", "ui", "languages"]);
 const OBSERVE_KEYS: Keys = Keys::new(&["log", "content"], &["prometheus", "otlp"]);
+
+const DISCOVERY_KEYS: Keys = Keys::new(&["price_page"], &["openapi", "llms_txt", "x402_bazaar"]);
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9402);
 /// `sun_path` holds 108 bytes on Linux and 104 elsewhere, one of them the end.
@@ -67,6 +76,12 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
         return Ok(address);
     }
     Err(format!("{address} is not loopback; the admin listener has no login"))
+}
+
+pub(super) fn read_discovery(top: &Section<'_>) -> Discovery {
+    let section = top.section("discovery", DISCOVERY_KEYS);
+    let price_page = section.and_then(|section| section.value("price_page", value::flag));
+    Discovery { price_page: price_page.unwrap_or(true) }
 }
 
 pub(super) fn read_observe(top: &Section<'_>) -> Observe {

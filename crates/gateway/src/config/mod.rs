@@ -35,7 +35,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-pub use admin::{Admin, LogFormat, Observe};
+pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
@@ -44,7 +44,7 @@ pub use meter::Provider;
 pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use policy::{Charged, MissingUsage, Policy};
-pub use price::{Markup, ModelPrice, Prices, UnknownModel};
+pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
 pub use rail::{Rails, TestRail, X402, X402Network};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
@@ -92,6 +92,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs.
     pub observe: Observe,
+    /// Public pages.
+    pub discovery: Discovery,
 }
 
 /// A file that a reference names.
@@ -148,8 +150,9 @@ const KEYS: Keys = Keys::new(
         "limits",
         "admin",
         "observe",
+        "discovery",
     ],
-    &["include", "money", "top_up", "refunds", "risk", "discovery", "export"],
+    &["include", "money", "top_up", "refunds", "risk", "export"],
 );
 
 /// A name for a group of accounts, as it may stand in `prices`.
@@ -199,7 +202,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         let metering = metering::read(&top);
         let usual = route::Usual { body_bytes: server.limits.body_bytes, policy: metering.policy };
         let routes = route::read(&top, &upstreams, usual);
-        if prices.models.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
+        if prices.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
             top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
         Config {
@@ -211,6 +214,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),
             observe: admin::read_observe(&top),
+            discovery: admin::read_discovery(&top),
             server,
             store,
             upstreams,

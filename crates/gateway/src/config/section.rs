@@ -46,6 +46,20 @@ impl Keys {
     }
 }
 
+/// Two lists of keys as one.
+pub(super) const fn joined<const N: usize>(
+    one: &[&'static str],
+    other: &[&'static str],
+) -> [&'static str; N] {
+    let mut all = [""; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = if at < one.len() { one[at] } else { other[at - one.len()] };
+        at += 1;
+    }
+    all
+}
+
 /// One map of the file and the dotted path that leads to it.
 pub(super) struct Section<'a> {
     pub(super) context: &'a Context<'a>,

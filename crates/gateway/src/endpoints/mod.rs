@@ -1,9 +1,12 @@
 //! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
 
+mod price_page;
 mod prices;
 mod quote;
 mod receipts;
 mod top_up;
+
+pub(crate) use prices::Pages;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -28,6 +31,8 @@ pub(crate) enum Endpoint {
     /// That the entry of a receipt is in the journal.
     Proof(String),
     Models,
+    /// Everything that is sold.
+    Prices,
     /// What a request would cost.
     Quote,
     /// Below our prefix, and nothing.
@@ -41,6 +46,7 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/farthing/balance" => Endpoint::Balance,
         "/farthing/topup" => Endpoint::TopUp,
         "/farthing/quote" => Endpoint::Quote,
+        "/farthing/prices" => Endpoint::Prices,
         "/.well-known/farthing-keys.json" => Endpoint::Keys,
         "/v1/models" => Endpoint::Models,
         _ => match path.strip_prefix("/farthing/receipts/") {
@@ -77,7 +83,24 @@ pub(crate) async fn answer(
         }
         Endpoint::Models => {
             only(arrived, &[Method::GET])?;
-            Ok(document(&prices::models(arrived), "public, max-age=60"))
+            let models = Pages::of(&arrived.snapshot, arrived.now).models.clone();
+            Ok(told(models, JSON, "public, max-age=60"))
+        }
+        Endpoint::Prices => {
+            only(arrived, &[Method::GET])?;
+            if !arrived.snapshot.config.discovery.price_page {
+                return Err(nothing());
+            }
+            let pages = Pages::of(&arrived.snapshot, arrived.now);
+            let (body, kind) =
+                if wants_html(arrived) { (&pages.page, HTML) } else { (&pages.document, JSON) };
+            let mut response = told(body.clone(), kind, "public, max-age=60");
+            let headers = response.headers_mut();
+            headers.insert(header::VARY, HeaderValue::from_static("accept"));
+            // Nothing in it runs or is fetched, whatever a model is called.
+            let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+            Ok(response)
         }
         Endpoint::Balance => {
             only(arrived, &[Method::GET])?;
@@ -100,14 +123,33 @@ pub(crate) async fn answer(
             only(arrived, &[Method::POST])?;
             quote::quote(worker, arrived, body).await
         }
-        Endpoint::Nothing => Err(Refusal::new(Code::RouteNotFound, "The gateway has no such endpoint.")),
+        Endpoint::Nothing => Err(nothing()),
     }
 }
 
+fn nothing() -> Refusal {
+    Refusal::new(Code::RouteNotFound, "The gateway has no such endpoint.")
+}
+
+/// Browsers name HTML first; programs take anything.
+fn wants_html(arrived: &Arrived) -> bool {
+    let accept = arrived.head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let first =
+        accept.unwrap_or_default().split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    first.take_while(|kind| *kind != JSON).any(|kind| kind == "text/html")
+}
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
 fn document(value: &Value, cache: &'static str) -> Response<GateBody> {
-    let mut response = Response::new(GateBody::whole(Bytes::from(value.to_string())));
+    told(Bytes::from(value.to_string()), JSON, cache)
+}
+
+fn told(body: Bytes, kind: &'static str, cache: &'static str) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     response
 }

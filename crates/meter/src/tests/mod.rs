@@ -4,6 +4,7 @@ mod answers;
 mod bills;
 mod endings;
 mod hostile;
+mod prices;
 mod properties;
 mod providers;
 mod requests;

@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Character,
     /// Cache reads, by their older name.
     CacheHit,
+    /// Tokens of films in the prompt, which are counted with the others.
+    VideoIn,
     /// Something that the meter does not count.
     Uncounted,
 }
@@ -67,13 +69,19 @@ pub(super) fn kind_of(name: &str) -> Option<Kind> {
         | "input_cost_per_video_per_second"
         | "output_cost_per_video_per_second"
         | "output_cost_per_video_token" => Kind::Uncounted,
-        _ => {
-            return STEMS
-                .iter()
-                .find_map(|(stem, item)| place(*item, name.strip_prefix(stem)?))
-                .map(Kind::Rate);
-        }
+        "input_cost_per_video_token" => Kind::VideoIn,
+        _ => return by_stem(name).or_else(|| priced_by_size(name)),
     })
+}
+
+fn by_stem(name: &str) -> Option<Kind> {
+    STEMS.iter().find_map(|(stem, item)| place(*item, name.strip_prefix(stem)?)).map(Kind::Rate)
+}
+
+/// Images of some size (`output_cost_per_image_2K`): the size that was made is not known here.
+fn priced_by_size(name: &str) -> Option<Kind> {
+    let size = name.strip_prefix("output_cost_per_image_")?;
+    size.starts_with(|first: char| first.is_ascii_digit()).then_some(Kind::Uncounted)
 }
 
 fn place(stem: Item, suffix: &str) -> Option<Place> {
@@ -126,6 +134,9 @@ mod tests {
             ("output_cost_per_image", rate(Item::Image, 0, None)),
             ("input_cost_per_token_cache_hit", Some(Kind::CacheHit)),
             ("output_cost_per_pixel", Some(Kind::Uncounted)),
+            ("output_cost_per_image_2K", Some(Kind::Uncounted)),
+            ("output_cost_per_image_token_batches", rate(Item::ImageOut, 0, Some("batches"))),
+            ("output_cost_per_image_above_2K", None),
             ("input_cost_per_token_above_1hr", None),
             ("input_cost_per_token_above_k_tokens", None),
             ("input_cost_per_token_above_0k_tokens", None),

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, Glob, HoldInput, KeySource,
-    Limits, LogFormat, Metering, MissingUsage, Mode, ModelPrice, Policy, Provider, RoutePrice, Server,
-    Timeouts, Tls, UnitPrice, example, load, parse,
+    Limits, LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls,
+    UnitPrice, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -47,6 +47,8 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
     Ok(FileBytes { bytes: Zeroizing::new(bytes.to_vec()), mode })
 }
 
+mod prices;
+
 const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
 upstreams:
   ollama: { url: http://127.0.0.1:11434, dialect: openai }
@@ -68,9 +70,9 @@ fn the_minimal_file_is_enough() {
         ["/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"]
             .map(|path| (path, RoutePrice::ByModel))
     );
-    let (_, price) = &config.prices.models[0];
+    let price = config.prices.models[0].tariff.base();
     assert_eq!((price.input.femto(), price.output.femto()), (100_000_000, 300_000_000));
-    assert_eq!((price.cache_read, price.reasoning), (price.input, price.output));
+    assert_eq!((price.cache_read, price.reasoning), (None, None), "as the others");
     assert!(config.rails.test.is_some() && config.rails.x402.is_none());
     assert!(matches!(&config.tokens.master_keys[0].key,
         KeySource::Generated(path) if path == Path::new("/home/ann/.local/share/farthing/master-1.key")));
@@ -154,6 +156,7 @@ limits:
   invalid_proofs: { per_ip: 21/min, burst: 41 }
 admin: { listen: "[::1]:9402", socket: /run/farthing.sock }
 observe: { log: json, content: never }
+discovery: { price_page: false }
 "#;
 
 /// Every key that this version reads, none at its default.
@@ -259,22 +262,7 @@ fn routes_prices_and_rails_arrive() {
     let made = UnitPrice { image: rate(40_000_000_000_000), ..UnitPrice::default() };
     assert_eq!(config.routes[5].price, RoutePrice::Units(made));
 
-    let names: Vec<_> = config.prices.models.iter().map(|(glob, _)| glob.as_str()).collect();
-    assert_eq!(names, ["gpt-5", "gpt-*"]);
-    assert_eq!(config.prices.unknown_model, super::UnknownModel::PriceAs("gpt-5".into()));
-    let femto = |price: &ModelPrice| {
-        [price.input, price.cache_read, price.cache_write, price.output, price.reasoning]
-            .map(money::Rate::femto)
-    };
-    let (_, exact) = &config.prices.models[0];
-    assert_eq!(femto(exact), [1_000_000_000, 100_000_000, 2_000_000_000, 4_000_000_000, 5_000_000_000]);
-    assert_eq!((exact.max_output, config.prices.models[1].1.per_call.units()), (Some(8192), 1_000_000));
-    let markup = &config.prices.markup;
-    for (group, points) in
-        [(None, 250), (Some("partner"), 50), (Some("own.staff"), 0), (Some("unknown"), 250)]
-    {
-        assert_eq!(markup.of(group), points, "{group:?}");
-    }
+    assert!(!config.discovery.price_page);
 
     let metering = Metering {
         default_output: 100,
