@@ -39,6 +39,9 @@ pub(crate) struct Quote {
     pub(crate) model: String,
     /// The most it may cost.
     pub(crate) ceiling: Amount,
+    /// What an offer for it asks for at least: at everybody's prices and by its bytes, so that an offer that was made to
+    /// nobody in particular can be taken by whoever has a key; more only where that would not do.
+    pub(crate) offered: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
@@ -90,6 +93,7 @@ impl Quote {
             upstream: asked.upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
+            offered: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
             priced_as: String::new(),
@@ -113,6 +117,7 @@ impl Quote {
             }
             (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
         }
+        quote.offered = quote.offered.max(quote.ceiling);
         Ok(quote)
     }
 
@@ -150,11 +155,10 @@ impl Quote {
         self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
         self.markup_bp = snapshot.prices.markup(group);
-        let until = self.terms().started_ms.saturating_add_unsigned(
-            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
-        );
-        let (bytes, terms) = (self.body_bytes(), self.terms());
-        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        if group.is_some() {
+            self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
+        }
+        self.dearest = self.dearest_of(&self.price, snapshot, &facts);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
@@ -163,6 +167,20 @@ impl Quote {
         self.ceiling = self.ceiling_by(&facts, &self.policy).ok_or_else(too_big)?;
         self.facts = Some(facts);
         Ok(())
+    }
+
+    fn dearest_of(&self, price: &Tariff, snapshot: &Snapshot, facts: &RequestFacts) -> Rates {
+        let call_ms = u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX);
+        let until = self.terms().started_ms.saturating_add_unsigned(call_ms);
+        meter::dearest_rates(price, facts, self.body_bytes(), &self.policy, &self.terms(), until)
+    }
+
+    /// What the call would cost at most for who is in no group; none where it is not sold to everybody.
+    fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
+        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
+        let dearest = self.dearest_of(price, snapshot, facts);
+        let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &self.policy).ok()?;
+        ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
     }
 
     fn ceiling_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
@@ -199,6 +217,7 @@ impl Quote {
             let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
             if let Some(ceiling) = self.ceiling_by(&facts, &policy) {
                 (self.policy, self.ceiling) = (policy, ceiling);
+                self.offered = self.offered.max(ceiling);
             }
         }
         self
