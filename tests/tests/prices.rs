@@ -369,3 +369,33 @@ fn an_account_has_the_prices_of_its_group() {
     let bad = gateway.command(&["account", "set", account, "--group", "no name"]);
     assert!(!bad.status.success());
 }
+
+/// An offer is made to nobody in particular: whoever has a key may take it, whatever the call costs him. Only where
+/// it would not cover the call is he told so, and asked for more.
+#[test]
+fn an_offer_can_be_taken_with_any_key() {
+    let upstream = Upstream::friendly();
+    let prices = "prices: { models: { m: { input: 1 USD/Mtok, output: 4 USD/Mtok } }, markup: { default: 20%, groups: { partner: 5%, dear: 300% } } }\n";
+    let gateway = Gateway::start(upstream.address, prices);
+    let offered = http::post(gateway.address, CHAT, &[], &ask(1000));
+    for (group, markup, taken) in [("none", 20, true), ("partner", 5, true), ("dear", 300, false)] {
+        // A balance that is short of the call.
+        let new = gateway.operator(&["key", "new", "--credit", "0.0001 TEST"]);
+        let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+        gateway.operator(&["account", "set", account, "--group", group]);
+        let pay = |answer: &Answer| {
+            let payment = Wallet::new(7).pay(answer, TEST);
+            let headers = [("x-api-key", key), ("payment-signature", &payment.v2())];
+            (payment.nano(), http::post(gateway.address, CHAT, &headers, &ask(1000)))
+        };
+        let (mut paid, mut answer) = pay(&offered);
+        assert_eq!(answer.status == 200, taken, "{group}: {}", answer.text());
+        if !taken {
+            assert_refused(&answer, 402, &answer.code(), "nothing_taken");
+            (paid, answer) = pay(&answer);
+        }
+        assert_eq!(answer.status, 200, "{group}: {}", answer.text());
+        let left = 100_000 + paid - FRIENDLY_COST * (100 + markup) / 100;
+        assert_eq!(gateway.settled_balance(key), left, "{group}");
+    }
+}

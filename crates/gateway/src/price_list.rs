@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tariff::{Catalogue, Entry, Found, Layer, Origin, PriceBook, diff, litellm, models_dev, own};
@@ -228,6 +227,3 @@ fn version(book: &PriceBook, markup: &Markup, unknown: &UnknownModel) -> String 
 pub(crate) fn moment(now: Now) -> i64 {
     i64::try_from(now.millis()).unwrap_or(i64::MAX)
 }
-
-/// Shared by snapshots.
-pub(crate) type SharedPrices = Arc<PriceList>;

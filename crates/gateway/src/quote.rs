@@ -39,6 +39,9 @@ pub(crate) struct Quote {
     pub(crate) model: String,
     /// The most it may cost.
     pub(crate) ceiling: Amount,
+    /// What an offer for it asks for at least: at everybody's prices and by its bytes, so that an offer that was made to
+    /// nobody in particular can be taken by whoever has a key; more only where that would not do.
+    pub(crate) offered: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
@@ -92,6 +95,7 @@ impl Quote {
             upstream: asked.upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
+            offered: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
             priced_as: String::new(),
@@ -116,6 +120,7 @@ impl Quote {
             }
             (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
         }
+        quote.offered = quote.offered.max(quote.ceiling);
         Ok(quote)
     }
 
@@ -156,7 +161,10 @@ impl Quote {
         let longest = snapshot.config.server.timeouts.call.as_millis();
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
-        self.dearest = self.dearest_by(&facts, &self.policy);
+        if group.is_some() {
+            self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
+        }
+        self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
@@ -168,9 +176,17 @@ impl Quote {
     }
 
     /// The dearest rates of the call. The longer its prompt may be, the dearer they can be.
-    fn dearest_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
+    fn dearest_by(&self, price: &Tariff, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
         let (bytes, terms) = (self.body_bytes(), self.terms());
-        meter::dearest_rates(&self.price, facts, bytes, policy, &terms, self.until_ms)
+        meter::dearest_rates(price, facts, bytes, policy, &terms, self.until_ms)
+    }
+
+    /// What the call would cost at most for who is in no group; none where it is not sold to everybody.
+    fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
+        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
+        let dearest = self.dearest_by(price, facts, &self.policy);
+        let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &self.policy).ok()?;
+        ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
     }
 
     fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
@@ -191,7 +207,7 @@ impl Quote {
             return self;
         };
         let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let worst = self.ceiling_by(&self.dearest_by(&facts, &by_bytes), &facts, &by_bytes);
+        let worst = self.ceiling_by(&self.dearest_by(&self.price, &facts, &by_bytes), &facts, &by_bytes);
         let wanted = match metering.hold_input {
             HoldInput::BytesHalf => worst.is_none_or(|worst| available < worst),
             HoldInput::Bytes => false,
@@ -205,9 +221,10 @@ impl Quote {
             Counted { input: gate.estimator.count_input(self.body()).await, output: None, factor_bp };
         if let Some(tokens) = counted.raised_input() {
             let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
-            let dearest = self.dearest_by(&facts, &policy);
+            let dearest = self.dearest_by(&self.price, &facts, &policy);
             if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
                 (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
+                self.offered = self.offered.max(ceiling);
             }
         }
         self
