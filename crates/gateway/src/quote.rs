@@ -23,6 +23,7 @@ use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
 use crate::snapshot::{Snapshot, Upstream};
+use crate::tokens::Asked as Counting;
 use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
@@ -44,8 +45,10 @@ pub(crate) struct Quote {
     price: Arc<Tariff>,
     /// The name under which the price list has the model; empty where it does not matter.
     priced_as: String,
-    /// The dearest it may come to while the call runs (MTR-50).
+    /// The dearest it may come to while the call runs (MTR-50), for a prompt as long as `policy` thinks it may be.
     dearest: Rates,
+    /// When the call has ended at the latest.
+    until_ms: i64,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
     /// Where the route has a price of its own for units.
@@ -94,6 +97,7 @@ impl Quote {
             price: Arc::default(),
             priced_as: String::new(),
             dearest: Rates::default(),
+            until_ms: 0,
             started: now,
             units: None,
             markup_bp: 0,
@@ -150,23 +154,27 @@ impl Quote {
         self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
         self.markup_bp = snapshot.prices.markup(group);
-        let until = self.terms().started_ms.saturating_add_unsigned(
+        self.until_ms = self.terms().started_ms.saturating_add_unsigned(
             u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
         );
-        let (bytes, terms) = (self.body_bytes(), self.terms());
-        self.dearest = meter::dearest_rates(&self.price, &facts, bytes, &self.policy, &terms, until);
+        self.dearest = self.dearest_by(&facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
         self.model.clone_from(&facts.model);
         let too_big = || Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
-        self.ceiling = self.ceiling_by(&facts, &self.policy).ok_or_else(too_big)?;
+        self.ceiling = self.ceiling_by(&self.dearest, &facts, &self.policy).ok_or_else(too_big)?;
         self.facts = Some(facts);
         Ok(())
     }
 
-    fn ceiling_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
-        let ceiling = meter::ceiling(&self.dearest, facts, self.body_bytes(), policy).ok()?;
+    /// How long a prompt may be decides which of its rates can apply.
+    fn dearest_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
+        meter::dearest_rates(&self.price, facts, self.body_bytes(), policy, &self.terms(), self.until_ms)
+    }
+
+    fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
+        let ceiling = meter::ceiling(dearest, facts, self.body_bytes(), policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
@@ -183,7 +191,7 @@ impl Quote {
             return self;
         };
         let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let worst = self.ceiling_by(&facts, &by_bytes);
+        let worst = self.ceiling_by(&self.dearest_by(&facts, &by_bytes), &facts, &by_bytes);
         let wanted = match metering.hold_input {
             HoldInput::BytesHalf => worst.is_none_or(|worst| available < worst),
             HoldInput::Bytes => false,
@@ -192,14 +200,20 @@ impl Quote {
         if !wanted {
             return self;
         }
-        let factor_bp = metering.factor_bp(&self.model);
-        let counted =
-            Counted { input: gate.estimator.count_input(self.body()).await, output: None, factor_bp };
-        if let Some(tokens) = counted.raised_input() {
-            let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
-            if let Some(ceiling) = self.ceiling_by(&facts, &policy) {
-                (self.policy, self.ceiling) = (policy, ceiling);
+        let input_bound = match gate.estimator.count_request(self.body()).await {
+            Counting::Tokens(tokens) => {
+                let factor_bp = metering.factor_bp(&self.model);
+                let counted = Counted { input: Some(tokens), output: None, factor_bp };
+                InputBound::Tokens(counted.raised_input().unwrap_or(u64::MAX))
             }
+            // What was not counted is not thought to be little; half the bytes of a sound or a file are a lot.
+            Counting::Long => InputBound::Bytes,
+            Counting::NotText => return self,
+        };
+        let policy = HoldPolicy { input_bound, ..self.policy };
+        let dearest = self.dearest_by(&facts, &policy);
+        if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
+            (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
         }
         self
     }
