@@ -223,8 +223,12 @@ impl Quote {
         self.body.clone()
     }
 
-    fn terms(&self) -> CallTerms<'static> {
-        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
+    fn terms(&self) -> CallTerms<'_> {
+        CallTerms {
+            started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX),
+            service_tier: self.facts.as_ref().and_then(|facts| facts.service_tier.as_deref()),
+            region: None,
+        }
     }
 
     fn body_bytes(&self) -> u64 {
