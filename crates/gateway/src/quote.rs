@@ -448,7 +448,7 @@ fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
-            "Documents that the upstream would have to fetch are not sold here: send them in the body.",
+            "Documents, sounds and films that the upstream would have to fetch are not sold here: send them in the body.",
         );
     }
     if facts.extras {
