@@ -101,3 +101,20 @@ fn what_is_sold_by_other_things_is_not_free_by_the_token() {
         "what is free on purpose stays free"
     );
 }
+
+/// What one call may cost is as little as a balance, however much is there.
+#[test]
+fn a_limit_for_one_call_is_not_passed_by_a_dense_prompt() {
+    let (upstream, asked) = reporting(780);
+    let gateway = Gateway::start(
+        upstream.address,
+        "limits: { default: { rpm: 100000, concurrent: 1000, spend: { per_call: 0.0006 USD } } }\n",
+    );
+    let key = gateway.key("1 TEST");
+    let hex = "0f1e2d3c4b5a69788796a5b4c3d2e1f0".repeat(30);
+    let body = ask(&json!([{"role": "user", "content": hex}]));
+    assert!(body.to_string().len() / 2 + 8 < 600);
+    let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &body);
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert_eq!((gateway.settled_balance(&key), asked.load(Ordering::Relaxed)), (1_000_000_000, 0));
+}

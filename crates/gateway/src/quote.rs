@@ -186,6 +186,7 @@ impl Quote {
         metering: &Metering,
         available: Option<Amount>,
     ) -> Self {
+        let available = available.filter(|available| *available > Amount::ZERO);
         let Some((facts, available)) = self.facts.clone().filter(|_| self.units.is_none()).zip(available)
         else {
             return self;
