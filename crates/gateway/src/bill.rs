@@ -28,7 +28,21 @@ pub(crate) fn prices_units_of(price: &Rates, dialect: Dialect) -> bool {
     let spoken =
         price.character.is_some() || (price.response_byte.is_some() && price.max_response_bytes.is_some());
     let called = price.per_call.is_some_and(|fee| fee > Amount::ZERO);
-    dialect != Dialect::OpenAiSpeech || spoken || called
+    match dialect {
+        Dialect::OpenAiSpeech => spoken || called,
+        Dialect::OpenAiImages if price.image.is_some() => true,
+        Dialect::OpenAiAudio if price.second.is_some() => true,
+        // A price of zero may be meant, but not beside a price for something else that is not counted here.
+        _ => called || has_token_price(price) || !has_unit_price(price),
+    }
+}
+
+fn has_token_price(price: &Rates) -> bool {
+    price.dearest_input(true, true) > Rate::FREE || price.dearest_output() > Rate::FREE
+}
+
+fn has_unit_price(price: &Rates) -> bool {
+    [price.image, price.character, price.second, price.response_byte].iter().any(Option::is_some)
 }
 
 /// A worst case, and the request's own bytes.
@@ -104,4 +118,39 @@ pub(crate) fn reported_only(metered: &Metered) -> Option<Metered> {
 pub(crate) fn takes_hold(policy: &Policy, metered: &Metered, charge: &Charge) -> bool {
     let owed = charge.estimated && metered.usage.is_none() && !charge.lines.is_empty();
     owed && policy.missing_usage == MissingUsage::Hold
+}
+
+#[cfg(test)]
+mod tests {
+    use meter::Dialect;
+    use money::{Amount, Rate};
+    use tariff::Rates;
+
+    use super::prices_units_of;
+
+    /// MTR-47: a model that is sold by one thing is not given away by another.
+    #[test]
+    fn what_is_not_counted_is_no_price() {
+        let rate = Some(Rate::from_femto(1));
+        let free = Rates::default();
+        let tokens = Rates { input: Rate::from_femto(1), ..free };
+        let (image, character, second) = (
+            Rates { image: rate, ..free },
+            Rates { character: rate, ..free },
+            Rates { second: rate, ..free },
+        );
+        let called = Rates { per_call: Some(Amount::from_units(1)), ..free };
+        use Dialect as D;
+        for (price, sold, unsold) in [
+            (free, &[D::OpenAiChat, D::OpenAiImages, D::OpenAiAudio][..], &[D::OpenAiSpeech][..]),
+            (tokens, &[D::OpenAiChat, D::OpenAiImages, D::OpenAiAudio], &[D::OpenAiSpeech]),
+            (image, &[D::OpenAiImages], &[D::OpenAiChat, D::OpenAiAudio, D::OpenAiSpeech]),
+            (character, &[D::OpenAiSpeech], &[D::AnthropicMessages, D::OpenAiImages, D::OpenAiEmbeddings]),
+            (second, &[D::OpenAiAudio], &[D::OpenAiChat, D::OpenAiImages, D::GeminiGenerate]),
+            (called, &[D::OpenAiChat, D::OpenAiSpeech], &[]),
+        ] {
+            assert!(sold.iter().all(|dialect| prices_units_of(&price, *dialect)), "{price:?}");
+            assert!(!unsold.iter().any(|dialect| prices_units_of(&price, *dialect)), "{price:?}");
+        }
+    }
 }

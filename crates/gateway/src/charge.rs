@@ -260,6 +260,14 @@ impl Charge {
         self.stopped = Some((end, metered));
     }
 
+    /// Takes nothing for a call of whose answer nothing goes on: whoever waits for it is told so.
+    pub(crate) fn abandon(mut self) {
+        self.ended = true;
+        self.stopped = None;
+        // Their drops give the money back, and write down that the call owes nothing.
+        drop((self.hold.take(), self.journalled.take()));
+    }
+
     /// What has to be counted before the call can be priced: nothing where a report came.
     pub(crate) fn to_count(&self) -> Option<Counting> {
         let (_, metered) = self.stopped.as_ref()?;

@@ -202,6 +202,8 @@ fn cut_off(facts: &str, now: Now) -> Vec<u8> {
     let mut facts: Value = serde_json::from_str(facts).unwrap_or_default();
     if let Some(members) = facts.as_object_mut() {
         members.insert("terminal".into(), CRASH.into());
+        // As its entry says: how much of the answer was given is not known.
+        members.insert("estimated".into(), true.into());
         members.insert("finished_ms".into(), now.millis().into());
     }
     facts.to_string().into_bytes()

@@ -226,6 +226,11 @@ impl Payer {
         of_key.into_iter().chain(limits.per_call).min()
     }
 
+    /// The most that a call may cost now: what is there, within every limit of key and account.
+    pub(crate) fn spendable(&self, gate: &Gate, limits: SpendLimits, now_s: u64) -> Amount {
+        self.room(gate, &self.budgets(limits, now_s), limits).amount
+    }
+
     fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits) -> Room {
         let asset = self.account.asset();
         let of_key = self.key.as_ref().map_or(0, |key| key.budgets.len());

@@ -23,6 +23,7 @@ use crate::growth::Growth;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
 use crate::snapshot::{Snapshot, Upstream};
+use crate::tokens::Asked as Counting;
 use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
@@ -47,7 +48,7 @@ pub(crate) struct Quote {
     price: Arc<Tariff>,
     /// The name under which the price list has the model; empty where it does not matter.
     priced_as: String,
-    /// The dearest it may come to while the call runs (MTR-50).
+    /// The dearest it may come to while the call runs (MTR-50), for a prompt as long as `policy` thinks it may be.
     dearest: Rates,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
@@ -175,7 +176,7 @@ impl Quote {
         Ok(())
     }
 
-    /// The dearest rates of the call. The longer its prompt may be, the dearer they can be.
+    /// The dearest rates of the call: how long its prompt may be decides which can apply.
     fn dearest_by(&self, price: &Tariff, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
         let (bytes, terms) = (self.body_bytes(), self.terms());
         meter::dearest_rates(price, facts, bytes, policy, &terms, self.until_ms)
@@ -202,6 +203,7 @@ impl Quote {
         metering: &Metering,
         available: Option<Amount>,
     ) -> Self {
+        let available = available.filter(|available| *available > Amount::ZERO);
         let Some((facts, available)) = self.facts.clone().filter(|_| self.units.is_none()).zip(available)
         else {
             return self;
@@ -216,16 +218,21 @@ impl Quote {
         if !wanted {
             return self;
         }
-        let factor_bp = metering.factor_bp(&self.model);
-        let counted =
-            Counted { input: gate.estimator.count_input(self.body()).await, output: None, factor_bp };
-        if let Some(tokens) = counted.raised_input() {
-            let policy = HoldPolicy { input_bound: InputBound::Tokens(tokens), ..self.policy };
-            let dearest = self.dearest_by(&self.price, &facts, &policy);
-            if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
-                (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
-                self.offered = self.offered.max(ceiling);
+        let input_bound = match gate.estimator.count_request(self.body()).await {
+            Counting::Tokens(tokens) => {
+                let factor_bp = metering.factor_bp(&self.model);
+                let counted = Counted { input: Some(tokens), output: None, factor_bp };
+                InputBound::Tokens(counted.raised_input().unwrap_or(u64::MAX))
             }
+            // What was not counted is not thought to be little; half the bytes of a sound or a file are a lot.
+            Counting::Long => InputBound::Bytes,
+            Counting::NotText => return self,
+        };
+        let policy = HoldPolicy { input_bound, ..self.policy };
+        let dearest = self.dearest_by(&self.price, &facts, &policy);
+        if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
+            (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
+            self.offered = self.offered.max(ceiling);
         }
         self
     }
@@ -235,8 +242,12 @@ impl Quote {
         self.body.clone()
     }
 
-    fn terms(&self) -> CallTerms<'static> {
-        CallTerms { started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX), region: None }
+    fn terms(&self) -> CallTerms<'_> {
+        CallTerms {
+            started_ms: i64::try_from(self.started.millis()).unwrap_or(i64::MAX),
+            service_tier: self.facts.as_ref().and_then(|facts| facts.service_tier.as_deref()),
+            region: None,
+        }
     }
 
     fn body_bytes(&self) -> u64 {
@@ -456,7 +467,7 @@ fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
     let refused = |detail: &'static str| Err(Refusal::new(Code::BadBody, detail));
     if facts.fetched_documents {
         return refused(
-            "Documents that the upstream would have to fetch are not sold here: send them in the body.",
+            "Documents, sounds and films that the upstream would have to fetch are not sold here: send them in the body.",
         );
     }
     if facts.extras {

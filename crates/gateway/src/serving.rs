@@ -185,8 +185,11 @@ impl Serving {
             ended: false,
             stopped: None,
         };
-        if charge.status.is_success() {
-            charge.journal_input().await.map_err(|error| payments::store_refusal(&error))?;
+        if charge.status.is_success()
+            && let Err(error) = charge.journal_input().await
+        {
+            charge.abandon();
+            return Err(payments::store_refusal(&error));
         }
         let aftercare = Rc::clone(&worker.aftercare);
         let mut body =

@@ -76,7 +76,7 @@ pub fn dearest_rates(
         from_ms: call.started_ms,
         until_ms,
         input_max: input_bound(tariff.base(), facts, body_bytes, policy),
-        service_tier: facts.service_tier.as_deref(),
+        service_tier: facts.service_tier.as_deref().or(call.service_tier),
         region: call.region,
     })
 }

@@ -182,6 +182,8 @@ impl EstimateBasis {
 pub struct CallTerms<'a> {
     /// When it began, in milliseconds since 1970 (MTR-49).
     pub started_ms: i64,
+    /// The service tier that it asks for.
+    pub service_tier: Option<&'a str>,
     /// The region that the operator has configured for the upstream.
     pub region: Option<&'a str>,
 }
@@ -231,7 +233,13 @@ pub fn charge(
         return Err(ChargeError::Uncounted);
     }
     let (usage, estimated) = quantities(tariff.base(), metered, request);
-    let price = &tariff.rates(&terms(&usage, call)).rates;
+    let terms = terms(metered, &usage, call);
+    let mut price = tariff.rates(&terms).rates;
+    if terms.service_tier.is_none() && call.service_tier.is_some() {
+        // The answer does not say which tier it was served at: not the cheaper one by silence.
+        price = price.dearer(&tariff.rates(&Terms { service_tier: call.service_tier, ..terms }).rates);
+    }
+    let price = &price;
     let fee = u64::try_from(call_fee(price)?.units()).map_err(|_| ChargeError::OutOfRange)?;
     bill.add(Bucket::Call, u64::from(fee > 0), Rate::from_femto(fee))?;
     bill.add_input(price, &usage)?;
@@ -242,12 +250,13 @@ pub fn charge(
 
 /// What the answer said, and what stands beside it. The tokens of a prompt whose parts are not known are all there
 /// are.
-fn terms<'a>(usage: &'a Usage, call: &CallTerms<'a>) -> Terms<'a> {
+fn terms<'a>(metered: &'a Metered, usage: &'a Usage, call: &CallTerms<'a>) -> Terms<'a> {
     let input = usage.input_total.or(usage.input_uncached).or(usage.total_only);
     Terms {
         at_ms: call.started_ms,
         input_total: input.unwrap_or(0),
-        service_tier: usage.service_tier.as_deref(),
+        // What was said without a report counts as well.
+        service_tier: usage.service_tier.as_deref().or(metered.service_tier.as_deref()),
         inference_geo: usage.inference_geo.as_deref(),
         speed: usage.speed.as_deref(),
         region: call.region,

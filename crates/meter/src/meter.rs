@@ -74,6 +74,8 @@ pub struct Metered {
     pub body_bytes: u64,
     /// Whether the body could not be read, so that its bytes are all there is to estimate from.
     pub opaque: bool,
+    /// The service tier that the answer names, the standard one too, whether or not a report came.
+    pub service_tier: Option<String>,
     /// The model that answered. The price is that of the model that was asked for (MTR-48).
     pub model: Option<String>,
     /// Whether the upstream failed: an error status, an error in the body, or a reset.
@@ -325,6 +327,7 @@ impl Meter {
             unreported_bytes: 0,
             body_bytes: self.body_bytes,
             opaque: false,
+            service_tier: None,
             model: None,
             upstream_error: matches!(terminal, Terminal::Error | Terminal::Truncated),
             before_output: !self.status_ok || self.body_bytes == 0,
@@ -407,6 +410,7 @@ fn metered(
         unreported_bytes: seen.output_since_report(),
         body_bytes,
         opaque,
+        service_tier: seen.tier().map(str::to_owned),
         model: (!seen.model.is_empty()).then(|| seen.model.clone()),
         upstream_error: failed || terminal == Terminal::Truncated,
         before_output,

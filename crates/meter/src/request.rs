@@ -121,6 +121,8 @@ pub(crate) enum Ask {
     ItemType,
     /// An image, a sound or a file: as base64, or where to fetch it.
     Media,
+    /// A sound or a film: as base64, or where to fetch it, and then nothing here bounds its length.
+    Recording,
     /// Where the upstream is to fetch an image or a document.
     Fetched,
     /// The type of a part of a message, which may be a document.
@@ -154,6 +156,7 @@ impl Ask {
             | Self::Stored
             | Self::ItemType
             | Self::Media
+            | Self::Recording
             | Self::Fetched
             | Self::PartType
             | Self::ToolType
@@ -191,7 +194,7 @@ pub struct RequestFacts {
     /// Whether part of the prompt is kept at the upstream: the body does not bound it, and it may be
     /// another payer's.
     pub stored_input: bool,
-    /// Documents that the upstream is to fetch: the body does not bound the input.
+    /// Documents, sounds or films that the upstream is to fetch: the body does not bound the input.
     pub fetched_documents: bool,
     /// Tools that the provider runs, or terms of service, with prices of their own.
     pub extras: bool,
@@ -301,6 +304,7 @@ pub fn scan_request_at(
         models: Vec::new(),
         document: false,
         fetched: false,
+        recording_fetched: false,
         seen: Vec::new(),
         prompts: 0,
         error: None,
@@ -400,7 +404,7 @@ impl Reading<'_> {
             facts.max_output = None;
         }
         // Which part has which source is not looked at: a body with both is not sold.
-        facts.fetched_documents = self.document && self.fetched;
+        facts.fetched_documents = (self.document && self.fetched) || self.recording_fetched;
         Ok(facts)
     }
 }
@@ -575,6 +579,7 @@ struct Reading<'a> {
     models: Vec<String>,
     document: bool,
     fetched: bool,
+    recording_fetched: bool,
     seen: Vec<Ask>,
     prompts: u64,
     error: Option<RequestError>,
@@ -713,10 +718,14 @@ impl Sink for Reading<'_> {
             Ask::Cache => facts.caching |= *value != Value::Null,
             Ask::Tier => self.tier(value),
             Ask::Stored => facts.stored_input |= *value != Value::Null,
-            Ask::Media => {
+            Ask::Media | Ask::Recording => {
                 let bytes = (span.end - span.start) as u64;
                 facts.media_parts += u64::from(*value != Value::Null);
                 facts.media_bytes = facts.media_bytes.saturating_add(bytes);
+                // The frames of a film may stand in a list, image by image. Base64 is named as such, or bare.
+                let literal = self.body.get(span).unwrap_or_default();
+                let elsewhere = literal.starts_with(b"\"") && is_elsewhere(literal);
+                self.recording_fetched |= ask == Ask::Recording && elsewhere;
             }
             Ask::Fetched => {
                 self.fetched |= *value != Value::Null;
@@ -740,6 +749,13 @@ impl Sink for Reading<'_> {
             self.fail(RequestError::Lookalike(name));
         }
     }
+}
+
+/// Whether a string names a place: what has an escape might, and no base64 has one.
+fn is_elsewhere(literal: &[u8]) -> bool {
+    let text = literal.strip_prefix(b"\"data:").map_or(literal, |_| b"");
+    let head = text.get(..text.len().min(32)).unwrap_or_default();
+    head.contains(&b':') || head.contains(&b'\\')
 }
 
 /// Where Gemini declares the caller's own tools.

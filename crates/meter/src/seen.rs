@@ -161,6 +161,11 @@ impl Seen {
         }
     }
 
+    /// The service tier, as the answer names it.
+    pub(crate) fn tier(&self) -> Option<&str> {
+        Some(self.tier.as_str()).filter(|tier| !tier.is_empty())
+    }
+
     /// Puts what stands beside the counts into a usage. The standard tier has no name there (reference item 26).
     pub(crate) fn complete(&self, usage: &mut Usage) {
         let word = |word: &String| (!word.is_empty()).then(|| word.clone());

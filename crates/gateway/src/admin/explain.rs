@@ -258,6 +258,30 @@ mod tests {
         assert_eq!(explained(&recorded(), None)["agrees"], false, "a charge without an entry");
     }
 
+    /// What was estimated costs what was held at most, and what was reported all of it.
+    #[test]
+    fn an_estimate_beyond_its_hold_is_cut_to_it() {
+        for (held, charged, estimated, agrees) in [
+            ("0.000030000", "0.000030000", true, true),
+            ("0.000030000", "0.000033000", true, true),
+            ("0.000030000", "0.000029999", true, false),
+            ("0.000030000", "0.000030000", false, false),
+            ("0.000036002", "0.000030000", true, false),
+        ] {
+            let (mut facts, mut entry) = (recorded(), entry());
+            facts["held"]["amount"] = json!(held);
+            facts["charged"]["amount"] = json!(charged);
+            facts["overrun"]["amount"] = json!("0.000000000");
+            facts["estimated"] = json!(estimated);
+            entry.draft.flags = Flags { estimated };
+            let units = super::nano(&facts, "charged").unwrap();
+            entry.legs[0].amount = Amount::from_units(-units);
+            entry.legs[1].amount = Amount::ZERO;
+            let told = explained(&facts, Some(&(entry, [9; 32])));
+            assert_eq!(told["agrees"], agrees, "{held} {charged}: {}", told["differences"]);
+        }
+    }
+
     /// What could not be priced was charged as it was held, and what was free is in no journal.
     #[test]
     fn what_has_no_bill() {

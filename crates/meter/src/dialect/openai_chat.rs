@@ -85,13 +85,14 @@ pub(super) const WISHES: &[(&str, Ask)] = &[
     ("n", Ask::Choices("n")),
     ("messages", Ask::Messages("messages")),
     ("messages[].content[].image_url.url", Ask::Media),
-    ("messages[].content[].input_audio.data", Ask::Media),
+    ("messages[].content[].input_audio.data", Ask::Recording),
     ("messages[].content[].file.file_data", Ask::Media),
     ("messages[].content[].file.file_id", Ask::Stored),
     ("tools[].type", Ask::ToolType),
     ("web_search_options", Ask::Extra),
     ("service_tier", Ask::Tier),
-    ("messages[].content[].video_url.url", Ask::Media),
+    ("messages[].content[].video_url.url", Ask::Recording),
+    ("messages[].content[].audio_url.url", Ask::Recording),
 ];
 
 static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| Paths::new(WISHES));

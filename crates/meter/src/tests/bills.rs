@@ -89,6 +89,7 @@ pub(super) fn reported() -> Metered {
         unreported_bytes: 0,
         body_bytes: 4000,
         opaque: false,
+        service_tier: None,
         model: None,
         upstream_error: false,
         before_output: false,

@@ -23,7 +23,7 @@ fn at(text: &str) -> i64 {
 }
 
 fn began(text: &str) -> CallTerms<'static> {
-    CallTerms { started_ms: at(text), region: None }
+    CallTerms { started_ms: at(text), ..CallTerms::default() }
 }
 
 fn bill(tariff: &Tariff, usage: Usage, call: &CallTerms<'_>) -> Charge {
@@ -276,6 +276,47 @@ fn changes() -> impl Strategy<Value = Changes> {
     prop::collection::vec((select(items), rate()), 0..8).prop_map(|all| all.into_iter().collect())
 }
 
+/// An answer that names no tier, or that nobody heard the end of, is not sold at the cheaper one by silence.
+#[test]
+fn a_tier_that_no_answer_names_is_the_dearer_one() {
+    let (dear, cheap): (Changes, Changes) =
+        ([(Item::Output, nano(20))].into_iter().collect(), [(Item::Output, nano(1))].into_iter().collect());
+    let rates = Rates { input: nano(1), output: nano(10), ..Rates::default() };
+    let tariff = Tariff::from(rates).with_tier("priority", dear).with_tier("flex", cheap);
+    let usage =
+        Usage { input_uncached: Some(0), input_total: Some(0), output_total: Some(1), ..Usage::default() };
+    for (asked, said, expected) in [
+        (Some("priority"), None, 20),
+        (Some("priority"), Some("default"), 10),
+        (Some("priority"), Some("priority"), 20),
+        (Some("flex"), None, 10),
+        (Some("flex"), Some("flex"), 1),
+        (None, None, 10),
+        (None, Some("priority"), 20),
+    ] {
+        let call = CallTerms { service_tier: asked, ..CallTerms::default() };
+        let metered = Metered { service_tier: said.map(str::to_owned), ..reported() };
+        let heard = Metered { usage: Some(usage.clone()), ..metered.clone() };
+        let bill = charge(&tariff, &heard, &request(), &call).unwrap();
+        assert_eq!(bill.nano.units(), expected, "{asked:?} {said:?}");
+        let left = Metered { basis: Basis::Estimate, ..metered };
+        let bill = charge(&tariff, &left, &request(), &call).unwrap();
+        assert_eq!(bill.nano.units(), 106 + 100 * expected, "estimated, {asked:?} {said:?}");
+    }
+}
+
+/// A stream that ends before its report has named its tier all the same.
+#[test]
+fn a_tier_is_known_before_the_report() {
+    let mut answer = Answer::events(
+        Dialect::OpenAiChat,
+        b"data: {\"service_tier\":\"flex\",\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n",
+    );
+    answer.end = crate::End::ClientGone;
+    let (metered, _) = answer.check();
+    assert_eq!((metered.service_tier.as_deref(), metered.usage), (Some("flex"), None));
+}
+
 fn tiers() -> impl Strategy<Value = Vec<Tier>> {
     let tier = (select(vec!["flex", "priority"]), changes());
     prop::collection::vec(tier.prop_map(|(name, changes)| Tier { name: name.to_owned(), changes }), 0..3)
@@ -330,7 +371,7 @@ proptest! {
         prop_assert_eq!(facts.media_parts > 0, picture);
         let policy = HoldPolicy { input_bound: InputBound::Bytes, ..HoldPolicy::default() };
         let (bytes, until_ms) = (body.len() as u64, from_ms + life_ms);
-        let call = CallTerms { started_ms: from_ms, region: None };
+        let call = CallTerms { started_ms: from_ms, ..CallTerms::default() };
         let dearest = dearest_rates(&tariff, &facts, bytes, &policy, &call, until_ms);
         let held = ceiling(&dearest, &facts, bytes, &policy).unwrap();
         // Shares of what is allowed, in thousandths.
@@ -355,7 +396,7 @@ proptest! {
             service_tier: asked.filter(|_| granted).map(str::to_owned),
             ..Usage::default()
         };
-        let started = CallTerms { started_ms: from_ms + after_ms.min(life_ms), region: None };
+        let started = CallTerms { started_ms: from_ms + after_ms.min(life_ms), ..CallTerms::default() };
         let bill = charge(&tariff, &Metered { usage: Some(usage), ..reported() }, &request(), &started).unwrap();
         prop_assert!(bill.femto <= held.cost, "{:?} over {:?}", bill.lines, held);
         prop_assert!(bill.nano <= held.nano);

@@ -302,3 +302,32 @@ fn refusals_table() {
     let fits = format!(r#"{{"model":"m","a":{}{}}}"#, "[".repeat(127), "]".repeat(127));
     assert!(scan_request(CHAT, fits.as_bytes()).is_ok(), "MTR-16 the deepest that is followed");
 }
+
+/// What is fetched has any length: a sound or a film is sold as it stands in the body, and its frames one by one.
+#[test]
+fn sounds_and_films_are_not_fetched() {
+    for (dialect, part, fetched) in [
+        (CHAT, r#"{"type":"video_url","video_url":{"url":"https://a/b.mp4"}}"#, true),
+        (CHAT, r#"{"type":"video_url","video_url":{"url":"data:video/mp4;base64,AAAA"}}"#, false),
+        (CHAT, r#"{"type":"audio_url","audio_url":{"url":"https://a/b.mp3"}}"#, true),
+        (CHAT, r#"{"type":"audio_url","audio_url":{"url":"\u0068ttps://a/b.mp3"}}"#, true),
+        (CHAT, r#"{"type":"input_audio","input_audio":{"data":"https://a/b.mp3"}}"#, true),
+        (CHAT, r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"mp3"}}"#, false),
+        (CHAT, r#"{"type":"image_url","image_url":{"url":"https://a/b.png"}}"#, false),
+        (Dialect::VllmChat, r#"{"type":"video_url","video_url":{"url":"file:///b.mp4"}}"#, true),
+        (Dialect::QwenChat, r#"{"type":"video_url","video_url":{"url":"oss://b.mp4"}}"#, true),
+        (Dialect::QwenChat, r#"{"type":"video","video":["https://a/1.png","https://a/2.png"]}"#, false),
+        (Dialect::DashScope, r#"{"video":"https://a/b.mp4"}"#, true),
+        (Dialect::DashScope, r#"{"video":["https://a/1.png","https://a/2.png"]}"#, false),
+        (Dialect::DashScope, r#"{"audio":"https://a/b.mp3"}"#, true),
+    ] {
+        let messages = format!(r#""messages":[{{"role":"user","content":[{part}]}}]"#);
+        let body = match dialect {
+            Dialect::DashScope => format!(r#"{{"model":"m","input":{{{messages}}}}}"#),
+            _ => format!(r#"{{"model":"m",{messages}}}"#),
+        };
+        let facts = scan_request(dialect, body.as_bytes()).unwrap();
+        assert_eq!(facts.fetched_documents, fetched, "{body}");
+        assert!(facts.media_parts > 0, "{body}");
+    }
+}
