@@ -68,7 +68,12 @@ fn text(told: &Value) -> String {
         fact("no price", "there was no report that could be priced: what was held was charged".to_owned());
     }
     if told["capped_at"].is_object() {
-        fact("capped", format!("{}: an estimate takes no more than was held", money(&told["capped_at"])));
+        let why = if told["estimated"] == true {
+            "an estimate takes no more than was held"
+        } else {
+            "the report is above what the request can have used"
+        };
+        fact("capped", format!("{}: {why}", money(&told["capped_at"])));
     }
     fact("held", format!("{} at first, {} at the end", money(&told["held_first"]), money(&told["held"])));
     if let Some(tokens) = told["max_tokens_set"].as_u64() {

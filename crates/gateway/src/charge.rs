@@ -342,7 +342,15 @@ impl Charge {
                 let floor = floor.map_or(Amount::ZERO, |cost| cost.nano);
                 Cost { nano: held().max(floor).min(cost.nano), ..cost }
             }
-            Ok(cost) => cost,
+            Ok(cost) => {
+                // Nor does a report beyond what the request can have used: somebody lies or is broken.
+                let most = self.quote.believed(self.clamp, self.meter.progress().output_bytes);
+                let most = most.map_or(cost.nano, |most| most.max(held()));
+                if most < cost.nano {
+                    tracing::warn!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream reports more than the request can have used");
+                }
+                Cost { nano: cost.nano.min(most), ..cost }
+            }
             Err(error) => {
                 // A report that cannot be priced costs the payer what was held and no more.
                 tracing::error!(parent: &self.span, %error, "charge from the hold");

@@ -75,10 +75,11 @@ impl CallFacts<'_> {
         .into_bytes()
     }
 
-    /// An estimate that comes to more than was held is charged up to that.
+    /// An estimate that comes to more than was held is charged up to that, and a report that comes to more than the
+    /// request can have used up to that.
     fn capped_at(&self) -> Option<Value> {
         let whole = self.cost.femto.to_nano_up().ok()?;
-        (self.cost.estimated && self.cost.nano < whole).then(|| amount(self.cost.nano, self.asset))
+        (!self.cost.lines.is_empty() && self.cost.nano < whole).then(|| amount(self.cost.nano, self.asset))
     }
 }
 

@@ -30,6 +30,12 @@ use crate::unseen::Unseen;
 /// up to this many tokens where a quarter of what is there covers them, so that calls in parallel fit too.
 const OPEN_END_TOKENS: u64 = 32 * 1024;
 
+/// What a model may generate beyond the limit that it was given: words that end a call, the rest of a thought.
+const BEYOND_LIMIT_TOKENS: u64 = 256;
+
+/// What a provider may put before a prompt: how tools are to be used, a template's own words.
+const PROVIDER_PROMPT_BYTES: u64 = 1024;
+
 /// A priced request. Amounts are nano-USD.
 #[derive(Debug)]
 pub(crate) struct Quote {
@@ -192,6 +198,24 @@ impl Quote {
 
     fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
         let ceiling = meter::ceiling(dearest, facts, self.body_bytes(), policy).ok()?;
+        ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
+    }
+
+    /// The most that a report of the answer is believed: what the request can have used, whatever it was held for.
+    /// A byte is a token at most, the provider may put a prompt of its own before that of the request, and
+    /// the output is limited, with a little beyond, or was seen. None where all that is charged is counted here.
+    pub(crate) fn believed(&self, clamp: Option<u64>, generated_bytes: u64) -> Option<Amount> {
+        let mut facts = self.facts.clone().filter(|_| self.units.is_none())?;
+        let open_end = || {
+            let cap = self.dearest.max_output_tokens.unwrap_or(0);
+            OPEN_END_TOKENS.max(cap).saturating_add(generated_bytes)
+        };
+        let limit = clamp.or(facts.max_output).unwrap_or_else(open_end);
+        facts.max_output = Some(limit.saturating_add(BEYOND_LIMIT_TOKENS));
+        let bytes = self.body_bytes().saturating_add(PROVIDER_PROMPT_BYTES);
+        let policy = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
+        let dearest = meter::dearest_rates(&self.price, &facts, bytes, &policy, &self.terms(), self.until_ms);
+        let ceiling = meter::ceiling(&dearest, &facts, bytes, &policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
