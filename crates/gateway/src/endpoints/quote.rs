@@ -52,6 +52,11 @@ pub(super) async fn quote(
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }
+    let funds = payer.as_ref().map(|payer| {
+        let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
+        payer.funds(gate, limits, arrived.now.seconds())
+    });
+    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     let usual = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
     let asset = payer.as_ref().map_or(usual, |payer| payer.account.asset());
     let bound = quote.bound();
