@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use farthing_tests::gateway::{Gateway, binary, free_address};
+use farthing_tests::gateway::{Gateway, binary, free_address, wait_for};
 use farthing_tests::http;
 use farthing_tests::upstream::{KEY, Upstream};
 use serde_json::{Value, json};
@@ -184,4 +184,33 @@ fn a_second_gateway_on_the_same_address_or_store_says_so_and_leaves_the_first_al
     // The first one has not noticed.
     let key = gateway.key("1 TEST");
     assert_eq!(gateway.balance(&key), (1_000_000_000, 0));
+}
+
+/// Started beside its file, with paths that begin there: a reload of the same file changes nothing.
+#[test]
+fn a_reload_reads_the_file_under_the_name_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, admin) = (free_address(), free_address());
+    let text = format!(
+        "server: {{ listen: [\"{address}\"] }}\nstore: {{ path: books }}\nadmin: {{ listen: \"{admin}\" }}\n\
+         upstreams: {{ a: {{ url: http://127.0.0.1:9, dialect: openai }} }}\nprices: {{ \"*\": {{ per_call: 1 USD }} }}\nrails: {{ test: {{}} }}\n"
+    );
+    std::fs::write(folder.path().join("farthing.yaml"), text).unwrap();
+    let mut serving = Command::new(binary())
+        .arg("serve")
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let ready = || http::try_get(admin, "/readyz").filter(|answer| answer.status == 200);
+    wait_for("the gateway to be ready", ready);
+    let reloaded = run(folder.path(), &["reload", "--json"]);
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    let said: Value = serde_json::from_slice(&reloaded.stdout).unwrap();
+    assert_eq!(
+        (&said["notes"], &said["prices"], &said["changes"]),
+        (&json!([]), &json!("unchanged"), &json!([])),
+        "{said}"
+    );
 }

@@ -452,3 +452,18 @@ fn holds_are_counted_where_it_matters() {
         assert_eq!(answer.told("farthing-hold"), input * INPUT + OUTPUT, "{config} {credit}");
     }
 }
+
+/// What was generated in denser tokens than the hold grew by is not taken beyond it, and the bill says so.
+#[test]
+fn an_estimate_takes_no_more_than_was_held() {
+    let dense = "0f1e2d3c4b5a6978".repeat(20);
+    let upstream = always(format!("{STREAM_HEAD}{}{DONE}", delta(&dense)));
+    let gateway = Gateway::start(upstream.address, "metering: { hold: { step: 50 } }\n");
+    let key = gateway.key("1 TEST");
+    let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask_stream());
+    let spent = CREDIT - gateway.settled_balance(&key);
+    assert!(spent < estimate("hi", &dense), "{spent}");
+    let told = gateway.operator(&["explain", answer.must("farthing-request-id")]);
+    assert_eq!((&told["agrees"], &told["estimated"]), (&json!(true), &json!(true)), "{told}");
+    assert_eq!((&told["capped_at"], &told["charged"]), (&told["held"], &told["held"]), "{told}");
+}

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use farthing_tests::gateway::{Gateway, nano};
+use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::spoken::Talk;
@@ -43,7 +43,7 @@ fn cost(gateway: &Gateway, key: &str, model: &str) -> i64 {
 /// Another section `prices` in the file, and a reload: what it says.
 fn reload(gateway: &Gateway, prices: &str) -> Value {
     rewrite(&gateway.config(), prices);
-    gateway.operator(&["reload"])["prices"].clone()
+    gateway.operator(&["reload"])
 }
 
 fn rewrite(config: &Path, prices: &str) {
@@ -153,6 +153,30 @@ fn a_pinned_source_is_fetched_once_and_kept() {
     gateway.wait();
     let started = gateway.command(&["serve"]);
     assert!(String::from_utf8_lossy(&started.stderr).contains("the server answered 404"));
+    let checked = gateway.command(&["check"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("the server answered 404"));
+}
+
+/// A place that never answers holds up nobody: told to stop, the gateway stops.
+#[test]
+fn a_reload_that_waits_stops_nobody() {
+    let upstream = Upstream::friendly();
+    let silent = Upstream::start(|_, stream| {
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    });
+    let mut gateway = Gateway::start(upstream.address, "");
+    let key = gateway.key("1 TEST");
+    let pin = sha256("anything");
+    rewrite(
+        &gateway.config(),
+        &format!("{{ sources: [{{ format: litellm, url: \"http://{}\", sha256: {pin} }}] }}", silent.address),
+    );
+    gateway.signal(1);
+    wait_for("the list to be asked for", || (silent.hits() == 1).then_some(()));
+    assert_eq!(cost(&gateway, &key, "m"), 30_000, "the prices of before");
+    gateway.signal(15);
+    assert!(gateway.wait().success());
 }
 
 /// MTR-52: the operator's own prices and those of groups survive every reload of a catalogue, which is told model by
@@ -190,7 +214,7 @@ fn r16_overrides_survive_reload() {
     let before = version(&gateway);
     std::fs::write(&path, litellm("n", "0.000005", "0.000005")).unwrap();
     let told = reload(&gateway, &prices);
-    assert_eq!(told["state"], "applied", "{told}");
+    assert_eq!(told["prices"], "applied", "{told}");
     assert_eq!((&told["old_version"], told["new_version"] == told["old_version"]), (&json!(before), false));
     let changes = told["changes"].as_array().unwrap();
     assert!(changes.iter().all(|change| change["model"] == "n"), "only what changed: {told}");
@@ -228,19 +252,24 @@ fn changed_prices_wait_to_be_looked_at() {
     assert!(!nothing.status.success(), "nothing waits");
     let told = reload(&gateway, &at("2"));
     let changes = json!([{"model": "m", "what": "input", "old": "1 USD/Mtok", "new": "2 USD/Mtok"}]);
-    assert_eq!((&told["changes"], &told["state"]), (&changes, &json!("waiting for `farthing prices apply`")));
+    assert_eq!(
+        (&told["changes"], &told["prices"]),
+        (&changes, &json!("waiting for `farthing prices apply`"))
+    );
     assert_eq!(cost(&gateway, &key, "m"), 30_000, "nobody has looked yet");
-    assert_eq!(gateway.operator(&["prices", "show"])["prices"], told);
+    for member in ["changes", "prices", "old_version", "new_version"] {
+        assert_eq!(gateway.operator(&["prices", "show"])[member], told[member], "{member}");
+    }
     // What else a reload changes counts at once.
     let offered = http::get(gateway.address, "/farthing/prices", &[]).json();
     assert_eq!(offered["models"][0]["rates"][0]["amount"], "0.000001");
-    let applied = gateway.operator(&["prices", "apply"])["prices"].clone();
-    assert_eq!((&applied["changes"], &applied["state"]), (&changes, &json!("applied")));
+    let applied = gateway.operator(&["prices", "apply"]);
+    assert_eq!((&applied["changes"], &applied["prices"]), (&changes, &json!("applied")));
     assert_eq!(cost(&gateway, &key, "m"), 40_000);
-    assert_eq!(gateway.operator(&["prices", "show"])["prices"]["state"], "unchanged");
+    assert_eq!(gateway.operator(&["prices", "show"])["prices"], "unchanged");
     // Taken back before anybody has looked.
     reload(&gateway, &at("3"));
-    assert_eq!(reload(&gateway, &at("2"))["state"], "unchanged");
+    assert_eq!(reload(&gateway, &at("2"))["prices"], "unchanged");
     assert!(!gateway.command(&["prices", "apply"]).status.success());
     assert_eq!(cost(&gateway, &key, "m"), 40_000);
 }

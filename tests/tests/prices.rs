@@ -153,6 +153,28 @@ fn quotes_are_rated_as_other_unpaid_requests_are() {
     assert_eq!(statuses, [200, 200, 429, 429]);
 }
 
+/// MTR-32: where tokens are counted, the count decides which length a prompt is held at: hexadecimal digits are more
+/// tokens than half their bytes.
+#[test]
+fn a_prompt_that_counts_as_long_is_held_as_long() {
+    let upstream = Upstream::friendly();
+    let prices = "prices: { \"*\": { tiers: [{ input_up_to: 940, input: 1 USD/Mtok, output: 4 USD/Mtok }, \
+                  { input: 2 USD/Mtok, output: 4 USD/Mtok }] } }\n";
+    let gateway = Gateway::start(upstream.address, prices);
+    // Too little to be held by every byte: so the tokens are counted.
+    let key = gateway.key("0.0025 TEST");
+    let digits = |n: u64| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let content: String = (1..=106).map(digits).collect();
+    let body = json!({"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": content}]});
+    let told = quote(&gateway, CHAT, &[("x-api-key", &key)], &body).json();
+    let input = told["input_tokens_max"].as_u64().unwrap();
+    assert!(body.to_string().len() / 2 + 4 < 940 && input > 940, "{input} tokens: {told}");
+    let nano = input * 2000 + 10 * 4000;
+    assert_eq!(told["ceiling"]["amount"], format!("0.{nano:09}"), "{told}");
+    let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &body);
+    assert_eq!(answer.must("farthing-hold"), format!("0.{nano:09} TEST"));
+}
+
 /// One balance, whoever is asked: header, trailer, endpoint, quote, refusal, receipt, operator, journal.
 #[test]
 fn r15_one_source_of_truth() {
@@ -346,4 +368,34 @@ fn an_account_has_the_prices_of_its_group() {
     assert_eq!(before - gateway.settled_balance(key), 31_500, "after a crash");
     let bad = gateway.command(&["account", "set", account, "--group", "no name"]);
     assert!(!bad.status.success());
+}
+
+/// An offer is made to nobody in particular: whoever has a key may take it, whatever the call costs him. Only where
+/// it would not cover the call is he told so, and asked for more.
+#[test]
+fn an_offer_can_be_taken_with_any_key() {
+    let upstream = Upstream::friendly();
+    let prices = "prices: { models: { m: { input: 1 USD/Mtok, output: 4 USD/Mtok } }, markup: { default: 20%, groups: { partner: 5%, dear: 300% } } }\n";
+    let gateway = Gateway::start(upstream.address, prices);
+    let offered = http::post(gateway.address, CHAT, &[], &ask(1000));
+    for (group, markup, taken) in [("none", 20, true), ("partner", 5, true), ("dear", 300, false)] {
+        // A balance that is short of the call.
+        let new = gateway.operator(&["key", "new", "--credit", "0.0001 TEST"]);
+        let (key, account) = (new["key"].as_str().unwrap(), new["account"].as_str().unwrap());
+        gateway.operator(&["account", "set", account, "--group", group]);
+        let pay = |answer: &Answer| {
+            let payment = Wallet::new(7).pay(answer, TEST);
+            let headers = [("x-api-key", key), ("payment-signature", &payment.v2())];
+            (payment.nano(), http::post(gateway.address, CHAT, &headers, &ask(1000)))
+        };
+        let (mut paid, mut answer) = pay(&offered);
+        assert_eq!(answer.status == 200, taken, "{group}: {}", answer.text());
+        if !taken {
+            assert_refused(&answer, 402, &answer.code(), "nothing_taken");
+            (paid, answer) = pay(&answer);
+        }
+        assert_eq!(answer.status, 200, "{group}: {}", answer.text());
+        let left = 100_000 + paid - FRIENDLY_COST * (100 + markup) / 100;
+        assert_eq!(gateway.settled_balance(key), left, "{group}");
+    }
 }

@@ -2,9 +2,10 @@
 //! usage times price, to the billionth.
 
 use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use farthing_tests::gateway::Gateway;
+use farthing_tests::gateway::{Gateway, binary, free_address, wait_for};
 use farthing_tests::http;
 use farthing_tests::refused::assert_refused;
 use farthing_tests::upstream::{KEY, Upstream};
@@ -300,4 +301,42 @@ fn the_price_is_that_of_the_model_that_answers() {
         assert_eq!((refused.status, refused.code().as_str()), (400, "bad_request"), "{query}");
     }
     assert_eq!(stand.upstream.hits(), hits);
+}
+
+/// `farthing upstream`, until it is dropped.
+struct Pretend(Child);
+
+impl Drop for Pretend {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The pretend upstream of the binary speaks the native dialects too: what it reports is charged, streamed and whole.
+#[test]
+fn the_pretend_upstream_speaks_gemini_and_ollama() {
+    let address = free_address();
+    let mut command = Command::new(binary());
+    command.args(["upstream", "--listen", &address.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let _upstream = Pretend(command.spawn().unwrap());
+    wait_for("the pretend upstream", || http::try_get(address, "/__hits").map(drop));
+    let config = CONFIG.replace("{upstream}", &address.to_string());
+    let gateway = Gateway::start(address, &format!("{config}{PRICES}"));
+    let key = gateway.key("1 TEST");
+    let mut spent = 0;
+    for (target, body, words) in [
+        ("/v1beta/models/m:generateContent", json!({"contents": [{"parts": [{"text": "hi"}]}]}), 4),
+        ("/v1beta/models/m:streamGenerateContent?alt=sse", json!({"contents": []}), 4),
+        ("/v1beta/models/m:streamGenerateContent", json!({"contents": []}), 4),
+        ("/api/chat", json!({"model": "m", "messages": []}), 3),
+        ("/api/generate", json!({"model": "m", "prompt": "hi", "stream": false}), 4),
+    ] {
+        let answer = http::post(gateway.address, target, &[("x-api-key", &key)], &body);
+        assert!(answer.status == 200 && answer.text().contains("farthing"), "{target} {}", answer.text());
+        // Without a limit all its 24 words are said; of the prompt it counts words, null ones too, and 7 of framing.
+        spent += (words + 7) * 1000 + 24 * 4000;
+        assert_eq!(gateway.settled_balance(&key), 1_000_000_000 - spent, "{target}");
+    }
+    assert!(gateway.books_after(5).entries.iter().all(|entry| entry["estimated"] != true));
 }

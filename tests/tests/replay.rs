@@ -256,7 +256,7 @@ fn r10_retry_charges_once() {
 }
 
 /// The upstream fails once, after the money is in: nothing is settled twice, and many retries at once are
-/// one call.
+/// one call (MTR-31).
 #[test]
 fn r11_paid_but_upstream_failed() {
     static TRIES: AtomicUsize = AtomicUsize::new(0);

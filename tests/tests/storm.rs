@@ -70,10 +70,14 @@ fn answer(request: &Seen, usage: &impl Fn(&Value) -> (i64, i64)) -> Vec<u8> {
     [CHUNKED_STREAM.as_bytes(), &kept::chunk(body.as_bytes()), b"0\r\n\r\n"].concat()
 }
 
+/// Holds by bytes, whatever balance is there: with less, tokens would be counted where it is short, and these upstreams
+/// report more than there are.
+const BY_BYTES: &str = "metering: { hold: { input: bytes } }\n";
+
 /// What a call of [`ask`] holds.
 fn hold() -> i64 {
     let upstream = reporting(|_| (1, 1));
-    let gateway = Gateway::start(upstream.address, "");
+    let gateway = Gateway::start(upstream.address, BY_BYTES);
     let key = gateway.key("1 TEST");
     let held = [true, false].map(|streamed| {
         let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &ask(streamed));
@@ -95,7 +99,7 @@ impl Exact {
     fn start(more: &str) -> Self {
         let cost = hold();
         let upstream = reporting(move |_| ((cost - 20_000) / 1000, 5));
-        let gateway = Gateway::start(upstream.address, more);
+        let gateway = Gateway::start(upstream.address, &format!("{BY_BYTES}{more}"));
         Self { gateway, upstream, cost }
     }
 
@@ -255,7 +259,7 @@ fn litellm_6288() {
         let _ = std::io::Write::write_all(stream, &answer(request, &|_| (1, 5)));
         Then::Keep
     });
-    let gateway = Gateway::start(upstream.address, "");
+    let gateway = Gateway::start(upstream.address, BY_BYTES);
     let key = gateway.key(&decimal(cost * i64::try_from(K).unwrap()));
     let answers = at_once(CLIENTS, |_| {
         let answer = Caller::new(gateway.address).post(CHAT, &[("x-api-key", &key)], &ask(true));

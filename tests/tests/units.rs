@@ -60,6 +60,8 @@ fn bytes_and_calls_are_counted_and_a_failure_is_free() {
         assert_eq!((answer.status, answer.body.len()), (200, 1000), "{target}");
         assert_eq!(answer.told("farthing-hold"), held, "{target}");
         assert_eq!(before - gateway.settled_balance(&key), expected, "{target}");
+        let told = gateway.operator(&["explain", answer.must("farthing-request-id")]);
+        assert_eq!(told["agrees"], true, "{target}: {told}");
         let failed = http::request(gateway.address, "POST", &target, &[("x-api-key", &key)], b"fail");
         assert_eq!(failed.status, 500);
         assert_eq!(before - gateway.settled_balance(&key), expected, "{target}: a failure is free");

@@ -67,6 +67,9 @@ fn text(told: &Value) -> String {
     if told["unpriced"] == true {
         fact("no price", "there was no report that could be priced: what was held was charged".to_owned());
     }
+    if told["capped_at"].is_object() {
+        fact("capped", format!("{}: an estimate takes no more than was held", money(&told["capped_at"])));
+    }
     fact("held", format!("{} at first, {} at the end", money(&told["held_first"]), money(&told["held"])));
     if let Some(tokens) = told["max_tokens_set"].as_u64() {
         fact("clamped", format!("max_tokens={tokens}"));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use gateway::PriceList;
 use gateway::config::{self, Config, ExampleUpstream, Provider};
 use rails::dial::{Dialer, Origin};
 use serde_json::json;
@@ -114,6 +115,13 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
     };
     let mut failed = false;
     let mut probes = Vec::new();
+    // Lists on this machine are read in any case.
+    let elsewhere = config.prices.sources.iter().any(|source| matches!(source.place, config::Place::Url(_)));
+    if !args.offline || !elsewhere {
+        let prices = crate::block_on(PriceList::load(&config.prices, &config.store.path));
+        failed |= prices.is_err();
+        probes.push(("prices".to_owned(), prices.map(drop).map_err(|error| error.to_string())));
+    }
     if !args.offline {
         crate::block_on(async {
             for (name, outcome) in probe(&config).await {
@@ -131,9 +139,14 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
         );
         for (name, outcome) in &probes {
             match outcome {
-                Ok(()) => println!("{name}: answers"),
+                Ok(()) => println!("{name}: good"),
                 Err(error) => {
-                    println!("{name}: {error}\n  hint: is it running, and is its url right?")
+                    let hint = if name == "prices" {
+                        "look at the file or the address, and at the hash that is pinned"
+                    } else {
+                        "is it running, and is its url right?"
+                    };
+                    println!("{name}: {error}\n  hint: {hint}")
                 }
             }
         }

@@ -24,8 +24,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         }
     };
     start_log(&config);
-    let path = std::fs::canonicalize(&args.config).unwrap_or_else(|_| args.config.clone());
-    match gateway::server::run(config, Some(path), |_| {}) {
+    // Read again under the very name: relative paths in it stay what they were, and a link may point elsewhere by then.
+    match gateway::server::run(config, Some(args.config.clone()), |_| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::complain(&error.to_string()),
     }

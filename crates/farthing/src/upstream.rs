@@ -1,5 +1,8 @@
-//! A pretend AI API for the demo and for trying things out: it speaks OpenAI and Anthropic, streams
+//! A pretend AI API for the demo and for trying things out: it speaks OpenAI, Anthropic, Gemini and Ollama, streams
 //! word by word, and reports its usage. What it says is always the same.
+
+mod gemini;
+mod ollama;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -104,7 +107,23 @@ async fn answer(request: Request<Incoming>, hits: &AtomicU64) -> Answer {
         );
     };
     hits.fetch_add(1, Ordering::Relaxed);
-    let said = Said::to(&asked);
+    let mut said = Said::to(&asked);
+    if let Some((model, streams)) = gemini::asked(&path) {
+        model.clone_into(&mut said.model);
+        let as_events = parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+        return match (streams, as_events) {
+            (false, _) => document(StatusCode::OK, &gemini::document(&said)),
+            (true, true) => stream(gemini::stream(&said, true)),
+            (true, false) => pieces("application/json", gemini::stream(&said, false)),
+        };
+    }
+    if matches!(path.as_str(), "/api/chat" | "/api/generate") {
+        // Streamed unless the client says otherwise.
+        return match asked["stream"] == false {
+            true => document(StatusCode::OK, &ollama::document(&said, &path)),
+            false => pieces("application/x-ndjson", ollama::lines(&said, &path)),
+        };
+    }
     match (path.as_str(), asked["stream"] == true) {
         ("/v1/chat/completions", false) => document(StatusCode::OK, &said.chat()),
         ("/v1/chat/completions", true) => stream(said.chat_events(&asked)),
@@ -127,8 +146,12 @@ fn document(status: StatusCode, value: &Value) -> Answer {
     response
 }
 
-/// Sends one event after the other, with a pause between words.
 fn stream(events: Vec<String>) -> Answer {
+    pieces("text/event-stream", events)
+}
+
+/// Sends one piece after the other, with a pause between words.
+fn pieces(content_type: &'static str, events: Vec<String>) -> Answer {
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     tokio::spawn(async move {
         for event in events {
@@ -139,8 +162,8 @@ fn stream(events: Vec<String>) -> Answer {
         }
     });
     let mut response = Response::new(BodyExt::boxed(Received(receiver)));
-    let events = hyper::header::HeaderValue::from_static("text/event-stream");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, events);
+    let content_type = hyper::header::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -171,11 +194,16 @@ impl Said {
         let limit = ["max_tokens", "max_completion_tokens", "max_output_tokens"]
             .iter()
             .find_map(|name| asked[*name].as_u64())
+            .or_else(|| asked["generationConfig"]["maxOutputTokens"].as_u64())
+            .or_else(|| asked["options"]["num_predict"].as_u64())
             .and_then(|limit| usize::try_from(limit).ok())
             .unwrap_or(usize::MAX);
         let count = WORDS.len().min(limit.max(1));
+        let words = |part: &Value| part.to_string().split_whitespace().count();
         let prompt = [&asked["messages"], &asked["input"], &asked["system"]];
-        let input = prompt.iter().map(|part| part.to_string().split_whitespace().count()).sum::<usize>();
+        let native = [&asked["contents"], &asked["prompt"]];
+        let native = native.into_iter().filter(|part| !part.is_null());
+        let input = prompt.into_iter().chain(native).map(words).sum::<usize>();
         Self {
             model: asked["model"].as_str().unwrap_or("play").to_owned(),
             words: WORDS.get(..count).unwrap_or(&WORDS),

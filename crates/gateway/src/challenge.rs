@@ -31,11 +31,11 @@ impl<'a> Ask<'a> {
     pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
         let may_clamp = snapshot.config.metering.fit_to_balance;
         let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
-        let fits = bound.filter(|bound| *bound < quote.ceiling && quote.fit(*bound, may_clamp).is_some());
+        let fits = bound.filter(|bound| *bound < quote.offered && quote.fit(*bound, may_clamp).is_some());
         Self {
             method,
             target,
-            ceiling: quote.ceiling,
+            ceiling: quote.offered,
             fits_within: fits,
             tariff: &quote.tariff,
             description: &quote.model,

@@ -62,6 +62,7 @@ impl CallFacts<'_> {
             "lines": lines, "cost_femto_usd": self.cost.femto.units().to_string(),
             // Where nothing could be priced what was held is what is charged.
             "unpriced": self.cost.femto == Femto::ZERO && self.cost.nano > Amount::ZERO,
+            "capped_at": self.capped_at(),
             "markup_bp": self.quote.markup_bp, "max_tokens_set": self.clamp,
             "held_first": amount(self.held_first, self.asset),
             "held": amount(self.held, self.asset), "charged": amount(self.ended.captured, self.asset),
@@ -72,6 +73,12 @@ impl CallFacts<'_> {
         })
         .to_string()
         .into_bytes()
+    }
+
+    /// An estimate that comes to more than was held is charged up to that.
+    fn capped_at(&self) -> Option<Value> {
+        let whole = self.cost.femto.to_nano_up().ok()?;
+        (self.cost.estimated && self.cost.nano < whole).then(|| amount(self.cost.nano, self.asset))
     }
 }
 

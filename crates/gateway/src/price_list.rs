@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tariff::{Catalogue, Entry, Found, Layer, Origin, PriceBook, diff, litellm, models_dev, own};
@@ -16,10 +15,10 @@ use crate::config::{Format, Markup, PriceSource, Prices, UnknownModel};
 pub enum PriceListError {
     /// A source cannot be had.
     #[error("prices.sources: {0}: {1}")]
-    Source(String, #[source] CatalogueFault),
+    Source(String, CatalogueFault),
     /// A source is no catalogue of its format.
     #[error("prices.sources: {0}: {1}")]
-    Catalogue(String, #[source] tariff::CatalogueError),
+    Catalogue(String, tariff::CatalogueError),
     /// The lists contradict themselves.
     #[error("prices: {0}")]
     Book(#[from] tariff::PriceBookError),
@@ -228,6 +227,3 @@ fn version(book: &PriceBook, markup: &Markup, unknown: &UnknownModel) -> String 
 pub(crate) fn moment(now: Now) -> i64 {
     i64::try_from(now.millis()).unwrap_or(i64::MAX)
 }
-
-/// Shared by snapshots.
-pub(crate) type SharedPrices = Arc<PriceList>;

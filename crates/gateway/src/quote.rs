@@ -41,6 +41,9 @@ pub(crate) struct Quote {
     pub(crate) model: String,
     /// The most it may cost.
     pub(crate) ceiling: Amount,
+    /// What an offer for it asks for at least: at everybody's prices and by its bytes, so that an offer that was made to
+    /// nobody in particular can be taken by whoever has a key; more only where that would not do.
+    pub(crate) offered: Amount,
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
@@ -48,10 +51,10 @@ pub(crate) struct Quote {
     priced_as: String,
     /// The dearest it may come to while the call runs (MTR-50), for a prompt as long as `policy` thinks it may be.
     dearest: Rates,
-    /// When the call has ended at the latest.
-    until_ms: i64,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
+    /// When its hold ends at the latest, in milliseconds since 1970.
+    until_ms: i64,
     /// Where the route has a price of its own for units.
     units: Option<UnitPrice>,
     /// Raise over the price, in basis points.
@@ -94,12 +97,13 @@ impl Quote {
             upstream: asked.upstream,
             model: route.name.clone(),
             ceiling: Amount::ZERO,
+            offered: Amount::ZERO,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
             priced_as: String::new(),
             dearest: Rates::default(),
-            until_ms: 0,
             started: now,
+            until_ms: 0,
             units: None,
             markup_bp: 0,
             facts: None,
@@ -118,6 +122,7 @@ impl Quote {
             }
             (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
         }
+        quote.offered = quote.offered.max(quote.ceiling);
         Ok(quote)
     }
 
@@ -155,10 +160,13 @@ impl Quote {
         self.priced_as = found.name.to_owned();
         sellable(&facts, &self.price)?;
         self.markup_bp = snapshot.prices.markup(group);
-        self.until_ms = self.terms().started_ms.saturating_add_unsigned(
-            u64::try_from(snapshot.config.server.timeouts.call.as_millis()).unwrap_or(u64::MAX),
-        );
-        self.dearest = self.dearest_by(&facts, &self.policy);
+        let longest = snapshot.config.server.timeouts.call.as_millis();
+        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
+        self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
+        if group.is_some() {
+            self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
+        }
+        self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
         }
@@ -169,9 +177,18 @@ impl Quote {
         Ok(())
     }
 
-    /// How long a prompt may be decides which of its rates can apply.
-    fn dearest_by(&self, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
-        meter::dearest_rates(&self.price, facts, self.body_bytes(), policy, &self.terms(), self.until_ms)
+    /// The dearest rates of the call: how long its prompt may be decides which can apply.
+    fn dearest_by(&self, price: &Tariff, facts: &RequestFacts, policy: &HoldPolicy) -> Rates {
+        let (bytes, terms) = (self.body_bytes(), self.terms());
+        meter::dearest_rates(price, facts, bytes, policy, &terms, self.until_ms)
+    }
+
+    /// What the call would cost at most for who is in no group; none where it is not sold to everybody.
+    fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
+        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
+        let dearest = self.dearest_by(price, facts, &self.policy);
+        let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &self.policy).ok()?;
+        ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
     }
 
     fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
@@ -187,7 +204,7 @@ impl Quote {
             return self;
         };
         let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let worst = self.ceiling_by(&self.dearest_by(&facts, &by_bytes), &facts, &by_bytes);
+        let worst = self.ceiling_by(&self.dearest_by(&self.price, &facts, &by_bytes), &facts, &by_bytes);
         let is_short = |amount| worst.is_none_or(|worst| amount < worst);
         let wanted = match metering.hold_input {
             HoldInput::BytesHalf => is_short(funds.balance) || is_short(funds.spendable),
@@ -211,10 +228,11 @@ impl Quote {
             Counting::NotText => return self,
         };
         let policy = HoldPolicy { input_bound, ..self.policy };
-        let dearest = self.dearest_by(&facts, &policy);
+        let dearest = self.dearest_by(&self.price, &facts, &policy);
         let ceiling = self.ceiling_by(&dearest, &facts, &policy);
         if let Some(ceiling) = ceiling.filter(|ceiling| !only_more || *ceiling > self.ceiling) {
             (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
+            self.offered = self.offered.max(ceiling);
         }
         self
     }

@@ -326,13 +326,26 @@ async fn attend(
             Order::Drain => return Ok(()),
             Order::ApplyPrices(answer) => {
                 let done = apply_prices(gate, payee);
-                tracing::info!(?done, "prices applied");
+                if let Ok(told) = &done {
+                    tracing::info!(version = %told["new_version"], "prices applied");
+                }
                 let _ = answer.send(done);
             }
             Order::Reload(answer) => {
-                let done = reload(gate, first, path, payee).await;
+                // Nothing is swapped before its end, so it can be left at any moment.
+                let done = tokio::select! {
+                    done = reload(gate, first, path, payee) => done,
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                };
                 match &done {
-                    Ok(changes) => tracing::info!(%changes, "configuration reloaded"),
+                    Ok(told) => tracing::info!(
+                        notes = %told["notes"],
+                        prices = %told["prices"],
+                        version = %told["new_version"],
+                        changes = told["changes"].as_array().map_or(0, Vec::len),
+                        "configuration reloaded"
+                    ),
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
                 }
                 if let Some(answer) = answer {
@@ -383,11 +396,12 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     let loaded = Arc::new(loaded);
     let waits = next.prices.apply == Apply::Review && !changes.is_empty();
     let (prices, pending) = if waits { (Arc::clone(&old.prices), Some(loaded)) } else { (loaded, None) };
-    let told = told(&old.prices, pending.as_ref().unwrap_or(&prices), &changes, waits);
+    let mut told = told(&old.prices, pending.as_ref().unwrap_or(&prices), &changes, waits);
+    told["notes"] = notes.into();
     let next = Snapshot::new(next, payee, prices).map_err(|error| error.to_string())?;
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
-    Ok(json!({"notes": notes, "prices": told}))
+    Ok(told)
 }
 
 /// Sells at what a reload has left to be looked at.
@@ -399,7 +413,7 @@ fn apply_prices(gate: &Gate, payee: [u8; 32]) -> Result<Value, String> {
     let next = Snapshot::new(old.config.clone(), payee, pending).map_err(|error| error.to_string())?;
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(None);
-    Ok(json!({"prices": told}))
+    Ok(told)
 }
 
 /// What is different between two sets of prices, and whether it counts.
@@ -409,7 +423,7 @@ pub(crate) fn told(old: &PriceList, new: &PriceList, changes: &[PriceChange], wa
         (false, true) => "waiting for `farthing prices apply`",
         (false, false) => "applied",
     };
-    json!({"state": state, "old_version": old.version(), "new_version": new.version(), "changes": changes})
+    json!({"prices": state, "old_version": old.version(), "new_version": new.version(), "changes": changes})
 }
 
 /// Refuses new calls, waits for those in flight, then cuts what is left (UX-22).

@@ -19,7 +19,7 @@ use crate::clock::Now;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
 use crate::endpoints::Pages;
 use crate::limits::Limiters;
-use crate::price_list::{SharedPrices, moment};
+use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
 use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
@@ -73,7 +73,7 @@ pub(crate) struct Till {
 pub(crate) struct Snapshot {
     pub(crate) config: Config,
     pub(crate) public_url: String,
-    pub(crate) prices: SharedPrices,
+    pub(crate) prices: Arc<PriceList>,
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
     pub(crate) limiters: Limiters,
@@ -85,7 +85,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Indexes a configuration. `payee` is paid on the test rail; `prices` are those of the configuration, or of before
     /// while somebody has to look at them.
-    pub(crate) fn new(config: Config, payee: [u8; 32], prices: SharedPrices) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, payee: [u8; 32], prices: Arc<PriceList>) -> io::Result<Self> {
         let dialer = Dialer::new(&[], config.server.timeouts.connect)?;
         let upstreams = config
             .upstreams

@@ -32,8 +32,8 @@ pub enum SkipReason {
     /// The name cannot be one.
     #[error("the name is empty, too long or a pattern")]
     Name,
-    /// The list names it twice.
-    #[error("it stands there twice")]
+    /// The list has two prices for it.
+    #[error("it stands there twice, with two prices")]
     Twice,
     /// A member stands twice: readers disagree about which one counts.
     #[error("`{0}` stands there twice")]
@@ -92,9 +92,10 @@ impl Catalogue {
         }
     }
 
-    /// The catalogue without models that stand there twice, sorted by name.
+    /// The catalogue without models that stand there twice with different prices, sorted by name.
     pub(crate) fn settled(mut self) -> Result<Self, CatalogueError> {
         self.entries.sort_by(|a, b| (&a.model, a.since_ms).cmp(&(&b.model, b.since_ms)));
+        self.entries.dedup();
         let twice = |pair: &[Entry]| pair[0].model == pair[1].model && pair[0].since_ms == pair[1].since_ms;
         let mut doubled: Vec<_> =
             self.entries.windows(2).filter(|pair| twice(pair)).map(|pair| pair[0].model.clone()).collect();

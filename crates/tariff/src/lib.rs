@@ -3,6 +3,19 @@
 //! Invariant: a price is exact decimal text until it is an integer, and the same catalogue bytes give the same version
 //! and the same rates. Pure: no file, clock or network; zones come from a bundled database. Rules MTR-n are those of
 //! `specs/metering.md`.
+//!
+//! ```
+//! use tariff::{Item, Layer, Origin, PriceBook, Terms, builtin, moment_ms};
+//!
+//! let entries = builtin(&[]).unwrap().entries;
+//! let book = PriceBook::new([Layer { origin: Origin::BuiltIn, entries }], []).unwrap();
+//! let at_ms = moment_ms("2026-11-17T02:30:00Z").unwrap();
+//! let found = book.lookup("deepseek-flash", None, at_ms).unwrap();
+//! let resolved = found.tariff.rates(&Terms { at_ms, input_total: 2006, ..Terms::default() });
+//! assert_eq!(Item::Output.price(resolved.rates.output), "1.2 USD/Mtok");
+//! assert_eq!(resolved.rule(Item::Output).to_string(), "peak hours");
+//! assert!(book.lookup("a-model-nobody-priced", None, at_ms).is_none());
+//! ```
 #![deny(clippy::float_arithmetic)]
 
 mod book;

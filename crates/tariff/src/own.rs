@@ -109,7 +109,21 @@ fn entry(model: &str, value: &RawValue, calendars: &[Arc<Calendar>]) -> Result<E
             _ => multipliers(value)?.into_iter().fold(tariff, Tariff::with_multiplier),
         };
     }
-    Ok(Entry { model: model.to_owned(), since_ms, tariff })
+    let unpriced = changed(&tariff).find(|item| !item.is_token() && tariff.base().rate(*item).is_none());
+    match unpriced {
+        Some(item) => Err(bad(item.name())),
+        None => Ok(Entry { model: model.to_owned(), since_ms, tariff }),
+    }
+}
+
+/// Everything that tiers, lengths and windows change. What the plain price is not for they cannot be for.
+fn changed(tariff: &Tariff) -> impl Iterator<Item = Item> {
+    let lengths = tariff.lengths().iter();
+    let tiers = tariff.tiers().iter().chain(lengths.clone().flat_map(|length| &length.tiers));
+    let all = tiers.map(|tier| &tier.changes).chain(lengths.map(|length| &length.changes));
+    all.chain(tariff.windows().iter().map(|window| &window.changes))
+        .flat_map(Changes::iter)
+        .map(|(item, _)| item)
 }
 
 /// A limit of zero would make holds that cover nothing.

@@ -94,6 +94,10 @@ pub struct Resolved<'a> {
 impl<'a> Resolved<'a> {
     fn apply(&mut self, changes: &Changes, rule: Rule<'a>) {
         for (item, rate) in changes.iter() {
+            // What is not sold by some unit is not sold by it at some hours either.
+            if !item.is_token() && self.rates.rate(item).is_none() {
+                continue;
+            }
             self.rates.set(item, rate);
             self.rules[item as usize] = rule;
         }

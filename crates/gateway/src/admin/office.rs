@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledger::AccountId;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{AccountMode, Op, Options, Store, StoreError};
 
 use super::intents;
@@ -181,10 +181,10 @@ impl Office<'_> {
         let Self::Running(gate) = self else { return Err(OfficeError::NotRunning) };
         let snapshot = gate.snapshot.load();
         let Some(pending) = gate.pending.load_full() else {
-            return Ok(json!({"prices": told(&snapshot.prices, &snapshot.prices, &[], false)}));
+            return Ok(told(&snapshot.prices, &snapshot.prices, &[], false));
         };
         let changes = snapshot.prices.changes(&pending);
-        Ok(json!({"prices": told(&snapshot.prices, &pending, &changes, true)}))
+        Ok(told(&snapshot.prices, &pending, &changes, true))
     }
 
     /// Carries a command out. What is the server's is the caller's to hand over.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use tariff::{Changes, Found, Item, Tariff, Terms, moment_text};
+use tariff::{Changes, Found, Item, Tariff, Terms, Tier, moment_text};
 
 use crate::clock::Now;
 use crate::config::RoutePrice;
@@ -127,13 +127,15 @@ fn otherwise(tariff: &Tariff, markup_bp: u32) -> Vec<Value> {
         let own = Item::ALL.into_iter().filter_map(|item| Some((item, base.own(item)?)));
         cases.push(case("outside of the hours below".to_owned(), &own.collect()));
     }
-    for tier in tariff.tiers() {
+    // What no call can ask for is not for sale.
+    let is_sold = |tier: &&Tier| tariff.sells_tier(Some(&tier.name));
+    for tier in tariff.tiers().iter().filter(is_sold) {
         cases.push(case(format!("service tier {}", tier.name), &tier.changes));
     }
     for length in tariff.lengths() {
         let over = format!("prompt of more than {} tokens", length.over);
         cases.push(case(over.clone(), &length.changes));
-        for tier in &length.tiers {
+        for tier in length.tiers.iter().filter(is_sold) {
             cases.push(case(format!("{over}, service tier {}", tier.name), &tier.changes));
         }
     }

@@ -49,14 +49,15 @@ pub(super) async fn quote(
     let headers = &arrived.head.headers;
     let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
         .followed(&gate.unseen);
-    if let Some(payer) = &payer {
-        payer.permits(route, &quote, arrived.now.seconds())?;
-    }
+    // As the call itself would be, or the two would tell different holds.
     let funds = payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
         payer.funds(gate, limits, arrived.now.seconds())
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
+    if let Some(payer) = &payer {
+        payer.permits(route, &quote, arrived.now.seconds())?;
+    }
     let usual = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
     let asset = payer.as_ref().map_or(usual, |payer| payer.account.asset());
     let bound = quote.bound();
