@@ -99,7 +99,8 @@ fn a_changed_limit_of_the_day_counts_at_once() {
     };
     let (wide, tight) = (limits("per_day: 0.5 USD"), limits("per_day: 0.00014 USD"));
     let upstream = Upstream::friendly();
-    let gateway = Gateway::start(upstream.address, &format!("{wide}\n"));
+    let gateway =
+        Gateway::start(upstream.address, &format!("metering: {{ hold: {{ input: bytes }} }}\n{wide}\n"));
     let key = gateway.key("1 TEST");
     let fields = [("x-api-key", key.as_str())];
     for _ in 0..3 {

@@ -238,22 +238,22 @@ fn several_answers_are_held_and_charged() {
 #[test]
 fn r09_no_negative_balance() {
     let upstream = Upstream::start(|_, stream| {
-        let text = r#"{"object":"chat.completion","choices":[{"index":0,"message":{"content":"a"}}],"usage":{"prompt_tokens":10,"completion_tokens":1000000,"total_tokens":1000010}}"#;
+        let text = r#"{"object":"chat.completion","choices":[{"index":0,"message":{"content":"a"}}],"usage":{"prompt_tokens":10,"completion_tokens":1200,"total_tokens":1210}}"#;
         let _ = stream.write_all(&plain(200, "application/json", text));
     });
     let prices = "prices: { \"*\": { input: 1 USD/Mtok, output: 4 USD/Mtok }, gift: { input: 0 USD/Mtok, output: 0 USD/Mtok } }\n";
     let gateway = Gateway::start(upstream.address, prices);
-    let made = gateway.operator(&["key", "new", "--credit", "0.02 TEST"]);
+    let made = gateway.operator(&["key", "new", "--credit", "0.0045 TEST"]);
     let (key, account) =
         (made["key"].as_str().unwrap_or_default(), made["account"].as_str().unwrap_or_default());
     let answer = http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask());
     assert_eq!(answer.status, 200);
     assert_eq!(gateway.settled_balance(key), 0);
     let books = gateway.books_after(1);
-    assert_eq!((books.balance(account), books.charged(account)), (0, 20_000_000));
+    assert_eq!((books.balance(account), books.charged(account)), (0, 4_500_000));
     let capture = &books.entries[1];
     assert_eq!(capture["legs"].as_array().map(Vec::len), Some(3), "payer, loss, income: {capture}");
-    assert_eq!(capture["cost_femto_usd"], "4000010000000000");
+    assert_eq!(capture["cost_femto_usd"], "4810000000000");
     let refused = http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask());
     assert_refused(&refused, 402, "insufficient_balance", "nothing_taken");
     // What costs nothing is still served to who has nothing.
@@ -262,9 +262,9 @@ fn r09_no_negative_balance() {
     assert_eq!(http::post(gateway.address, CHAT, &[("x-api-key", key)], &gift).status, 200);
     assert_eq!(gateway.settled_balance(key), 0);
     // Below zero only as far as the operator says.
-    gateway.operator(&["account", "set", account, "--overdraft", "0.01 TEST"]);
+    gateway.operator(&["account", "set", account, "--overdraft", "0.0048 TEST"]);
     assert_eq!(http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask()).status, 200);
-    assert_eq!(gateway.settled_balance(key), -10_000_000);
+    assert_eq!(gateway.settled_balance(key), -4_800_000);
     let refused = http::post(gateway.address, CHAT, &[("x-api-key", key)], &ask());
     assert_refused(&refused, 402, "insufficient_balance", "nothing_taken");
 }

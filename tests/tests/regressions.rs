@@ -97,8 +97,9 @@ type WayToEnd = fn(&Stand, &Talk) -> Owed;
 /// nobody had used. Here a budget survives every way to end a call, and is then worth what is left of it.
 #[test]
 fn litellm_27639() {
-    let mut stand =
-        Stand::new("metering: { hold: { fit_to_balance: false }, on_client_gone: { drain_up_to: 0s } }\n");
+    let mut stand = Stand::new(
+        "metering: { hold: { fit_to_balance: false, input: bytes }, on_client_gone: { drain_up_to: 0s } }\n",
+    );
     let talk = Talk::chat();
     // What the worst of these calls holds at least, so that a few leaks would be seen.
     let held = {

@@ -16,7 +16,7 @@ const DAY_SECONDS: u64 = 24 * 3600;
 /// Limits beside those of the other tests, with these of spending.
 fn limits(spend: &str) -> String {
     format!(
-        "limits: {{ unpaid: {{ per_ip: 100000/min }}, default: {{ rpm: 100000, concurrent: 1000, spend: {{ {spend} }} }} }}\n"
+        "metering: {{ hold: {{ input: bytes }} }}\nlimits: {{ unpaid: {{ per_ip: 100000/min }}, default: {{ rpm: 100000, concurrent: 1000, spend: {{ {spend} }} }} }}\n"
     )
 }
 

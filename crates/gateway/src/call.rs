@@ -114,11 +114,11 @@ async fn paid_call(
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
-    let available = payer.as_ref().map(|payer| {
+    let funds = payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
-        payer.spendable(gate, limits, arrived.now.seconds())
+        payer.funds(gate, limits, arrived.now.seconds())
     });
-    let quote = quote.counted(gate, &snapshot.config.metering, available).await;
+    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;

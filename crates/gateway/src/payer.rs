@@ -30,6 +30,14 @@ pub(crate) struct SpendLimits {
     pub(crate) per_day: Option<Amount>,
 }
 
+/// What is there, before anything is set aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Funds {
+    pub(crate) balance: Amount,
+    /// That, within every limit of key and account.
+    pub(crate) spendable: Amount,
+}
+
 /// The terms on which money is set aside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldTerms {
@@ -226,9 +234,10 @@ impl Payer {
         of_key.into_iter().chain(limits.per_call).min()
     }
 
-    /// The most that a call may cost now: what is there, within every limit of key and account.
-    pub(crate) fn spendable(&self, gate: &Gate, limits: SpendLimits, now_s: u64) -> Amount {
-        self.room(gate, &self.budgets(limits, now_s), limits).amount
+    /// What a call could be paid with now.
+    pub(crate) fn funds(&self, gate: &Gate, limits: SpendLimits, now_s: u64) -> Funds {
+        let spendable = self.room(gate, &self.budgets(limits, now_s), limits).amount;
+        Funds { balance: self.account.available(), spendable }
     }
 
     fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits) -> Room {

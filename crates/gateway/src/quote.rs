@@ -20,6 +20,7 @@ use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
 use crate::gate::Gate;
 use crate::growth::Growth;
+use crate::payer::Funds;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
 use crate::snapshot::{Snapshot, Upstream};
@@ -221,27 +222,25 @@ impl Quote {
 
     /// Holds for the tokens of the request instead of its bytes, where the operator wants that or so little is
     /// there that it matters (MTR-33). Not for who shows no money: that buys no work.
-    pub(crate) async fn counted(
-        mut self,
-        gate: &Gate,
-        metering: &Metering,
-        available: Option<Amount>,
-    ) -> Self {
-        let available = available.filter(|available| *available > Amount::ZERO);
-        let Some((facts, available)) = self.facts.clone().filter(|_| self.units.is_none()).zip(available)
-        else {
+    pub(crate) async fn counted(mut self, gate: &Gate, metering: &Metering, funds: Option<Funds>) -> Self {
+        let funds = funds.filter(|funds| funds.spendable > Amount::ZERO);
+        let Some((facts, funds)) = self.facts.clone().filter(|_| self.units.is_none()).zip(funds) else {
             return self;
         };
         let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
         let worst = self.ceiling_by(&self.dearest_by(&self.price, &facts, &by_bytes), &facts, &by_bytes);
+        let is_short = |amount| worst.is_none_or(|worst| amount < worst);
         let wanted = match metering.hold_input {
-            HoldInput::BytesHalf => worst.is_none_or(|worst| available < worst),
+            HoldInput::BytesHalf => is_short(funds.balance) || is_short(funds.spendable),
             HoldInput::Bytes => false,
             HoldInput::Tokenizer => true,
         };
         if !wanted {
             return self;
         }
+        // A limit says how much may be held, and what is more than that is not taken: so a dense prompt must not be
+        // held for as less than it is. That it may be held for as less than its bytes is for a short balance.
+        let only_more = metering.hold_input == HoldInput::BytesHalf && !is_short(funds.balance);
         let input_bound = match gate.estimator.count_request(self.body()).await {
             Counting::Tokens(tokens) => {
                 let factor_bp = metering.factor_bp(&self.model);
@@ -254,7 +253,8 @@ impl Quote {
         };
         let policy = HoldPolicy { input_bound, ..self.policy };
         let dearest = self.dearest_by(&self.price, &facts, &policy);
-        if let Some(ceiling) = self.ceiling_by(&dearest, &facts, &policy) {
+        let ceiling = self.ceiling_by(&dearest, &facts, &policy);
+        if let Some(ceiling) = ceiling.filter(|ceiling| !only_more || *ceiling > self.ceiling) {
             (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
             self.offered = self.offered.max(ceiling);
         }

@@ -392,6 +392,8 @@ impl Reading<'_> {
             return Err(RequestError::NoModel);
         }
         facts.stream |= facts.dialect == Dialect::DashScope && head.asks_events;
+        // What a relay takes for the wish that it searches the web first.
+        facts.extras |= facts.model.ends_with(":online");
         facts.body_start = body_start;
         facts.choices = facts.choices.saturating_mul(self.prompts.max(1));
         if facts.choices > 1 && form.single_stream && (facts.stream || form.model == ModelAt::Route) {

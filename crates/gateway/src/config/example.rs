@@ -31,8 +31,9 @@ pub fn example(upstreams: &[ExampleUpstream<'_>]) -> String {
     let mut text = String::from(HEAD);
     for ExampleUpstream { name, url, provider, key_env } in upstreams {
         let auth = key_env.map_or(String::new(), |name| format!(", auth: {{ key: \"${{env:{name}}}\" }}"));
+        let model = if *provider == Provider::LlamaCpp { ", model: local" } else { "" };
         // Writing to a String does not fail.
-        let _ = writeln!(text, "  {name}: {{ url: {url}, dialect: {}{auth} }}", provider.name());
+        let _ = writeln!(text, "  {name}: {{ url: {url}, dialect: {}{model}{auth} }}", provider.name());
     }
     text.push_str(&routes(upstreams));
     text.push_str(TAIL);

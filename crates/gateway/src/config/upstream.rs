@@ -104,6 +104,14 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
         section
             .complain("model", format!("{path}: {} does not take the model from the body", provider.name()));
     }
+    if model.is_none() && section.get("model").is_none() && provider == Provider::LlamaCpp {
+        // Else a payer would name the cheapest model of all price lists.
+        let name = provider.name();
+        let place = &section.path;
+        section.missing(format!(
+            "{place} needs \"model\": {name} answers with the model it has, whatever is named"
+        ));
+    }
     if provider != Provider::Raw && url.base_path.ends_with("/v1") {
         let path = section.path_of("url");
         section.complain("url", format!("{path}: leave /v1 off; the routes begin with it"));

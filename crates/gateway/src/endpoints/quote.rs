@@ -50,8 +50,11 @@ pub(super) async fn quote(
     let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
         .followed(&gate.unseen);
     // As the call itself would be, or the two would tell different holds.
-    let available = payer.as_ref().map(|payer| payer.account.available());
-    let quote = quote.counted(gate, &snapshot.config.metering, available).await;
+    let funds = payer.as_ref().map(|payer| {
+        let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
+        payer.funds(gate, limits, arrived.now.seconds())
+    });
+    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     if let Some(payer) = &payer {
         payer.permits(route, &quote, arrived.now.seconds())?;
     }

@@ -91,6 +91,11 @@ pub(super) const WISHES: &[(&str, Ask)] = &[
     ("tools[].type", Ask::ToolType),
     ("web_search_options", Ask::Extra),
     ("service_tier", Ask::Tier),
+    // What relays know: other models to fall back on, and plugins, have prices of their own.
+    ("models", Ask::Extra),
+    ("fallbacks", Ask::Extra),
+    ("plugins", Ask::Extra),
+    ("preset", Ask::Extra),
     ("messages[].content[].video_url.url", Ask::Recording),
     ("messages[].content[].audio_url.url", Ask::Recording),
 ];

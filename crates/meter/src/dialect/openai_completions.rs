@@ -29,6 +29,10 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         // `best_of` answers are generated and billed even when fewer are returned.
         ("best_of", Ask::Choices("best_of")),
         ("prompt[]", Ask::Prompt),
+        ("models", Ask::Extra),
+        ("fallbacks", Ask::Extra),
+        ("plugins", Ask::Extra),
+        ("preset", Ask::Extra),
     ])
 });
 

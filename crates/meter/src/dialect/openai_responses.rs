@@ -90,6 +90,11 @@ static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
         ("input[].content[].file_url", Ask::Stored),
         ("input[].content[].file_id", Ask::Stored),
         ("tools[].type", Ask::ToolType),
+        // Relays answer here too: other models to fall back on, and plugins, have prices of their own.
+        ("models", Ask::Extra),
+        ("fallbacks", Ask::Extra),
+        ("plugins", Ask::Extra),
+        ("preset", Ask::Extra),
     ])
 });
 

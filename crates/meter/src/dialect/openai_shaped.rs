@@ -86,15 +86,8 @@ static QWEN_ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
 });
 pub(super) static QWEN_FORM: Form = Form { paths: &QWEN_ASKS, ..PLAIN_FORM };
 
-/// Other models to fall back on, and plugins, have prices of their own.
-static OPENROUTER_ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
-    wishing(&[
-        ("models", Ask::Extra),
-        ("plugins", Ask::Extra),
-        ("preset", Ask::Extra),
-        ("messages[].content[].cache_control", Ask::Cache),
-    ])
-});
+static OPENROUTER_ASKS: LazyLock<Paths<Ask>> =
+    LazyLock::new(|| wishing(&[("messages[].content[].cache_control", Ask::Cache)]));
 pub(super) static OPENROUTER_FORM: Form =
     Form { paths: &OPENROUTER_ASKS, inject: Inject::Never, ..PLAIN_FORM };
 

@@ -331,3 +331,26 @@ fn sounds_and_films_are_not_fetched() {
         assert!(facts.media_parts > 0, "{body}");
     }
 }
+
+/// A relay is asked at several paths: another model than the one that is priced, or a search, is an extra at each.
+#[test]
+fn what_a_relay_does_besides_is_an_extra() {
+    use Dialect as D;
+    for dialect in
+        [D::OpenAiChat, D::OpenRouterChat, D::OpenAiResponses, D::OpenAiCompletions, D::AnthropicMessages]
+    {
+        for (member, extras) in [
+            ("", false),
+            (r#","plugins":[{"id":"web"}]"#, true),
+            (r#","models":["dearer"]"#, true),
+            (r#","preset":"p""#, true),
+            (r#","fallbacks":["dearer"]"#, true),
+            (r#","models":null"#, false),
+        ] {
+            let body = format!(r#"{{"model":"m","max_tokens":1{member}}}"#);
+            assert_eq!(scan_request(dialect, body.as_bytes()).unwrap().extras, extras, "{dialect:?} {body}");
+        }
+        let body = br#"{"model":"openai/m:online"}"#;
+        assert!(scan_request(dialect, body).unwrap().extras, "{dialect:?}");
+    }
+}

@@ -362,8 +362,9 @@ fn providers_have_usual_headers_and_routes() {
         (&["together"], "authorization", "/v1/chat/completions /v1/completions /v1/embeddings"),
     ] {
         for name in names {
+            let model = if name.starts_with("llama") { ", model: m" } else { "" };
             let text = format!(
-                "upstreams: {{ a: {{ url: https://a.example, dialect: {name}, auth: {{ key: env:API_KEY }} }} }}\n\
+                "upstreams: {{ a: {{ url: https://a.example, dialect: {name}{model}, auth: {{ key: env:API_KEY }} }} }}\n\
                  prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n"
             );
             let config = check(&text).unwrap_or_else(|errors| panic!("{errors}"));
