@@ -1,12 +1,14 @@
 //! x402 `exact` by EIP-3009 through facilitators that err, lie, stall and vanish (x402.md section 14). Each
 //! time (X402-15, X402-43, X402-44): nobody is served twice or for nothing, and nobody is asked to pay a second time.
 
+use std::sync::{Arc, Mutex};
+
 use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
 use farthing_tests::gateway::{Gateway, free_address, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, decode};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::upstream::{FRIENDLY_COST, Upstream, plain};
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream, friendly_answer, plain};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -414,4 +416,26 @@ fn a_network_that_no_facilitator_settles_is_not_offered() {
     let silent = Gateway::start(upstream.address, &Facilitator::rails(&[free_address(), elsewhere.address]));
     wait_for("the facilitators to be asked", || (elsewhere.hits() >= 1).then_some(()));
     assert!(networks(&silent).contains(&json!(BASE_SEPOLIA)), "one of two has not answered");
+}
+
+/// Where a payment settles before it is served, the upstream is asked when the money is there and not before; a
+/// payment that does not arrive asks nobody.
+#[test]
+fn r12_settlement_order_per_route() {
+    let facilitator = Arc::new(Facilitator::start([]));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let upstream = {
+        let (facilitator, seen) = (Arc::clone(&facilitator), Arc::clone(&seen));
+        Upstream::start(move |request, stream| {
+            seen.lock().unwrap().push(facilitator.transfers());
+            let _ = std::io::Write::write_all(stream, &friendly_answer(request));
+        })
+    };
+    let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[facilitator.address]));
+    for paid in 1..=3 {
+        assert_eq!(pay(&gateway, &new_payment(&gateway, paid)).status, 200);
+    }
+    facilitator.next(Conduct::Only(failure("insufficient_funds")));
+    assert_refused(&pay(&gateway, &new_payment(&gateway, 4)), 402, "settlement_failed", "nothing_taken");
+    assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "transfers when the upstream was asked");
 }
