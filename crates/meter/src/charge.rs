@@ -293,6 +293,15 @@ fn quantities(price: &Rates, metered: &Metered, request: &EstimateBasis) -> (Usa
         let each = price.max_output_tokens.unwrap_or(ESTIMATE_TOKENS_PER_IMAGE);
         usage.output_total = Some(images.saturating_mul(each));
     }
+    if metered.dialect == Dialect::OpenAiImages
+        && price.image.is_some()
+        && usage.images.is_none()
+        && !metered.before_output
+    {
+        // Something was given that could not be counted, or only its previews: those that were asked for.
+        usage.images = Some(request.choices);
+        estimated = true;
+    }
     if metered.dialect == Dialect::OpenAiAudio && price.second.is_some() {
         // Sold by the second, and none were reported.
         let sound = request.media_bytes.saturating_mul(1000).div_ceil(ESTIMATE_SOUND_BYTES_PER_SECOND);

@@ -139,7 +139,12 @@ pub(crate) struct Reader {
     pub(crate) end_mark: EndMark,
     /// Writes the end of a stream that we stop; none where that makes no sense (MTR-35).
     pub(crate) ending: Option<ending::Write>,
+    /// The longest event that is read (MTR-16). It is not kept, so this bounds work only.
+    pub(crate) event_bytes_max: usize,
 }
+
+/// Longest event with text in it.
+const EVENT_BYTES_MAX: usize = 8 << 20;
 
 impl Reader {
     /// One whose streams are server-sent events with an end mark among them.
@@ -157,6 +162,7 @@ impl Reader {
             framing: Framing::Document,
             end_mark: EndMark::Event,
             ending: None,
+            event_bytes_max: EVENT_BYTES_MAX,
         }
     }
 

@@ -14,9 +14,6 @@ use crate::sse::{DoneMark, Framer, Item};
 use crate::text::OutputText;
 use crate::usage::{Anomalies, Anomaly, Terminal};
 
-/// The largest event that is read; a larger one is passed over (MTR-16).
-const EVENT_BYTES_MAX: usize = 8 << 20;
-
 /// What kind of body this is: found out from its first bytes, because labels lie (MTR-14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
@@ -398,12 +395,12 @@ impl Stream {
     }
 
     const fn over_limit(&self) -> bool {
-        self.event_bytes > EVENT_BYTES_MAX
+        self.event_bytes > self.reader.event_bytes_max
     }
 
     fn read_data(&mut self, piece: &[u8]) {
         self.event_bytes = self.event_bytes.saturating_add(piece.len());
-        if self.event_bytes <= EVENT_BYTES_MAX {
+        if !self.over_limit() {
             self.done.feed(piece);
             self.scanner.feed(piece, &mut self.event);
         }
@@ -425,8 +422,10 @@ impl Stream {
     }
 
     fn take_event(&mut self) -> bool {
-        if self.event_bytes > EVENT_BYTES_MAX {
+        if self.over_limit() {
             self.anomalies.add(Anomaly::OverLimit);
+            // The client has it, whatever it was.
+            self.seen.media = self.seen.media.saturating_add(1);
             return false;
         }
         if self.done.found() {

@@ -28,7 +28,9 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     ])
 });
 
-pub(super) static READER: Reader = Reader::events(&PATHS, event, document, inclusive);
+/// An event is a whole image, and not to count it would give it away.
+pub(super) static READER: Reader =
+    Reader { event_bytes_max: 128 << 20, ..Reader::events(&PATHS, event, document, inclusive) };
 
 static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     Paths::new(&[

@@ -543,3 +543,20 @@ fn affordable_table() {
         assert_eq!(affordable, expected, "{case}");
     }
 }
+
+/// Images that were given and not counted are those that were asked for; none where nothing was given.
+#[test]
+fn images_that_nobody_counted_are_not_free() {
+    let each = Rates { image: Some(nano(40)), ..Rates::default() };
+    let two = EstimateBasis { choices: 2, ..request() };
+    let unread =
+        Metered { dialect: Dialect::OpenAiImages, basis: Basis::Estimate, text_bytes: 0, ..reported() };
+    let gone = Metered { terminal: Terminal::ClientGone, ..unread.clone() };
+    for (case, metered, expected) in [
+        ("an encoding that is not read", Metered { opaque: true, ..unread.clone() }, 80),
+        ("only previews were seen", gone.clone(), 80),
+        ("nothing came", Metered { before_output: true, body_bytes: 0, ..gone }, 0),
+    ] {
+        assert_eq!(charge(&each, &metered, &two).unwrap().nano.units(), expected, "{case}");
+    }
+}

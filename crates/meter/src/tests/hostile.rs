@@ -165,3 +165,45 @@ fn figures_that_are_no_counts_are_not_billed() {
         assert_eq!(twice.usage, once.usage, "{body}");
     }
 }
+
+/// An image of any size is one image.
+#[test]
+fn images_are_counted_however_large() {
+    for megabytes in [1, 7, 9, 20] {
+        let data = "A".repeat(megabytes << 20);
+        let body = format!(r#"{{"created":1,"data":[{{"b64_json":"{data}"}},{{"b64_json":"{data}"}}]}}"#);
+        let head = Head {
+            status: 200,
+            content_type: Some("application/json"),
+            content_encoding: None,
+            hide_usage_chunk: false,
+        };
+        let answer = super::Answer { head, ..super::Answer::events(D::OpenAiImages, body.as_bytes()) };
+        let (metered, _) = answer.run(&[64 * 1024]);
+        assert_eq!(
+            metered.usage.and_then(|usage| usage.images),
+            Some(2),
+            "{megabytes} MiB: {:?}",
+            metered.terminal
+        );
+        let event = format!(
+            "event: image_generation.completed\ndata: {{\"type\":\"image_generation.completed\",\"b64_json\":\"{data}\"}}\n\n"
+        );
+        let (metered, _) = super::Answer::events(D::OpenAiImages, event.as_bytes()).run(&[64 * 1024]);
+        assert_eq!(
+            metered.usage.and_then(|usage| usage.images),
+            Some(1),
+            "{megabytes} MiB stream: {:?}",
+            metered.terminal
+        );
+    }
+}
+
+/// What is too long to be read was delivered all the same.
+#[test]
+fn an_event_beyond_reading_is_not_free() {
+    let event =
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "a".repeat(9 << 20));
+    let (metered, _) = super::Answer::events(D::OpenAiChat, event.as_bytes()).run(&[64 * 1024]);
+    assert!(!metered.before_output && !crate::is_free(&metered), "{metered:?}");
+}
