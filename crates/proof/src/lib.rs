@@ -19,7 +19,9 @@ pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod x402_echo;
 pub mod x402_exact;
+pub mod x402_permit2;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use epoch::{EpochState, MasterKey, MasterKeys};
