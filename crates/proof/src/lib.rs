@@ -19,6 +19,7 @@ pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod x402_batch;
 pub mod x402_echo;
 pub mod x402_exact;
 pub mod x402_permit2;
