@@ -23,6 +23,7 @@ pub mod x402_batch;
 pub mod x402_echo;
 pub mod x402_exact;
 pub mod x402_permit2;
+pub mod x402_svm;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use epoch::{EpochState, MasterKey, MasterKeys};

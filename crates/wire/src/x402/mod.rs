@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod asset;
+pub mod base58;
 pub mod batch;
 pub mod contracts;
 pub mod exact;
@@ -13,6 +14,7 @@ pub mod facilitator;
 pub mod header;
 pub mod network;
 pub mod permit2;
+pub mod svm;
 pub mod test_keys;
 pub mod uint256;
 pub mod v1;
