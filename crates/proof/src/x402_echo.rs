@@ -2,9 +2,11 @@
 //!
 //! The echo only finds our offer. Price, asset, payee and chain come from ours.
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use wire::hex;
 use wire::x402::exact::decimal;
+use wire::x402::facilitator::SettleRequest;
 use wire::x402::v2;
 
 use crate::quote;
@@ -68,13 +70,33 @@ pub(crate) fn check_quote(
     Ok(())
 }
 
-/// `extra` as anybody may see it, a facilitator included (X402-11).
+/// What a facilitator is asked about a payment that passed here, all of it written anew from our values: `offer` as
+/// we made it, without its private members (X402-11). `amount` is what is to be taken, where that differs from what
+/// the payer accepted.
 #[must_use]
-pub fn without_private_members(mut offer: v2::PaymentRequirements) -> v2::PaymentRequirements {
+pub fn facilitator_request<T: Serialize>(
+    mut offer: v2::PaymentRequirements,
+    payload: &T,
+    resource: Option<v2::ResourceInfo>,
+    amount: u128,
+) -> SettleRequest {
     if let Some(extra) = &mut offer.extra {
         extra.remove(QUOTE);
     }
-    offer
+    let requirements = v2::PaymentRequirements { amount: amount.to_string(), ..offer.clone() };
+    // Objects of ours have text keys and no floats, so writing them cannot fail.
+    let payment = v2::PaymentPayload {
+        x402_version: v2::VERSION,
+        resource,
+        accepted: offer,
+        payload: serde_json::to_value(payload).unwrap_or_default(),
+        extensions: None,
+    };
+    SettleRequest {
+        x402_version: v2::VERSION,
+        payment_payload: serde_json::to_value(payment).unwrap_or_default(),
+        payment_requirements: serde_json::to_value(requirements).unwrap_or_default(),
+    }
 }
 
 /// Puts our quote into `extra`.

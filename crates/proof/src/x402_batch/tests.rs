@@ -8,6 +8,7 @@ use super::{
 use crate::eip712;
 use crate::quote::{QuoteKey, QuoteScope};
 use crate::secp::{SecretKey, Signature, SignatureError};
+use crate::x402_echo;
 use crate::x402_exact::{Binding, EvmToken, ExactError};
 use money::{Amount, Asset};
 use proptest::prelude::*;
@@ -118,6 +119,16 @@ fn the_captured_channel_is_kept_as_the_reference_kept_it() {
             let settled = deposit::verify(found, &voucher, deposit, now).unwrap();
             assert_eq!((settled.amount, settled.valid_before), (200_000, 1_795_174_451));
             channel = channel.with_deposit(settled.amount);
+            // The reference asks to verify the ceiling, and to settle what the call cost.
+            for (call, amount) in [(0, 20_000), (1, 1_858)] {
+                let asked = x402_echo::facilitator_request(
+                    found.requirements_v2(),
+                    &payload,
+                    payment.resource.clone(),
+                    amount,
+                );
+                assert_eq!(serde_json::to_value(asked).unwrap(), flow["facilitator"][call]["request"]);
+            }
         }
         let Verdict::Accepted(acceptance) = channel.accept(&voucher, found.amount, now) else { panic!() };
         channel = channel.charge_metered(&acceptance, 1_858);
@@ -343,15 +354,19 @@ fn a_permit2_deposit_goes_into_its_channel_only() {
     }
 }
 
-fn accepted(channel: &Channel, max: u128, amount: u128) -> Result<super::Acceptance, Verdict> {
+/// The error, and what a corrective challenge may show; `None` for a plain refusal.
+type Refusal = (E, Option<bool>);
+
+fn accepted(channel: &Channel, max: u128, amount: u128) -> Result<super::Acceptance, Refusal> {
     match channel.accept(&genuine(max), amount, NOW) {
         Verdict::Accepted(acceptance) => Ok(acceptance),
-        other => Err(other),
+        Verdict::Corrective { error, voucher } => Err((error, Some(voucher))),
+        Verdict::Refused(error) => Err((error, None)),
     }
 }
 
-fn corrective(error: E, voucher: bool) -> Result<super::Acceptance, Verdict> {
-    Err(Verdict::Corrective { error, voucher })
+fn corrective(error: E, voucher: bool) -> Result<super::Acceptance, Refusal> {
+    Err((error, Some(voucher)))
 }
 
 /// Settled item 15, X402-22, X402-28: one row per situation.
@@ -363,7 +378,7 @@ fn x402_22_28_29_what_becomes_of_a_voucher() {
     // Streamed: the head charges everything, the rest comes back as carry.
     let streaming = open.charge_at_head(&first);
     assert_eq!((streaming.charged, streaming.used(), streaming.claimable()), (20_000, 0, None));
-    assert_eq!(accepted(&streaming, 40_000, 20_000), Err(Verdict::Refused(E::Busy)));
+    assert_eq!(accepted(&streaming, 40_000, 20_000), Err((E::Busy, None)));
     let after = streaming.metered(1_858);
     assert_eq!((after.charged, after.carry, after.used()), (20_000, 18_142, 1_858));
 
@@ -375,7 +390,7 @@ fn x402_22_28_29_what_becomes_of_a_voucher() {
         ("A20 from an older base", &after, 21_858, 20_000, corrective(mismatch(20_000), true)),
         ("more than asked", &after, 40_001, 20_000, corrective(mismatch(20_000), true)),
         ("the accepted one, carry too small", &after, 20_000, 18_143, corrective(mismatch(20_000), true)),
-        ("beyond the deposit", &after, 100_001, 80_001, Err(Verdict::Refused(E::ExceedsBalance))),
+        ("beyond the deposit", &after, 100_001, 80_001, Err((E::ExceedsBalance, None))),
         ("overflow", &after, u128::MAX, u128::MAX, corrective(mismatch(20_000), true)),
     ] {
         assert_eq!(accepted(channel, max, amount), expected, "{what}");
@@ -388,7 +403,7 @@ fn x402_22_28_29_what_becomes_of_a_voucher() {
     assert!(accepted(&after, 100_000, 80_000).is_ok());
 
     let withdrawing = after.refreshed(Mirror { withdrawing: 70_000, ..mirror(100_000) });
-    let gone = Err(Verdict::Refused(E::ExceedsBalance));
+    let gone = Err((E::ExceedsBalance, None));
     assert_eq!(accepted(&withdrawing, 40_000, 20_000), gone, "a pending withdrawal counts as gone");
     let claimed =
         Channel { charged: 0, ..open.refreshed(Mirror { total_claimed: 20_000, ..mirror(100_000) }) };
@@ -430,14 +445,11 @@ fn a20_a_published_voucher_opens_nothing() {
     assert_eq!(accepted(&channel, 21_857, 20_000), shown);
     let channel = channel.with_published(21_858);
     for max in [20_000, 21_858] {
-        assert!(matches!(
-            accepted(&channel, max, max - 3_858),
-            Err(Verdict::Corrective { voucher: false, .. })
-        ));
+        assert!(matches!(accepted(&channel, max, max - 3_858), Err((_, Some(false)))));
     }
     let many = (30_000..30_040).fold(channel, |channel, max| channel.with_published(max));
     assert_eq!((many.published.len(), many.published_floor), (32, 30_008));
-    assert!(matches!(accepted(&many, 20_000, 16_142), Err(Verdict::Corrective { voucher: false, .. })));
+    assert!(matches!(accepted(&many, 20_000, 16_142), Err((_, Some(false)))));
 }
 
 /// X402-31.

@@ -72,7 +72,15 @@ impl Offer {
     /// As version 2 writes it.
     #[must_use]
     pub fn requirements_v2(&self) -> v2::PaymentRequirements {
-        self.requirements(self.amount, x402_echo::with_quote(self.public_extra(), self.quote.as_deref()))
+        v2::PaymentRequirements {
+            scheme: self.scheme().to_owned(),
+            network: self.token.network().to_owned(),
+            amount: self.amount.to_string(),
+            asset: self.token.contract().to_string(),
+            pay_to: self.pay_to.to_string(),
+            max_timeout_seconds: self.max_timeout_s,
+            extra: Some(x402_echo::with_quote(self.public_extra(), self.quote.as_deref())),
+        }
     }
 
     /// What `/verify` is asked about a payment that passed here.
@@ -116,32 +124,7 @@ impl Offer {
         resource: Option<v2::ResourceInfo>,
         amount: u128,
     ) -> SettleRequest {
-        let payload = v2::PaymentPayload {
-            x402_version: v2::VERSION,
-            resource,
-            accepted: self.requirements(payment.permit.amount, self.public_extra()),
-            payload: serde_json::to_value(payment.to_wire()).unwrap_or_default(),
-            extensions: None,
-        };
-        // Objects of ours have text keys and no floats, so writing them cannot fail.
-        SettleRequest {
-            x402_version: v2::VERSION,
-            payment_payload: serde_json::to_value(payload).unwrap_or_default(),
-            payment_requirements: serde_json::to_value(self.requirements(amount, self.public_extra()))
-                .unwrap_or_default(),
-        }
-    }
-
-    fn requirements(&self, amount: u128, extra: Map<String, Value>) -> v2::PaymentRequirements {
-        v2::PaymentRequirements {
-            scheme: self.scheme().to_owned(),
-            network: self.token.network().to_owned(),
-            amount: amount.to_string(),
-            asset: self.token.contract().to_string(),
-            pay_to: self.pay_to.to_string(),
-            max_timeout_seconds: self.max_timeout_s,
-            extra: Some(extra),
-        }
+        x402_echo::facilitator_request(self.requirements_v2(), &payment.to_wire(), resource, amount)
     }
 
     fn public_extra(&self) -> Map<String, Value> {

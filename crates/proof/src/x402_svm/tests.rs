@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::voucher::{self, SvmVoucherError};
 use super::{Offer, SvmError as E, SvmToken, verify, verify_v1, verify_v2};
 use crate::quote::{QuoteKey, QuoteScope};
+use crate::x402_echo;
 use crate::x402_exact::{Binding, ExactError};
 use ed25519_dalek::{Signer as _, SigningKey};
 use money::{Amount, Asset};
@@ -83,6 +84,10 @@ fn the_captured_payment_is_genuine() {
     assert_eq!(serde_json::to_value(payment.to_wire()).unwrap(), sent.payload);
     let written = serde_json::to_value(offer().requirements_v2()).unwrap();
     assert_eq!(written, flow()["steps"][0]["decoded"]["payment-required"]["accepts"][0]);
+
+    let asked = Offer { quote: Some("q1.private".into()), ..offer() }.requirements_v2();
+    let request = x402_echo::facilitator_request(asked, &payment.to_wire(), sent.resource.clone(), 10_000);
+    assert_eq!(serde_json::to_value(request).unwrap(), flow()["facilitator"][1]["request"]);
 
     // The same as version 1 is the same payment.
     let requirements = offer().requirements_v1(&url, "", "").unwrap();
