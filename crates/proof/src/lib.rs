@@ -15,6 +15,7 @@ mod mac;
 pub mod quote;
 pub mod receipt;
 pub mod secp;
+pub mod siwx;
 pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;

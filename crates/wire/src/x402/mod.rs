@@ -14,6 +14,7 @@ pub mod facilitator;
 pub mod header;
 pub mod network;
 pub mod permit2;
+pub mod siwx;
 pub mod svm;
 pub mod test_keys;
 pub mod uint256;
