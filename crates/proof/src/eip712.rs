@@ -3,9 +3,11 @@
 //! `digest = keccak256(1901 | domain separator | struct hash)` with Keccak-256, not SHA3-256. Addresses
 //! and integers are left-padded to 32 bytes, `bytes32` stands as is, strings enter as their hash.
 
+mod attest;
 mod batch;
 mod permit2;
 
+pub use attest::{attest_separator, offer, receipt};
 pub use batch::{batch_separator, channel_config, claim_batch, receive_with_authorization, refund, voucher};
 pub use permit2::{permit_deposit, permit_payment, permit2_separator};
 

@@ -12,6 +12,7 @@ pub mod ed25519;
 pub mod eip712;
 pub mod epoch;
 mod mac;
+pub mod payment_identifier;
 pub mod quote;
 pub mod receipt;
 pub mod secp;
@@ -20,6 +21,7 @@ pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod x402_attest;
 pub mod x402_batch;
 pub mod x402_echo;
 pub mod x402_exact;
