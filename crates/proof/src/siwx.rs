@@ -180,7 +180,7 @@ pub fn verify(
     }
     let wallet = check_signature(answer)?;
     let nonce_until_s = minted_at.saturating_add(AGE_S_MAX);
-    Ok(SignedIn { wallet, network: answer.chain_id.clone(), nonce, nonce_until_s })
+    Ok(SignedIn { wallet, network: answer.signer.chain_id.clone(), nonce, nonce_until_s })
 }
 
 /// Who signed the text of an answer, whatever it says.
@@ -189,10 +189,10 @@ pub fn verify(
 /// [`SiwxError`]
 pub fn check_signature(answer: &Answer) -> Result<Wallet, SiwxError> {
     let text = answer.message().ok_or(SiwxError::Text)?;
-    match answer.signature_type {
+    match answer.signer.signature_type {
         SignatureType::Eip191 => {
-            let address: Address = answer.address.parse().map_err(|_| SiwxError::Malformed)?;
-            let signature = Signature::parse(&answer.signature).map_err(|error| match error {
+            let address: Address = answer.signer.address.parse().map_err(|_| SiwxError::Malformed)?;
+            let signature = Signature::parse(&answer.signer.signature).map_err(|error| match error {
                 SignatureError::Hex | SignatureError::Length(_) => SiwxError::Malformed,
                 SignatureError::Range
                 | SignatureError::HighS
@@ -204,8 +204,9 @@ pub fn check_signature(answer: &Answer) -> Result<Wallet, SiwxError> {
             Ok(Wallet::Evm(address))
         }
         SignatureType::Ed25519 => {
-            let public = base58::decode_array(&answer.address).map_err(|_| SiwxError::Malformed)?;
-            let signature = base58::decode_array(&answer.signature).map_err(|_| SiwxError::Malformed)?;
+            let public = base58::decode_array(&answer.signer.address).map_err(|_| SiwxError::Malformed)?;
+            let signature =
+                base58::decode_array(&answer.signer.signature).map_err(|_| SiwxError::Malformed)?;
             ed25519::verify(&public, text.as_bytes(), &signature).map_err(|_| SiwxError::Signature)?;
             Ok(Wallet::Svm(public))
         }
@@ -232,11 +233,13 @@ fn check_terms(answer: &Answer, host: &Host<'_>, now: u64) -> Result<(), SiwxErr
     if info.version != VERSION {
         return Err(E::Text);
     }
-    let namespace = match answer.signature_type {
+    let namespace = match answer.signer.signature_type {
         SignatureType::Eip191 => "eip155:",
         SignatureType::Ed25519 => "solana:",
     };
-    if !answer.chain_id.starts_with(namespace) || !host.chains.contains(&answer.chain_id.as_str()) {
+    if !answer.signer.chain_id.starts_with(namespace)
+        || !host.chains.contains(&answer.signer.chain_id.as_str())
+    {
         return Err(E::Chain);
     }
     let issued_at = time::parse(&info.issued_at).ok_or(E::IssuedAt)?;

@@ -36,13 +36,13 @@ fn signed(chain: &str, change: impl Fn(&mut Answer)) -> Answer {
     let mut answer = captured(chain);
     answer.info.nonce = key().mint(HOST.domain, [1; 8], ISSUED);
     let wallet = SigningKey::from_bytes(&[7; 32]);
-    answer.address = match chain {
+    answer.signer.address = match chain {
         "evm" => evm_key().address().to_string(),
         _ => base58::encode(wallet.verifying_key().as_bytes()),
     };
     change(&mut answer);
     let text = answer.message().unwrap_or_default();
-    answer.signature = match chain {
+    answer.signer.signature = match chain {
         "evm" => hex::encode_0x(evm_key().sign(&personal_message(&text)).unwrap().as_bytes()),
         _ => base58::encode(&wallet.sign(text.as_bytes()).to_bytes()),
     };
@@ -72,7 +72,7 @@ fn x402_35_an_answer_to_our_challenge_opens_the_wallets_accounts() {
         let answer = signed(chain, |_| {});
         let answer = Answer::parse(&answer.to_header()).unwrap();
         let signed_in = verify(&key(), &answer, &HOST, ISSUED + 299).unwrap();
-        assert_eq!(signed_in.network, answer.chain_id);
+        assert_eq!(signed_in.network, answer.signer.chain_id);
         assert_eq!(signed_in.nonce_until_s, ISSUED + 300);
         assert_eq!(hex::encode(&signed_in.nonce), answer.info.nonce);
     }
@@ -92,10 +92,10 @@ fn x402_35_a24_an_answer_that_is_not_for_us_now_opens_nothing() {
         ("other port", signed("evm", origin("https://api.example.com:8443/")), 0, E::Uri),
         ("other scheme", signed("evm", origin("http://api.example.com/")), 0, E::Uri),
         ("version 2", signed("evm", |a| a.info.version = "2".into()), 0, E::Text),
-        ("mainnet", signed("evm", |a| a.chain_id = "eip155:8453".into()), 0, E::Chain),
+        ("mainnet", signed("evm", |a| a.signer.chain_id = "eip155:8453".into()), 0, E::Chain),
         (
             "Solana's chain, Ethereum's signature",
-            signed("evm", |a| a.chain_id = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1".into()),
+            signed("evm", |a| a.signer.chain_id = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1".into()),
             0,
             E::Chain,
         ),
@@ -132,10 +132,15 @@ fn x402_35_a24_an_answer_that_is_not_for_us_now_opens_nothing() {
             E::Nonce,
         ),
         ("two lines in one", signed("evm", |a| a.info.statement = at("a\nb")), 0, E::Text),
-        ("not an address", signed("evm", |a| a.address = "me".into()), 0, E::Malformed),
-        ("somebody else", signed("evm", |a| a.address = captured("evm").address), 0, E::Signature),
-        ("not a key", signed("solana", |a| a.address = "me".into()), 0, E::Malformed),
-        ("a weak key", signed("solana", |a| a.address = base58::encode(&[0; 32])), 0, E::Signature),
+        ("not an address", signed("evm", |a| a.signer.address = "me".into()), 0, E::Malformed),
+        (
+            "somebody else",
+            signed("evm", |a| a.signer.address = captured("evm").signer.address),
+            0,
+            E::Signature,
+        ),
+        ("not a key", signed("solana", |a| a.signer.address = "me".into()), 0, E::Malformed),
+        ("a weak key", signed("solana", |a| a.signer.address = base58::encode(&[0; 32])), 0, E::Signature),
     ] {
         assert_eq!(verify(&key(), &answer, &HOST, ISSUED + now), Err(expected), "{what}");
     }
@@ -147,26 +152,29 @@ fn x402_35_a24_an_answer_that_is_not_for_us_now_opens_nothing() {
 #[test]
 fn a9_every_other_signature_is_refused() {
     let good = signed("evm", |_| {});
-    let with = |signature: String| Answer { signature, ..good.clone() };
-    let mut bytes = hex::decode_0x(&good.signature).unwrap();
+    let with = |signature: String| {
+        let mut other = good.clone();
+        other.signer.signature = signature;
+        other
+    };
+    let hinted = |mut answer: Answer| {
+        answer.signer.signature_scheme = at("eip1271");
+        answer
+    };
+    let mut bytes = hex::decode_0x(&good.signer.signature).unwrap();
     bytes[64] -= 27;
     for (what, answer, expected) in [
         ("v 0/1", with(hex::encode_0x(&bytes)), E::Signature),
         ("compact", with(hex::encode_0x(&bytes[..64])), E::Malformed),
         ("ERC-6492", with(format!("0x{}", "64".repeat(320))), E::Malformed),
         ("no hexadecimal", with("sig".into()), E::Malformed),
-        (
-            "scheme eip1271 is a hint only",
-            Answer { signature_scheme: at("eip1271"), ..with("0x".into()) },
-            E::Malformed,
-        ),
+        ("scheme eip1271 is a hint only", hinted(with("0x".into())), E::Malformed),
     ] {
         assert_eq!(verify(&key(), &answer, &HOST, ISSUED), Err(expected), "{what}");
     }
-    let hinted = Answer { signature_scheme: at("eip1271"), ..good };
-    assert!(verify(&key(), &hinted, &HOST, ISSUED).is_ok());
-    let solana = signed("solana", |_| {});
-    let cut = Answer { signature: solana.signature[1..].to_owned(), ..solana };
+    assert!(verify(&key(), &hinted(good.clone()), &HOST, ISSUED).is_ok());
+    let mut cut = signed("solana", |_| {});
+    cut.signer.signature.remove(0);
     assert!(verify(&key(), &cut, &HOST, ISSUED).is_err());
 }
 

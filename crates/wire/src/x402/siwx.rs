@@ -5,7 +5,8 @@
 
 pub mod time;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::header::{self, HeaderError};
 
@@ -83,13 +84,21 @@ pub struct Challenge {
     pub supported_chains: Vec<SupportedChain>,
 }
 
-/// The answer, as the header carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The answer, as the header carries it: one object of the terms' members and its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Answer {
     /// The terms that were signed.
     #[serde(flatten)]
     pub info: Info,
+    /// By whom, and how.
+    #[serde(flatten)]
+    pub signer: Signer,
+}
+
+/// The answer's own members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Signer {
     /// CAIP-2.
     pub chain_id: String,
     /// How it was signed.
@@ -102,6 +111,16 @@ pub struct Answer {
     pub signature_scheme: Option<String>,
     /// `0x` and 65 bytes, or base58 of 64.
     pub signature: String,
+}
+
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Read twice over: what serde makes of `flatten` would name floats, which the core has none of.
+        let object = Value::deserialize(deserializer)?;
+        let info = Info::deserialize(&object).map_err(serde::de::Error::custom)?;
+        let signer = Signer::deserialize(&object).map_err(serde::de::Error::custom)?;
+        Ok(Self { info, signer })
+    }
 }
 
 impl Answer {
@@ -129,22 +148,22 @@ impl Answer {
             ("Not Before", &self.info.not_before),
             ("Request ID", &self.info.request_id),
         ];
-        let members = [domain, uri, version, nonce, issued_at, &self.address, &self.chain_id];
+        let members = [domain, uri, version, nonce, issued_at, &self.signer.address, &self.signer.chain_id];
         let present = optional.iter().filter_map(|(_, value)| value.as_ref()).chain(statement);
         let mut all = members.into_iter().chain(present).chain(resources);
         if resources.len() > RESOURCES_MAX || !all.all(|member| one_line(member)) {
             return None;
         }
-        let (kind, reference) = match self.signature_type {
-            SignatureType::Eip191 => ("Ethereum", self.chain_id.strip_prefix("eip155:")?),
-            SignatureType::Ed25519 => ("Solana", self.chain_id.strip_prefix("solana:")?),
+        let (kind, reference) = match self.signer.signature_type {
+            SignatureType::Eip191 => ("Ethereum", self.signer.chain_id.strip_prefix("eip155:")?),
+            SignatureType::Ed25519 => ("Solana", self.signer.chain_id.strip_prefix("solana:")?),
         };
         let mut lines = vec![
             format!("{domain} wants you to sign in with your {kind} account:"),
-            self.address.clone(),
+            self.signer.address.clone(),
             String::new(),
         ];
-        match (statement, self.signature_type) {
+        match (statement, self.signer.signature_type) {
             (Some(statement), _) => lines.extend([statement.clone(), String::new()]),
             // Where the statement would be, Ethereum's grammar leaves its line empty, Solana's leaves it out.
             (None, SignatureType::Eip191) => lines.push(String::new()),
