@@ -94,7 +94,7 @@ fn genuine(max_claimable: u128) -> GenuineVoucher {
     GenuineVoucher { channel_id: [0xcc; 32], config: config(), signed }
 }
 
-/// The three captured calls, one after the other, end where the reference ended; and its claim is ours.
+/// X402-26: the three captured calls, one after the other, end where the reference ended; and its claim is ours.
 #[test]
 fn the_captured_channel_is_kept_as_the_reference_kept_it() {
     let mut channel = Channel::opened(mirror(0));
@@ -369,7 +369,7 @@ fn corrective(error: E, voucher: bool) -> Result<super::Acceptance, Refusal> {
     Err((error, Some(voucher)))
 }
 
-/// Settled item 15, X402-22, X402-28: one row per situation.
+/// One row per situation: X402-22, X402-28, X402-29, and X402-30 where no record is left.
 #[test]
 fn x402_22_28_29_what_becomes_of_a_voucher() {
     let open = Channel::opened(mirror(100_000));

@@ -9,6 +9,7 @@ pub mod asset;
 pub mod base58;
 pub mod batch;
 pub mod bazaar;
+pub mod code;
 pub mod contracts;
 pub mod exact;
 pub mod extension;

@@ -198,6 +198,32 @@ fn a_failed_handler_reads_and_writes() {
     assert_eq!(vector["steps"][1]["response"]["status"], 500);
 }
 
+/// The files that the tests of `wire` and `proof` include. One that joins them has to be run, and named here.
+#[test]
+fn every_vector_file_is_run() {
+    let index = vector(include_str!("../../../../specs/vectors/x402/index.json"));
+    let files: Vec<&String> = index["files"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        files,
+        [
+            "eip712_vectors.json",
+            "offer_receipt_vectors.json",
+            "siwx_vectors.json",
+            "v1_exact_eip3009.json",
+            "v2_batch_settlement_claim_settle.json",
+            "v2_batch_settlement_deposit.json",
+            "v2_batch_settlement_voucher.json",
+            "v2_batch_settlement_voucher2.json",
+            "v2_exact_eip3009.json",
+            "v2_exact_handler_500.json",
+            "v2_exact_permit2.json",
+            "v2_exact_permit2_no_allowance.json",
+            "v2_exact_svm.json",
+            "v2_upto_permit2.json",
+        ]
+    );
+}
+
 #[test]
 fn a_malformed_permit_is_refused() {
     let vector = vector(PERMIT2_FLOWS[2]);
