@@ -12,6 +12,18 @@ pub fn evm(network: &str, payer: &Address, token: &Address) -> [u8; 16] {
     mac::first_half(&mac::hash("farthing/account/evm/1", &fields))
 }
 
+/// The account of a Solana payer's deposits in one token; `network` is CAIP-2.
+#[must_use]
+pub fn svm(network: &str, payer: &[u8; 32], mint: &[u8; 32]) -> [u8; 16] {
+    mac::first_half(&mac::hash("farthing/account/svm/1", &[network.as_bytes(), payer, mint]))
+}
+
+/// The account of a payment channel: the first half of its id, which is a hash already.
+#[must_use]
+pub fn channel(channel_id: &[u8; 32]) -> [u8; 16] {
+    mac::first_half(channel_id)
+}
+
 /// The account of a payer on the test rail.
 #[must_use]
 pub fn test(payer: &[u8; 32]) -> [u8; 16] {
@@ -20,7 +32,7 @@ pub fn test(payer: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{evm, test};
+    use super::{channel, evm, svm, test};
     use wire::hex;
     use wire::x402::Address;
 
@@ -29,6 +41,9 @@ mod tests {
     fn known_values() {
         let account = evm("eip155:84532", &Address([2; 20]), &Address([1; 20]));
         assert_eq!(hex::encode(&account), "b4141d3a8bbe010b9f08288ad55ffba9");
+        let account = svm("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", &[2; 32], &[1; 32]);
+        assert_eq!(hex::encode(&account), "5132baf8b21e13b24d6aca4c0279981c");
+        assert_eq!(channel(&[0xcc; 32]), [0xcc; 16]);
         assert_eq!(hex::encode(&test(&[4; 32])), "dff8e965ed3369a28dc28c83f86e6491");
     }
 

@@ -41,6 +41,12 @@ pub fn evm(
     mac::hash(LABEL, &[b"evm", method, network.as_bytes(), contract.as_bytes(), payer.as_bytes(), nonce])
 }
 
+/// A Solana transaction; `network` is CAIP-2, the hash SHA-256 of its message without signatures.
+#[must_use]
+pub fn svm(network: &str, message_hash: &[u8; 32]) -> [u8; 32] {
+    mac::hash(LABEL, &[b"svm", network.as_bytes(), message_hash])
+}
+
 /// A transfer on the test rail.
 #[must_use]
 pub fn test(network: &str, payer: &[u8; 32], nonce: &[u8; 32]) -> [u8; 32] {
@@ -61,7 +67,7 @@ pub fn rail(family: &str, reference: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::{EvmMethod, evm, ln, rail, test};
+    use super::{EvmMethod, evm, ln, rail, svm, test};
     use std::collections::HashSet;
     use wire::hex;
     use wire::x402::Address;
@@ -79,6 +85,10 @@ mod tests {
             "f979b0dc942b1cc57657ca977b248594429ad254b277f27a3178e40fc0c6ec31"
         );
         assert_eq!(
+            hex::encode(&svm("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", &[6; 32])),
+            "f77dc297d6f11b2f25236379ec74828a56d7beca2821bd9cd0d920b6685ddf03"
+        );
+        assert_eq!(
             hex::encode(&ln(&[5; 32])),
             "3a72d11ca671bf47b8639a6ba67dddc80ce0c590663a1b577abc6776b143667e"
         );
@@ -91,6 +101,7 @@ mod tests {
     #[test]
     fn x402_1_every_field_counts() {
         let (contract, payer, nonce) = (Address([1; 20]), Address([2; 20]), [3; 32]);
+        let payer_hash = [5; 32];
         let keys = [
             evm(EvmMethod::Eip3009, "eip155:1", &contract, &payer, &nonce),
             evm(EvmMethod::Permit2, "eip155:1", &contract, &payer, &nonce),
@@ -98,6 +109,9 @@ mod tests {
             evm(EvmMethod::Eip3009, "eip155:1", &payer, &payer, &nonce),
             evm(EvmMethod::Eip3009, "eip155:1", &contract, &contract, &nonce),
             evm(EvmMethod::Eip3009, "eip155:1", &contract, &payer, &[4; 32]),
+            svm("solana:a", &nonce),
+            svm("solana:b", &nonce),
+            svm("solana:a", &payer_hash),
             test("farthing:test", &[1; 32], &nonce),
             test("farthing:other", &[1; 32], &nonce),
             test("farthing:test", &[2; 32], &nonce),

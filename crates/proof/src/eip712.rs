@@ -3,6 +3,14 @@
 //! `digest = keccak256(1901 | domain separator | struct hash)` with Keccak-256, not SHA3-256. Addresses
 //! and integers are left-padded to 32 bytes, `bytes32` stands as is, strings enter as their hash.
 
+mod attest;
+mod batch;
+mod permit2;
+
+pub use attest::{attest_separator, offer, receipt};
+pub use batch::{batch_separator, channel_config, claim_batch, receive_with_authorization, refund, voucher};
+pub use permit2::{permit_deposit, permit_payment, permit2_separator};
+
 use sha3::{Digest as _, Keccak256};
 use wire::x402::{Address, Transfer};
 
@@ -60,8 +68,13 @@ impl Separator {
 /// The struct hash of an EIP-3009 `TransferWithAuthorization`.
 #[must_use]
 pub fn transfer_with_authorization(transfer: &Transfer<Address>) -> [u8; 32] {
+    authorization(TRANSFER_TYPE, transfer)
+}
+
+/// EIP-3009 signs the same members under several names.
+fn authorization(type_text: &str, transfer: &Transfer<Address>) -> [u8; 32] {
     hash_words(&[
-        keccak256(TRANSFER_TYPE.as_bytes()),
+        keccak256(type_text.as_bytes()),
         address(&transfer.from),
         address(&transfer.to),
         word(transfer.value),

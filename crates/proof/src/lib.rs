@@ -12,14 +12,21 @@ pub mod ed25519;
 pub mod eip712;
 pub mod epoch;
 mod mac;
+pub mod payment_identifier;
 pub mod quote;
 pub mod receipt;
 pub mod secp;
+pub mod siwx;
 pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod x402_attest;
+pub mod x402_batch;
+pub mod x402_echo;
 pub mod x402_exact;
+pub mod x402_permit2;
+pub mod x402_svm;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use epoch::{EpochState, MasterKey, MasterKeys};

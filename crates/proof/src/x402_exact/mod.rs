@@ -10,12 +10,11 @@ pub use error::ExactError;
 pub use offer::{EvmToken, Method, NetworkError, Offer};
 
 use money::Amount;
-use wire::x402::exact::decimal;
 use wire::x402::{Address, ExactPayload, SCHEME_EXACT, Transfer, network, v1, v2};
 
 use crate::deposit_key::EvmMethod;
-use crate::quote::{self, QuoteKey, QuoteScope};
-use crate::{account_id, deposit_key, eip712, secp, test_rail};
+use crate::quote::{QuoteKey, QuoteScope};
+use crate::{account_id, deposit_key, eip712, secp, test_rail, x402_echo};
 
 /// What must be left of a proof's validity so that it can still be settled (X402-18).
 pub const SETTLE_MARGIN_S: u64 = 6;
@@ -111,16 +110,9 @@ pub fn match_offer<'o>(
     accepted: &v2::PaymentRequirements,
     offers: &'o [Offer],
 ) -> Result<&'o Offer, ExactError> {
-    let amount = decimal(&accepted.amount).ok_or(ExactError::Malformed)?;
-    let mut refused = ExactError::WrongNetwork;
-    for offer in offers {
-        match compare(accepted, amount, offer) {
-            Ok(()) => return Ok(offer),
-            Err(error) if depth(&error) >= depth(&refused) => refused = error,
-            Err(_) => {}
-        }
-    }
-    Err(refused)
+    let written: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
+    let place = x402_echo::find(accepted, &written)?;
+    offers.get(place).ok_or(ExactError::WrongNetwork)
 }
 
 /// Checks what the payer signed against one offer of ours.
@@ -172,50 +164,12 @@ fn check_terms<P: PartialEq>(
     Ok(())
 }
 
-fn check_amount(paid: u128, asked: u128) -> Result<(), ExactError> {
+/// `exact` means exact.
+pub(crate) fn check_amount(paid: u128, asked: u128) -> Result<(), ExactError> {
     match paid.cmp(&asked) {
         std::cmp::Ordering::Less => Err(ExactError::Underpaid { paid, asked }),
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(ExactError::Overpaid { paid, asked }),
-    }
-}
-
-fn compare(accepted: &v2::PaymentRequirements, amount: u128, offer: &Offer) -> Result<(), ExactError> {
-    if accepted.scheme != SCHEME_EXACT || accepted.network != offer.network() {
-        return Err(ExactError::WrongNetwork);
-    }
-    if !offer.asset_is(&accepted.asset) {
-        return Err(ExactError::WrongAsset);
-    }
-    if !offer.pay_to_is(&accepted.pay_to) {
-        return Err(ExactError::WrongPayee);
-    }
-    check_amount(amount, offer.amount)?;
-    let echoed = |name: &str| accepted.extra.as_ref().and_then(|extra| extra.get(name));
-    let contained = offer.public_extra().iter().all(|(name, value)| echoed(name) == Some(value));
-    if accepted.max_timeout_seconds != offer.max_timeout_s || !contained {
-        return Err(ExactError::OfferAltered);
-    }
-    Ok(())
-}
-
-/// How far a comparison came: the payer is told about the offer that was nearest to his.
-const fn depth(error: &ExactError) -> u8 {
-    match error {
-        ExactError::WrongNetwork => 0,
-        ExactError::WrongAsset => 1,
-        ExactError::WrongPayee => 2,
-        ExactError::Underpaid { .. } | ExactError::Overpaid { .. } => 3,
-        ExactError::OfferAltered
-        | ExactError::Malformed
-        | ExactError::QuoteMissing
-        | ExactError::Quote(_)
-        | ExactError::QuotePrice
-        | ExactError::WrongResource
-        | ExactError::NotYetValid(_)
-        | ExactError::Expired(_)
-        | ExactError::Signature(_)
-        | ExactError::Ed25519 => 4,
     }
 }
 
@@ -226,17 +180,10 @@ fn check_quote(
     binding: &Binding<'_>,
     now_unix_s: u64,
 ) -> Result<(), ExactError> {
-    if offer.quote.is_none() {
-        return Ok(());
+    match offer.quote {
+        None => Ok(()),
+        Some(_) => x402_echo::check_quote(accepted, binding, now_unix_s),
     }
-    let echoed =
-        accepted.extra.as_ref().and_then(|extra| extra.get("quote")).ok_or(ExactError::QuoteMissing)?;
-    let text = echoed.as_str().ok_or(ExactError::Malformed)?;
-    let quote = quote::verify(binding.key, text, &binding.scope, now_unix_s)?;
-    if quote.ceiling != binding.ceiling {
-        return Err(ExactError::QuotePrice);
-    }
-    Ok(())
 }
 
 fn payment<P>(

@@ -7,8 +7,8 @@ use wire::hex;
 use wire::x402::network::{self, FARTHING_TEST};
 use wire::x402::{Address, SCHEME_EXACT, v1, v2};
 
-use crate::eip712::{Domain, Separator};
-use crate::test_rail;
+use crate::eip712::{self, Domain, Separator};
+use crate::{test_rail, x402_echo};
 
 /// A token we take, with the hash of its domain. Built once per configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct EvmToken {
     name: String,
     version: String,
     separator: Separator,
+    permit2: Separator,
+    batch: Separator,
 }
 
 /// A network that is not `eip155:<chain id>`.
@@ -35,7 +37,8 @@ impl EvmToken {
         let chain_id = network::chain_id(network).ok_or(NetworkError)?;
         let separator = Domain { name, version, chain_id, verifying_contract: contract }.separator();
         let (network, name, version) = (network.to_owned(), name.to_owned(), version.to_owned());
-        Ok(Self { network, chain_id, contract, name, version, separator })
+        let (permit2, batch) = (eip712::permit2_separator(chain_id), eip712::batch_separator(chain_id));
+        Ok(Self { network, chain_id, contract, name, version, separator, permit2, batch })
     }
 
     /// CAIP-2.
@@ -60,6 +63,27 @@ impl EvmToken {
     #[must_use]
     pub const fn separator(&self) -> &Separator {
         &self.separator
+    }
+
+    /// The hash of the Permit2 contract's domain on its chain.
+    #[must_use]
+    pub const fn permit2_separator(&self) -> &Separator {
+        &self.permit2
+    }
+
+    /// The hash of the channel contract's domain on its chain.
+    #[must_use]
+    pub const fn batch_separator(&self) -> &Separator {
+        &self.batch
+    }
+
+    /// Name and version, as every offer in it says them.
+    #[must_use]
+    pub fn extra(&self) -> Map<String, Value> {
+        Map::from_iter([
+            ("name".to_owned(), Value::String(self.name.clone())),
+            ("version".to_owned(), Value::String(self.version.clone())),
+        ])
     }
 }
 
@@ -106,10 +130,7 @@ impl Offer {
     /// As version 2 writes it.
     #[must_use]
     pub fn requirements_v2(&self) -> v2::PaymentRequirements {
-        let mut extra = self.public_extra();
-        if let Some(quote) = &self.quote {
-            extra.insert("quote".to_owned(), Value::String(quote.clone()));
-        }
+        let extra = x402_echo::with_quote(self.public_extra(), self.quote.as_deref());
         v2::PaymentRequirements {
             scheme: SCHEME_EXACT.to_owned(),
             network: self.network().to_owned(),
@@ -150,27 +171,8 @@ impl Offer {
     #[must_use]
     pub fn public_extra(&self) -> Map<String, Value> {
         match &self.method {
-            Method::Evm { token, .. } => Map::from_iter([
-                ("name".to_owned(), Value::String(token.name.clone())),
-                ("version".to_owned(), Value::String(token.version.clone())),
-            ]),
+            Method::Evm { token, .. } => token.extra(),
             Method::Test { .. } => Map::new(),
-        }
-    }
-
-    /// Whether text names our asset, in any letter case of an address (X402-9).
-    pub(super) fn asset_is(&self, text: &str) -> bool {
-        match &self.method {
-            Method::Evm { token, .. } => text.parse() == Ok(token.contract),
-            Method::Test { .. } => text == test_rail::ASSET,
-        }
-    }
-
-    /// Whether text names our payee, in any letter case (X402-9).
-    pub(super) fn pay_to_is(&self, text: &str) -> bool {
-        match &self.method {
-            Method::Evm { pay_to, .. } => text.parse() == Ok(*pay_to),
-            Method::Test { pay_to } => hex::decode_array(text) == Ok(*pay_to),
         }
     }
 

@@ -53,7 +53,7 @@ pub fn default_token(network: &str) -> Option<&'static KnownToken> {
 }
 
 /// Reads the literals of the table while compiling: a wrong digit does not build.
-const fn bytes(digits: &str) -> [u8; 20] {
+pub(super) const fn bytes(digits: &str) -> [u8; 20] {
     let digits = digits.as_bytes();
     assert!(digits.len() == 40);
     let mut address = [0; 20];

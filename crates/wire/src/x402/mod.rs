@@ -6,24 +6,40 @@
 
 pub mod address;
 pub mod asset;
+pub mod base58;
+pub mod batch;
+pub mod bazaar;
+pub mod code;
+pub mod contracts;
 pub mod exact;
+pub mod extension;
 pub mod facilitator;
 pub mod header;
+pub mod mcp;
 pub mod network;
+pub mod offer_receipt;
+pub mod payment_identifier;
+pub mod permit2;
+pub mod siwx;
+pub mod svm;
 pub mod test_keys;
+pub mod uint256;
 pub mod v1;
 pub mod v2;
 
 pub use address::{Address, AddressError};
 pub use exact::{Authorization, ExactPayload, Transfer};
 pub use header::{HeaderError, decode, decode_payment_signature, decode_x_payment, encode};
+pub use permit2::{Permit, Permit2Payload};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-/// The one scheme offered so far: a transfer of exactly `amount`.
+/// A transfer of exactly `amount`.
 pub const SCHEME_EXACT: &str = "exact";
+/// A transfer of what the call turned out to cost, up to `amount`.
+pub const SCHEME_UPTO: &str = "upto";
 
 /// `PAYMENT-RESPONSE` and `X-PAYMENT-RESPONSE`, and a facilitator's answer to `/settle`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use super::header::{HeaderError as E, READ_BYTES_MAX};
 use super::{
-    ExactPayload, SettlementResponse, decode, decode_payment_signature, decode_x_payment, encode,
-    facilitator, v1, v2,
+    ExactPayload, Permit2Payload, SettlementResponse, decode, decode_payment_signature, decode_x_payment,
+    encode, facilitator, v1, v2,
 };
 use crate::base64;
 use crate::json::JsonError;
@@ -127,6 +127,134 @@ fn a_challenge_with_a_strange_offer_keeps_the_known_ones() {
     let body = json!({"x402Version": 1, "error": {"message": "pay", "type": "x"}, "accepts": [1], "title": "Payment required"});
     let required: v1::PaymentRequired = serde_json::from_value(body).unwrap();
     assert!(required.accepts.is_empty() && required.error.unwrap().is_object());
+}
+
+const PERMIT2_FLOWS: [&str; 3] = [
+    include_str!("../../../../specs/vectors/x402/v2_exact_permit2.json"),
+    include_str!("../../../../specs/vectors/x402/v2_exact_permit2_no_allowance.json"),
+    include_str!("../../../../specs/vectors/x402/v2_upto_permit2.json"),
+];
+
+/// Every header, facilitator request and answer of a captured flow reads and writes.
+fn same_flow(vector: &Value) {
+    for step in vector["steps"].as_array().unwrap() {
+        let decoded = &step["decoded"];
+        if let Some(required) = decoded.get("payment-required") {
+            same::<v2::PaymentRequired>(required);
+        }
+        if let Some(payment) = decoded.get("payment-signature") {
+            same::<v2::PaymentPayload>(payment);
+            let header = step["request"]["headers"]["payment-signature"].as_str().unwrap();
+            assert_eq!(serde_json::to_value(decode_payment_signature(header).unwrap()).unwrap(), *payment);
+        }
+        if let Some(response) = decoded.get("payment-response") {
+            same::<SettlementResponse>(response);
+        }
+    }
+    for call in vector["facilitator"].as_array().unwrap() {
+        same::<facilitator::SettleRequest>(&call["request"]);
+        match call["op"].as_str() {
+            Some("verify") => same::<facilitator::VerifyResponse>(&call["response"]),
+            _ => same::<SettlementResponse>(&call["response"]),
+        }
+    }
+}
+
+#[test]
+fn permit2_captured_flows_read_and_write() {
+    for text in PERMIT2_FLOWS {
+        let vector = vector(text);
+        same_flow(&vector);
+        let payload = &vector["steps"][1]["decoded"]["payment-signature"]["payload"];
+        same::<Permit2Payload>(payload);
+        let permit = Permit2Payload::from_value(payload).unwrap().permit().unwrap();
+        assert_eq!(ExactPayload::from_value(payload), None);
+        // Written anew from values, it is the same object.
+        let signature = payload["signature"].as_str().unwrap();
+        let signature = crate::hex::decode_0x_array(signature).unwrap();
+        let written = Permit2Payload::from_permit(&permit, &signature);
+        assert_eq!(serde_json::to_value(written).unwrap(), *payload);
+    }
+}
+
+/// The answer to a missing allowance is a challenge whose `error` is this code; its status is 412.
+#[test]
+fn a_missing_permit2_allowance_is_a_challenge_of_its_own() {
+    let vector = vector(PERMIT2_FLOWS[1]);
+    let answer = &vector["steps"][1]["response"];
+    assert_eq!(answer["status"], 412);
+    let required: v2::PaymentRequired =
+        decode(answer["headers"]["payment-required"].as_str().unwrap()).unwrap();
+    assert_eq!(required.error.as_deref(), Some(super::permit2::ALLOWANCE_REQUIRED));
+    assert_eq!(required.accepts.len(), 1);
+}
+
+/// The handler failed: verified, never settled, and no result header.
+#[test]
+fn a_failed_handler_reads_and_writes() {
+    let vector = vector(include_str!("../../../../specs/vectors/x402/v2_exact_handler_500.json"));
+    same_flow(&vector);
+    assert_eq!(vector["facilitator"].as_array().unwrap().len(), 1);
+    assert_eq!(vector["steps"][1]["response"]["status"], 500);
+}
+
+/// The files that the tests of `wire` and `proof` include. One that joins them has to be run, and named here.
+#[test]
+fn every_vector_file_is_run() {
+    let index = vector(include_str!("../../../../specs/vectors/x402/index.json"));
+    let files: Vec<&String> = index["files"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        files,
+        [
+            "eip712_vectors.json",
+            "offer_receipt_vectors.json",
+            "siwx_vectors.json",
+            "v1_exact_eip3009.json",
+            "v2_batch_settlement_claim_settle.json",
+            "v2_batch_settlement_deposit.json",
+            "v2_batch_settlement_voucher.json",
+            "v2_batch_settlement_voucher2.json",
+            "v2_exact_eip3009.json",
+            "v2_exact_handler_500.json",
+            "v2_exact_permit2.json",
+            "v2_exact_permit2_no_allowance.json",
+            "v2_exact_svm.json",
+            "v2_upto_permit2.json",
+        ]
+    );
+}
+
+#[test]
+fn a_malformed_permit_is_refused() {
+    let vector = vector(PERMIT2_FLOWS[2]);
+    let good = &vector["steps"][1]["decoded"]["payment-signature"]["payload"];
+    for (member, value) in [
+        ("/permit2Authorization/from", json!("0x00")),
+        ("/permit2Authorization/permitted/token", json!("USDC")),
+        ("/permit2Authorization/permitted/amount", json!("-1")),
+        ("/permit2Authorization/permitted/amount", json!("0x4e20")),
+        ("/permit2Authorization/spender", json!("")),
+        ("/permit2Authorization/nonce", json!("01")),
+        ("/permit2Authorization/nonce", json!(1)),
+        ("/permit2Authorization/deadline", json!("18446744073709551616")),
+        ("/permit2Authorization/deadline", json!(null)),
+        ("/permit2Authorization/witness/to", json!("merchant")),
+        ("/permit2Authorization/witness/facilitator", json!("0x")),
+        ("/permit2Authorization/witness/validAfter", json!("later")),
+        ("/permit2Authorization/witness", json!({})),
+        ("/signature", json!(7)),
+    ] {
+        let mut altered = good.clone();
+        *altered.pointer_mut(member).unwrap() = value.clone();
+        let read = Permit2Payload::from_value(&altered).and_then(|payload| payload.permit());
+        assert_eq!(read, None, "{member} = {value}");
+    }
+    // One nonce, two spellings: the same number.
+    let mut hexadecimal = good.clone();
+    let nonce = Permit2Payload::from_value(good).unwrap().permit().unwrap().nonce;
+    hexadecimal["permit2Authorization"]["nonce"] = json!(crate::hex::encode_0x(&nonce));
+    let read = Permit2Payload::from_value(&hexadecimal).unwrap().permit().unwrap();
+    assert_eq!(read.nonce, nonce);
 }
 
 proptest! {
