@@ -188,7 +188,7 @@ fn r23_secrets_never_in_clear() {
     }
 }
 
-fn master(path: &Path, byte: u8) {
+fn master(path: &std::path::Path, byte: u8) {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(wire::hex::encode(&[byte; 32]).as_bytes()).unwrap();
 }
