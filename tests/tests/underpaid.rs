@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use farthing_tests::gateway::Gateway;
 use farthing_tests::http;
+use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::upstream::{Upstream, plain};
 use serde_json::{Value, json};
 
@@ -117,4 +118,23 @@ fn a_limit_for_one_call_is_not_passed_by_a_dense_prompt() {
     let answer = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &body);
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert_eq!((gateway.settled_balance(&key), asked.load(Ordering::Relaxed)), (1_000_000_000, 0));
+}
+
+/// Who pays for one call is offered the rates of the longest prompt that it can be, before anybody counts it.
+#[test]
+fn an_offer_is_at_the_price_of_longer_prompts_where_it_may_be_one() {
+    let words = "some words of a prompt ".repeat(78);
+    let (upstream, _) = reporting(1461);
+    let tiers = "{ input_up_to: 1000, input: 1 USD/Mtok, output: 4 USD/Mtok }, { input: 2 USD/Mtok, output: 8 USD/Mtok }";
+    let gateway = Gateway::start(upstream.address, &format!("prices: {{ m: {{ tiers: [{tiers}] }} }}\n"));
+    let body = ask(&json!([{"role": "user", "content": words}]));
+    let half = i64::try_from(body.to_string().len().div_ceil(2)).unwrap() + 3;
+    assert!(half < 1000);
+    let payment = Wallet::new(1).pay(&http::post(gateway.address, CHAT, &[], &body), TEST);
+    assert_eq!(payment.nano(), half * 2000 + 8000);
+    // The same prompt shorter: nothing to fear.
+    let body = ask(&json!([{"role": "user", "content": words.get(..600).unwrap()}]));
+    let half = i64::try_from(body.to_string().len().div_ceil(2)).unwrap() + 3;
+    let payment = Wallet::new(1).pay(&http::post(gateway.address, CHAT, &[], &body), TEST);
+    assert_eq!(payment.nano(), half * 1000 + 4000);
 }

@@ -28,13 +28,13 @@ pub(crate) fn prices_units_of(price: &Rates, dialect: Dialect) -> bool {
     let spoken =
         price.character.is_some() || (price.response_byte.is_some() && price.max_response_bytes.is_some());
     let called = price.per_call.is_some_and(|fee| fee > Amount::ZERO);
-    match dialect {
-        Dialect::OpenAiSpeech => spoken || called,
-        Dialect::OpenAiImages if price.image.is_some() => true,
-        Dialect::OpenAiAudio if price.second.is_some() => true,
-        // A price of zero may be meant, but not beside a price for something else that is not counted here.
-        _ => called || has_token_price(price) || !has_unit_price(price),
+    if dialect == Dialect::OpenAiSpeech {
+        return spoken || called;
     }
+    let by_unit = (dialect == Dialect::OpenAiImages && price.image.is_some())
+        || (dialect == Dialect::OpenAiAudio && price.second.is_some());
+    // A price of zero may be meant, but not beside a price for something else that is not counted here.
+    by_unit || called || has_token_price(price) || !has_unit_price(price)
 }
 
 fn has_token_price(price: &Rates) -> bool {

@@ -169,7 +169,7 @@ impl Quote {
         let longest = snapshot.config.server.timeouts.call.as_millis();
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
-        if group.is_some() {
+        if group.is_some() || !self.price.lengths().is_empty() {
             self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
         }
         self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
@@ -189,10 +189,12 @@ impl Quote {
         meter::dearest_rates(price, facts, bytes, policy, &terms, self.until_ms)
     }
 
-    /// What the call would cost at most for who is in no group; none where it is not sold to everybody.
+    /// What the call would cost at most for who is in no group; none where it is not sold to everybody. Nobody counts
+    /// the tokens of who has paid nothing yet, so its rates are those of the longest prompt that its bytes can be.
     fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
         let price = snapshot.price(&facts.model, None, self.started)?.tariff;
-        let dearest = self.dearest_by(price, facts, &self.policy);
+        let longest = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
+        let dearest = self.dearest_by(price, facts, &longest);
         let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &self.policy).ok()?;
         ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
     }

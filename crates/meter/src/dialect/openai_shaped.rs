@@ -70,6 +70,8 @@ pub(super) static ZHIPU_FORM: Form = Form { inject: Inject::Never, ..PLAIN_FORM 
 static VLLM_ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
     wishing(&[
         ("best_of", Ask::Choices("best_of")),
+        // A program that writes the prompt: its length has no bound.
+        ("chat_template", Ask::Extra),
         ("stream_options.continuous_usage_stats", Ask::RunningTotals),
     ])
 });

@@ -322,10 +322,9 @@ fn sounds_and_films_are_not_fetched() {
         (Dialect::DashScope, r#"{"audio":"https://a/b.mp3"}"#, true),
     ] {
         let messages = format!(r#""messages":[{{"role":"user","content":[{part}]}}]"#);
-        let body = match dialect {
-            Dialect::DashScope => format!(r#"{{"model":"m","input":{{{messages}}}}}"#),
-            _ => format!(r#"{{"model":"m",{messages}}}"#),
-        };
+        let members =
+            if dialect == Dialect::DashScope { format!(r#""input":{{{messages}}}"#) } else { messages };
+        let body = format!(r#"{{"model":"m",{members}}}"#);
         let facts = scan_request(dialect, body.as_bytes()).unwrap();
         assert_eq!(facts.fetched_documents, fetched, "{body}");
         assert!(facts.media_parts > 0, "{body}");
@@ -350,6 +349,8 @@ fn what_a_relay_does_besides_is_an_extra() {
             let body = format!(r#"{{"model":"m","max_tokens":1{member}}}"#);
             assert_eq!(scan_request(dialect, body.as_bytes()).unwrap().extras, extras, "{dialect:?} {body}");
         }
+        let templated = br#"{"model":"m","chat_template":"{% for i in range(99999999) %}a{% endfor %}"}"#;
+        assert!(scan_request(D::VllmChat, templated).unwrap().extras);
         let body = br#"{"model":"openai/m:online"}"#;
         assert!(scan_request(dialect, body).unwrap().extras, "{dialect:?}");
     }
