@@ -287,7 +287,7 @@ fn a_deposit_goes_into_its_channel_only() {
         let voucher = verify(&offer(), &channel_config, &voucher).unwrap();
         deposit::verify(&offer(), &voucher, &deposit, NOW).map(|_| ())
     };
-    let stranger = Err(E::Signature(SignatureError::WrongSigner));
+    let stranger = Err(E::DepositSignature(SignatureError::WrongSigner));
     let member = |name: &'static str, text: &'static str| {
         move |payload: &mut Value| {
             payload["deposit"]["authorization"]["erc3009Authorization"][name] = json!(text);
@@ -336,7 +336,7 @@ fn a_permit2_deposit_goes_into_its_channel_only() {
     let good = check(&sent).unwrap();
     assert_eq!(good.deposit_key, crate::x402_permit2::key("eip155:84532", &permit));
     let elsewhere = Err(E::DepositElsewhere);
-    let stranger = Err(E::Signature(SignatureError::WrongSigner));
+    let stranger = Err(E::DepositSignature(SignatureError::WrongSigner));
     for (member, value, expected) in [
         ("from", json!(test_keys::EVM[1]), elsewhere),
         ("permitted", json!({"token": test_keys::EVM[1], "amount": "200000"}), elsewhere),
@@ -346,7 +346,7 @@ fn a_permit2_deposit_goes_into_its_channel_only() {
         ("nonce", json!("10"), stranger),
         ("deadline", json!((NOW + 61).to_string()), stranger),
         ("deadline", json!((NOW + 5).to_string()), Err(E::Terms(ExactError::Expired(NOW + 5)))),
-        ("signature", json!("0x"), Err(E::Signature(SignatureError::Length(0)))),
+        ("signature", json!("0x"), Err(E::DepositSignature(SignatureError::Length(0)))),
     ] {
         let mut altered = sent.clone();
         altered["authorization"]["permit2Authorization"][member] = value;
