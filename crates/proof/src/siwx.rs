@@ -7,13 +7,13 @@ use std::fmt;
 
 use hmac::Mac as _;
 use wire::hex;
-use wire::x402::siwx::{Answer, SignatureType, VERSION, time};
+use wire::x402::siwx::{Answer, Info, SignatureType, Signer, VERSION, time};
 use wire::x402::{Address, base58};
 
 use crate::ed25519;
 use crate::eip712::keccak256;
 use crate::mac::{self, KeyedMac};
-use crate::secp::{Signature, SignatureError};
+use crate::secp::{SecretKey, Signature, SignatureError};
 
 const LABEL: &str = "farthing/siwx/1";
 /// How old an answer may be, in seconds.
@@ -181,6 +181,25 @@ pub fn verify(
     let wallet = check_signature(answer)?;
     let nonce_until_s = minted_at.saturating_add(AGE_S_MAX);
     Ok(SignedIn { wallet, network: answer.signer.chain_id.clone(), nonce, nonce_until_s })
+}
+
+/// Answers a challenge with an EVM account's key.
+///
+/// # Errors
+/// [`SiwxError`] where the terms make no text, or the key cannot sign it.
+pub fn answer(key: &SecretKey, info: Info, chain_id: &str) -> Result<Answer, SiwxError> {
+    let signer = Signer {
+        chain_id: chain_id.to_owned(),
+        signature_type: SignatureType::Eip191,
+        address: key.address().to_string(),
+        signature_scheme: Some("eip191".to_owned()),
+        signature: String::new(),
+    };
+    let mut answer = Answer { info, signer };
+    let text = answer.message().ok_or(SiwxError::Text)?;
+    let signature = key.sign(&personal_message(&text)).map_err(|_| SiwxError::Signature)?;
+    answer.signer.signature = hex::encode_0x(signature.as_bytes());
+    Ok(answer)
 }
 
 /// Who signed the text of an answer, whatever it says.

@@ -1,4 +1,4 @@
-use super::{Host, NonceKey, SiwxError as E, Wallet, check_signature, personal_message, verify};
+use super::{Host, NonceKey, SiwxError as E, Wallet, answer, check_signature, personal_message, verify};
 use crate::secp::SecretKey;
 use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
@@ -64,6 +64,15 @@ fn the_vectors_wallets_are_recognised() {
     assert_eq!(check_signature(&captured("solana")), Ok(solana));
     // A stranger's nonce: genuine, and not an answer to us.
     assert_eq!(verify(&key(), &evm, &HOST, ISSUED), Err(E::Nonce));
+}
+
+/// What the client writes is what the reference client wrote.
+#[test]
+fn the_vectors_answer_is_ours() {
+    let payer =
+        SecretKey::parse("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80").unwrap();
+    let captured = captured("evm");
+    assert_eq!(answer(&payer, captured.info.clone(), "eip155:84532"), Ok(captured));
 }
 
 #[test]

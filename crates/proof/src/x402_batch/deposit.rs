@@ -3,7 +3,7 @@
 //! Only externally owned accounts: a payer that is a contract needs a facilitator's word.
 
 use wire::x402::batch::{Deposit, DepositAuthorization, Erc3009Deposit, Permit2Deposit};
-use wire::x402::{Transfer, contracts};
+use wire::x402::{Address, Transfer, contracts};
 
 use super::{BatchError, GenuineVoucher, Offer};
 use crate::deposit_key::{self, EvmMethod};
@@ -68,7 +68,7 @@ fn erc3009(
     }
     settleable(transfer.valid_before, now)?;
     let digest = offer.token.separator().digest(&eip712::receive_with_authorization(&transfer));
-    Signature::parse(&sent.signature)?.verify(&digest, &transfer.from)?;
+    check_signature(&sent.signature, &digest, &transfer.from)?;
     let (network, contract) = (offer.token.network(), offer.token.contract());
     let key = deposit_key::evm(EvmMethod::Eip3009, network, contract, &transfer.from, &transfer.nonce);
     Ok(GenuineDeposit { amount, valid_before: transfer.valid_before, deposit_key: key })
@@ -93,9 +93,14 @@ fn permit2(
     settleable(permit.deadline, now)?;
     let struct_hash = eip712::permit_deposit(&permit, &voucher.channel_id);
     let digest = offer.token.permit2_separator().digest(&struct_hash);
-    Signature::parse(&sent.signature)?.verify(&digest, &permit.from)?;
+    check_signature(&sent.signature, &digest, &permit.from)?;
     let key = crate::x402_permit2::key(offer.token.network(), &permit);
     Ok(GenuineDeposit { amount, valid_before: permit.deadline, deposit_key: key })
+}
+
+fn check_signature(text: &str, digest: &[u8; 32], payer: &Address) -> Result<(), BatchError> {
+    let signature = Signature::parse(text).map_err(BatchError::DepositSignature)?;
+    signature.verify(digest, payer).map_err(BatchError::DepositSignature)
 }
 
 fn settleable(valid_before: u64, now: u64) -> Result<(), ExactError> {

@@ -35,6 +35,9 @@ pub enum BatchError {
     /// Not canonical, or somebody else's.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The signature under the deposit is not canonical, or not the payer's.
+    #[error("deposit: {0}")]
+    DepositSignature(SignatureError),
     /// The deposit is smaller than our offer asks for.
     #[error("deposit is below the minimum")]
     DepositBelowMin,
@@ -82,6 +85,7 @@ impl BatchError {
             Self::ReceiverAuthorizerMismatch => "invalid_batch_settlement_evm_receiver_authorizer_mismatch",
             Self::WithdrawDelayMismatch => "invalid_batch_settlement_evm_withdraw_delay_mismatch",
             Self::Signature(_) => "invalid_batch_settlement_evm_voucher_signature",
+            Self::DepositSignature(_) => "invalid_batch_settlement_evm_receive_authorization_signature",
             Self::DepositBelowMin => "invalid_batch_settlement_evm_deposit_below_min_deposit",
             Self::Busy => "invalid_batch_settlement_evm_channel_busy",
             Self::CumulativeMismatch { .. } => CUMULATIVE_MISMATCH,
@@ -113,6 +117,7 @@ impl BatchError {
             | Self::WithdrawDelayMismatch
             | Self::ContractSigner
             | Self::Signature(_)
+            | Self::DepositSignature(_)
             | Self::DepositBelowMin
             | Self::DepositElsewhere
             | Self::CumulativeMismatch { .. }

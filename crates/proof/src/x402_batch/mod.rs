@@ -10,6 +10,7 @@ pub mod claim;
 pub mod deposit;
 mod error;
 mod offer;
+pub mod payer;
 
 pub use channel::{Acceptance, Channel, Mirror, Refund, SignedVoucher, Verdict};
 pub use error::BatchError;

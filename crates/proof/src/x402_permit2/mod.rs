@@ -4,8 +4,10 @@
 //! Cheap checks first, as for EIP-3009 (X402-13). Whether the token lets Permit2 move anything is not seen here: a
 //! facilitator answers that with [`wire::x402::permit2::ALLOWANCE_REQUIRED`].
 
+mod exposure;
 mod offer;
 
+pub use exposure::{Exposure, Funds};
 pub use offer::{ChargeError, Offer, Spends};
 
 use wire::x402::{Address, Permit, Permit2Payload, contracts, v2};

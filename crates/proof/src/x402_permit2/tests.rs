@@ -8,9 +8,9 @@ use crate::x402_exact::{Binding, EvmToken, ExactError, SETTLE_MARGIN_S};
 use money::{Amount, Asset};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use wire::hex;
 use wire::x402::asset::default_token;
 use wire::x402::{Permit, Permit2Payload, contracts, decode_payment_signature, test_keys, uint256, v2};
+use wire::{base64, hex};
 
 /// 2026-11-20T10:47:32Z and 10:28:21Z.
 const EXACT_CAPTURED_S: u64 = 1_795_171_652;
@@ -302,6 +302,36 @@ fn x402_1_a2_one_permit2_nonce_has_one_key_under_exact_and_upto() {
     let mut decorated = sign(&exact, contracts::EXACT_PROXY, None);
     decorated.authorization.witness.facilitator = Some(test_keys::EVM[4].to_owned());
     assert_eq!(verify(&exact, &decorated, 1_000), Ok(one));
+}
+
+/// White space, order of members, alphabet of base64, letter case, spelling of the nonce: one payment, one key.
+#[test]
+fn x402_1_a_payment_spelled_differently_is_the_same_payment() {
+    let flow = exact_flow();
+    let sent = captured(&flow);
+    let key_of = |header: &str| {
+        let payment = decode_payment_signature(header).unwrap();
+        let payload = Permit2Payload::from_value(&payment.payload).unwrap();
+        verify(&exact_offer(), &payload, EXACT_CAPTURED_S).unwrap().deposit_key
+    };
+    let text = serde_json::to_string(&sent).unwrap();
+    let spaced = serde_json::to_string_pretty(&sent).unwrap();
+    let reversed = format!(
+        r#"{{"payload":{},"accepted":{},"x402Version":2}}"#,
+        sent.payload,
+        serde_json::to_string(&sent.accepted).unwrap()
+    );
+    let nonce = payload(&flow).permit().unwrap().nonce;
+    let decimal = uint256::to_decimal(&nonce);
+    let hexadecimal = text.replace(&decimal, &hex::encode_0x(&nonce));
+    let lower = text.replace(test_keys::EVM[0], &test_keys::EVM[0].to_lowercase());
+    assert!(hexadecimal != text && lower != text);
+    let expected = key_of(flow["steps"][1]["request"]["headers"]["payment-signature"].as_str().unwrap());
+    for spelling in [text.clone(), spaced, reversed, hexadecimal, lower] {
+        for header in [base64::encode_std(spelling.as_bytes()), base64::encode_url(spelling.as_bytes())] {
+            assert_eq!(key_of(&header), expected, "{spelling}");
+        }
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod header;
 pub mod mcp;
 pub mod network;
 pub mod offer_receipt;
+pub mod payload;
 pub mod payment_identifier;
 pub mod permit2;
 pub mod siwx;
