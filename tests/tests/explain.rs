@@ -38,6 +38,7 @@ fn upstream() -> Upstream {
             Some("huge") => {
                 json!({"prompt_tokens": 10, "completion_tokens": 1_000_000, "total_tokens": 1_000_010})
             }
+            Some("over") => json!({"prompt_tokens": 10, "completion_tokens": 1200, "total_tokens": 1210}),
             Some("silent") => Value::Null,
             _ => json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}),
         };
@@ -66,6 +67,7 @@ fn served(gateway: &Gateway) -> Vec<Served> {
         ("cached", "1 TEST", 50),
         ("silent", "1 TEST", 50),
         ("huge", "0.02 TEST", 1000),
+        ("over", "0.0046 TEST", 800),
         ("clamped", "0.003 TEST", 90_000),
     ];
     for (what, credit, max_tokens) in cases {
@@ -118,7 +120,8 @@ fn every_bill_is_computed_again() {
             let (first, last) = (nano(&told["held_first"]["amount"]), nano(&told["held"]["amount"]));
             assert_eq!(last > first, *what == "grown", "{what}: {first} {last}");
             assert_eq!(told["max_tokens_set"].is_u64(), *what == "clamped", "{what}");
-            assert_eq!(nano(&told["overrun"]["amount"]) > 0, *what == "huge", "{what}");
+            assert_eq!(nano(&told["overrun"]["amount"]) > 0, *what == "over", "{what}");
+            assert_eq!(told["capped_at"].is_object(), *what == "huge", "{what}");
             assert!(
                 told["lsn"].is_u64() && told["entry_hash"].is_string() && told["balance_after"].is_object()
             );

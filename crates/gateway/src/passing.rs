@@ -54,7 +54,9 @@ impl Aftercare {
         let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
         tokio::task::spawn_local(async move {
             while let Some((body, charge)) = arrivals.recv().await {
-                let drain = charge.client.left_of(charge.policy.drain);
+                let drain =
+                    if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
+                let drain = charge.client.left_of(drain);
                 tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });

@@ -34,6 +34,9 @@ const OPEN_END_TOKENS: u64 = 32 * 1024;
 /// What a model may generate beyond the limit that it was given: words that end a call, the rest of a thought.
 const BEYOND_LIMIT_TOKENS: u64 = 256;
 
+/// What the template of a chat adds to its texts.
+const TEMPLATE_TOKENS: u64 = 16;
+
 /// What a provider may put before a prompt: how tools are to be used, a template's own words.
 const PROVIDER_PROMPT_BYTES: u64 = 1024;
 
@@ -169,9 +172,7 @@ impl Quote {
         let longest = snapshot.config.server.timeouts.call.as_millis();
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
-        if group.is_some() || !self.price.lengths().is_empty() {
-            self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
-        }
+        self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
         self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
@@ -190,12 +191,13 @@ impl Quote {
     }
 
     /// What the call would cost at most for who is in no group; none where it is not sold to everybody. Nobody counts
-    /// the tokens of who has paid nothing yet, so its rates are those of the longest prompt that its bytes can be.
+    /// the tokens of who has paid nothing yet, so its prompt is taken for the longest that its bytes can be: what
+    /// it does not use of that stays the payer's.
     fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
         let price = snapshot.price(&facts.model, None, self.started)?.tariff;
         let longest = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
         let dearest = self.dearest_by(price, facts, &longest);
-        let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &self.policy).ok()?;
+        let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &longest).ok()?;
         ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
     }
 
@@ -247,7 +249,7 @@ impl Quote {
             Counting::Tokens(tokens) => {
                 let factor_bp = metering.factor_bp(&self.model);
                 let counted = Counted { input: Some(tokens), output: None, factor_bp };
-                InputBound::Tokens(counted.raised_input().unwrap_or(u64::MAX))
+                InputBound::Tokens(counted.raised_input().unwrap_or(u64::MAX).saturating_add(TEMPLATE_TOKENS))
             }
             // What was not counted is not thought to be little; half the bytes of a sound or a file are a lot.
             Counting::Long => InputBound::Bytes,
@@ -458,6 +460,11 @@ impl Quote {
     /// The name under which the price list has the model: its own, or that of the pattern.
     pub(crate) fn priced_as(&self) -> &str {
         &self.priced_as
+    }
+
+    /// Whether what is counted here goes on for as long as the answer is read: who has left has no use for that.
+    pub(crate) const fn grows_by_reading(&self) -> bool {
+        self.units.is_some()
     }
 
     /// The longest the call may take, where that is what it is sold by.

@@ -90,6 +90,8 @@ pub(super) const WISHES: &[(&str, Ask)] = &[
     ("messages[].content[].file.file_id", Ask::Stored),
     ("tools[].type", Ask::ToolType),
     ("web_search_options", Ask::Extra),
+    // What of it is rejected is billed as output beyond the limit.
+    ("prediction", Ask::Extra),
     ("service_tier", Ask::Tier),
     // What relays know: other models to fall back on, and plugins, have prices of their own.
     ("models", Ask::Extra),

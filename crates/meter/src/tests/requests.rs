@@ -167,6 +167,7 @@ fn documents_to_fetch_and_tools_of_the_provider_are_told() {
     }
     for (dialect, extras, member) in [
         (CHAT, false, r#""tools":[{"type":"function","function":{"name":"f"}}]"#),
+        (CHAT, true, r#""prediction":{"type":"content","content":"x"}"#),
         (CHAT, true, r#""web_search_options":{}"#),
         (CHAT, false, r#""web_search_options":null"#),
         (responses, true, r#""tools":[{"type":"function"},{"type":"web_search_preview"}]"#),
