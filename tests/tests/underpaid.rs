@@ -128,13 +128,13 @@ fn an_offer_is_at_the_price_of_longer_prompts_where_it_may_be_one() {
     let tiers = "{ input_up_to: 1000, input: 1 USD/Mtok, output: 4 USD/Mtok }, { input: 2 USD/Mtok, output: 8 USD/Mtok }";
     let gateway = Gateway::start(upstream.address, &format!("prices: {{ m: {{ tiers: [{tiers}] }} }}\n"));
     let body = ask(&json!([{"role": "user", "content": words}]));
-    let half = i64::try_from(body.to_string().len().div_ceil(2)).unwrap() + 3;
-    assert!(half < 1000);
+    let bytes = i64::try_from(body.to_string().len()).unwrap() + 3;
+    assert!(bytes / 2 < 1000);
     let payment = Wallet::new(1).pay(&http::post(gateway.address, CHAT, &[], &body), TEST);
-    assert_eq!(payment.nano(), half * 2000 + 8000);
+    assert_eq!(payment.nano(), bytes * 2000 + 8000);
     // The same prompt shorter: nothing to fear.
     let body = ask(&json!([{"role": "user", "content": words.get(..600).unwrap()}]));
-    let half = i64::try_from(body.to_string().len().div_ceil(2)).unwrap() + 3;
+    let bytes = i64::try_from(body.to_string().len()).unwrap() + 3;
     let payment = Wallet::new(1).pay(&http::post(gateway.address, CHAT, &[], &body), TEST);
-    assert_eq!(payment.nano(), half * 1000 + 4000);
+    assert_eq!(payment.nano(), bytes * 1000 + 4000);
 }

@@ -160,8 +160,8 @@ pub(crate) fn verify(
 
 fn payment_required(quote: &Quote, tills: &[Till]) -> Refusal {
     let asset = tills.first().map_or(Asset::Usd, |till| till.asset);
-    let need = quote.ceiling.short(asset);
-    let facts = Facts { need: Some((quote.ceiling, asset)), ..Facts::default() };
+    let need = quote.offered.short(asset);
+    let facts = Facts { need: Some((quote.offered, asset)), ..Facts::default() };
     let detail = format!("This call needs a payment or a credit key; it costs at most {need} {asset}.");
     Refusal::new(Code::PaymentRequired, detail).facts(facts)
 }
