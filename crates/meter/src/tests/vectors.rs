@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Answer;
-use crate::{Anomaly, Dialect, End, Head, Meter, Metered, RequestHead, scan_request_at};
+use crate::{Anomaly, Basis, Dialect, End, Head, Meter, Metered, RequestHead, scan_request_at};
 
 const FILES: [(&str, &str); 9] = [
     ("openai_chat", include_str!("../../../../specs/vectors/usage/openai_chat.json")),
@@ -202,4 +202,72 @@ fn what_was_said_is_kept() {
         }
     }
     assert!(said_in_full > 60, "{said_in_full}");
+}
+
+/// The reports of eight providers and six that are none (`specs/vectors/rails/upstream_usage.json`): whatever each
+/// calls its counts, they come to the same buckets.
+#[test]
+fn reports_of_eight_providers() {
+    let text = include_str!("../../../../specs/vectors/rails/upstream_usage.json");
+    let file: Value = serde_json::from_str(text).unwrap();
+    let metered = |dialect: Dialect, usage: Option<&Value>| {
+        let mut answer = serde_json::json!({
+            "type": "message", "status": "completed", "content": [{"type": "text", "text": "x"}],
+            "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+            "output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}],
+        });
+        if let Some(usage) = usage {
+            answer["usage"] = usage.clone();
+        }
+        let head = Head {
+            status: 200,
+            content_type: Some("application/json"),
+            content_encoding: None,
+            hide_usage_chunk: false,
+        };
+        let body = answer.to_string();
+        let answer =
+            Answer { dialect, head, body: body.as_bytes(), request: None, end: End::Eof, elapsed_milli: 0 };
+        answer.check().0
+    };
+    let cases = file["cases"].as_array().unwrap();
+    for case in cases {
+        let dialect = match (case["provider"].as_str().unwrap(), case["api"].as_str().unwrap()) {
+            ("openai", "responses") => Dialect::OpenAiResponses,
+            ("openai", _) => Dialect::OpenAiChat,
+            ("anthropic", _) => Dialect::AnthropicMessages,
+            ("deepseek", _) => Dialect::DeepSeekChat,
+            ("qwen", _) => Dialect::QwenChat,
+            ("glm", _) => Dialect::ZhipuChat,
+            ("doubao", _) => Dialect::DoubaoChat,
+            ("together", _) => Dialect::TogetherChat,
+            (other, api) => unreachable!("{other} {api}"),
+        };
+        let usage = metered(dialect, Some(&case["usage"])).usage.unwrap();
+        let expected = |name: &str| case["normalised"][name].as_u64().unwrap();
+        let writes = expected("cache_write_5m") + expected("cache_write_1h");
+        assert_eq!(
+            (usage.input_uncached, usage.cache_read, usage.output_total),
+            (Some(expected("input_uncached")), Some(expected("cache_read")), Some(expected("output_total"))),
+            "{case}"
+        );
+        let counted = |count: Option<u64>| count.unwrap_or(0);
+        assert_eq!(counted(usage.cache_write), writes, "{case}");
+        assert_eq!(counted(usage.cache_write_1h), expected("cache_write_1h"), "{case}");
+        assert_eq!(counted(usage.reasoning), expected("reasoning_part_of_output"), "{case}");
+    }
+    let negative = file["negative"].as_array().unwrap();
+    for case in negative {
+        let nothing = Value::Null;
+        let usage = match case["name"].as_str().unwrap() {
+            "usage_missing" => None,
+            "usage_null_everywhere" => Some(&nothing),
+            _ => Some(&case["usage"]),
+        };
+        let metered = metered(Dialect::OpenAiChat, usage);
+        let stands = case["name"] == "cached_greater_than_prompt";
+        assert_eq!(metered.basis, if stands { Basis::Reported } else { Basis::Estimate }, "{case}");
+        assert_eq!(metered.anomalies.has(Anomaly::Inconsistent), stands, "{case}");
+    }
+    assert_eq!((cases.len(), negative.len()), (8, 6));
 }
