@@ -30,12 +30,13 @@ struct Amount {
 pub(crate) const PROOFS: [Proof; 6] = [
     Proof {
         name: "ledger-model",
-        about: "accounts and holds: every interleaving of three threads, and random sequences against a naive model",
+        about: "accounts and holds: every interleaving of three threads; random sequences against a naive model, in memory and over the store",
         amount: Some(Amount { option: "--cases", variable: "FARTHING_CASES", full: "100000" }),
         runs: &[
             LOOM,
             &["--package", "ledger", "--features", "shuttle", "--test", "shuttle"],
             &["--package", "ledger", "--test", "model"],
+            &["--package", "store", "--test", "model"],
         ],
     },
     Proof {
