@@ -263,7 +263,11 @@ fn changed_prices_wait_to_be_looked_at() {
     // What else a reload changes counts at once.
     let offered = http::get(gateway.address, "/farthing/prices", &[]).json();
     assert_eq!(offered["models"][0]["rates"][0]["amount"], "0.000001");
-    let applied = gateway.operator(&["prices", "apply"]);
+    // What was shown is applied, and not what has come since.
+    let other = gateway.command(&["prices", "apply", told["old_version"].as_str().unwrap()]);
+    assert!(!other.status.success());
+    assert_eq!(cost(&gateway, &key, "m"), 30_000);
+    let applied = gateway.operator(&["prices", "apply", &told["new_version"].as_str().unwrap()[..12]]);
     assert_eq!((&applied["changes"], &applied["prices"]), (&changes, &json!("applied")));
     assert_eq!(cost(&gateway, &key, "m"), 40_000);
     assert_eq!(gateway.operator(&["prices", "show"])["prices"], "unchanged");

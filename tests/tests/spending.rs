@@ -202,6 +202,16 @@ fn a_call_that_a_crash_cuts_off_owes_its_input_at_most() {
             gateway.crash_and_restart();
         }
         assert_eq!(gateway.log().matches("was cut off when the gateway ended").count(), open);
+        if owed > 0 {
+            let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+            let call = head.lines().find_map(|line| line.strip_prefix("farthing-request-id: ")).unwrap();
+            let told = gateway.operator(&["explain", call]);
+            assert_eq!(
+                (&told["agrees"], &told["terminal"]),
+                (&json!(true), &json!("gateway_crash")),
+                "{told}"
+            );
+        }
     }
 }
 

@@ -175,14 +175,17 @@ pub(crate) enum AccountCommand {
 pub(crate) enum PricesCommand {
     /// Show what waits, and what it changes.
     Show,
-    /// Sell at it from now on: farthing prices apply
-    Apply,
+    /// Sell at it from now on: farthing prices apply 3f9c1a
+    Apply {
+        /// The version that was shown, or how it begins: another one is not applied
+        version: Option<String>,
+    },
 }
 
 pub(crate) fn prices(command: &PricesCommand, common: &Common) -> ExitCode {
     let command = match command {
         PricesCommand::Show => Command::PricesPending,
-        PricesCommand::Apply => Command::PricesApply,
+        PricesCommand::Apply { version } => Command::PricesApply { version: version.clone() },
     };
     carry_out(&command, common)
 }

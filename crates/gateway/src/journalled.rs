@@ -120,8 +120,9 @@ impl Charge {
         };
         let metered = self.quote.meter(head).end(End::ClientGone, &mut Vec::new());
         let governed = bill::governed(&self.policy, &metered)?;
-        let cost = self.quote.charge(&governed, self.clamp, Counted::NOTHING).ok()?;
+        let mut cost = self.quote.charge(&governed, self.clamp, Counted::NOTHING).ok()?;
         let amount = cost.nano.min(hold.amount());
+        cost.nano = amount;
         let ended = Ended {
             end: HoldEnd::Captured,
             captured: amount,

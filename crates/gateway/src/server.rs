@@ -77,7 +77,11 @@ pub(crate) enum Order {
     /// Read the configuration again; the answer is the differences, or why nothing changed.
     Reload(Option<Answer>),
     /// Sell at the prices that a reload has left to be looked at.
-    ApplyPrices(Answer),
+    ApplyPrices {
+        /// How the version begins that somebody has looked at, if he says so.
+        version: Option<String>,
+        answer: Answer,
+    },
     /// Stop as on SIGTERM.
     Drain,
 }
@@ -324,8 +328,8 @@ async fn attend(
         };
         match order {
             Order::Drain => return Ok(()),
-            Order::ApplyPrices(answer) => {
-                let done = apply_prices(gate, payee);
+            Order::ApplyPrices { version, answer } => {
+                let done = apply_prices(gate, payee, version.as_deref());
                 if let Ok(told) = &done {
                     tracing::info!(version = %told["new_version"], "prices applied");
                 }
@@ -405,8 +409,14 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
 }
 
 /// Sells at what a reload has left to be looked at.
-fn apply_prices(gate: &Gate, payee: [u8; 32]) -> Result<Value, String> {
+fn apply_prices(gate: &Gate, payee: [u8; 32], version: Option<&str>) -> Result<Value, String> {
     let pending = gate.pending.load_full().ok_or("no prices wait to be applied")?;
+    if version.is_some_and(|looked_at| !pending.version().starts_with(looked_at)) {
+        return Err(format!(
+            "nothing is applied: version {} waits by now, see farthing prices show",
+            pending.version()
+        ));
+    }
     let old = gate.snapshot.load_full();
     let changes = old.prices.changes(&pending);
     let told = told(&old.prices, &pending, &changes, false);

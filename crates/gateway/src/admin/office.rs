@@ -108,7 +108,10 @@ pub enum Command {
     /// The prices that wait to be looked at, and what they change. Only a running gateway has any.
     PricesPending,
     /// Sells at them from now on.
-    PricesApply,
+    PricesApply {
+        /// How the version begins that was looked at: another one is not applied.
+        version: Option<String>,
+    },
     /// Reads the configuration again. Only a running gateway can.
     Reload,
     /// Stops taking calls and ends when those in flight have. Only a running gateway can.
@@ -218,7 +221,7 @@ impl Office<'_> {
             Command::AccountSet { account, change } => self.set_account(&account, &change).await,
             Command::Backup { to } => self.backup(&to).await,
             Command::PricesPending => self.pending_prices(),
-            Command::PricesApply | Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
+            Command::PricesApply { .. } | Command::Reload | Command::Drain => Err(OfficeError::NotRunning),
         }
     }
 }

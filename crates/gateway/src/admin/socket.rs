@@ -71,9 +71,9 @@ async fn carry_out(line: &str, gate: &SharedGate, orders: &mpsc::Sender<Order>) 
         orders.send(Order::Reload(Some(answer))).await.map_err(|_| stopping)?;
         return done.await.map_err(|_| stopping)?;
     }
-    if matches!(command, Command::PricesApply) {
+    if let Command::PricesApply { version } = command {
         let (answer, done) = tokio::sync::oneshot::channel();
-        orders.send(Order::ApplyPrices(answer)).await.map_err(|_| stopping)?;
+        orders.send(Order::ApplyPrices { version, answer }).await.map_err(|_| stopping)?;
         return done.await.map_err(|_| stopping)?;
     }
     if matches!(command, Command::Drain) {
