@@ -216,7 +216,10 @@ impl Quote {
             OPEN_END_TOKENS.max(cap).saturating_add(generated_bytes)
         };
         let limit = clamp.or(facts.max_output).unwrap_or_else(open_end);
-        facts.max_output = Some(limit.saturating_add(BEYOND_LIMIT_TOKENS));
+        // Qwen's limit is that of the answer, not of the thoughts before it.
+        let thinks_beyond = matches!(self.dialect, Dialect::QwenChat | Dialect::DashScope);
+        let beyond = if thinks_beyond { OPEN_END_TOKENS } else { BEYOND_LIMIT_TOKENS };
+        facts.max_output = Some(limit.saturating_add(beyond));
         let bytes = self.body_bytes().saturating_add(PROVIDER_PROMPT_BYTES);
         let policy = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
         let dearest = meter::dearest_rates(&self.price, &facts, bytes, &policy, &self.terms(), self.until_ms);
