@@ -1,6 +1,8 @@
 //! Routes sold by what can be counted without a provider's report: bytes, seconds, characters, images.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use farthing_tests::gateway::Gateway;
@@ -114,6 +116,39 @@ fn seconds_are_counted_up_to_the_hold() {
     assert_eq!((cut.status, cut.text().as_str()), (200, "begun"));
     assert_eq!(before - gateway.settled_balance(&key), 1_000_000, "a second and no more");
     assert_eq!(gateway.metric("farthing_holds_expired_total"), 0);
+}
+
+/// Draining an answer that is sold by its bytes or its time would be billed, and nobody gets it: who leaves pays to
+/// there, and the upstream is let go.
+#[test]
+fn who_leaves_pays_for_nothing_more() {
+    const PIECES: usize = 200;
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let upstream = Upstream::start(move |_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes());
+        for _ in 0..PIECES {
+            if stream.write_all(&[b'x'; 1024]).is_err() {
+                return;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let gateway = selling(
+        &upstream,
+        &["{ per_byte_out: 0.05 USD/MB, hold: 1MiB }", "{ per_second: 0.001 USD, hold: 30s }"],
+    );
+    let key = gateway.key("1 TEST");
+    for (target, whole) in [("/0", 50 * 1024 * PIECES), ("/1", 1_000 * 20 * PIECES)] {
+        written.store(0, Ordering::SeqCst);
+        let before = gateway.settled_balance(&key);
+        http::leave_after(gateway.address, target, &[("x-api-key", &key)], &json!({}), "xxx");
+        let spent = before - gateway.settled_balance(&key);
+        assert!(spent > 0 && spent < i64::try_from(whole / 2).unwrap(), "{target}: {spent} of {whole}");
+        assert!(written.load(Ordering::SeqCst) < PIECES, "{target}: read to its end");
+    }
 }
 
 #[test]

@@ -85,8 +85,10 @@ pub(crate) struct Charge {
     pub(crate) guards: Guards,
     /// Whether the metering has ended ...
     pub(crate) ended: bool,
-    /// ... and what it came to, until the call is charged.
+    /// ... and what it came to, until the call is charged ...
     pub(crate) stopped: Option<(End, Metered)>,
+    /// ... and its price, once it was looked at whether that has to be counted.
+    pub(crate) priced: Option<Cost>,
 }
 
 /// What counts while the call lasts.
@@ -269,10 +271,12 @@ impl Charge {
     }
 
     /// What has to be counted before the call can be priced: nothing where a report came.
-    pub(crate) fn to_count(&self) -> Option<Counting> {
+    pub(crate) fn to_count(&mut self) -> Option<Counting> {
         let (_, metered) = self.stopped.as_ref()?;
         let cost = self.cost(metered, Counted::NOTHING);
-        if !cost.estimated || cost.lines.is_empty() {
+        let is_counted = cost.estimated && !cost.lines.is_empty();
+        self.priced = Some(cost);
+        if !is_counted {
             return None;
         }
         let snapshot = self.gate.snapshot.load();
@@ -291,7 +295,8 @@ impl Charge {
     pub(crate) fn finish(&mut self, counted: Counted, out: &mut Vec<Bytes>) -> Option<Sum> {
         let (end, metered) = self.stopped.take()?;
         let before = out.len();
-        let cost = self.cost(&metered, counted);
+        let priced = self.priced.take().filter(|_| counted == Counted::NOTHING);
+        let cost = priced.unwrap_or_else(|| self.cost(&metered, counted));
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
             None => (None, None),
@@ -342,6 +347,7 @@ impl Charge {
                 let floor = floor.map_or(Amount::ZERO, |cost| cost.nano);
                 Cost { nano: held().max(floor).min(cost.nano), ..cost }
             }
+            Ok(cost) if cost.nano <= held() => cost,
             Ok(cost) => {
                 // Nor does a report beyond what the request can have used: somebody lies or is broken.
                 let most = self.quote.believed(self.clamp, self.meter.progress().output_bytes);

@@ -7,6 +7,7 @@ use meter::{Counted, End, Head};
 use money::Amount;
 use serde_json::Value;
 use store::{Op, OpenCall, OwedInput, Store, StoreError};
+use tokio::task::JoinSet;
 
 use crate::bill;
 use crate::call_id::CallId;
@@ -165,13 +166,16 @@ impl Charge {
 /// # Errors
 /// [`StoreError`]
 pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Result<(), StoreError> {
+    // All at once: they share their syncs.
+    let mut writes = JoinSet::new();
     for (id, call) in store.reader().open_calls()? {
+        let store = store.clone();
         let name = CallId(id);
         let owed = call.owed.filter(|owed| charge == CrashCharge::InputOnly && owed.amount > 0);
         let asset = asset_of_code(call.asset.into()).map(|(asset, _)| asset);
         let (Some(owed), Some(asset)) = (owed, asset) else {
             tracing::warn!(call = %name, held = call.held, "a call was cut off when the gateway ended: nothing is charged");
-            store.commit(Op::Ended { id }).await?;
+            writes.spawn(async move { store.commit(Op::Ended { id }).await });
             continue;
         };
         tracing::warn!(call = %name, charged = owed.amount, "a call was cut off when the gateway ended: its input is charged");
@@ -193,7 +197,10 @@ pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Res
             income: Some(Chart::Usage(owed.model)),
             idempotent: None,
         };
-        store.commit(op).await?;
+        writes.spawn(async move { store.commit(op).await });
+    }
+    while let Some(written) = writes.join_next().await {
+        written.map_err(|error| StoreError::Unavailable(error.to_string()))??;
     }
     Ok(())
 }

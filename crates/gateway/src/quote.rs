@@ -53,6 +53,8 @@ pub(crate) struct Quote {
     /// What an offer for it asks for at least: at everybody's prices and by its bytes, so that an offer that was made to
     /// nobody in particular can be taken by whoever has a key; more only where that would not do.
     pub(crate) offered: Amount,
+    /// The most it may cost if each byte of its prompt is a token; none where that is more than can be counted.
+    worst: Option<Amount>,
     /// Version of the prices.
     pub(crate) tariff: String,
     price: Arc<Tariff>,
@@ -107,6 +109,7 @@ impl Quote {
             model: route.name.clone(),
             ceiling: Amount::ZERO,
             offered: Amount::ZERO,
+            worst: None,
             tariff: snapshot.prices.version().to_owned(),
             price: Arc::default(),
             priced_as: String::new(),
@@ -172,7 +175,12 @@ impl Quote {
         let longest = snapshot.config.server.timeouts.call.as_millis();
         let longest = u64::try_from(longest).unwrap_or(u64::MAX);
         self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
-        self.offered = self.everybodys_ceiling(snapshot, &facts).unwrap_or(Amount::ZERO);
+        self.worst = self.worst_at(&self.price, &facts, self.markup_bp);
+        self.offered = match group {
+            None => self.worst,
+            Some(_) => self.everybodys_worst(snapshot, &facts),
+        }
+        .unwrap_or(Amount::ZERO);
         self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
         if !bill::prices_units_of(&self.dearest, self.dialect) {
             return Err(unpriced());
@@ -190,15 +198,19 @@ impl Quote {
         meter::dearest_rates(price, facts, bytes, policy, &terms, self.until_ms)
     }
 
-    /// What the call would cost at most for who is in no group; none where it is not sold to everybody. Nobody counts
-    /// the tokens of who has paid nothing yet, so its prompt is taken for the longest that its bytes can be: what
-    /// it does not use of that stays the payer's.
-    fn everybodys_ceiling(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
-        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
+    /// What the call costs at most if each byte of its prompt is a token. Nobody counts the tokens of who has paid
+    /// nothing yet: what an offer by this does not use stays the payer's.
+    fn worst_at(&self, price: &Tariff, facts: &RequestFacts, markup_bp: u32) -> Option<Amount> {
         let longest = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
         let dearest = self.dearest_by(price, facts, &longest);
         let ceiling = meter::ceiling(&dearest, facts, self.body_bytes(), &longest).ok()?;
-        ceiling.cost.marked_up(snapshot.prices.markup(None)).ok()?.to_nano_up().ok()
+        ceiling.cost.marked_up(markup_bp).ok()?.to_nano_up().ok()
+    }
+
+    /// The same for who is in no group; none where it is not sold to everybody.
+    fn everybodys_worst(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
+        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
+        self.worst_at(price, facts, snapshot.prices.markup(None))
     }
 
     fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
@@ -231,12 +243,10 @@ impl Quote {
     /// there that it matters (MTR-33). Not for who shows no money: that buys no work.
     pub(crate) async fn counted(mut self, gate: &Gate, metering: &Metering, funds: Option<Funds>) -> Self {
         let funds = funds.filter(|funds| funds.spendable > Amount::ZERO);
-        let Some((facts, funds)) = self.facts.clone().filter(|_| self.units.is_none()).zip(funds) else {
+        let Some((facts, funds)) = self.facts.as_ref().filter(|_| self.units.is_none()).zip(funds) else {
             return self;
         };
-        let by_bytes = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let worst = self.ceiling_by(&self.dearest_by(&self.price, &facts, &by_bytes), &facts, &by_bytes);
-        let is_short = |amount| worst.is_none_or(|worst| amount < worst);
+        let is_short = |amount| self.worst.is_none_or(|worst| amount < worst);
         let wanted = match metering.hold_input {
             HoldInput::BytesHalf => is_short(funds.balance) || is_short(funds.spendable),
             HoldInput::Bytes => false,
@@ -259,8 +269,8 @@ impl Quote {
             Counting::NotText => return self,
         };
         let policy = HoldPolicy { input_bound, ..self.policy };
-        let dearest = self.dearest_by(&self.price, &facts, &policy);
-        let ceiling = self.ceiling_by(&dearest, &facts, &policy);
+        let dearest = self.dearest_by(&self.price, facts, &policy);
+        let ceiling = self.ceiling_by(&dearest, facts, &policy);
         if let Some(ceiling) = ceiling.filter(|ceiling| !only_more || *ceiling > self.ceiling) {
             (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
             self.offered = self.offered.max(ceiling);
@@ -466,8 +476,8 @@ impl Quote {
     }
 
     /// Whether what is counted here goes on for as long as the answer is read: who has left has no use for that.
-    pub(crate) const fn grows_by_reading(&self) -> bool {
-        self.units.is_some()
+    pub(crate) fn grows_by_reading(&self) -> bool {
+        self.units.is_some_and(|price| price.byte_out.is_some() || price.second.is_some())
     }
 
     /// The longest the call may take, where that is what it is sold by.

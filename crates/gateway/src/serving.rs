@@ -184,6 +184,7 @@ impl Serving {
             guards,
             ended: false,
             stopped: None,
+            priced: None,
         };
         if charge.status.is_success()
             && let Err(error) = charge.journal_input().await
