@@ -25,28 +25,6 @@ pub(crate) fn femto_text(cost: Femto) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What one of an item is counted in.
-const fn unit(item: Item) -> &'static str {
-    match item {
-        Item::Image => "image",
-        Item::Character => "character",
-        Item::Second => "second",
-        Item::ResponseByte => "byte",
-        Item::WebSearch | Item::WebSearchLow | Item::WebSearchHigh => "search",
-        Item::Input
-        | Item::Output
-        | Item::CacheRead
-        | Item::CacheWrite
-        | Item::CacheWrite1h
-        | Item::CacheWrite12h
-        | Item::Reasoning
-        | Item::AudioIn
-        | Item::AudioOut
-        | Item::ImageIn
-        | Item::ImageOut => "token",
-    }
-}
-
 /// The rates of a call as they are sold, and what chose each.
 pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> {
     let priced = Item::ALL.into_iter().filter_map(|item| Some((item, resolved.rates.own(item)?)));
@@ -65,7 +43,7 @@ pub(crate) fn rate_lines(resolved: &Resolved<'_>, markup_bp: u32) -> Vec<Value> 
 
 /// One rate as it is sold.
 pub(crate) fn rate_line(item: Item, rate: Rate, markup_bp: u32) -> Value {
-    json!({"bucket": item.name(), "unit": unit(item), "amount": usd(rate, markup_bp), "currency": "USD"})
+    json!({"bucket": item.name(), "unit": item.unit().name(), "amount": usd(rate, markup_bp), "currency": "USD"})
 }
 
 /// A fee as it is sold.

@@ -40,7 +40,7 @@ pub use builtin::builtin;
 pub use catalogue::{CATALOGUE_BYTES_MAX, Catalogue, CatalogueError, SkipReason, Skipped};
 pub use diff::{Difference, diff};
 pub use facts::Fact;
-pub use rates::{Item, Rates};
+pub use rates::{Item, Rates, Unit};
 pub use resolve::{Bounds, Resolved, Rule, SearchContext, Terms};
 pub use tariff::{Changes, Dimension, Length, Multiplier, Tariff, Tier, UNIT_BP, Window, is_standard};
 pub use window::{Calendar, Hours, Times, Weekdays, When, WindowError, Zone, moment_ms, moment_text};

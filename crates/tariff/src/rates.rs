@@ -43,6 +43,38 @@ pub enum Item {
     WebSearchHigh,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Of text, sound or pictures.
+    Token,
+    /// One that was made.
+    Image,
+    /// One that was spoken.
+    Character,
+    /// Of sound, or of the call.
+    Second,
+    /// Of the answer.
+    Byte,
+    /// One that the provider ran.
+    Search,
+}
+
+impl Unit {
+    /// Its name in lists of prices.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Image => "image",
+            Self::Character => "character",
+            Self::Second => "second",
+            Self::Byte => "byte",
+            Self::Search => "search",
+        }
+    }
+}
+
 impl Item {
     /// All of them, in the order of their declaration.
     pub const ALL: [Self; 18] = [
@@ -97,9 +129,9 @@ impl Item {
         Self::ALL.into_iter().find(|item| item.name() == name)
     }
 
-    /// Whether it counts tokens. Multipliers apply to these only (reference item 31).
+    /// What one of it is.
     #[must_use]
-    pub const fn is_token(self) -> bool {
+    pub const fn unit(self) -> Unit {
         match self {
             Self::Input
             | Self::Output
@@ -111,15 +143,19 @@ impl Item {
             | Self::AudioIn
             | Self::AudioOut
             | Self::ImageIn
-            | Self::ImageOut => true,
-            Self::Image
-            | Self::Character
-            | Self::Second
-            | Self::ResponseByte
-            | Self::WebSearch
-            | Self::WebSearchLow
-            | Self::WebSearchHigh => false,
+            | Self::ImageOut => Unit::Token,
+            Self::Image => Unit::Image,
+            Self::Character => Unit::Character,
+            Self::Second => Unit::Second,
+            Self::ResponseByte => Unit::Byte,
+            Self::WebSearch | Self::WebSearchLow | Self::WebSearchHigh => Unit::Search,
         }
+    }
+
+    /// Whether it counts tokens. Multipliers apply to these only (reference item 31).
+    #[must_use]
+    pub const fn is_token(self) -> bool {
+        matches!(self.unit(), Unit::Token)
     }
 
     /// Whose rate it has where it has none of its own: never none, never a cheaper one by silence.
@@ -143,23 +179,11 @@ impl Item {
     /// A rate of it as people write it: exact, and read back by [`money::parse_rate`].
     #[must_use]
     pub fn price(self, rate: Rate) -> String {
-        let (exponent, unit) = match self {
-            Self::Character => (9, "USD/Mchar"),
-            Self::ResponseByte => (6, "USD/GB"),
-            Self::Image | Self::Second | Self::WebSearch | Self::WebSearchLow | Self::WebSearchHigh => {
-                (15, "USD")
-            }
-            Self::Input
-            | Self::Output
-            | Self::CacheRead
-            | Self::CacheWrite
-            | Self::CacheWrite1h
-            | Self::CacheWrite12h
-            | Self::Reasoning
-            | Self::AudioIn
-            | Self::AudioOut
-            | Self::ImageIn
-            | Self::ImageOut => (9, "USD/Mtok"),
+        let (exponent, unit) = match self.unit() {
+            Unit::Token => (9, "USD/Mtok"),
+            Unit::Character => (9, "USD/Mchar"),
+            Unit::Byte => (6, "USD/GB"),
+            Unit::Image | Unit::Second | Unit::Search => (15, "USD"),
         };
         format!("{} {unit}", decimal(rate.femto(), exponent))
     }
