@@ -134,6 +134,26 @@ impl Seen {
         }
     }
 
+    /// An event of a dialect that reports on every one, cumulatively: final only once generation has stopped
+    /// (reference item 28). What it said is in already.
+    pub(crate) fn running_report(&mut self, event: &Event, kind: &str) {
+        self.media = self.media.saturating_add(event.media);
+        self.stopped |= event.stop.is_some();
+        let failed = event.error.is_some() || kind == "error";
+        if !failed || self.has_output() {
+            self.merge_report(&event.top, self.stopped);
+        }
+        if failed {
+            self.terminal = Some(Terminal::Error);
+        }
+    }
+
+    /// The event was the whole answer.
+    pub(crate) fn was_whole(&mut self) {
+        self.whole = true;
+        self.terminal = Some(self.terminal.unwrap_or(Terminal::Complete));
+    }
+
     /// A cumulative report: what it names wins over what was said before (MTR-7).
     pub(crate) fn merge_report(&mut self, report: &Report, whole: bool) {
         if report.is_made() {

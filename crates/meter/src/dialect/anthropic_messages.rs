@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::Reader;
-use super::openai_chat::CHAT;
+use super::openai_chat::{CHAT, RELAYED};
 use crate::ending;
 use crate::event::{Event, Place, Slot as S};
 use crate::paths::Paths;
@@ -63,37 +63,33 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
 
 pub(super) static READER: Reader = Reader::events(&PATHS, event, document, exclusive).ended(ending::messages);
 
-static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
-    Paths::new(&[
-        ("model", Ask::Model),
-        ("stream", Ask::Stream),
-        ("max_tokens", Ask::Limit("max_tokens")),
-        ("messages", Ask::Messages("messages")),
-        ("messages[].content[].source.data", Ask::Media),
-        ("messages[].content[].source.url", Ask::Fetched),
-        ("messages[].content[].source.file_id", Ask::Stored),
-        ("messages[].content[].type", Ask::PartType),
-        ("tools[].type", Ask::ToolType),
-        ("mcp_servers", Ask::Extra),
-        ("container", Ask::Extra),
-        ("speed", Ask::Extra),
-        ("inference_geo", Ask::Extra),
-        ("models", Ask::Extra),
-        ("fallbacks", Ask::Extra),
-        ("plugins", Ask::Extra),
-        ("preset", Ask::Extra),
-        ("messages[].content[].content[].source.data", Ask::Media),
-        ("messages[].content[].content[].source.url", Ask::Fetched),
-        ("messages[].content[].content[].source.file_id", Ask::Stored),
-        ("messages[].content[].content[].type", Ask::PartType),
-        ("service_tier", Ask::Tier),
-        ("cache_control", Ask::Cache),
-        ("system[].cache_control", Ask::Cache),
-        ("tools[].cache_control", Ask::Cache),
-        ("messages[].content[].cache_control", Ask::Cache),
-        ("messages[].content[].content[].cache_control", Ask::Cache),
-    ])
-});
+static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| Paths::new(&[WISHES, RELAYED].concat()));
+
+const WISHES: &[(&str, Ask)] = &[
+    ("model", Ask::Model),
+    ("stream", Ask::Stream),
+    ("max_tokens", Ask::Limit("max_tokens")),
+    ("messages", Ask::Messages("messages")),
+    ("messages[].content[].source.data", Ask::Media),
+    ("messages[].content[].source.url", Ask::Fetched),
+    ("messages[].content[].source.file_id", Ask::Stored),
+    ("messages[].content[].type", Ask::PartType),
+    ("tools[].type", Ask::ToolType),
+    ("mcp_servers", Ask::Extra),
+    ("container", Ask::Extra),
+    ("speed", Ask::Extra),
+    ("inference_geo", Ask::Extra),
+    ("messages[].content[].content[].source.data", Ask::Media),
+    ("messages[].content[].content[].source.url", Ask::Fetched),
+    ("messages[].content[].content[].source.file_id", Ask::Stored),
+    ("messages[].content[].content[].type", Ask::PartType),
+    ("service_tier", Ask::Tier),
+    ("cache_control", Ask::Cache),
+    ("system[].cache_control", Ask::Cache),
+    ("tools[].cache_control", Ask::Cache),
+    ("messages[].content[].cache_control", Ask::Cache),
+    ("messages[].content[].content[].cache_control", Ask::Cache),
+];
 
 pub(super) static FORM: Form = Form {
     paths: &ASKS,

@@ -10,7 +10,7 @@ use crate::event::{Event, Place::Top, Slot as S};
 use crate::paths::Paths;
 use crate::request::{Ask, Form, Inject, Limit};
 use crate::seen::Seen;
-use crate::usage::{Field as F, Terminal, inclusive};
+use crate::usage::{Field as F, inclusive};
 
 static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     Paths::new(&[
@@ -69,19 +69,10 @@ pub(super) static FORM: Form = Form {
 fn event(event: &Event, kind: &str, seen: &mut Seen) {
     seen.words(event);
     seen.say(event.output, event.said.as_deref());
-    seen.media = seen.media.saturating_add(event.media);
-    seen.stopped |= event.stop.is_some();
-    let failed = event.error.is_some() || kind == "error";
-    if !failed || seen.has_output() {
-        seen.merge_report(&event.top, seen.stopped);
-    }
-    if failed {
-        seen.terminal = Some(Terminal::Error);
-    }
+    seen.running_report(event, kind);
 }
 
 fn document(document: &Event, seen: &mut Seen) {
     event(document, "", seen);
-    seen.whole = true;
-    seen.terminal = Some(seen.terminal.unwrap_or(Terminal::Complete));
+    seen.was_whole();
 }

@@ -9,7 +9,7 @@ use crate::event::{Event, Place::Top, Slot as S};
 use crate::paths::Paths;
 use crate::request::{Ask, Form, Inject, Limit, ModelAt};
 use crate::seen::Seen;
-use crate::usage::{Field as F, Terminal, thoughts_apart};
+use crate::usage::{Field as F, thoughts_apart};
 
 static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
     Paths::new(&[
@@ -131,20 +131,10 @@ pub(crate) fn model_in_path(path: &str) -> Option<(&str, bool)> {
 fn event(event: &Event, kind: &str, seen: &mut Seen) {
     seen.words(event);
     seen.add_deltas(event.output);
-    seen.media = seen.media.saturating_add(event.media);
-    seen.stopped |= event.stop.is_some();
-    let failed = event.error.is_some() || kind == "error";
-    if !failed || seen.has_output() {
-        // On every event, cumulative: final only once generation has stopped (reference item 28).
-        seen.merge_report(&event.top, seen.stopped);
-    }
-    if failed {
-        seen.terminal = Some(Terminal::Error);
-    }
+    seen.running_report(event, kind);
 }
 
 fn document(document: &Event, seen: &mut Seen) {
     event(document, "", seen);
-    seen.whole = true;
-    seen.terminal = Some(seen.terminal.unwrap_or(Terminal::Complete));
+    seen.was_whole();
 }

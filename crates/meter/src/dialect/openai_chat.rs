@@ -93,16 +93,15 @@ pub(super) const WISHES: &[(&str, Ask)] = &[
     // What of it is rejected is billed as output beyond the limit.
     ("prediction", Ask::Extra),
     ("service_tier", Ask::Tier),
-    // What relays know: other models to fall back on, and plugins, have prices of their own.
-    ("models", Ask::Extra),
-    ("fallbacks", Ask::Extra),
-    ("plugins", Ask::Extra),
-    ("preset", Ask::Extra),
     ("messages[].content[].video_url.url", Ask::Recording),
     ("messages[].content[].audio_url.url", Ask::Recording),
 ];
 
-static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| Paths::new(WISHES));
+/// What relays know, at whatever path: other models to fall back on, and plugins, have prices of their own.
+pub(super) const RELAYED: &[(&str, Ask)] =
+    &[("models", Ask::Extra), ("fallbacks", Ask::Extra), ("plugins", Ask::Extra), ("preset", Ask::Extra)];
+
+static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| Paths::new(&[WISHES, RELAYED].concat()));
 
 /// Without a limit of the client's own we insert `max_tokens`, the older name: a server that wants
 /// the newer one refuses it and nothing is owed, while a server that does not know the newer one

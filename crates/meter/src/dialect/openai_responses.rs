@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::Reader;
-use super::openai_chat::CHAT;
+use super::openai_chat::{CHAT, RELAYED};
 use crate::ending;
 use crate::event::{Event, Output, Place, Slot as S};
 use crate::paths::Paths;
@@ -72,31 +72,26 @@ static PATHS: LazyLock<Paths<S>> = LazyLock::new(|| {
 pub(super) static READER: Reader =
     Reader::events(&PATHS, event, document, inclusive).ended(ending::responses);
 
-static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| {
-    Paths::new(&[
-        ("model", Ask::Model),
-        ("stream", Ask::Stream),
-        ("max_output_tokens", Ask::Limit("max_output_tokens")),
-        ("input", Ask::Messages("input")),
-        ("service_tier", Ask::Tier),
-        ("background", Ask::Background),
-        ("previous_response_id", Ask::Stored),
-        ("conversation", Ask::Stored),
-        ("prompt", Ask::Stored),
-        ("input[].type", Ask::ItemType),
-        ("input[].content[].image_url", Ask::Media),
-        ("input[].content[].input_audio.data", Ask::Media),
-        ("input[].content[].file_data", Ask::Media),
-        ("input[].content[].file_url", Ask::Stored),
-        ("input[].content[].file_id", Ask::Stored),
-        ("tools[].type", Ask::ToolType),
-        // Relays answer here too: other models to fall back on, and plugins, have prices of their own.
-        ("models", Ask::Extra),
-        ("fallbacks", Ask::Extra),
-        ("plugins", Ask::Extra),
-        ("preset", Ask::Extra),
-    ])
-});
+static ASKS: LazyLock<Paths<Ask>> = LazyLock::new(|| Paths::new(&[WISHES, RELAYED].concat()));
+
+const WISHES: &[(&str, Ask)] = &[
+    ("model", Ask::Model),
+    ("stream", Ask::Stream),
+    ("max_output_tokens", Ask::Limit("max_output_tokens")),
+    ("input", Ask::Messages("input")),
+    ("service_tier", Ask::Tier),
+    ("background", Ask::Background),
+    ("previous_response_id", Ask::Stored),
+    ("conversation", Ask::Stored),
+    ("prompt", Ask::Stored),
+    ("input[].type", Ask::ItemType),
+    ("input[].content[].image_url", Ask::Media),
+    ("input[].content[].input_audio.data", Ask::Media),
+    ("input[].content[].file_data", Ask::Media),
+    ("input[].content[].file_url", Ask::Stored),
+    ("input[].content[].file_id", Ask::Stored),
+    ("tools[].type", Ask::ToolType),
+];
 
 pub(super) static FORM: Form = Form {
     paths: &ASKS,

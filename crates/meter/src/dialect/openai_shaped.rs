@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::Reader;
-use super::openai_chat::{CHAT, CHOICES, COST, USAGE, WISHES, X_GROQ, document, event};
+use super::openai_chat::{CHAT, CHOICES, COST, RELAYED, USAGE, WISHES, X_GROQ, document, event};
 use crate::ending;
 use crate::event::{Place::Inner, Place::Top, Slot as S};
 use crate::paths::Paths;
@@ -102,5 +102,5 @@ fn with(more: &[(&'static str, S)]) -> Paths<S> {
 }
 
 fn wishing(more: &[(&'static str, Ask)]) -> Paths<Ask> {
-    Paths::new(&[WISHES, more].concat())
+    Paths::new(&[WISHES, RELAYED, more].concat())
 }
