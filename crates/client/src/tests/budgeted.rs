@@ -1,8 +1,6 @@
 //! What the budget makes of each end of a call: nothing unknown is given back, nothing is counted twice.
 
-use super::seller::{
-    Payer, Reply, Seller, challenge, fresh_key, papers, post, problem, settled, test_offer, till,
-};
+use super::seller::{Payer, Reply, Seller, challenge, fresh_key, papers, post, problem, test_offer, till};
 use crate::budget::{Budget, BudgetError, Limits, SpanCap, Spent, Stop};
 use crate::{CallError, Key, Step, now_unix_s};
 
@@ -88,13 +86,7 @@ async fn what_never_left_and_what_was_not_allowed_is_not_spent() {
 /// A deposit of 1000 whose call failed is paid and not used: the key that came with it will use it.
 #[tokio::test]
 async fn a_deposit_without_its_call_is_only_paid() {
-    let seller = Seller::open(|seen, _| match seen.payment() {
-        None => challenge(&[test_offer(1_000)]),
-        Some(_) => {
-            problem(502, "upstream_failed", vec![settled("farthing:test"), ("farthing-key", fresh_key(1))])
-        }
-    })
-    .await;
+    let seller = super::hostile::taking_and_failing().await;
     let payer = Payer::new("0.05usd");
     payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
     assert_eq!(spent(&payer), (1_000, 0, 0));

@@ -311,16 +311,21 @@ async fn a_forged_or_borrowed_receipt_is_refused() {
     }
 }
 
-/// The upstream failed, the deposit stays: said, kept as a key, and not paid again.
-#[tokio::test]
-async fn a_failed_answer_with_a_deposit_is_an_answer() {
-    let seller = Seller::open(|seen, _| match seen.payment() {
+/// Takes 1000 and fails: the deposit stays, and a key to it comes along.
+pub(crate) async fn taking_and_failing() -> Seller {
+    Seller::open(|seen, _| match seen.payment() {
         None => challenge(&[test_offer(1_000)]),
         Some(_) => {
             problem(502, "upstream_failed", vec![settled("farthing:test"), ("farthing-key", fresh_key(1))])
         }
     })
-    .await;
+    .await
+}
+
+/// The upstream failed, the deposit stays: said, kept as a key, and not paid again.
+#[tokio::test]
+async fn a_failed_answer_with_a_deposit_is_an_answer() {
+    let seller = taking_and_failing().await;
     let payer = Payer::new("0.05usd");
     let response = payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
     assert_eq!(response.status, 502);
