@@ -270,8 +270,8 @@ impl Charge {
         drop((self.hold.take(), self.journalled.take()));
     }
 
-    /// What has to be counted before the call can be priced: nothing where a report came.
-    pub(crate) fn to_count(&mut self) -> Option<Counting> {
+    /// Prices a call that was stopped, and begins to count what has to be counted for that: nothing where a report came.
+    pub(crate) fn begin_count(&mut self) -> Option<Counting> {
         let (_, metered) = self.stopped.as_ref()?;
         let cost = self.cost(metered, Counted::NOTHING);
         let is_counted = cost.estimated && !cost.lines.is_empty();

@@ -141,7 +141,7 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
 
 /// Charges a call whose answer nobody waits for any more.
 async fn count_and_finish(mut charge: Box<Charge>) {
-    let counted = match charge.to_count() {
+    let counted = match charge.begin_count() {
         Some(counting) => counting.await,
         None => Counted::NOTHING,
     };
@@ -302,7 +302,7 @@ impl ChargedBody {
         charge.stop(end, &mut self.scratch);
         self.ready.extend(self.scratch.drain(..));
         if self.counting.is_none() {
-            self.counting = charge.to_count();
+            self.counting = charge.begin_count();
         }
         if self.counting.is_none() {
             self.finish(charge, Counted::NOTHING);
