@@ -61,7 +61,8 @@ impl<'a> Ask<'a> {
         let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
         let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
         // A network that no facilitator settles is not offered (X402-41).
-        let tills = snapshot.tills.iter().filter(|till| gate.settles(till));
+        let facilitators = snapshot.facilitators.as_ref();
+        let tills = snapshot.tills.iter().filter(|till| gate.settles(facilitators, till));
         tills
             .filter_map(|till| {
                 let offer = till.offer(self.deposit(till), Some(minted.clone()))?;

@@ -252,7 +252,7 @@ impl Bringing<'_> {
             Method::Test { .. } => {
                 self.gate.metrics.settlement(&record.rail, "settled");
                 let id = wire::hex::encode(&self.verified.payment.deposit_key[..8]);
-                Settlement::Settled(Receipt { reference: format!("test:{id}") })
+                Settlement::Settled(Receipt { reference: format!("test:{id}"), ..Receipt::default() })
             }
             Method::Evm { .. } => match settle_request(&self.verified) {
                 None => Settlement::NotSent,
@@ -273,7 +273,7 @@ impl Bringing<'_> {
                 let detail = "No facilitator could be reached to settle the payment.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
-            Settlement::Unknown => self.unknown().await,
+            Settlement::Unknown(_) => self.unknown().await,
         }
     }
 
@@ -281,7 +281,7 @@ impl Bringing<'_> {
     async fn settle_again(self, known: store::Payment) -> Result<Deposit, Refusal> {
         match self.asking().again(&known).await.map_err(|error| unsure(&error))? {
             Settlement::Settled(receipt) => self.deposited(known, receipt, Presented::Again).await,
-            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown => self.unknown().await,
+            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown(_) => self.unknown().await,
         }
     }
 

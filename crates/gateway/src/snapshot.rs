@@ -13,7 +13,7 @@ use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
-use wire::x402::Address;
+use wire::x402::{Address, SCHEME_EXACT};
 
 use crate::clock::Now;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
@@ -177,6 +177,12 @@ impl Till {
     /// What this till asks for a call that may cost `ceiling`: at least the operator's usual deposit.
     pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
         ceiling.max(self.deposit)
+    }
+
+    /// The scheme that a facilitator has to know.
+    #[expect(clippy::unused_self, reason = "every till so far is one of `exact`")]
+    pub(crate) const fn scheme(&self) -> &'static str {
+        SCHEME_EXACT
     }
 
     /// The network that a facilitator has to settle on; none where we settle ourselves.

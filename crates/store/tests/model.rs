@@ -259,6 +259,7 @@ fn some_op(dice: &mut Dice) -> Op {
                 count: dice.below(5) as u32,
                 last_ms: 1,
                 next_ms: 2,
+                transaction: String::new(),
             },
         },
         3 => Op::Unknown { key },

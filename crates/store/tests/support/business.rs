@@ -156,6 +156,7 @@ impl Business {
                 count: 1,
                 last_ms: NOW_MS,
                 next_ms: NOW_MS + 1000,
+                transaction: String::new(),
             };
             self.move_payment(key, Place::At(PaymentState::Intent, 1), Op::Attempt { key, attempt }).await?;
             if dice.one_in(4) {
