@@ -198,6 +198,8 @@ pub(crate) async fn receive(
         Some(known) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
+            // The proof is used up; only its signer can make good what was served for it.
+            PaymentState::Owed => Err(replayed_elsewhere()),
         },
     }
     .map(|deposit| Arrival::Deposited(Box::new(deposit)))
@@ -364,6 +366,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.payment.valid_before,
             outcome: None,
+            promised: false,
             attempt: None,
         }
     }
@@ -409,9 +412,9 @@ impl Ending {
     pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
         let Self { served, idempotent, outcome, claims } = self;
         let op = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
+            (Some(Op::Capture { id, entry, facts, settles, income, .. }), served) => {
                 let served = served.map(|key| (key, outcome));
-                Some(Op::Capture { id, entry, facts, served, income, idempotent })
+                Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
             (None, Some(key)) => Some(Op::Served { key, outcome }),
