@@ -3,7 +3,7 @@
 use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountSettings, Attempt, Idempotent, OpenCall, Outcome, Payment};
+use crate::{AccountSettings, Attempt, Idempotent, OpenCall, Outcome, Payment, Promised};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub enum Op {
         served: Option<([u8; 32], Outcome)>,
         /// A payment that is to be settled for this charge: its intent is written with the charge or not at all, so
         /// that no crash takes the one without the other. Its key must be free.
-        settles: Option<([u8; 32], Payment)>,
+        settles: Option<Box<Promised>>,
         /// Account of ours that the entry's leg on [`Chart::UsageClearing`] is income of: the writer posts one
         /// sum per batch to it (LED-40). An entry with such a leg and no income is refused, and one with
         /// income and no such leg.

@@ -80,6 +80,15 @@ impl Attempt {
     }
 }
 
+/// A payment that is settled once it is known for how much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// Deposit key.
+    pub key: [u8; 32],
+    /// As it is to be settled; its state is set by the store.
+    pub payment: Payment,
+}
+
 /// What a facilitator was asked, so that it can be asked again after a restart (LED-23).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

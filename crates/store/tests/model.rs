@@ -17,7 +17,7 @@ use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
     AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Options, Outcome, OwedInput,
-    Payment, PaymentState, Store, StoreError,
+    Payment, PaymentState, Promised, Store, StoreError,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 use support::dice::Dice;
@@ -95,7 +95,7 @@ impl Model {
                 {
                     return Err(Refusal::Conflict);
                 }
-                if settles.as_ref().is_some_and(|(key, _)| self.payments.contains_key(key)) {
+                if settles.as_ref().is_some_and(|promised| self.payments.contains_key(&promised.key)) {
                     return Err(Refusal::Conflict);
                 }
                 if let Some(entry) = entry {
@@ -104,9 +104,9 @@ impl Model {
                 if let Some((key, outcome)) = served {
                     self.serve(key, outcome)?;
                 }
-                if let Some((key, payment)) = settles {
+                if let Some(of) = settles {
                     let state = PaymentState::Intent;
-                    self.payments.insert(*key, Payment { state, promised: true, ..payment.clone() });
+                    self.payments.insert(of.key, Payment { state, promised: true, ..of.payment.clone() });
                 }
                 if let Some((key, outcome)) = idempotent {
                     self.idempotent.insert(*key, outcome.clone());
@@ -251,6 +251,10 @@ fn some_payment(dice: &mut Dice) -> Payment {
     Payment { valid_before_s, outcome, promised: dice.one_in(3), ..payment(AccountId(few(dice, 3)), 5) }
 }
 
+fn some_promise(dice: &mut Dice) -> Box<Promised> {
+    Box::new(Promised { key: few(dice, 6), payment: some_payment(dice) })
+}
+
 fn some_op(dice: &mut Dice) -> Op {
     let key = few::<32>(dice, 6);
     match dice.below(20) {
@@ -311,7 +315,7 @@ fn some_open_call(dice: &mut Dice) -> OpenCall {
         model: "m".into(),
         price_version: 1,
         facts: "{}".into(),
-        settles: dice.one_in(3).then(|| (few(dice, 6), some_payment(dice))),
+        settles: dice.one_in(3).then(|| some_promise(dice)),
     });
     OpenCall { account: few(dice, 3), asset: 1, held: dice.below(1000) as i64, begun_ms: NOW_MS, owed }
 }
@@ -331,10 +335,7 @@ fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
         facts: dice.bytes::<4>().to_vec(),
         served: dice.one_in(4).then(|| (key, outcome(id))),
         // Never the payment that was served: it settles already.
-        settles: dice
-            .one_in(5)
-            .then(|| (few::<32>(dice, 6), some_payment(dice)))
-            .filter(|(own, _)| *own != key),
+        settles: dice.one_in(5).then(|| some_promise(dice)).filter(|own| own.key != key),
         income: if free { None } else { income },
         idempotent,
     }

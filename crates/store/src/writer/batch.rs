@@ -160,8 +160,8 @@ impl<'t> Batch<'t> {
                     Some((key, outcome)) => Some((key, self.runs(key)?, outcome)),
                     None => None,
                 };
-                if let Some((key, _)) = settles
-                    && self.payment(key)?.is_some()
+                if let Some(promised) = settles
+                    && self.payment(&promised.key)?.is_some()
                 {
                     return Err(StoreError::Conflict);
                 }
@@ -174,9 +174,10 @@ impl<'t> Batch<'t> {
                 if let Some((key, payment, outcome)) = paid {
                     self.end(key, payment, outcome)?;
                 }
-                if let Some((key, payment)) = settles {
-                    let payment = Payment { state: PaymentState::Intent, promised: true, ..payment.clone() };
-                    self.put_payment(key, payment)?;
+                if let Some(promised) = settles {
+                    let payment = promised.payment.clone();
+                    let payment = Payment { state: PaymentState::Intent, promised: true, ..payment };
+                    self.put_payment(&promised.key, payment)?;
                 }
                 if let Some((key, outcome)) = idempotent {
                     self.put_idempotent(key, outcome)?;

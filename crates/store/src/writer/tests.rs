@@ -10,7 +10,7 @@ use money::{Amount, Asset};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Store, StoreError};
+use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Promised, Store, StoreError};
 
 const PAYER: AccountId = AccountId([9; 16]);
 const KEY: [u8; 32] = [5; 32];
@@ -198,7 +198,8 @@ async fn a_promise_is_written_with_its_charge_and_is_settled_or_owed() {
     let promised = |id, units| {
         let Op::Capture { id, entry, facts, income, .. } = capture(id, units) else { unreachable!() };
         let outcome = Some(Outcome { status: 200, headers: vec![], call: id });
-        let settles = Some((KEY, Payment { amount: units, outcome, ..payment() }));
+        let payment = Payment { amount: units, outcome, ..payment() };
+        let settles = Some(Box::new(Promised { key: KEY, payment }));
         Op::Capture { id, entry, facts, served: None, settles, income, idempotent: None }
     };
     store.commit(promised(2, 30)).await.unwrap();
