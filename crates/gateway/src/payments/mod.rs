@@ -119,6 +119,8 @@ pub(crate) async fn receive(
         Some(known) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
+            // The proof is used up; only its signer can make good what was served for it.
+            PaymentState::Owed => Err(replayed_elsewhere()),
         },
     }
     .map(|deposit| Arrival::Deposited(Box::new(deposit)))
@@ -287,6 +289,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.proof.valid_before_s(self.delivery.now.seconds()),
             outcome: None,
+            promised: false,
             attempt: None,
         }
     }
@@ -338,9 +341,9 @@ impl Ending {
     pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
         let Self { served, idempotent, outcome, claims } = self;
         let op = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
+            (Some(Op::Capture { id, entry, facts, settles, income, .. }), served) => {
                 let served = served.map(|key| (key, outcome));
-                Some(Op::Capture { id, entry, facts, served, income, idempotent })
+                Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
             (None, Some(key)) => Some(Op::Served { key, outcome }),
