@@ -41,7 +41,7 @@ pub use idempotent::Idempotent;
 pub use op::{Committed, KeyRecord, Op, StoreError};
 pub use open_call::{OpenCall, OwedInput};
 pub use options::{Durability, Exposure, Options};
-pub use payment::{Attempt, Outcome, Payment, PaymentState};
+pub use payment::{Attempt, Outcome, Payment, PaymentState, Promised};
 pub use read::{Balance, Reader};
 pub use reserve::Reserve;
 pub use roll::Rolled;

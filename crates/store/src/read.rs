@@ -175,12 +175,27 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn unsettled(&self) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
+        self.payments_in(PaymentState::is_open)
+    }
+
+    /// Payments that were refused after their calls were served, with their deposit keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn owed(&self) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
+        self.payments_in(|state| state == PaymentState::Owed)
+    }
+
+    fn payments_in(
+        &self,
+        wanted: impl Fn(PaymentState) -> bool,
+    ) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
         let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
         let mut rows = Vec::new();
         for row in table.iter().map_err(unavailable)? {
             let (key, payment) = row.map_err(unavailable)?;
             let payment: Payment = serde_json::from_slice(payment.value()).map_err(unavailable)?;
-            if matches!(payment.state, PaymentState::Intent | PaymentState::Unknown) {
+            if wanted(payment.state) {
                 rows.push((*key.value(), payment));
             }
         }

@@ -82,6 +82,10 @@ fn payments(
                     None
                 }
             }
+            PaymentState::Owed => {
+                report.owed += 1;
+                deposit.map(|_| PaymentProblem::Undecided(payment.state))
+            }
             PaymentState::Settled | PaymentState::Served => {
                 report.deposited += 1;
                 match deposit {

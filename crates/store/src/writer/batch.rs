@@ -124,7 +124,10 @@ impl<'t> Batch<'t> {
                 self.put_payment(key, Payment { state: PaymentState::Unknown, ..payment })
             }
             Op::Refused { key } => {
-                self.unsettled(key)?;
+                let payment = self.unsettled(key)?;
+                if payment.promised {
+                    return self.put_payment(key, Payment { state: PaymentState::Owed, ..payment });
+                }
                 self.payments.remove(key).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
@@ -136,14 +139,19 @@ impl<'t> Batch<'t> {
                 let posting = self.prepare(entry, None)?;
                 let rail = Chart::RailClearing(payment.rail.clone());
                 self.name(rail.id(), &rail)?;
-                let attempt = payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt));
+                let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
+                let attempt = payment.attempt.clone().or(attempt);
                 let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
-                self.put_payment(key, payment)?;
+                match outcome.or_else(|| payment.outcome.clone()) {
+                    // The call did not wait for it.
+                    Some(outcome) => self.serve(key, payment, &outcome)?,
+                    None => self.put_payment(key, payment)?,
+                };
                 self.post(posting)
             }
             Op::Served { key, outcome } => {
-                let payment = self.deposited(key)?;
-                self.serve(key, payment, outcome)
+                let payment = self.runs(key)?;
+                self.end(key, payment, outcome)
             }
             Op::Channel(write) => self.channel(write),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
@@ -151,11 +159,16 @@ impl<'t> Batch<'t> {
                 self.open_calls.remove(id).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
-            Op::Capture { id, entry, facts, served, income, idempotent } => {
+            Op::Capture { id, entry, facts, served, settles, income, idempotent } => {
                 let paid = match served {
-                    Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
+                    Some((key, outcome)) => Some((key, self.runs(key)?, outcome)),
                     None => None,
                 };
+                if let Some(promised) = settles
+                    && self.payment(&promised.key)?.is_some()
+                {
+                    return Err(StoreError::Conflict);
+                }
                 let income = income.as_ref().map(|chart| (chart.id(), chart));
                 let earner = income.map(|(id, _)| id);
                 let posting = entry.as_ref().map(|entry| self.prepare(entry, earner)).transpose()?;
@@ -163,7 +176,12 @@ impl<'t> Batch<'t> {
                     self.name(id, chart)?;
                 }
                 if let Some((key, payment, outcome)) = paid {
-                    self.serve(key, payment, outcome)?;
+                    self.end(key, payment, outcome)?;
+                }
+                if let Some(promised) = settles {
+                    let payment = promised.payment.clone();
+                    let payment = Payment { state: PaymentState::Intent, promised: true, ..payment };
+                    self.put_payment(&promised.key, payment)?;
                 }
                 if let Some((key, outcome)) = idempotent {
                     self.put_idempotent(key, outcome)?;
@@ -214,21 +232,31 @@ impl<'t> Batch<'t> {
     }
 
     fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
-        self.payment(key)?.filter(|payment| !payment.state.is_deposited()).ok_or(StoreError::Conflict)
+        self.payment(key)?.filter(|payment| payment.state.is_open()).ok_or(StoreError::Conflict)
     }
 
-    fn deposited(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
-        self.payment(key)?.filter(|payment| payment.state.is_deposited()).ok_or(StoreError::Conflict)
+    /// A payment whose call may run: it is in, or nobody waits for it.
+    fn runs(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+        let may_run = |payment: &Payment| payment.promised || payment.state.is_deposited();
+        self.payment(key)?.filter(may_run).ok_or(StoreError::Conflict)
     }
 
     /// A decided payment keeps who was asked, and not what: the request holds the payer's signature.
     pub(super) fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
-        if payment.state.is_deposited()
+        if !payment.state.is_open()
             && let Some(attempt) = &mut payment.attempt
         {
             attempt.request = String::new();
         }
         put_json(&mut self.payments, key, &payment)
+    }
+
+    /// The call of a payment has ended; what was promised goes on to be settled.
+    fn end(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
+        if payment.state.is_deposited() {
+            return self.serve(key, payment, outcome);
+        }
+        self.put_payment(key, Payment { outcome: Some(outcome.clone()), ..payment })
     }
 
     fn serve(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
@@ -278,15 +306,6 @@ impl<'t> Batch<'t> {
             return Ok(*pending);
         }
         Ok(self.balances.get(key).map_err(unavailable)?.map_or(0, |balance| balance.value()))
-    }
-}
-
-impl PaymentState {
-    pub(super) const fn is_deposited(self) -> bool {
-        match self {
-            Self::Settled | Self::Served => true,
-            Self::Intent | Self::Unknown => false,
-        }
     }
 }
 
