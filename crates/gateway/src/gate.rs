@@ -10,6 +10,7 @@ use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
+use crate::channels::Channels;
 use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
@@ -37,6 +38,7 @@ pub(crate) struct Gate {
     pub(crate) store: Store,
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) unsettled: Unsettled,
@@ -75,6 +77,7 @@ impl Gate {
                 None => return Err(StoreError::Unavailable("a balance is in an unknown asset".into())),
             }
         }
+        let channels = Channels::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let settings = reader.accounts()?;
@@ -86,6 +89,7 @@ impl Gate {
             store,
             store_epoch,
             claims: Arc::default(),
+            channels,
             replays: Replays::default(),
             retries: Arc::default(),
             unsettled: Unsettled::default(),

@@ -11,6 +11,7 @@ use rails::Settlement;
 use store::{Op, Payment, PaymentState, StoreError};
 use tokio::task::JoinSet;
 
+use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::settling::{self, Asking, needs_operator};
@@ -157,6 +158,11 @@ async fn ask(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
     let snapshot = gate.snapshot.load_full();
     let facilitators = snapshot.facilitators.as_ref();
     match (Asking { gate, facilitators, key }).again(&payment).await? {
+        Settlement::Settled(receipt) if channels::network_of(&payment.rail).is_some() => {
+            channels::settled_later(gate, key, payment, &receipt).await?;
+            tracing::info!(payment = %wire::hex::encode(&key), "an unclear deposit into a channel turned out settled");
+            Ok(())
+        }
         Settlement::Settled(receipt) => {
             let (account, asset) = (AccountId(payment.account), Asset::from_code(payment.asset));
             let amount = Amount::from_units(payment.amount);

@@ -55,6 +55,7 @@ impl Serving {
                 answer.map(|answer| answer.map(GateBody::whole))
             }
             Ok(Arrival::Deposited(deposit)) => self.deposited(*deposit, protocol).await,
+            Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Err(refusal) => Err(self.payable(refusal)),
         }
     }
@@ -70,10 +71,14 @@ impl Serving {
         tracing::Span::current().record("payer", field::display(account.id()));
         self.payer = Some(Payer { account, key, protocol });
         self.attempt = deposit.attempt.take();
-        let headers = deposit.headers.clone();
-        // Whatever happens next, the payer learns that he has paid and how to reach what is left.
-        self.serve(Some(deposit)).await.map_err(|refusal| {
-            headers.iter().fold(refusal.money(Money::DepositKept), |refusal, (name, value)| {
+        let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
+        let served = self.serve(Some(deposit)).await;
+        // Whatever happens next, the payer learns that he has paid and how to reach what is left. A voucher is not
+        // charged where nothing was served; what came into its channel is there.
+        served.map_err(|refusal| {
+            let is_in = !is_drawn || !headers.is_empty();
+            let money = if is_in { Money::DepositKept } else { Money::NothingTaken };
+            headers.iter().fold(refusal.money(money), |refusal, (name, value)| {
                 refusal.header(name.clone(), value.clone())
             })
         })
@@ -81,7 +86,7 @@ impl Serving {
 
     /// What a payment would help gets our offers; what was refused for another reason must not.
     fn payable(&self, refusal: Refusal) -> Refusal {
-        if !refusal.is_payable() {
+        if !refusal.lacks_offers() {
             return refusal;
         }
         let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
@@ -104,7 +109,7 @@ impl Serving {
     }
 
     /// Reserve, forward, attach the charge to the answer.
-    pub(crate) async fn serve(self, deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
+    pub(crate) async fn serve(self, mut deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
         let upstream = Arc::clone(&self.quote.upstream);
         let held = self.hold()?;
         let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
@@ -137,8 +142,8 @@ impl Serving {
             content_encoding: text(header::CONTENT_ENCODING),
             hide_usage_chunk: quote.hides_usage(),
         });
-        if let Some(deposit) = &deposit {
-            headers.extend(deposit.headers.clone());
+        if let Some(deposit) = &mut deposit {
+            headers.extend(deposit.at_head(parts.status).await?);
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
@@ -235,6 +240,16 @@ async fn forward(
         }
         Err(_) => Err(Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.")),
     }
+}
+
+/// Money went back, and nothing was asked of an upstream.
+pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(Bytes::from_static(b"{\"refunded\":true}")));
+    response.headers_mut().extend(headers);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

@@ -6,6 +6,7 @@
 //! what is planned and "not supported yet".
 
 mod admin;
+mod batch;
 mod example;
 mod finding;
 mod glob;
@@ -37,6 +38,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
+pub use batch::Batch;
 pub use example::{ExampleUpstream, example};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;

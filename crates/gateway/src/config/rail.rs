@@ -5,6 +5,7 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::batch::{self, Batch};
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, suggestion};
 use super::svm;
@@ -43,6 +44,8 @@ pub struct X402 {
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// Payment channels, where `batch-settlement` is one of the schemes.
+    pub batch: Option<Batch>,
 }
 
 /// One way to pay on a chain.
@@ -54,6 +57,8 @@ pub enum X402Scheme {
     Permit2,
     /// `upto`: a signed ceiling, of which the metered amount is taken after the call.
     Upto,
+    /// `batch-settlement`: a payment channel on EVM chains, and vouchers.
+    Batch,
 }
 
 /// A chain that we are paid on.
@@ -112,8 +117,8 @@ const KEYS: Keys = Keys::secret(
     ],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
-const X402_KEYS: Keys = Keys::new(
-    &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max"],
+const X402_KEYS: Keys = Keys::secret(
+    &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max", "batch"],
     &["optimistic_max", "bazaar", "circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
@@ -147,9 +152,13 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
             "rails.x402.deposit is more than ceiling_max; stock clients refuse above 1 USD",
         );
     }
+    let (schemes, networks) = (read_schemes(&section), read_networks(&section));
+    let batch = batch::read(&section);
+    batch::fits(&section, batch.as_ref(), &schemes, &networks);
     Some(X402 {
-        schemes: read_schemes(&section),
-        networks: read_networks(&section),
+        schemes,
+        networks,
+        batch,
         facilitators: read_facilitators(&section),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
         deposit,
@@ -162,10 +171,10 @@ fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
         "exact" => Ok(X402Scheme::Exact),
         "permit2" => Ok(X402Scheme::Permit2),
         "upto" => Ok(X402Scheme::Upto),
-        "batch-settlement" => {
-            Err(format!("scheme {text} is not supported yet; this version has exact, permit2, upto"))
-        }
-        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto")),
+        "batch-settlement" => Ok(X402Scheme::Batch),
+        _ => Err(format!(
+            "\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto, batch-settlement"
+        )),
     };
     let Some(written) = x402.values("schemes", scheme) else { return vec![X402Scheme::Exact] };
     let mut schemes = Vec::new();

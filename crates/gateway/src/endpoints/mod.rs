@@ -4,6 +4,7 @@ mod price_page;
 mod prices;
 mod quote;
 mod receipts;
+mod refund;
 mod top_up;
 
 pub(crate) use prices::Pages;
@@ -27,6 +28,8 @@ pub(crate) enum Endpoint {
     Keys,
     Balance,
     TopUp,
+    /// What is left in a payment channel.
+    Refund,
     Receipt(String),
     /// That the entry of a receipt is in the journal.
     Proof(String),
@@ -45,6 +48,7 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/farthing/health" => Endpoint::Health,
         "/farthing/balance" => Endpoint::Balance,
         "/farthing/topup" => Endpoint::TopUp,
+        "/farthing/refund" => Endpoint::Refund,
         "/farthing/quote" => Endpoint::Quote,
         "/farthing/prices" => Endpoint::Prices,
         "/.well-known/farthing-keys.json" => Endpoint::Keys,
@@ -119,6 +123,10 @@ pub(crate) async fn answer(
             only(arrived, &[Method::GET, Method::POST])?;
             top_up::top_up(worker, arrived).await
         }
+        Endpoint::Refund => {
+            only(arrived, &[Method::GET, Method::POST])?;
+            refund::refund(worker, arrived).await
+        }
         Endpoint::Quote => {
             only(arrived, &[Method::POST])?;
             quote::quote(worker, arrived, body).await
@@ -185,6 +193,7 @@ mod tests {
             ("/farthing/anything", Some(Endpoint::Nothing)),
             ("/v1/models", Some(Endpoint::Models)),
             ("/farthing/quote", Some(Endpoint::Quote)),
+            ("/farthing/refund", Some(Endpoint::Refund)),
             ("/v1/models/x", None),
             ("/farthingale", None),
         ] {

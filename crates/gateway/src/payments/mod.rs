@@ -4,11 +4,12 @@
 mod known;
 mod verified;
 
-pub(crate) use verified::{Verified, verify};
+use verified::Proof;
+pub(crate) use verified::{Verified, transfer_refusal, verify};
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
@@ -16,6 +17,7 @@ use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::code::Code as KnownCode;
 use wire::x402::{SettlementResponse, header as x402, network};
 
+use crate::channels::{self, Drawing, Drawn};
 use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
@@ -45,6 +47,38 @@ pub(crate) struct Deposit {
     pub(crate) claim: Claim,
     /// What the call may be asked for again by, beside the payment.
     pub(crate) attempt: Option<Attempt>,
+    /// Where it comes from a channel: it is charged at the head of the answer, and not before.
+    pub(crate) drawing: Option<Drawing>,
+}
+
+impl Deposit {
+    /// A voucher that the call may be charged by. What came into its channel is there whatever becomes of the call.
+    async fn drawn(mut drawing: Drawing, claim: Claim) -> Self {
+        let headers = drawing.told_of_escrow().await;
+        Self {
+            account: drawing.account(),
+            key: drawing.key,
+            headers,
+            amount: drawing.amount(),
+            rail: drawing.rail(),
+            reference: drawing.reference(),
+            payer: drawing.payer.clone(),
+            claim,
+            attempt: drawing.attempt.take(),
+            drawing: Some(drawing),
+        }
+    }
+
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
+        match &mut self.drawing {
+            None => Ok(self.headers.clone()),
+            Some(drawing) => drawing.at_head(status).await,
+        }
+    }
 }
 
 /// What a payment leads to.
@@ -53,6 +87,8 @@ pub(crate) enum Arrival {
     Deposited(Box<Deposit>),
     /// The call was made before.
     Answered(Before),
+    /// It asked for what is left in its channel, and got it: no call is made.
+    Refunded(HeaderMap),
 }
 
 /// Who a payment is credited to, and for which request.
@@ -83,11 +119,23 @@ impl Delivery {
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
 pub(crate) async fn receive(
-    gate: &Gate,
+    gate: &Arc<Gate>,
     snapshot: &Snapshot,
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
+    let verified = match verified.proof {
+        Proof::Channel(presented) => {
+            return Ok(match channels::receive(gate, snapshot, *presented, delivery).await? {
+                Drawn::Call(drawing, claim) => {
+                    Arrival::Deposited(Box::new(Deposit::drawn(*drawing, claim).await))
+                }
+                Drawn::Answered(before) => Arrival::Answered(before),
+                Drawn::Refunded(headers) => Arrival::Refunded(headers),
+            });
+        }
+        Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => verified,
+    };
     let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
@@ -212,15 +260,7 @@ impl Bringing<'_> {
 
     /// Nothing moved: the proof is as good as new.
     async fn free(&self) -> Result<(), Refusal> {
-        let key = self.verified.proof.deposit_key();
-        match self.gate.store.commit(Op::Refused { key }).await {
-            // Nobody was asked, so nothing was written.
-            Ok(_) | Err(StoreError::Conflict) => {
-                self.gate.unsettled.forget(&key);
-                Ok(())
-            }
-            Err(error) => Err(unsure(&error)),
-        }
+        free(self.gate, self.verified.proof.deposit_key()).await
     }
 
     async fn unknown(self) -> Result<Deposit, Refusal> {
@@ -255,7 +295,19 @@ impl Bringing<'_> {
             value.set_sensitive(true);
             headers.insert(HeaderName::from_static("farthing-key"), value);
         }
-        Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
+        let drawing = None;
+        Ok(Deposit {
+            account: in_book,
+            key,
+            headers,
+            amount,
+            rail,
+            reference,
+            payer,
+            claim,
+            attempt,
+            drawing,
+        })
     }
 
     /// The deposit of a payment whose call never ended: served from what is there, settled no second time,
@@ -272,6 +324,7 @@ impl Bringing<'_> {
             payer: known.payer,
             claim,
             attempt,
+            drawing: None,
         }
     }
 
@@ -312,6 +365,21 @@ impl Bringing<'_> {
         let (name, value) = response_header(&self.verified.sent, &said);
         let detail = "The payment was refused when it was to be settled.";
         Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+    }
+}
+
+/// Lets go of the key of a payment that moved nothing.
+///
+/// # Errors
+/// It could not be written down.
+pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
+    match gate.store.commit(Op::Refused { key }).await {
+        // Nobody was asked, so nothing was written.
+        Ok(_) | Err(StoreError::Conflict) => {
+            gate.unsettled.forget(&key);
+            Ok(())
+        }
+        Err(error) => Err(unsure(&error)),
     }
 }
 
@@ -414,7 +482,7 @@ pub(crate) fn replayed_elsewhere() -> Refusal {
     Refusal::new(Code::VerificationFailed, "This payment was made for another request.")
 }
 
-fn unknown_outcome() -> Refusal {
+pub(crate) fn unknown_outcome() -> Refusal {
     Refusal::new(Code::SettlementUnknown, "The rail did not say whether the payment moved.")
         .money(Money::Unknown)
         .retry_after(5)
@@ -432,7 +500,7 @@ enum Presented {
     Again,
 }
 
-fn intent_refusal(error: &StoreError) -> Refusal {
+pub(crate) fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
         // Refused before it was written.
@@ -445,7 +513,7 @@ fn intent_refusal(error: &StoreError) -> Refusal {
 }
 
 /// The rail has acted, or may have, and the journal could not say so.
-fn unsure(error: &StoreError) -> Refusal {
+pub(crate) fn unsure(error: &StoreError) -> Refusal {
     tracing::error!(%error, "a settlement could not be recorded");
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record the payment now.")
         .money(Money::Unknown)
