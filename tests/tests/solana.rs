@@ -1,5 +1,7 @@
 //! `exact` on Solana through a facilitator: checked here as far as a seller can, settled there, credited once (X402-33).
 
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Mutex;
