@@ -101,6 +101,7 @@ impl Snapshot {
             list: x402.facilitators.iter().map(facilitator).collect(),
             dialer,
             settle_max: x402.settle_timeout,
+            at_once_max: x402.settle_at_once,
         });
         Ok(Self {
             tills: tills(&config, payee)?,
