@@ -168,7 +168,9 @@ async fn ask(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear settlement turned out settled");
             Ok(())
         }
-        Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown => still_unknown(gate, key).await,
+        Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown(_) => {
+            still_unknown(gate, key).await
+        }
     }
 }
 

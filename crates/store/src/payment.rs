@@ -106,6 +106,9 @@ pub struct Attempt {
     pub last_ms: u64,
     /// Unix milliseconds of the next time.
     pub next_ms: u64,
+    /// A transaction that an unclear answer named: where to look on the chain (X402-15). Empty if none did.
+    #[serde(default)]
+    pub transaction: String,
 }
 
 /// How the call ended that a payment was made for (reference item 39). Never holds a body or a key.

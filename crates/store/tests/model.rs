@@ -268,6 +268,7 @@ fn some_op(dice: &mut Dice) -> Op {
                 in_vain: dice.below(3) as u32,
                 last_ms: 1,
                 next_ms: 2,
+                transaction: String::new(),
             },
         },
         3 => Op::Unknown { key },

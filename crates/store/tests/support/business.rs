@@ -157,6 +157,7 @@ impl Business {
                 in_vain: 0,
                 last_ms: NOW_MS,
                 next_ms: NOW_MS + 1000,
+                transaction: String::new(),
             };
             self.move_payment(key, Place::At(PaymentState::Intent, 1), Op::Attempt { key, attempt }).await?;
             if dice.one_in(4) {
