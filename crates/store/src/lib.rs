@@ -7,6 +7,7 @@
 
 mod backup;
 mod blank;
+mod channel;
 mod check;
 mod disk;
 mod exposure;
@@ -33,6 +34,7 @@ mod view;
 mod writer;
 
 pub use backup::{RestoreError, restore};
+pub use channel::{Channel, ChannelMirror, ChannelRefund, ChannelWrite, Promise};
 pub use check::{CheckOptions, Finding, PaymentProblem, Report, check};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;

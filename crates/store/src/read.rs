@@ -8,10 +8,12 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID,
-    NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH,
+    META_STORE_ID, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
 };
-use crate::{AccountSettings, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta};
+use crate::{
+    AccountSettings, Channel, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta,
+};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +198,20 @@ impl Reader {
             if wanted(payment.state) {
                 rows.push((*key.value(), payment));
             }
+        }
+        Ok(rows)
+    }
+
+    /// Every payment channel, by id.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn channels(&self) -> Result<Vec<([u8; 32], Channel)>, StoreError> {
+        let table = self.begin()?.open_table(CHANNELS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, channel) = row.map_err(unavailable)?;
+            rows.push((*id.value(), serde_json::from_slice(channel.value()).map_err(unavailable)?));
         }
         Ok(rows)
     }

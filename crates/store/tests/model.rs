@@ -9,15 +9,19 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "support/some_channel.rs"]
+mod some_channel;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::thread;
 
 use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
 use money::{Amount, Asset};
+use some_channel::channel;
 use store::{
-    AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Options, Outcome, OwedInput,
-    Payment, PaymentState, Promised, Store, StoreError,
+    AccountMode, AccountSettings, Attempt, Channel, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall,
+    Options, Outcome, OwedInput, Payment, PaymentState, Promised, Store, StoreError,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 use support::dice::Dice;
@@ -40,6 +44,7 @@ struct Model {
     revoked: BTreeMap<[u8; 16], u64>,
     settings: BTreeMap<[u8; 16], AccountSettings>,
     open_calls: BTreeMap<[u8; 16], OpenCall>,
+    channels: BTreeMap<[u8; 32], Channel>,
 }
 
 /// What can be said of a refusal without copying the store's rules in detail.
@@ -87,6 +92,22 @@ impl Model {
                 }
             }
             Op::Served { key, outcome } => self.serve(key, outcome)?,
+            Op::Channel(write) => {
+                let known = write.payment.as_ref().and_then(|(key, _)| self.payments.get(key));
+                if known.is_some_and(is_deposited) {
+                    return Err(Refusal::Conflict);
+                }
+                let mut attempt = known.and_then(|known| known.attempt.clone());
+                if let Some(entry) = &write.entry {
+                    self.post(entry, None)?;
+                }
+                if let Some((key, payment)) = &write.payment {
+                    attempt = attempt.or_else(|| payment.attempt.clone());
+                    attempt.iter_mut().for_each(|attempt| attempt.request.clear());
+                    self.payments.insert(*key, Payment { attempt, ..payment.clone() });
+                }
+                self.channels.insert(write.id, write.channel.clone());
+            }
             Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
             Op::Ended { id } => drop(self.open_calls.remove(id)),
             Op::Capture { id, entry, facts, served, settles, income, idempotent } => {
@@ -257,7 +278,8 @@ fn some_promise(dice: &mut Dice) -> Box<Promised> {
 
 fn some_op(dice: &mut Dice) -> Op {
     let key = few::<32>(dice, 6);
-    match dice.below(20) {
+    match dice.below(22) {
+        20 | 21 => some_channel(dice, key),
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
         2 => Op::Attempt {
             key,
@@ -306,6 +328,16 @@ fn some_op(dice: &mut Dice) -> Op {
             Op::Sweep { now_ms: (NOW_S + [0, 50, WEEK_S + 50, WEEK_S + 500][dice.below(4) as usize]) * 1000 }
         }
     }
+}
+
+fn some_channel(dice: &mut Dice, key: [u8; 32]) -> Op {
+    let state = [PaymentState::Settled, PaymentState::Served][dice.below(2) as usize];
+    let payment = dice.one_in(2).then(|| (key, Payment { state, ..some_payment(dice) }));
+    let kind = if dice.one_in(4) { Kind::Refund } else { Kind::Deposit };
+    let entry = dice.one_in(2).then(|| some_entry(dice, kind).0);
+    let begins = dice.one_in(2);
+    let channel = channel(u128::MAX - u128::from(dice.below(9)));
+    Op::Channel(Box::new(ChannelWrite { id: few(dice, 4), channel, payment, entry, begins }))
 }
 
 fn some_open_call(dice: &mut Dice) -> OpenCall {
@@ -453,6 +485,8 @@ impl Case {
         assert_eq!(settings, model.settings.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
         let open: Vec<_> = model.open_calls.clone().into_iter().collect();
         assert_eq!(reader.open_calls().unwrap(), open, "seed {seed}");
+        let channels: Vec<_> = model.channels.clone().into_iter().collect();
+        assert_eq!(reader.channels().unwrap(), channels, "seed {seed}");
         assert_eq!(self.store().at_risk(), Amount::ZERO);
     }
 }

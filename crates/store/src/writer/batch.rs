@@ -15,9 +15,9 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT,
-    HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES, balance_key,
-    expiry_key,
+    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS,
+    FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES,
+    balance_key, expiry_key,
 };
 use crate::{
     AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
@@ -29,7 +29,7 @@ pub(crate) type Answer = Result<Committed, StoreError>;
 /// Seconds after its end that a served payment is kept, for late questions.
 const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
-const NO_ENTRY: Committed = Committed { lsn: 0 };
+pub(super) const NO_ENTRY: Committed = Committed { lsn: 0 };
 
 pub(super) struct Batch<'t> {
     pub(super) tail: &'t mut Tail,
@@ -48,6 +48,7 @@ pub(super) struct Batch<'t> {
     pub(super) base_balances: Table<'t, &'static [u8; 18], i64>,
     pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) facts_at: Table<'t, u64, &'static [u8]>,
+    pub(super) channels: Table<'t, &'static [u8; 32], &'static [u8]>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
@@ -73,6 +74,7 @@ impl<'t> Batch<'t> {
             base_balances: transaction.open_table(BASE_BALANCES).map_err(unavailable)?,
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
             facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
+            channels: transaction.open_table(CHANNELS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
@@ -88,6 +90,7 @@ impl<'t> Batch<'t> {
             Op::Intent { .. } | Op::Attempt { .. } | Op::Post { .. } | Op::Head { .. } => true,
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
+            Op::Channel(write) => write.begins,
             Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
@@ -150,6 +153,7 @@ impl<'t> Batch<'t> {
                 let payment = self.runs(key)?;
                 self.end(key, payment, outcome)
             }
+            Op::Channel(write) => self.channel(write),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
             Op::Ended { id } => {
                 self.open_calls.remove(id).map_err(unavailable)?;
@@ -238,7 +242,7 @@ impl<'t> Batch<'t> {
     }
 
     /// A decided payment keeps who was asked, and not what: the request holds the payer's signature.
-    fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
+    pub(super) fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
         if !payment.state.is_open()
             && let Some(attempt) = &mut payment.attempt
         {
@@ -256,12 +260,15 @@ impl<'t> Batch<'t> {
     }
 
     fn serve(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
-        if let Some(expires_s) = forgotten_s(&payment) {
-            let expiry = expiry_key(expires_s, EXPIRY_PAYMENT, key);
-            self.expiries.insert(&expiry, ()).map_err(unavailable)?;
-        }
+        self.plan_to_forget(key, &payment)?;
         let outcome = Some(outcome.clone());
         self.put_payment(key, Payment { state: PaymentState::Served, outcome, ..payment })
+    }
+
+    pub(super) fn plan_to_forget(&mut self, key: &[u8; 32], payment: &Payment) -> Result<(), StoreError> {
+        let Some(expires_s) = forgotten_s(payment) else { return Ok(()) };
+        let expiry = expiry_key(expires_s, EXPIRY_PAYMENT, key);
+        self.expiries.insert(&expiry, ()).map(drop).map_err(unavailable)
     }
 
     fn put_idempotent(&mut self, key: &[u8; 32], outcome: &Idempotent) -> Answer {
@@ -320,7 +327,7 @@ where
     found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
 }
 
-fn put_json<K: redb::Key + 'static>(
+pub(super) fn put_json<K: redb::Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: K::SelfType<'_>,
     row: &impl Serialize,
