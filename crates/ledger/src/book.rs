@@ -153,7 +153,7 @@ impl Book {
     /// floor. How much that was.
     #[must_use]
     pub fn withdraw(&self, account: &Account, amount: Amount) -> Amount {
-        Amount::from_units(account.take_up_to(amount.units()))
+        Amount::from_units(account.take_up_to(amount.units(), 0))
     }
 
     /// What the account shows its owner.
