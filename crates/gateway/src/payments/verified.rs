@@ -6,12 +6,11 @@ use proof::x402_echo;
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
 use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
 use proof::x402_svm::{self, SvmError, SvmPayment};
-use serde_json::{Map, Value};
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
-use wire::x402::{ExactPayload, base58, v1, v2};
+use wire::x402::{ExactPayload, base58, v1};
 
-use super::{known, store_refusal};
+use super::known;
 use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -109,29 +108,6 @@ impl Verified {
     /// The account it goes to when no key names one.
     pub(crate) const fn account(&self) -> AccountId {
         self.proof.account()
-    }
-
-    /// Whether it came before.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn is_known(&self, gate: &Gate) -> Result<bool, Refusal> {
-        let known = gate.store.reader().payment(&self.proof.deposit_key());
-        known.map(|known| known.is_some()).map_err(|error| store_refusal(&error))
-    }
-
-    /// Our offer that it pays.
-    pub(crate) fn requirements(&self) -> v2::PaymentRequirements {
-        match &self.proof {
-            Proof::Transfer(offer, _) => offer.requirements_v2(),
-            Proof::Permit(offer, _) => offer.requirements_v2(),
-            Proof::Transaction(offer, _) => offer.requirements_v2(),
-        }
-    }
-
-    /// What it brings back of the extensions.
-    pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
-        self.sent.extensions()
     }
 
     /// What a facilitator is asked to settle: our values in the payer's form, and nothing private (X402-11). None on
