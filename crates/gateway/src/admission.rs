@@ -9,6 +9,7 @@ use tracing::field;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::credential::Presented;
+use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
@@ -74,6 +75,37 @@ pub(crate) fn key_payer(
     Ok(Some(payer))
 }
 
+/// Who pays, as far as that is known without a payment.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) payer: Option<Payer>,
+    /// The call that is counted for the payer's account.
+    pub(crate) running: Option<Running>,
+    /// Why a wallet could not sign in. A payment would help.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// The holder of the credit key, or the wallet that signs in. A key or a payment beside a sign-in decides alone, and
+/// the sign-in is not used up.
+pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Known, Refusal> {
+    if let Some(payer) = key_payer(worker, arrived, presented)? {
+        let running = account(arrived, payer.account.id())?;
+        return Ok(Known { payer: Some(payer), running: Some(running), refused: None });
+    }
+    let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
+    let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };
+    match sign_in::open(&worker.gate, &arrived.snapshot, arrived.source, answer, arrived.now) {
+        Ok(Opened { payer, running }) => {
+            let span = tracing::Span::current();
+            span.record("protocol", payer.protocol);
+            span.record("payer", field::display(payer.account.id()));
+            Ok(Known { payer: Some(payer), running: Some(running), refused: None })
+        }
+        Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Counts a call of an account in, until the guard goes.
 pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refusal> {
     arrived.snapshot.limiters.account(id).admit()
@@ -92,11 +124,12 @@ pub(crate) struct Paying {
 pub(crate) fn asked(
     arrived: &Arrived,
     presented: &Presented,
+    payer: Option<&Payer>,
     quote: &Quote,
     naming: Naming,
     body: &[u8],
 ) -> Option<Asked> {
-    let pays = presented.key.is_some() || presented.payment.is_some();
+    let pays = payer.is_some() || presented.payment.is_some();
     (pays && !quote.is_free()).then(|| {
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
@@ -108,13 +141,14 @@ pub(crate) fn payment(
     worker: &Worker,
     arrived: &Arrived,
     presented: Presented,
-    payer: Option<&Payer>,
+    known: &Known,
     quote: &Quote,
     asked: Option<Asked>,
     body: &[u8],
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target);
+    let payer = known.payer.as_ref();
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target).from_head(&arrived.head.headers);
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let Some(payment) = presented.payment else {
         return match payer {
@@ -122,7 +156,10 @@ pub(crate) fn payment(
                 let detail = "The payment header cannot be decoded.";
                 Err(unpaid(Refusal::new(Code::MalformedCredential, detail)))
             }
-            None if !quote.is_free() => Err(unpaid(payment_required(quote, &snapshot.tills))),
+            None if !quote.is_free() => {
+                let refused = known.refused.clone();
+                Err(unpaid(refused.unwrap_or_else(|| payment_required(quote, &snapshot.tills))))
+            }
             Some(_) | None => Ok(None),
         };
     };

@@ -27,6 +27,7 @@ mod credential;
 mod endpoints;
 mod estimate;
 mod estimates;
+mod extensions;
 mod facts;
 mod gate;
 mod growth;

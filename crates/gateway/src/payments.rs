@@ -325,10 +325,8 @@ impl Bringing<'_> {
         if presented == Presented::First
             && delivery.payer.is_none()
             && let Some(text) = change_key(gate, account, delivery.now)
-            && let Ok(mut value) = HeaderValue::from_str(&text)
         {
-            value.set_sensitive(true);
-            headers.insert(HeaderName::from_static("farthing-key"), value);
+            headers.extend(key_header(&text));
         }
         Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
     }
@@ -441,6 +439,13 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         drop(commit_in_background(gate, op, ()));
     }
     Some(text)
+}
+
+/// The header that hands a key out.
+pub(crate) fn key_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some((HeaderName::from_static("farthing-key"), value))
 }
 
 /// Our values in the payer's form, and nothing private (X402-11).

@@ -47,6 +47,7 @@ pub enum Code {
     InProgress,
     AlreadyServed,
     IdempotencyMismatch,
+    IdConflict,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -127,6 +128,7 @@ impl Code {
             Self::InProgress => "in_progress",
             Self::AlreadyServed => "already_served",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::IdConflict => "id_conflict",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -169,7 +171,7 @@ impl Code {
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::InProgress | Self::AlreadyServed | Self::IdConflict => StatusCode::CONFLICT,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -200,6 +202,7 @@ impl Code {
             | Self::InProgress
             | Self::AlreadyServed
             | Self::IdempotencyMismatch
+            | Self::IdConflict
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
@@ -239,7 +242,7 @@ impl Code {
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        self == Self::AlreadyServed || self.status() == StatusCode::PAYMENT_REQUIRED
+        matches!(self, Self::AlreadyServed | Self::IdConflict) || self.status() == StatusCode::PAYMENT_REQUIRED
     }
 
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).

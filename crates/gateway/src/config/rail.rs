@@ -5,8 +5,9 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::extensions::{self, Extensions};
 use super::network::{self, Chain, Token};
-use super::section::{Context, Keys, Section, suggestion};
+use super::section::{Context, Keys, Section, joined, suggestion};
 use super::url::BaseUrl;
 use super::value;
 use super::yaml::{Key, Kind, Node};
@@ -40,6 +41,8 @@ pub struct X402 {
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// What a challenge offers beside payments.
+    pub extensions: Extensions,
 }
 
 /// One token on one chain and who is paid there.
@@ -75,8 +78,11 @@ const KEYS: Keys = Keys::secret(
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::new(
-    &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max"],
-    &["optimistic_max", "bazaar", "circuit"],
+    &joined::<11>(
+        &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max"],
+        &extensions::NAMES,
+    ),
+    &["optimistic_max", "circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
@@ -123,6 +129,7 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
         deposit,
         ceiling_max,
+        extensions: extensions::read(&section),
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         fits_within: None,
         tariff: "topup",
         description: "balance",
+        discovery: false,
     };
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
