@@ -10,6 +10,7 @@ use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::credential::Presented;
 use crate::extensions::sign_in::{self, Opened};
+use crate::extensions;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
@@ -168,6 +169,12 @@ pub(crate) fn payment(
         |asked| asked.fingerprint,
     );
     let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
+    let name = extensions::brought_back(gate, snapshot, &ask, &verified, account_id, body).map_err(|refusal| {
+        snapshot.limiters.count_invalid(arrived.source);
+        if refusal.is_payable() { unpaid(refusal) } else { refusal }
+    })?;
+    let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
     let running = match payer {
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),

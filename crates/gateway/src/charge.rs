@@ -429,7 +429,7 @@ impl Charge {
             let entry = moved.then(|| self.entry(hold, &ended, cost));
             let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
             let facts = facts.to_json();
-            Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
+            Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: Vec::new() }
         });
         Some((ended, write))
     }

@@ -195,7 +195,7 @@ pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Res
             facts: cut_off(&owed.facts, now),
             served: None,
             income: Some(Chart::Usage(owed.model)),
-            idempotent: None,
+            idempotent: Vec::new(),
         };
         writes.spawn(async move { store.commit(op).await });
     }

@@ -8,7 +8,7 @@ use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::{Receipt, Settlement};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
@@ -44,6 +44,25 @@ impl Verified {
     /// The name of its protocol in logs and receipts.
     pub(crate) const fn protocol(&self) -> &'static str {
         self.sent.protocol()
+    }
+
+    /// Whether it came before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn is_known(&self, gate: &Gate) -> Result<bool, Refusal> {
+        let known = gate.store.reader().payment(&self.payment.deposit_key);
+        known.map(|known| known.is_some()).map_err(|error| store_refusal(&error))
+    }
+
+    /// Our offer that it pays.
+    pub(crate) fn requirements(&self) -> v2::PaymentRequirements {
+        self.offer.requirements_v2()
+    }
+
+    /// What it brings back of the extensions.
+    pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
+        self.sent.extensions()
     }
 
     /// The account it goes to when no key names one.
@@ -385,16 +404,14 @@ impl Bringing<'_> {
 /// go when that is on disk.
 pub(crate) struct Ending {
     served: Option<[u8; 32]>,
-    idempotent: Option<([u8; 32], Idempotent)>,
+    idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
     claims: Vec<Claim>,
 }
 
 impl Ending {
     pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let mut claims = Vec::new();
-        let (idempotent, claim) = attempt.map_or((None, None), |attempt| attempt.ended(&outcome));
-        claims.extend(claim);
+        let (idempotent, mut claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
         let served = deposit.map(|deposit| {
             claims.push(deposit.claim);
             deposit.key

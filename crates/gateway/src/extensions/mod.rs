@@ -6,6 +6,8 @@ pub(crate) mod naming;
 pub(crate) mod offers;
 pub(crate) mod sign_in;
 
+use ledger::AccountId;
+use naming::PaymentName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use wire::x402::{bazaar, extension, offer_receipt, payment_identifier, siwx, v2};
@@ -14,6 +16,7 @@ use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::config::{self, Config};
 use crate::gate::Gate;
+use crate::payments::Verified;
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 
@@ -82,12 +85,34 @@ pub(crate) fn is_kept(entry: &(&'static str, Value)) -> bool {
     entry.0 == payment_identifier::ID && entry.1["info"]["required"] == true
 }
 
-/// Holds what a payer brings back of our extensions against what we said: he may add members, and may not change
-/// or delete any.
+/// What a genuine payment brings back of our extensions: the name it has, if any.
 ///
 /// # Errors
-/// He did: refused with a challenge, nothing taken.
-pub(crate) fn check_echo(
+/// What came back is not what we said, or a name is missing or malformed; nothing was taken. A payment that was seen
+/// before is past all this: it is told what became of it, whatever the configuration says by now.
+pub(crate) fn brought_back(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    ask: &Ask<'_>,
+    payment: &Verified,
+    account: AccountId,
+    body: &[u8],
+) -> Result<Option<PaymentName>, Refusal> {
+    let (Some(on), Some(route)) = (switched_on(snapshot), ask.route(snapshot)) else { return Ok(None) };
+    let echoed = payment.extensions();
+    let name = check_echo(snapshot, ask, echoed).and_then(|()| naming::read(on.payment_identifier, echoed));
+    match name {
+        Ok(name) => Ok(name.and_then(|name| {
+            PaymentName::new(account, &route.name, name, &payment.requirements(), ask, body)
+        })),
+        Err(_) if payment.is_known(gate)? => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Holds what a payer brings back of our extensions against what we said: he may add members, and may not change
+/// or delete any.
+fn check_echo(
     snapshot: &Snapshot,
     ask: &Ask<'_>,
     echoed: Option<&Map<String, Value>>,

@@ -6,8 +6,12 @@
 use ledger::AccountId;
 use proof::payment_identifier::{self as identifier, NamedPayment};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use wire::x402::exact::decimal;
 use wire::x402::payment_identifier::{NameError, name};
+use wire::x402::v2;
 
+use crate::challenge::Ask;
 use crate::config::PaymentIdentifier;
 use crate::refusal::{Code, Facts, Refusal};
 
@@ -21,10 +25,29 @@ pub(crate) struct PaymentName {
 }
 
 impl PaymentName {
-    /// The name `text` of a payment from `account` on `route`.
-    pub(crate) fn new(account: AccountId, route: &str, text: &str, payment: &NamedPayment<'_>) -> Self {
-        let tenant = account.to_string();
-        Self { key: identifier::key(&tenant, route, text), fingerprint: identifier::fingerprint(payment) }
+    /// The name `text` of what `account` pays for `offer`, an entry of ours, on `route`.
+    ///
+    /// `None`: the offer has no amount that could be named, which no offer of ours is without.
+    pub(crate) fn new(
+        account: AccountId,
+        route: &str,
+        text: &str,
+        offer: &v2::PaymentRequirements,
+        ask: &Ask<'_>,
+        body: &[u8],
+    ) -> Option<Self> {
+        let payment = NamedPayment {
+            scheme: &offer.scheme,
+            network: &offer.network,
+            asset: &offer.asset,
+            amount: decimal(&offer.amount)?,
+            pay_to: &offer.pay_to,
+            method: ask.method.as_str(),
+            path: ask.target.as_bytes(),
+            body_digest: &Sha256::digest(body).into(),
+        };
+        let key = identifier::key(&account.to_string(), route, text);
+        Some(Self { key, fingerprint: identifier::fingerprint(&payment) })
     }
 }
 

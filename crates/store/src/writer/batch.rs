@@ -161,7 +161,7 @@ impl<'t> Batch<'t> {
                 if let Some((key, payment, outcome)) = paid {
                     self.serve(key, payment, outcome)?;
                 }
-                if let Some((key, outcome)) = idempotent {
+                for (key, outcome) in idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
                 self.open_calls.remove(id).map_err(unavailable)?;

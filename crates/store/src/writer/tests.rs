@@ -51,7 +51,7 @@ fn capture(id: u8, units: i64) -> Op {
         facts: b"{}".to_vec(),
         served: None,
         income: Some(Chart::Usage("m".into())),
-        idempotent: None,
+        idempotent: Vec::new(),
     }
 }
 
