@@ -9,8 +9,8 @@ use tracing::field;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::credential::Presented;
-use crate::extensions::sign_in::{self, Opened};
 use crate::extensions;
+use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
@@ -149,7 +149,8 @@ pub(crate) fn payment(
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let payer = known.payer.as_ref();
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target).from_head(&arrived.head.headers);
+    let ask =
+        Ask::of(snapshot, quote, &arrived.head.method, &arrived.target).from_head(&arrived.head.headers);
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let Some(payment) = presented.payment else {
         return match payer {
@@ -170,10 +171,11 @@ pub(crate) fn payment(
     );
     let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
-    let name = extensions::brought_back(gate, snapshot, &ask, &verified, account_id, body).map_err(|refusal| {
-        snapshot.limiters.count_invalid(arrived.source);
-        if refusal.is_payable() { unpaid(refusal) } else { refusal }
-    })?;
+    let name =
+        extensions::brought_back(gate, snapshot, &ask, &verified, account_id, body).map_err(|refusal| {
+            snapshot.limiters.count_invalid(arrived.source);
+            if refusal.is_payable() { unpaid(refusal) } else { refusal }
+        })?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
     let running = match payer {
         Some(_) => None,

@@ -242,7 +242,8 @@ impl Code {
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        matches!(self, Self::AlreadyServed | Self::IdConflict) || self.status() == StatusCode::PAYMENT_REQUIRED
+        matches!(self, Self::AlreadyServed | Self::IdConflict)
+            || self.status() == StatusCode::PAYMENT_REQUIRED
     }
 
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).

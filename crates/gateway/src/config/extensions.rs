@@ -226,7 +226,8 @@ pub(super) fn read_route(route: &Section<'_>, pattern: &PathPattern) -> Option<R
 
 /// YAML keeps no types here, so an example stands as the JSON text it is.
 fn json(text: &str) -> Result<Value, String> {
-    wire::json::parse_strict(text.as_bytes()).map_err(|_| "an example is JSON in quotes: '{\"a\": 1}'".to_owned())
+    wire::json::parse_strict(text.as_bytes())
+        .map_err(|_| "an example is JSON in quotes: '{\"a\": 1}'".to_owned())
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {

@@ -195,7 +195,16 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path);
     }
     let discovery = extensions::read_route(section, &path);
-    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes, policy, discovery })
+    Some(Route {
+        name: name.unwrap_or(written),
+        methods,
+        path,
+        upstream,
+        price,
+        body_bytes,
+        policy,
+        discovery,
+    })
 }
 
 /// What is priced by the model is metered: each upstream must speak at that path, and all alike.

@@ -29,10 +29,13 @@ pub(super) fn sign_in(worker: &Worker, arrived: &Arrived) -> Result<Response<Gat
         return Ok(document(&serde_json::to_value(challenge).unwrap_or_default(), "no-store"));
     }
     let opened = match sign_in::answered(snapshot, &arrived.head.headers) {
-        None => Err(Refusal::new(Code::PaymentRequired, "Sign the terms with the wallet that has paid here.")),
+        None => {
+            Err(Refusal::new(Code::PaymentRequired, "Sign the terms with the wallet that has paid here."))
+        }
         Some(answer) => sign_in::open(gate, snapshot, arrived.source, answer, arrived.now),
     };
-    let Opened { payer, running: _running } = opened.map_err(|refusal| challenged(worker, arrived, url, refusal))?;
+    let Opened { payer, running: _running } =
+        opened.map_err(|refusal| challenged(worker, arrived, url, refusal))?;
     let (account, asset) = (payer.account.id(), payer.account.asset());
     let failed = || Refusal::new(Code::Internal, "No key could be made.");
     let key = change_key(gate, account, arrived.now).ok_or_else(failed)?;

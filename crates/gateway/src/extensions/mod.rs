@@ -120,14 +120,16 @@ fn check_echo(
     let Some(on) = switched_on(snapshot) else { return Ok(()) };
     let mut fixed = Map::new();
     if let Some(naming) = on.payment_identifier.filter(|_| ask.route(snapshot).is_some()) {
-        fixed.insert(payment_identifier::ID.into(), object(payment_identifier::declare(naming.is_required())));
+        fixed
+            .insert(payment_identifier::ID.into(), object(payment_identifier::declare(naming.is_required())));
     }
     if let Some(entry) = discovery::entry(snapshot, ask) {
         fixed.insert(bazaar::ID.into(), object(entry));
     }
     if on.sign_in {
         // Nonce and time differ from one challenge to the next.
-        let info = json!({"domain": snapshot.terms.domain, "uri": ask.url(snapshot), "version": siwx::VERSION});
+        let info =
+            json!({"domain": snapshot.terms.domain, "uri": ask.url(snapshot), "version": siwx::VERSION});
         fixed.insert(siwx::ID.into(), json!({"info": info}));
     }
     if extension::echoes(&fixed, echoed, &[]) {

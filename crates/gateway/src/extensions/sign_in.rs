@@ -12,8 +12,10 @@ use http::{HeaderMap, HeaderValue, Response};
 use ledger::{Account, AccountId, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
-use wire::x402::siwx::{Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION, time};
 use wire::x402::Address;
+use wire::x402::siwx::{
+    Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION, time,
+};
 
 use super::switched_on;
 use crate::clock::Now;
