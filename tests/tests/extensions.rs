@@ -2,6 +2,8 @@
 //! A18), discovery (X402-37); and the header they share with the offers (X402-5).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,8 +13,12 @@ use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, challenge, decode, encode, now_s};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream, plain};
+use proof::x402_attest::{self, AttestError, Attested, Trusted};
 use serde_json::{Value, json};
+use wire::x402::Address;
+use wire::x402::offer_receipt::{Offer, Receipt};
+use wire::x402::v2::PaymentRequirements;
 
 const CHAT: &str = "/v1/chat/completions";
 const SIGN_IN: &str = "/farthing/sign-in";
@@ -42,12 +48,7 @@ impl Scene {
     fn of(plan: impl IntoIterator<Item = Conduct>, x402: &str, more: &str) -> Self {
         let upstream = Upstream::friendly();
         let facilitator = Facilitator::start(plan);
-        let rails = format!(
-            "rails: {{ x402: {{ networks: {{ \"{BASE_SEPOLIA}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, \
-             facilitators: [\"http://{}\"], settle_timeout: 5s{x402} }} }}\n{more}",
-            facilitator.address
-        );
-        let gateway = Gateway::start(upstream.address, &rails);
+        let gateway = Gateway::start(upstream.address, &rails(&facilitator, x402, more));
         Self { upstream, facilitator, gateway }
     }
 
@@ -102,6 +103,14 @@ impl Scene {
     fn key(&self, answer: &Value) -> Answer {
         http::post(self.gateway.address, SIGN_IN, &[("sign-in-with-x", &encode(answer))], &json!({}))
     }
+}
+
+fn rails(facilitator: &Facilitator, x402: &str, more: &str) -> String {
+    format!(
+        "rails: {{ x402: {{ networks: {{ \"{BASE_SEPOLIA}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, \
+         facilitators: [\"http://{}\"], settle_timeout: 5s{x402} }} }}\n{more}",
+        facilitator.address
+    )
 }
 
 /// What a stock client brings back: everything that was declared, with its own name in it.
@@ -541,4 +550,271 @@ fn what_is_switched_off_is_not_there() {
     let answer = scene.post(&[("payment-signature", &payment.v2_with(&extensions))], "a");
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(decode(answer.must("payment-response"))["extensions"].is_null());
+}
+
+// offer-receipt
+
+/// What checks signatures of a gateway, as a stranger would: with the keys that its host names.
+struct Reader {
+    keys: Vec<(String, [u8; 32])>,
+    accounts: Vec<Address>,
+}
+
+impl Reader {
+    fn of(gateway: &Gateway) -> Self {
+        let did = http::get(gateway.address, "/.well-known/did.json", &[]);
+        assert_eq!(did.status, 200, "{}", did.text());
+        let did = did.json();
+        let id = format!("did:web:127.0.0.1%3A{}", gateway.address.port());
+        assert_eq!(did["id"], id.as_str());
+        let mut reader = Self { keys: Vec::new(), accounts: Vec::new() };
+        for method in did["verificationMethod"].as_array().unwrap() {
+            assert_eq!(method["controller"], id.as_str());
+            assert!(did["assertionMethod"].as_array().unwrap().contains(&method["id"]), "{did}");
+            match method["publicKeyJwk"]["x"].as_str() {
+                Some(x) => {
+                    let key = wire::base64::decode_any(x, 64).unwrap().try_into().unwrap();
+                    reader.keys.push((method["id"].as_str().unwrap().to_owned(), key));
+                }
+                None => {
+                    let account = method["blockchainAccountId"].as_str().unwrap();
+                    reader.accounts.push(account.strip_prefix("eip155:1:").unwrap().parse().unwrap());
+                }
+            }
+        }
+        reader
+    }
+
+    fn read<T: Attested + Clone>(&self, signed: &Value) -> Result<T, AttestError> {
+        let keys: Vec<(&str, [u8; 32])> = self.keys.iter().map(|(id, key)| (id.as_str(), *key)).collect();
+        let signed = serde_json::from_value(signed.clone()).unwrap();
+        x402_attest::verify(&signed, &Trusted { keys: &keys, accounts: &self.accounts })
+    }
+}
+
+/// A18: an offer that was not made here, or not so, does not stand.
+#[test]
+fn x402_36_a18_offers_and_receipts_are_signed() {
+    let scene = Scene::with(", extensions: [offer-receipt]", "");
+    let reader = Reader::of(&scene.gateway);
+    let url = format!("http://{}{CHAT}", scene.gateway.address);
+    let wallet = Wallet::new(1);
+    let (challenge, payment) = scene.offered(&wallet, "a");
+    let offers = challenge["extensions"]["offer-receipt"]["info"]["offers"].as_array().unwrap();
+    let accepts: Vec<PaymentRequirements> = serde_json::from_value(challenge["accepts"].clone()).unwrap();
+    assert_eq!((offers.len(), accepts.len()), (1, 1));
+    let offer: Offer = reader.read(&offers[0]).unwrap();
+    assert!(offer.promises_v2(&accepts[0], &url), "{offer:?}");
+    assert!(
+        x402_attest::check_time(&offer, now_s()).is_ok()
+            && x402_attest::check_time(&offer, now_s() + 301).is_err()
+    );
+    assert_eq!(offers[0]["acceptIndex"], 0);
+    // A false seller's words in between, or his key.
+    let text = offers[0]["signature"].as_str().unwrap();
+    let parts: Vec<&str> = text.split('.').collect();
+    let cheaper = Offer { amount: "1".into(), ..offer.clone() };
+    let body = wire::base64::encode_url(&serde_json::to_vec(&cheaper).unwrap());
+    let forged = json!({"format": "jws", "signature": format!("{}.{body}.{}", parts[0], parts[2])});
+    assert_eq!(reader.read::<Offer>(&forged), Err(AttestError::Signature));
+    let elsewhere = Scene::with(", extensions: [offer-receipt]", "");
+    assert_eq!(Reader::of(&elsewhere.gateway).read::<Offer>(&offers[0]), Err(AttestError::UnknownKey));
+
+    // A stock client brings the offers back; a fresh challenge would have had others.
+    let paid = payment.v2_with(&challenge["extensions"]);
+    let answer = scene.post(&[("payment-signature", &paid)], "a");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let header = answer.must("payment-response");
+    assert!(header.len() < 2048, "{} bytes", header.len());
+    let receipt: Receipt =
+        reader.read(&decode(header)["extensions"]["offer-receipt"]["info"]["receipt"]).unwrap();
+    assert_eq!(receipt.payer, wallet.address().to_string());
+    assert_eq!((receipt.network.as_str(), receipt.resource_url), (BASE_SEPOLIA, url));
+    assert_eq!(receipt.transaction, None, "not told unless the operator says so");
+    assert!(receipt.issued_at <= now_s() && receipt.issued_at + 60 > now_s());
+    // Asked for again, the same receipt.
+    let again = wait_for("the call to be written down", || {
+        let again = scene.post(&[("payment-signature", &paid)], "a");
+        (again.refusal() != "in_progress").then_some(again)
+    });
+    assert_eq!(again.header("payment-response"), Some(header));
+
+    // Version 1 says the network by its old name outside, and by the new one inside.
+    let (_, payment) = scene.offered(&wallet, "b");
+    let answer = scene.post(&[("x-payment", &payment.v1())], "b");
+    let said = decode(answer.must("x-payment-response"));
+    assert_eq!(said["network"], "base-sepolia");
+    let receipt: Receipt = reader.read(&said["extensions"]["offer-receipt"]["info"]["receipt"]).unwrap();
+    assert_eq!(receipt.network, BASE_SEPOLIA);
+}
+
+#[test]
+fn x402_36_an_accounts_key_signs_instead_and_names_the_transaction() {
+    let more = ", extensions: [offer-receipt], offer_receipt: { key: \"${file:{folder}/offers.key}\", transaction: true }";
+    let upstream = Upstream::friendly();
+    let facilitator = Facilitator::start([]);
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("offers.key");
+    std::fs::write(&key, "5b".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let rails = rails(&facilitator, &more.replace("{folder}", &folder.path().display().to_string()), "");
+    let scene = Scene { gateway: Gateway::start(upstream.address, &rails), upstream, facilitator };
+    let reader = Reader::of(&scene.gateway);
+    let (challenge, payment) = scene.offered(&Wallet::new(1), "a");
+    let offers = &challenge["extensions"]["offer-receipt"]["info"]["offers"];
+    assert_eq!(offers[0]["format"], "eip712");
+    assert_eq!(reader.read::<Offer>(&offers[0]).unwrap().amount, challenge["accepts"][0]["amount"]);
+    let mut cheaper = offers[0].clone();
+    cheaper["payload"]["amount"] = json!("1");
+    assert_eq!(reader.read::<Offer>(&cheaper), Err(AttestError::UnknownKey));
+    let answer = scene.post(&[("payment-signature", &payment.v2())], "a");
+    let said = decode(answer.must("payment-response"));
+    let receipt: Receipt = reader.read(&said["extensions"]["offer-receipt"]["info"]["receipt"]).unwrap();
+    assert_eq!(receipt.transaction.as_deref(), said["transaction"].as_str());
+    assert_eq!(scene.upstream.hits(), 1);
+}
+
+/// Nothing is confirmed that was not delivered.
+#[test]
+fn x402_36_no_receipt_for_an_answer_that_failed() {
+    let failing = Upstream::start(|_, stream| {
+        let _ = stream.write_all(&plain(500, "application/json", "{}"));
+    });
+    let facilitator = Facilitator::start([]);
+    let gateway = Gateway::start(failing.address, &rails(&facilitator, ", extensions: [offer-receipt]", ""));
+    let scene = Scene { upstream: failing, facilitator, gateway };
+    let (_, payment) = scene.offered(&Wallet::new(1), "a");
+    let answer = scene.post(&[("payment-signature", &payment.v2())], "a");
+    assert_eq!(answer.status, 500);
+    let said = decode(answer.must("payment-response"));
+    assert_eq!(said["success"], true);
+    assert!(said["extensions"].is_null(), "{said}");
+}
+
+// bazaar
+
+const LISTED: &str = ", extensions: [payment-identifier, bazaar], bazaar: { service_name: Farthing, tags: [llm, chat], icon_url: \"https://example.com/i.png\" }";
+
+fn listed_routes() -> String {
+    "routes:\n  - name: chat\n    match: { method: POST, path: /v1/chat/completions }\n    upstream: openai\n    price: by_model\n    \
+     discovery: { body: '{\"model\": \"m\", \"messages\": []}', output: '{\"choices\": []}' }\n  \
+     - name: files\n    match: { method: GET, path: \"/files/**\" }\n    upstream: openai\n    price: { per_call: 0.001 USD }\n    \
+     discovery: { template: \"/files/:id\", query: '{\"page\": 1}' }\n"
+        .to_owned()
+}
+
+#[test]
+fn x402_37_a_catalogue_is_told_when_it_asks_and_when_somebody_pays() {
+    let scene = Scene::with(LISTED, &listed_routes());
+    // A call as any other: the entry would only fill the header.
+    let (plain, payment) = scene.offered(&Wallet::new(1), "a");
+    assert!(plain["extensions"]["bazaar"].is_null() && plain["resource"]["serviceName"].is_null(), "{plain}");
+    let answer = scene.post(&[("payment-signature", &payment.v2_with(&plain["extensions"]))], "a");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let unlisted: Value = serde_json::from_slice(&scene.facilitator.settles()[0]).unwrap();
+    assert!(unlisted["paymentPayload"]["extensions"].is_null(), "nothing was brought back: {unlisted}");
+
+    // Asked for, it says how the route is called.
+    let asked = scene.post(&[("farthing-extensions", "bazaar")], "b");
+    assert_refused(&asked, 402, "payment_required", "nothing_taken");
+    let told = challenge(&asked);
+    let entry = told["extensions"]["bazaar"].clone();
+    assert_eq!(entry["info"]["input"]["method"], "POST");
+    assert_eq!(entry["info"]["input"]["body"], json!({"model": "m", "messages": []}));
+    assert_eq!(entry["info"]["output"], json!({"type": "json", "example": {"choices": []}}));
+    assert!(entry["schema"]["properties"]["input"].is_object());
+    assert_eq!(told["resource"]["serviceName"], "Farthing");
+    assert_eq!(told["resource"]["tags"], json!(["llm", "chat"]));
+
+    // Who pays with it has it passed on as we wrote it, whatever he adds.
+    let mut payment = Wallet::new(1).pay(&asked, BASE_SEPOLIA);
+    payment.resource = told["resource"].clone();
+    payment.resource["description"] = json!("canary");
+    let mut brought = told["extensions"].clone();
+    brought["bazaar"]["info"]["more"] = json!("canary");
+    brought["bazaar"]["schema"] = json!({"$ref": "https://canary.example"});
+    let answer = scene.post(&[("payment-signature", &payment.v2_with(&brought))], "b");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let settled: Value = serde_json::from_slice(&scene.facilitator.settles()[1]).unwrap();
+    assert_eq!(settled["paymentPayload"]["extensions"], json!({"bazaar": entry}));
+    let resource = &settled["paymentPayload"]["resource"];
+    assert_eq!(resource["url"], format!("http://{}{CHAT}", scene.gateway.address));
+    assert_eq!(
+        (&resource["serviceName"], &resource["iconUrl"]),
+        (&json!("Farthing"), &json!("https://example.com/i.png"))
+    );
+    assert!(!settled.to_string().contains("canary"), "{settled}");
+    // Altered, it is refused.
+    let payment = Wallet::new(1).pay(&asked, BASE_SEPOLIA);
+    brought["bazaar"]["info"]["input"]["method"] = json!("DELETE");
+    let answer = scene.post(&[("payment-signature", &payment.v2_with(&brought))], "b");
+    assert_refused(&answer, 402, "proof_invalid", "nothing_taken");
+    assert_eq!(reason(&answer), "extension_echo_mismatch");
+}
+
+#[test]
+fn x402_37_a_get_tells_it_unasked() {
+    let scene = Scene::with(LISTED, &listed_routes());
+    let answer = http::get(scene.gateway.address, "/files/7?page=2", &[]);
+    assert_refused(&answer, 402, "payment_required", "nothing_taken");
+    let entry = &challenge(&answer)["extensions"]["bazaar"];
+    assert_eq!(entry["routeTemplate"], "/files/:id");
+    assert_eq!(entry["info"]["input"]["pathParams"], json!({"id": "7"}));
+    assert_eq!(entry["info"]["input"]["queryParams"], json!({"page": 1}));
+}
+
+/// The catalogue's answer is for the operator's log, without what would make a line of its own.
+#[test]
+fn x402_37_a_catalogues_answer_is_logged_and_not_relayed() {
+    let scene = Scene::with(LISTED, &listed_routes());
+    let said = encode(
+        &json!({"bazaar": {"status": "rejected", "rejectedReason": "no\necho"}, "other": {"x": "canary"}}),
+    );
+    scene.facilitator.adds_header("EXTENSION-RESPONSES", &said);
+    let (_, payment) = scene.offered(&Wallet::new(1), "a");
+    let answer = scene.post(&[("payment-signature", &payment.v2())], "a");
+    assert_eq!((answer.status, answer.header("extension-responses")), (200, None), "{}", answer.text());
+    let log = scene.gateway.log();
+    let line = log.lines().find(|line| line.contains("rejected")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("no echo") || line.contains("no?echo"), "{line}");
+    assert!(!log.contains("canary"), "{log}");
+}
+
+// The header
+
+/// X402-5: first the description goes, then extensions from the least useful on, then offers; a name that is required
+/// stays, because whoever does not see it would pay in vain.
+#[test]
+fn x402_5_what_does_not_fit_is_left_out_in_order() {
+    let networks: String = (1..=3).fold(String::new(), |all, chain| {
+        let asset = format!("address: \"0x036CbD53842c5426634e7929541eC2318f3dCF{chain:02}\", name: \"A token with a name that is long\", version: \"1\", decimals: 6");
+        format!("{all}\"eip155:{}\": {{ asset: {{ {asset} }}, pay_to: \"{PAY_TO}\" }}, ", 777_000 + chain)
+    });
+    let upstream = Upstream::friendly();
+    let facilitator = Facilitator::start([]);
+    let start = |networks: &str, more: &str| {
+        let rails = format!(
+            "rails: {{ x402: {{ networks: {{ {networks} }}, facilitators: [\"http://127.0.0.1:9\"]{more} }} }}\n"
+        );
+        let gateway = Gateway::start(upstream.address, &rails);
+        let answer = http::post(gateway.address, CHAT, &[], &ask("a"));
+        assert_refused(&answer, 402, "payment_required", "nothing_taken");
+        challenge(&answer)
+    };
+    let one = format!("\"{BASE_SEPOLIA}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }}");
+    let all =
+        ", extensions: [payment-identifier, sign-in-with-x, offer-receipt], payment_identifier: required";
+    let names = |challenge: &Value| {
+        let entries = challenge["extensions"].as_object().unwrap();
+        entries.keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    let small = start(&one, ", extensions: [offer-receipt]");
+    assert_eq!(names(&small), "offer-receipt");
+    let several = start(&one, all);
+    assert_eq!(names(&several), "payment-identifier sign-in-with-x");
+    assert!(several["resource"]["description"].is_null());
+    let many = start(&networks, all);
+    assert_eq!(names(&many), "payment-identifier");
+    assert_eq!(many["accepts"].as_array().unwrap().len(), 2, "{many}");
+    drop(facilitator);
 }

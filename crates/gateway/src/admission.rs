@@ -18,7 +18,8 @@ use crate::payer::Payer;
 use crate::payments::{self, Delivery, Verified};
 use crate::quote::Quote;
 use crate::refusal::{Code, Facts, Refusal};
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
+use crate::till::Till;
 
 /// Room for one more call, in memory and in the journal's queue.
 pub(crate) fn slot(gate: &Gate, snapshot: &Snapshot) -> Result<Slot, Refusal> {
@@ -149,8 +150,11 @@ pub(crate) fn payment(
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let payer = known.payer.as_ref();
-    let ask =
-        Ask::of(snapshot, quote, &arrived.head.method, &arrived.target).from_head(&arrived.head.headers);
+    let head = &arrived.head;
+    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).from_head(&head.headers);
+    if let Some(asked) = asked {
+        let _ = ask.fingerprint.set(asked.fingerprint);
+    }
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let Some(payment) = presented.payment else {
         return match payer {
@@ -165,17 +169,10 @@ pub(crate) fn payment(
             Some(_) | None => Ok(None),
         };
     };
-    let fingerprint = asked.map_or_else(
-        || idempotency::fingerprint(&arrived.head.method, &arrived.target, body),
-        |asked| asked.fingerprint,
-    );
-    let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let fingerprint = *ask.fingerprint();
+    let verified = verify(worker, arrived, payment, &ask)?;
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
-    let name =
-        extensions::brought_back(gate, snapshot, &ask, &verified, account_id, body).map_err(|refusal| {
-            snapshot.limiters.count_invalid(arrived.source);
-            if refusal.is_payable() { unpaid(refusal) } else { refusal }
-        })?;
+    let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
     let running = match payer {
         Some(_) => None,
@@ -191,12 +188,15 @@ pub(crate) fn verify(
     arrived: &Arrived,
     payment: crate::credential::Payment,
     ask: &Ask<'_>,
-    fingerprint: &[u8; 32],
 ) -> Result<Verified, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let protocol = payment.protocol();
     tracing::Span::current().record("protocol", protocol);
-    let verified = payments::verify(gate, snapshot, payment, ask, fingerprint, arrived.now);
+    let verified = payments::verify(gate, snapshot, payment, ask, arrived.now);
+    let verified = verified.and_then(|verified| {
+        extensions::check_echo(gate, snapshot, ask, &verified)?;
+        Ok(verified)
+    });
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
     verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);

@@ -1,9 +1,10 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
+use std::cell::OnceCell;
+
 use http::{HeaderMap, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
-use proof::x402_exact::Offer;
 use serde_json::{Map, Value};
 use wire::x402::{header as x402, v2};
 
@@ -11,15 +12,21 @@ use crate::clock::Now;
 use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
+use crate::idempotency;
 use crate::quote::Quote;
 use crate::refusal::Refusal;
-use crate::snapshot::{QUOTE_SECONDS, Snapshot, Till};
+use crate::snapshot::Snapshot;
+use crate::till::{Offer, QUOTE_SECONDS, Till};
 
 /// What is to be paid for: the request as a quote names it.
 pub(crate) struct Ask<'a> {
     pub(crate) method: &'a Method,
     /// Path and query.
     pub(crate) target: &'a str,
+    /// Body of the request.
+    pub(crate) body: &'a [u8],
+    /// SHA-256 over the three; filled when somebody needs it.
+    pub(crate) fingerprint: OnceCell<[u8; 32]>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
@@ -32,13 +39,21 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        quote: &'a Quote,
+        method: &'a Method,
+        target: &'a str,
+        body: &'a [u8],
+    ) -> Self {
         let may_clamp = snapshot.config.metering.fit_to_balance;
         let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
         let fits = bound.filter(|bound| *bound < quote.offered && quote.fit(*bound, may_clamp).is_some());
         Self {
             method,
             target,
+            body,
+            fingerprint: OnceCell::new(),
             ceiling: quote.offered,
             fits_within: fits,
             tariff: &quote.tariff,
@@ -47,10 +62,14 @@ impl<'a> Ask<'a> {
         }
     }
 
-    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'a> {
+    /// The request, as it is recognised when it comes again.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
+    }
+
+    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {
         QuoteScope {
-            method: self.method.as_str(),
-            path: self.target.as_bytes(),
+            request: self.fingerprint(),
             tariff_version: self.tariff,
             asset: money::Asset::Usd,
             store_epoch: gate.store_epoch,
@@ -77,18 +96,35 @@ impl<'a> Ask<'a> {
         format!("{}{}", snapshot.public_url, self.target)
     }
 
-    /// Our offers for it, with a quote that ends at `expires_at_s`.
-    pub(crate) fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<(Till, Offer)> {
+    /// Our offers for it, with a quote that ends at `expires_at_s`. What nobody settles is not offered (X402-41).
+    fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<Offer> {
+        let facilitators = snapshot.facilitators.as_ref();
+        let minted = self.quote(gate, expires_at_s);
+        let offer = |till: &Till| {
+            let named = gate.directory.offered(till, facilitators)?;
+            till.offer(self.deposit(till), &named, Some(minted.clone()))
+        };
+        snapshot.tills.iter().filter_map(offer).collect()
+    }
+
+    /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
+    /// by now.
+    pub(crate) fn takes(&self, gate: &Gate, snapshot: &Snapshot) -> Vec<(Till, Offer)> {
+        let facilitators = snapshot.facilitators.as_ref();
+        let minted = self.quote(gate, 0);
+        let mut taken = Vec::new();
+        for till in &snapshot.tills {
+            for named in gate.directory.taken(till, facilitators) {
+                let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
+                taken.extend(offer.map(|offer| (till.clone(), offer)));
+            }
+        }
+        taken
+    }
+
+    fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {
         let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
-        let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
-        // A network that no facilitator settles is not offered (X402-41).
-        let tills = snapshot.tills.iter().filter(|till| gate.settles(till));
-        tills
-            .filter_map(|till| {
-                let offer = till.offer(self.deposit(till), Some(minted.clone()))?;
-                Some((till.clone(), offer))
-            })
-            .collect()
+        quote::mint(&gate.keys.quote, &self.scope(gate), &terms)
     }
 
     /// At most what the till asks at once, as long as the call still fits into it.
@@ -119,7 +155,7 @@ impl Offered {
         let url = ask.url(snapshot);
         let entries = offers
             .iter()
-            .filter_map(|(_, offer)| offer.requirements_v1(&url, ask.description, "application/json"))
+            .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
         let mut resource = v2::ResourceInfo {
@@ -131,7 +167,7 @@ impl Offered {
         if ask.discovery {
             discovery::name_service(snapshot, &mut resource);
         }
-        let accepts: Vec<_> = offers.iter().map(|(_, offer)| offer.requirements_v2()).collect();
+        let accepts: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
         let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
         let required = v2::PaymentRequired {
             x402_version: v2::VERSION,

@@ -9,13 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
 use store::{AccountMode, AccountSettings, Store, StoreError};
-use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
+use crate::facilitators::Directory;
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
@@ -24,7 +24,7 @@ use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
 use crate::retries::Retries;
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::unseen::Unseen;
 
@@ -51,8 +51,7 @@ pub(crate) struct Gate {
     pub(crate) estimates: Estimates,
     pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
-    /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
-    supported: ArcSwap<Option<HashSet<String>>>,
+    pub(crate) directory: Directory,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -101,7 +100,7 @@ impl Gate {
             estimates: Estimates::default(),
             estimator: Estimator::default(),
             in_flight: Slots::new(),
-            supported: ArcSwap::from_pointee(None),
+            directory: Directory::default(),
             draining: AtomicBool::new(false),
             background,
         };
@@ -156,22 +155,6 @@ impl Gate {
             next.insert(id);
             next
         });
-    }
-
-    /// Whether payments through this till can be settled, as far as is known.
-    pub(crate) fn settles(&self, till: &Till) -> bool {
-        let (Some(network), supported) = (till.network(), self.supported.load()) else { return true };
-        supported.as_ref().as_ref().is_none_or(|known| known.contains(network))
-    }
-
-    /// Asks the facilitators what they settle. Those that do not answer change nothing.
-    pub(crate) async fn refresh_supported(&self) {
-        let snapshot = self.snapshot.load_full();
-        let Some(facilitators) = &snapshot.facilitators else { return };
-        if let Some(kinds) = facilitators.supported().await {
-            let exact = kinds.into_iter().filter(|(scheme, _)| scheme == SCHEME_EXACT);
-            self.supported.store(Arc::new(Some(exact.map(|(_, network)| network).collect())));
-        }
     }
 
     pub(crate) fn start_draining(&self) {

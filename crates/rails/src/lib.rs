@@ -9,4 +9,4 @@ mod http;
 mod settlement;
 
 pub use http::{Answer, Exchange, ExchangeError};
-pub use settlement::{Receipt, Refused, Settlement};
+pub use settlement::{Receipt, Refused, Settlement, Unclear};

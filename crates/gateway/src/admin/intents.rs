@@ -32,6 +32,7 @@ fn row(key: &[u8; 32], payment: &Payment, now_ms: u64) -> Option<Value> {
         "created_ms": payment.created_ms, "age_s": now_ms.saturating_sub(payment.created_ms) / 1000,
         "valid_before_s": payment.valid_before_s,
         "facilitator": attempt.map(|attempt| attempt.facilitator.as_str()),
+        "transaction": attempt.map(|attempt| attempt.transaction.as_str()).filter(|text| !text.is_empty()),
         "attempts": attempt.map_or(0, |attempt| attempt.count),
         "last_poll_ms": attempt.map(|attempt| attempt.last_ms),
         "next_poll_ms": attempt.filter(|_| !stuck).map(|attempt| attempt.next_ms),
@@ -136,7 +137,15 @@ async fn refuse(
     let facts = json!({"decision": "refused", "by": "operator", "deposit_key": wire::hex::encode(&key),
                        "decided_ms": now.millis(), "payment": row(&key, &payment, now.millis())});
     let facts = facts.to_string().into_bytes();
-    let record = Op::Capture { id, entry: None, facts, served: None, income: None, idempotent: Vec::new() };
+    let record = Op::Capture {
+        id,
+        entry: None,
+        facts,
+        served: None,
+        settles: None,
+        income: None,
+        idempotent: Vec::new(),
+    };
     office.store().commit(record).await?;
     match office.store().commit(Op::Refused { key }).await {
         Ok(_) => {}

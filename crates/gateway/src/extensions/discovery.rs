@@ -6,6 +6,7 @@
 use http::{HeaderMap, Method};
 use serde_json::{Map, Value, json};
 use wire::x402::bazaar::{self, BodyType, Discovery, Info, Input, Output};
+use wire::x402::facilitator::SettleRequest;
 use wire::x402::v2;
 
 use super::switched_on;
@@ -30,12 +31,32 @@ pub(super) fn entry(snapshot: &Snapshot, ask: &Ask<'_>) -> Option<Discovery> {
     Some(describe(described, ask.method, ask.path()))
 }
 
-/// What a facilitator is told of a payment that brings the entry back: ours, never the payer's.
+/// What a facilitator's catalogue is told with a payment: ours, never the payer's.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    resource: Value,
+    extensions: Value,
+}
+
+impl Listed {
+    /// The request with it. Version 1 has no place for it.
+    pub(crate) fn told_with(&self, mut request: SettleRequest) -> SettleRequest {
+        if request.x402_version == v2::VERSION
+            && let Some(payment) = request.payment_payload.as_object_mut()
+        {
+            payment.insert("resource".to_owned(), self.resource.clone());
+            payment.insert("extensions".to_owned(), self.extensions.clone());
+        }
+        request
+    }
+}
+
+/// What the catalogue is told with a payment that brings the entry back.
 pub(crate) fn forwarded(
     snapshot: &Snapshot,
     ask: &Ask<'_>,
     echoed: Option<&Map<String, Value>>,
-) -> Option<(v2::ResourceInfo, Map<String, Value>)> {
+) -> Option<Listed> {
     echoed?.get(bazaar::ID)?;
     let entry = serde_json::to_value(entry(snapshot, ask)?).ok()?;
     let mut resource = v2::ResourceInfo {
@@ -45,7 +66,7 @@ pub(crate) fn forwarded(
         ..v2::ResourceInfo::default()
     };
     name_service(snapshot, &mut resource);
-    Some((resource, Map::from_iter([(bazaar::ID.to_owned(), entry)])))
+    Some(Listed { resource: serde_json::to_value(resource).ok()?, extensions: json!({bazaar::ID: entry}) })
 }
 
 /// Says who sells.

@@ -14,7 +14,7 @@ use wire::x402::{bazaar, extension, offer_receipt, payment_identifier, siwx, v2}
 
 use crate::challenge::Ask;
 use crate::clock::Now;
-use crate::config::{self, Config};
+use crate::config::{self, Config, EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
 use crate::payments::Verified;
 use crate::refusal::{Code, Facts, Refusal};
@@ -36,8 +36,10 @@ impl Terms {
         let x402 = config.rails.x402.as_ref();
         let mut chains: Vec<String> = Vec::new();
         for network in x402.iter().flat_map(|x402| &x402.networks) {
-            if !chains.contains(&network.network) {
-                chains.push(network.network.clone());
+            let (Network::Evm(EvmNetwork { network, .. }) | Network::Svm(SvmNetwork { network, .. })) =
+                network;
+            if !chains.contains(network) {
+                chains.push(network.clone());
             }
         }
         let signer = offers::Signer::new(x402.and_then(|x402| x402.extensions.offer_receipt.as_ref()));
@@ -85,37 +87,39 @@ pub(crate) fn is_kept(entry: &(&'static str, Value)) -> bool {
     entry.0 == payment_identifier::ID && entry.1["info"]["required"] == true
 }
 
-/// What a genuine payment brings back of our extensions: the name it has, if any.
+/// The name that a genuine payment has, if any.
 ///
 /// # Errors
-/// What came back is not what we said, or a name is missing or malformed; nothing was taken. A payment that was seen
-/// before is past all this: it is told what became of it, whatever the configuration says by now.
-pub(crate) fn brought_back(
+/// It is missing or malformed; nothing was taken. A payment that was seen before is past that, as in [`check_echo`].
+pub(crate) fn named(
     gate: &Gate,
     snapshot: &Snapshot,
     ask: &Ask<'_>,
     payment: &Verified,
     account: AccountId,
-    body: &[u8],
 ) -> Result<Option<PaymentName>, Refusal> {
     let (Some(on), Some(route)) = (switched_on(snapshot), ask.route(snapshot)) else { return Ok(None) };
-    let echoed = payment.extensions();
-    let name = check_echo(snapshot, ask, echoed).and_then(|()| naming::read(on.payment_identifier, echoed));
-    match name {
-        Ok(name) => Ok(name.and_then(|name| {
-            PaymentName::new(account, &route.name, name, &payment.requirements(), ask, body)
-        })),
+    match naming::read(on.payment_identifier, payment.extensions()) {
+        Ok(name) => {
+            Ok(name
+                .and_then(|name| PaymentName::new(account, &route.name, name, &payment.requirements(), ask)))
+        }
         Err(_) if payment.is_known(gate)? => Ok(None),
         Err(refusal) => Err(refusal),
     }
 }
 
-/// Holds what a payer brings back of our extensions against what we said: he may add members, and may not change
-/// or delete any.
-fn check_echo(
+/// Holds what a genuine payment brings back of our extensions against what we said: it may add members, and may not
+/// change or delete any.
+///
+/// # Errors
+/// It does; nothing was taken. A payment that was seen before is past this: it is told what became of it, whatever the
+/// configuration says by now, and never to pay again.
+pub(crate) fn check_echo(
+    gate: &Gate,
     snapshot: &Snapshot,
     ask: &Ask<'_>,
-    echoed: Option<&Map<String, Value>>,
+    payment: &Verified,
 ) -> Result<(), Refusal> {
     let Some(on) = switched_on(snapshot) else { return Ok(()) };
     let mut fixed = Map::new();
@@ -132,7 +136,7 @@ fn check_echo(
             json!({"domain": snapshot.terms.domain, "uri": ask.url(snapshot), "version": siwx::VERSION});
         fixed.insert(siwx::ID.into(), json!({"info": info}));
     }
-    if extension::echoes(&fixed, echoed, &[]) {
+    if extension::echoes(&fixed, payment.extensions(), &[]) || payment.is_known(gate)? {
         return Ok(());
     }
     let reason = Facts { reason: Some(ECHO_MISMATCH.to_owned()), ..Facts::default() };

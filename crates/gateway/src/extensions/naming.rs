@@ -34,7 +34,6 @@ impl PaymentName {
         text: &str,
         offer: &v2::PaymentRequirements,
         ask: &Ask<'_>,
-        body: &[u8],
     ) -> Option<Self> {
         let payment = NamedPayment {
             scheme: &offer.scheme,
@@ -44,7 +43,7 @@ impl PaymentName {
             pay_to: &offer.pay_to,
             method: ask.method.as_str(),
             path: ask.target.as_bytes(),
-            body_digest: &Sha256::digest(body).into(),
+            body_digest: &Sha256::digest(ask.body).into(),
         };
         let key = identifier::key(&account.to_string(), route, text);
         Some(Self { key, fingerprint: identifier::fingerprint(&payment) })

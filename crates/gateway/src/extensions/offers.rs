@@ -1,5 +1,6 @@
 //! `offer-receipt`: what we promise and what we delivered, under our signature (X402-36).
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proof::secp::SecretKey;
 use proof::{receipt, x402_attest};
 use serde_json::{Map, Value, json};
@@ -85,6 +86,27 @@ pub(crate) fn attach(
     said.extensions.get_or_insert_default().insert(ID.to_owned(), entry);
     if x402::encode(said).len() > x402::EMIT_BYTES_MAX {
         said.extensions = before;
+    }
+}
+
+/// Adds a receipt to an answer that was paid for and is one.
+pub(crate) fn delivered(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    headers: &mut HeaderMap,
+    resource_url: &str,
+    now: Now,
+) {
+    if switched_on(snapshot).is_none_or(|on| on.offer_receipt.is_none()) {
+        return;
+    }
+    for name in [x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
+        let written = headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(mut said) = written.and_then(|text| x402::decode(text).ok()) else { continue };
+        attach(gate, snapshot, &mut said, resource_url, now);
+        if let Ok(value) = HeaderValue::from_str(&x402::encode(&said)) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use wire::x402::siwx::{
 
 use super::switched_on;
 use crate::clock::Now;
+use crate::config::{EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
 use crate::limits::{Running, Source};
 use crate::payer::Payer;
@@ -188,15 +189,16 @@ fn richest(gate: &Gate, snapshot: &Snapshot, signed: &SignedIn) -> Option<Arc<Ac
 /// Where the payments of a wallet go that come without a key.
 fn accounts(snapshot: &Snapshot, wallet: &Wallet) -> Vec<AccountId> {
     let networks = snapshot.config.rails.x402.iter().flat_map(|x402| &x402.networks);
-    match wallet {
-        Wallet::Evm(address) => networks
-            .map(|network| {
-                let token = Address(network.token.address);
-                AccountId(account_id::evm(&network.network, address, &token))
-            })
-            .collect(),
-        Wallet::Svm(_) => Vec::new(),
-    }
+    let account = |network| match (network, wallet) {
+        (&Network::Evm(EvmNetwork { ref network, ref token, .. }), Wallet::Evm(address)) => {
+            Some(account_id::evm(network, address, &Address(token.address)))
+        }
+        (Network::Svm(SvmNetwork { network, mint, .. }), Wallet::Svm(key)) => {
+            Some(account_id::svm(network, key, mint))
+        }
+        (Network::Evm(_), Wallet::Svm(_)) | (Network::Svm(_), Wallet::Evm(_)) => None,
+    };
+    networks.filter_map(account).map(AccountId).collect()
 }
 
 fn refused(error: SiwxError) -> Refusal {
