@@ -5,8 +5,9 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::extensions::{self, Extensions};
 use super::network::{self, Chain, Token};
-use super::section::{Context, Keys, Section, scalar, suggestion};
+use super::section::{Context, Keys, Section, joined, scalar, suggestion};
 use super::svm;
 use super::url::BaseUrl;
 use super::value;
@@ -46,6 +47,8 @@ pub struct X402 {
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// What a challenge offers beside payments.
+    pub extensions: Extensions,
 }
 
 /// One way to pay on a chain.
@@ -116,17 +119,20 @@ const KEYS: Keys = Keys::secret(
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::new(
-    &[
-        "schemes",
-        "networks",
-        "facilitators",
-        "settle",
-        "settle_timeout",
-        "settle_at_once",
-        "deposit",
-        "ceiling_max",
-    ],
-    &["optimistic_max", "bazaar", "circuit"],
+    &joined::<12>(
+        &[
+            "schemes",
+            "networks",
+            "facilitators",
+            "settle",
+            "settle_timeout",
+            "settle_at_once",
+            "deposit",
+            "ceiling_max",
+        ],
+        &extensions::NAMES,
+    ),
+    &["optimistic_max", "circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
@@ -167,6 +173,7 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         settle_at_once: read_at_once(&section),
         deposit,
         ceiling_max,
+        extensions: extensions::read(&section),
     })
 }
 
