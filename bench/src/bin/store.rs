@@ -162,6 +162,7 @@ impl Bench {
                 served: None,
                 income: Some(Chart::Usage(format!("model-{}", number % load.models))),
                 idempotent: None,
+                settles: None,
             };
             let at_risk = || Some((Arc::clone(account), Amount::from_units(1)));
             while let Err(StoreError::Full) = self.store.submit(op.clone(), at_risk()) {

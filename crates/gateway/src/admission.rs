@@ -16,7 +16,8 @@ use crate::payer::Payer;
 use crate::payments::{self, Delivery, Verified};
 use crate::quote::Quote;
 use crate::refusal::{Code, Facts, Refusal};
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
+use crate::till::Till;
 
 /// Room for one more call, in memory and in the journal's queue.
 pub(crate) fn slot(gate: &Gate, snapshot: &Snapshot) -> Result<Slot, Refusal> {
@@ -114,7 +115,10 @@ pub(crate) fn payment(
     body: &[u8],
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target);
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, body);
+    if let Some(asked) = asked {
+        let _ = ask.fingerprint.set(asked.fingerprint);
+    }
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let Some(payment) = presented.payment else {
         return match payer {
@@ -126,11 +130,8 @@ pub(crate) fn payment(
             Some(_) | None => Ok(None),
         };
     };
-    let fingerprint = asked.map_or_else(
-        || idempotency::fingerprint(&arrived.head.method, &arrived.target, body),
-        |asked| asked.fingerprint,
-    );
-    let verified = verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let fingerprint = *ask.fingerprint();
+    let verified = verify(worker, arrived, payment, &ask)?;
     let running = match payer {
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
@@ -145,12 +146,11 @@ pub(crate) fn verify(
     arrived: &Arrived,
     payment: crate::credential::Payment,
     ask: &Ask<'_>,
-    fingerprint: &[u8; 32],
 ) -> Result<Verified, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let protocol = payment.protocol();
     tracing::Span::current().record("protocol", protocol);
-    let verified = payments::verify(gate, snapshot, payment, ask, fingerprint, arrived.now);
+    let verified = payments::verify(gate, snapshot, payment, ask, arrived.now);
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
     verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);

@@ -1,23 +1,30 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
+use std::cell::OnceCell;
+
 use http::{HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
-use proof::x402_exact::Offer;
 use serde_json::Value;
 use wire::x402::{header as x402, v2};
 
 use crate::clock::Now;
 use crate::gate::Gate;
+use crate::idempotency;
 use crate::quote::Quote;
 use crate::refusal::Refusal;
-use crate::snapshot::{QUOTE_SECONDS, Snapshot, Till};
+use crate::snapshot::Snapshot;
+use crate::till::{Offer, QUOTE_SECONDS, Till};
 
 /// What is to be paid for: the request as a quote names it.
 pub(crate) struct Ask<'a> {
     pub(crate) method: &'a Method,
     /// Path and query.
     pub(crate) target: &'a str,
+    /// Body of the request.
+    pub(crate) body: &'a [u8],
+    /// SHA-256 over the three; filled when somebody needs it.
+    pub(crate) fingerprint: OnceCell<[u8; 32]>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
@@ -28,13 +35,21 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        quote: &'a Quote,
+        method: &'a Method,
+        target: &'a str,
+        body: &'a [u8],
+    ) -> Self {
         let may_clamp = snapshot.config.metering.fit_to_balance;
         let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
         let fits = bound.filter(|bound| *bound < quote.offered && quote.fit(*bound, may_clamp).is_some());
         Self {
             method,
             target,
+            body,
+            fingerprint: OnceCell::new(),
             ceiling: quote.offered,
             fits_within: fits,
             tariff: &quote.tariff,
@@ -42,10 +57,14 @@ impl<'a> Ask<'a> {
         }
     }
 
-    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'a> {
+    /// The request, as it is recognised when it comes again.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
+    }
+
+    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {
         QuoteScope {
-            method: self.method.as_str(),
-            path: self.target.as_bytes(),
+            request: self.fingerprint(),
             tariff_version: self.tariff,
             asset: money::Asset::Usd,
             store_epoch: gate.store_epoch,
@@ -56,19 +75,35 @@ impl<'a> Ask<'a> {
         format!("{}{}", snapshot.public_url, self.target)
     }
 
-    /// Our offers for it, with a quote that ends at `expires_at_s`.
-    pub(crate) fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<(Till, Offer)> {
-        let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
-        let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
-        // A network that no facilitator settles is not offered (X402-41).
+    /// Our offers for it, with a quote that ends at `expires_at_s`. What nobody settles is not offered (X402-41).
+    fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<Offer> {
         let facilitators = snapshot.facilitators.as_ref();
-        let tills = snapshot.tills.iter().filter(|till| gate.settles(facilitators, till));
-        tills
-            .filter_map(|till| {
-                let offer = till.offer(self.deposit(till), Some(minted.clone()))?;
-                Some((till.clone(), offer))
-            })
-            .collect()
+        let minted = self.quote(gate, expires_at_s);
+        let offer = |till: &Till| {
+            let named = gate.directory.offered(till, facilitators)?;
+            till.offer(self.deposit(till), &named, Some(minted.clone()))
+        };
+        snapshot.tills.iter().filter_map(offer).collect()
+    }
+
+    /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
+    /// by now.
+    pub(crate) fn takes(&self, gate: &Gate, snapshot: &Snapshot) -> Vec<(Till, Offer)> {
+        let facilitators = snapshot.facilitators.as_ref();
+        let minted = self.quote(gate, 0);
+        let mut taken = Vec::new();
+        for till in &snapshot.tills {
+            for named in gate.directory.taken(till, facilitators) {
+                let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
+                taken.extend(offer.map(|offer| (till.clone(), offer)));
+            }
+        }
+        taken
+    }
+
+    fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {
+        let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
+        quote::mint(&gate.keys.quote, &self.scope(gate), &terms)
     }
 
     /// At most what the till asks at once, as long as the call still fits into it.
@@ -101,7 +136,7 @@ impl Offered {
         let url = ask.url(snapshot);
         let entries = offers
             .iter()
-            .filter_map(|(_, offer)| offer.requirements_v1(&url, ask.description, "application/json"))
+            .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
         let resource = v2::ResourceInfo {
@@ -114,13 +149,17 @@ impl Offered {
             x402_version: v2::VERSION,
             error: Some(error.to_owned()),
             resource: Some(resource),
-            accepts: offers.iter().map(|(_, offer)| offer.requirements_v2()).collect(),
+            accepts: offers.iter().map(Offer::requirements_v2).collect(),
             extensions: None,
         };
         let mut encoded = x402::encode(&required);
-        // Some intermediaries cut long headers: better fewer offers than a broken one (X402-5).
-        while encoded.len() > x402::EMIT_BYTES_MAX && required.accepts.len() > 1 {
-            required.accepts.pop();
+        // Some intermediaries cut long headers: better less said than a broken one (X402-5). What the resource is goes
+        // first, then the offers that the operator put last.
+        while encoded.len() > x402::EMIT_BYTES_MAX {
+            let described = required.resource.as_mut().and_then(|resource| resource.description.take());
+            if described.is_none() && (required.accepts.len() < 2 || required.accepts.pop().is_none()) {
+                break;
+            }
             encoded = x402::encode(&required);
         }
         let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));

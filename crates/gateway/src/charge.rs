@@ -429,7 +429,15 @@ impl Charge {
             let entry = moved.then(|| self.entry(hold, &ended, cost));
             let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
             let facts = facts.to_json();
-            Op::Capture { id: self.call.0, entry, facts, served: None, income, idempotent: None }
+            Op::Capture {
+                id: self.call.0,
+                entry,
+                facts,
+                served: None,
+                settles: None,
+                income,
+                idempotent: None,
+            }
         });
         Some((ended, write))
     }
@@ -453,6 +461,7 @@ impl Charge {
             captured: ended.captured,
             overrun: ended.overrun,
             estimated: cost.estimated,
+            promised: false,
             cost_femto: cost.femto.units(),
             price_version: self.quote.price_version(),
         }

@@ -15,7 +15,7 @@ use wire::x402::facilitator::{SettleRequest, VerifyRequest};
 pub(crate) use health::{Health, WAIT_MAX};
 
 use crate::gate::Gate;
-use crate::snapshot::Till;
+use crate::till::{Named, Till};
 
 /// Members of an offer's `extra` by which it names the one facilitator that can settle it.
 const NAMING_MEMBERS: [&str; 2] = ["facilitatorAddress", "feePayer"];
@@ -64,7 +64,7 @@ impl Directory {
     }
 
     /// Whether somebody settles this scheme on this CAIP-2 network, as far as is known: silence is no refusal.
-    pub(crate) fn may_settle(&self, all: &Facilitators, scheme: &str, network: &str) -> bool {
+    fn may_settle(&self, all: &Facilitators, scheme: &str, network: &str) -> bool {
         let told = self.told.load();
         all.list.iter().any(|facilitator| {
             told.get(&facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
@@ -73,19 +73,32 @@ impl Directory {
 
     /// What an offer of this scheme has to name, from the first facilitator in the operator's order that tells it:
     /// `facilitatorAddress` of `upto`, `feePayer` on Solana. None: nobody has told; make no such offer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for offers of `upto` and Solana"))]
-    pub(crate) fn member(
-        &self,
-        all: &Facilitators,
-        scheme: &str,
-        network: &str,
-        member: &str,
-    ) -> Option<String> {
+    fn member(&self, all: &Facilitators, scheme: &str, network: &str, member: &str) -> Option<String> {
         let told = self.told.load();
         all.list.iter().find_map(|facilitator| {
             let kind = told.get(&facilitator.name())?.kind(scheme, network)?;
             Some(kind.extra.get(member)?.as_str()?.to_owned())
         })
+    }
+
+    /// The name in which an offer of this till is made now. None: nobody settles it, as far as is known.
+    pub(crate) fn offered(&self, till: &Till, all: Option<&Facilitators>) -> Option<Named> {
+        let Some((scheme, network)) = till.kind() else { return Some(Named::Nobody) };
+        match Named::member(till) {
+            None => self.may_settle(all?, scheme, network).then_some(Named::Nobody),
+            Some(member) => Named::read(till, &self.member(all?, scheme, network, member)?),
+        }
+    }
+
+    /// Every name in which an offer of this till may have been made lately.
+    pub(crate) fn taken(&self, till: &Till, all: Option<&Facilitators>) -> Vec<Named> {
+        let now = self.offered(till, all);
+        let (Some((_, network)), Some(_)) = (till.kind(), Named::member(till)) else {
+            return now.into_iter().collect();
+        };
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().rev().filter(|own| own.network == network);
+        known.filter_map(|own| Named::read(till, &own.text)).collect()
     }
 
     /// Whom to ask about a request, in order. A request that names a facilitator goes to that one and to no other;
@@ -195,12 +208,6 @@ impl<'a> Watch<'a> {
 }
 
 impl Gate {
-    /// Whether payments through this till can be settled, as far as is known.
-    pub(crate) fn settles(&self, all: Option<&Facilitators>, till: &Till) -> bool {
-        let Some(network) = till.network() else { return true };
-        all.is_some_and(|all| self.directory.may_settle(all, till.scheme(), network))
-    }
-
     /// Asks the facilitators what they settle. Those that do not answer change nothing. Returns whether all of them
     /// have told by now.
     pub(crate) async fn refresh_supported(&self) -> bool {

@@ -156,6 +156,7 @@ impl Charge {
             model: self.quote.model.clone(),
             price_version: self.quote.price_version(),
             facts: String::from_utf8(facts.to_json()).ok()?,
+            settles: None,
         })
     }
 }
@@ -186,6 +187,7 @@ pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Res
             captured: Amount::from_units(owed.amount),
             overrun: Amount::ZERO,
             estimated: true,
+            promised: owed.settles.is_some(),
             cost_femto: owed.cost_femto.parse().unwrap_or(0),
             price_version: owed.price_version,
         };
@@ -194,6 +196,7 @@ pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Res
             entry: Some(posting.entry(now)),
             facts: cut_off(&owed.facts, now),
             served: None,
+            settles: owed.settles,
             income: Some(Chart::Usage(owed.model)),
             idempotent: None,
         };

@@ -170,7 +170,12 @@ impl Payer {
             let Some(fitted) = quote.fit(room.amount, terms.may_clamp) else {
                 return Err(self.short(gate, quote, room, terms.now_s));
             };
-            let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold };
+            let wanted = Reserve {
+                account: &self.account,
+                budgets: &budgets,
+                amount: fitted.hold,
+                beyond: Amount::ZERO,
+            };
             match gate.book.reserve(wanted) {
                 Ok(hold) => {
                     return Ok((hold, self.growing(quote, fitted, terms.limits)));

@@ -122,7 +122,9 @@ fn take_up(gate: &Gate) -> Result<(), StoreError> {
         // What was being asked when the process died may be settled since.
         let next_ms = match payment.state {
             PaymentState::Unknown => payment.attempt.as_ref().map_or(now_ms, |attempt| attempt.next_ms),
-            PaymentState::Intent | PaymentState::Settled | PaymentState::Served => now_ms,
+            PaymentState::Intent | PaymentState::Settled | PaymentState::Served | PaymentState::Owed => {
+                now_ms
+            }
         };
         gate.unsettled.watch(key, next_ms);
     }
@@ -148,8 +150,7 @@ async fn resolve(gate: Arc<Gate>, key: [u8; 32]) {
 
 async fn ask(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
     let found = gate.store.reader().payment(&key)?;
-    let open = |payment: &Payment| matches!(payment.state, PaymentState::Intent | PaymentState::Unknown);
-    let Some(payment) = found.filter(open) else {
+    let Some(payment) = found.filter(|payment| payment.state.is_open()) else {
         gate.unsettled.forget(&key);
         return Ok(());
     };

@@ -85,7 +85,8 @@ impl Serving {
             return refusal;
         }
         let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
-        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target);
+        let body = self.quote.body();
+        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target, &body);
         challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
     }
 

@@ -179,7 +179,8 @@ fn unclear() -> Settlement {
 fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
     let next_ms = now.millis().saturating_add(wait_ms(count, random::bytes()));
     let request = request.to_owned();
-    Attempt { facilitator, request, count, last_ms: now.millis(), next_ms, transaction: String::new() }
+    let last_ms = now.millis();
+    Attempt { facilitator, request, count, in_vain: 0, last_ms, next_ms, transaction: String::new() }
 }
 
 /// How long to wait after so many attempts: doubling, and up to a quarter more or less, so that what failed
@@ -300,10 +301,12 @@ mod tests {
             created_ms: 0,
             valid_before_s: 100,
             outcome: None,
+            promised: false,
             attempt: last_ms.map(|last_ms| Attempt {
                 facilitator: String::new(),
                 request: String::new(),
                 count: 1,
+                in_vain: 0,
                 last_ms,
                 next_ms: 0,
                 transaction: String::new(),

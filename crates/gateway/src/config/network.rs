@@ -108,9 +108,6 @@ impl Chain {
         if let Some(known) = KNOWN.iter().find(|known| known.v1 == text) {
             return Err(format!("\"{text}\" is written \"eip155:{}\"", known.chain));
         }
-        if text.starts_with("solana") {
-            return Err(format!("network \"{text}\" is not supported yet; this version has eip155 chains"));
-        }
         let hint = suggestion(text, KNOWN.iter().map(|known| known.v1));
         Err(format!("unknown network \"{text}\"; write it like eip155:8453{hint}"))
     }

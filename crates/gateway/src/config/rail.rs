@@ -7,6 +7,7 @@ use money::Amount;
 use super::Mode;
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, suggestion};
+use super::svm;
 use super::url::BaseUrl;
 use super::value;
 use super::yaml::{Key, Kind, Node};
@@ -27,11 +28,13 @@ pub struct TestRail {
     pub deposit: Option<Amount>,
 }
 
-/// x402 `exact` by EIP-3009.
+/// Payments on a chain, settled by facilitators.
 #[derive(Clone, Debug)]
 pub struct X402 {
+    /// How they may be made, at least one way, in the order of the offers; default `exact`.
+    pub schemes: Vec<X402Scheme>,
     /// Chains and tokens that we take, at least one, in the order of the offers.
-    pub networks: Vec<X402Network>,
+    pub networks: Vec<Network>,
     /// Facilitators in the order they are tried, at least one. Only these are ever called (SEC-40).
     pub facilitators: Vec<BaseUrl>,
     /// For a settlement, default 30 s (X402-40).
@@ -45,9 +48,29 @@ pub struct X402 {
     pub ceiling_max: Amount,
 }
 
-/// One token on one chain and who is paid there.
+/// One way to pay on a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum X402Scheme {
+    /// `exact`: by EIP-3009 on EVM chains, by a signed transaction on Solana.
+    Exact,
+    /// `exact` by Permit2, for tokens and wallets without EIP-3009.
+    Permit2,
+    /// `upto`: a signed ceiling, of which the metered amount is taken after the call.
+    Upto,
+}
+
+/// A chain that we are paid on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct X402Network {
+pub enum Network {
+    /// `eip155:<chain id>`.
+    Evm(EvmNetwork),
+    /// `solana:<genesis hash>`.
+    Svm(SvmNetwork),
+}
+
+/// One token on one EVM chain and who is paid there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvmNetwork {
     /// CAIP-2 name, `eip155:8453`.
     pub network: String,
     /// Chain id of the EIP-712 domain.
@@ -56,6 +79,21 @@ pub struct X402Network {
     pub token: Token,
     /// Our address.
     pub pay_to: [u8; 20],
+}
+
+/// One token on Solana and who is paid there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SvmNetwork {
+    /// CAIP-2 name, `solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp`.
+    pub network: String,
+    /// The token.
+    pub mint: [u8; 32],
+    /// Decimal places of its atomic unit.
+    pub decimals: u32,
+    /// What a deposit in it counts as.
+    pub asset: money::Asset,
+    /// The owner of the accounts we are paid into.
+    pub pay_to: [u8; 32],
 }
 
 const KEYS: Keys = Keys::secret(
@@ -112,14 +150,6 @@ fn read_test(rails: &Section<'_>) -> Option<TestRail> {
 
 fn read_x402(rails: &Section<'_>) -> Option<X402> {
     let section = rails.section("x402", X402_KEYS)?;
-    let exact = |text: &str| match text {
-        "exact" => Ok(()),
-        "upto" | "batch-settlement" => {
-            Err(format!("scheme {text} is not supported yet; this version has exact"))
-        }
-        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact")),
-    };
-    let _ = section.values("schemes", exact);
     section.only("settle", "first");
     let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_1);
     let deposit = section.value("deposit", value::some_usd);
@@ -130,6 +160,7 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         );
     }
     Some(X402 {
+        schemes: read_schemes(&section),
         networks: read_networks(&section),
         facilitators: read_facilitators(&section),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
@@ -142,6 +173,30 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
 fn read_at_once(x402: &Section<'_>) -> usize {
     let number = x402.value("settle_at_once", value::quota).map(std::num::NonZeroU32::get);
     usize::try_from(number.unwrap_or(32)).unwrap_or(usize::MAX)
+}
+
+fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
+    let scheme = |text: &str| match text {
+        "exact" => Ok(X402Scheme::Exact),
+        "permit2" => Ok(X402Scheme::Permit2),
+        "upto" => Ok(X402Scheme::Upto),
+        "batch-settlement" => {
+            Err(format!("scheme {text} is not supported yet; this version has exact, permit2, upto"))
+        }
+        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto")),
+    };
+    let Some(written) = x402.values("schemes", scheme) else { return vec![X402Scheme::Exact] };
+    let mut schemes = Vec::new();
+    for (span, scheme) in written {
+        if schemes.contains(&scheme) {
+            x402.context.report.add(span, "rails.x402.schemes: a scheme stands twice".to_owned());
+        }
+        schemes.push(scheme);
+    }
+    if schemes.is_empty() {
+        x402.complain("schemes", "rails.x402.schemes: needs at least one");
+    }
+    schemes
 }
 
 fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
@@ -172,7 +227,7 @@ fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
     urls
 }
 
-fn read_networks(x402: &Section<'_>) -> Vec<X402Network> {
+fn read_networks(x402: &Section<'_>) -> Vec<Network> {
     let path = x402.path_of("networks");
     let Some(node) = x402.get("networks") else {
         x402.missing("rails.x402 needs \"networks\": on which chain, and to whom?");
@@ -185,7 +240,10 @@ fn read_networks(x402: &Section<'_>) -> Vec<X402Network> {
     section.entries().filter_map(|(key, node)| read_network(&section, key, node)).collect()
 }
 
-fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<X402Network> {
+fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<Network> {
+    if key.text.starts_with("solana:") {
+        return svm::read(networks, key, node).map(Network::Svm);
+    }
     let context = networks.context;
     let path = networks.path_of(&key.text);
     let chain = match Chain::parse(&key.text).and_then(|chain| chain.allowed_in(context.mode).map(|()| chain))
@@ -212,7 +270,7 @@ fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<X402Ne
             format!("{path}.pay_to: this is the token's contract; money sent there is lost"),
         );
     }
-    Some(X402Network { network: key.text.clone(), chain_id: chain.id, token, pay_to })
+    Some(Network::Evm(EvmNetwork { network: key.text.clone(), chain_id: chain.id, token, pay_to }))
 }
 
 fn read_token(section: &Section<'_>, chain: Chain) -> Option<Token> {

@@ -1,5 +1,6 @@
 //! Balance for a payment, without a call.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let ask = Ask {
         method: &arrived.head.method,
         target: &arrived.target,
+        body: b"",
+        fingerprint: OnceCell::new(),
         ceiling: amount,
         fits_within: None,
         tariff: "topup",
@@ -50,8 +53,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
     };
     let protocol = payment.protocol();
-    let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, b"");
-    let verified = admission::verify(worker, arrived, payment, &ask, &fingerprint)?;
+    let fingerprint = *ask.fingerprint();
+    let verified = admission::verify(worker, arrived, payment, &ask)?;
     let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.

@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 44] = [
+const ALL: [Code; 45] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -40,6 +40,7 @@ const ALL: [Code; 44] = [
     Code::UpstreamTimeout,
     Code::FacilitatorFailed,
     Code::SettlementFailed,
+    Code::Permit2AllowanceRequired,
     Code::SettlementUnknown,
     Code::StoreUnavailable,
     Code::Overloaded,

@@ -154,6 +154,7 @@ impl Business {
                 facilitator: "f".into(),
                 request: "{}".into(),
                 count: 1,
+                in_vain: 0,
                 last_ms: NOW_MS,
                 next_ms: NOW_MS + 1000,
                 transaction: String::new(),
@@ -285,7 +286,10 @@ impl Business {
     /// Holds and takes money in memory; the write that goes with it.
     fn charge(&self, dice: &mut Dice, payer: &Arc<Account>) -> Option<([u8; 16], i64, Op)> {
         let held = Amount::from_units(1 + dice.below(40_000) as i64);
-        let hold = self.book.reserve(Reserve { account: payer, budgets: &[], amount: held }).ok()?;
+        let hold = self
+            .book
+            .reserve(Reserve { account: payer, budgets: &[], amount: held, beyond: Amount::ZERO })
+            .ok()?;
         let ended = hold.finish(Amount::from_units(1 + dice.below(held.units() as u64) as i64))?;
         let (call, units) = (dice.bytes(), ended.captured.units());
         let mut entry =
@@ -311,7 +315,15 @@ impl Business {
         Some((
             call,
             units,
-            Op::Capture { id: call, entry: Some(entry), facts, served: None, income, idempotent },
+            Op::Capture {
+                id: call,
+                entry: Some(entry),
+                facts,
+                served: None,
+                settles: None,
+                income,
+                idempotent,
+            },
         ))
     }
 
@@ -460,6 +472,7 @@ pub(crate) fn payment(payer: AccountId, units: i64) -> Payment {
         created_ms: NOW_MS,
         valid_before_s: NOW_MS / 1000 + 60,
         outcome: None,
+        promised: false,
         attempt: None,
     }
 }

@@ -11,9 +11,9 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, Glob, HoldInput, KeySource,
-    Limits, LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls,
-    UnitPrice, example, load, parse,
+    Auth, Charged, Config, ConfigErrors, Dedupe, EvmNetwork, ExampleUpstream, FileBytes, Glob, HoldInput,
+    KeySource, Limits, LogFormat, Metering, MissingUsage, Mode, Network, Policy, Provider, RoutePrice,
+    Server, Timeouts, Tls, UnitPrice, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -291,11 +291,11 @@ fn routes_prices_and_rails_arrive() {
     };
     assert_eq!(config.metering, metering);
     let x402 = config.rails.x402.as_ref().unwrap();
-    let tokens: Vec<_> =
-        x402.networks.iter().map(|n| (n.chain_id, n.token.name.as_str(), n.token.decimals)).collect();
-    assert_eq!(tokens, [(8453, "USD Coin", 6), (777, "T", 18)]);
-    assert_eq!(x402.networks[1].token.asset, money::Asset::Usdt);
-    assert_eq!(x402.networks[0].pay_to, x402.networks[1].pay_to);
+    let [Network::Evm(base), Network::Evm(own)] = x402.networks.as_slice() else { panic!("two EVM chains") };
+    let token = |network: &EvmNetwork| (network.chain_id, network.token.name.clone(), network.token.decimals);
+    assert_eq!([token(base), token(own)], [(8453, "USD Coin".into(), 6), (777, "T".into(), 18)]);
+    assert_eq!(own.token.asset, money::Asset::Usdt);
+    assert_eq!(base.pay_to, own.pay_to);
     let urls: Vec<_> = x402.facilitators.iter().map(ToString::to_string).collect();
     assert_eq!(urls, ["https://a.example", "https://b.example/x402"]);
     assert_eq!((x402.settle_timeout, x402.ceiling_max.units()), (Duration::from_secs(10), 750_000_000));

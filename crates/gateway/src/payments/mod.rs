@@ -1,115 +1,36 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
 //! draws on it like any other (DESIGN, idea 1; X402-13, X402-14).
 
+mod known;
+mod verified;
+
+pub(crate) use verified::{Verified, verify};
+
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
-use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::{Receipt, Settlement};
-use serde_json::Value;
 use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
-use wire::x402::facilitator::SettleRequest;
-use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
+use wire::x402::code::Code as KnownCode;
+use wire::x402::{SettlementResponse, header as x402, network};
 
-use crate::challenge::Ask;
 use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
-use crate::known;
 use crate::payer::Payer;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::resolver::RESOLVING;
 use crate::settling::{self, Asking};
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
 
 /// Days a key for change is valid.
 const CHANGE_KEY_SECONDS: u64 = 90 * 24 * 3600;
-
-/// A genuine payment for this request, nothing claimed yet.
-pub(crate) struct Verified {
-    till: Till,
-    offer: Offer,
-    payment: ExactPayment,
-    credit: Amount,
-    sent: Payment,
-}
-
-impl Verified {
-    /// The name of its protocol in logs and receipts.
-    pub(crate) const fn protocol(&self) -> &'static str {
-        self.sent.protocol()
-    }
-
-    /// The account it goes to when no key names one.
-    pub(crate) const fn account(&self) -> AccountId {
-        AccountId(self.payment.account)
-    }
-}
-
-/// Checks a payment against our offers for this request. CPU only.
-///
-/// # Errors
-/// A refusal to be made a challenge; nothing was claimed.
-pub(crate) fn verify(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    payment: Payment,
-    ask: &Ask<'_>,
-    fingerprint: &[u8; 32],
-    now: Now,
-) -> Result<Verified, Refusal> {
-    let offered = ask.offers(gate, snapshot, 0);
-    let offers: Vec<Offer> = offered.iter().map(|(_, offer)| offer.clone()).collect();
-    let url = ask.url(snapshot);
-    let binding =
-        Binding { key: &gate.keys.quote, scope: ask.scope(gate), ceiling: ask.ceiling, resource_url: &url };
-    let checked = match &payment {
-        Payment::V1(payment) => x402_exact::verify_v1(payment, &offers, now.seconds()),
-        Payment::V2(payment) => x402_exact::verify_v2(payment, &offers, &binding, now.seconds()),
-    };
-    let (offer, verified) = match checked {
-        Ok((offer, verified)) => (offer.clone(), verified),
-        Err(error) => {
-            known::again(gate, snapshot, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
-        }
-    };
-    let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
-    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(&offer)).ok_or_else(unmatched)?;
-    let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
-    Ok(Verified {
-        till: till.clone(),
-        credit: till.credit(verified.amount).ok_or_else(too_big)?,
-        offer,
-        payment: verified,
-        sent: payment,
-    })
-}
-
-fn proof_refusal(error: ExactError) -> Refusal {
-    let code = match &error {
-        ExactError::Malformed => Code::MalformedCredential,
-        ExactError::WrongNetwork => Code::WrongNetwork,
-        ExactError::WrongAsset => Code::WrongAsset,
-        ExactError::WrongPayee => Code::WrongPayee,
-        ExactError::Underpaid { .. } => Code::ProofUnderpaid,
-        ExactError::Quote(_) | ExactError::QuoteMissing | ExactError::QuotePrice => Code::QuoteExpired,
-        ExactError::Expired(_) => Code::ProofExpired,
-        ExactError::Overpaid { .. }
-        | ExactError::OfferAltered
-        | ExactError::WrongResource
-        | ExactError::NotYetValid(_)
-        | ExactError::Signature(_)
-        | ExactError::Ed25519 => Code::ProofInvalid,
-    };
-    let reason = Facts { reason: Some(error.reason().to_owned()), ..Facts::default() };
-    Refusal::new(code, "The payment does not pay for this request.").facts(reason)
-}
 
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
@@ -167,7 +88,7 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    let key = verified.payment.deposit_key;
+    let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
     let account = match &known {
@@ -198,6 +119,8 @@ pub(crate) async fn receive(
         Some(known) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
+            // The proof is used up; only its signer can make good what was served for it.
+            PaymentState::Owed => Err(replayed_elsewhere()),
         },
     }
     .map(|deposit| Arrival::Deposited(Box::new(deposit)))
@@ -237,7 +160,7 @@ struct Bringing<'g> {
 impl Bringing<'_> {
     const fn asking(&self) -> Asking<'_> {
         let facilitators = self.snapshot.facilitators.as_ref();
-        Asking { gate: self.gate, facilitators, key: self.verified.payment.deposit_key }
+        Asking { gate: self.gate, facilitators, key: self.verified.proof.deposit_key() }
     }
 
     /// A payment nobody has seen.
@@ -247,20 +170,22 @@ impl Bringing<'_> {
             return Err(Refusal::new(Code::WrongAsset, detail));
         }
         let record = self.record();
-        let outcome = match &self.verified.offer.method {
+        let request = self.verified.settle_request(self.verified.proof.amount());
+        let request = request.map_err(|error| {
+            tracing::error!(%error, "a payment that was verified cannot be settled");
+            Refusal::new(Code::Internal, "The payment cannot be settled.")
+        })?;
+        let outcome = match request {
             // Play money is ours as soon as it is signed: intent and result are one write.
-            Method::Test { .. } => {
+            None => {
                 self.gate.metrics.settlement(&record.rail, "settled");
-                let id = wire::hex::encode(&self.verified.payment.deposit_key[..8]);
+                let id = wire::hex::encode(&self.verified.proof.deposit_key()[..8]);
                 Settlement::Settled(Receipt { reference: format!("test:{id}"), ..Receipt::default() })
             }
-            Method::Evm { .. } => match settle_request(&self.verified) {
-                None => Settlement::NotSent,
-                Some(request) => {
-                    let asked = self.asking().first(record.clone(), &request).await;
-                    asked.map_err(|error| intent_refusal(&error))?
-                }
-            },
+            Some(request) => {
+                let asked = self.asking().first(record.clone(), &request).await;
+                asked.map_err(|error| intent_refusal(&error))?
+            }
         };
         match outcome {
             Settlement::Settled(receipt) => self.deposited(record, receipt, Presented::First).await,
@@ -287,7 +212,7 @@ impl Bringing<'_> {
 
     /// Nothing moved: the proof is as good as new.
     async fn free(&self) -> Result<(), Refusal> {
-        let key = self.verified.payment.deposit_key;
+        let key = self.verified.proof.deposit_key();
         match self.gate.store.commit(Op::Refused { key }).await {
             // Nobody was asked, so nothing was written.
             Ok(_) | Err(StoreError::Conflict) => {
@@ -299,7 +224,7 @@ impl Bringing<'_> {
     }
 
     async fn unknown(self) -> Result<Deposit, Refusal> {
-        let key = self.verified.payment.deposit_key;
+        let key = self.verified.proof.deposit_key();
         self.gate.store.commit(Op::Unknown { key }).await.map_err(|error| unsure(&error))?;
         tracing::warn!(rail = %self.verified.till.rail, "settlement outcome unknown");
         Err(unknown_outcome())
@@ -312,7 +237,7 @@ impl Bringing<'_> {
         presented: Presented,
     ) -> Result<Deposit, Refusal> {
         let Self { gate, verified, delivery, account, claim, attempt, .. } = self;
-        let key = verified.payment.deposit_key;
+        let key = verified.proof.deposit_key();
         let reference = receipt.reference;
         let amount = Amount::from_units(payment.amount);
         let (rail, payer) = (payment.rail.clone(), payment.payer.clone());
@@ -339,7 +264,7 @@ impl Bringing<'_> {
         let Self { gate, verified, account, claim, attempt, .. } = self;
         Deposit {
             account: gate.book.account(account, verified.till.asset),
-            key: verified.payment.deposit_key,
+            key: verified.proof.deposit_key(),
             headers: payment_response(&verified, &known.reference),
             amount: Amount::from_units(known.amount),
             rail: known.rail,
@@ -359,25 +284,32 @@ impl Bringing<'_> {
             asset: verified.till.asset.code(),
             amount: verified.credit.units(),
             rail: verified.till.rail.clone(),
-            payer: payer_text(&verified.payment.payer),
+            payer: verified.proof.payer(),
             reference: String::new(),
             created_ms: self.delivery.now.millis(),
-            valid_before_s: verified.payment.valid_before,
+            valid_before_s: verified.proof.valid_before_s(self.delivery.now.seconds()),
             outcome: None,
+            promised: false,
             attempt: None,
         }
     }
 
     fn settlement_failed(&self, code: &str) -> Refusal {
+        let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
+        // What the payer has to do first, a stock client finds by this status and code (X402-20).
+        if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
+            let detail =
+                "The token does not let Permit2 move it yet: approve that once, then send the request again.";
+            return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+        }
         let said = SettlementResponse {
             success: false,
             network: network_text(&self.verified),
             error_reason: Some(code.to_owned()),
-            payer: Some(payer_text(&self.verified.payment.payer)),
+            payer: Some(self.verified.proof.payer()),
             ..SettlementResponse::default()
         };
         let (name, value) = response_header(&self.verified.sent, &said);
-        let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
         let detail = "The payment was refused when it was to be settled.";
         Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
     }
@@ -409,9 +341,9 @@ impl Ending {
     pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
         let Self { served, idempotent, outcome, claims } = self;
         let op = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
+            (Some(Op::Capture { id, entry, facts, settles, income, .. }), served) => {
                 let served = served.map(|key| (key, outcome));
-                Some(Op::Capture { id, entry, facts, served, income, idempotent })
+                Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
             (None, Some(key)) => Some(Op::Served { key, outcome }),
@@ -443,54 +375,12 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     Some(text)
 }
 
-/// Our values in the payer's form, and nothing private (X402-11).
-fn settle_request(verified: &Verified) -> Option<SettleRequest> {
-    let mut public = verified.offer.clone();
-    public.quote = None;
-    let accepted = public.requirements_v2();
-    match &verified.sent {
-        Payment::V2(sent) => {
-            let requirements = serde_json::to_value(&accepted).ok()?;
-            let payload = v2::PaymentPayload {
-                x402_version: v2::VERSION,
-                resource: None,
-                accepted,
-                payload: exact_members(&sent.payload)?,
-                extensions: None,
-            };
-            Some(SettleRequest {
-                x402_version: v2::VERSION,
-                payment_payload: serde_json::to_value(payload).ok()?,
-                payment_requirements: requirements,
-            })
-        }
-        Payment::V1(sent) => {
-            let requirements = public.requirements_v1("", "", "application/json")?;
-            let payload = v1::PaymentPayload {
-                x402_version: v1::VERSION,
-                scheme: requirements.scheme.clone(),
-                network: requirements.network.clone(),
-                payload: exact_members(&sent.payload)?,
-            };
-            Some(SettleRequest {
-                x402_version: v1::VERSION,
-                payment_payload: serde_json::to_value(payload).ok()?,
-                payment_requirements: serde_json::to_value(requirements).ok()?,
-            })
-        }
-    }
-}
-
-fn exact_members(payload: &Value) -> Option<Value> {
-    serde_json::to_value(wire::x402::ExactPayload::from_value(payload)?).ok()
-}
-
 fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {
     let said = SettlementResponse {
         success: true,
         transaction: transaction.to_owned(),
         network: network_text(verified),
-        payer: Some(payer_text(&verified.payment.payer)),
+        payer: Some(verified.proof.payer()),
         ..SettlementResponse::default()
     };
     let (name, value) = response_header(&verified.sent, &said);
@@ -507,17 +397,10 @@ fn response_header(sent: &Payment, said: &SettlementResponse) -> (HeaderName, He
 }
 
 fn network_text(verified: &Verified) -> String {
-    let caip2 = verified.offer.network();
+    let caip2 = verified.proof.network();
     match &verified.sent {
         Payment::V1(_) => network::v1_from_caip2(caip2).unwrap_or(caip2).to_owned(),
         Payment::V2(_) => caip2.to_owned(),
-    }
-}
-
-fn payer_text(payer: &ProofPayer) -> String {
-    match payer {
-        ProofPayer::Evm(address) => address.to_string(),
-        ProofPayer::Test(key) => wire::hex::encode(key),
     }
 }
 
