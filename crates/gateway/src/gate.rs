@@ -15,7 +15,8 @@ use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
-use crate::facilitators::Directory;
+use crate::extensions::sign_in::SignIns;
+use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
@@ -41,6 +42,7 @@ pub(crate) struct Gate {
     pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
+    pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
@@ -52,6 +54,7 @@ pub(crate) struct Gate {
     pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
+    pub(crate) health: Health,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -92,6 +95,7 @@ impl Gate {
             channels,
             replays: Replays::default(),
             retries: Arc::default(),
+            sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
@@ -102,6 +106,7 @@ impl Gate {
             estimator: Estimator::default(),
             in_flight: Slots::new(),
             directory: Directory::default(),
+            health: Health::default(),
             draining: AtomicBool::new(false),
             background,
         };

@@ -32,6 +32,7 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
         through: Through::Channels,
         tariff: "refund",
         description: "refund",
+        discovery: false,
     };
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
