@@ -6,6 +6,7 @@ pub mod accountant;
 pub mod books;
 pub mod by_hand;
 pub mod caller;
+pub mod channel;
 pub mod crowd;
 pub mod exposure;
 pub mod facilitator;
