@@ -18,6 +18,7 @@ pub mod office;
 pub mod payer;
 pub mod refused;
 pub mod socket;
+pub mod solana;
 pub mod spelling;
 pub mod spoken;
 pub mod stand;

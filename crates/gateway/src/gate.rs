@@ -14,7 +14,7 @@ use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
-use crate::facilitators::Directory;
+use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
@@ -52,6 +52,7 @@ pub(crate) struct Gate {
     pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
+    pub(crate) health: Health,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -101,6 +102,7 @@ impl Gate {
             estimator: Estimator::default(),
             in_flight: Slots::new(),
             directory: Directory::default(),
+            health: Health::default(),
             draining: AtomicBool::new(false),
             background,
         };

@@ -43,6 +43,9 @@ pub struct X402 {
     pub optimistic_max: Amount,
     /// For a settlement, default 30 s (X402-40).
     pub settle_timeout: Duration,
+    /// Settlements that one facilitator is asked for at the same time, default 32 (X402-46): one with a single
+    /// signing key takes few at once.
+    pub settle_at_once: usize,
     /// Amount offered as a deposit; the call's ceiling, rounded up, when absent.
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
@@ -132,6 +135,7 @@ const X402_KEYS: Keys = Keys::new(
         "facilitators",
         "settle",
         "settle_timeout",
+        "settle_at_once",
         "optimistic_max",
         "deposit",
         "ceiling_max",
@@ -175,6 +179,7 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         settle: section.value("settle", settle).unwrap_or(Settle::First),
         optimistic_max: section.value("optimistic_max", value::some_usd).unwrap_or(USD_1),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
+        settle_at_once: read_at_once(&section),
         deposit,
         ceiling_max,
     })
@@ -210,6 +215,11 @@ fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
         x402.complain("schemes", "rails.x402.schemes: needs at least one");
     }
     schemes
+}
+
+fn read_at_once(x402: &Section<'_>) -> usize {
+    let number = x402.value("settle_at_once", value::quota).map(std::num::NonZeroU32::get);
+    usize::try_from(number.unwrap_or(32)).unwrap_or(usize::MAX)
 }
 
 fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
