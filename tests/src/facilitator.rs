@@ -58,6 +58,8 @@ struct Chain {
     plan: VecDeque<Conduct>,
     /// Transfers by nonce. A token takes each nonce once.
     moved: HashMap<String, u32>,
+    /// Header lines of every answer to `/settle` beside the usual ones.
+    lines: String,
 }
 
 /// A scripted facilitator on loopback.
@@ -76,7 +78,7 @@ impl Facilitator {
 
     /// As [`Facilitator::start`], at an address that a gateway knows already.
     pub fn start_at(address: SocketAddr, plan: impl IntoIterator<Item = Conduct>) -> Self {
-        let chain = Chain { plan: plan.into_iter().collect(), moved: HashMap::new() };
+        let chain = Chain { plan: plan.into_iter().collect(), ..Chain::default() };
         let chain = Arc::new(Mutex::new(chain));
         let ours = Arc::clone(&chain);
         let server = Upstream::start_at(address, move |request, stream| serve(&ours, request, stream));
@@ -86,6 +88,11 @@ impl Facilitator {
     /// Adds to the plan.
     pub fn next(&self, conduct: Conduct) {
         self.chain.lock().unwrap().plan.push_back(conduct);
+    }
+
+    /// From now on every answer to `/settle` has this header too.
+    pub fn adds_header(&self, name: &str, value: &str) {
+        self.chain.lock().unwrap().lines.push_str(&format!("{name}: {value}\r\n"));
     }
 
     /// Forgets the rest of the plan: from now on it behaves well.
@@ -131,7 +138,7 @@ fn serve(chain: &Mutex<Chain>, request: &Seen, stream: &mut TcpStream) {
         return;
     }
     let body: Value = serde_json::from_slice(&request.body).unwrap();
-    let (conduct, authorization) = {
+    let (conduct, authorization, lines) = {
         let mut chain = chain.lock().unwrap();
         let conduct = chain.plan.pop_front().unwrap_or(Conduct::Settle);
         let authorization = body["paymentPayload"]["payload"]["authorization"].clone();
@@ -140,7 +147,7 @@ fn serve(chain: &Mutex<Chain>, request: &Seen, stream: &mut TcpStream) {
             let nonce = authorization["nonce"].as_str().unwrap().to_ascii_lowercase();
             chain.moved.entry(nonce).or_insert(1);
         }
-        (conduct, authorization)
+        (conduct, authorization, chain.lines.clone())
     };
     if let Conduct::SettleWhen(open) = &conduct {
         wait_for("the moment to settle", || open.load(Ordering::SeqCst).then_some(()));
@@ -156,7 +163,8 @@ fn serve(chain: &Mutex<Chain>, request: &Seen, stream: &mut TcpStream) {
                 .replace("HASH", authorization["nonce"].as_str().unwrap())
                 .replace("PAYER", authorization["from"].as_str().unwrap())
                 .replace("NETWORK", body["paymentRequirements"]["network"].as_str().unwrap());
-            let _ = stream.write_all(&plain(status, "application/json", &text));
+            let answer = String::from_utf8(plain(status, "application/json", &text)).unwrap();
+            let _ = stream.write_all(answer.replacen("\r\n", &format!("\r\n{lines}"), 1).as_bytes());
         }
         Reply::Redirect(to) => {
             let head =

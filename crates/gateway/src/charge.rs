@@ -443,7 +443,7 @@ impl Charge {
                 served: None,
                 settles: None,
                 income,
-                idempotent: None,
+                idempotent: Vec::new(),
             }
         });
         Some((ended, write))

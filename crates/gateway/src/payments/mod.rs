@@ -321,9 +321,9 @@ impl Bringing<'_> {
         // Only the first to show a proof is surely its signer: after that the chain shows it to everybody.
         if presented == Presented::First
             && delivery.payer.is_none()
-            && let Some(value) = change_key(gate, account, delivery.now)
+            && let Some(text) = change_key(gate, account, delivery.now)
         {
-            headers.insert(HeaderName::from_static("farthing-key"), value);
+            headers.extend(key_header(&text));
         }
         Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
     }
@@ -412,7 +412,7 @@ impl Waits {
 /// go when that is on disk.
 pub(crate) struct Ending {
     brought: Option<Brought>,
-    idempotent: Option<([u8; 32], Idempotent)>,
+    idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
     waits: Waits,
 }
@@ -429,8 +429,8 @@ pub(crate) struct Joined {
 
 impl Ending {
     pub(crate) fn of(brought: Option<Brought>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let (idempotent, claim) = attempt.map_or((None, None), |attempt| attempt.ended(&outcome));
-        let waits = Waits { claims: claim.into_iter().collect(), due: None };
+        let (idempotent, claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
+        let waits = Waits { claims, due: None };
         Self { brought, idempotent, outcome, waits }
     }
 
@@ -467,7 +467,7 @@ impl Ending {
 }
 
 /// A key that opens what the payer did not use. It is in one answer and nowhere else (item 38).
-fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<HeaderValue> {
+pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<String> {
     let key_id = random::bytes();
     let expires = now.seconds() + CHANGE_KEY_SECONDS;
     let caveats = [format!("expires={expires}")];
@@ -485,9 +485,14 @@ fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<HeaderValue> 
         tracing::warn!(%error, "a key for change is recorded later");
         drop(commit_in_background(gate, op, Waits::default()));
     }
-    let mut value = HeaderValue::from_str(&text).ok()?;
+    Some(text)
+}
+
+/// The header that hands a key out.
+pub(crate) fn key_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
-    Some(value)
+    Some((HeaderName::from_static("farthing-key"), value))
 }
 
 fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {

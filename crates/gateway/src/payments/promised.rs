@@ -15,7 +15,9 @@ use tokio::sync::oneshot;
 use wire::x402::SettlementResponse;
 
 use super::verified::Proof;
-use super::{Bringing, change_key, intent_refusal, network_text, response_header, settlement_refused};
+use super::{
+    Bringing, change_key, intent_refusal, key_header, network_text, response_header, settlement_refused,
+};
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::config::{Settle, X402};
@@ -382,9 +384,9 @@ impl Bringing<'_> {
         let Self { gate, snapshot, verified, delivery, account, claim, attempt } = self;
         let mut headers = HeaderMap::new();
         if delivery.payer.is_none()
-            && let Some(value) = change_key(gate, account, delivery.now)
+            && let Some(text) = change_key(gate, account, delivery.now)
         {
-            headers.insert(HeaderName::from_static("farthing-key"), value);
+            headers.extend(key_header(&text));
         }
         let x402 = snapshot.config.rails.x402.as_ref();
         Promise {
