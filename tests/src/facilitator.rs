@@ -60,6 +60,8 @@ struct Desk {
     opinions: VecDeque<Reply>,
     /// The body of `/supported`, or none at all.
     supported: Option<Value>,
+    /// Header lines of every answer to `/settle` beside the usual ones.
+    lines: String,
     chain: Chain,
 }
 
@@ -96,6 +98,7 @@ impl Facilitator {
             plan: plan.into_iter().collect(),
             opinions: VecDeque::new(),
             supported: Some(supports(FACILITATOR)),
+            lines: String::new(),
             chain: Chain::default(),
         }));
         let ours = Arc::clone(&desk);
@@ -116,6 +119,11 @@ impl Facilitator {
     /// Tells this at `/supported` from now on; with none it is silent.
     pub fn support(&self, supported: Option<Value>) {
         self.desk.lock().unwrap().supported = supported;
+    }
+
+    /// From now on every answer to `/settle` has this header too.
+    pub fn adds_header(&self, name: &str, value: &str) {
+        self.desk.lock().unwrap().lines.push_str(&format!("{name}: {value}\r\n"));
     }
 
     /// Forgets the rest of the plan: from now on it behaves well.
@@ -181,8 +189,8 @@ fn serve(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
         _ => {
             let supported = desk.lock().unwrap().supported.clone();
             match supported {
-                Some(told) => write(stream, 200, &told.to_string()),
-                None => answer(&Reply::Silence, None, stream),
+                Some(told) => write(stream, 200, "", &told.to_string()),
+                None => answer(&Reply::Silence, None, "", stream),
             }
         }
     }
@@ -195,41 +203,44 @@ fn verify(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
         (desk.opinions.pop_front(), desk.chain.state_of(&asked))
     };
     match reply {
-        Some(reply) => answer(&reply, Some(&asked), stream),
+        Some(reply) => answer(&reply, Some(&asked), "", stream),
         None => {
             let mut valid = json!({"isValid": true, "payer": asked.payer});
             if let Some(state) = state {
                 valid["extra"] = state;
             }
-            write(stream, 200, &valid.to_string());
+            write(stream, 200, "", &valid.to_string());
         }
     }
 }
 
 fn settle(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
     let asked = Asked::read(&serde_json::from_slice(&request.body).unwrap());
-    let (conduct, success) = {
+    let (conduct, success, lines) = {
         let mut desk = desk.lock().unwrap();
         let conduct = desk.plan.pop_front().unwrap_or(Conduct::Settle);
         let moves = !matches!(conduct, Conduct::Only(_));
         let success = moves.then(|| desk.chain.apply(&asked));
-        (conduct, success)
+        (conduct, success, desk.lines.clone())
     };
     if let Conduct::SettleWhen(open) = &conduct {
         wait_for("the moment to settle", || open.load(Ordering::SeqCst).then_some(()));
     }
     match (conduct, success) {
-        (Conduct::Settle | Conduct::SettleWhen(_), Some(success)) => write(stream, 200, &success.to_string()),
-        (Conduct::MoveThen(reply) | Conduct::Only(reply), _) => answer(&reply, Some(&asked), stream),
+        (Conduct::Settle | Conduct::SettleWhen(_), Some(success)) => {
+            write(stream, 200, &lines, &success.to_string());
+        }
+        (Conduct::MoveThen(reply) | Conduct::Only(reply), _) => answer(&reply, Some(&asked), &lines, stream),
         (Conduct::Settle | Conduct::SettleWhen(_), None) => unreachable!("these move the money"),
     }
 }
 
-fn write(stream: &mut TcpStream, status: u16, body: &str) {
-    let _ = stream.write_all(&plain(status, "application/json", body));
+fn write(stream: &mut TcpStream, status: u16, lines: &str, body: &str) {
+    let text = String::from_utf8(plain(status, "application/json", body)).unwrap();
+    let _ = stream.write_all(text.replacen("\r\n", &format!("\r\n{lines}"), 1).as_bytes());
 }
 
-fn answer(reply: &Reply, asked: Option<&Asked>, stream: &mut TcpStream) {
+fn answer(reply: &Reply, asked: Option<&Asked>, lines: &str, stream: &mut TcpStream) {
     match reply {
         Reply::Says(status, text) => {
             let told = asked.map_or_else(
@@ -240,7 +251,7 @@ fn answer(reply: &Reply, asked: Option<&Asked>, stream: &mut TcpStream) {
                         .replace("NETWORK", &asked.network)
                 },
             );
-            write(stream, *status, &told);
+            write(stream, *status, lines, &told);
         }
         Reply::Redirect(to) => {
             let head =

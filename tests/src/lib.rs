@@ -20,6 +20,7 @@ pub mod payer;
 pub mod refused;
 pub mod scene;
 pub mod socket;
+pub mod solana;
 pub mod spelling;
 pub mod spoken;
 pub mod stand;

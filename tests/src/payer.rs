@@ -102,6 +102,12 @@ impl Wallet {
         Payment { payload, accepted, resource: challenge["resource"].clone() }
     }
 
+    /// Answers the terms of a sign-in, as they came or as a test has changed them.
+    pub fn sign_in(&self, terms: &Value, network: &str) -> Value {
+        let info = serde_json::from_value(terms["info"].clone()).unwrap();
+        json!(proof::siwx::answer(&self.evm, info, network).unwrap())
+    }
+
     /// Pays the offer of a 402 that `picks` picks by Permit2: all of it, or a ceiling.
     pub fn permit(&self, answer: &Answer, picks: impl Fn(&Value) -> bool) -> Payment {
         let challenge = challenge(answer);
@@ -186,6 +192,13 @@ impl Payment {
         encode(
             &json!({"x402Version": 2, "resource": self.resource, "accepted": self.accepted, "payload": self.payload}),
         )
+    }
+
+    /// Value of `PAYMENT-SIGNATURE` with what it brings back of the extensions.
+    pub fn v2_with(&self, extensions: &Value) -> String {
+        let mut payment = decode(&self.v2());
+        payment["extensions"] = extensions.clone();
+        encode(&payment)
     }
 
     /// Value of `X-PAYMENT`.

@@ -436,7 +436,7 @@ impl Charge {
                 served: None,
                 settles: None,
                 income,
-                idempotent: None,
+                idempotent: Vec::new(),
             }
         });
         Some((ended, write))

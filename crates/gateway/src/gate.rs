@@ -14,6 +14,7 @@ use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
+use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
 use crate::limits::Slots;
@@ -39,6 +40,7 @@ pub(crate) struct Gate {
     pub(crate) claims: Arc<Claims>,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
+    pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
@@ -89,6 +91,7 @@ impl Gate {
             claims: Arc::default(),
             replays: Replays::default(),
             retries: Arc::default(),
+            sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),

@@ -198,7 +198,7 @@ pub(crate) async fn recover(store: &Store, charge: CrashCharge, now: Now) -> Res
             served: None,
             settles: owed.settles,
             income: Some(Chart::Usage(owed.model)),
-            idempotent: None,
+            idempotent: Vec::new(),
         };
         writes.spawn(async move { store.commit(op).await });
     }

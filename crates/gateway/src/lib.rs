@@ -27,6 +27,7 @@ mod credential;
 mod endpoints;
 mod estimate;
 mod estimates;
+mod extensions;
 mod facilitators;
 mod facts;
 mod gate;

@@ -113,7 +113,7 @@ fn key_refusal(error: KeyError) -> Refusal {
 pub(crate) struct Payer {
     pub(crate) account: Arc<Account>,
     pub(crate) key: Option<Rc<VerifiedKey>>,
-    /// `key`, `x402-v1`, `x402-v2`.
+    /// `key`, `sign-in`, `x402-v1`, `x402-v2`.
     pub(crate) protocol: &'static str,
 }
 

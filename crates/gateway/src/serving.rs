@@ -16,6 +16,7 @@ use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::config::Route;
+use crate::extensions::offers;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
@@ -139,6 +140,10 @@ impl Serving {
         });
         if let Some(deposit) = &deposit {
             headers.extend(deposit.headers.clone());
+        }
+        if parts.status.is_success() {
+            let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
+            offers::delivered(gate, &arrived.snapshot, &mut headers, &url, arrived.now);
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);

@@ -3,6 +3,7 @@
 //! Their answers are hostile input: bounded, parsed strictly, and believed only where they agree with
 //! what we checked ourselves (X402-43).
 
+mod catalogue;
 mod expected;
 mod settle;
 mod supported;

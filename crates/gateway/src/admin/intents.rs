@@ -137,8 +137,15 @@ async fn refuse(
     let facts = json!({"decision": "refused", "by": "operator", "deposit_key": wire::hex::encode(&key),
                        "decided_ms": now.millis(), "payment": row(&key, &payment, now.millis())});
     let facts = facts.to_string().into_bytes();
-    let record =
-        Op::Capture { id, entry: None, facts, served: None, settles: None, income: None, idempotent: None };
+    let record = Op::Capture {
+        id,
+        entry: None,
+        facts,
+        served: None,
+        settles: None,
+        income: None,
+        idempotent: Vec::new(),
+    };
     office.store().commit(record).await?;
     match office.store().commit(Op::Refused { key }).await {
         Ok(_) => {}

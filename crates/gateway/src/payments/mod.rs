@@ -250,10 +250,8 @@ impl Bringing<'_> {
         if presented == Presented::First
             && delivery.payer.is_none()
             && let Some(text) = change_key(gate, account, delivery.now)
-            && let Ok(mut value) = HeaderValue::from_str(&text)
         {
-            value.set_sensitive(true);
-            headers.insert(HeaderName::from_static("farthing-key"), value);
+            headers.extend(key_header(&text));
         }
         Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
     }
@@ -319,16 +317,14 @@ impl Bringing<'_> {
 /// go when that is on disk.
 pub(crate) struct Ending {
     served: Option<[u8; 32]>,
-    idempotent: Option<([u8; 32], Idempotent)>,
+    idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
     claims: Vec<Claim>,
 }
 
 impl Ending {
     pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let mut claims = Vec::new();
-        let (idempotent, claim) = attempt.map_or((None, None), |attempt| attempt.ended(&outcome));
-        claims.extend(claim);
+        let (idempotent, mut claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
         let served = deposit.map(|deposit| {
             claims.push(deposit.claim);
             deposit.key
@@ -373,6 +369,13 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         drop(commit_in_background(gate, op, ()));
     }
     Some(text)
+}
+
+/// The header that hands a key out.
+pub(crate) fn key_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some((HeaderName::from_static("farthing-key"), value))
 }
 
 fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {

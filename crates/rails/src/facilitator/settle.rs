@@ -5,7 +5,9 @@ use bytes::Bytes;
 use wire::x402::code::{self, Code};
 use wire::x402::{SettlementResponse, network};
 
-use super::{Expected, Facilitator, Facilitators, Moves, code_of, names_payer, object, transaction};
+use super::{
+    Expected, Facilitator, Facilitators, Moves, catalogue, code_of, names_payer, object, transaction,
+};
 use crate::http::ANSWER_BYTES_MAX;
 use crate::{Answer, Exchange, ExchangeError, Receipt, Refused, Settlement, Unclear};
 
@@ -31,6 +33,7 @@ impl Facilitators {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
             Err(ExchangeError::Lost) => Settlement::Unknown(Unclear { is_fault: true, ..Unclear::default() }),
             Ok(answer) => {
+                catalogue::log(&facilitator.name(), answer.extension_responses.as_deref());
                 let outcome = classify(&answer, expected);
                 if let Settlement::Unknown(Unclear { transaction, .. }) = &outcome {
                     let status = answer.status;
@@ -125,7 +128,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str, expected: &Expected) -> Settlement {
         let body = body.replace("HASH", HASH).replace("PAYER", PAYER);
-        classify(&Answer { status, body: Bytes::from(body) }, expected)
+        classify(&Answer { status, body: Bytes::from(body), ..Answer::default() }, expected)
     }
 
     /// Rows of the hostile-facilitator battery (x402.md section 14) that one answer decides: X402-19, X402-43.
