@@ -3,4 +3,5 @@
 mod budgeted;
 mod hostile;
 mod paying;
+mod schemes;
 mod seller;
