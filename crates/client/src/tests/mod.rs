@@ -1,5 +1,6 @@
 //! The whole client against sellers on loopback.
 
+mod balances;
 mod budgeted;
 mod hostile;
 mod paying;
