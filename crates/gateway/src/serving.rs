@@ -115,15 +115,8 @@ impl Serving {
         self.payer = Some(Payer { account, key, protocol });
     }
 
-    /// What a payment would help gets our offers; what was refused for another reason must not.
     fn payable(&self, refusal: Refusal) -> Refusal {
-        if !refusal.lacks_offers() {
-            return refusal;
-        }
-        let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
-        let body = self.quote.body();
-        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target, &body);
-        challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
+        payable(&self.worker, &self.arrived, &self.quote, refusal)
     }
 
     fn hold(&self, brought: Option<&Brought>) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
@@ -176,7 +169,8 @@ impl Serving {
         });
         if let Some(brought) = &mut brought {
             headers.extend(brought.at_head(parts.status).await?);
-            headers.extend(settled_meanwhile(brought)?);
+            let meanwhile = settled_meanwhile(brought);
+            headers.extend(meanwhile.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
         if parts.status.is_success() {
             let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
@@ -286,6 +280,16 @@ async fn forward(
         }
         Err(_) => Err(Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.")),
     }
+}
+
+/// What a payment would help gets our offers; what was refused for another reason must not.
+fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
+    if !refusal.lacks_offers() {
+        return refusal;
+    }
+    let (snapshot, body) = (&arrived.snapshot, quote.body());
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
+    challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
 }
 
 /// What has become of a settlement that began before the upstream was asked.
