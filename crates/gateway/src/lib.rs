@@ -35,6 +35,7 @@ mod growth;
 mod heads;
 mod idempotency;
 mod journalled;
+mod lenient;
 mod limits;
 mod open_hold;
 mod passing;
