@@ -154,7 +154,6 @@ fn own_names<'s>(facilitator: &'s str, supports: &'s Supports) -> impl Iterator<
 ///
 /// # Cancel safety
 /// Nothing moves; it may be dropped at any time.
-#[expect(dead_code, reason = "for payments that are not decided by the CPU alone")]
 pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequest) -> Verification {
     let (Some(expected), Ok(body)) = (Expected::of(request), serde_json::to_vec(request)) else {
         return Verification::NoAnswer;

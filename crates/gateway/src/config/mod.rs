@@ -6,6 +6,7 @@
 //! what is planned and "not supported yet".
 
 mod admin;
+mod batch;
 mod example;
 mod extensions;
 mod finding;
@@ -38,6 +39,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
+pub use batch::Batch;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};
@@ -48,7 +50,7 @@ pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use policy::{Charged, MissingUsage, Policy};
 pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
-pub use rail::{EvmNetwork, Network, Rails, SvmNetwork, TestRail, X402, X402Scheme};
+pub use rail::{EvmNetwork, Network, Rails, Settle, SvmNetwork, TestRail, X402, X402Scheme};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::batch::{self, Batch};
 use super::extensions::{self, Extensions};
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, joined, scalar, suggestion};
@@ -38,6 +39,10 @@ pub struct X402 {
     pub networks: Vec<Network>,
     /// Facilitators in the order they are tried, at least one. Only these are ever called (SEC-40).
     pub facilitators: Vec<BaseUrl>,
+    /// Whether a call waits for its payment, default that it does. Under `upto` it never can.
+    pub settle: Settle,
+    /// The most that may be open of one payer whose calls did not wait for their payments, default 1 USD (X402-21).
+    pub optimistic_max: Amount,
     /// For a settlement, default 30 s (X402-40).
     pub settle_timeout: Duration,
     /// Settlements that one facilitator is asked for at the same time, default 32 (X402-46): one with a single
@@ -47,8 +52,19 @@ pub struct X402 {
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// Payment channels, where `batch-settlement` is one of the schemes.
+    pub batch: Option<Batch>,
     /// What a challenge offers beside payments.
     pub extensions: Extensions,
+}
+
+/// When a payment by `exact` is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Before its call.
+    First,
+    /// While its call runs, as long as little enough is open of its payer.
+    After,
 }
 
 /// One way to pay on a chain.
@@ -60,6 +76,8 @@ pub enum X402Scheme {
     Permit2,
     /// `upto`: a signed ceiling, of which the metered amount is taken after the call.
     Upto,
+    /// `batch-settlement`: a payment channel on EVM chains, and vouchers.
+    Batch,
 }
 
 /// A chain that we are paid on.
@@ -118,8 +136,8 @@ const KEYS: Keys = Keys::secret(
     ],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
-const X402_KEYS: Keys = Keys::new(
-    &joined::<12>(
+const X402_KEYS: Keys = Keys::secret(
+    &joined::<14>(
         &[
             "schemes",
             "networks",
@@ -127,12 +145,14 @@ const X402_KEYS: Keys = Keys::new(
             "settle",
             "settle_timeout",
             "settle_at_once",
+            "optimistic_max",
             "deposit",
             "ceiling_max",
+            "batch",
         ],
         &extensions::NAMES,
     ),
-    &["optimistic_max", "circuit"],
+    &["circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
@@ -156,7 +176,6 @@ fn read_test(rails: &Section<'_>) -> Option<TestRail> {
 
 fn read_x402(rails: &Section<'_>) -> Option<X402> {
     let section = rails.section("x402", X402_KEYS)?;
-    section.only("settle", "first");
     let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_1);
     let deposit = section.value("deposit", value::some_usd);
     if deposit.is_some_and(|deposit| deposit > ceiling_max) {
@@ -165,10 +184,16 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
             "rails.x402.deposit is more than ceiling_max; stock clients refuse above 1 USD",
         );
     }
+    let (schemes, networks) = (read_schemes(&section), read_networks(&section));
+    let batch = batch::read(&section);
+    batch::fits(&section, batch.as_ref(), &schemes, &networks);
     Some(X402 {
-        schemes: read_schemes(&section),
-        networks: read_networks(&section),
+        schemes,
+        networks,
+        batch,
         facilitators: read_facilitators(&section),
+        settle: section.value("settle", settle).unwrap_or(Settle::First),
+        optimistic_max: section.value("optimistic_max", value::some_usd).unwrap_or(USD_1),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
         settle_at_once: read_at_once(&section),
         deposit,
@@ -177,15 +202,23 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
     })
 }
 
+fn settle(text: &str) -> Result<Settle, String> {
+    match text {
+        "first" => Ok(Settle::First),
+        "after" => Ok(Settle::After),
+        _ => Err(format!("\"{text}\" is neither first nor after")),
+    }
+}
+
 fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
     let scheme = |text: &str| match text {
         "exact" => Ok(X402Scheme::Exact),
         "permit2" => Ok(X402Scheme::Permit2),
         "upto" => Ok(X402Scheme::Upto),
-        "batch-settlement" => {
-            Err(format!("scheme {text} is not supported yet; this version has exact, permit2, upto"))
-        }
-        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto")),
+        "batch-settlement" => Ok(X402Scheme::Batch),
+        _ => Err(format!(
+            "\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto, batch-settlement"
+        )),
     };
     let Some(written) = x402.values("schemes", scheme) else { return vec![X402Scheme::Exact] };
     let mut schemes = Vec::new();

@@ -1,28 +1,36 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
-//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14).
+//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14). Or the call is served on the promise of it.
 
 mod known;
+mod promised;
 mod verified;
 
-pub(crate) use verified::{Verified, verify};
+pub(crate) use promised::{PaymentResult, Promise, settlement};
+use verified::Proof;
+pub(crate) use verified::{Verified, transfer_refusal, verify};
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
+use serde_json::{Value, json};
 use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::code::Code as KnownCode;
+use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network};
 
+use crate::channels::{self, Drawing, Drawn};
 use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
+use crate::facts;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
 use crate::payer::Payer;
+use crate::promises::NotTaken;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::resolver::RESOLVING;
@@ -45,14 +53,95 @@ pub(crate) struct Deposit {
     pub(crate) claim: Claim,
     /// What the call may be asked for again by, beside the payment.
     pub(crate) attempt: Option<Attempt>,
+    /// Where it comes from a channel: it is charged at the head of the answer, and not before.
+    pub(crate) drawing: Option<Drawing>,
+}
+
+impl Deposit {
+    /// A voucher that the call may be charged by. What came into its channel is there whatever becomes of the call.
+    async fn drawn(mut drawing: Drawing, claim: Claim) -> Self {
+        let headers = drawing.told_of_escrow().await;
+        Self {
+            account: drawing.account(),
+            key: drawing.key,
+            headers,
+            amount: drawing.amount(),
+            rail: drawing.rail(),
+            reference: drawing.reference(),
+            payer: drawing.payer.clone(),
+            claim,
+            attempt: drawing.attempt.take(),
+            drawing: Some(drawing),
+        }
+    }
+
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
+        match &mut self.drawing {
+            None => Ok(self.headers.clone()),
+            Some(drawing) => drawing.at_head(status).await,
+        }
+    }
+}
+
+impl Deposit {
+    /// For the facts of the call.
+    pub(crate) fn facts(&self) -> Value {
+        json!({"rail": self.rail, "network": facts::network_of(&self.rail), "transaction": self.reference,
+               "payer": self.payer, "deposited": facts::amount(self.amount, self.account.asset())})
+    }
+}
+
+/// What a call was paid with, in whichever order.
+pub(crate) enum Brought {
+    /// The money is in.
+    Deposit(Box<Deposit>),
+    /// It is to come.
+    Promise(Box<Promise>),
+}
+
+impl Brought {
+    /// For the facts of a call that took `captured`.
+    pub(crate) fn facts(&self, captured: Amount) -> Value {
+        match self {
+            Self::Deposit(deposit) => deposit.facts(),
+            Self::Promise(promise) => promise.facts(captured),
+        }
+    }
+
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
+        match self {
+            Self::Deposit(deposit) => deposit.at_head(status).await,
+            Self::Promise(promise) => Ok(promise.headers.clone()),
+        }
+    }
+
+    /// The promise, if it is one.
+    pub(crate) fn promise(&self) -> Option<&Promise> {
+        match self {
+            Self::Deposit(_) => None,
+            Self::Promise(promise) => Some(promise),
+        }
+    }
 }
 
 /// What a payment leads to.
 pub(crate) enum Arrival {
-    /// A call may be made.
+    /// A call may be made, and is paid for.
     Deposited(Box<Deposit>),
+    /// A call may be made before it is paid for.
+    Promised(Box<Promise>),
     /// The call was made before.
     Answered(Before),
+    /// It asked for what is left in its channel, and got it: no call is made.
+    Refunded(HeaderMap),
 }
 
 /// Who a payment is credited to, and for which request.
@@ -62,6 +151,8 @@ pub(crate) struct Delivery {
     pub(crate) fingerprint: [u8; 32],
     /// None where nothing but the payment itself is remembered: free routes, top-ups.
     pub(crate) asked: Option<Asked>,
+    /// Whether a call is to be made: what is no call is never served on a promise.
+    pub(crate) for_call: bool,
     pub(crate) now: Now,
 }
 
@@ -83,11 +174,23 @@ impl Delivery {
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
 pub(crate) async fn receive(
-    gate: &Gate,
+    gate: &Arc<Gate>,
     snapshot: &Snapshot,
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
+    let verified = match verified.proof {
+        Proof::Channel(presented) => {
+            return Ok(match channels::receive(gate, snapshot, *presented, delivery).await? {
+                Drawn::Call(drawing, claim) => {
+                    Arrival::Deposited(Box::new(Deposit::drawn(*drawing, claim).await))
+                }
+                Drawn::Answered(before) => Arrival::Answered(before),
+                Drawn::Refunded(headers) => Arrival::Refunded(headers),
+            });
+        }
+        Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => verified,
+    };
     let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
@@ -101,7 +204,7 @@ pub(crate) async fn receive(
         return Err(replayed_elsewhere());
     }
     if let Some(known) = &known
-        && known.state == PaymentState::Served
+        && (known.state == PaymentState::Served || known.promised && known.outcome.is_some())
     {
         let Some(outcome) = known.outcome.clone() else { return Err(in_progress()) };
         return Ok(Arrival::Answered(outcome.into()));
@@ -114,16 +217,28 @@ pub(crate) async fn receive(
         },
     };
     let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
-    match known {
+    let deposit = match known {
+        None if bringing.must_wait() => return bringing.metered().await.map(promised),
+        None if bringing.may_run_ahead() => match bringing.open() {
+            Ok(open) => return bringing.whole(open).await.map(promised),
+            // Then the money first.
+            Err(NotTaken::Owes | NotTaken::Exposed) => bringing.settle().await,
+        },
         None => bringing.settle().await,
         Some(known) => match known.state {
+            // Its call was cut off; it is being asked about, and then there is a deposit to serve it from.
+            PaymentState::Intent | PaymentState::Unknown if known.promised => Err(unknown_outcome()),
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
-            // The proof is used up; only its signer can make good what was served for it.
-            PaymentState::Owed => Err(replayed_elsewhere()),
+            // Refused while its call ran, and that was cut off.
+            PaymentState::Owed => Err(settlement_refused(&bringing.verified, "refused")),
         },
-    }
-    .map(|deposit| Arrival::Deposited(Box::new(deposit)))
+    };
+    deposit.map(|deposit| Arrival::Deposited(Box::new(deposit)))
+}
+
+fn promised(promise: Promise) -> Arrival {
+    Arrival::Promised(Box::new(promise))
 }
 
 /// Somebody has the payment's claim.
@@ -163,19 +278,27 @@ impl Bringing<'_> {
         Asking { gate: self.gate, facilitators, key: self.verified.proof.deposit_key() }
     }
 
-    /// A payment nobody has seen.
-    async fn settle(self) -> Result<Deposit, Refusal> {
-        if !self.delivery.may_bring(self.gate, self.verified.till.asset) {
-            let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
-            return Err(Refusal::new(Code::WrongAsset, detail));
+    fn check_asset(&self) -> Result<(), Refusal> {
+        if self.delivery.may_bring(self.gate, self.verified.till.asset) {
+            return Ok(());
         }
-        let record = self.record();
-        let request = self.verified.settle_request(self.verified.proof.amount());
-        let request = request.map_err(|error| {
+        let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
+        Err(Refusal::new(Code::WrongAsset, detail))
+    }
+
+    /// What a facilitator is asked to settle, for all that was signed; none on the test rail.
+    fn request(&self) -> Result<Option<SettleRequest>, Refusal> {
+        self.verified.settle_request(self.verified.proof.amount()).map_err(|error| {
             tracing::error!(%error, "a payment that was verified cannot be settled");
             Refusal::new(Code::Internal, "The payment cannot be settled.")
-        })?;
-        let outcome = match request {
+        })
+    }
+
+    /// A payment nobody has seen.
+    async fn settle(self) -> Result<Deposit, Refusal> {
+        self.check_asset()?;
+        let record = self.record();
+        let outcome = match self.request()? {
             // Play money is ours as soon as it is signed: intent and result are one write.
             None => {
                 self.gate.metrics.settlement(&record.rail, "settled");
@@ -191,7 +314,7 @@ impl Bringing<'_> {
             Settlement::Settled(receipt) => self.deposited(record, receipt, Presented::First).await,
             Settlement::Refused(refused) => {
                 self.free().await?;
-                Err(self.settlement_failed(&refused.code))
+                Err(settlement_refused(&self.verified, &refused.code))
             }
             Settlement::NotSent => {
                 self.free().await?;
@@ -212,15 +335,7 @@ impl Bringing<'_> {
 
     /// Nothing moved: the proof is as good as new.
     async fn free(&self) -> Result<(), Refusal> {
-        let key = self.verified.proof.deposit_key();
-        match self.gate.store.commit(Op::Refused { key }).await {
-            // Nobody was asked, so nothing was written.
-            Ok(_) | Err(StoreError::Conflict) => {
-                self.gate.unsettled.forget(&key);
-                Ok(())
-            }
-            Err(error) => Err(unsure(&error)),
-        }
+        free(self.gate, self.verified.proof.deposit_key()).await
     }
 
     async fn unknown(self) -> Result<Deposit, Refusal> {
@@ -253,7 +368,19 @@ impl Bringing<'_> {
         {
             headers.extend(key_header(&text));
         }
-        Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
+        let drawing = None;
+        Ok(Deposit {
+            account: in_book,
+            key,
+            headers,
+            amount,
+            rail,
+            reference,
+            payer,
+            claim,
+            attempt,
+            drawing,
+        })
     }
 
     /// The deposit of a payment whose call never ended: served from what is there, settled no second time,
@@ -270,6 +397,7 @@ impl Bringing<'_> {
             payer: known.payer,
             claim,
             attempt,
+            drawing: None,
         }
     }
 
@@ -291,61 +419,121 @@ impl Bringing<'_> {
             attempt: None,
         }
     }
+}
 
-    fn settlement_failed(&self, code: &str) -> Refusal {
-        let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
-        // What the payer has to do first, a stock client finds by this status and code (X402-20).
-        if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
-            let detail =
-                "The token does not let Permit2 move it yet: approve that once, then send the request again.";
-            return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+/// The rail refuses a payment.
+fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
+    let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
+    // What the payer has to do first, a stock client finds by this status and code (X402-20).
+    if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
+        let detail =
+            "The token does not let Permit2 move it yet: approve that once, then send the request again.";
+        return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+    }
+    let said = SettlementResponse {
+        success: false,
+        network: network_text(verified),
+        error_reason: Some(code.to_owned()),
+        payer: Some(verified.proof.payer()),
+        ..SettlementResponse::default()
+    };
+    let (name, value) = response_header(&verified.sent, &said);
+    let detail = "The payment was refused when it was to be settled.";
+    Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+}
+
+/// What waits until the end of a call is on disk.
+#[derive(Default)]
+pub(crate) struct Waits {
+    pub(crate) claims: Vec<Claim>,
+    /// What is to be settled then.
+    due: Option<(Arc<Gate>, [u8; 32])>,
+}
+
+impl Waits {
+    /// Whether nobody has to wait.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.due.is_none()
+    }
+
+    /// The end of the call is on disk, or never will be.
+    pub(crate) fn over(self, written: bool) {
+        if let Some((gate, key)) = self.due.filter(|_| written) {
+            gate.unsettled.ask_now(key);
         }
-        let said = SettlementResponse {
-            success: false,
-            network: network_text(&self.verified),
-            error_reason: Some(code.to_owned()),
-            payer: Some(self.verified.proof.payer()),
-            ..SettlementResponse::default()
-        };
-        let (name, value) = response_header(&self.verified.sent, &said);
-        let detail = "The payment was refused when it was to be settled.";
-        Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+    }
+}
+
+/// Lets go of the key of a payment that moved nothing.
+///
+/// # Errors
+/// It could not be written down.
+pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
+    match gate.store.commit(Op::Refused { key }).await {
+        // Nobody was asked, so nothing was written.
+        Ok(_) | Err(StoreError::Conflict) => {
+            gate.unsettled.forget(&key);
+            Ok(())
+        }
+        Err(error) => Err(unsure(&error)),
     }
 }
 
 /// What a call that was charged leaves behind: what the same request gets from now on, and the claims to let
 /// go when that is on disk.
 pub(crate) struct Ending {
-    served: Option<[u8; 32]>,
+    brought: Option<Brought>,
     idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
-    claims: Vec<Claim>,
+    waits: Waits,
+}
+
+/// The end of a call as it is written down.
+#[derive(Default)]
+pub(crate) struct Joined {
+    /// Without a charge there is only a payment to remember, if that.
+    pub(crate) write: Option<Op>,
+    pub(crate) waits: Waits,
+    /// What the payer is told of a settlement that the call did not wait for.
+    pub(crate) result: Option<PaymentResult>,
 }
 
 impl Ending {
-    pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let (idempotent, mut claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
-        let served = deposit.map(|deposit| {
-            claims.push(deposit.claim);
-            deposit.key
-        });
-        Self { served, idempotent, outcome, claims }
+    pub(crate) fn of(brought: Option<Brought>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
+        let (idempotent, claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
+        let waits = Waits { claims, due: None };
+        Self { brought, idempotent, outcome, waits }
     }
 
-    /// The one write of the end of a call, and what to hold until it is on disk. Without a charge there is
-    /// only a payment to remember.
-    pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
-        let Self { served, idempotent, outcome, claims } = self;
-        let op = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, settles, income, .. }), served) => {
-                let served = served.map(|key| (key, outcome));
+    /// The one write of the end of a call that took `captured`.
+    pub(crate) fn join(self, gate: &Arc<Gate>, capture: Option<Op>, captured: Amount) -> Joined {
+        let Self { brought, idempotent, outcome, mut waits } = self;
+        let (mut served, mut settles, mut result) = (None, None, None);
+        match brought {
+            None => {}
+            Some(Brought::Deposit(deposit)) => {
+                waits.claims.push(deposit.claim);
+                served = Some((deposit.key, outcome));
+            }
+            Some(Brought::Promise(promise)) => {
+                settles = promise.settles(captured, &outcome, Now::read());
+                let is_whole = promise.is_whole();
+                let ended = promise.ended(captured, settles.is_some());
+                waits.claims.push(ended.claim);
+                waits.due = settles.as_ref().map(|_| (Arc::clone(gate), ended.key));
+                served = is_whole.then_some((ended.key, outcome));
+                result = Some(ended.result);
+            }
+        }
+        let write = match (capture, served) {
+            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
                 Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
-            (None, Some(key)) => Some(Op::Served { key, outcome }),
+            (None, Some((key, outcome))) => Some(Op::Served { key, outcome }),
             (None, None) => None,
         };
-        (op, claims)
+        Joined { write, waits, result }
     }
 }
 
@@ -366,7 +554,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     if let Err(error) = gate.store.submit(op.clone(), None) {
         // The payer has paid for it: it opens his change whether it is on our list or not.
         tracing::warn!(%error, "a key for change is recorded later");
-        drop(commit_in_background(gate, op, ()));
+        drop(commit_in_background(gate, op, Waits::default()));
     }
     Some(text)
 }
@@ -417,7 +605,7 @@ pub(crate) fn replayed_elsewhere() -> Refusal {
     Refusal::new(Code::VerificationFailed, "This payment was made for another request.")
 }
 
-fn unknown_outcome() -> Refusal {
+pub(crate) fn unknown_outcome() -> Refusal {
     Refusal::new(Code::SettlementUnknown, "The rail did not say whether the payment moved.")
         .money(Money::Unknown)
         .retry_after(5)
@@ -435,7 +623,7 @@ enum Presented {
     Again,
 }
 
-fn intent_refusal(error: &StoreError) -> Refusal {
+pub(crate) fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
         // Refused before it was written.
@@ -448,7 +636,7 @@ fn intent_refusal(error: &StoreError) -> Refusal {
 }
 
 /// The rail has acted, or may have, and the journal could not say so.
-fn unsure(error: &StoreError) -> Refusal {
+pub(crate) fn unsure(error: &StoreError) -> Refusal {
     tracing::error!(%error, "a settlement could not be recorded");
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record the payment now.")
         .money(Money::Unknown)
