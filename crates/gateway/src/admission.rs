@@ -178,7 +178,7 @@ pub(crate) fn payment(
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, now: arrived.now };
+    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
     Ok(Some(Paying { verified, delivery, running }))
 }
 

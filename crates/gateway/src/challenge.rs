@@ -36,6 +36,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) description: &'a str,
     /// Whether the answer says how the route is called.
     pub(crate) discovery: bool,
+    /// Only a call can be settled after it.
+    pub(crate) is_call: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -59,6 +61,7 @@ impl<'a> Ask<'a> {
             tariff: &quote.tariff,
             description: &quote.model,
             discovery: false,
+            is_call: true,
         }
     }
 
@@ -104,7 +107,7 @@ impl<'a> Ask<'a> {
             let named = gate.directory.offered(till, facilitators)?;
             till.offer(self.deposit(till), &named, Some(minted.clone()))
         };
-        snapshot.tills.iter().filter_map(offer).collect()
+        self.tills(snapshot).filter_map(offer).collect()
     }
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
@@ -113,13 +116,18 @@ impl<'a> Ask<'a> {
         let facilitators = snapshot.facilitators.as_ref();
         let minted = self.quote(gate, 0);
         let mut taken = Vec::new();
-        for till in &snapshot.tills {
+        for till in self.tills(snapshot) {
             for named in gate.directory.taken(till, facilitators) {
                 let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
                 taken.extend(offer.map(|offer| (till.clone(), offer)));
             }
         }
         taken
+    }
+
+    fn tills<'s>(&self, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Till> + use<'s> {
+        let is_call = self.is_call;
+        snapshot.tills.iter().filter(move |till| is_call || !till.is_settled_after())
     }
 
     fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {

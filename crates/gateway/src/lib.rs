@@ -44,6 +44,7 @@ mod posting;
 mod presence;
 mod price_ask;
 mod price_list;
+mod promises;
 mod quote;
 mod random;
 mod replays;

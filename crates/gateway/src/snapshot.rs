@@ -86,6 +86,7 @@ impl Snapshot {
             list: x402.facilitators.iter().map(facilitator).collect(),
             dialer,
             settle_max: x402.settle_timeout,
+            at_once_max: x402.settle_at_once,
         });
         Ok(Self {
             tills: till::of_config(&config, payee)?,

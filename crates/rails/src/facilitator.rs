@@ -45,6 +45,8 @@ pub struct Facilitators {
     pub dialer: Dialer,
     /// Time a settlement may take.
     pub settle_max: Duration,
+    /// Settlements that one facilitator is asked for at the same time.
+    pub at_once_max: usize,
 }
 
 impl Facilitator {
