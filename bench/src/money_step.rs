@@ -38,7 +38,7 @@ fn limits() -> Vec<Budget> {
 }
 
 fn call(book: &Book, account: &Arc<Account>, budgets: &[Budget], extends: bool) {
-    let wanted = Reserve { account, budgets, amount: Amount::from_units(1000) };
+    let wanted = Reserve { account, budgets, amount: Amount::from_units(1000), beyond: Amount::ZERO };
     let hold = book.reserve(wanted).expect("covered");
     if extends {
         hold.extend(Amount::from_units(500)).expect("covered");

@@ -10,7 +10,7 @@ use proof::test_rail;
 use proof::x402_exact::EvmToken;
 use serde_json::{Value, json};
 use wire::base64;
-use wire::x402::{Address, ExactPayload, Transfer, network};
+use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, Transfer, contracts, network, uint256};
 
 use crate::http::Answer;
 
@@ -102,6 +102,41 @@ impl Wallet {
         Payment { payload, accepted, resource: challenge["resource"].clone() }
     }
 
+    /// Answers the terms of a sign-in, as they came or as a test has changed them.
+    pub fn sign_in(&self, terms: &Value, network: &str) -> Value {
+        let info = serde_json::from_value(terms["info"].clone()).unwrap();
+        json!(proof::siwx::answer(&self.evm, info, network).unwrap())
+    }
+
+    /// Pays the offer of a 402 that `picks` picks by Permit2: all of it, or a ceiling.
+    pub fn permit(&self, answer: &Answer, picks: impl Fn(&Value) -> bool) -> Payment {
+        let challenge = challenge(answer);
+        let offers = challenge["accepts"].as_array().unwrap();
+        let accepted = offers.iter().find(|offer| picks(offer)).unwrap_or_else(|| panic!("{challenge}"));
+        let payload = self.permit_payload(accepted, |_| {});
+        Payment { payload, accepted: accepted.clone(), resource: challenge["resource"].clone() }
+    }
+
+    /// Signs a permit for an offer of `exact` or `upto`, after `change`.
+    pub fn permit_payload(&self, accepted: &Value, change: impl FnOnce(&mut Permit)) -> Value {
+        let is_upto = accepted["scheme"] == "upto";
+        let facilitator = accepted["extra"]["facilitatorAddress"].as_str();
+        let mut permit = Permit {
+            from: self.evm.address(),
+            token: accepted["asset"].as_str().unwrap().parse().unwrap(),
+            amount: accepted["amount"].as_str().unwrap().parse().unwrap(),
+            spender: if is_upto { contracts::UPTO_PROXY } else { contracts::EXACT_PROXY },
+            nonce: fresh_nonce(),
+            deadline: now_s() + accepted["maxTimeoutSeconds"].as_u64().unwrap(),
+            to: accepted["payTo"].as_str().unwrap().parse().unwrap(),
+            facilitator: facilitator.map(|address| address.parse().unwrap()),
+            valid_after: 0,
+        };
+        change(&mut permit);
+        let digest = token(accepted).permit2_separator().digest(&eip712::permit_payment(&permit));
+        json!(Permit2Payload::from_permit(&permit, self.evm.sign(&digest).unwrap().as_bytes()))
+    }
+
     /// Signs a transfer of play money for an offer, after `change`.
     pub fn test_payload(&self, accepted: &Value, change: impl FnOnce(&mut test_rail::Transfer)) -> Value {
         let to = accepted["payTo"].as_str().unwrap();
@@ -128,25 +163,42 @@ impl Wallet {
             nonce: fresh_nonce(),
         };
         change(&mut transfer);
-        let extra = &accepted["extra"];
-        let token = EvmToken::new(
-            accepted["network"].as_str().unwrap(),
-            accepted["asset"].as_str().unwrap().parse().unwrap(),
-            extra["name"].as_str().unwrap(),
-            extra["version"].as_str().unwrap(),
-        )
-        .unwrap();
-        let digest = token.separator().digest(&eip712::transfer_with_authorization(&transfer));
+        let digest = token(accepted).separator().digest(&eip712::transfer_with_authorization(&transfer));
         json!(ExactPayload::from_evm(&transfer, self.evm.sign(&digest).unwrap().as_bytes()))
     }
 }
 
+/// What an offer is paid in.
+pub fn token(accepted: &Value) -> EvmToken {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let extra = &accepted["extra"];
+    let contract = text(&accepted["asset"]).parse().unwrap();
+    EvmToken::new(&text(&accepted["network"]), contract, &text(&extra["name"]), &text(&extra["version"]))
+        .unwrap()
+}
+
 impl Payment {
+    /// What the fake facilitator calls its transfer: it is made from the nonce.
+    pub fn transaction(&self) -> String {
+        let permit = &self.payload["permit2Authorization"]["nonce"];
+        match permit.as_str() {
+            Some(nonce) => wire::hex::encode_0x(&uint256::parse(nonce).unwrap()),
+            None => self.payload["authorization"]["nonce"].as_str().unwrap().to_owned(),
+        }
+    }
+
     /// Value of `PAYMENT-SIGNATURE`.
     pub fn v2(&self) -> String {
         encode(
             &json!({"x402Version": 2, "resource": self.resource, "accepted": self.accepted, "payload": self.payload}),
         )
+    }
+
+    /// Value of `PAYMENT-SIGNATURE` with what it brings back of the extensions.
+    pub fn v2_with(&self, extensions: &Value) -> String {
+        let mut payment = decode(&self.v2());
+        payment["extensions"] = extensions.clone();
+        encode(&payment)
     }
 
     /// Value of `X-PAYMENT`.

@@ -84,7 +84,8 @@ fn r08_holds_never_leak() {
     book.restore(id, Asset::Usd, Amount::from_units(CREDIT));
     let account = book.account(id, Asset::Usd);
     let panics = || {
-        let wanted = Reserve { account: &account, budgets: &[], amount: Amount::from_units(7) };
+        let wanted =
+            Reserve { account: &account, budgets: &[], amount: Amount::from_units(7), beyond: Amount::ZERO };
         let hold = book.reserve(wanted);
         assert!(hold.is_err(), "the panic that is meant");
     };

@@ -1,23 +1,32 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
-use http::{HeaderValue, Method};
+use std::cell::OnceCell;
+
+use http::{HeaderMap, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
-use proof::x402_exact::Offer;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wire::x402::{header as x402, v2};
 
 use crate::clock::Now;
+use crate::config::Route;
+use crate::extensions::{self, discovery};
 use crate::gate::Gate;
+use crate::idempotency;
 use crate::quote::Quote;
 use crate::refusal::Refusal;
-use crate::snapshot::{QUOTE_SECONDS, Snapshot, Till};
+use crate::snapshot::Snapshot;
+use crate::till::{Offer, QUOTE_SECONDS, Till};
 
 /// What is to be paid for: the request as a quote names it.
 pub(crate) struct Ask<'a> {
     pub(crate) method: &'a Method,
     /// Path and query.
     pub(crate) target: &'a str,
+    /// Body of the request.
+    pub(crate) body: &'a [u8],
+    /// SHA-256 over the three; filled when somebody needs it.
+    pub(crate) fingerprint: OnceCell<[u8; 32]>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
@@ -25,49 +34,105 @@ pub(crate) struct Ask<'a> {
     /// Version of the prices.
     pub(crate) tariff: &'a str,
     pub(crate) description: &'a str,
+    /// Whether the answer says how the route is called.
+    pub(crate) discovery: bool,
+    /// Only a call can be settled after it.
+    pub(crate) is_call: bool,
 }
 
 impl<'a> Ask<'a> {
-    pub(crate) fn of(snapshot: &Snapshot, quote: &'a Quote, method: &'a Method, target: &'a str) -> Self {
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        quote: &'a Quote,
+        method: &'a Method,
+        target: &'a str,
+        body: &'a [u8],
+    ) -> Self {
         let may_clamp = snapshot.config.metering.fit_to_balance;
         let bound = snapshot.tills.iter().filter_map(Till::ceiling_max).min();
         let fits = bound.filter(|bound| *bound < quote.offered && quote.fit(*bound, may_clamp).is_some());
         Self {
             method,
             target,
+            body,
+            fingerprint: OnceCell::new(),
             ceiling: quote.offered,
             fits_within: fits,
             tariff: &quote.tariff,
             description: &quote.model,
+            discovery: false,
+            is_call: true,
         }
     }
 
-    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'a> {
+    /// The request, as it is recognised when it comes again.
+    pub(crate) fn fingerprint(&self) -> &[u8; 32] {
+        self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
+    }
+
+    pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {
         QuoteScope {
-            method: self.method.as_str(),
-            path: self.target.as_bytes(),
+            request: self.fingerprint(),
             tariff_version: self.tariff,
             asset: money::Asset::Usd,
             store_epoch: gate.store_epoch,
         }
     }
 
+    /// The same, for a request with these headers.
+    pub(crate) fn with_head(mut self, headers: &HeaderMap) -> Self {
+        self.discovery = discovery::is_asked(self.method, headers);
+        self
+    }
+
+    /// Its path, without the query.
+    pub(crate) fn path(&self) -> &'a str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// What of ours it asks for; none for what is no route, such as a top-up.
+    pub(crate) fn route<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Route> {
+        snapshot.route(self.method, self.path()).ok()
+    }
+
     pub(crate) fn url(&self, snapshot: &Snapshot) -> String {
         format!("{}{}", snapshot.public_url, self.target)
     }
 
-    /// Our offers for it, with a quote that ends at `expires_at_s`.
-    pub(crate) fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<(Till, Offer)> {
+    /// Our offers for it, with a quote that ends at `expires_at_s`. What nobody settles is not offered (X402-41).
+    fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<Offer> {
+        let facilitators = snapshot.facilitators.as_ref();
+        let minted = self.quote(gate, expires_at_s);
+        let offer = |till: &Till| {
+            let named = gate.directory.offered(till, facilitators)?;
+            till.offer(self.deposit(till), &named, Some(minted.clone()))
+        };
+        self.tills(snapshot).filter_map(offer).collect()
+    }
+
+    /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
+    /// by now.
+    pub(crate) fn takes(&self, gate: &Gate, snapshot: &Snapshot) -> Vec<(Till, Offer)> {
+        let facilitators = snapshot.facilitators.as_ref();
+        let minted = self.quote(gate, 0);
+        let mut taken = Vec::new();
+        for till in self.tills(snapshot) {
+            for named in gate.directory.taken(till, facilitators) {
+                let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
+                taken.extend(offer.map(|offer| (till.clone(), offer)));
+            }
+        }
+        taken
+    }
+
+    fn tills<'s>(&self, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Till> + use<'s> {
+        let is_call = self.is_call;
+        snapshot.tills.iter().filter(move |till| is_call || !till.is_settled_after())
+    }
+
+    fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {
         let terms = quote::Quote { ceiling: self.ceiling, expires_at_s };
-        let minted = quote::mint(&gate.keys.quote, &self.scope(gate), &terms);
-        // A network that no facilitator settles is not offered (X402-41).
-        let tills = snapshot.tills.iter().filter(|till| gate.settles(till));
-        tills
-            .filter_map(|till| {
-                let offer = till.offer(self.deposit(till), Some(minted.clone()))?;
-                Some((till.clone(), offer))
-            })
-            .collect()
+        quote::mint(&gate.keys.quote, &self.scope(gate), &terms)
     }
 
     /// At most what the till asks at once, as long as the call still fits into it.
@@ -94,36 +159,69 @@ pub(crate) struct Offered {
 impl Offered {
     /// The offers for `ask`, for a payer who is told `error`.
     pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
-        // Whole tens of seconds, so that one rendering serves many requests.
-        let expires = now.seconds() / 10 * 10 + QUOTE_SECONDS;
-        let offers = ask.offers(gate, snapshot, expires);
+        let offers = ask.offers(gate, snapshot, quote_end(now));
         let url = ask.url(snapshot);
         let entries = offers
             .iter()
-            .filter_map(|(_, offer)| offer.requirements_v1(&url, ask.description, "application/json"))
+            .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
-        let resource = v2::ResourceInfo {
+        let mut resource = v2::ResourceInfo {
             url,
             description: Some(ask.description.to_owned()),
             mime_type: Some("application/json".to_owned()),
             ..v2::ResourceInfo::default()
         };
-        let mut required = v2::PaymentRequired {
+        if ask.discovery {
+            discovery::name_service(snapshot, &mut resource);
+        }
+        let accepts: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
+        let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
+        let required = v2::PaymentRequired {
             x402_version: v2::VERSION,
             error: Some(error.to_owned()),
             resource: Some(resource),
-            accepts: offers.iter().map(|(_, offer)| offer.requirements_v2()).collect(),
+            accepts,
             extensions: None,
         };
-        let mut encoded = x402::encode(&required);
-        // Some intermediaries cut long headers: better fewer offers than a broken one (X402-5).
-        while encoded.len() > x402::EMIT_BYTES_MAX && required.accepts.len() > 1 {
-            required.accepts.pop();
-            encoded = x402::encode(&required);
-        }
+        let (required, encoded) = fitted(required, extensions);
         let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));
         Self { entries, required, header, top_up_url: format!("{}/farthing/topup", snapshot.public_url) }
+    }
+}
+
+/// When a quote of now ends. Whole tens of seconds, so that one rendering serves many requests.
+pub(crate) const fn quote_end(now: Now) -> u64 {
+    now.seconds() / 10 * 10 + QUOTE_SECONDS
+}
+
+/// The challenge and its header. Some intermediaries cut long headers: better less in it than a broken one (X402-5).
+/// First goes the description, then extensions, the least useful first, then offers from the back.
+fn fitted(
+    mut required: v2::PaymentRequired,
+    mut extensions: Vec<(&'static str, Value)>,
+) -> (v2::PaymentRequired, String) {
+    loop {
+        let entries: Map<String, Value> =
+            extensions.iter().map(|(id, entry)| ((*id).to_owned(), entry.clone())).collect();
+        required.extensions = (!entries.is_empty()).then_some(entries);
+        let encoded = x402::encode(&required);
+        if encoded.len() <= x402::EMIT_BYTES_MAX {
+            return (required, encoded);
+        }
+        if let Some(resource) = &mut required.resource
+            && resource.description.take().is_some()
+        {
+            continue;
+        }
+        if extensions.pop_if(|last| !extensions::is_kept(last)).is_some() {
+            continue;
+        }
+        if required.accepts.len() > 1 {
+            required.accepts.pop();
+            continue;
+        }
+        return (required, encoded);
     }
 }
 

@@ -9,21 +9,23 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
 use store::{AccountMode, AccountSettings, Store, StoreError};
-use wire::x402::SCHEME_EXACT;
 
 use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
+use crate::extensions::sign_in::SignIns;
+use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::price_list::PriceList;
+use crate::promises::Promises;
 use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
 use crate::retries::Retries;
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::unseen::Unseen;
 
@@ -39,7 +41,9 @@ pub(crate) struct Gate {
     pub(crate) claims: Arc<Claims>,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
+    pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
+    pub(crate) promises: Arc<Promises>,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -49,8 +53,8 @@ pub(crate) struct Gate {
     pub(crate) estimates: Estimates,
     pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
-    /// CAIP-2 networks that a facilitator settles `exact` on; none while no facilitator has told.
-    supported: ArcSwap<Option<HashSet<String>>>,
+    pub(crate) directory: Directory,
+    pub(crate) health: Health,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -89,7 +93,9 @@ impl Gate {
             claims: Arc::default(),
             replays: Replays::default(),
             retries: Arc::default(),
+            sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
+            promises: Arc::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
@@ -98,14 +104,32 @@ impl Gate {
             estimates: Estimates::default(),
             estimator: Estimator::default(),
             in_flight: Slots::new(),
-            supported: ArcSwap::from_pointee(None),
+            directory: Directory::default(),
+            health: Health::default(),
             draining: AtomicBool::new(false),
             background,
         };
         for (id, settings) in settings {
             gate.apply(id, settings);
         }
+        gate.remember_promises()?;
         Ok(gate)
+    }
+
+    /// What was promised to an earlier process: what is being settled, and who owes.
+    fn remember_promises(&self) -> Result<(), StoreError> {
+        let reader = self.store.reader();
+        for (key, payment) in reader.unsettled()?.into_iter().filter(|(_, payment)| payment.promised) {
+            self.promises.take_up(key, AccountId(payment.account), Amount::from_units(payment.amount));
+        }
+        for (_, payment) in reader.owed()? {
+            let id = AccountId(payment.account);
+            // One that was made good since is forgotten when nothing is open any more.
+            if self.book.find_any(id).is_some_and(|account| account.available() < Amount::ZERO) {
+                self.promises.owes(id);
+            }
+        }
+        Ok(())
     }
 
     /// Makes settings of an account, already durable, count on every thread.
@@ -153,22 +177,6 @@ impl Gate {
             next.insert(id);
             next
         });
-    }
-
-    /// Whether payments through this till can be settled, as far as is known.
-    pub(crate) fn settles(&self, till: &Till) -> bool {
-        let (Some(network), supported) = (till.network(), self.supported.load()) else { return true };
-        supported.as_ref().as_ref().is_none_or(|known| known.contains(network))
-    }
-
-    /// Asks the facilitators what they settle. Those that do not answer change nothing.
-    pub(crate) async fn refresh_supported(&self) {
-        let snapshot = self.snapshot.load_full();
-        let Some(facilitators) = &snapshot.facilitators else { return };
-        if let Some(kinds) = facilitators.supported().await {
-            let exact = kinds.into_iter().filter(|(scheme, _)| scheme == SCHEME_EXACT);
-            self.supported.store(Arc::new(Some(exact.map(|(_, network)| network).collect())));
-        }
     }
 
     pub(crate) fn start_draining(&self) {

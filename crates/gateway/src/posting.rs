@@ -16,6 +16,8 @@ pub(crate) struct Posting<'a> {
     pub(crate) captured: Amount,
     pub(crate) overrun: Amount,
     pub(crate) estimated: bool,
+    /// Its payment settles after it.
+    pub(crate) promised: bool,
     /// Exact, before its rounding.
     pub(crate) cost_femto: u128,
     pub(crate) price_version: u32,
@@ -50,7 +52,7 @@ impl Posting<'_> {
         }
         Draft {
             kind: Kind::Capture,
-            flags: Flags { estimated: self.estimated },
+            flags: Flags { estimated: self.estimated, promised: self.promised },
             time_ms: now.millis(),
             id: self.call.0,
             key: [0; 32],

@@ -47,6 +47,7 @@ pub enum Code {
     InProgress,
     AlreadyServed,
     IdempotencyMismatch,
+    IdConflict,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -55,6 +56,7 @@ pub enum Code {
     UpstreamTimeout,
     FacilitatorFailed,
     SettlementFailed,
+    Permit2AllowanceRequired,
     SettlementUnknown,
     StoreUnavailable,
     Overloaded,
@@ -127,6 +129,7 @@ impl Code {
             Self::InProgress => "in_progress",
             Self::AlreadyServed => "already_served",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::IdConflict => "id_conflict",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -135,6 +138,7 @@ impl Code {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::FacilitatorFailed => "facilitator_failed",
             Self::SettlementFailed => "settlement_failed",
+            Self::Permit2AllowanceRequired => wire::x402::permit2::ALLOWANCE_REQUIRED,
             Self::SettlementUnknown => "settlement_unknown",
             Self::StoreUnavailable => "store_unavailable",
             Self::Overloaded => "overloaded",
@@ -169,7 +173,8 @@ impl Code {
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::InProgress | Self::AlreadyServed | Self::IdConflict => StatusCode::CONFLICT,
+            Self::Permit2AllowanceRequired => StatusCode::PRECONDITION_FAILED,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
@@ -200,6 +205,7 @@ impl Code {
             | Self::InProgress
             | Self::AlreadyServed
             | Self::IdempotencyMismatch
+            | Self::IdConflict
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
@@ -232,20 +238,26 @@ impl Code {
             | Self::KeyForbidden
             | Self::VerificationFailed
             | Self::AccountFrozen
-            | Self::SettlementFailed => Fault::Payer,
+            | Self::SettlementFailed
+            | Self::Permit2AllowanceRequired => Fault::Payer,
         }
     }
 
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        self == Self::AlreadyServed || self.status() == StatusCode::PAYMENT_REQUIRED
+        matches!(self, Self::AlreadyServed | Self::IdConflict) || self.asks_for_payment()
+    }
+
+    /// Whether the answer is a challenge. One of them has a status of its own (x402.md section 4).
+    fn asks_for_payment(self) -> bool {
+        self == Self::Permit2AllowanceRequired || self.status() == StatusCode::PAYMENT_REQUIRED
     }
 
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).
     const fn anthropic_type(self) -> &'static str {
         match self.status().as_u16() {
-            400 | 405 | 408 | 409 | 414 | 421 | 422 | 431 => "invalid_request_error",
+            400 | 405 | 408 | 409 | 412 | 414 | 421 | 422 | 431 => "invalid_request_error",
             401 => "authentication_error",
             402 => "billing_error",
             403 => "permission_error",
@@ -276,6 +288,7 @@ impl Code {
             403 => "Not permitted",
             404 => "Not found",
             409 => "Conflict",
+            412 => "Approval required",
             413 | 414 | 431 => "Too large",
             429 => "Too many requests",
             502 | 504 => "Upstream failed",
@@ -395,7 +408,7 @@ impl Refusal {
     /// Whether a payment would help.
     #[must_use]
     pub fn is_payable(&self) -> bool {
-        self.0.code.status() == StatusCode::PAYMENT_REQUIRED
+        self.0.code.asks_for_payment()
     }
 
     /// What it would say, for an answer that is no refusal itself.

@@ -4,13 +4,13 @@
 use bytes::Bytes;
 use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
-use rails::Settlement;
 use rails::facilitator::{Expected, Facilitators};
+use rails::{Settlement, Unclear};
 use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
-use wire::x402::{Address, ExactPayload};
 
 use crate::clock::Now;
+use crate::facilitators::{WAIT_MAX, Watch};
 use crate::gate::Gate;
 use crate::random;
 
@@ -44,29 +44,59 @@ impl Asking<'_> {
         payment: Payment,
         request: &SettleRequest,
     ) -> Result<Settlement, StoreError> {
-        let Some(request) = serde_json::to_string(request).ok().filter(|text| asked(text).is_some()) else {
+        let (Some(all), Some(expected)) = (self.facilitators, Expected::of(request)) else {
             return Ok(Settlement::NotSent);
         };
-        let mut outcome = Settlement::NotSent;
-        let facilitators = self.facilitators.map_or(&[][..], |facilitators| facilitators.list.as_slice());
-        for (place, facilitator) in facilitators.iter().enumerate() {
-            let attempt = attempt(facilitator.name(), &request, 1, Now::read());
-            if place == 0 {
+        let Ok(text) = serde_json::to_string(request) else { return Ok(Settlement::NotSent) };
+        let Gate { directory, health, .. } = self.gate;
+        let Some(mut share) = health.share(expected.payers.first()) else {
+            tracing::warn!(payer = %payment.payer, "this payer has asked for too many settlements");
+            return Ok(Settlement::NotSent);
+        };
+        let mut is_first = true;
+        for facilitator in directory.candidates(all, request, &expected.network) {
+            let name = facilitator.name();
+            let Some(_turn) = health.turn(&name, all.at_once_max, WAIT_MAX).await else { continue };
+            if !health.admits(&name, health.now_ms()) {
+                continue;
+            }
+            let attempt = attempt(name, &text, 1, Now::read());
+            if std::mem::take(&mut is_first) {
                 let payment = Payment { attempt: Some(attempt.clone()), ..payment.clone() };
                 self.gate.store.commit(Op::Intent { key: self.key, payment }).await?;
             } else if let Err(error) = self.write(&attempt).await {
                 // The intent stands, and its facilitator will be asked about it.
                 tracing::error!(%error, "an attempt could not be recorded");
-                return Ok(Settlement::Unknown);
+                return Ok(unclear());
             }
             self.gate.unsettled.watch(self.key, attempt.next_ms);
-            outcome = self.ask(&payment, &attempt, false).await;
-            if outcome != Settlement::NotSent {
-                return Ok(outcome);
+            match self.ask(&payment, &attempt, &expected).await {
+                Settlement::Settled(receipt) => return Ok(Settlement::Settled(receipt)),
+                Settlement::Refused(refused) => {
+                    share.was_in_vain();
+                    return Ok(Settlement::Refused(refused));
+                }
+                Settlement::Unknown(unclear) if unclear.pending => {
+                    return Ok(self.once_more(payment, attempt, unclear).await);
+                }
+                Settlement::Unknown(unclear) => return Ok(Settlement::Unknown(unclear)),
+                Settlement::NotSent => {
+                    let name = &attempt.facilitator;
+                    tracing::warn!(facilitator = %name, "facilitator did nothing, trying the next");
+                }
             }
-            tracing::warn!(facilitator = %attempt.facilitator, "facilitator did nothing, trying the next");
         }
-        Ok(outcome)
+        Ok(Settlement::NotSent)
+    }
+
+    /// The facilitator is at it: the same request, once more at once (X402-15). Then the resolver's turn comes.
+    async fn once_more(self, payment: Payment, attempt: Attempt, unclear: Unclear) -> Settlement {
+        let attempt = Attempt { transaction: unclear.transaction.clone(), ..attempt };
+        let payment = Payment { attempt: Some(attempt), ..payment };
+        self.repeat(&payment).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an attempt could not be recorded");
+            Settlement::Unknown(unclear)
+        })
     }
 
     /// Asks again, after an attempt whose end nobody knows. Never refused: a failure may speak of this second
@@ -78,13 +108,77 @@ impl Asking<'_> {
     /// # Cancel safety
     /// As for [`Asking::first`].
     pub(crate) async fn again(self, payment: &Payment) -> Result<Settlement, StoreError> {
-        let Some(last) = &payment.attempt else { return Ok(Settlement::Unknown) };
+        let (Some(last), Some(all)) = (&payment.attempt, self.facilitators) else { return Ok(unclear()) };
+        let turn = self.gate.health.turn(&last.facilitator, all.at_once_max, WAIT_MAX).await;
+        if turn.is_none() {
+            return Ok(unclear());
+        }
+        self.repeat(payment).await
+    }
+
+    async fn repeat(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let Some(last) = &payment.attempt else { return Ok(unclear()) };
         let count = last.count.saturating_add(1);
-        let attempt = attempt(last.facilitator.clone(), &last.request, count, Now::read());
+        let next = attempt(last.facilitator.clone(), &last.request, count, Now::read());
+        let attempt = Attempt { transaction: last.transaction.clone(), ..next };
         self.write(&attempt).await?;
-        let outcome = self.ask(payment, &attempt, true).await;
+        let outcome = match expected_again(&attempt.request) {
+            Some(expected) => self.ask(payment, &attempt, &expected).await,
+            None => unclear(),
+        };
         self.gate.unsettled.watch(self.key, attempt.next_ms);
         Ok(outcome)
+    }
+
+    /// Asks about a payment that no call waits for: for the first time, or again. Refused only where nothing can have
+    /// come of any attempt before.
+    ///
+    /// # Errors
+    /// The attempt could not be written down; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// As for [`Asking::first`].
+    pub(crate) async fn promised(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let Some(last) = &payment.attempt else { return Ok(unclear()) };
+        let Some(request) = serde_json::from_str::<SettleRequest>(&last.request).ok() else {
+            return Ok(unclear());
+        };
+        let Some(expected) = Expected::of(&request) else { return Ok(unclear()) };
+        let facilitator = self.next_of(last, &request, &expected.network);
+        let expected = if last.is_unclear() { expected.after_unknown() } else { expected };
+        let next = attempt(facilitator, &last.request, last.count.saturating_add(1), Now::read());
+        let attempt = Attempt { in_vain: last.in_vain, transaction: last.transaction.clone(), ..next };
+        self.write(&attempt).await?;
+        let outcome = self.ask(payment, &attempt, &expected).await;
+        if outcome == Settlement::NotSent {
+            self.write(&Attempt { in_vain: attempt.in_vain.saturating_add(1), ..attempt.clone() }).await?;
+        }
+        self.gate.unsettled.watch(self.key, attempt.next_ms);
+        Ok(outcome)
+    }
+
+    /// Whoever may have acted is asked again, and nobody else; after one who surely did nothing, the next.
+    fn next_of(&self, last: &Attempt, request: &SettleRequest, network: &str) -> String {
+        let again = last.facilitator.clone();
+        let Some(all) = self.facilitators.filter(|_| last.count > 0 && !last.is_unclear()) else {
+            return again;
+        };
+        let others = self.gate.directory.candidates(all, request, network);
+        let place = others.iter().position(|facilitator| facilitator.name() == again);
+        let next = place.and_then(|place| others.iter().cycle().nth(place + 1));
+        next.map_or(again, |facilitator| facilitator.name())
+    }
+
+    /// Keeps the transaction that an unclear answer names: where to look on the chain (X402-15). Without it the
+    /// payment is as undecided as with it.
+    async fn remember(&self, attempt: &Attempt, unclear: &Unclear) {
+        if unclear.transaction.is_empty() || unclear.transaction == attempt.transaction {
+            return;
+        }
+        let attempt = Attempt { transaction: unclear.transaction.clone(), ..attempt.clone() };
+        if let Err(error) = self.write(&attempt).await {
+            tracing::error!(%error, transaction = unclear.transaction, "a transaction could not be recorded");
+        }
     }
 
     async fn write(&self, attempt: &Attempt) -> Result<(), StoreError> {
@@ -92,34 +186,47 @@ impl Asking<'_> {
         self.gate.store.commit(op).await.map(|_| ())
     }
 
-    async fn ask(&self, payment: &Payment, attempt: &Attempt, after_unknown: bool) -> Settlement {
+    async fn ask(&self, payment: &Payment, attempt: &Attempt, expected: &Expected) -> Settlement {
         let named = self.facilitators.and_then(|all| Some((all, all.named(&attempt.facilitator)?)));
         let Some((facilitators, facilitator)) = named else {
             let name = &attempt.facilitator;
             tracing::error!(facilitator = %name, "a facilitator that is to be asked again has left the configuration");
             return Settlement::NotSent;
         };
-        let network = payment.rail.strip_prefix("x402:");
-        let (Some((payer, amount)), Some(network)) = (asked(&attempt.request), network) else {
-            return Settlement::NotSent;
-        };
-        let expected = Expected { network, payer, amount, after_unknown };
         let body = Bytes::from(attempt.request.clone());
+        let watch = Watch::start(self.gate, &attempt.facilitator, "settle");
         let outcome = facilitators.settle(facilitator, body, expected).await;
-        let state = match &outcome {
-            Settlement::Settled(_) => "settled",
-            Settlement::Refused(_) => "refused",
-            Settlement::NotSent => "not_sent",
-            Settlement::Unknown => "unknown",
+        let (state, is_fault) = match &outcome {
+            Settlement::Settled(_) => ("settled", false),
+            Settlement::Refused(_) => ("refused", false),
+            Settlement::NotSent => ("not_sent", true),
+            Settlement::Unknown(unclear) => {
+                self.remember(attempt, unclear).await;
+                ("unknown", unclear.is_fault)
+            }
         };
+        watch.ended(state, is_fault);
         self.gate.metrics.settlement(&payment.rail, state);
         outcome
     }
 }
 
+fn unclear() -> Settlement {
+    Settlement::Unknown(Unclear::default())
+}
+
+/// What a payment is going to be asked about; nobody has been asked yet.
+pub(crate) fn unasked(facilitator: String, request: &SettleRequest, now: Now) -> Option<Attempt> {
+    let request = serde_json::to_string(request).ok()?;
+    let (last_ms, next_ms) = (now.millis(), now.millis());
+    Some(Attempt { facilitator, request, count: 0, in_vain: 0, last_ms, next_ms, transaction: String::new() })
+}
+
 fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
     let next_ms = now.millis().saturating_add(wait_ms(count, random::bytes()));
-    Attempt { facilitator, request: request.to_owned(), count, last_ms: now.millis(), next_ms }
+    let request = request.to_owned();
+    let last_ms = now.millis();
+    Attempt { facilitator, request, count, in_vain: 0, last_ms, next_ms, transaction: String::new() }
 }
 
 /// How long to wait after so many attempts: doubling, and up to a quarter more or less, so that what failed
@@ -130,12 +237,10 @@ fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
     wait * 3 / 4 + wait / 2 * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)
 }
 
-/// Who pays how much by a request of ours: what a truthful answer agrees with.
-fn asked(request: &str) -> Option<(Address, u128)> {
+/// What a truthful answer to a request that we have sent before agrees with.
+fn expected_again(request: &str) -> Option<Expected> {
     let request: SettleRequest = serde_json::from_str(request).ok()?;
-    let payload = ExactPayload::from_value(request.payment_payload.get("payload")?)?;
-    let transfer = payload.evm()?;
-    Some((transfer.from, transfer.value))
+    Some(Expected::of(&request)?.after_unknown())
 }
 
 /// Whether nobody but the operator can tell what became of a payment: its time is over, and the facilitator
@@ -195,7 +300,9 @@ mod tests {
     use serde_json::json;
     use store::{Attempt, Payment, PaymentState};
 
-    use super::{asked, needs_operator, wait_ms};
+    use rails::facilitator::Moves;
+
+    use super::{expected_again, needs_operator, wait_ms};
 
     /// LED-23: 1 s doubling to 5 min, and not all at once.
     #[test]
@@ -213,18 +320,16 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_read_from_our_own_request() {
-        let request = json!({"x402Version": 2, "paymentRequirements": {}, "paymentPayload": {"payload": {
+        let request = json!({"x402Version": 2, "paymentRequirements": {"network": "eip155:84532"}, "paymentPayload": {"payload": {
             "signature": format!("0x{}", "ab".repeat(65)),
             "authorization": {"from": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266",
                 "to": "0x976EA74026E726554dB657fA54763abd0C3a0aa9", "value": "10000", "validAfter": "0",
                 "validBefore": "9", "nonce": format!("0x{}", "cd".repeat(32))}}}});
-        let (payer, amount) = asked(&request.to_string()).unwrap();
-        assert_eq!(
-            (payer.to_string().as_str(), amount),
-            ("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266", 10_000)
-        );
-        assert_eq!(asked(""), None);
-        assert_eq!(asked("{}"), None);
+        let expected = expected_again(&request.to_string()).unwrap();
+        assert_eq!(expected.payers, ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"]);
+        assert_eq!((expected.moves, expected.after_unknown), (Moves::Exactly(10_000), true));
+        assert_eq!(expected_again(""), None);
+        assert_eq!(expected_again("{}"), None);
     }
 
     /// LED-23: the end of polling, 60 s after the proof's own end and never before a last question.
@@ -242,12 +347,15 @@ mod tests {
             created_ms: 0,
             valid_before_s: 100,
             outcome: None,
+            promised: false,
             attempt: last_ms.map(|last_ms| Attempt {
                 facilitator: String::new(),
                 request: String::new(),
                 count: 1,
+                in_vain: 0,
                 last_ms,
                 next_ms: 0,
+                transaction: String::new(),
             }),
         };
         for (last_ms, now_ms, needed) in [

@@ -8,24 +8,20 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Method, header};
 use meter::{Dialect, Provider};
-use money::{Amount, Asset};
-use proof::x402_exact::{self, EvmToken, Offer};
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
-use wire::x402::Address;
 
 use crate::clock::Now;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
 use crate::endpoints::Pages;
+use crate::extensions::Terms;
 use crate::limits::Limiters;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
+use crate::till::{self, Till};
 use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
-
-/// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
-pub(crate) const QUOTE_SECONDS: u64 = 300;
 
 /// Where a route's calls go.
 #[derive(Debug)]
@@ -56,19 +52,6 @@ impl Upstream {
     }
 }
 
-/// A way to pay this gateway.
-#[derive(Clone, Debug)]
-pub(crate) struct Till {
-    method: x402_exact::Method,
-    /// What a deposit through it is held in.
-    pub(crate) asset: Asset,
-    decimals: u32,
-    deposit: Amount,
-    ceiling_max: Option<Amount>,
-    /// Name in journal and metrics: `test`, `x402:eip155:84532`.
-    pub(crate) rail: String,
-}
-
 /// One configuration, checked and indexed. Calls in flight keep the one they began with.
 pub(crate) struct Snapshot {
     pub(crate) config: Config,
@@ -77,6 +60,8 @@ pub(crate) struct Snapshot {
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
     pub(crate) limiters: Limiters,
+    /// What x402 extensions say about us.
+    pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
     pub(crate) pages: ArcSwapOption<Pages>,
     upstreams: HashMap<String, Arc<Upstream>>,
@@ -101,11 +86,13 @@ impl Snapshot {
             list: x402.facilitators.iter().map(facilitator).collect(),
             dialer,
             settle_max: x402.settle_timeout,
+            at_once_max: x402.settle_at_once,
         });
         Ok(Self {
-            tills: tills(&config, payee)?,
+            tills: till::of_config(&config, payee)?,
             prices,
             limiters: Limiters::new(&config.limits),
+            terms: Terms::new(&config, &public_url),
             pages: ArcSwapOption::empty(),
             public_url,
             facilitators,
@@ -173,42 +160,6 @@ impl Snapshot {
     }
 }
 
-impl Till {
-    /// What this till asks for a call that may cost `ceiling`: at least the operator's usual deposit.
-    pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
-        ceiling.max(self.deposit)
-    }
-
-    /// The network that a facilitator has to settle on; none where we settle ourselves.
-    pub(crate) fn network(&self) -> Option<&str> {
-        match &self.method {
-            x402_exact::Method::Evm { token, .. } => Some(token.network()),
-            x402_exact::Method::Test { .. } => None,
-        }
-    }
-
-    /// The most this till asks at once, if it is bounded.
-    pub(crate) const fn ceiling_max(&self) -> Option<Amount> {
-        self.ceiling_max
-    }
-
-    /// The offer for a deposit of `amount`, rounded up to whole atomic units.
-    pub(crate) fn offer(&self, amount: Amount, quote: Option<String>) -> Option<Offer> {
-        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
-        Some(Offer { method: self.method.clone(), amount: atomic, max_timeout_s: QUOTE_SECONDS, quote })
-    }
-
-    /// What `atomic` units through this till are worth in the ledger.
-    pub(crate) fn credit(&self, atomic: u128) -> Option<Amount> {
-        money::ledger_from_atomic_down(atomic, self.asset.exponent(), self.decimals).ok()
-    }
-
-    /// Whether an offer is of this till.
-    pub(crate) fn made(&self, offer: &Offer) -> bool {
-        self.method == offer.method
-    }
-}
-
 fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream> {
     let dialer = match upstream.ca.as_slice() {
         [] => public.within(upstream.connect),
@@ -253,35 +204,4 @@ pub(crate) fn origin(url: &BaseUrl) -> Origin {
 
 fn facilitator(url: &BaseUrl) -> Facilitator {
     Facilitator { origin: origin(url), base: url.base_path.trim_end_matches('/').to_owned() }
-}
-
-fn tills(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till>> {
-    let mut tills = Vec::new();
-    if let Some(test) = &config.rails.test {
-        tills.push(Till {
-            method: x402_exact::Method::Test { pay_to: payee },
-            asset: Asset::Test,
-            decimals: proof::test_rail::DECIMALS,
-            deposit: test.deposit.unwrap_or_default(),
-            ceiling_max: None,
-            rail: "test".to_owned(),
-        });
-    }
-    if let Some(x402) = &config.rails.x402 {
-        for network in &x402.networks {
-            let token = &network.token;
-            let contract = Address(token.address);
-            let known = EvmToken::new(&network.network, contract, &token.name, &token.version)
-                .map_err(|_| io::Error::other("an x402 network is not an EVM chain"))?;
-            tills.push(Till {
-                method: x402_exact::Method::Evm { token: Arc::new(known), pay_to: Address(network.pay_to) },
-                asset: token.asset,
-                decimals: token.decimals,
-                deposit: x402.deposit.unwrap_or_default(),
-                ceiling_max: Some(x402.ceiling_max),
-                rail: format!("x402:{}", network.network),
-            });
-        }
-    }
-    Ok(tills)
 }

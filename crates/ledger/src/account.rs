@@ -225,13 +225,13 @@ impl Account {
         self.at_risk.load(Ordering::Acquire)
     }
 
-    /// Sets `amount` aside, or nothing (LED-5).
-    pub(crate) fn hold(&self, amount: i64) -> Result<(), ReserveError> {
+    /// Sets `amount` aside, or nothing (LED-5), going at most `beyond` units below the floor.
+    pub(crate) fn hold(&self, amount: i64, beyond: i64) -> Result<(), ReserveError> {
         // First, so that the account cannot be closed between the taking and the noting.
         self.held.fetch_add(amount, Ordering::AcqRel);
         let terms = self.terms();
         let outcome = match terms.state {
-            AccountState::Open => self.try_take(amount, terms.floor),
+            AccountState::Open => self.try_take(amount, terms.floor.saturating_sub(beyond)),
             AccountState::Frozen => Err(ReserveError::Frozen),
             AccountState::Closed => Err(ReserveError::Closed),
         };
@@ -258,9 +258,9 @@ impl Account {
         taken.map(|_| ()).map_err(refused)
     }
 
-    /// Takes as much of `wanted` as the floor allows and says how much that was (LED-11).
-    pub(crate) fn take_up_to(&self, wanted: i64) -> i64 {
-        let floor = self.terms().floor;
+    /// Takes as much of `wanted` as the floor, lowered by `beyond`, allows and says how much that was (LED-11).
+    pub(crate) fn take_up_to(&self, wanted: i64, beyond: i64) -> i64 {
+        let floor = self.terms().floor.saturating_sub(beyond);
         let mut taken = 0;
         let _ = self.available.fetch_update(Ordering::AcqRel, Ordering::Acquire, |available| {
             taken = wanted.min(available.saturating_sub(floor)).max(0);
@@ -332,13 +332,13 @@ mod tests {
     fn a_credit_line_is_explicit_and_is_the_floor() {
         let account = account(10, 0);
         assert_eq!(account.overdraft(), Amount::ZERO);
-        assert_eq!(account.hold(11), Err(ReserveError::Balance { available: Amount::from_units(10) }));
+        assert_eq!(account.hold(11, 0), Err(ReserveError::Balance { available: Amount::from_units(10) }));
         account.set_overdraft(Amount::from_units(5));
         assert_eq!(account.overdraft(), Amount::from_units(5));
-        assert_eq!(account.hold(15), Ok(()));
+        assert_eq!(account.hold(15, 0), Ok(()));
         assert_eq!((account.available().units(), account.held().units()), (-5, 15));
-        assert_eq!(account.hold(1), Err(ReserveError::Balance { available: Amount::from_units(-5) }));
-        assert_eq!(account.take_up_to(3), 0);
+        assert_eq!(account.hold(1, 0), Err(ReserveError::Balance { available: Amount::from_units(-5) }));
+        assert_eq!(account.take_up_to(3, 0), 0);
         assert_eq!(account.held().units(), 15);
     }
 
@@ -347,10 +347,21 @@ mod tests {
         let account = account(-5, 5);
         account.set_overdraft(Amount::from_units(-7));
         assert_eq!(account.overdraft(), Amount::ZERO);
-        assert!(account.hold(1).is_err());
-        assert_eq!(account.take_up_to(1), 0);
+        assert!(account.hold(1, 0).is_err());
+        assert_eq!(account.take_up_to(1, 0), 0);
         account.give(6);
-        assert_eq!((account.take_up_to(9), account.available().units()), (1, 0));
+        assert_eq!((account.take_up_to(9, 0), account.available().units()), (1, 0));
+    }
+
+    /// X402-21: what a promise is good for is below the floor, wherever that is, and nobody else's.
+    #[test]
+    fn a_promise_reaches_below_the_floor() {
+        let account = account(3, 2);
+        assert_eq!(account.hold(12, 6), Err(ReserveError::Balance { available: Amount::from_units(3) }));
+        assert_eq!(account.hold(10, 6), Ok(()));
+        assert_eq!(account.hold(1, 0), Err(ReserveError::Balance { available: Amount::from_units(-7) }));
+        assert_eq!((account.take_up_to(9, 0), account.take_up_to(9, 6)), (0, 1));
+        assert_eq!(account.hold(1, i64::MAX), Ok(()));
     }
 
     /// LED-8.
@@ -363,7 +374,7 @@ mod tests {
         let account = account(10, 0);
         assert_eq!(account.set_state(AccountState::Closed), refused(10, 0, 0));
         assert_eq!(account.state(), AccountState::Open);
-        account.hold(10).unwrap();
+        account.hold(10, 0).unwrap();
         account.set_state(AccountState::Frozen).unwrap();
         assert_eq!(account.set_state(AccountState::Closed), refused(0, 10, 0));
         assert_eq!(account.state(), AccountState::Frozen);
@@ -373,13 +384,13 @@ mod tests {
         account.set_overdraft(Amount::ZERO);
         assert_eq!(account.set_state(AccountState::Closed), Ok(()));
         assert_eq!(account.state(), AccountState::Closed);
-        assert_eq!(account.hold(0), Err(ReserveError::Closed));
+        assert_eq!(account.hold(0, 0), Err(ReserveError::Closed));
         // Money that arrives is never lost, and is spent once the operator has opened the account.
         account.give(7);
-        assert_eq!(account.hold(7), Err(ReserveError::Closed));
+        assert_eq!(account.hold(7, 0), Err(ReserveError::Closed));
         assert_eq!((account.available().units(), account.held().units()), (7, 0));
         account.set_state(AccountState::Open).unwrap();
-        assert_eq!(account.hold(7), Ok(()));
+        assert_eq!(account.hold(7, 0), Ok(()));
     }
 
     #[test]
@@ -391,8 +402,8 @@ mod tests {
         assert_eq!(account.overdraft().units(), (1 << 61) - 1);
         assert_eq!(account.state(), AccountState::Frozen);
         account.set_state(AccountState::Open).unwrap();
-        assert_eq!(account.hold((1 << 61) - 1), Ok(()));
-        assert!(account.hold(1).is_err());
+        assert_eq!(account.hold((1 << 61) - 1, 0), Ok(()));
+        assert!(account.hold(1, 0).is_err());
     }
 
     /// LED-25.

@@ -49,6 +49,9 @@ pub struct Reserve<'a> {
     pub budgets: &'a [Budget],
     /// Ledger units of the account's asset, not negative.
     pub amount: Amount,
+    /// How far below its floor the account may be taken, for a payment that settles after the call (X402-21): as
+    /// a rule 0. Bounds the account, not the call: of what is open on it for such payments, this one included.
+    pub beyond: Amount,
 }
 
 /// What an account shows its owner, both words read together as closely as two loads allow.
@@ -146,6 +149,13 @@ impl Book {
         account
     }
 
+    /// Takes back a credit that came to nothing, or out what went back to its owner; never below the account's
+    /// floor. How much that was.
+    #[must_use]
+    pub fn withdraw(&self, account: &Account, amount: Amount) -> Amount {
+        Amount::from_units(account.take_up_to(amount.units(), 0))
+    }
+
     /// What the account shows its owner.
     #[must_use]
     pub fn balance(&self, account: &Account) -> Balance {
@@ -184,7 +194,7 @@ impl Book {
     /// # Errors
     /// [`ReserveError`]; nothing is held then.
     pub fn reserve(&self, wanted: Reserve<'_>) -> Result<Hold, ReserveError> {
-        let hold = Hold::on(wanted.account, wanted.amount)?;
+        let hold = Hold::beyond(wanted.account, wanted.amount, wanted.beyond)?;
         // An error drops what is held so far, and that gives it back.
         wanted.budgets.iter().try_fold(hold, |hold, budget| {
             let account = self.budget_account(wanted.account, *budget)?;
@@ -266,7 +276,8 @@ mod tests {
 
     fn reserve(book: &Book, units: i64, budgets: &[Budget]) -> Result<crate::Hold, ReserveError> {
         let account = book.account(ID, Asset::Usd);
-        book.reserve(Reserve { account: &account, budgets, amount: Amount::from_units(units) })
+        let (amount, beyond) = (Amount::from_units(units), Amount::ZERO);
+        book.reserve(Reserve { account: &account, budgets, amount, beyond })
     }
 
     fn available(book: &Book) -> i64 {

@@ -55,17 +55,25 @@ impl Kind {
 pub struct Flags {
     /// Usage was estimated, not reported.
     pub estimated: bool,
+    /// The payment for it settles after it (X402-21): it may take the payer below his floor, until that payment is
+    /// deposited.
+    pub promised: bool,
 }
 
 impl Flags {
     const ESTIMATED: u16 = 1;
+    /// Behind the four bits that the layout names.
+    const PROMISED: u16 = 16;
 
     fn bits(self) -> u16 {
-        if self.estimated { Self::ESTIMATED } else { 0 }
+        let estimated = if self.estimated { Self::ESTIMATED } else { 0 };
+        let promised = if self.promised { Self::PROMISED } else { 0 };
+        estimated | promised
     }
 
     fn from_bits(bits: u16) -> Option<Self> {
-        (bits & !Self::ESTIMATED == 0).then_some(Self { estimated: bits & Self::ESTIMATED != 0 })
+        let known = bits & !(Self::ESTIMATED | Self::PROMISED) == 0;
+        known.then_some(Self { estimated: bits & Self::ESTIMATED != 0, promised: bits & Self::PROMISED != 0 })
     }
 }
 
@@ -289,7 +297,7 @@ mod tests {
         });
         Draft {
             kind: Kind::Capture,
-            flags: Flags { estimated: true },
+            flags: Flags { estimated: true, promised: true },
             time_ms: 1_795_000_000_000,
             id: [3; 16],
             key: [4; 32],
@@ -352,7 +360,7 @@ mod tests {
             let number = Kind::from_byte(byte).map(|kind| kind as u8);
             assert_eq!(number, known.iter().any(|(known, _)| *known == byte).then_some(byte));
         }
-        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1]));
+        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1, 16, 17]));
     }
 
     #[test]

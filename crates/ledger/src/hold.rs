@@ -136,6 +136,8 @@ impl Word {
 pub struct Hold {
     chain: Vec<Arc<Account>>,
     word: Word,
+    /// How far below its floor the account that pays may be taken; its budgets never.
+    beyond: i64,
 }
 
 impl Hold {
@@ -144,9 +146,19 @@ impl Hold {
     /// # Errors
     /// [`ReserveError`]; nothing is held then.
     pub fn on(account: &Arc<Account>, amount: Amount) -> Result<Self, ReserveError> {
+        Self::beyond(account, amount, Amount::ZERO)
+    }
+
+    /// As [`Hold::on`], on an account that a payment is still to come for: it may be taken `beyond` units below
+    /// its floor, by this hold, its extensions and its end (X402-21). A negative `beyond` counts as 0.
+    ///
+    /// # Errors
+    /// [`ReserveError`]; nothing is held then.
+    pub fn beyond(account: &Arc<Account>, amount: Amount, beyond: Amount) -> Result<Self, ReserveError> {
         let word = Word::of(amount.units()).ok_or(ReserveError::Negative)?;
-        account.hold(amount.units())?;
-        Ok(Self { chain: vec![Arc::clone(account)], word: Word(AtomicU64::new(word)) })
+        let beyond = beyond.units().max(0);
+        account.hold(amount.units(), beyond)?;
+        Ok(Self { chain: vec![Arc::clone(account)], word: Word(AtomicU64::new(word)), beyond })
     }
 
     /// Sets the same amount aside on a budget too.
@@ -154,7 +166,7 @@ impl Hold {
     /// # Errors
     /// [`ReserveError::Budget`]; the hold is gone then and everything went back (LED-13).
     pub fn and_on(mut self, budget: Arc<Account>) -> Result<Self, ReserveError> {
-        budget.hold(self.word.amount()).map_err(of_budget)?;
+        budget.hold(self.word.amount(), 0).map_err(of_budget)?;
         self.chain.push(budget);
         Ok(self)
     }
@@ -177,6 +189,13 @@ impl Hold {
         &self.chain
     }
 
+    /// How far below zero the account that pays may be taken: its credit line, and what is still to come for it.
+    #[must_use]
+    pub fn reach(&self) -> Amount {
+        let line = self.chain.first().map_or(0, |account| account.overdraft().units());
+        Amount::from_units(line.saturating_add(self.beyond))
+    }
+
     /// Sets `more` aside on every account of the chain, or on none: the next step of a progressive hold.
     ///
     /// While one that is refused gives back what it took, others may see less available than there is;
@@ -191,9 +210,10 @@ impl Hold {
         }
         let mut held = 0;
         let mut outcome = Ok(());
-        for account in &self.chain {
-            outcome =
-                account.hold(more).map_err(|refused| if held == 0 { refused } else { of_budget(refused) });
+        for (place, account) in self.chain.iter().enumerate() {
+            outcome = account
+                .hold(more, self.beyond_at(place))
+                .map_err(|refused| if held == 0 { refused } else { of_budget(refused) });
             if outcome.is_err() {
                 break;
             }
@@ -240,11 +260,16 @@ impl Hold {
         })
     }
 
+    /// Only the account that pays has money to come.
+    const fn beyond_at(&self, place: usize) -> i64 {
+        if place == 0 { self.beyond } else { 0 }
+    }
+
     /// Takes up to `extra` more, the same from every account of the chain: the smallest room decides.
     fn take_beyond(&self, extra: i64) -> i64 {
         let mut common = extra;
         for (place, account) in self.chain.iter().enumerate() {
-            let taken = account.take_up_to(common);
+            let taken = account.take_up_to(common, self.beyond_at(place));
             for earlier in &self.chain[..place] {
                 earlier.give(common - taken);
             }
@@ -367,6 +392,27 @@ mod tests {
         assert_eq!(hold.extend(units(1)), Err(ReserveError::Frozen));
         assert_eq!(hold.finish(units(8)).unwrap().captured.units(), 8);
         assert_eq!(words(&payer), (92, 0));
+    }
+
+    /// X402-21: below the floor for a payment that is to come, as far as its hold says; budgets are what they are.
+    #[test]
+    fn a_hold_beyond_the_floor_grows_and_ends_within_its_reach() {
+        let (payer, budget) = (account(5), account(25));
+        assert_eq!(
+            Hold::beyond(&payer, units(26), units(20)).unwrap_err(),
+            ReserveError::Balance { available: units(5) }
+        );
+        let hold = Hold::beyond(&payer, units(15), units(20)).unwrap().and_on(Arc::clone(&budget)).unwrap();
+        assert_eq!((words(&payer), hold.reach().units()), ((-10, 15), 20));
+        assert_eq!(hold.extend(units(5)), Ok(()));
+        assert_eq!(hold.extend(units(6)), Err(ReserveError::Balance { available: units(-15) }));
+        // A call that nothing is to come for takes nothing of it.
+        assert_eq!(Hold::on(&payer, units(1)).unwrap_err(), ReserveError::Balance { available: units(-15) });
+        let ended = hold.finish(units(30)).unwrap();
+        assert_eq!((ended.captured.units(), ended.overrun.units(), ended.available.units()), (25, 5, -20));
+        assert_eq!((words(&payer), words(&budget)), ((-20, 0), (0, 0)));
+        payer.give(21);
+        assert_eq!(Hold::on(&payer, units(1)).map(|hold| hold.reach()), Ok(Amount::ZERO));
     }
 
     #[test]

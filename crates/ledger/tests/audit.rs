@@ -250,6 +250,22 @@ fn only_payers_have_a_floor_and_a_credit_line_lowers_it() {
     assert_eq!(report.findings, [Finding { lsn: 10, problem: Problem::Floor { account: CAROL } }]);
 }
 
+/// X402-21: a call whose payment is still to come takes its payer below the floor, and no other call begins to.
+#[test]
+fn a_promise_goes_below_the_floor() {
+    let call = |journal: &mut Journal, id: u8, units: i64, promised| {
+        let flags = Flags { promised, ..Flags::default() };
+        let legs = [(DAVE, -units), (Chart::OverrunLoss.id(), units)];
+        journal.post(Draft { flags, ..draft(id, Kind::Adjust, Asset::Usdt, &legs) });
+    };
+    let mut journal = sample();
+    for (id, units, promised) in [(50, 7, true), (51, 2, false), (52, -9, false), (53, 1, false)] {
+        call(&mut journal, id, units, promised);
+    }
+    // One that ran beside it may end while the payment is awaited; once that is there the floor is the floor.
+    assert_eq!(problems(&journal), [(20, Problem::Floor { account: DAVE })]);
+}
+
 /// A spend limit counts down from what the key says, which the journal does not know.
 #[test]
 fn memo_legs_have_no_floor() {
@@ -284,7 +300,7 @@ fn a_charge_is_the_cost_rounded_up_once() {
     let charged = |asset, units: i64, cost_femto, estimated| {
         let mut journal = sample();
         let legs = [(DAVE, -units), (Chart::UsageClearing.id(), units)];
-        let flags = Flags { estimated };
+        let flags = Flags { estimated, promised: false };
         journal.post(draft(49, Kind::Deposit, asset, &[(DAVE, 100), (Chart::OverrunLoss.id(), -100)]));
         journal.post(Draft { cost_femto, flags, ..draft(50, Kind::Capture, asset, &legs) });
         journal.post(income(51, 18, 18, &[(asset, "gpt-x", units)]));

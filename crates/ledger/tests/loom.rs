@@ -52,6 +52,27 @@ fn three_reserves_on_money_for_two() {
     });
 }
 
+/// X402-21: two promises on an empty account that is good for one, beside a call that promises nothing.
+#[test]
+fn promises_share_the_limit_of_their_account() {
+    loom::model(|| {
+        let payer = account(0);
+        let promise = |payer: Arc<Account>| move || Hold::beyond(&payer, units(3), units(5));
+        let first = thread::spawn(promise(Arc::clone(&payer)));
+        let second = thread::spawn({
+            let payer = Arc::clone(&payer);
+            move || Hold::on(&payer, units(1)).map(drop)
+        });
+        let third = promise(Arc::clone(&payer))();
+        let holds = [first.join().unwrap(), third];
+        assert!(matches!(second.join().unwrap(), Err(ReserveError::Balance { .. })));
+        assert_eq!(holds.iter().filter(|hold| hold.is_ok()).count(), 1, "in every order");
+        assert_eq!((payer.available().units(), payer.held().units()), (-3, 3));
+        let taken: i64 = holds.into_iter().flatten().map(|hold| captured(hold.finish(units(9)))).sum();
+        assert_eq!((taken, payer.available().units(), payer.held().units()), (5, -5, 0));
+    });
+}
+
 /// LED-7: capture, void and expiry race for one hold; one wins.
 #[test]
 fn capture_void_and_expire_race() {

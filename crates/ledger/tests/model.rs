@@ -35,6 +35,8 @@ enum Step {
         units: i64,
         keys: usize,
         window: bool,
+        /// How far below its floor the account may be taken.
+        beyond: i64,
     },
     Extend {
         hold: usize,
@@ -78,8 +80,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         4 => (payer.clone(), 0i64..60).prop_map(|(payer, units)| Step::Deposit { payer, units }),
-        8 => (payer.clone(), units.clone(), 0usize..3, any::<bool>())
-            .prop_map(|(payer, units, keys, window)| Step::Reserve { payer, units, keys, window }),
+        8 => (payer.clone(), units.clone(), 0usize..3, any::<bool>(), prop_oneof![2 => Just(0i64), 1 => -5i64..40])
+            .prop_map(|(payer, units, keys, window, beyond)| {
+                Step::Reserve { payer, units, keys, window, beyond }
+            }),
         6 => (hold.clone(), units.clone()).prop_map(|(hold, units)| Step::Extend { hold, units }),
         5 => (hold.clone(), units.clone()).prop_map(|(hold, units)| Step::Finish { hold, units }),
         2 => (hold.clone(), units).prop_map(|(hold, units)| Step::Expire { hold, units }),
@@ -114,6 +118,7 @@ struct Held {
     payer: usize,
     limits: Vec<Limit>,
     amount: i64,
+    beyond: i64,
     ended: bool,
 }
 
@@ -155,10 +160,10 @@ impl Model {
         matches!(limit, Limit::Window(_, start_s) if start_s + WINDOW_S <= self.forgotten_s)
     }
 
-    fn refused_by(&self, payer: usize, units: i64) -> Option<ReserveError> {
+    fn refused_by(&self, payer: usize, units: i64, beyond: i64) -> Option<ReserveError> {
         let purse = &self.purses[payer];
         match purse.state {
-            AccountState::Open if purse.free - units >= -purse.overdraft => None,
+            AccountState::Open if purse.free - units >= -purse.overdraft - beyond => None,
             AccountState::Open => Some(ReserveError::Balance { available: Amount::from_units(purse.free) }),
             AccountState::Frozen => Some(ReserveError::Frozen),
             AccountState::Closed => Some(ReserveError::Closed),
@@ -166,8 +171,8 @@ impl Model {
     }
 
     /// Takes from the payer and every limit, or says who refuses.
-    fn take(&mut self, payer: usize, limits: &[Limit], units: i64) -> Result<(), ReserveError> {
-        if let Some(refused) = self.refused_by(payer, units) {
+    fn take(&mut self, payer: usize, limits: &[Limit], units: i64, beyond: i64) -> Result<(), ReserveError> {
+        if let Some(refused) = self.refused_by(payer, units, beyond) {
             return Err(refused);
         }
         for limit in limits {
@@ -183,20 +188,28 @@ impl Model {
         Ok(())
     }
 
-    fn reserve(&mut self, payer: usize, limits: Vec<Limit>, units: i64) -> Result<(), ReserveError> {
+    fn reserve(
+        &mut self,
+        payer: usize,
+        limits: Vec<Limit>,
+        units: i64,
+        beyond: i64,
+    ) -> Result<(), ReserveError> {
         if units < 0 {
             return Err(ReserveError::Negative);
         }
-        if self.refused_by(payer, units).is_none() && limits.iter().any(|limit| self.is_over(*limit)) {
+        let beyond = beyond.max(0);
+        if self.refused_by(payer, units, beyond).is_none() && limits.iter().any(|limit| self.is_over(*limit))
+        {
             // A key's limit before it may refuse first.
             let before: Vec<Limit> =
                 limits.iter().copied().take_while(|limit| !self.is_over(*limit)).collect();
-            self.take(payer, &before, units)?;
+            self.take(payer, &before, units, beyond)?;
             self.give(payer, &before, units);
             return Err(ReserveError::WindowOver);
         }
-        self.take(payer, &limits, units)?;
-        self.holds.push(Held { payer, limits, amount: units, ended: false });
+        self.take(payer, &limits, units, beyond)?;
+        self.holds.push(Held { payer, limits, amount: units, beyond, ended: false });
         Ok(())
     }
 
@@ -208,11 +221,11 @@ impl Model {
     }
 
     fn extend(&mut self, place: usize, units: i64) -> Result<(), ReserveError> {
-        let Held { payer, limits, ended, .. } = self.holds[place].clone();
+        let Held { payer, limits, beyond, ended, .. } = self.holds[place].clone();
         if units < 0 {
             return Err(ReserveError::Negative);
         }
-        self.take(payer, &limits, units)?;
+        self.take(payer, &limits, units, beyond)?;
         if ended {
             self.give(payer, &limits, units);
             return Err(ReserveError::Ended);
@@ -222,13 +235,13 @@ impl Model {
     }
 
     fn end(&mut self, place: usize, used: i64, expired: bool) -> Option<Ended> {
-        let Held { payer, limits, amount, ended } = self.holds[place].clone();
+        let Held { payer, limits, amount, beyond, ended } = self.holds[place].clone();
         if ended {
             return None;
         }
         let used = used.max(0);
         let purse = &self.purses[payer];
-        let mut more = (used - amount).max(0).min((purse.free + purse.overdraft).max(0));
+        let mut more = (used - amount).max(0).min((purse.free + purse.overdraft + beyond).max(0));
         for limit in &limits {
             more = more.min(*self.limit_left(*limit));
         }
@@ -296,10 +309,17 @@ impl Real {
         Self { book, payers, holds: Vec::new() }
     }
 
-    fn reserve(&mut self, payer: usize, limits: &[Limit], units: i64) -> Result<(), ReserveError> {
+    fn reserve(
+        &mut self,
+        payer: usize,
+        limits: &[Limit],
+        units: i64,
+        beyond: i64,
+    ) -> Result<(), ReserveError> {
         let budgets: Vec<Budget> = limits.iter().map(|limit| budget(*limit)).collect();
         let (account, amount) = (&self.payers[payer], Amount::from_units(units));
-        let hold = self.book.reserve(Reserve { account, budgets: &budgets, amount })?;
+        let beyond = Amount::from_units(beyond);
+        let hold = self.book.reserve(Reserve { account, budgets: &budgets, amount, beyond })?;
         self.holds.push(Some(hold));
         Ok(())
     }
@@ -313,9 +333,10 @@ fn step(model: &mut Model, real: &mut Real, step: Step) -> Result<(), TestCaseEr
             model.purses[payer].free += units;
             model.purses[payer].deposited += units;
         }
-        Step::Reserve { payer, units, keys, window } => {
+        Step::Reserve { payer, units, keys, window, beyond } => {
             let limits = model.limits(payer, keys, window);
-            prop_assert_eq!(real.reserve(payer, &limits, units), model.reserve(payer, limits, units));
+            let ours = real.reserve(payer, &limits, units, beyond);
+            prop_assert_eq!(ours, model.reserve(payer, limits, units, beyond));
         }
         Step::Extend { hold, units } => {
             if let Some(Some(open)) = real.holds.get(hold) {
@@ -362,7 +383,9 @@ fn check(model: &mut Model, real: &Real, before: &[Purse]) -> Result<(), TestCas
         prop_assert_eq!((account.available().units(), account.held().units()), (purse.free, held));
         prop_assert_eq!((account.overdraft().units(), account.state()), (purse.overdraft, purse.state));
         prop_assert_eq!(purse.free + held + purse.captured, purse.deposited);
-        prop_assert!(purse.free >= -purse.overdraft || purse.free >= before.free);
+        let ours = model.holds.iter().filter(|hold| hold.payer == payer);
+        let floor = -purse.overdraft - ours.map(|hold| hold.beyond).max().unwrap_or(0);
+        prop_assert!(purse.free >= floor || purse.free >= before.free);
     }
     for limit in model.left.keys().copied().collect::<Vec<_>>() {
         if !model.is_over(limit) {

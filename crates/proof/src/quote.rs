@@ -13,15 +13,13 @@ use crate::mac::{self, KeyedMac};
 
 const PREFIX: &str = "q1.";
 const TEXT_BYTES: usize = 43;
-const LABEL: &str = "farthing/quote/1";
+const LABEL: &str = "farthing/quote/2";
 
 /// What a price was quoted for. Another request, another tariff or a restored store: another quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuoteScope<'a> {
-    /// HTTP method.
-    pub method: &'a str,
-    /// The bytes of path and query that are forwarded.
-    pub path: &'a [u8],
+    /// SHA-256 over method, path with query, and body of the request.
+    pub request: &'a [u8; 32],
     /// Which tariff priced it.
     pub tariff_version: &'a str,
     /// What the ceiling counts.
@@ -113,8 +111,7 @@ fn keyed_terms(key: &QuoteKey, scope: &QuoteScope<'_>, quote: &Quote) -> KeyedMa
     let terms = mac::fields(
         LABEL,
         &[
-            scope.method.as_bytes(),
-            scope.path,
+            scope.request,
             scope.tariff_version.as_bytes(),
             &[scope.asset.code()],
             &scope.store_epoch.to_be_bytes(),
@@ -131,13 +128,8 @@ mod tests {
     use money::{Amount, Asset};
     use proptest::prelude::*;
 
-    const SCOPE: QuoteScope<'static> = QuoteScope {
-        method: "POST",
-        path: b"/v1/chat/completions",
-        tariff_version: "2026-11",
-        asset: Asset::Usd,
-        store_epoch: 1,
-    };
+    const SCOPE: QuoteScope<'static> =
+        QuoteScope { request: &[7; 32], tariff_version: "2026-11", asset: Asset::Usd, store_epoch: 1 };
 
     fn quote() -> Quote {
         Quote { ceiling: Amount::from_units(20_000_000), expires_at_s: 1000 }
@@ -151,12 +143,10 @@ mod tests {
         assert_eq!(verify(&key, &text, &SCOPE, 999), Ok(quote()));
         assert_eq!(verify(&key, &text, &SCOPE, 1000), Err(E::Expired(1000)));
         for (what, scope) in [
-            ("method", QuoteScope { method: "GET", ..SCOPE }),
-            ("path", QuoteScope { path: b"/v1/chat/completions?x", ..SCOPE }),
+            ("request", QuoteScope { request: &[8; 32], ..SCOPE }),
             ("tariff", QuoteScope { tariff_version: "2026-12", ..SCOPE }),
             ("asset", QuoteScope { asset: Asset::Test, ..SCOPE }),
             ("store epoch", QuoteScope { store_epoch: 2, ..SCOPE }),
-            ("moved boundary", QuoteScope { method: "POST/", path: b"v1/chat/completions", ..SCOPE }),
         ] {
             assert_eq!(verify(&key, &text, &scope, 999), Err(E::Mismatch), "{what}");
         }

@@ -1,10 +1,16 @@
 //! What a rail says about money.
 
+use serde_json::{Map, Value};
+
 /// The rail's receipt of a settled payment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// Transaction hash or the like; empty where a rail has none.
+    /// Transaction hash or the like; empty where a rail has none, or where nothing had to move.
     pub reference: String,
+    /// What the rail says has moved, in atomic units; none where it does not say.
+    pub amount: Option<u128>,
+    /// Members of the scheme, as the rail sent them: the state of a channel.
+    pub extra: Option<Map<String, Value>>,
 }
 
 /// Why nothing moved, for certain.
@@ -14,7 +20,18 @@ pub struct Refused {
     pub code: String,
 }
 
-/// The outcome of a settlement. There is no fourth one.
+/// What is known where a rail did not say what became of a payment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unclear {
+    /// A transaction that the answer names: where to look on the chain. Empty if it names none.
+    pub transaction: String,
+    /// The rail is at it: the same request again, once, may find it done (`settlement_pending`).
+    pub pending: bool,
+    /// The rail did not do its part: no answer in time, no sense in it, or a contradiction.
+    pub is_fault: bool,
+}
+
+/// The outcome of a settlement. There is no fifth one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// Money is ours.
@@ -24,5 +41,5 @@ pub enum Settlement {
     /// The request never left this process: the proof is unharmed.
     NotSent,
     /// The rail did not say: ask again with the same proof, never for a new one.
-    Unknown,
+    Unknown(Unclear),
 }

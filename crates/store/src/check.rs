@@ -69,6 +69,8 @@ pub struct Report {
     pub heads: u64,
     /// Payments that are not decided.
     pub undecided: u64,
+    /// Payments that were refused after their calls were served.
+    pub owed: u64,
     /// Payments that are deposits.
     pub deposited: u64,
     /// Calls that were charged more than was held for them: used beyond it and there to be taken (LED-11).

@@ -7,6 +7,7 @@
 
 mod backup;
 mod blank;
+mod channel;
 mod check;
 mod disk;
 mod exposure;
@@ -33,13 +34,14 @@ mod view;
 mod writer;
 
 pub use backup::{RestoreError, restore};
+pub use channel::{Channel, ChannelMirror, ChannelRefund, ChannelWrite, Promise};
 pub use check::{CheckOptions, Finding, PaymentProblem, Report, check};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;
 pub use op::{Committed, KeyRecord, Op, StoreError};
 pub use open_call::{OpenCall, OwedInput};
 pub use options::{Durability, Exposure, Options};
-pub use payment::{Attempt, Outcome, Payment, PaymentState};
+pub use payment::{Attempt, Outcome, Payment, PaymentState, Promised};
 pub use read::{Balance, Reader};
 pub use reserve::Reserve;
 pub use roll::Rolled;

@@ -3,7 +3,7 @@
 use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountSettings, Attempt, Idempotent, OpenCall, Outcome, Payment};
+use crate::{AccountSettings, Attempt, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, Promised};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -27,12 +27,13 @@ pub enum Op {
         /// Deposit key.
         key: [u8; 32],
     },
-    /// The rail said for certain that nothing moved: the key is free again.
+    /// The rail said for certain that nothing moved: the key is free again, or what was promised is owed.
     Refused {
         /// Deposit key.
         key: [u8; 32],
     },
-    /// Money arrived: the payment is settled and its deposit entry is in the journal.
+    /// Money arrived: the payment is settled and its deposit entry is in the journal. What was promised and owed is
+    /// made good by it.
     Deposit {
         /// Deposit key.
         key: [u8; 32],
@@ -48,6 +49,8 @@ pub enum Op {
         /// What the same request gets from now on.
         outcome: Outcome,
     },
+    /// Where a payment channel stands from now on, with what was charged or given back.
+    Channel(Box<ChannelWrite>),
     /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
     /// what was there. [`Op::Capture`] of the same id ends it too.
     Open {
@@ -72,13 +75,16 @@ pub enum Op {
         /// The payment the call was made for, and what the same request gets from now on: written with the
         /// charge or not at all, so that no crash makes the call run and be charged again.
         served: Option<([u8; 32], Outcome)>,
+        /// A payment that is to be settled for this charge: its intent is written with the charge or not at all, so
+        /// that no crash takes the one without the other. Its key must be free.
+        settles: Option<Box<Promised>>,
         /// Account of ours that the entry's leg on [`Chart::UsageClearing`] is income of: the writer posts one
         /// sum per batch to it (LED-40). An entry with such a leg and no income is refused, and one with
         /// income and no such leg.
         income: Option<Chart>,
-        /// What the same request gets when it comes again, under SHA-256 of account and idempotency key.
-        /// Replaces what was there.
-        idempotent: Option<([u8; 32], Idempotent)>,
+        /// What the same request gets when it comes again, under each name that it gave itself. Replaces what was
+        /// there.
+        idempotent: Vec<([u8; 32], Idempotent)>,
     },
     /// An operator's posting, idempotent by the entry's id.
     Post {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Promised;
+
 /// What is on disk of a call from before it goes up until it has ended (LED-26): only where every charge is
 /// waited for, because it costs a sync per call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,4 +35,8 @@ pub struct OwedInput {
     pub price_version: u32,
     /// Facts of its receipt, JSON.
     pub facts: String,
+    /// The payment that was promised for it, as it is to be settled for this much. With the payer's signature, until
+    /// the call has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settles: Option<Box<Promised>>,
 }

@@ -14,6 +14,29 @@ pub enum PaymentState {
     Settled,
     /// Deposited, and the call has ended.
     Served,
+    /// Promised, and refused for certain once the call was let through: what was charged is owed. Its key stays
+    /// taken for good.
+    Owed,
+}
+
+impl PaymentState {
+    /// Whether the money is ours.
+    #[must_use]
+    pub const fn is_deposited(self) -> bool {
+        match self {
+            Self::Settled | Self::Served => true,
+            Self::Intent | Self::Unknown | Self::Owed => false,
+        }
+    }
+
+    /// Whether the rail has yet to say what became of it.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        match self {
+            Self::Intent | Self::Unknown => true,
+            Self::Settled | Self::Served | Self::Owed => false,
+        }
+    }
 }
 
 /// A payment, its deposit and its outcome. Holds no key, and no signature once it is decided.
@@ -41,9 +64,29 @@ pub struct Payment {
     pub valid_before_s: u64,
     /// What the same request gets once the call has ended.
     pub outcome: Option<Outcome>,
+    /// The call does not wait for it: it settles while the call runs, or after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promised: bool,
     /// The asking of a facilitator, once there was one.
     #[serde(default)]
     pub attempt: Option<Attempt>,
+}
+
+impl Attempt {
+    /// Whether something may have come of what was asked so far.
+    #[must_use]
+    pub const fn is_unclear(&self) -> bool {
+        self.count > self.in_vain
+    }
+}
+
+/// A payment that is settled once it is known for how much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// Deposit key.
+    pub key: [u8; 32],
+    /// As it is to be settled; its state is set by the store.
+    pub payment: Payment,
 }
 
 /// What a facilitator was asked, so that it can be asked again after a restart (LED-23).
@@ -53,12 +96,19 @@ pub struct Attempt {
     pub facilitator: String,
     /// JSON body of its `/settle`, with the payer's signature; empty once the payment is decided.
     pub request: String,
-    /// How often it was asked.
+    /// How often it was asked, or was about to be.
     pub count: u32,
+    /// How many of those have certainly done nothing. Where that is all of them, what is said next of a failure is
+    /// said of the payment.
+    #[serde(default)]
+    pub in_vain: u32,
     /// Unix milliseconds of the last time.
     pub last_ms: u64,
     /// Unix milliseconds of the next time.
     pub next_ms: u64,
+    /// A transaction that an unclear answer named: where to look on the chain (X402-15). Empty if none did.
+    #[serde(default)]
+    pub transaction: String,
 }
 
 /// How the call ended that a payment was made for (reference item 39). Never holds a body or a key.

@@ -8,10 +8,12 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH, META_STORE_ID,
-    NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH,
+    META_STORE_ID, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
 };
-use crate::{AccountSettings, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta};
+use crate::{
+    AccountSettings, Channel, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta,
+};
 
 /// One row of the fold over the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,14 +175,43 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn unsettled(&self) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
+        self.payments_in(PaymentState::is_open)
+    }
+
+    /// Payments that were refused after their calls were served, with their deposit keys.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn owed(&self) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
+        self.payments_in(|state| state == PaymentState::Owed)
+    }
+
+    fn payments_in(
+        &self,
+        wanted: impl Fn(PaymentState) -> bool,
+    ) -> Result<Vec<([u8; 32], Payment)>, StoreError> {
         let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
         let mut rows = Vec::new();
         for row in table.iter().map_err(unavailable)? {
             let (key, payment) = row.map_err(unavailable)?;
             let payment: Payment = serde_json::from_slice(payment.value()).map_err(unavailable)?;
-            if matches!(payment.state, PaymentState::Intent | PaymentState::Unknown) {
+            if wanted(payment.state) {
                 rows.push((*key.value(), payment));
             }
+        }
+        Ok(rows)
+    }
+
+    /// Every payment channel, by id.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn channels(&self) -> Result<Vec<([u8; 32], Channel)>, StoreError> {
+        let table = self.begin()?.open_table(CHANNELS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, channel) = row.map_err(unavailable)?;
+            rows.push((*id.value(), serde_json::from_slice(channel.value()).map_err(unavailable)?));
         }
         Ok(rows)
     }

@@ -30,6 +30,8 @@ pub(crate) const ACCOUNTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDef
 pub(crate) const IDEMPOTENT: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("idempotent");
 /// Call id -> JSON of `OpenCall`: calls that have not ended, where each is journalled.
 pub(crate) const OPEN_CALLS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open_calls");
+/// Channel id -> JSON of `Channel`.
+pub(crate) const CHANNELS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("channels");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
 pub(crate) const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
 /// Level (8, 16, ...) and index of a complete subtree -> its hash; of any level for the right edge of what was
@@ -109,6 +111,7 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(ACCOUNTS)?;
     each.table(IDEMPOTENT)?;
     each.table(OPEN_CALLS)?;
+    each.table(CHANNELS)?;
     each.table(EXPIRIES)?;
     each.table(TILES)?;
     each.table(HEADS)

@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 mod batch;
+mod channel;
 mod forget;
 mod income;
 mod intake;

@@ -189,6 +189,7 @@ fn every_table_is_held_against_the_others() {
     expect("payments", &|found| matches!(found, Finding::Deposits { forgotten: 0, .. }));
     for (what, from, to, problem) in [
         ("state", "\"settled\"", "\"unknown\"", PaymentProblem::Undecided(PaymentState::Unknown)),
+        ("debt", "\"settled\"", "\"owed\"", PaymentProblem::Undecided(PaymentState::Owed)),
         ("amount", "\"amount\":", "\"amount\":1", PaymentProblem::OtherDeposit),
     ] {
         used.tamper(PAYMENTS, |table| {
@@ -469,8 +470,9 @@ fn a_sweep_forgets_what_has_ended_and_nothing_else() {
             entry: None,
             facts: b"{}".to_vec(),
             served: None,
+            settles: None,
             income: None,
-            idempotent: Some(([key; 32], outcome)),
+            idempotent: vec![([key; 32], outcome)],
         };
         commit(&store, op).unwrap();
     };
@@ -516,8 +518,9 @@ fn a_sweep_is_bounded() {
             entry: None,
             facts: vec![],
             served: None,
+            settles: None,
             income: None,
-            idempotent: Some((key, outcome)),
+            idempotent: vec![(key, outcome)],
         };
         store.submit(op, None).unwrap();
     }

@@ -9,15 +9,19 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "support/some_channel.rs"]
+mod some_channel;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::thread;
 
 use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
 use money::{Amount, Asset};
+use some_channel::channel;
 use store::{
-    AccountMode, AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Options, Outcome, OwedInput,
-    Payment, PaymentState, Store, StoreError,
+    AccountMode, AccountSettings, Attempt, Channel, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall,
+    Options, Outcome, OwedInput, Payment, PaymentState, Promised, Store, StoreError,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 use support::dice::Dice;
@@ -40,6 +44,7 @@ struct Model {
     revoked: BTreeMap<[u8; 16], u64>,
     settings: BTreeMap<[u8; 16], AccountSettings>,
     open_calls: BTreeMap<[u8; 16], OpenCall>,
+    channels: BTreeMap<[u8; 32], Channel>,
 }
 
 /// What can be said of a refusal without copying the store's rules in detail.
@@ -62,8 +67,13 @@ impl Model {
             Op::Attempt { key, attempt } => self.undecided(key)?.attempt = Some(attempt.clone()),
             Op::Unknown { key } => self.undecided(key)?.state = PaymentState::Unknown,
             Op::Refused { key } => {
-                self.undecided(key)?;
-                self.payments.remove(key);
+                let payment = self.undecided(key)?;
+                if payment.promised {
+                    payment.state = PaymentState::Owed;
+                    payment.attempt.iter_mut().for_each(|attempt| attempt.request.clear());
+                } else {
+                    self.payments.remove(key);
+                }
             }
             Op::Deposit { key, payment, entry } => {
                 let known = self.payments.get(key);
@@ -72,18 +82,41 @@ impl Model {
                 }
                 let mut attempt =
                     payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt.clone()));
+                let ended = known.and_then(|known| known.outcome.clone()).or_else(|| payment.outcome.clone());
                 self.post(entry, None)?;
                 attempt.iter_mut().for_each(|attempt| attempt.request.clear());
                 self.payments
                     .insert(*key, Payment { state: PaymentState::Settled, attempt, ..payment.clone() });
+                if let Some(outcome) = ended {
+                    self.serve(key, &outcome)?;
+                }
             }
             Op::Served { key, outcome } => self.serve(key, outcome)?,
+            Op::Channel(write) => {
+                let known = write.payment.as_ref().and_then(|(key, _)| self.payments.get(key));
+                if known.is_some_and(is_deposited) {
+                    return Err(Refusal::Conflict);
+                }
+                let mut attempt = known.and_then(|known| known.attempt.clone());
+                if let Some(entry) = &write.entry {
+                    self.post(entry, None)?;
+                }
+                if let Some((key, payment)) = &write.payment {
+                    attempt = attempt.or_else(|| payment.attempt.clone());
+                    attempt.iter_mut().for_each(|attempt| attempt.request.clear());
+                    self.payments.insert(*key, Payment { attempt, ..payment.clone() });
+                }
+                self.channels.insert(write.id, write.channel.clone());
+            }
             Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
             Op::Ended { id } => drop(self.open_calls.remove(id)),
-            Op::Capture { id, entry, facts, served, income, idempotent } => {
+            Op::Capture { id, entry, facts, served, settles, income, idempotent } => {
                 if let Some((key, _)) = served
-                    && !self.payments.get(key).is_some_and(is_deposited)
+                    && !self.payments.get(key).is_some_and(may_run)
                 {
+                    return Err(Refusal::Conflict);
+                }
+                if settles.as_ref().is_some_and(|promised| self.payments.contains_key(&promised.key)) {
                     return Err(Refusal::Conflict);
                 }
                 if let Some(entry) = entry {
@@ -92,7 +125,11 @@ impl Model {
                 if let Some((key, outcome)) = served {
                     self.serve(key, outcome)?;
                 }
-                if let Some((key, outcome)) = idempotent {
+                if let Some(of) = settles {
+                    let state = PaymentState::Intent;
+                    self.payments.insert(of.key, Payment { state, promised: true, ..of.payment.clone() });
+                }
+                for (key, outcome) in idempotent {
                     self.idempotent.insert(*key, outcome.clone());
                 }
                 self.open_calls.remove(id);
@@ -125,14 +162,18 @@ impl Model {
     }
 
     fn undecided(&mut self, key: &[u8; 32]) -> Result<&mut Payment, Refusal> {
-        self.payments.get_mut(key).filter(|payment| !is_deposited(payment)).ok_or(Refusal::Conflict)
+        let is_open =
+            |payment: &&mut Payment| matches!(payment.state, PaymentState::Intent | PaymentState::Unknown);
+        self.payments.get_mut(key).filter(is_open).ok_or(Refusal::Conflict)
     }
 
     fn serve(&mut self, key: &[u8; 32], outcome: &Outcome) -> Result<(), Refusal> {
         let payment =
-            self.payments.get_mut(key).filter(|payment| is_deposited(payment)).ok_or(Refusal::Conflict)?;
+            self.payments.get_mut(key).filter(|payment| may_run(payment)).ok_or(Refusal::Conflict)?;
         payment.outcome = Some(outcome.clone());
-        payment.state = PaymentState::Served;
+        if is_deposited(payment) {
+            payment.state = PaymentState::Served;
+        }
         Ok(())
     }
 
@@ -185,6 +226,11 @@ fn is_deposited(payment: &Payment) -> bool {
     matches!(payment.state, PaymentState::Settled | PaymentState::Served)
 }
 
+/// Whether its call may be, or have been, made.
+fn may_run(payment: &Payment) -> bool {
+    payment.promised || is_deposited(payment)
+}
+
 /// One of few.
 fn few<const N: usize>(dice: &mut Dice, count: u64) -> [u8; N] {
     [1 + dice.below(count) as u8; N]
@@ -222,12 +268,18 @@ fn some_entry(dice: &mut Dice, kind: Kind) -> (Draft, Option<Chart>) {
 
 fn some_payment(dice: &mut Dice) -> Payment {
     let valid_before_s = [0, NOW_S, NOW_S + 100, u64::MAX][dice.below(4) as usize];
-    Payment { valid_before_s, ..payment(AccountId(few(dice, 3)), 5) }
+    let outcome = dice.one_in(5).then(|| outcome(few(dice, 40)));
+    Payment { valid_before_s, outcome, promised: dice.one_in(3), ..payment(AccountId(few(dice, 3)), 5) }
+}
+
+fn some_promise(dice: &mut Dice) -> Box<Promised> {
+    Box::new(Promised { key: few(dice, 6), payment: some_payment(dice) })
 }
 
 fn some_op(dice: &mut Dice) -> Op {
     let key = few::<32>(dice, 6);
-    match dice.below(20) {
+    match dice.below(22) {
+        20 | 21 => some_channel(dice, key),
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
         2 => Op::Attempt {
             key,
@@ -235,8 +287,10 @@ fn some_op(dice: &mut Dice) -> Op {
                 facilitator: "f".into(),
                 request: "{}".into(),
                 count: dice.below(5) as u32,
+                in_vain: dice.below(3) as u32,
                 last_ms: 1,
                 next_ms: 2,
+                transaction: String::new(),
             },
         },
         3 => Op::Unknown { key },
@@ -276,6 +330,16 @@ fn some_op(dice: &mut Dice) -> Op {
     }
 }
 
+fn some_channel(dice: &mut Dice, key: [u8; 32]) -> Op {
+    let state = [PaymentState::Settled, PaymentState::Served][dice.below(2) as usize];
+    let payment = dice.one_in(2).then(|| (key, Payment { state, ..some_payment(dice) }));
+    let kind = if dice.one_in(4) { Kind::Refund } else { Kind::Deposit };
+    let entry = dice.one_in(2).then(|| some_entry(dice, kind).0);
+    let begins = dice.one_in(2);
+    let channel = channel(u128::MAX - u128::from(dice.below(9)));
+    Op::Channel(Box::new(ChannelWrite { id: few(dice, 4), channel, payment, entry, begins }))
+}
+
 fn some_open_call(dice: &mut Dice) -> OpenCall {
     let owed = dice.one_in(2).then(|| OwedInput {
         amount: 5,
@@ -284,6 +348,7 @@ fn some_open_call(dice: &mut Dice) -> OpenCall {
         model: "m".into(),
         price_version: 1,
         facts: "{}".into(),
+        settles: dice.one_in(3).then(|| some_promise(dice)),
     });
     OpenCall { account: few(dice, 3), asset: 1, held: dice.below(1000) as i64, begun_ms: NOW_MS, owed }
 }
@@ -291,10 +356,12 @@ fn some_open_call(dice: &mut Dice) -> OpenCall {
 fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
     let (entry, income) = some_entry(dice, Kind::Capture);
     let id = entry.id;
-    let idempotent = dice.one_in(3).then(|| {
+    let names = [0, 0, 1, 2][dice.below(4) as usize];
+    let mut name = || {
         let expires_s = NOW_S + [0, 40, WEEK_S][dice.below(3) as usize];
         (few(dice, 4), Idempotent { fingerprint: few(dice, 9), outcome: outcome(id), expires_s })
-    });
+    };
+    let idempotent = (0..names).map(|_| name()).collect();
     let free = dice.one_in(6);
     Op::Capture {
         // A free call has an id of its own, as calls have.
@@ -302,6 +369,8 @@ fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
         entry: (!free).then_some(entry),
         facts: dice.bytes::<4>().to_vec(),
         served: dice.one_in(4).then(|| (key, outcome(id))),
+        // Never the payment that was served: it settles already.
+        settles: dice.one_in(5).then(|| some_promise(dice)).filter(|own| own.key != key),
         income: if free { None } else { income },
         idempotent,
     }
@@ -418,6 +487,8 @@ impl Case {
         assert_eq!(settings, model.settings.clone().into_iter().collect::<Vec<_>>(), "seed {seed}");
         let open: Vec<_> = model.open_calls.clone().into_iter().collect();
         assert_eq!(reader.open_calls().unwrap(), open, "seed {seed}");
+        let channels: Vec<_> = model.channels.clone().into_iter().collect();
+        assert_eq!(reader.channels().unwrap(), channels, "seed {seed}");
         assert_eq!(self.store().at_risk(), Amount::ZERO);
     }
 }

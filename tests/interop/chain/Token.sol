@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
-/// Play USDC for a local chain: ERC-20 with the transfer half of EIP-3009.
+import {Signature} from "./Signature.sol";
+
+/// Play USDC for a local chain: ERC-20 with the transfer and the receive half of EIP-3009.
 ///
 /// It keeps no value in a constructor or an immutable, so its runtime code can be set at any
 /// address of a test chain and is at once the token of that address: the EIP-712 domain is made
@@ -15,11 +17,11 @@ contract Token {
     bytes32 public constant TRANSFER_WITH_AUTHORIZATION_TYPEHASH = keccak256(
         "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
     );
+    bytes32 public constant RECEIVE_WITH_AUTHORIZATION_TYPEHASH = keccak256(
+        "ReceiveWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+    );
     bytes32 private constant DOMAIN_TYPEHASH =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-
-    /// Half the order of secp256k1: a signature with a larger s is the twin of a canonical one.
-    uint256 private constant S_MAX = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
 
     uint256 public totalSupply;
     mapping(address => uint256) public balanceOf;
@@ -75,7 +77,11 @@ contract Token {
         bytes32 r,
         bytes32 s
     ) external {
-        _authorized(from, to, value, validAfter, validBefore, nonce, v, r, s);
+        bytes32 message = keccak256(
+            abi.encode(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)
+        );
+        _use(from, nonce, validAfter, validBefore, Signature.signer(_digest(message), v, r, s));
+        _move(from, to, value);
     }
 
     function transferWithAuthorization(
@@ -87,36 +93,43 @@ contract Token {
         bytes32 nonce,
         bytes calldata signature
     ) external {
-        require(signature.length == 65, "invalid signature length");
-        bytes32 r = bytes32(signature[0:32]);
-        bytes32 s = bytes32(signature[32:64]);
-        _authorized(from, to, value, validAfter, validBefore, nonce, uint8(signature[64]), r, s);
+        bytes32 message = keccak256(
+            abi.encode(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)
+        );
+        _use(from, nonce, validAfter, validBefore, Signature.signer(_digest(message), signature));
+        _move(from, to, value);
     }
 
-    function _authorized(
+    /// As above, and only the receiver may send it: so a contract that is paid this way cannot be
+    /// paid past it.
+    function receiveWithAuthorization(
         address from,
         address to,
         uint256 value,
         uint256 validAfter,
         uint256 validBefore,
         bytes32 nonce,
-        uint8 v,
-        bytes32 r,
-        bytes32 s
-    ) private {
+        bytes calldata signature
+    ) external {
+        require(msg.sender == to, "caller must be the payee");
+        bytes32 message = keccak256(
+            abi.encode(RECEIVE_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)
+        );
+        _use(from, nonce, validAfter, validBefore, Signature.signer(_digest(message), signature));
+        _move(from, to, value);
+    }
+
+    function _digest(bytes32 message) private view returns (bytes32) {
+        return Signature.typed(DOMAIN_SEPARATOR(), message);
+    }
+
+    function _use(address from, bytes32 nonce, uint256 validAfter, uint256 validBefore, address signer) private {
+        require(signer == from, "invalid signature");
         require(block.timestamp > validAfter, "authorization is not yet valid");
         require(block.timestamp < validBefore, "authorization is expired");
         require(!authorizationState[from][nonce], "authorization is used");
-        require(v == 27 || v == 28, "invalid signature v");
-        require(uint256(s) <= S_MAX, "invalid signature s");
-        bytes32 message = keccak256(
-            abi.encode(TRANSFER_WITH_AUTHORIZATION_TYPEHASH, from, to, value, validAfter, validBefore, nonce)
-        );
-        address signer = ecrecover(keccak256(abi.encodePacked("\x19\x01", DOMAIN_SEPARATOR(), message)), v, r, s);
-        require(signer != address(0) && signer == from, "invalid signature");
         authorizationState[from][nonce] = true;
         emit AuthorizationUsed(from, nonce);
-        _move(from, to, value);
     }
 
     function _move(address from, address to, uint256 value) private {
@@ -124,31 +137,5 @@ contract Token {
         balanceOf[from] -= value;
         balanceOf[to] += value;
         emit Transfer(from, to, value);
-    }
-}
-
-/// Stand-in for the call aggregator that x402 facilitators look for at a fixed address. They ask
-/// it why a transfer would fail; without it every refusal has the same reason.
-contract Aggregator {
-    struct Call {
-        address target;
-        bytes callData;
-    }
-
-    struct Answer {
-        bool success;
-        bytes returnData;
-    }
-
-    function tryAggregate(bool requireSuccess, Call[] calldata calls)
-        external
-        payable
-        returns (Answer[] memory answers)
-    {
-        answers = new Answer[](calls.length);
-        for (uint256 i = 0; i < calls.length; i++) {
-            (answers[i].success, answers[i].returnData) = calls[i].target.call(calls[i].callData);
-            require(!requireSuccess || answers[i].success, "call failed");
-        }
     }
 }

@@ -3,24 +3,43 @@
 import { createServer } from "node:http";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
+import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/facilitator";
 import { ExactEvmScheme } from "@x402/evm/exact/facilitator";
 import { ExactEvmSchemeV1 } from "@x402/evm/exact/v1/facilitator";
+import { UptoEvmScheme } from "@x402/evm/upto/facilitator";
+import { nonceManager } from "viem";
 import { NETWORK, chainClient, facilitatorAccount } from "./chain.mjs";
 
-const account = facilitatorAccount();
+// Payments settle side by side: without a count of its own each would ask the chain for the next nonce, and two get the same.
+const account = facilitatorAccount({ nonceManager });
 const client = chainClient(process.env.RPC_URL, account);
 const signer = toFacilitatorEvmSigner({ ...client, address: account.address }, { confirmationTimeoutMs: 10_000 });
 const facilitator = new x402Facilitator()
   .register(NETWORK, new ExactEvmScheme(signer))
+  .register(NETWORK, new UptoEvmScheme(signer))
+  // Without a key for claims and refunds: those are signed by the seller, who keeps the key.
+  .register(NETWORK, new BatchSettlementEvmScheme(signer))
   .registerV1("base-sepolia", new ExactEvmSchemeV1(signer));
 
-/** Calls of each operation since the start, for the tests: GET /__calls. */
-const calls = { verify: 0, settle: 0 };
+/** Every call since the start, oldest first, for the tests: GET /__calls. */
+const calls = [];
 
 async function readJson(request) {
   let text = "";
   for await (const chunk of request) text += chunk;
   return JSON.parse(text);
+}
+
+/** Asks the reference packages and notes what was asked and answered. */
+async function asked(op, request) {
+  const { paymentPayload, paymentRequirements } = await readJson(request);
+  const { scheme, amount } = paymentRequirements;
+  // Noted before the answer: a test that sees the answer also sees the call.
+  const call = { op, scheme, amount, type: paymentPayload.payload.type };
+  calls.push(call);
+  const answer = await facilitator[op](paymentPayload, paymentRequirements);
+  call.reason = answer.invalidReason ?? answer.errorReason;
+  return answer;
 }
 
 async function answer(request) {
@@ -29,16 +48,10 @@ async function answer(request) {
       return facilitator.getSupported();
     case "GET /__calls":
       return calls;
-    case "POST /verify": {
-      calls.verify += 1;
-      const { paymentPayload, paymentRequirements } = await readJson(request);
-      return facilitator.verify(paymentPayload, paymentRequirements);
-    }
-    case "POST /settle": {
-      calls.settle += 1;
-      const { paymentPayload, paymentRequirements } = await readJson(request);
-      return facilitator.settle(paymentPayload, paymentRequirements);
-    }
+    case "POST /verify":
+      return asked("verify", request);
+    case "POST /settle":
+      return asked("settle", request);
     default:
       return undefined;
   }

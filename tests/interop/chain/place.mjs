@@ -1,45 +1,54 @@
 // Compiles our contracts, sets them on the chain at RPC_URL and funds the payers. Ends with 0 only
-// if the token signs for the domain that stock clients use.
-import { readFileSync } from "node:fs";
+// if the contracts sign for the domains that stock clients use.
+import { readFileSync, readdirSync } from "node:fs";
 import solc from "solc";
-import { AGGREGATOR, DOMAIN_SEPARATOR, TOKEN, TOKEN_ABI, chainClient, payer, secondPayer } from "./chain.mjs";
+import { encodeFunctionData, parseAbi } from "viem";
+import { AGGREGATOR, CONTRACTS, PERMIT, TOKEN, TOKEN_ABI, chainClient, payer, payers, send } from "./chain.mjs";
 
-/** 1000 USDC for each payer. */
+/** 1000 USDC and 10 ETH for each payer. */
 const FUNDS = 1_000_000_000n;
+const GAS_FUNDS = "0x8ac7230489e80000";
 
+/** What the payers sign for: a contract with another domain would refuse every signature. */
+const SEPARATORS = {
+  [TOKEN]: "0x71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818",
+  [PERMIT]: "0x010f27a92fb9a32622f44f001dc4d15706a85b33499cfc2ce9033113ab26592c",
+};
+/** Runtime code of every contract here, by name. */
 function compile() {
-  const content = readFileSync(new URL("./Token.sol", import.meta.url), "utf8");
-  const input = {
-    language: "Solidity",
-    sources: { "Token.sol": { content } },
-    settings: {
-      optimizer: { enabled: true, runs: 200 },
-      outputSelection: { "*": { "*": ["evm.deployedBytecode.object"] } },
-    },
+  const folder = new URL("./", import.meta.url);
+  const names = readdirSync(folder).filter((name) => name.endsWith(".sol"));
+  const sources = Object.fromEntries(
+    names.map((name) => [name, { content: readFileSync(new URL(name, folder), "utf8") }]),
+  );
+  const settings = {
+    optimizer: { enabled: true, runs: 200 },
+    outputSelection: { "*": { "*": ["evm.deployedBytecode.object"] } },
   };
-  const output = JSON.parse(solc.compile(JSON.stringify(input)));
+  const output = JSON.parse(solc.compile(JSON.stringify({ language: "Solidity", sources, settings })));
   const problems = (output.errors ?? []).map((e) => e.formattedMessage);
   if (problems.length > 0) throw new Error(problems.join("\n"));
-  const code = (name) => `0x${output.contracts["Token.sol"][name].evm.deployedBytecode.object}`;
-  return { token: code("Token"), aggregator: code("Aggregator") };
+  const contracts = Object.values(output.contracts).flatMap((file) => Object.entries(file));
+  return Object.fromEntries(contracts.map(([name, { evm }]) => [name, `0x${evm.deployedBytecode.object}`]));
 }
 
 const client = chainClient(process.env.RPC_URL, payer());
 const code = compile();
-await client.request({ method: "anvil_setCode", params: [TOKEN, code.token] });
-await client.request({ method: "anvil_setCode", params: [AGGREGATOR, code.aggregator] });
+for (const [name, address] of Object.entries(CONTRACTS)) {
+  await client.request({ method: "anvil_setCode", params: [address, code[name]] });
+}
+for (const [address, expected] of Object.entries(SEPARATORS)) {
+  const separator = await client.readContract({ address, abi: TOKEN_ABI, functionName: "DOMAIN_SEPARATOR" });
+  if (separator !== expected) throw new Error(`${address} signs for domain ${separator}`);
+}
 
-const separator = await client.readContract({ address: TOKEN, abi: TOKEN_ABI, functionName: "DOMAIN_SEPARATOR" });
-if (separator !== DOMAIN_SEPARATOR) throw new Error(`token signs for domain ${separator}`);
-
-for (const account of [payer(), secondPayer()]) {
-  const hash = await client.writeContract({
-    address: TOKEN,
-    abi: TOKEN_ABI,
-    functionName: "mint",
-    args: [account.address, FUNDS],
-  });
-  const receipt = await client.waitForTransactionReceipt({ hash });
-  if (receipt.status !== "success") throw new Error(`mint failed: ${hash}`);
+const mints = payers().map(({ address }) => ({
+  target: TOKEN,
+  callData: encodeFunctionData({ abi: TOKEN_ABI, functionName: "mint", args: [address, FUNDS] }),
+}));
+const abi = parseAbi(["function tryAggregate(bool, (address target, bytes callData)[] calls) returns ((bool, bytes)[])"]);
+await send(client, { address: AGGREGATOR, abi, functionName: "tryAggregate", args: [true, mints] });
+for (const { address } of payers()) {
+  await client.request({ method: "anvil_setBalance", params: [address, GAS_FUNDS] });
 }
 console.log("placed");

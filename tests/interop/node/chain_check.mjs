@@ -1,7 +1,16 @@
 // The play token itself: a test through it proves something only if it refuses what USDC refuses.
 import assert from "node:assert/strict";
 import { parseAbi, parseSignature, serializeSignature } from "viem";
-import { NETWORK, TOKEN, TOKEN_ABI, chainClient, facilitatorAccount, payer } from "../chain/chain.mjs";
+import {
+  NETWORK,
+  TOKEN,
+  TOKEN_ABI,
+  chainClient,
+  facilitatorAccount,
+  payer,
+  secondPayer,
+  send as sendCall,
+} from "../chain/chain.mjs";
 import { env, run } from "./harness.mjs";
 
 const abi = parseAbi([
@@ -10,6 +19,7 @@ const abi = parseAbi([
 ]);
 const bytesAbi = parseAbi([
   "function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature)",
+  "function receiveWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature)",
 ]);
 const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 const types = {
@@ -23,11 +33,13 @@ const types = {
   ],
 };
 
+const receiveTypes = { ReceiveWithAuthorization: types.TransferWithAuthorization };
+
 const client = chainClient(env("RPC_URL"), facilitatorAccount());
 const to = "0x000000000000000000000000000000000000bEEF";
 const nonce = (n) => `0x${n.toString(16).padStart(64, "0")}`;
 
-async function signed(number, change = {}) {
+async function signed(number, change = {}, as = types) {
   const now = BigInt(Math.floor(Date.now() / 1000));
   const message = {
     from: payer().address,
@@ -39,17 +51,13 @@ async function signed(number, change = {}) {
     ...change,
   };
   const domain = { name: "USDC", version: "2", chainId: 84532, verifyingContract: TOKEN };
-  const signature = await payer().signTypedData({ domain, types, primaryType: "TransferWithAuthorization", message });
+  const signature = await payer().signTypedData({ domain, types: as, primaryType: Object.keys(as)[0], message });
   const { r, s, v } = parseSignature(signature);
   return { fields: Object.values(message), signature, r, s, v: Number(v) };
 }
 
-async function send(abi, args) {
-  const call = { address: TOKEN, abi, functionName: "transferWithAuthorization", args };
-  const { request } = await client.simulateContract({ ...call, account: facilitatorAccount() });
-  const receipt = await client.waitForTransactionReceipt({ hash: await client.writeContract(request) });
-  assert.equal(receipt.status, "success");
-}
+const send = (abi, args) =>
+  sendCall(client, { address: TOKEN, abi, functionName: "transferWithAuthorization", args });
 
 const balance = () => client.readContract({ address: TOKEN, abi: TOKEN_ABI, functionName: "balanceOf", args: [to] });
 
@@ -91,8 +99,23 @@ await run({
     await assert.rejects(send(bytesAbi, [...a.fields, a.signature.slice(0, -2)]), /invalid signature length/);
   },
 
+  async "token-received-by-its-payee-only"() {
+    const payee = chainClient(env("RPC_URL"), secondPayer());
+    const a = await signed(5, { to: secondPayer().address }, receiveTypes);
+    const receive = { address: TOKEN, abi: bytesAbi, functionName: "receiveWithAuthorization" };
+    await assert.rejects(sendCall(client, { ...receive, args: [...a.fields, a.signature] }), /caller must be the payee/);
+    // One form is not the other: the types differ.
+    await assert.rejects(send(bytesAbi, [...a.fields, a.signature]), /invalid signature/);
+    await sendCall(payee, { ...receive, args: [...a.fields, a.signature] });
+    await assert.rejects(sendCall(payee, { ...receive, args: [...a.fields, a.signature] }), /authorization is used/);
+  },
+
   async "facilitator-offers"() {
     const supported = await (await fetch(`${env("FACILITATOR_URL")}/supported`)).json();
-    assert.ok(supported.kinds.some((k) => k.x402Version === 2 && k.scheme === "exact" && k.network === NETWORK));
+    const kinds = supported.kinds.map((k) => `${k.x402Version} ${k.scheme} ${k.network}`);
+    const schemes = ["exact", "upto", "batch-settlement"].map((scheme) => `2 ${scheme} ${NETWORK}`);
+    assert.deepEqual(kinds.sort(), [...schemes, "1 exact base-sepolia"].sort());
+    const upto = supported.kinds.find((k) => k.scheme === "upto");
+    assert.equal(upto.extra.facilitatorAddress, facilitatorAccount().address);
   },
 });

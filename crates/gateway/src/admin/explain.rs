@@ -206,7 +206,7 @@ mod tests {
         ];
         let draft = Draft {
             kind: Kind::Capture,
-            flags: Flags { estimated: false },
+            flags: Flags::default(),
             time_ms: 1,
             id: [1; 16],
             key: [0; 32],

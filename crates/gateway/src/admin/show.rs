@@ -34,9 +34,11 @@ impl Office<'_> {
             .filter(|(_, payment)| account.is_none_or(|id| id.0 == payment.account))
             .filter_map(|(key, payment)| {
                 let asset = Asset::from_code(payment.asset)?;
+                let transaction = payment.attempt.map(|attempt| attempt.transaction);
                 Some(json!({"deposit_key": wire::hex::encode(&key), "state": payment.state,
                             "account": wire::hex::encode(&payment.account), "rail": payment.rail,
                             "payer": payment.payer, "created_ms": payment.created_ms,
+                            "transaction": transaction.filter(|text| !text.is_empty()),
                             "valid_before_s": payment.valid_before_s,
                             "amount": facts::amount(Amount::from_units(payment.amount), asset)}))
             })

@@ -73,7 +73,8 @@ pub(super) async fn quote(
     if quote.is_free() {
         return Ok(document(&answer, "no-store"));
     }
-    let ask = Ask::of(snapshot, &quote, &about.method, &about.target);
+    let body = quote.body();
+    let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body);
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
     answer["accepts"] = offered.entries.into();
@@ -88,6 +89,7 @@ pub(super) async fn quote(
 fn fits(worker: &Worker, arrived: &Arrived, payer: &Payer, quote: &Quote) -> Value {
     let (gate, config) = (&worker.gate, &arrived.snapshot.config);
     let terms = HoldTerms {
+        credit: None,
         limits: gate.spend_limits(payer.account.id(), &config.limits),
         may_clamp: config.metering.fit_to_balance,
         now_s: arrived.now.seconds(),

@@ -45,7 +45,7 @@ pub enum Problem {
         /// Whose.
         account: AccountId,
     },
-    /// A payer was charged below zero and the credit line (LED-5).
+    /// A payer was charged below zero and the credit line (LED-5), by a call whose payment was not to come after it.
     #[error("{account} is below its floor")]
     Floor {
         /// Whose.

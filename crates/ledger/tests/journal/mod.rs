@@ -158,7 +158,7 @@ pub(crate) fn sample() -> Journal {
         capture(3, Asset::Test, ALICE, 2_100_000_000_001, 0),
         under(capture(4, Asset::Usdc, BOB, 123_456_000_000, 0), Asset::Usdc, 123_456, &[KEY, day]),
         Draft {
-            flags: Flags { estimated: true },
+            flags: Flags { estimated: true, ..Flags::default() },
             ..capture(5, Asset::Test, ALICE, 3_000_000_000_000, 100_001)
         },
         income(
@@ -193,7 +193,7 @@ pub(crate) fn sample() -> Journal {
         draft(9, Kind::Deposit, Asset::Usd, &[(rail("operator"), -250_000), (CAROL, 250_000)]),
         capture(10, Asset::Usd, CAROL, 999_999_999_999, 0),
         Draft {
-            flags: Flags { estimated: true },
+            flags: Flags { estimated: true, ..Flags::default() },
             ..draft(
                 11,
                 Kind::Capture,

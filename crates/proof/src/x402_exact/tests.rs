@@ -56,13 +56,7 @@ fn quote_key() -> QuoteKey {
 }
 
 fn binding(key: &QuoteKey) -> Binding<'_> {
-    let scope = QuoteScope {
-        method: "GET",
-        path: b"/exact",
-        tariff_version: "t1",
-        asset: Asset::Usd,
-        store_epoch: 1,
-    };
+    let scope = QuoteScope { request: &[7; 32], tariff_version: "t1", asset: Asset::Usd, store_epoch: 1 };
     Binding { key, scope, ceiling: CEILING, resource_url: URL }
 }
 
@@ -264,7 +258,7 @@ fn x402_16_quote_and_resource_bind_the_payment_to_the_request() {
     let older = quote::mint(&key, &scope, &Quote { ceiling: CEILING, expires_at_s: V2_CAPTURED_S + 1 });
     assert_eq!(check_v2(&with_quote(json!(older)), &offers, V2_CAPTURED_S), Ok(()));
 
-    let elsewhere = QuoteScope { path: b"/other", ..scope };
+    let elsewhere = QuoteScope { request: &[8; 32], ..scope };
     for (what, payment, expected) in [
         ("X402-16 left out", captured_v2(), E::QuoteMissing),
         ("of another type", with_quote(json!(1)), E::Malformed),

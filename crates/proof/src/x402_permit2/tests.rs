@@ -57,13 +57,7 @@ fn payload(flow: &Value) -> Permit2Payload {
 }
 
 fn binding<'a>(key: &'a QuoteKey, url: &'a str) -> Binding<'a> {
-    let scope = QuoteScope {
-        method: "GET",
-        path: b"/permit2",
-        tariff_version: "t1",
-        asset: Asset::Usd,
-        store_epoch: 1,
-    };
+    let scope = QuoteScope { request: &[7; 32], tariff_version: "t1", asset: Asset::Usd, store_epoch: 1 };
     Binding { key, scope, ceiling: CEILING, resource_url: url }
 }
 

@@ -68,13 +68,7 @@ fn signed(change: impl Fn(&mut Vec<u8>)) -> SvmPayload {
 fn the_captured_payment_is_genuine() {
     let sent = captured();
     let quotes = QuoteKey::new(&[3; 32]);
-    let scope = QuoteScope {
-        method: "GET",
-        path: b"/exact",
-        tariff_version: "t1",
-        asset: Asset::Usd,
-        store_epoch: 1,
-    };
+    let scope = QuoteScope { request: &[7; 32], tariff_version: "t1", asset: Asset::Usd, store_epoch: 1 };
     let url = sent.resource.clone().unwrap().url;
     let binding = Binding { key: &quotes, scope, ceiling: Amount::from_units(1), resource_url: &url };
     let offers = [Offer { amount: 9_999, ..offer() }, offer()];

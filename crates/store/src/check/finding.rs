@@ -129,7 +129,7 @@ pub enum PaymentProblem {
     /// Its deposit has another account or amount.
     #[error("its deposit is of another account or amount")]
     OtherDeposit,
-    /// It is said to be undecided, and there is a deposit with its key.
+    /// It is said to be undecided or refused, and there is a deposit with its key.
     #[error("it is {0:?} and has a deposit")]
     Undecided(PaymentState),
     /// It is undecided for too long.

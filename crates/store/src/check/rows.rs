@@ -12,12 +12,13 @@ use super::finding::{Finding, PaymentProblem};
 use super::{CheckOptions, Report};
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, IDEMPOTENT, KEYS, META,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, IDEMPOTENT, KEYS, META,
     META_SWEPT, OPEN_CALLS, PAYMENTS, balance_key, expiry_key,
 };
 use crate::writer::forgotten_s;
 use crate::{
-    AccountMode, AccountSettings, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta,
+    AccountMode, AccountSettings, Channel, Idempotent, KeyRecord, OpenCall, Payment, PaymentState,
+    StoreError, meta,
 };
 
 pub(super) fn check(
@@ -34,6 +35,7 @@ pub(super) fn check(
             report.find(Finding::Idempotent { key });
         }
     }
+    rows::<32, Channel>(transaction, CHANNELS, "channels", report)?;
     rows::<16, KeyRecord>(transaction, KEYS, "keys", report)?;
     let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
     for (id, _) in rows::<16, OpenCall>(transaction, OPEN_CALLS, "open_calls", report)? {
@@ -80,9 +82,15 @@ fn payments(
                     None
                 }
             }
+            PaymentState::Owed => {
+                report.owed += 1;
+                deposit.map(|_| PaymentProblem::Undecided(payment.state))
+            }
             PaymentState::Settled | PaymentState::Served => {
                 report.deposited += 1;
                 match deposit {
+                    // A voucher that drew on what was charged before, or money in a channel: nothing became balance.
+                    None if payment.amount == 0 => None,
                     Some(found) => (!is_of(&payment, found)).then_some(PaymentProblem::OtherDeposit),
                     // Its entry may be in a segment that is not here; its id still leads there.
                     None if !deposits.is_whole && is_before(&by_id, &key, deposits.before)? => None,

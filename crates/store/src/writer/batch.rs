@@ -15,9 +15,9 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT,
-    HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES, balance_key,
-    expiry_key,
+    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS,
+    FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES,
+    balance_key, expiry_key,
 };
 use crate::{
     AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
@@ -29,7 +29,7 @@ pub(crate) type Answer = Result<Committed, StoreError>;
 /// Seconds after its end that a served payment is kept, for late questions.
 const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
-const NO_ENTRY: Committed = Committed { lsn: 0 };
+pub(super) const NO_ENTRY: Committed = Committed { lsn: 0 };
 
 pub(super) struct Batch<'t> {
     pub(super) tail: &'t mut Tail,
@@ -48,6 +48,7 @@ pub(super) struct Batch<'t> {
     pub(super) base_balances: Table<'t, &'static [u8; 18], i64>,
     pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) facts_at: Table<'t, u64, &'static [u8]>,
+    pub(super) channels: Table<'t, &'static [u8; 32], &'static [u8]>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
@@ -73,6 +74,7 @@ impl<'t> Batch<'t> {
             base_balances: transaction.open_table(BASE_BALANCES).map_err(unavailable)?,
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
             facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
+            channels: transaction.open_table(CHANNELS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
@@ -88,6 +90,7 @@ impl<'t> Batch<'t> {
             Op::Intent { .. } | Op::Attempt { .. } | Op::Post { .. } | Op::Head { .. } => true,
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
+            Op::Channel(write) => write.begins,
             Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
@@ -121,7 +124,10 @@ impl<'t> Batch<'t> {
                 self.put_payment(key, Payment { state: PaymentState::Unknown, ..payment })
             }
             Op::Refused { key } => {
-                self.unsettled(key)?;
+                let payment = self.unsettled(key)?;
+                if payment.promised {
+                    return self.put_payment(key, Payment { state: PaymentState::Owed, ..payment });
+                }
                 self.payments.remove(key).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
@@ -133,25 +139,36 @@ impl<'t> Batch<'t> {
                 let posting = self.prepare(entry, None)?;
                 let rail = Chart::RailClearing(payment.rail.clone());
                 self.name(rail.id(), &rail)?;
-                let attempt = payment.attempt.clone().or_else(|| known.and_then(|known| known.attempt));
+                let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
+                let attempt = payment.attempt.clone().or(attempt);
                 let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
-                self.put_payment(key, payment)?;
+                match outcome.or_else(|| payment.outcome.clone()) {
+                    // The call did not wait for it.
+                    Some(outcome) => self.serve(key, payment, &outcome)?,
+                    None => self.put_payment(key, payment)?,
+                };
                 self.post(posting)
             }
             Op::Served { key, outcome } => {
-                let payment = self.deposited(key)?;
-                self.serve(key, payment, outcome)
+                let payment = self.runs(key)?;
+                self.end(key, payment, outcome)
             }
+            Op::Channel(write) => self.channel(write),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
             Op::Ended { id } => {
                 self.open_calls.remove(id).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
-            Op::Capture { id, entry, facts, served, income, idempotent } => {
+            Op::Capture { id, entry, facts, served, settles, income, idempotent } => {
                 let paid = match served {
-                    Some((key, outcome)) => Some((key, self.deposited(key)?, outcome)),
+                    Some((key, outcome)) => Some((key, self.runs(key)?, outcome)),
                     None => None,
                 };
+                if let Some(promised) = settles
+                    && self.payment(&promised.key)?.is_some()
+                {
+                    return Err(StoreError::Conflict);
+                }
                 let income = income.as_ref().map(|chart| (chart.id(), chart));
                 let earner = income.map(|(id, _)| id);
                 let posting = entry.as_ref().map(|entry| self.prepare(entry, earner)).transpose()?;
@@ -159,9 +176,14 @@ impl<'t> Batch<'t> {
                     self.name(id, chart)?;
                 }
                 if let Some((key, payment, outcome)) = paid {
-                    self.serve(key, payment, outcome)?;
+                    self.end(key, payment, outcome)?;
                 }
-                if let Some((key, outcome)) = idempotent {
+                if let Some(promised) = settles {
+                    let payment = promised.payment.clone();
+                    let payment = Payment { state: PaymentState::Intent, promised: true, ..payment };
+                    self.put_payment(&promised.key, payment)?;
+                }
+                for (key, outcome) in idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
                 self.open_calls.remove(id).map_err(unavailable)?;
@@ -210,16 +232,18 @@ impl<'t> Batch<'t> {
     }
 
     fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
-        self.payment(key)?.filter(|payment| !payment.state.is_deposited()).ok_or(StoreError::Conflict)
+        self.payment(key)?.filter(|payment| payment.state.is_open()).ok_or(StoreError::Conflict)
     }
 
-    fn deposited(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
-        self.payment(key)?.filter(|payment| payment.state.is_deposited()).ok_or(StoreError::Conflict)
+    /// A payment whose call may run: it is in, or nobody waits for it.
+    fn runs(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+        let may_run = |payment: &Payment| payment.promised || payment.state.is_deposited();
+        self.payment(key)?.filter(may_run).ok_or(StoreError::Conflict)
     }
 
     /// A decided payment keeps who was asked, and not what: the request holds the payer's signature.
-    fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
-        if payment.state.is_deposited()
+    pub(super) fn put_payment(&mut self, key: &[u8; 32], mut payment: Payment) -> Answer {
+        if !payment.state.is_open()
             && let Some(attempt) = &mut payment.attempt
         {
             attempt.request = String::new();
@@ -227,13 +251,24 @@ impl<'t> Batch<'t> {
         put_json(&mut self.payments, key, &payment)
     }
 
-    fn serve(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
-        if let Some(expires_s) = forgotten_s(&payment) {
-            let expiry = expiry_key(expires_s, EXPIRY_PAYMENT, key);
-            self.expiries.insert(&expiry, ()).map_err(unavailable)?;
+    /// The call of a payment has ended; what was promised goes on to be settled.
+    fn end(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
+        if payment.state.is_deposited() {
+            return self.serve(key, payment, outcome);
         }
+        self.put_payment(key, Payment { outcome: Some(outcome.clone()), ..payment })
+    }
+
+    fn serve(&mut self, key: &[u8; 32], payment: Payment, outcome: &Outcome) -> Answer {
+        self.plan_to_forget(key, &payment)?;
         let outcome = Some(outcome.clone());
         self.put_payment(key, Payment { state: PaymentState::Served, outcome, ..payment })
+    }
+
+    pub(super) fn plan_to_forget(&mut self, key: &[u8; 32], payment: &Payment) -> Result<(), StoreError> {
+        let Some(expires_s) = forgotten_s(payment) else { return Ok(()) };
+        let expiry = expiry_key(expires_s, EXPIRY_PAYMENT, key);
+        self.expiries.insert(&expiry, ()).map(drop).map_err(unavailable)
     }
 
     fn put_idempotent(&mut self, key: &[u8; 32], outcome: &Idempotent) -> Answer {
@@ -274,15 +309,6 @@ impl<'t> Batch<'t> {
     }
 }
 
-impl PaymentState {
-    const fn is_deposited(self) -> bool {
-        match self {
-            Self::Settled | Self::Served => true,
-            Self::Intent | Self::Unknown => false,
-        }
-    }
-}
-
 /// When a payment may be forgotten once it was served: its proof is refused as expired long before, and
 /// cannot settle on any chain. One without an end is never forgotten, because it could be brought again.
 pub(crate) fn forgotten_s(payment: &Payment) -> Option<u64> {
@@ -301,7 +327,7 @@ where
     found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
 }
 
-fn put_json<K: redb::Key + 'static>(
+pub(super) fn put_json<K: redb::Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: K::SelfType<'_>,
     row: &impl Serialize,

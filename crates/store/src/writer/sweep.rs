@@ -46,13 +46,13 @@ impl Batch<'_> {
     }
 
     fn sweep_payment(&mut self, key: &[u8; 32], now_s: u64) -> Result<bool, StoreError> {
-        let over = self.payment(key)?.is_some_and(|payment| {
-            payment.state == PaymentState::Served && forgotten_s(&payment).is_some_and(|end| end < now_s)
+        let over = self.payment(key)?.filter(|payment| {
+            payment.state == PaymentState::Served && forgotten_s(payment).is_some_and(|end| end < now_s)
         });
-        if over {
-            self.payments.remove(key).map_err(unavailable)?;
-        }
-        Ok(over)
+        let Some(payment) = over else { return Ok(false) };
+        self.payments.remove(key).map_err(unavailable)?;
+        // One of nothing has no deposit that could miss it.
+        Ok(payment.amount != 0)
     }
 
     /// The check of the books needs to know how many deposits have no payment any more.

@@ -10,7 +10,7 @@ use money::{Amount, Asset};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Store, StoreError};
+use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Promised, Store, StoreError};
 
 const PAYER: AccountId = AccountId([9; 16]);
 const KEY: [u8; 32] = [5; 32];
@@ -50,8 +50,9 @@ fn capture(id: u8, units: i64) -> Op {
         entry: Some(draft(id, Kind::Capture, PAYER, Chart::UsageClearing.id(), units)),
         facts: b"{}".to_vec(),
         served: None,
+        settles: None,
         income: Some(Chart::Usage("m".into())),
-        idempotent: None,
+        idempotent: Vec::new(),
     }
 }
 
@@ -68,6 +69,7 @@ fn payment() -> Payment {
         created_ms: 1,
         valid_before_s: 2,
         outcome: None,
+        promised: false,
         attempt: None,
     }
 }
@@ -178,13 +180,70 @@ async fn a_capture_and_its_payment_are_written_together_or_not_at_all() {
     let capture = |key| {
         let Op::Capture { id, entry, facts, income, idempotent, .. } = capture(2, 30) else { unreachable!() };
         let served = Some((key, Outcome { status: 200, headers: vec![], call: [2; 16] }));
-        Op::Capture { id, entry, facts, served, income, idempotent }
+        Op::Capture { id, entry, facts, served, settles: None, income, idempotent }
     };
     assert_eq!(store.commit(capture([6; 32])).await, Err(StoreError::Conflict));
     assert_eq!((balance(&store), store.reader().facts(&[2; 16]).unwrap()), (100, None));
     store.commit(capture(KEY)).await.unwrap();
     assert_eq!(balance(&store), 70);
     assert_eq!(store.reader().payment(&KEY).unwrap().unwrap().state, PaymentState::Served);
+}
+
+/// X402-15: a charge and the settlement of what was promised for it are one write, and what is refused after that is
+/// owed: its key is never free again, until the money comes after all.
+#[tokio::test]
+async fn a_promise_is_written_with_its_charge_and_is_settled_or_owed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    let promised = |id, units| {
+        let Op::Capture { id, entry, facts, income, .. } = capture(id, units) else { unreachable!() };
+        let outcome = Some(Outcome { status: 200, headers: vec![], call: id });
+        let payment = Payment { amount: units, outcome, ..payment() };
+        let settles = Some(Box::new(Promised { key: KEY, payment }));
+        Op::Capture { id, entry, facts, served: None, settles, income, idempotent: Vec::new() }
+    };
+    store.commit(promised(2, 30)).await.unwrap();
+    assert_eq!(
+        store.commit(promised(3, 30)).await,
+        Err(StoreError::Conflict),
+        "one authorisation, one charge"
+    );
+    assert_eq!((balance(&store), store.reader().unsettled().unwrap().len()), (-30, 1));
+    store.commit(Op::Refused { key: KEY }).await.unwrap();
+    let owed = store.reader().owed().unwrap();
+    let [(KEY, owed)] = owed.as_slice() else { panic!("{owed:?}") };
+    assert!(owed.promised && owed.state == PaymentState::Owed && owed.outcome.is_some());
+    let intent = Op::Intent { key: KEY, payment: payment() };
+    for refused in [intent, Op::Unknown { key: KEY }, Op::Refused { key: KEY }, promised(4, 1)] {
+        assert_eq!(store.commit(refused).await, Err(StoreError::Conflict));
+    }
+    let made_good = Op::Deposit { key: KEY, payment: owed.clone(), entry: deposit(5, 30) };
+    store.commit(made_good.clone()).await.unwrap();
+    assert_eq!(store.commit(made_good).await, Err(StoreError::Conflict));
+    assert_eq!((balance(&store), store.reader().owed().unwrap().len()), (0, 0));
+    assert_eq!(store.reader().payment(&KEY).unwrap().unwrap().state, PaymentState::Served);
+}
+
+/// X402-17: a payment that settles while its call runs, whichever of the two ends first.
+#[tokio::test]
+async fn a_call_ends_before_its_payment_or_after_it() {
+    for call_first in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = opened(&folder);
+        let running = Payment { promised: true, ..payment() };
+        store.commit(Op::Intent { key: KEY, payment: running.clone() }).await.unwrap();
+        let Op::Capture { id, entry, facts, income, .. } = capture(2, 30) else { unreachable!() };
+        let served = Some((KEY, Outcome { status: 200, headers: vec![], call: [2; 16] }));
+        let call = Op::Capture { id, entry, facts, served, settles: None, income, idempotent: Vec::new() };
+        let settled = Op::Deposit { key: KEY, payment: running, entry: deposit(1, 100) };
+        let ends = if call_first { [call, settled] } else { [settled, call] };
+        for end in ends {
+            store.commit(end).await.unwrap();
+        }
+        let found = store.reader().payment(&KEY).unwrap().unwrap();
+        assert_eq!((balance(&store), found.state), (70, PaymentState::Served));
+        assert_eq!(found.outcome.map(|outcome| outcome.call), Some([2; 16]));
+    }
 }
 
 #[test]

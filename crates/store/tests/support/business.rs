@@ -154,8 +154,10 @@ impl Business {
                 facilitator: "f".into(),
                 request: "{}".into(),
                 count: 1,
+                in_vain: 0,
                 last_ms: NOW_MS,
                 next_ms: NOW_MS + 1000,
+                transaction: String::new(),
             };
             self.move_payment(key, Place::At(PaymentState::Intent, 1), Op::Attempt { key, attempt }).await?;
             if dice.one_in(4) {
@@ -284,7 +286,10 @@ impl Business {
     /// Holds and takes money in memory; the write that goes with it.
     fn charge(&self, dice: &mut Dice, payer: &Arc<Account>) -> Option<([u8; 16], i64, Op)> {
         let held = Amount::from_units(1 + dice.below(40_000) as i64);
-        let hold = self.book.reserve(Reserve { account: payer, budgets: &[], amount: held }).ok()?;
+        let hold = self
+            .book
+            .reserve(Reserve { account: payer, budgets: &[], amount: held, beyond: Amount::ZERO })
+            .ok()?;
         let ended = hold.finish(Amount::from_units(1 + dice.below(held.units() as u64) as i64))?;
         let (call, units) = (dice.bytes(), ended.captured.units());
         let mut entry =
@@ -297,11 +302,13 @@ impl Business {
             };
             entry.legs.extend([leg(AccountId([0xee; 16]), -units), leg(Chart::Memo.id(), units)]);
         }
-        let idempotent = dice.one_in(3).then(|| {
+        let names = [0, 0, 1, 2][dice.below(4) as usize];
+        let mut name = || {
             let expires_s = NOW_MS / 1000 + 3600;
             (dice.bytes(), Idempotent { fingerprint: [1; 32], outcome: outcome(call), expires_s })
-        });
-        if let Some((key, _)) = &idempotent {
+        };
+        let idempotent: Vec<_> = (0..names).map(|_| name()).collect();
+        for (key, _) in &idempotent {
             self.history().idempotent.insert(*key, call);
         }
         let model = ["m1", "m2", "m3"][dice.below(3) as usize];
@@ -310,7 +317,15 @@ impl Business {
         Some((
             call,
             units,
-            Op::Capture { id: call, entry: Some(entry), facts, served: None, income, idempotent },
+            Op::Capture {
+                id: call,
+                entry: Some(entry),
+                facts,
+                served: None,
+                settles: None,
+                income,
+                idempotent,
+            },
         ))
     }
 
@@ -459,6 +474,7 @@ pub(crate) fn payment(payer: AccountId, units: i64) -> Payment {
         created_ms: NOW_MS,
         valid_before_s: NOW_MS / 1000 + 60,
         outcome: None,
+        promised: false,
         attempt: None,
     }
 }

@@ -11,9 +11,9 @@ use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
 use super::{
-    Auth, Charged, Config, ConfigErrors, Dedupe, ExampleUpstream, FileBytes, Glob, HoldInput, KeySource,
-    Limits, LogFormat, Metering, MissingUsage, Mode, Policy, Provider, RoutePrice, Server, Timeouts, Tls,
-    UnitPrice, example, load, parse,
+    Auth, Charged, Config, ConfigErrors, Dedupe, EvmNetwork, ExampleUpstream, FileBytes, Glob, HoldInput,
+    KeySource, Limits, LogFormat, Metering, MissingUsage, Mode, Network, Policy, Provider, RoutePrice,
+    Server, Timeouts, Tls, UnitPrice, X402Scheme, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -291,11 +291,11 @@ fn routes_prices_and_rails_arrive() {
     };
     assert_eq!(config.metering, metering);
     let x402 = config.rails.x402.as_ref().unwrap();
-    let tokens: Vec<_> =
-        x402.networks.iter().map(|n| (n.chain_id, n.token.name.as_str(), n.token.decimals)).collect();
-    assert_eq!(tokens, [(8453, "USD Coin", 6), (777, "T", 18)]);
-    assert_eq!(x402.networks[1].token.asset, money::Asset::Usdt);
-    assert_eq!(x402.networks[0].pay_to, x402.networks[1].pay_to);
+    let [Network::Evm(base), Network::Evm(own)] = x402.networks.as_slice() else { panic!("two EVM chains") };
+    let token = |network: &EvmNetwork| (network.chain_id, network.token.name.clone(), network.token.decimals);
+    assert_eq!([token(base), token(own)], [(8453, "USD Coin".into(), 6), (777, "T".into(), 18)]);
+    assert_eq!(own.token.asset, money::Asset::Usdt);
+    assert_eq!(base.pay_to, own.pay_to);
     let urls: Vec<_> = x402.facilitators.iter().map(ToString::to_string).collect();
     assert_eq!(urls, ["https://a.example", "https://b.example/x402"]);
     assert_eq!((x402.settle_timeout, x402.ceiling_max.units()), (Duration::from_secs(10), 750_000_000));
@@ -463,4 +463,29 @@ fn broken_files_say_what_is_wrong() {
         }
     }
     assert!(wrong.is_empty(), "printed instead:\n{wrong}END");
+}
+
+/// Several tokens on one chain, and what they are paid by, in the order of their offers.
+#[test]
+fn a_chain_has_as_many_tokens_as_are_named() {
+    let usual = "upstreams: { a: { url: http://127.0.0.1:8000, dialect: openai } }\nprices: { \"*\": { input: 1 USD/Mtok, output: 2 USD/Mtok } }\nmode: test\n";
+    let rails = |asset: &str| {
+        format!(
+            "{usual}rails: {{ x402: {{ schemes: [upto, permit2, exact], facilitators: [https://f.example], networks: {{ \
+             \"eip155:84532\": {{ asset: {asset}, pay_to: \"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\" }} }} }} }}\n"
+        )
+    };
+    let own =
+        "{ address: \"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359\", name: T, version: \"1\", decimals: 18 }";
+    let x402 = check(&rails(&format!("[USDC, {own}]"))).unwrap().rails.x402.unwrap();
+    let name = |network: &Network| match network {
+        Network::Evm(network) => network.token.name.clone(),
+        Network::Svm(network) => network.network.clone(),
+    };
+    assert_eq!(x402.networks.iter().map(name).collect::<Vec<_>>(), ["USDC", "T"]);
+    assert_eq!(x402.schemes, [X402Scheme::Upto, X402Scheme::Permit2, X402Scheme::Exact]);
+    for (asset, wrong) in [("[]", "needs at least one token"), ("[USDC, USDC]", "a token stands twice")] {
+        let errors = check(&rails(asset)).unwrap_err().to_string();
+        assert!(errors.contains(wrong), "{errors}");
+    }
 }

@@ -19,13 +19,7 @@ use wire::x402::{contracts, test_keys, uint256};
 fn the_captured_channel_is_kept_as_the_reference_kept_it() {
     let mut channel = Channel::opened(mirror(0));
     let key = QuoteKey::new(&[3; 32]);
-    let scope = QuoteScope {
-        method: "POST",
-        path: b"/v1/chat/completions",
-        tariff_version: "t1",
-        asset: Asset::Usd,
-        store_epoch: 1,
-    };
+    let scope = QuoteScope { request: &[7; 32], tariff_version: "t1", asset: Asset::Usd, store_epoch: 1 };
     for (text, now) in [(FLOWS[0], NOW), (FLOWS[1], NOW + 1), (FLOWS[2], NOW + 2)] {
         let flow = json_of(text);
         let payment = captured(&flow);

@@ -43,13 +43,14 @@ fn income_of_many_models_falls_into_several_entries() {
     let (store, gate) = held_up(Durability::default());
     let closed = gate.write().unwrap();
     for number in 0..1020u16 {
-        let Op::Capture { entry: Some(mut entry), facts, served, idempotent, .. } = capture(1, 3) else {
+        let Op::Capture { entry: Some(mut entry), facts, served, settles, idempotent, .. } = capture(1, 3)
+        else {
             unreachable!()
         };
         entry.id[..2].copy_from_slice(&number.to_be_bytes());
         let (id, income) = (entry.id, Some(Chart::Usage(number.to_string())));
         store
-            .submit(Op::Capture { id, entry: Some(entry), facts, served, income, idempotent }, None)
+            .submit(Op::Capture { id, entry: Some(entry), facts, served, settles, income, idempotent }, None)
             .unwrap();
     }
     drop(closed);
@@ -79,12 +80,15 @@ async fn clearing_without_income_is_refused_and_the_other_way_round() {
     let clearing = Chart::UsageClearing.id();
     let refused = store.commit(post(to(clearing))).await;
     assert_eq!(refused, Err(StoreError::Entry(EntryError::Unbalanced)));
-    let Op::Capture { id, facts, served, income, idempotent, .. } = capture(1, 5) else { unreachable!() };
+    let Op::Capture { id, facts, served, settles, income, idempotent, .. } = capture(1, 5) else {
+        unreachable!()
+    };
     let op = |entry, income| Op::Capture {
         id,
         entry: Some(entry),
         facts: facts.clone(),
         served: served.clone(),
+        settles: settles.clone(),
         income,
         idempotent: idempotent.clone(),
     };

@@ -1,115 +1,43 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
-//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14).
+//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14). Or the call is served on the promise of it.
+
+mod known;
+mod promised;
+mod verified;
+
+pub(crate) use promised::{PaymentResult, Promise, settlement};
+
+pub(crate) use verified::{Verified, verify};
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
-use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Method, Offer, Payer as ProofPayer};
 use rails::{Receipt, Settlement};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
+use wire::x402::code::Code as KnownCode;
 use wire::x402::facilitator::SettleRequest;
-use wire::x402::{SettlementResponse, header as x402, network, v1, v2};
+use wire::x402::{SettlementResponse, header as x402, network};
 
-use crate::challenge::Ask;
 use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
+use crate::facts;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
-use crate::known;
 use crate::payer::Payer;
+use crate::promises::NotTaken;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::resolver::RESOLVING;
 use crate::settling::{self, Asking};
-use crate::snapshot::{Snapshot, Till};
+use crate::snapshot::Snapshot;
 
 /// Days a key for change is valid.
 const CHANGE_KEY_SECONDS: u64 = 90 * 24 * 3600;
-
-/// A genuine payment for this request, nothing claimed yet.
-pub(crate) struct Verified {
-    till: Till,
-    offer: Offer,
-    payment: ExactPayment,
-    credit: Amount,
-    sent: Payment,
-}
-
-impl Verified {
-    /// The name of its protocol in logs and receipts.
-    pub(crate) const fn protocol(&self) -> &'static str {
-        self.sent.protocol()
-    }
-
-    /// The account it goes to when no key names one.
-    pub(crate) const fn account(&self) -> AccountId {
-        AccountId(self.payment.account)
-    }
-}
-
-/// Checks a payment against our offers for this request. CPU only.
-///
-/// # Errors
-/// A refusal to be made a challenge; nothing was claimed.
-pub(crate) fn verify(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    payment: Payment,
-    ask: &Ask<'_>,
-    fingerprint: &[u8; 32],
-    now: Now,
-) -> Result<Verified, Refusal> {
-    let offered = ask.offers(gate, snapshot, 0);
-    let offers: Vec<Offer> = offered.iter().map(|(_, offer)| offer.clone()).collect();
-    let url = ask.url(snapshot);
-    let binding =
-        Binding { key: &gate.keys.quote, scope: ask.scope(gate), ceiling: ask.ceiling, resource_url: &url };
-    let checked = match &payment {
-        Payment::V1(payment) => x402_exact::verify_v1(payment, &offers, now.seconds()),
-        Payment::V2(payment) => x402_exact::verify_v2(payment, &offers, &binding, now.seconds()),
-    };
-    let (offer, verified) = match checked {
-        Ok((offer, verified)) => (offer.clone(), verified),
-        Err(error) => {
-            known::again(gate, snapshot, &payment, fingerprint)?.ok_or_else(|| proof_refusal(error))?
-        }
-    };
-    let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
-    let till = offered.iter().map(|(till, _)| till).find(|till| till.made(&offer)).ok_or_else(unmatched)?;
-    let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
-    Ok(Verified {
-        till: till.clone(),
-        credit: till.credit(verified.amount).ok_or_else(too_big)?,
-        offer,
-        payment: verified,
-        sent: payment,
-    })
-}
-
-fn proof_refusal(error: ExactError) -> Refusal {
-    let code = match &error {
-        ExactError::Malformed => Code::MalformedCredential,
-        ExactError::WrongNetwork => Code::WrongNetwork,
-        ExactError::WrongAsset => Code::WrongAsset,
-        ExactError::WrongPayee => Code::WrongPayee,
-        ExactError::Underpaid { .. } => Code::ProofUnderpaid,
-        ExactError::Quote(_) | ExactError::QuoteMissing | ExactError::QuotePrice => Code::QuoteExpired,
-        ExactError::Expired(_) => Code::ProofExpired,
-        ExactError::Overpaid { .. }
-        | ExactError::OfferAltered
-        | ExactError::WrongResource
-        | ExactError::NotYetValid(_)
-        | ExactError::Signature(_)
-        | ExactError::Ed25519 => Code::ProofInvalid,
-    };
-    let reason = Facts { reason: Some(error.reason().to_owned()), ..Facts::default() };
-    Refusal::new(code, "The payment does not pay for this request.").facts(reason)
-}
 
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
@@ -126,10 +54,53 @@ pub(crate) struct Deposit {
     pub(crate) attempt: Option<Attempt>,
 }
 
+impl Deposit {
+    /// For the facts of the call.
+    pub(crate) fn facts(&self) -> Value {
+        json!({"rail": self.rail, "network": facts::network_of(&self.rail), "transaction": self.reference,
+               "payer": self.payer, "deposited": facts::amount(self.amount, self.account.asset())})
+    }
+}
+
+/// What a call was paid with, in whichever order.
+pub(crate) enum Brought {
+    /// The money is in.
+    Deposit(Box<Deposit>),
+    /// It is to come.
+    Promise(Box<Promise>),
+}
+
+impl Brought {
+    /// For the facts of a call that took `captured`.
+    pub(crate) fn facts(&self, captured: Amount) -> Value {
+        match self {
+            Self::Deposit(deposit) => deposit.facts(),
+            Self::Promise(promise) => promise.facts(captured),
+        }
+    }
+
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Deposit(deposit) => &deposit.headers,
+            Self::Promise(promise) => &promise.headers,
+        }
+    }
+
+    /// The promise, if it is one.
+    pub(crate) fn promise(&self) -> Option<&Promise> {
+        match self {
+            Self::Deposit(_) => None,
+            Self::Promise(promise) => Some(promise),
+        }
+    }
+}
+
 /// What a payment leads to.
 pub(crate) enum Arrival {
-    /// A call may be made.
+    /// A call may be made, and is paid for.
     Deposited(Box<Deposit>),
+    /// A call may be made before it is paid for.
+    Promised(Box<Promise>),
     /// The call was made before.
     Answered(Before),
 }
@@ -141,6 +112,8 @@ pub(crate) struct Delivery {
     pub(crate) fingerprint: [u8; 32],
     /// None where nothing but the payment itself is remembered: free routes, top-ups.
     pub(crate) asked: Option<Asked>,
+    /// Whether a call is to be made: what is no call is never served on a promise.
+    pub(crate) for_call: bool,
     pub(crate) now: Now,
 }
 
@@ -167,7 +140,7 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    let key = verified.payment.deposit_key;
+    let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
     let account = match &known {
@@ -180,7 +153,7 @@ pub(crate) async fn receive(
         return Err(replayed_elsewhere());
     }
     if let Some(known) = &known
-        && known.state == PaymentState::Served
+        && (known.state == PaymentState::Served || known.promised && known.outcome.is_some())
     {
         let Some(outcome) = known.outcome.clone() else { return Err(in_progress()) };
         return Ok(Arrival::Answered(outcome.into()));
@@ -193,14 +166,28 @@ pub(crate) async fn receive(
         },
     };
     let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
-    match known {
+    let deposit = match known {
+        None if bringing.must_wait() => return bringing.metered().await.map(promised),
+        None if bringing.may_run_ahead() => match bringing.open() {
+            Ok(open) => return bringing.whole(open).await.map(promised),
+            // Then the money first.
+            Err(NotTaken::Owes | NotTaken::Exposed) => bringing.settle().await,
+        },
         None => bringing.settle().await,
         Some(known) => match known.state {
+            // Its call was cut off; it is being asked about, and then there is a deposit to serve it from.
+            PaymentState::Intent | PaymentState::Unknown if known.promised => Err(unknown_outcome()),
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
+            // Refused while its call ran, and that was cut off.
+            PaymentState::Owed => Err(settlement_refused(&bringing.verified, "refused")),
         },
-    }
-    .map(|deposit| Arrival::Deposited(Box::new(deposit)))
+    };
+    deposit.map(|deposit| Arrival::Deposited(Box::new(deposit)))
+}
+
+fn promised(promise: Promise) -> Arrival {
+    Arrival::Promised(Box::new(promise))
 }
 
 /// Somebody has the payment's claim.
@@ -237,43 +224,53 @@ struct Bringing<'g> {
 impl Bringing<'_> {
     const fn asking(&self) -> Asking<'_> {
         let facilitators = self.snapshot.facilitators.as_ref();
-        Asking { gate: self.gate, facilitators, key: self.verified.payment.deposit_key }
+        Asking { gate: self.gate, facilitators, key: self.verified.proof.deposit_key() }
+    }
+
+    fn check_asset(&self) -> Result<(), Refusal> {
+        if self.delivery.may_bring(self.gate, self.verified.till.asset) {
+            return Ok(());
+        }
+        let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
+        Err(Refusal::new(Code::WrongAsset, detail))
+    }
+
+    /// What a facilitator is asked to settle, for all that was signed; none on the test rail.
+    fn request(&self) -> Result<Option<SettleRequest>, Refusal> {
+        self.verified.settle_request(self.verified.proof.amount()).map_err(|error| {
+            tracing::error!(%error, "a payment that was verified cannot be settled");
+            Refusal::new(Code::Internal, "The payment cannot be settled.")
+        })
     }
 
     /// A payment nobody has seen.
     async fn settle(self) -> Result<Deposit, Refusal> {
-        if !self.delivery.may_bring(self.gate, self.verified.till.asset) {
-            let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
-            return Err(Refusal::new(Code::WrongAsset, detail));
-        }
+        self.check_asset()?;
         let record = self.record();
-        let outcome = match &self.verified.offer.method {
+        let outcome = match self.request()? {
             // Play money is ours as soon as it is signed: intent and result are one write.
-            Method::Test { .. } => {
+            None => {
                 self.gate.metrics.settlement(&record.rail, "settled");
-                let id = wire::hex::encode(&self.verified.payment.deposit_key[..8]);
-                Settlement::Settled(Receipt { reference: format!("test:{id}") })
+                let id = wire::hex::encode(&self.verified.proof.deposit_key()[..8]);
+                Settlement::Settled(Receipt { reference: format!("test:{id}"), ..Receipt::default() })
             }
-            Method::Evm { .. } => match settle_request(&self.verified) {
-                None => Settlement::NotSent,
-                Some(request) => {
-                    let asked = self.asking().first(record.clone(), &request).await;
-                    asked.map_err(|error| intent_refusal(&error))?
-                }
-            },
+            Some(request) => {
+                let asked = self.asking().first(record.clone(), &request).await;
+                asked.map_err(|error| intent_refusal(&error))?
+            }
         };
         match outcome {
             Settlement::Settled(receipt) => self.deposited(record, receipt, Presented::First).await,
             Settlement::Refused(refused) => {
                 self.free().await?;
-                Err(self.settlement_failed(&refused.code))
+                Err(settlement_refused(&self.verified, &refused.code))
             }
             Settlement::NotSent => {
                 self.free().await?;
-                let detail = "No facilitator could be reached to settle the payment.";
+                let detail = "No facilitator can settle the payment now.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
-            Settlement::Unknown => self.unknown().await,
+            Settlement::Unknown(_) => self.unknown().await,
         }
     }
 
@@ -281,13 +278,13 @@ impl Bringing<'_> {
     async fn settle_again(self, known: store::Payment) -> Result<Deposit, Refusal> {
         match self.asking().again(&known).await.map_err(|error| unsure(&error))? {
             Settlement::Settled(receipt) => self.deposited(known, receipt, Presented::Again).await,
-            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown => self.unknown().await,
+            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown(_) => self.unknown().await,
         }
     }
 
     /// Nothing moved: the proof is as good as new.
     async fn free(&self) -> Result<(), Refusal> {
-        let key = self.verified.payment.deposit_key;
+        let key = self.verified.proof.deposit_key();
         match self.gate.store.commit(Op::Refused { key }).await {
             // Nobody was asked, so nothing was written.
             Ok(_) | Err(StoreError::Conflict) => {
@@ -299,7 +296,7 @@ impl Bringing<'_> {
     }
 
     async fn unknown(self) -> Result<Deposit, Refusal> {
-        let key = self.verified.payment.deposit_key;
+        let key = self.verified.proof.deposit_key();
         self.gate.store.commit(Op::Unknown { key }).await.map_err(|error| unsure(&error))?;
         tracing::warn!(rail = %self.verified.till.rail, "settlement outcome unknown");
         Err(unknown_outcome())
@@ -312,7 +309,7 @@ impl Bringing<'_> {
         presented: Presented,
     ) -> Result<Deposit, Refusal> {
         let Self { gate, verified, delivery, account, claim, attempt, .. } = self;
-        let key = verified.payment.deposit_key;
+        let key = verified.proof.deposit_key();
         let reference = receipt.reference;
         let amount = Amount::from_units(payment.amount);
         let (rail, payer) = (payment.rail.clone(), payment.payer.clone());
@@ -325,10 +322,8 @@ impl Bringing<'_> {
         if presented == Presented::First
             && delivery.payer.is_none()
             && let Some(text) = change_key(gate, account, delivery.now)
-            && let Ok(mut value) = HeaderValue::from_str(&text)
         {
-            value.set_sensitive(true);
-            headers.insert(HeaderName::from_static("farthing-key"), value);
+            headers.extend(key_header(&text));
         }
         Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
     }
@@ -339,7 +334,7 @@ impl Bringing<'_> {
         let Self { gate, verified, account, claim, attempt, .. } = self;
         Deposit {
             account: gate.book.account(account, verified.till.asset),
-            key: verified.payment.deposit_key,
+            key: verified.proof.deposit_key(),
             headers: payment_response(&verified, &known.reference),
             amount: Amount::from_units(known.amount),
             rail: known.rail,
@@ -359,65 +354,115 @@ impl Bringing<'_> {
             asset: verified.till.asset.code(),
             amount: verified.credit.units(),
             rail: verified.till.rail.clone(),
-            payer: payer_text(&verified.payment.payer),
+            payer: verified.proof.payer(),
             reference: String::new(),
             created_ms: self.delivery.now.millis(),
-            valid_before_s: verified.payment.valid_before,
+            valid_before_s: verified.proof.valid_before_s(self.delivery.now.seconds()),
             outcome: None,
+            promised: false,
             attempt: None,
         }
     }
+}
 
-    fn settlement_failed(&self, code: &str) -> Refusal {
-        let said = SettlementResponse {
-            success: false,
-            network: network_text(&self.verified),
-            error_reason: Some(code.to_owned()),
-            payer: Some(payer_text(&self.verified.payment.payer)),
-            ..SettlementResponse::default()
-        };
-        let (name, value) = response_header(&self.verified.sent, &said);
-        let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
-        let detail = "The payment was refused when it was to be settled.";
-        Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+/// The rail refuses a payment.
+fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
+    let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
+    // What the payer has to do first, a stock client finds by this status and code (X402-20).
+    if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
+        let detail =
+            "The token does not let Permit2 move it yet: approve that once, then send the request again.";
+        return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+    }
+    let said = SettlementResponse {
+        success: false,
+        network: network_text(verified),
+        error_reason: Some(code.to_owned()),
+        payer: Some(verified.proof.payer()),
+        ..SettlementResponse::default()
+    };
+    let (name, value) = response_header(&verified.sent, &said);
+    let detail = "The payment was refused when it was to be settled.";
+    Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+}
+
+/// What waits until the end of a call is on disk.
+#[derive(Default)]
+pub(crate) struct Waits {
+    pub(crate) claims: Vec<Claim>,
+    /// What is to be settled then.
+    due: Option<(Arc<Gate>, [u8; 32])>,
+}
+
+impl Waits {
+    /// Whether nobody has to wait.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.due.is_none()
+    }
+
+    /// The end of the call is on disk, or never will be.
+    pub(crate) fn over(self, written: bool) {
+        if let Some((gate, key)) = self.due.filter(|_| written) {
+            gate.unsettled.ask_now(key);
+        }
     }
 }
 
 /// What a call that was charged leaves behind: what the same request gets from now on, and the claims to let
 /// go when that is on disk.
 pub(crate) struct Ending {
-    served: Option<[u8; 32]>,
-    idempotent: Option<([u8; 32], Idempotent)>,
+    brought: Option<Brought>,
+    idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
-    claims: Vec<Claim>,
+    waits: Waits,
+}
+
+/// The end of a call as it is written down.
+#[derive(Default)]
+pub(crate) struct Joined {
+    /// Without a charge there is only a payment to remember, if that.
+    pub(crate) write: Option<Op>,
+    pub(crate) waits: Waits,
+    /// What the payer is told of a settlement that the call did not wait for.
+    pub(crate) result: Option<PaymentResult>,
 }
 
 impl Ending {
-    pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let mut claims = Vec::new();
-        let (idempotent, claim) = attempt.map_or((None, None), |attempt| attempt.ended(&outcome));
-        claims.extend(claim);
-        let served = deposit.map(|deposit| {
-            claims.push(deposit.claim);
-            deposit.key
-        });
-        Self { served, idempotent, outcome, claims }
+    pub(crate) fn of(brought: Option<Brought>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
+        let (idempotent, claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
+        let waits = Waits { claims, due: None };
+        Self { brought, idempotent, outcome, waits }
     }
 
-    /// The one write of the end of a call, and what to hold until it is on disk. Without a charge there is
-    /// only a payment to remember.
-    pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
-        let Self { served, idempotent, outcome, claims } = self;
-        let op = match (capture, served) {
+    /// The one write of the end of a call that took `captured`.
+    pub(crate) fn join(self, gate: &Arc<Gate>, capture: Option<Op>, captured: Amount) -> Joined {
+        let Self { brought, idempotent, outcome, mut waits } = self;
+        let (mut served, mut settles, mut result) = (None, None, None);
+        match brought {
+            None => {}
+            Some(Brought::Deposit(deposit)) => {
+                waits.claims.push(deposit.claim);
+                served = Some((deposit.key, outcome));
+            }
+            Some(Brought::Promise(promise)) => {
+                settles = promise.settles(captured, &outcome, Now::read());
+                let is_whole = promise.is_whole();
+                let ended = promise.ended(captured, settles.is_some());
+                waits.claims.push(ended.claim);
+                waits.due = settles.as_ref().map(|_| (Arc::clone(gate), ended.key));
+                served = is_whole.then_some((ended.key, outcome));
+                result = Some(ended.result);
+            }
+        }
+        let write = match (capture, served) {
             (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
-                let served = served.map(|key| (key, outcome));
-                Some(Op::Capture { id, entry, facts, served, income, idempotent })
+                Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
-            (None, Some(key)) => Some(Op::Served { key, outcome }),
+            (None, Some((key, outcome))) => Some(Op::Served { key, outcome }),
             (None, None) => None,
         };
-        (op, claims)
+        Joined { write, waits, result }
     }
 }
 
@@ -438,51 +483,16 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     if let Err(error) = gate.store.submit(op.clone(), None) {
         // The payer has paid for it: it opens his change whether it is on our list or not.
         tracing::warn!(%error, "a key for change is recorded later");
-        drop(commit_in_background(gate, op, ()));
+        drop(commit_in_background(gate, op, Waits::default()));
     }
     Some(text)
 }
 
-/// Our values in the payer's form, and nothing private (X402-11).
-fn settle_request(verified: &Verified) -> Option<SettleRequest> {
-    let mut public = verified.offer.clone();
-    public.quote = None;
-    let accepted = public.requirements_v2();
-    match &verified.sent {
-        Payment::V2(sent) => {
-            let requirements = serde_json::to_value(&accepted).ok()?;
-            let payload = v2::PaymentPayload {
-                x402_version: v2::VERSION,
-                resource: None,
-                accepted,
-                payload: exact_members(&sent.payload)?,
-                extensions: None,
-            };
-            Some(SettleRequest {
-                x402_version: v2::VERSION,
-                payment_payload: serde_json::to_value(payload).ok()?,
-                payment_requirements: requirements,
-            })
-        }
-        Payment::V1(sent) => {
-            let requirements = public.requirements_v1("", "", "application/json")?;
-            let payload = v1::PaymentPayload {
-                x402_version: v1::VERSION,
-                scheme: requirements.scheme.clone(),
-                network: requirements.network.clone(),
-                payload: exact_members(&sent.payload)?,
-            };
-            Some(SettleRequest {
-                x402_version: v1::VERSION,
-                payment_payload: serde_json::to_value(payload).ok()?,
-                payment_requirements: serde_json::to_value(requirements).ok()?,
-            })
-        }
-    }
-}
-
-fn exact_members(payload: &Value) -> Option<Value> {
-    serde_json::to_value(wire::x402::ExactPayload::from_value(payload)?).ok()
+/// The header that hands a key out.
+pub(crate) fn key_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some((HeaderName::from_static("farthing-key"), value))
 }
 
 fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {
@@ -490,7 +500,7 @@ fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {
         success: true,
         transaction: transaction.to_owned(),
         network: network_text(verified),
-        payer: Some(payer_text(&verified.payment.payer)),
+        payer: Some(verified.proof.payer()),
         ..SettlementResponse::default()
     };
     let (name, value) = response_header(&verified.sent, &said);
@@ -507,17 +517,10 @@ fn response_header(sent: &Payment, said: &SettlementResponse) -> (HeaderName, He
 }
 
 fn network_text(verified: &Verified) -> String {
-    let caip2 = verified.offer.network();
+    let caip2 = verified.proof.network();
     match &verified.sent {
         Payment::V1(_) => network::v1_from_caip2(caip2).unwrap_or(caip2).to_owned(),
         Payment::V2(_) => caip2.to_owned(),
-    }
-}
-
-fn payer_text(payer: &ProofPayer) -> String {
-    match payer {
-        ProofPayer::Evm(address) => address.to_string(),
-        ProofPayer::Test(key) => wire::hex::encode(key),
     }
 }
 

@@ -1,0 +1,364 @@
+//! A payment that is genuine, for this request, now: whatever it was signed with, one shape (X402-13). CPU only.
+
+use ledger::AccountId;
+use money::Amount;
+use proof::x402_echo;
+use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
+use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
+use proof::x402_svm::{self, SvmError, SvmPayment};
+use serde_json::{Map, Value};
+use wire::x402::facilitator::SettleRequest;
+use wire::x402::payload::{PayloadKind, kind};
+use wire::x402::{ExactPayload, base58, v1, v2};
+
+use super::{known, store_refusal};
+use crate::challenge::Ask;
+use crate::clock::Now;
+use crate::credential::Payment;
+use crate::extensions::discovery::{self, Listed};
+use crate::gate::Gate;
+use crate::refusal::{Code, Facts, Refusal};
+use crate::snapshot::Snapshot;
+use crate::till::{Offer, Till};
+
+/// A genuine payment for this request, nothing claimed yet.
+pub(crate) struct Verified {
+    pub(super) till: Till,
+    pub(super) credit: Amount,
+    pub(super) proof: Proof,
+    pub(super) sent: Payment,
+    /// What a facilitator's catalogue is told with it.
+    listed: Option<Listed>,
+}
+
+/// What was signed, and the offer of ours that it takes.
+#[derive(Clone, Debug)]
+pub(super) enum Proof {
+    /// EIP-3009, or the test rail.
+    Transfer(x402_exact::Offer, ExactPayment),
+    /// Permit2, `exact` or `upto`.
+    Permit(x402_permit2::Offer, Permit2Payment),
+    /// A transaction on Solana.
+    Transaction(x402_svm::Offer, Box<SvmPayment>),
+}
+
+impl Proof {
+    /// The same for every presentation of this payment (X402-1).
+    pub(super) const fn deposit_key(&self) -> [u8; 32] {
+        match self {
+            Self::Transfer(_, payment) => payment.deposit_key,
+            Self::Permit(_, payment) => payment.deposit_key,
+            Self::Transaction(_, payment) => payment.deposit_key,
+        }
+    }
+
+    /// Where it goes when no key names an account.
+    pub(super) const fn account(&self) -> AccountId {
+        AccountId(match self {
+            Self::Transfer(_, payment) => payment.account,
+            Self::Permit(_, payment) => payment.account,
+            Self::Transaction(_, payment) => payment.account,
+        })
+    }
+
+    /// Atomic units that were signed for.
+    pub(super) fn amount(&self) -> u128 {
+        match self {
+            Self::Transfer(_, payment) => payment.amount,
+            Self::Permit(_, payment) => payment.permit.amount,
+            Self::Transaction(_, payment) => payment.amount.into(),
+        }
+    }
+
+    /// Unix seconds after which it cannot settle any more. A Solana transaction does not say: it lives as long as its
+    /// blockhash, and for longer than that its key is kept (X402-33).
+    pub(super) fn valid_before_s(&self, now_s: u64) -> u64 {
+        match self {
+            Self::Transfer(_, payment) => payment.valid_before,
+            Self::Permit(_, payment) => payment.permit.deadline.saturating_add(1),
+            Self::Transaction(..) => now_s.saturating_add(BLOCKHASH_SECONDS_MAX),
+        }
+    }
+
+    /// As the rail writes him.
+    pub(super) fn payer(&self) -> String {
+        match self {
+            Self::Transfer(_, ExactPayment { payer: Payer::Evm(address), .. }) => address.to_string(),
+            Self::Transfer(_, ExactPayment { payer: Payer::Test(key), .. }) => wire::hex::encode(key),
+            Self::Permit(_, payment) => payment.permit.from.to_string(),
+            Self::Transaction(_, payment) => base58::encode(&payment.payer),
+        }
+    }
+
+    /// CAIP-2.
+    pub(super) fn network(&self) -> &str {
+        match self {
+            Self::Transfer(offer, _) => offer.network(),
+            Self::Permit(offer, _) => offer.token.network(),
+            Self::Transaction(offer, _) => offer.token.network(),
+        }
+    }
+}
+
+/// A blockhash is good for 60 to 90 seconds; X402-33 wants at least 120.
+const BLOCKHASH_SECONDS_MAX: u64 = 180;
+
+impl Verified {
+    /// What a facilitator is asked to look at: as it would be settled, for all that was signed. None on the test rail.
+    pub(super) fn verify_request(&self) -> Option<SettleRequest> {
+        match &self.proof {
+            Proof::Permit(offer, payment) => Some(offer.verify_request(payment, None)),
+            Proof::Transfer(..) | Proof::Transaction(..) => {
+                self.settle_request(self.proof.amount()).ok().flatten()
+            }
+        }
+    }
+
+    /// The name of its protocol in logs and receipts.
+    pub(crate) const fn protocol(&self) -> &'static str {
+        self.sent.protocol()
+    }
+
+    /// The account it goes to when no key names one.
+    pub(crate) const fn account(&self) -> AccountId {
+        self.proof.account()
+    }
+
+    /// Whether it came before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn is_known(&self, gate: &Gate) -> Result<bool, Refusal> {
+        let known = gate.store.reader().payment(&self.proof.deposit_key());
+        known.map(|known| known.is_some()).map_err(|error| store_refusal(&error))
+    }
+
+    /// Our offer that it takes.
+    pub(crate) fn requirements(&self) -> v2::PaymentRequirements {
+        match &self.proof {
+            Proof::Transfer(offer, _) => offer.requirements_v2(),
+            Proof::Permit(offer, _) => offer.requirements_v2(),
+            Proof::Transaction(offer, _) => offer.requirements_v2(),
+        }
+    }
+
+    /// What it brings back of the extensions.
+    pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
+        self.sent.extensions()
+    }
+
+    /// What a facilitator is asked to settle: our values in the payer's form, and nothing private (X402-11). None on
+    /// the test rail, where nobody is asked.
+    ///
+    /// # Errors
+    /// Less or more was to be taken than was signed.
+    pub(super) fn settle_request(&self, charge: u128) -> Result<Option<SettleRequest>, ChargeError> {
+        let version_1 = matches!(self.sent, Payment::V1(_));
+        let request = match &self.proof {
+            Proof::Transfer(offer, _) => {
+                let payload = match &self.sent {
+                    Payment::V1(sent) => ExactPayload::from_value(&sent.payload),
+                    Payment::V2(sent) => ExactPayload::from_value(&sent.payload),
+                };
+                let evm = payload.filter(|_| self.till.kind().is_some());
+                let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
+                evm.map(|payload| match required_v1 {
+                    Some(required) => request_v1(required, &payload),
+                    None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
+                })
+            }
+            Proof::Permit(offer, payment) => Some(offer.settle_request(payment, None, charge)?),
+            Proof::Transaction(offer, payment) => {
+                let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
+                let payload = payment.to_wire();
+                Some(match required_v1 {
+                    Some(required) => request_v1(required, &payload),
+                    None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
+                })
+            }
+        };
+        Ok(request.map(|request| match &self.listed {
+            Some(listed) => listed.told_with(request),
+            None => request,
+        }))
+    }
+}
+
+const MIME_TYPE: &str = "application/json";
+
+fn request_v1<T: serde::Serialize>(requirements: v1::PaymentRequirements, payload: &T) -> SettleRequest {
+    // Objects of ours have text keys and no floats, so writing them cannot fail.
+    let payment = v1::PaymentPayload {
+        x402_version: v1::VERSION,
+        scheme: requirements.scheme.clone(),
+        network: requirements.network.clone(),
+        payload: serde_json::to_value(payload).unwrap_or_default(),
+    };
+    SettleRequest {
+        x402_version: v1::VERSION,
+        payment_payload: serde_json::to_value(payment).unwrap_or_default(),
+        payment_requirements: serde_json::to_value(requirements).unwrap_or_default(),
+    }
+}
+
+/// Checks a payment against our offers for this request.
+///
+/// # Errors
+/// A refusal to be made a challenge; nothing was claimed.
+pub(crate) fn verify(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    payment: Payment,
+    ask: &Ask<'_>,
+    now: Now,
+) -> Result<Verified, Refusal> {
+    let offered = ask.takes(gate, snapshot);
+    let checked = match genuine(gate, snapshot, &payment, ask, &offered, now.seconds()) {
+        Ok(proof) => proof,
+        Err(refused) => known::again(gate, snapshot, &payment, ask.fingerprint())?.ok_or(refused)?,
+    };
+    let (till, proof) = checked;
+    let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
+    let credit = till.credit(proof.amount()).ok_or_else(too_big)?;
+    let listed = discovery::forwarded(snapshot, ask, payment.extensions());
+    Ok(Verified { till, credit, proof, sent: payment, listed })
+}
+
+/// What a payer signed, as one of our offers takes it. Which check it has follows from the payload: the echo of an
+/// offer by Permit2 contains the one by EIP-3009.
+fn genuine(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    payment: &Payment,
+    ask: &Ask<'_>,
+    offered: &[(Till, Offer)],
+    now_s: u64,
+) -> Result<(Till, Proof), Refusal> {
+    let url = ask.url(snapshot);
+    let binding =
+        Binding { key: &gate.keys.quote, scope: ask.scope(gate), ceiling: ask.ceiling, resource_url: &url };
+    let reading = match payment {
+        Payment::V1(sent) => kind(&sent.payload),
+        Payment::V2(sent) => kind(&sent.payload),
+    };
+    let proof = match reading {
+        Some(PayloadKind::Transfer) => transfer(payment, offered, &binding, now_s).map_err(transfer_refusal),
+        Some(PayloadKind::Permit2) => permit(payment, offered, &binding, now_s).map_err(permit_refusal),
+        Some(PayloadKind::Transaction) => {
+            transaction(payment, offered, &binding, now_s).map_err(transaction_refusal)
+        }
+        Some(PayloadKind::Channel) | None => Err(transfer_refusal(ExactError::Malformed)),
+    }?;
+    let made = |offer: &Offer| match (offer, &proof) {
+        (Offer::Exact(offer), Proof::Transfer(taken, _)) => offer == taken,
+        (Offer::Permit2(offer), Proof::Permit(taken, _)) => offer == taken,
+        (Offer::Solana(offer), Proof::Transaction(taken, _)) => offer == taken,
+        (Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_), _) => false,
+    };
+    let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
+    let till = offered.iter().find(|(_, offer)| made(offer)).ok_or_else(unmatched)?;
+    Ok((till.0.clone(), proof))
+}
+
+fn transfer(
+    payment: &Payment,
+    offered: &[(Till, Offer)],
+    binding: &Binding<'_>,
+    now_s: u64,
+) -> Result<Proof, ExactError> {
+    let ours = |offer: &Offer| match offer {
+        Offer::Exact(offer) => Some(offer.clone()),
+        Offer::Permit2(_) | Offer::Solana(_) => None,
+    };
+    let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
+    let (offer, verified) = match payment {
+        Payment::V1(payment) => x402_exact::verify_v1(payment, &offers, now_s)?,
+        Payment::V2(payment) => x402_exact::verify_v2(payment, &offers, binding, now_s)?,
+    };
+    Ok(Proof::Transfer(offer.clone(), verified))
+}
+
+fn permit(
+    payment: &Payment,
+    offered: &[(Till, Offer)],
+    binding: &Binding<'_>,
+    now_s: u64,
+) -> Result<Proof, Permit2Error> {
+    let ours = |offer: &Offer| match offer {
+        Offer::Permit2(offer) => Some(offer.clone()),
+        Offer::Exact(_) | Offer::Solana(_) => None,
+    };
+    let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
+    match payment {
+        // Version 1 has no such payload.
+        Payment::V1(_) => Err(ExactError::Malformed.into()),
+        Payment::V2(payment) => {
+            let (offer, verified) = x402_permit2::verify_v2(payment, &offers, binding, now_s)?;
+            Ok(Proof::Permit(offer.clone(), verified))
+        }
+    }
+}
+
+fn transaction(
+    payment: &Payment,
+    offered: &[(Till, Offer)],
+    binding: &Binding<'_>,
+    now_s: u64,
+) -> Result<Proof, SvmError> {
+    let ours = |offer: &Offer| match offer {
+        Offer::Solana(offer) => Some(offer.clone()),
+        Offer::Exact(_) | Offer::Permit2(_) => None,
+    };
+    let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
+    let (offer, verified) = match payment {
+        Payment::V1(payment) => x402_svm::verify_v1(payment, &offers)?,
+        Payment::V2(payment) => x402_svm::verify_v2(payment, &offers, binding, now_s)?,
+    };
+    Ok(Proof::Transaction(offer.clone(), Box::new(verified)))
+}
+
+fn transfer_refusal(error: ExactError) -> Refusal {
+    let code = match &error {
+        ExactError::Malformed => Code::MalformedCredential,
+        ExactError::WrongNetwork => Code::WrongNetwork,
+        ExactError::WrongAsset => Code::WrongAsset,
+        ExactError::WrongPayee => Code::WrongPayee,
+        ExactError::Underpaid { .. } => Code::ProofUnderpaid,
+        ExactError::Quote(_) | ExactError::QuoteMissing | ExactError::QuotePrice => Code::QuoteExpired,
+        ExactError::Expired(_) => Code::ProofExpired,
+        ExactError::Overpaid { .. }
+        | ExactError::OfferAltered
+        | ExactError::WrongResource
+        | ExactError::NotYetValid(_)
+        | ExactError::Signature(_)
+        | ExactError::Ed25519 => Code::ProofInvalid,
+    };
+    refused(code, error.reason())
+}
+
+fn permit_refusal(error: Permit2Error) -> Refusal {
+    match error {
+        Permit2Error::Terms(error) => transfer_refusal(error),
+        Permit2Error::WrongSpender | Permit2Error::WrongFacilitator => {
+            refused(Code::ProofInvalid, error.reason())
+        }
+    }
+}
+
+fn transaction_refusal(error: SvmError) -> Refusal {
+    match error {
+        SvmError::Terms(error) => transfer_refusal(error),
+        SvmError::Transaction(_) => refused(Code::MalformedCredential, error.reason()),
+        SvmError::FeePayer
+        | SvmError::FeePayerTouched
+        | SvmError::InstructionCount(_)
+        | SvmError::Instruction(_)
+        | SvmError::ComputePrice
+        | SvmError::Memo => refused(Code::ProofInvalid, error.reason()),
+    }
+}
+
+fn refused(code: Code, reason: &str) -> Refusal {
+    let reason = Facts { reason: Some(reason.to_owned()), ..Facts::default() };
+    Refusal::new(code, "The payment does not pay for this request.").facts(reason)
+}

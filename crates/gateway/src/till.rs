@@ -1,0 +1,287 @@
+//! A till: one way to pay this gateway, and the offers that are made through it.
+
+use std::io;
+use std::sync::Arc;
+
+use money::{Amount, Asset};
+use proof::x402_exact::{self, EvmToken};
+use proof::x402_permit2::{self, Spends};
+use proof::x402_svm::{self, SvmToken};
+use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, v1, v2};
+
+use crate::config::{Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+
+/// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
+pub(crate) const QUOTE_SECONDS: u64 = 300;
+
+/// What a call that is settled afterwards has for itself at least.
+const CALL_SECONDS_MIN: u64 = 30;
+
+/// A way to pay this gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct Till {
+    pub(crate) method: Method,
+    /// What a deposit through it is held in.
+    pub(crate) asset: Asset,
+    decimals: u32,
+    deposit: Amount,
+    ceiling_max: Option<Amount>,
+    /// What must be left of a proof's time when it comes (X402-18).
+    margin_s: u64,
+    /// Name in journal and metrics: `test`, `x402:eip155:84532`.
+    pub(crate) rail: String,
+}
+
+/// How a till is paid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// The built-in rail.
+    Test { pay_to: [u8; 32] },
+    /// `exact` by EIP-3009.
+    Transfer { token: Arc<EvmToken>, pay_to: Address },
+    /// `exact` by Permit2.
+    Permit2 { token: Arc<EvmToken>, pay_to: Address },
+    /// `upto`, by Permit2 as well: settled after the call.
+    Upto { token: Arc<EvmToken>, pay_to: Address },
+    /// `exact` on Solana.
+    Solana { token: Arc<SvmToken> },
+}
+
+/// Our own entry of `accepts`, as it is checked: the only source of price, asset and payee (X402-10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Exact(x402_exact::Offer),
+    Permit2(x402_permit2::Offer),
+    Solana(x402_svm::Offer),
+}
+
+/// What a facilitator is called in an offer that only it can settle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Anybody may settle.
+    Nobody,
+    /// `extra.facilitatorAddress`.
+    Evm(Address),
+    /// `extra.feePayer`.
+    Svm([u8; 32]),
+}
+
+impl Till {
+    /// What this till asks for a call that may cost `ceiling`: at least the operator's usual deposit. What is settled
+    /// after the call has no deposit.
+    pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
+        match self.method {
+            Method::Upto { .. } => ceiling,
+            Method::Test { .. }
+            | Method::Transfer { .. }
+            | Method::Permit2 { .. }
+            | Method::Solana { .. } => ceiling.max(self.deposit),
+        }
+    }
+
+    /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
+    pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
+        match &self.method {
+            Method::Test { .. } => None,
+            Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
+                Some((SCHEME_EXACT, token.network()))
+            }
+            Method::Upto { token, .. } => Some((SCHEME_UPTO, token.network())),
+            Method::Solana { token } => Some((SCHEME_EXACT, token.network())),
+        }
+    }
+
+    /// Whether what is signed is a ceiling, of which the metered amount is taken after the call.
+    pub(crate) const fn is_settled_after(&self) -> bool {
+        matches!(self.method, Method::Upto { .. })
+    }
+
+    /// The most this till asks at once, if it is bounded.
+    pub(crate) const fn ceiling_max(&self) -> Option<Amount> {
+        self.ceiling_max
+    }
+
+    /// The offer for a deposit of `amount`, rounded up to whole atomic units. None: it is no amount there, or nobody is
+    /// named who has to be.
+    pub(crate) fn offer(&self, amount: Amount, named: &Named, quote: Option<String>) -> Option<Offer> {
+        // What is promised is never more than may be open of a payer (X402-21).
+        if self.is_settled_after() && self.ceiling_max.is_some_and(|most| amount > most) {
+            return None;
+        }
+        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
+        self.offer_of(atomic, named, quote)
+    }
+
+    /// As [`Till::offer`], for so many atomic units.
+    pub(crate) fn offer_of(&self, atomic: u128, named: &Named, quote: Option<String>) -> Option<Offer> {
+        let exact = |method| {
+            Offer::Exact(x402_exact::Offer {
+                method,
+                amount: atomic,
+                max_timeout_s: QUOTE_SECONDS,
+                quote: quote.clone(),
+            })
+        };
+        let permit2 = |token: &Arc<EvmToken>, pay_to: &Address, spends| {
+            Offer::Permit2(x402_permit2::Offer {
+                token: Arc::clone(token),
+                pay_to: *pay_to,
+                amount: atomic,
+                spends,
+                max_timeout_s: QUOTE_SECONDS,
+                margin_s: self.margin_s,
+                quote: quote.clone(),
+            })
+        };
+        match (&self.method, named) {
+            (Method::Test { pay_to }, _) => Some(exact(x402_exact::Method::Test { pay_to: *pay_to })),
+            (Method::Transfer { token, pay_to }, _) => {
+                Some(exact(x402_exact::Method::Evm { token: Arc::clone(token), pay_to: *pay_to }))
+            }
+            (Method::Permit2 { token, pay_to }, _) => Some(permit2(token, pay_to, Spends::Exact)),
+            (Method::Upto { token, pay_to }, Named::Evm(facilitator)) => {
+                Some(permit2(token, pay_to, Spends::Upto { facilitator: *facilitator }))
+            }
+            (Method::Solana { token }, Named::Svm(fee_payer)) => Some(Offer::Solana(x402_svm::Offer {
+                token: Arc::clone(token),
+                amount: u64::try_from(atomic).ok()?,
+                fee_payer: *fee_payer,
+                memo: None,
+                max_timeout_s: QUOTE_SECONDS,
+                quote,
+            })),
+            (Method::Upto { .. } | Method::Solana { .. }, _) => None,
+        }
+    }
+
+    /// What `atomic` units through this till are worth in the ledger.
+    pub(crate) fn credit(&self, atomic: u128) -> Option<Amount> {
+        money::ledger_from_atomic_down(atomic, self.asset.exponent(), self.decimals).ok()
+    }
+
+    /// What `amount` is in atomic units here, rounded up.
+    pub(crate) fn atomic_up(&self, amount: Amount) -> Option<u128> {
+        money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()
+    }
+}
+
+impl Offer {
+    /// As version 1 writes it; none where version 1 has no such thing.
+    pub(crate) fn requirements_v1(
+        &self,
+        resource: &str,
+        description: &str,
+        mime_type: &str,
+    ) -> Option<v1::PaymentRequirements> {
+        match self {
+            Self::Exact(offer) => offer.requirements_v1(resource, description, mime_type),
+            Self::Solana(offer) => offer.requirements_v1(resource, description, mime_type),
+            Self::Permit2(_) => None,
+        }
+    }
+
+    /// As version 2 writes it.
+    pub(crate) fn requirements_v2(&self) -> v2::PaymentRequirements {
+        match self {
+            Self::Exact(offer) => offer.requirements_v2(),
+            Self::Permit2(offer) => offer.requirements_v2(),
+            Self::Solana(offer) => offer.requirements_v2(),
+        }
+    }
+}
+
+impl Named {
+    /// The member of a facilitator's `extra` in which it names itself, where an offer of this till has to repeat that.
+    pub(crate) const fn member(till: &Till) -> Option<&'static str> {
+        match &till.method {
+            Method::Test { .. } | Method::Transfer { .. } | Method::Permit2 { .. } => None,
+            Method::Upto { .. } => Some("facilitatorAddress"),
+            Method::Solana { .. } => Some("feePayer"),
+        }
+    }
+
+    /// Reads that member.
+    pub(crate) fn read(till: &Till, text: &str) -> Option<Self> {
+        match &till.method {
+            Method::Test { .. } | Method::Transfer { .. } | Method::Permit2 { .. } => None,
+            Method::Upto { .. } => text.parse().ok().map(Self::Evm),
+            Method::Solana { .. } => base58::decode_array(text).ok().map(Self::Svm),
+        }
+    }
+}
+
+/// The tills of a configuration, in the order of their offers. `payee` is paid on the test rail.
+pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till>> {
+    let mut tills = Vec::new();
+    if let Some(test) = &config.rails.test {
+        tills.push(Till {
+            method: Method::Test { pay_to: payee },
+            asset: Asset::Test,
+            decimals: proof::test_rail::DECIMALS,
+            deposit: test.deposit.unwrap_or_default(),
+            ceiling_max: None,
+            margin_s: x402_exact::SETTLE_MARGIN_S,
+            rail: "test".to_owned(),
+        });
+    }
+    if let Some(x402) = &config.rails.x402 {
+        for network in &x402.networks {
+            match network {
+                Network::Evm(network) => {
+                    let token = evm_token(network)?;
+                    tills.extend(x402.schemes.iter().map(|scheme| evm(x402, network, &token, *scheme)));
+                }
+                Network::Svm(network) if x402.schemes.contains(&X402Scheme::Exact) => {
+                    tills.push(solana(x402, network)?);
+                }
+                Network::Svm(_) => {}
+            }
+        }
+    }
+    Ok(tills)
+}
+
+fn evm_token(network: &EvmNetwork) -> io::Result<Arc<EvmToken>> {
+    let token = &network.token;
+    EvmToken::new(&network.network, Address(token.address), &token.name, &token.version)
+        .map(Arc::new)
+        .map_err(|_| io::Error::other("an x402 network is not an EVM chain"))
+}
+
+fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Scheme) -> Till {
+    let (known, pay_to) = (Arc::clone(token), Address(network.pay_to));
+    // What is settled after the call must outlive at least a short one; a longer call ends in time for it.
+    let after_call = x402.settle_timeout.as_secs().saturating_add(CALL_SECONDS_MIN);
+    let (method, margin_s) = match scheme {
+        X402Scheme::Exact => (Method::Transfer { token: known, pay_to }, x402_exact::SETTLE_MARGIN_S),
+        X402Scheme::Permit2 => (Method::Permit2 { token: known, pay_to }, x402_exact::SETTLE_MARGIN_S),
+        X402Scheme::Upto => (Method::Upto { token: known, pay_to }, after_call),
+    };
+    let ceiling_max = match scheme {
+        X402Scheme::Exact | X402Scheme::Permit2 => x402.ceiling_max,
+        X402Scheme::Upto => x402.ceiling_max.min(x402.optimistic_max),
+    };
+    Till {
+        method,
+        asset: network.token.asset,
+        decimals: network.token.decimals,
+        deposit: x402.deposit.unwrap_or_default(),
+        ceiling_max: Some(ceiling_max),
+        margin_s,
+        rail: format!("x402:{}", network.network),
+    }
+}
+
+fn solana(x402: &X402, network: &SvmNetwork) -> io::Result<Till> {
+    let token = SvmToken::new(&network.network, network.mint, network.pay_to)
+        .ok_or_else(|| io::Error::other("a Solana payee has no account for its token"))?;
+    Ok(Till {
+        method: Method::Solana { token: Arc::new(token) },
+        asset: network.asset,
+        decimals: network.decimals,
+        deposit: x402.deposit.unwrap_or_default(),
+        ceiling_max: Some(x402.ceiling_max),
+        margin_s: x402_exact::SETTLE_MARGIN_S,
+        rail: format!("x402:{}", network.network),
+    })
+}
