@@ -80,7 +80,7 @@ impl<'a> Ask<'a> {
     }
 
     /// The same, for a request with these headers.
-    pub(crate) fn from_head(mut self, headers: &HeaderMap) -> Self {
+    pub(crate) fn with_head(mut self, headers: &HeaderMap) -> Self {
         self.discovery = discovery::is_asked(self.method, headers);
         self
     }

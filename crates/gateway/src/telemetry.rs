@@ -177,15 +177,13 @@ impl Metrics {
     }
 
     /// A facilitator was asked something. Its name is that of the configuration.
-    pub(crate) fn facilitator(
-        &self,
-        name: &str,
-        question: &'static str,
-        outcome: &'static str,
-        seconds: f64,
-    ) {
+    pub(crate) fn facilitator(&self, name: &str, question: &'static str, outcome: &'static str) {
         let labels = QuestionLabels { facilitator: name.to_owned(), question, outcome };
         self.facilitators.get_or_create(&labels).inc();
+    }
+
+    /// How long a facilitator took to answer, or not to.
+    pub(crate) fn facilitator_took(&self, name: &str, seconds: f64) {
         let labels = FacilitatorLabels { facilitator: name.to_owned() };
         self.facilitator_seconds.get_or_create(&labels).observe(seconds);
     }

@@ -271,7 +271,7 @@ impl Bringing<'_> {
             }
             Settlement::NotSent => {
                 self.free().await?;
-                let detail = "No facilitator could be reached to settle the payment.";
+                let detail = "No facilitator can settle the payment now.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
             Settlement::Unknown(_) => self.unknown().await,
