@@ -10,7 +10,7 @@ use proof::test_rail;
 use proof::x402_exact::EvmToken;
 use serde_json::{Value, json};
 use wire::base64;
-use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, Transfer, contracts, network};
+use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, Transfer, contracts, network, uint256};
 
 use crate::http::Answer;
 
@@ -102,6 +102,12 @@ impl Wallet {
         Payment { payload, accepted, resource: challenge["resource"].clone() }
     }
 
+    /// Answers the terms of a sign-in, as they came or as a test has changed them.
+    pub fn sign_in(&self, terms: &Value, network: &str) -> Value {
+        let info = serde_json::from_value(terms["info"].clone()).unwrap();
+        json!(proof::siwx::answer(&self.evm, info, network).unwrap())
+    }
+
     /// Pays the offer of a 402 that `picks` picks by Permit2: all of it, or a ceiling.
     pub fn permit(&self, answer: &Answer, picks: impl Fn(&Value) -> bool) -> Payment {
         let challenge = challenge(answer);
@@ -172,11 +178,27 @@ pub fn token(accepted: &Value) -> EvmToken {
 }
 
 impl Payment {
+    /// What the fake facilitator calls its transfer: it is made from the nonce.
+    pub fn transaction(&self) -> String {
+        let permit = &self.payload["permit2Authorization"]["nonce"];
+        match permit.as_str() {
+            Some(nonce) => wire::hex::encode_0x(&uint256::parse(nonce).unwrap()),
+            None => self.payload["authorization"]["nonce"].as_str().unwrap().to_owned(),
+        }
+    }
+
     /// Value of `PAYMENT-SIGNATURE`.
     pub fn v2(&self) -> String {
         encode(
             &json!({"x402Version": 2, "resource": self.resource, "accepted": self.accepted, "payload": self.payload}),
         )
+    }
+
+    /// Value of `PAYMENT-SIGNATURE` with what it brings back of the extensions.
+    pub fn v2_with(&self, extensions: &Value) -> String {
+        let mut payment = decode(&self.v2());
+        payment["extensions"] = extensions.clone();
+        encode(&payment)
     }
 
     /// Value of `X-PAYMENT`.

@@ -161,7 +161,7 @@ impl Bench {
                 facts: vec![b'x'; FACTS_BYTES],
                 served: None,
                 income: Some(Chart::Usage(format!("model-{}", number % load.models))),
-                idempotent: None,
+                idempotent: Vec::new(),
                 settles: None,
             };
             let at_risk = || Some((Arc::clone(account), Amount::from_units(1)));

@@ -9,6 +9,8 @@ use tracing::field;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::credential::Presented;
+use crate::extensions;
+use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
@@ -75,6 +77,37 @@ pub(crate) fn key_payer(
     Ok(Some(payer))
 }
 
+/// Who pays, as far as that is known without a payment.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) payer: Option<Payer>,
+    /// The call that is counted for the payer's account.
+    pub(crate) running: Option<Running>,
+    /// Why a wallet could not sign in. A payment would help.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// The holder of the credit key, or the wallet that signs in. A key or a payment beside a sign-in decides alone, and
+/// the sign-in is not used up.
+pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Known, Refusal> {
+    if let Some(payer) = key_payer(worker, arrived, presented)? {
+        let running = account(arrived, payer.account.id())?;
+        return Ok(Known { payer: Some(payer), running: Some(running), refused: None });
+    }
+    let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
+    let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };
+    match sign_in::open(&worker.gate, &arrived.snapshot, arrived.source, answer, arrived.now) {
+        Ok(Opened { payer, running }) => {
+            let span = tracing::Span::current();
+            span.record("protocol", payer.protocol);
+            span.record("payer", field::display(payer.account.id()));
+            Ok(Known { payer: Some(payer), running: Some(running), refused: None })
+        }
+        Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Counts a call of an account in, until the guard goes.
 pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refusal> {
     arrived.snapshot.limiters.account(id).admit()
@@ -93,11 +126,12 @@ pub(crate) struct Paying {
 pub(crate) fn asked(
     arrived: &Arrived,
     presented: &Presented,
+    payer: Option<&Payer>,
     quote: &Quote,
     naming: Naming,
     body: &[u8],
 ) -> Option<Asked> {
-    let pays = presented.key.is_some() || presented.payment.is_some();
+    let pays = payer.is_some() || presented.payment.is_some();
     (pays && !quote.is_free()).then(|| {
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
@@ -109,13 +143,15 @@ pub(crate) fn payment(
     worker: &Worker,
     arrived: &Arrived,
     presented: Presented,
-    payer: Option<&Payer>,
+    known: &Known,
     quote: &Quote,
     asked: Option<Asked>,
     body: &[u8],
 ) -> Result<Option<Paying>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, body);
+    let payer = known.payer.as_ref();
+    let head = &arrived.head;
+    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).with_head(&head.headers);
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
@@ -126,17 +162,23 @@ pub(crate) fn payment(
                 let detail = "The payment header cannot be decoded.";
                 Err(unpaid(Refusal::new(Code::MalformedCredential, detail)))
             }
-            None if !quote.is_free() => Err(unpaid(payment_required(quote, &snapshot.tills))),
+            None if !quote.is_free() => {
+                let refused = known.refused.clone();
+                Err(unpaid(refused.unwrap_or_else(|| payment_required(quote, &snapshot.tills))))
+            }
             Some(_) | None => Ok(None),
         };
     };
     let fingerprint = *ask.fingerprint();
     let verified = verify(worker, arrived, payment, &ask)?;
+    let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
+    let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
+    let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
     let running = match payer {
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, now: arrived.now };
+    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
     Ok(Some(Paying { verified, delivery, running }))
 }
 
@@ -151,6 +193,10 @@ pub(crate) fn verify(
     let protocol = payment.protocol();
     tracing::Span::current().record("protocol", protocol);
     let verified = payments::verify(gate, snapshot, payment, ask, arrived.now);
+    let verified = verified.and_then(|verified| {
+        extensions::check_echo(gate, snapshot, ask, &verified)?;
+        Ok(verified)
+    });
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
     verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);

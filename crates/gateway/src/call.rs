@@ -15,6 +15,7 @@ use crate::body::{self, GateBody};
 use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints;
+use crate::extensions::sign_in;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun, Naming};
 use crate::limits::Source;
@@ -105,8 +106,8 @@ async fn paid_call(
     tracing::Span::current().record("route", route.name.as_str());
     let naming = Naming::read(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
-    let payer = admission::key_payer(&worker, &arrived, &presented)?;
-    let running = payer.as_ref().map(|payer| admission::account(&arrived, payer.account.id())).transpose()?;
+    let mut known = admission::known(&worker, &arrived, &presented)?;
+    let payer = known.payer.clone();
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
@@ -123,8 +124,8 @@ async fn paid_call(
     if let Some(payer) = &payer {
         payer.permits(&route, &quote, arrived.now.seconds())?;
     }
-    let asked = admission::asked(&arrived, &presented, &quote, naming, &body);
-    let paying = admission::payment(&worker, &arrived, presented, payer.as_ref(), &quote, asked, &body)?;
+    let asked = admission::asked(&arrived, &presented, payer.as_ref(), &quote, naming, &body);
+    let paying = admission::payment(&worker, &arrived, presented, &known, &quote, asked, &body)?;
     // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
     let begun = begins.map(|(asked, payer)| {
@@ -139,6 +140,8 @@ async fn paid_call(
     };
     let waiting = arrived.client.waiting();
     let worker_too = Rc::clone(&worker);
+    let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
+    let running = known.running.take();
     let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
@@ -158,7 +161,7 @@ async fn paid_call(
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))
     });
     waiting.answered();
-    answer
+    sign_in::hand_out(&worker.gate, signed_in, now, answer)
 }
 
 /// The methods an endpoint of ours takes.

@@ -2,13 +2,15 @@
 
 use std::cell::OnceCell;
 
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wire::x402::{header as x402, v2};
 
 use crate::clock::Now;
+use crate::config::Route;
+use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
 use crate::quote::Quote;
@@ -32,6 +34,10 @@ pub(crate) struct Ask<'a> {
     /// Version of the prices.
     pub(crate) tariff: &'a str,
     pub(crate) description: &'a str,
+    /// Whether the answer says how the route is called.
+    pub(crate) discovery: bool,
+    /// Only a call can be settled after it.
+    pub(crate) is_call: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -54,6 +60,8 @@ impl<'a> Ask<'a> {
             fits_within: fits,
             tariff: &quote.tariff,
             description: &quote.model,
+            discovery: false,
+            is_call: true,
         }
     }
 
@@ -71,6 +79,22 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// The same, for a request with these headers.
+    pub(crate) fn with_head(mut self, headers: &HeaderMap) -> Self {
+        self.discovery = discovery::is_asked(self.method, headers);
+        self
+    }
+
+    /// Its path, without the query.
+    pub(crate) fn path(&self) -> &'a str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// What of ours it asks for; none for what is no route, such as a top-up.
+    pub(crate) fn route<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Route> {
+        snapshot.route(self.method, self.path()).ok()
+    }
+
     pub(crate) fn url(&self, snapshot: &Snapshot) -> String {
         format!("{}{}", snapshot.public_url, self.target)
     }
@@ -83,7 +107,7 @@ impl<'a> Ask<'a> {
             let named = gate.directory.offered(till, facilitators)?;
             till.offer(self.deposit(till), &named, Some(minted.clone()))
         };
-        snapshot.tills.iter().filter_map(offer).collect()
+        self.tills(snapshot).filter_map(offer).collect()
     }
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
@@ -92,13 +116,18 @@ impl<'a> Ask<'a> {
         let facilitators = snapshot.facilitators.as_ref();
         let minted = self.quote(gate, 0);
         let mut taken = Vec::new();
-        for till in &snapshot.tills {
+        for till in self.tills(snapshot) {
             for named in gate.directory.taken(till, facilitators) {
                 let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
                 taken.extend(offer.map(|offer| (till.clone(), offer)));
             }
         }
         taken
+    }
+
+    fn tills<'s>(&self, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Till> + use<'s> {
+        let is_call = self.is_call;
+        snapshot.tills.iter().filter(move |till| is_call || !till.is_settled_after())
     }
 
     fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {
@@ -130,40 +159,69 @@ pub(crate) struct Offered {
 impl Offered {
     /// The offers for `ask`, for a payer who is told `error`.
     pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
-        // Whole tens of seconds, so that one rendering serves many requests.
-        let expires = now.seconds() / 10 * 10 + QUOTE_SECONDS;
-        let offers = ask.offers(gate, snapshot, expires);
+        let offers = ask.offers(gate, snapshot, quote_end(now));
         let url = ask.url(snapshot);
         let entries = offers
             .iter()
             .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
             .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
-        let resource = v2::ResourceInfo {
+        let mut resource = v2::ResourceInfo {
             url,
             description: Some(ask.description.to_owned()),
             mime_type: Some("application/json".to_owned()),
             ..v2::ResourceInfo::default()
         };
-        let mut required = v2::PaymentRequired {
+        if ask.discovery {
+            discovery::name_service(snapshot, &mut resource);
+        }
+        let accepts: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
+        let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
+        let required = v2::PaymentRequired {
             x402_version: v2::VERSION,
             error: Some(error.to_owned()),
             resource: Some(resource),
-            accepts: offers.iter().map(Offer::requirements_v2).collect(),
+            accepts,
             extensions: None,
         };
-        let mut encoded = x402::encode(&required);
-        // Some intermediaries cut long headers: better less said than a broken one (X402-5). What the resource is goes
-        // first, then the offers that the operator put last.
-        while encoded.len() > x402::EMIT_BYTES_MAX {
-            let described = required.resource.as_mut().and_then(|resource| resource.description.take());
-            if described.is_none() && (required.accepts.len() < 2 || required.accepts.pop().is_none()) {
-                break;
-            }
-            encoded = x402::encode(&required);
-        }
+        let (required, encoded) = fitted(required, extensions);
         let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));
         Self { entries, required, header, top_up_url: format!("{}/farthing/topup", snapshot.public_url) }
+    }
+}
+
+/// When a quote of now ends. Whole tens of seconds, so that one rendering serves many requests.
+pub(crate) const fn quote_end(now: Now) -> u64 {
+    now.seconds() / 10 * 10 + QUOTE_SECONDS
+}
+
+/// The challenge and its header. Some intermediaries cut long headers: better less in it than a broken one (X402-5).
+/// First goes the description, then extensions, the least useful first, then offers from the back.
+fn fitted(
+    mut required: v2::PaymentRequired,
+    mut extensions: Vec<(&'static str, Value)>,
+) -> (v2::PaymentRequired, String) {
+    loop {
+        let entries: Map<String, Value> =
+            extensions.iter().map(|(id, entry)| ((*id).to_owned(), entry.clone())).collect();
+        required.extensions = (!entries.is_empty()).then_some(entries);
+        let encoded = x402::encode(&required);
+        if encoded.len() <= x402::EMIT_BYTES_MAX {
+            return (required, encoded);
+        }
+        if let Some(resource) = &mut required.resource
+            && resource.description.take().is_some()
+        {
+            continue;
+        }
+        if extensions.pop_if(|last| !extensions::is_kept(last)).is_some() {
+            continue;
+        }
+        if required.accepts.len() > 1 {
+            required.accepts.pop();
+            continue;
+        }
+        return (required, encoded);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a request pays with: a credit key, one payment, both, or nothing (reference items 13, 14, 18).
 
 use http::{HeaderMap, header};
+use serde_json::{Map, Value};
 use wire::x402::{header as x402, v1, v2};
 
 use crate::refusal::{Code, Refusal};
@@ -15,6 +16,14 @@ pub(crate) enum Payment {
 }
 
 impl Payment {
+    /// What it brings back of the extensions; version 1 has none.
+    pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
+        match self {
+            Self::V1(_) => None,
+            Self::V2(payment) => payment.extensions.as_ref(),
+        }
+    }
+
     /// The name in logs and receipts.
     pub(crate) const fn protocol(&self) -> &'static str {
         match self {

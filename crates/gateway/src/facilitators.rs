@@ -1,13 +1,18 @@
 //! What is known of the facilitators of the configuration, and which of them a request goes to.
 
+mod health;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rails::facilitator::{Expected, Facilitator, Facilitators, Supports, Verification};
 use serde_json::Value;
 use wire::x402::facilitator::{SettleRequest, VerifyRequest};
+
+pub(crate) use health::{Health, WAIT_MAX};
 
 use crate::gate::Gate;
 use crate::till::{Named, Till};
@@ -149,36 +154,81 @@ fn own_names<'s>(facilitator: &'s str, supports: &'s Supports) -> impl Iterator<
 ///
 /// # Cancel safety
 /// Nothing moves; it may be dropped at any time.
-#[expect(dead_code, reason = "for payments that are not decided by the CPU alone")]
 pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequest) -> Verification {
     let (Some(expected), Ok(body)) = (Expected::of(request), serde_json::to_vec(request)) else {
         return Verification::NoAnswer;
     };
+    let Some(mut share) = gate.health.share(expected.payers.first()) else { return Verification::NoAnswer };
     let body = Bytes::from(body);
     for facilitator in gate.directory.candidates(all, request, &expected.network) {
+        let name = facilitator.name();
+        if !gate.health.admits(&name, gate.health.now_ms()) {
+            continue;
+        }
+        let watch = Watch::start(gate, &name, "verify");
         let opinion = all.verify(facilitator, body.clone(), &expected.payers).await;
+        let outcome = match &opinion {
+            Verification::Valid { .. } => "valid",
+            Verification::Invalid(_) => {
+                share.was_in_vain();
+                "invalid"
+            }
+            Verification::NoAnswer => "no_answer",
+        };
+        watch.ended(outcome, opinion == Verification::NoAnswer);
         if opinion != Verification::NoAnswer {
             return opinion;
         }
-        tracing::warn!(facilitator = %facilitator.name(), "facilitator has no opinion, trying the next");
+        tracing::warn!(facilitator = %name, "facilitator has no opinion, trying the next");
     }
     Verification::NoAnswer
 }
 
+/// One question to a facilitator: how long it took and what came of it, for metrics and for its circuit.
+pub(crate) struct Watch<'a> {
+    gate: &'a Gate,
+    facilitator: &'a str,
+    question: &'static str,
+    started: Instant,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn start(gate: &'a Gate, facilitator: &'a str, question: &'static str) -> Self {
+        Self { gate, facilitator, question, started: Instant::now() }
+    }
+
+    /// `is_fault`: the facilitator did not do its part.
+    pub(crate) fn ended(self, outcome: &'static str, is_fault: bool) {
+        let Self { gate, facilitator, question, started } = self;
+        let is_asked = gate.health.ended(facilitator, is_fault, gate.health.now_ms());
+        gate.metrics.facilitator(facilitator, question, outcome);
+        gate.metrics.facilitator_took(facilitator, started.elapsed().as_secs_f64());
+        gate.metrics.facilitator_is_asked(facilitator, is_asked);
+    }
+}
+
 impl Gate {
-    /// Asks the facilitators what they settle. Those that do not answer change nothing.
-    pub(crate) async fn refresh_supported(&self) {
+    /// Asks the facilitators what they settle. Those that do not answer change nothing. Returns whether all of them
+    /// have told by now.
+    pub(crate) async fn refresh_supported(&self) -> bool {
         let snapshot = self.snapshot.load_full();
-        let Some(all) = &snapshot.facilitators else { return };
+        let Some(all) = &snapshot.facilitators else { return true };
         for (facilitator, told) in all.list.iter().zip(all.supported().await) {
-            match told {
-                Some(supports) => self.directory.tell(&facilitator.name(), supports),
-                None => {
-                    let name = facilitator.name();
-                    tracing::warn!(facilitator = %name, "facilitator does not tell what it settles");
+            let name = facilitator.name();
+            let outcome = match told {
+                Some(supports) => {
+                    self.directory.tell(&name, supports);
+                    "told"
                 }
-            }
+                None => {
+                    tracing::warn!(facilitator = %name, "facilitator does not tell what it settles");
+                    "no_answer"
+                }
+            };
+            self.metrics.facilitator(&name, "supported", outcome);
         }
+        let told = self.directory.told.load();
+        all.list.iter().all(|facilitator| told.contains_key(&facilitator.name()))
     }
 }
 
@@ -204,6 +254,7 @@ mod tests {
             list: hosts.iter().map(facilitator).collect(),
             dialer: Dialer::new(&[], Duration::from_secs(1)).unwrap(),
             settle_max: Duration::from_secs(1),
+            at_once_max: 1,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Requests that may arrive twice and must be charged once: those that name themselves in `Idempotency-Key`,
-//! and those that an SDK repeats by itself (LED-24, MTR-39..41).
+//! Requests that may arrive twice and must be charged once: those that name themselves in `Idempotency-Key`, those whose
+//! payment has a name (X402-34), and those that an SDK repeats by itself (LED-24, MTR-39..41).
 //!
 //! A name counts within the account that pays, so nobody reaches what another was told. What is stored is
 //! the status, our headers and the receipt; the body is in memory for a while (reference item 39).
@@ -14,6 +14,7 @@ use crate::call_id::CallId;
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::config::Dedupe;
+use crate::extensions::naming::{self, PaymentName};
 use crate::gate::Gate;
 use crate::payments::store_refusal;
 use crate::refusal::{Code, Money, Refusal};
@@ -31,6 +32,8 @@ pub(crate) struct Naming {
     key: Option<[u8; 32]>,
     /// Which try of an SDK it is, from 0.
     tries: Option<u32>,
+    /// The name of the payment that came with it (X402-34).
+    payment: Option<PaymentName>,
 }
 
 impl Naming {
@@ -50,7 +53,7 @@ impl Naming {
             Some(key) => Some(Sha256::digest(key).into()),
         };
         let tries = headers.get(RETRY_FIELD).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Self { key, tries })
+        Ok(Self { key, tries, payment: None })
     }
 }
 
@@ -59,6 +62,38 @@ impl Naming {
 pub(crate) struct Asked {
     pub(crate) naming: Naming,
     pub(crate) fingerprint: [u8; 32],
+}
+
+impl Asked {
+    /// The same, with the name of its payment.
+    pub(crate) fn paid_as(mut self, name: PaymentName) -> Self {
+        self.naming.payment = Some(name);
+        self
+    }
+
+    /// Every name that it gives itself.
+    fn names(&self, account: AccountId) -> impl Iterator<Item = Name> {
+        let key = self.naming.key.map(|key| Name {
+            id: within("farthing/idempotency/1", account, &key),
+            fingerprint: self.fingerprint,
+            conflict: mismatch,
+        });
+        let payment = self.naming.payment.map(|name| Name {
+            id: name.key,
+            fingerprint: name.fingerprint,
+            conflict: naming::conflict,
+        });
+        key.into_iter().chain(payment)
+    }
+}
+
+/// Under what a request is known by one of its names.
+struct Name {
+    id: [u8; 32],
+    /// Of what the name stands for.
+    fingerprint: [u8; 32],
+    /// The refusal of what it does not stand for.
+    conflict: fn() -> Refusal,
 }
 
 /// Names a request: the same bytes again are the same request.
@@ -127,36 +162,44 @@ impl Before {
 /// again.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    fingerprint: [u8; 32],
-    /// Where the outcome is stored, and until when; none where only memory remembers it.
-    stored: Option<([u8; 32], u64)>,
-    claim: Option<Claim>,
+    /// Where the outcome is stored, and for what; nowhere if only memory remembers it.
+    stored: Vec<Place>,
+    /// Of its names.
+    claims: Vec<Claim>,
     retry: Option<retries::Attempt>,
 }
 
+#[derive(Debug)]
+struct Place {
+    id: [u8; 32],
+    fingerprint: [u8; 32],
+    expires_s: u64,
+}
+
 impl Attempt {
-    /// Whether a key names it.
+    /// Whether it has a name.
     pub(crate) const fn is_named(&self) -> bool {
-        self.claim.is_some()
+        !self.claims.is_empty()
     }
 
     /// The call has ended and is charged, or was served for nothing. The outcome is to be written with the
-    /// charge, and the claim let go when that is on disk.
-    pub(crate) fn ended(self, outcome: &Outcome) -> (Option<([u8; 32], Idempotent)>, Option<Claim>) {
-        let Self { fingerprint, stored, claim, retry } = self;
+    /// charge, and the claims let go when that is on disk.
+    pub(crate) fn ended(self, outcome: &Outcome) -> (Vec<([u8; 32], Idempotent)>, Vec<Claim>) {
+        let Self { stored, claims, retry } = self;
         if let Some(retry) = retry {
             retry.charged(CallId(outcome.call));
         }
-        let write = stored
-            .map(|(id, expires_s)| (id, Idempotent { fingerprint, outcome: outcome.clone(), expires_s }));
-        (write, claim)
+        let row = |Place { id, fingerprint, expires_s }| {
+            (id, Idempotent { fingerprint, outcome: outcome.clone(), expires_s })
+        };
+        (stored.into_iter().map(row).collect(), claims)
     }
 }
 
 /// Whether a request of `account` runs. Nothing was taken for it so far.
 ///
 /// # Errors
-/// It runs already, or its key was used for another request.
+/// It runs already, or one of its names was used for another request.
 pub(crate) fn begin(
     gate: &Gate,
     dedupe: &Dedupe,
@@ -164,34 +207,37 @@ pub(crate) fn begin(
     asked: Asked,
     now: Now,
 ) -> Result<Begun, Refusal> {
-    match asked.naming.key {
-        Some(key) => begin_named(gate, dedupe, account, &key, asked.fingerprint, now),
-        None => begin_unnamed(gate, dedupe, account, asked, now),
+    let mut names = asked.names(account).peekable();
+    if names.peek().is_none() {
+        return begin_unnamed(gate, dedupe, account, asked, now);
     }
+    begin_named(gate, dedupe, names, now)
 }
 
 fn begin_named(
     gate: &Gate,
     dedupe: &Dedupe,
-    account: AccountId,
-    key: &[u8; 32],
-    fingerprint: [u8; 32],
+    names: impl Iterator<Item = Name>,
     now: Now,
 ) -> Result<Begun, Refusal> {
-    let id = within("farthing/idempotency/1", account, key);
-    let claim = gate
-        .claims
-        .take(id, fingerprint)
-        .map_err(|running| if running.fingerprint == fingerprint { in_progress() } else { mismatch() })?;
-    // The claim goes only when the outcome is on disk: whoever has it sees what there is.
-    if let Some(before) = stored(gate, &id, now)? {
-        if before.fingerprint != fingerprint {
-            return Err(mismatch());
-        }
-        return Ok(Begun::Ended(before.outcome.into()));
-    }
     let expires_s = now.seconds().saturating_add(dedupe.idempotency_key.as_secs());
-    Ok(Begun::Runs(Attempt { fingerprint, stored: Some((id, expires_s)), claim: Some(claim), retry: None }))
+    let (mut places, mut claims, mut ended) = (Vec::new(), Vec::new(), None);
+    for Name { id, fingerprint, conflict } in names {
+        let taken = gate.claims.take(id, fingerprint);
+        claims.push(taken.map_err(|running| {
+            if running.fingerprint == fingerprint { in_progress() } else { conflict() }
+        })?);
+        // The claim goes only when the outcome is on disk: whoever has it sees what there is.
+        match stored(gate, &id, now)? {
+            Some(before) if before.fingerprint != fingerprint => return Err(conflict()),
+            Some(before) => ended = ended.or(Some(before.outcome)),
+            None => places.push(Place { id, fingerprint, expires_s }),
+        }
+    }
+    Ok(match ended {
+        Some(before) => Begun::Ended(before.into()),
+        None => Begun::Runs(Attempt { stored: places, claims, retry: None }),
+    })
 }
 
 /// Every call is remembered for its retry. What an SDK sends is remembered on disk as well, in the write of
@@ -223,8 +269,9 @@ fn begin_unnamed(
         return Ok(Begun::Ended(before.outcome.into()));
     }
     let expires_s = now.seconds().saturating_add(dedupe.sdk_retry.as_secs());
-    let stored = naming.tries.map(|_| (id, expires_s));
-    Ok(Begun::Runs(Attempt { fingerprint, stored, claim: None, retry: Some(attempt) }))
+    let stored = naming.tries.map(|_| Place { id, fingerprint, expires_s });
+    let stored = stored.into_iter().collect();
+    Ok(Begun::Runs(Attempt { stored, claims: Vec::new(), retry: Some(attempt) }))
 }
 
 fn stored(gate: &Gate, id: &[u8; 32], now: Now) -> Result<Option<Idempotent>, Refusal> {

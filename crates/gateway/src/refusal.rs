@@ -47,6 +47,7 @@ pub enum Code {
     InProgress,
     AlreadyServed,
     IdempotencyMismatch,
+    IdConflict,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -128,6 +129,7 @@ impl Code {
             Self::InProgress => "in_progress",
             Self::AlreadyServed => "already_served",
             Self::IdempotencyMismatch => "idempotency_mismatch",
+            Self::IdConflict => "id_conflict",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -171,7 +173,7 @@ impl Code {
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress | Self::AlreadyServed => StatusCode::CONFLICT,
+            Self::InProgress | Self::AlreadyServed | Self::IdConflict => StatusCode::CONFLICT,
             Self::Permit2AllowanceRequired => StatusCode::PRECONDITION_FAILED,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -203,6 +205,7 @@ impl Code {
             | Self::InProgress
             | Self::AlreadyServed
             | Self::IdempotencyMismatch
+            | Self::IdConflict
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
@@ -243,7 +246,7 @@ impl Code {
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        self == Self::AlreadyServed || self.asks_for_payment()
+        matches!(self, Self::AlreadyServed | Self::IdConflict) || self.asks_for_payment()
     }
 
     /// Whether the answer is a challenge. One of them has a status of its own (x402.md section 4).

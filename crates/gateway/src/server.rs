@@ -40,6 +40,8 @@ use crate::upstream::Pool;
 
 /// How often facilitators are asked what they settle.
 const SUPPORTED_EVERY: Duration = Duration::from_secs(300);
+/// The same while one of them has never told.
+const SUPPORTED_AGAIN: Duration = Duration::from_secs(15);
 
 /// How often spend windows that are over are let go, and how long they are kept before that.
 const WINDOWS_EVERY: Duration = Duration::from_secs(3600);
@@ -285,10 +287,9 @@ async fn work(
 
 /// Start-up does not wait for it, and neither does any request (X402-41).
 async fn watch_facilitators(gate: Arc<Gate>) {
-    let mut tick = tokio::time::interval(SUPPORTED_EVERY);
     loop {
-        tick.tick().await;
-        gate.refresh_supported().await;
+        let all_told = gate.refresh_supported().await;
+        tokio::time::sleep(if all_told { SUPPORTED_EVERY } else { SUPPORTED_AGAIN }).await;
     }
 }
 
@@ -351,6 +352,11 @@ async fn attend(
                         "configuration reloaded"
                     ),
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
+                }
+                if done.is_ok() {
+                    // There may be other facilitators now.
+                    let gate = Arc::clone(gate);
+                    tokio::spawn(async move { gate.refresh_supported().await });
                 }
                 if let Some(answer) = answer {
                     let _ = answer.send(done);

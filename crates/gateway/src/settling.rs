@@ -10,6 +10,7 @@ use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
 
 use crate::clock::Now;
+use crate::facilitators::{WAIT_MAX, Watch};
 use crate::gate::Gate;
 use crate::random;
 
@@ -47,11 +48,20 @@ impl Asking<'_> {
             return Ok(Settlement::NotSent);
         };
         let Ok(text) = serde_json::to_string(request) else { return Ok(Settlement::NotSent) };
-        let mut outcome = Settlement::NotSent;
-        let candidates = self.gate.directory.candidates(all, request, &expected.network);
-        for (place, facilitator) in candidates.into_iter().enumerate() {
-            let attempt = attempt(facilitator.name(), &text, 1, Now::read());
-            if place == 0 {
+        let Gate { directory, health, .. } = self.gate;
+        let Some(mut share) = health.share(expected.payers.first()) else {
+            tracing::warn!(payer = %payment.payer, "this payer has asked for too many settlements");
+            return Ok(Settlement::NotSent);
+        };
+        let mut is_first = true;
+        for facilitator in directory.candidates(all, request, &expected.network) {
+            let name = facilitator.name();
+            let Some(_turn) = health.turn(&name, all.at_once_max, WAIT_MAX).await else { continue };
+            if !health.admits(&name, health.now_ms()) {
+                continue;
+            }
+            let attempt = attempt(name, &text, 1, Now::read());
+            if std::mem::take(&mut is_first) {
                 let payment = Payment { attempt: Some(attempt.clone()), ..payment.clone() };
                 self.gate.store.commit(Op::Intent { key: self.key, payment }).await?;
             } else if let Err(error) = self.write(&attempt).await {
@@ -60,13 +70,33 @@ impl Asking<'_> {
                 return Ok(unclear());
             }
             self.gate.unsettled.watch(self.key, attempt.next_ms);
-            outcome = self.ask(&payment, &attempt, &expected).await;
-            if outcome != Settlement::NotSent {
-                return Ok(outcome);
+            match self.ask(&payment, &attempt, &expected).await {
+                Settlement::Settled(receipt) => return Ok(Settlement::Settled(receipt)),
+                Settlement::Refused(refused) => {
+                    share.was_in_vain();
+                    return Ok(Settlement::Refused(refused));
+                }
+                Settlement::Unknown(unclear) if unclear.pending => {
+                    return Ok(self.once_more(payment, attempt, unclear).await);
+                }
+                Settlement::Unknown(unclear) => return Ok(Settlement::Unknown(unclear)),
+                Settlement::NotSent => {
+                    let name = &attempt.facilitator;
+                    tracing::warn!(facilitator = %name, "facilitator did nothing, trying the next");
+                }
             }
-            tracing::warn!(facilitator = %attempt.facilitator, "facilitator did nothing, trying the next");
         }
-        Ok(outcome)
+        Ok(Settlement::NotSent)
+    }
+
+    /// The facilitator is at it: the same request, once more at once (X402-15). Then the resolver's turn comes.
+    async fn once_more(self, payment: Payment, attempt: Attempt, unclear: Unclear) -> Settlement {
+        let attempt = Attempt { transaction: unclear.transaction.clone(), ..attempt };
+        let payment = Payment { attempt: Some(attempt), ..payment };
+        self.repeat(&payment).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an attempt could not be recorded");
+            Settlement::Unknown(unclear)
+        })
     }
 
     /// Asks again, after an attempt whose end nobody knows. Never refused: a failure may speak of this second
@@ -78,6 +108,15 @@ impl Asking<'_> {
     /// # Cancel safety
     /// As for [`Asking::first`].
     pub(crate) async fn again(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let (Some(last), Some(all)) = (&payment.attempt, self.facilitators) else { return Ok(unclear()) };
+        let turn = self.gate.health.turn(&last.facilitator, all.at_once_max, WAIT_MAX).await;
+        if turn.is_none() {
+            return Ok(unclear());
+        }
+        self.repeat(payment).await
+    }
+
+    async fn repeat(self, payment: &Payment) -> Result<Settlement, StoreError> {
         let Some(last) = &payment.attempt else { return Ok(unclear()) };
         let count = last.count.saturating_add(1);
         let next = attempt(last.facilitator.clone(), &last.request, count, Now::read());
@@ -89,6 +128,45 @@ impl Asking<'_> {
         };
         self.gate.unsettled.watch(self.key, attempt.next_ms);
         Ok(outcome)
+    }
+
+    /// Asks about a payment that no call waits for: for the first time, or again. Refused only where nothing can have
+    /// come of any attempt before.
+    ///
+    /// # Errors
+    /// The attempt could not be written down; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// As for [`Asking::first`].
+    pub(crate) async fn promised(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let Some(last) = &payment.attempt else { return Ok(unclear()) };
+        let Some(request) = serde_json::from_str::<SettleRequest>(&last.request).ok() else {
+            return Ok(unclear());
+        };
+        let Some(expected) = Expected::of(&request) else { return Ok(unclear()) };
+        let facilitator = self.next_of(last, &request, &expected.network);
+        let expected = if last.is_unclear() { expected.after_unknown() } else { expected };
+        let next = attempt(facilitator, &last.request, last.count.saturating_add(1), Now::read());
+        let attempt = Attempt { in_vain: last.in_vain, transaction: last.transaction.clone(), ..next };
+        self.write(&attempt).await?;
+        let outcome = self.ask(payment, &attempt, &expected).await;
+        if outcome == Settlement::NotSent {
+            self.write(&Attempt { in_vain: attempt.in_vain.saturating_add(1), ..attempt.clone() }).await?;
+        }
+        self.gate.unsettled.watch(self.key, attempt.next_ms);
+        Ok(outcome)
+    }
+
+    /// Whoever may have acted is asked again, and nobody else; after one who surely did nothing, the next.
+    fn next_of(&self, last: &Attempt, request: &SettleRequest, network: &str) -> String {
+        let again = last.facilitator.clone();
+        let Some(all) = self.facilitators.filter(|_| last.count > 0 && !last.is_unclear()) else {
+            return again;
+        };
+        let others = self.gate.directory.candidates(all, request, network);
+        let place = others.iter().position(|facilitator| facilitator.name() == again);
+        let next = place.and_then(|place| others.iter().cycle().nth(place + 1));
+        next.map_or(again, |facilitator| facilitator.name())
     }
 
     /// Keeps the transaction that an unclear answer names: where to look on the chain (X402-15). Without it the
@@ -116,16 +194,18 @@ impl Asking<'_> {
             return Settlement::NotSent;
         };
         let body = Bytes::from(attempt.request.clone());
+        let watch = Watch::start(self.gate, &attempt.facilitator, "settle");
         let outcome = facilitators.settle(facilitator, body, expected).await;
-        let state = match &outcome {
-            Settlement::Settled(_) => "settled",
-            Settlement::Refused(_) => "refused",
-            Settlement::NotSent => "not_sent",
+        let (state, is_fault) = match &outcome {
+            Settlement::Settled(_) => ("settled", false),
+            Settlement::Refused(_) => ("refused", false),
+            Settlement::NotSent => ("not_sent", true),
             Settlement::Unknown(unclear) => {
                 self.remember(attempt, unclear).await;
-                "unknown"
+                ("unknown", unclear.is_fault)
             }
         };
+        watch.ended(state, is_fault);
         self.gate.metrics.settlement(&payment.rail, state);
         outcome
     }
@@ -133,6 +213,13 @@ impl Asking<'_> {
 
 fn unclear() -> Settlement {
     Settlement::Unknown(Unclear::default())
+}
+
+/// What a payment is going to be asked about; nobody has been asked yet.
+pub(crate) fn unasked(facilitator: String, request: &SettleRequest, now: Now) -> Option<Attempt> {
+    let request = serde_json::to_string(request).ok()?;
+    let (last_ms, next_ms) = (now.millis(), now.millis());
+    Some(Attempt { facilitator, request, count: 0, in_vain: 0, last_ms, next_ms, transaction: String::new() })
 }
 
 fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {

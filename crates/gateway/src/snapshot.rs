@@ -15,6 +15,7 @@ use tariff::Found;
 use crate::clock::Now;
 use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
 use crate::endpoints::Pages;
+use crate::extensions::Terms;
 use crate::limits::Limiters;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
@@ -59,6 +60,8 @@ pub(crate) struct Snapshot {
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
     pub(crate) limiters: Limiters,
+    /// What x402 extensions say about us.
+    pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
     pub(crate) pages: ArcSwapOption<Pages>,
     upstreams: HashMap<String, Arc<Upstream>>,
@@ -83,11 +86,13 @@ impl Snapshot {
             list: x402.facilitators.iter().map(facilitator).collect(),
             dialer,
             settle_max: x402.settle_timeout,
+            at_once_max: x402.settle_at_once,
         });
         Ok(Self {
             tills: till::of_config(&config, payee)?,
             prices,
             limiters: Limiters::new(&config.limits),
+            terms: Terms::new(&config, &public_url),
             pages: ArcSwapOption::empty(),
             public_url,
             facilitators,

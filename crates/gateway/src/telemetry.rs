@@ -26,6 +26,18 @@ struct SettlementLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuestionLabels {
+    facilitator: String,
+    question: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FacilitatorLabels {
+    facilitator: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AssetLabels {
     asset: &'static str,
 }
@@ -48,6 +60,9 @@ pub(crate) struct Metrics {
     requests: Family<CallLabels, Counter>,
     proofs: Family<ProofLabels, Counter>,
     settlements: Family<SettlementLabels, Counter>,
+    facilitators: Family<QuestionLabels, Counter>,
+    facilitators_asked: Family<FacilitatorLabels, Gauge>,
+    facilitator_seconds: Family<FacilitatorLabels, Histogram, fn() -> Histogram>,
     charged: Family<AssetLabels, Counter>,
     overrun: Family<AssetLabels, Counter>,
     estimated: Family<EstimateLabels, Counter>,
@@ -55,6 +70,7 @@ pub(crate) struct Metrics {
     holds_open: Gauge,
     intents: Gauge,
     intents_stuck: Gauge,
+    debtors: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -67,6 +83,9 @@ impl Default for Metrics {
             requests: Family::default(),
             proofs: Family::default(),
             settlements: Family::default(),
+            facilitators: Family::default(),
+            facilitators_asked: Family::default(),
+            facilitator_seconds: Family::new_with_constructor(latency),
             charged: Family::default(),
             overrun: Family::default(),
             estimated: Family::default(),
@@ -74,14 +93,30 @@ impl Default for Metrics {
             holds_open: Gauge::default(),
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
+            debtors: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
-            upstream_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
+            upstream_seconds: latency(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests by route and outcome", metrics.requests.clone());
         registry.register("proof", "Payment proofs and keys by verdict", metrics.proofs.clone());
         registry.register("settlements", "Settlements by rail and state", metrics.settlements.clone());
+        registry.register(
+            "facilitator_answers",
+            "Questions to a facilitator by what came of them",
+            metrics.facilitators.clone(),
+        );
+        registry.register(
+            "facilitator_asked",
+            "1 where a facilitator is asked, 0 while it is left alone because it fails",
+            metrics.facilitators_asked.clone(),
+        );
+        registry.register(
+            "facilitator_seconds",
+            "Time to a facilitator's answer, or to none",
+            metrics.facilitator_seconds.clone(),
+        );
         registry.register("charge_nano", "Captured, in ledger units", metrics.charged.clone());
         registry.register("overrun_loss_nano", "Used beyond what the payer had", metrics.overrun.clone());
         registry.register(
@@ -106,6 +141,11 @@ impl Default for Metrics {
             "Payments that no rail can decide any more",
             metrics.intents_stuck.clone(),
         );
+        registry.register(
+            "debtors",
+            "Payers who owe for calls whose payments were refused",
+            metrics.debtors.clone(),
+        );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "upstream_seconds",
@@ -114,6 +154,10 @@ impl Default for Metrics {
         );
         Self { registry, ..metrics }
     }
+}
+
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 18))
 }
 
 impl Metrics {
@@ -130,6 +174,24 @@ impl Metrics {
     /// A rail answered.
     pub(crate) fn settlement(&self, rail: &str, state: &'static str) {
         self.settlements.get_or_create(&SettlementLabels { rail: rail.to_owned(), state }).inc();
+    }
+
+    /// A facilitator was asked something. Its name is that of the configuration.
+    pub(crate) fn facilitator(&self, name: &str, question: &'static str, outcome: &'static str) {
+        let labels = QuestionLabels { facilitator: name.to_owned(), question, outcome };
+        self.facilitators.get_or_create(&labels).inc();
+    }
+
+    /// How long a facilitator took to answer, or not to.
+    pub(crate) fn facilitator_took(&self, name: &str, seconds: f64) {
+        let labels = FacilitatorLabels { facilitator: name.to_owned() };
+        self.facilitator_seconds.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Whether a facilitator is asked at all.
+    pub(crate) fn facilitator_is_asked(&self, name: &str, is_asked: bool) {
+        let labels = FacilitatorLabels { facilitator: name.to_owned() };
+        self.facilitators_asked.get_or_create(&labels).set(i64::from(is_asked));
     }
 
     /// A call was charged.
@@ -173,6 +235,11 @@ impl Metrics {
     pub(crate) fn unsettled(&self, open: usize, stuck: usize) {
         self.intents.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.intents_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
+
+    /// How many payers owe for what was served before its payment was refused.
+    pub(crate) fn debtors(&self, count: usize) {
+        self.debtors.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

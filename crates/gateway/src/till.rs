@@ -104,6 +104,10 @@ impl Till {
     /// The offer for a deposit of `amount`, rounded up to whole atomic units. None: it is no amount there, or nobody is
     /// named who has to be.
     pub(crate) fn offer(&self, amount: Amount, named: &Named, quote: Option<String>) -> Option<Offer> {
+        // What is promised is never more than may be open of a payer (X402-21).
+        if self.is_settled_after() && self.ceiling_max.is_some_and(|most| amount > most) {
+            return None;
+        }
         let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
         self.offer_of(atomic, named, quote)
     }
@@ -253,12 +257,16 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         X402Scheme::Permit2 => (Method::Permit2 { token: known, pay_to }, x402_exact::SETTLE_MARGIN_S),
         X402Scheme::Upto => (Method::Upto { token: known, pay_to }, after_call),
     };
+    let ceiling_max = match scheme {
+        X402Scheme::Exact | X402Scheme::Permit2 => x402.ceiling_max,
+        X402Scheme::Upto => x402.ceiling_max.min(x402.optimistic_max),
+    };
     Till {
         method,
         asset: network.token.asset,
         decimals: network.token.decimals,
         deposit: x402.deposit.unwrap_or_default(),
-        ceiling_max: Some(x402.ceiling_max),
+        ceiling_max: Some(ceiling_max),
         margin_s,
         rail: format!("x402:{}", network.network),
     }

@@ -14,7 +14,7 @@ pub(crate) struct Bounds {
 }
 
 /// Fields of which a second line is refused: two readers might pick different ones.
-const SINGLE: [&str; 9] = [
+const SINGLE: [&str; 10] = [
     "content-type",
     "content-encoding",
     "host",
@@ -23,11 +23,19 @@ const SINGLE: [&str; 9] = [
     "x-goog-api-key",
     "x-payment",
     "payment-signature",
+    "sign-in-with-x",
     "idempotency-key",
 ];
 /// Fields that carry a credential, bounded before they are decoded.
-const CREDENTIALS: [&str; 6] =
-    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-payment", "payment-signature"];
+const CREDENTIALS: [&str; 7] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "x-payment",
+    "payment-signature",
+    "sign-in-with-x",
+];
 
 /// Checks everything about a head that does not depend on the route. Returns path and query to route by.
 pub(crate) fn check<'r, B>(

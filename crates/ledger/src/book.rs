@@ -149,6 +149,13 @@ impl Book {
         account
     }
 
+    /// Takes back a credit that came to nothing, or out what went back to its owner; never below the account's
+    /// floor. How much that was.
+    #[must_use]
+    pub fn withdraw(&self, account: &Account, amount: Amount) -> Amount {
+        Amount::from_units(account.take_up_to(amount.units(), 0))
+    }
+
     /// What the account shows its owner.
     #[must_use]
     pub fn balance(&self, account: &Account) -> Balance {

@@ -3,6 +3,7 @@
 //! Their answers are hostile input: bounded, parsed strictly, and believed only where they agree with
 //! what we checked ourselves (X402-43).
 
+mod catalogue;
 mod expected;
 mod settle;
 mod supported;
@@ -44,6 +45,8 @@ pub struct Facilitators {
     pub dialer: Dialer,
     /// Time a settlement may take.
     pub settle_max: Duration,
+    /// Settlements that one facilitator is asked for at the same time.
+    pub at_once_max: usize,
 }
 
 impl Facilitator {

@@ -6,6 +6,7 @@ use ::http::{Method, Request, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use wire::x402::bazaar::EXTENSION_RESPONSES;
 
 use crate::dial::{Dialer, Origin};
 
@@ -30,12 +31,14 @@ pub struct Exchange<'a> {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
     /// As long as was allowed.
     pub body: Bytes,
+    /// `EXTENSION-RESPONSES`, where an x402 facilitator sent it.
+    pub extension_responses: Option<String>,
 }
 
 /// How far an exchange got.
@@ -77,11 +80,13 @@ impl Exchange<'_> {
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|_| E::Lost)?;
             let status = response.status().as_u16();
+            let said = response.headers().get(EXTENSION_RESPONSES).and_then(|value| value.to_str().ok());
+            let extension_responses = said.map(str::to_owned);
             let body = Limited::new(response.into_body(), self.answer_bytes_max)
                 .collect()
                 .await
                 .map_err(|_| E::Lost)?;
-            Ok(Answer { status, body: body.to_bytes() })
+            Ok(Answer { status, body: body.to_bytes(), extension_responses })
         };
         tokio::pin!(exchange);
         tokio::select! {

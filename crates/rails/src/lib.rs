@@ -3,10 +3,14 @@
 //! Invariant: a settlement is idempotent by its proof, bounded in time, and its outcome is settled,
 //! refused or unknown: never a guess.
 
+mod budget;
+mod circuit;
 pub mod dial;
 pub mod facilitator;
 mod http;
 mod settlement;
 
+pub use budget::Budget;
+pub use circuit::{Circuit, State as CircuitState};
 pub use http::{Answer, Exchange, ExchangeError};
 pub use settlement::{Receipt, Refused, Settlement, Unclear};

@@ -27,6 +27,8 @@ pub struct Unclear {
     pub transaction: String,
     /// The rail is at it: the same request again, once, may find it done (`settlement_pending`).
     pub pending: bool,
+    /// The rail did not do its part: no answer in time, no sense in it, or a contradiction.
+    pub is_fault: bool,
 }
 
 /// The outcome of a settlement. There is no fifth one.

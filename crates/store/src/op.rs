@@ -82,9 +82,9 @@ pub enum Op {
         /// sum per batch to it (LED-40). An entry with such a leg and no income is refused, and one with
         /// income and no such leg.
         income: Option<Chart>,
-        /// What the same request gets when it comes again, under SHA-256 of account and idempotency key.
-        /// Replaces what was there.
-        idempotent: Option<([u8; 32], Idempotent)>,
+        /// What the same request gets when it comes again, under each name that it gave itself. Replaces what was
+        /// there.
+        idempotent: Vec<([u8; 32], Idempotent)>,
     },
     /// An operator's posting, idempotent by the entry's id.
     Post {

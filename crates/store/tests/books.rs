@@ -472,7 +472,7 @@ fn a_sweep_forgets_what_has_ended_and_nothing_else() {
             served: None,
             settles: None,
             income: None,
-            idempotent: Some(([key; 32], outcome)),
+            idempotent: vec![([key; 32], outcome)],
         };
         commit(&store, op).unwrap();
     };
@@ -520,7 +520,7 @@ fn a_sweep_is_bounded() {
             served: None,
             settles: None,
             income: None,
-            idempotent: Some((key, outcome)),
+            idempotent: vec![(key, outcome)],
         };
         store.submit(op, None).unwrap();
     }

@@ -129,7 +129,7 @@ impl Model {
                     let state = PaymentState::Intent;
                     self.payments.insert(of.key, Payment { state, promised: true, ..of.payment.clone() });
                 }
-                if let Some((key, outcome)) = idempotent {
+                for (key, outcome) in idempotent {
                     self.idempotent.insert(*key, outcome.clone());
                 }
                 self.open_calls.remove(id);
@@ -356,10 +356,12 @@ fn some_open_call(dice: &mut Dice) -> OpenCall {
 fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
     let (entry, income) = some_entry(dice, Kind::Capture);
     let id = entry.id;
-    let idempotent = dice.one_in(3).then(|| {
+    let names = [0, 0, 1, 2][dice.below(4) as usize];
+    let mut name = || {
         let expires_s = NOW_S + [0, 40, WEEK_S][dice.below(3) as usize];
         (few(dice, 4), Idempotent { fingerprint: few(dice, 9), outcome: outcome(id), expires_s })
-    });
+    };
+    let idempotent = (0..names).map(|_| name()).collect();
     let free = dice.one_in(6);
     Op::Capture {
         // A free call has an id of its own, as calls have.

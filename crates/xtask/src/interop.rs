@@ -36,8 +36,17 @@ struct Client {
     scenarios: &'static [&'static str],
     /// Needs the local chain and a facilitator.
     on_chain: bool,
-    /// Needs the mock upstream and the gateway.
-    through_gateway: bool,
+    /// Needs the mock upstream and a gateway, which takes this.
+    before: Option<Takes>,
+}
+
+/// What a gateway offers first to those who pay on the chain: stock clients take the first offer that they know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Takes {
+    /// `exact`, by EIP-3009.
+    Exact,
+    /// `exact`, by Permit2.
+    Permit,
 }
 
 const OPENAI: &[&str] = &[
@@ -51,6 +60,7 @@ const OPENAI: &[&str] = &[
     "stream-outlives-balance",
 ];
 const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance", "lost-answer"];
+const PERMIT: &[&str] = &["permit-pays-and-streams"];
 
 const CLIENTS: &[Client] = &[
     Client {
@@ -59,7 +69,7 @@ const CLIENTS: &[Client] = &[
         script: "openai_sdk.py",
         scenarios: OPENAI,
         on_chain: false,
-        through_gateway: true,
+        before: Some(Takes::Exact),
     },
     Client {
         name: "openai-node",
@@ -67,7 +77,7 @@ const CLIENTS: &[Client] = &[
         script: "openai.mjs",
         scenarios: OPENAI,
         on_chain: false,
-        through_gateway: true,
+        before: Some(Takes::Exact),
     },
     Client {
         name: "anthropic-python",
@@ -75,7 +85,7 @@ const CLIENTS: &[Client] = &[
         script: "anthropic_sdk.py",
         scenarios: ANTHROPIC,
         on_chain: false,
-        through_gateway: true,
+        before: Some(Takes::Exact),
     },
     Client {
         name: "anthropic-node",
@@ -83,7 +93,7 @@ const CLIENTS: &[Client] = &[
         script: "anthropic.mjs",
         scenarios: ANTHROPIC,
         on_chain: false,
-        through_gateway: true,
+        before: Some(Takes::Exact),
     },
     Client {
         name: "chain",
@@ -96,7 +106,7 @@ const CLIENTS: &[Client] = &[
             "facilitator-offers",
         ],
         on_chain: true,
-        through_gateway: false,
+        before: None,
     },
     Client {
         name: "chain-permit",
@@ -104,7 +114,7 @@ const CLIENTS: &[Client] = &[
         script: "permit_check.mjs",
         scenarios: &["permit-moves-once", "permit-refuses", "upto-moves-what-was-used", "upto-refuses"],
         on_chain: true,
-        through_gateway: false,
+        before: None,
     },
     Client {
         name: "chain-channels",
@@ -118,7 +128,7 @@ const CLIENTS: &[Client] = &[
             "channel-withdraw-takes-its-time",
         ],
         on_chain: true,
-        through_gateway: false,
+        before: None,
     },
     Client {
         name: "x402-fetch",
@@ -126,12 +136,45 @@ const CLIENTS: &[Client] = &[
         script: "x402_fetch.mjs",
         scenarios: &[
             "pays-and-streams",
+            "pays-as-version-1",
             "key-spends-change",
             "disconnect-is-charged",
             "one-payment-64-times",
         ],
         on_chain: true,
-        through_gateway: true,
+        before: Some(Takes::Exact),
+    },
+    Client {
+        name: "x402-axios",
+        runtime: Runtime::Node,
+        script: "x402_axios.mjs",
+        scenarios: &["pays", "pays-and-streams"],
+        on_chain: true,
+        before: Some(Takes::Exact),
+    },
+    Client {
+        name: "x402-python",
+        runtime: Runtime::Python,
+        script: "x402_exact.py",
+        scenarios: &["pays", "pays-and-streams"],
+        on_chain: true,
+        before: Some(Takes::Exact),
+    },
+    Client {
+        name: "x402-fetch-permit",
+        runtime: Runtime::Node,
+        script: "x402_fetch_permit.mjs",
+        scenarios: PERMIT,
+        on_chain: true,
+        before: Some(Takes::Permit),
+    },
+    Client {
+        name: "x402-python-permit",
+        runtime: Runtime::Python,
+        script: "x402_permit.py",
+        scenarios: PERMIT,
+        on_chain: true,
+        before: Some(Takes::Permit),
     },
 ];
 
@@ -208,24 +251,32 @@ fn perform(ready: &[Ready<'_>], places: &Places, report: &mut Report) {
         None => Ok(None),
     };
     let facilitator = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::facilitator_url);
-    let gateway = if ready.iter().any(|(c, _)| c.through_gateway) {
-        stage::Gateway::start(facilitator.as_deref(), places).map(Some)
-    } else {
-        Ok(None)
-    };
+    let gateways = gateways(ready, facilitator.as_deref(), places);
     for (client, program) in ready {
-        match surroundings(client, &chain, &gateway) {
+        match surroundings(client, &chain, &gateways) {
             Ok(env) => play(client, program, &env, places, report),
             Err(why) => report.all_failed(client, &why),
         }
     }
 }
 
+/// The gateways of a run, each with why it does not stand if it does not.
+type Gateways = BTreeMap<Takes, Result<stage::Gateway, String>>;
+
+/// One gateway for each of what the clients need.
+fn gateways(ready: &[Ready<'_>], facilitator: Option<&str>, places: &Places) -> Gateways {
+    let mut gateways = Gateways::new();
+    for takes in ready.iter().filter_map(|(client, _)| client.before) {
+        gateways.entry(takes).or_insert_with(|| stage::Gateway::start(takes, facilitator, places));
+    }
+    gateways
+}
+
 /// What a script has to know, or why a part of the stage it needs does not stand.
 fn surroundings(
     client: &Client,
     chain: &Result<Option<stage::Chain>, String>,
-    gateway: &Result<Option<stage::Gateway>, String>,
+    gateways: &Gateways,
 ) -> Result<Env, String> {
     let mut env = Env::new();
     if client.on_chain
@@ -233,10 +284,8 @@ fn surroundings(
     {
         chain.describe(&mut env);
     }
-    if client.through_gateway
-        && let Some(gateway) = gateway.as_ref().map_err(Clone::clone)?
-    {
-        gateway.describe(&mut env)?;
+    if let Some(gateway) = client.before.and_then(|takes| gateways.get(&takes)) {
+        gateway.as_ref().map_err(Clone::clone)?.describe(&mut env)?;
     }
     Ok(env)
 }

@@ -44,7 +44,7 @@ def run(scenarios):
             faulthandler.cancel_dump_traceback_later()
 
 
-def _get(url, headers=None):
+def get(url, headers=None):
     request = urllib.request.Request(url, headers=headers or {})
     with urllib.request.urlopen(request, timeout=5) as answer:
         return json.load(answer)
@@ -52,7 +52,7 @@ def _get(url, headers=None):
 
 def upstream_hits():
     """Completions the upstream has served so far."""
-    return _get(env("UPSTREAM_URL") + "/__hits")["requests"]
+    return get(env("UPSTREAM_URL") + "/__hits")["requests"]
 
 
 def balance_nano(key):
@@ -61,7 +61,7 @@ def balance_nano(key):
     A stream is captured when the upstream ends it, which an SDK that stops at `[DONE]` does not wait for.
     """
     def read():
-        return _get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
+        return get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
 
     body = _until(read, lambda body: nano(body["held"]["amount"]) == 0, "a hold stays open")
     return nano(body["balance"]["amount"])

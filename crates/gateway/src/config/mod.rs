@@ -7,6 +7,7 @@
 
 mod admin;
 mod example;
+mod extensions;
 mod finding;
 mod glob;
 mod limits;
@@ -38,6 +39,7 @@ use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use example::{ExampleUpstream, example};
+pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use limits::RateLimits;
@@ -46,7 +48,7 @@ pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use policy::{Charged, MissingUsage, Policy};
 pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
-pub use rail::{EvmNetwork, Network, Rails, SvmNetwork, TestRail, X402, X402Scheme};
+pub use rail::{EvmNetwork, Network, Rails, Settle, SvmNetwork, TestRail, X402, X402Scheme};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
@@ -206,12 +208,14 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         if prices.is_empty() && top.get("prices").is_none() && routes.iter().any(is_metered) {
             top.missing("the file needs \"prices\": no model has one, so nothing could be sold");
         }
+        let rails = rail::read(&top);
+        extensions::check(&top, &rails, &routes);
         Config {
             mode: context.mode,
             tokens: store::read_tokens(&top, &store),
             receipt_key: store::read_receipt_key(&top, &store),
             metering,
-            rails: rail::read(&top),
+            rails,
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),
             observe: admin::read_observe(&top),

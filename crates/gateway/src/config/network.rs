@@ -2,6 +2,8 @@
 
 use money::Asset;
 use wire::x402::Address;
+use wire::x402::asset::{KnownToken, TOKENS};
+use wire::x402::network::chain_id;
 
 use super::Mode;
 use super::section::suggestion;
@@ -49,50 +51,38 @@ struct Known {
     chain: u64,
     v1: &'static str,
     test: bool,
-    /// Contract, domain name.
-    usdc: Option<(&'static str, &'static str)>,
 }
 
-const fn known(
-    chain: u64,
-    v1: &'static str,
-    test: bool,
-    usdc: Option<(&'static str, &'static str)>,
-) -> Known {
-    Known { chain, v1, test, usdc }
+const fn known(chain: u64, v1: &'static str, test: bool) -> Known {
+    Known { chain, v1, test }
 }
 
 /// Chains whose kind we know. One that is missing is accepted with a token written out.
 const KNOWN: [Known; 24] = [
-    known(1, "ethereum", false, Some(("0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "USD Coin"))),
-    known(137, "polygon", false, Some(("0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", "USD Coin"))),
-    known(143, "monad", false, Some(("0x754704Bc059F8C67012fEd69BC8A327a5aafb603", "USDC"))),
-    known(1329, "sei", false, None),
-    known(2741, "abstract", false, None),
-    known(3338, "peaq", false, None),
-    known(4689, "iotex", false, None),
-    known(8453, "base", false, Some(("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USD Coin"))),
-    known(42161, "arbitrum", false, Some(("0xaf88d065e77c8cC2239327C5EDb3A432268e5831", "USD Coin"))),
-    known(43114, "avalanche", false, Some(("0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E", "USD Coin"))),
-    known(5, "goerli", true, None),
-    known(97, "bsc-testnet", true, None),
-    known(1328, "sei-testnet", true, None),
-    known(1337, "local", true, None),
-    known(10143, "monad-testnet", true, None),
-    known(11124, "abstract-testnet", true, None),
-    known(17000, "holesky", true, None),
-    known(31337, "anvil", true, None),
-    known(43113, "avalanche-fuji", true, None),
-    known(80002, "polygon-amoy", true, None),
-    known(84532, "base-sepolia", true, Some(("0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC"))),
-    known(
-        421_614,
-        "arbitrum-sepolia",
-        true,
-        Some(("0x75faf114eafb1BDbe2F0316DF893fd58CE46AA4d", "USD Coin")),
-    ),
-    known(11_155_111, "sepolia", true, None),
-    known(11_155_420, "optimism-sepolia", true, None),
+    known(1, "ethereum", false),
+    known(137, "polygon", false),
+    known(143, "monad", false),
+    known(1329, "sei", false),
+    known(2741, "abstract", false),
+    known(3338, "peaq", false),
+    known(4689, "iotex", false),
+    known(8453, "base", false),
+    known(42161, "arbitrum", false),
+    known(43114, "avalanche", false),
+    known(5, "goerli", true),
+    known(97, "bsc-testnet", true),
+    known(1328, "sei-testnet", true),
+    known(1337, "local", true),
+    known(10143, "monad-testnet", true),
+    known(11124, "abstract-testnet", true),
+    known(17000, "holesky", true),
+    known(31337, "anvil", true),
+    known(43113, "avalanche-fuji", true),
+    known(80002, "polygon-amoy", true),
+    known(84532, "base-sepolia", true),
+    known(421_614, "arbitrum-sepolia", true),
+    known(11_155_111, "sepolia", true),
+    known(11_155_420, "optimism-sepolia", true),
 ];
 
 impl Chain {
@@ -129,15 +119,13 @@ impl Chain {
 
     /// Tokens known here, the usual one first.
     pub(super) fn tokens(self) -> impl Iterator<Item = Token> {
-        let usdc = KNOWN.iter().find(|known| known.chain == self.id).and_then(|known| known.usdc);
-        usdc.into_iter().filter_map(|(contract, name)| {
-            Some(Token {
-                address: address(contract).ok()?,
-                name: name.to_owned(),
-                version: "2".to_owned(),
-                decimals: 6,
-                asset: Asset::Usdc,
-            })
+        let here = move |token: &&KnownToken| chain_id(token.network) == Some(self.id);
+        TOKENS.iter().filter(here).map(|token| Token {
+            address: token.address.0,
+            name: token.name.to_owned(),
+            version: token.version.to_owned(),
+            decimals: token.decimals,
+            asset: token.asset,
         })
     }
 }
@@ -170,13 +158,13 @@ pub(super) fn address(text: &str) -> Result<[u8; 20], String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chain, KNOWN, address};
+    use super::{Chain, address};
 
     #[test]
-    fn every_known_contract_has_its_checksum() {
-        for known in &KNOWN {
-            let tokens = Chain { id: known.chain }.tokens().count();
-            assert_eq!(tokens, usize::from(known.usdc.is_some()), "{}", known.v1);
+    fn tokens_that_stock_clients_pay_with_are_known() {
+        let symbols = |id| Chain { id }.tokens().map(|token| token.symbol()).collect::<Vec<_>>();
+        for (id, expected) in [(8453, &["USDC"][..]), (84532, &["USDC"]), (988, &["USDT"]), (31337, &[])] {
+            assert_eq!(symbols(id), expected, "{id}");
         }
     }
 

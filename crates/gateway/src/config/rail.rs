@@ -5,8 +5,9 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::extensions::{self, Extensions};
 use super::network::{self, Chain, Token};
-use super::section::{Context, Keys, Section, suggestion};
+use super::section::{Context, Keys, Section, joined, scalar, suggestion};
 use super::svm;
 use super::url::BaseUrl;
 use super::value;
@@ -37,12 +38,30 @@ pub struct X402 {
     pub networks: Vec<Network>,
     /// Facilitators in the order they are tried, at least one. Only these are ever called (SEC-40).
     pub facilitators: Vec<BaseUrl>,
+    /// Whether a call waits for its payment, default that it does. Under `upto` it never can.
+    pub settle: Settle,
+    /// The most that may be open of one payer whose calls did not wait for their payments, default 1 USD (X402-21).
+    pub optimistic_max: Amount,
     /// For a settlement, default 30 s (X402-40).
     pub settle_timeout: Duration,
+    /// Settlements that one facilitator is asked for at the same time, default 32 (X402-46): one with a single
+    /// signing key takes few at once.
+    pub settle_at_once: usize,
     /// Amount offered as a deposit; the call's ceiling, rounded up, when absent.
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// What a challenge offers beside payments.
+    pub extensions: Extensions,
+}
+
+/// When a payment by `exact` is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Before its call.
+    First,
+    /// While its call runs, as long as little enough is open of its payer.
+    After,
 }
 
 /// One way to pay on a chain.
@@ -113,8 +132,21 @@ const KEYS: Keys = Keys::secret(
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::new(
-    &["schemes", "networks", "facilitators", "settle", "settle_timeout", "deposit", "ceiling_max"],
-    &["optimistic_max", "bazaar", "circuit"],
+    &joined::<13>(
+        &[
+            "schemes",
+            "networks",
+            "facilitators",
+            "settle",
+            "settle_timeout",
+            "settle_at_once",
+            "optimistic_max",
+            "deposit",
+            "ceiling_max",
+        ],
+        &extensions::NAMES,
+    ),
+    &["circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
@@ -138,7 +170,6 @@ fn read_test(rails: &Section<'_>) -> Option<TestRail> {
 
 fn read_x402(rails: &Section<'_>) -> Option<X402> {
     let section = rails.section("x402", X402_KEYS)?;
-    section.only("settle", "first");
     let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_1);
     let deposit = section.value("deposit", value::some_usd);
     if deposit.is_some_and(|deposit| deposit > ceiling_max) {
@@ -151,10 +182,22 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         schemes: read_schemes(&section),
         networks: read_networks(&section),
         facilitators: read_facilitators(&section),
+        settle: section.value("settle", settle).unwrap_or(Settle::First),
+        optimistic_max: section.value("optimistic_max", value::some_usd).unwrap_or(USD_1),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
+        settle_at_once: read_at_once(&section),
         deposit,
         ceiling_max,
+        extensions: extensions::read(&section),
     })
+}
+
+fn settle(text: &str) -> Result<Settle, String> {
+    match text {
+        "first" => Ok(Settle::First),
+        "after" => Ok(Settle::After),
+        _ => Err(format!("\"{text}\" is neither first nor after")),
+    }
 }
 
 fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
@@ -179,6 +222,11 @@ fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
         x402.complain("schemes", "rails.x402.schemes: needs at least one");
     }
     schemes
+}
+
+fn read_at_once(x402: &Section<'_>) -> usize {
+    let number = x402.value("settle_at_once", value::quota).map(std::num::NonZeroU32::get);
+    usize::try_from(number.unwrap_or(32)).unwrap_or(usize::MAX)
 }
 
 fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
@@ -219,12 +267,12 @@ fn read_networks(x402: &Section<'_>) -> Vec<Network> {
     if section.entries().next().is_none() {
         x402.complain("networks", "rails.x402.networks: needs at least one");
     }
-    section.entries().filter_map(|(key, node)| read_network(&section, key, node)).collect()
+    section.entries().flat_map(|(key, node)| read_network(&section, key, node)).collect()
 }
 
-fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<Network> {
+fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Vec<Network> {
     if key.text.starts_with("solana:") {
-        return svm::read(networks, key, node).map(Network::Svm);
+        return svm::read(networks, key, node).map(Network::Svm).into_iter().collect();
     }
     let context = networks.context;
     let path = networks.path_of(&key.text);
@@ -233,11 +281,11 @@ fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<Networ
         Ok(chain) => chain,
         Err(why) => {
             context.report.add(key.span, format!("{}: {why}", networks.path));
-            return None;
+            return Vec::new();
         }
     };
-    let section = Section::open(context, &path, node, NETWORK_KEYS)?;
-    let token = read_token(&section, chain);
+    let Some(section) = Section::open(context, &path, node, NETWORK_KEYS) else { return Vec::new() };
+    let tokens = read_tokens(&section, chain);
     let pay_to = section.required("pay_to", |text| {
         let address = network::address(text)?;
         if context.mode == Mode::Live && wire::x402::test_keys::is_public(&wire::x402::Address(address)) {
@@ -245,30 +293,52 @@ fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Option<Networ
         }
         Ok(address)
     });
-    let (token, pay_to) = (token?, pay_to?);
-    if token.address == pay_to {
+    let Some(pay_to) = pay_to else { return Vec::new() };
+    if tokens.iter().any(|token| token.address == pay_to) {
         section.complain(
             "pay_to",
             format!("{path}.pay_to: this is the token's contract; money sent there is lost"),
         );
     }
-    Some(Network::Evm(EvmNetwork { network: key.text.clone(), chain_id: chain.id, token, pay_to }))
+    let (network, chain_id) = (&key.text, chain.id);
+    let evm = |token| Network::Evm(EvmNetwork { network: network.clone(), chain_id, token, pay_to });
+    tokens.into_iter().map(evm).collect()
 }
 
-fn read_token(section: &Section<'_>, chain: Chain) -> Option<Token> {
+/// One token or a list of them, each by its symbol or written out; the usual one where none is named.
+fn read_tokens(section: &Section<'_>, chain: Chain) -> Vec<Token> {
+    let path = section.path_of("asset");
     let Some(node) = section.get("asset") else {
         let known = chain.tokens().next();
         if known.is_none() {
             let message = format!("{} needs \"asset\": {{ address, name, version, decimals }}", section.path);
             section.missing(message);
         }
-        return known;
+        return known.into_iter().collect();
     };
-    let path = section.path_of("asset");
-    if let Kind::Map(_) = &node.kind {
-        return read_own_token(section.context, &path, node, chain);
+    let nodes = match &node.kind {
+        Kind::List(items) => items.as_slice(),
+        Kind::Null | Kind::Scalar(_) | Kind::Map(_) => std::slice::from_ref(node),
+    };
+    let mut tokens: Vec<Token> = Vec::new();
+    for node in nodes {
+        let Some(token) = read_token(section.context, &path, node, chain) else { continue };
+        if tokens.iter().any(|known| known.address == token.address) {
+            section.context.report.add(node.span, format!("{path}: a token stands twice"));
+        }
+        tokens.push(token);
     }
-    section.value("asset", |text| {
+    if nodes.is_empty() {
+        section.complain("asset", format!("{path}: needs at least one token"));
+    }
+    tokens
+}
+
+fn read_token<'a>(context: &'a Context<'a>, path: &str, node: &'a Node, chain: Chain) -> Option<Token> {
+    if let Kind::Map(_) = &node.kind {
+        return read_own_token(context, path, node, chain);
+    }
+    scalar(context, path, node, |text| {
         let found = chain.tokens().find(|token| token.symbol() == text);
         found.ok_or_else(|| {
             let names: Vec<&str> = chain.tokens().map(|token| token.symbol()).collect();

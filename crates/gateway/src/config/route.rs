@@ -6,6 +6,7 @@ use http::Method;
 use meter::{Dialect, Provider};
 use money::Amount;
 
+use super::extensions::{self, RouteDiscovery};
 use super::glob::Glob;
 use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
@@ -32,6 +33,8 @@ pub struct Route {
     pub body_bytes: usize,
     /// Who pays for a call that did not end as it should.
     pub policy: Policy,
+    /// What it tells catalogues.
+    pub discovery: Option<RouteDiscovery>,
 }
 
 /// What a route has that says nothing else.
@@ -136,7 +139,7 @@ pub enum RoutePrice {
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "price", "body", "metering"],
+    &["name", "match", "upstream", "price", "body", "metering", "discovery"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
@@ -191,7 +194,17 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         let providers = upstream.names().filter_map(|name| upstreams.get(name)).map(|one| one.provider);
         unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path);
     }
-    Some(Route { name: name.unwrap_or(written), methods, path, upstream, price, body_bytes, policy })
+    let discovery = extensions::read_route(section, &path);
+    Some(Route {
+        name: name.unwrap_or(written),
+        methods,
+        path,
+        upstream,
+        price,
+        body_bytes,
+        policy,
+        discovery,
+    })
 }
 
 /// What is priced by the model is metered: each upstream must speak at that path, and all alike.

@@ -84,5 +84,6 @@ fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Optio
         price,
         body_bytes: usual.body_bytes,
         policy: usual.policy,
+        discovery: None,
     })
 }

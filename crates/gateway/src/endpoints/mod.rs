@@ -4,6 +4,7 @@ mod price_page;
 mod prices;
 mod quote;
 mod receipts;
+mod sign_in;
 mod top_up;
 
 pub(crate) use prices::Pages;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker, only};
+use crate::extensions::offers;
 use crate::facts;
 use crate::payer::Payer;
 use crate::refusal::{Code, Refusal};
@@ -35,6 +37,10 @@ pub(crate) enum Endpoint {
     Prices,
     /// What a request would cost.
     Quote,
+    /// A wallet's way to its balance.
+    SignIn,
+    /// Whose signatures speak for this host.
+    Did,
     /// Below our prefix, and nothing.
     Nothing,
 }
@@ -46,6 +52,8 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/farthing/balance" => Endpoint::Balance,
         "/farthing/topup" => Endpoint::TopUp,
         "/farthing/quote" => Endpoint::Quote,
+        "/farthing/sign-in" => Endpoint::SignIn,
+        "/.well-known/did.json" => Endpoint::Did,
         "/farthing/prices" => Endpoint::Prices,
         "/.well-known/farthing-keys.json" => Endpoint::Keys,
         "/v1/models" => Endpoint::Models,
@@ -122,6 +130,15 @@ pub(crate) async fn answer(
         Endpoint::Quote => {
             only(arrived, &[Method::POST])?;
             quote::quote(worker, arrived, body).await
+        }
+        Endpoint::SignIn => {
+            only(arrived, &[Method::GET, Method::POST])?;
+            sign_in::sign_in(worker, arrived)
+        }
+        Endpoint::Did => {
+            only(arrived, &[Method::GET])?;
+            let did = offers::did_document(gate, &arrived.snapshot).ok_or_else(nothing)?;
+            Ok(document(&did, "public, max-age=300"))
         }
         Endpoint::Nothing => Err(nothing()),
     }

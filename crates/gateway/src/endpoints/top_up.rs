@@ -14,9 +14,10 @@ use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::charge::commit_in_background;
+use crate::extensions::offers;
 use crate::facts;
 use crate::idempotency;
-use crate::payments::{self, Arrival, Delivery, Ending};
+use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
@@ -38,6 +39,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         fits_within: None,
         tariff: "topup",
         description: "balance",
+        discovery: false,
+        is_call: false,
     };
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
@@ -55,14 +58,18 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let protocol = payment.protocol();
     let fingerprint = *ask.fingerprint();
     let verified = admission::verify(worker, arrived, payment, &ask)?;
-    let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
+    let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
+    let (url, now) = (ask.url(snapshot), arrived.now);
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
-            Arrival::Deposited(deposit) => *deposit,
+            Arrival::Deposited(deposit) => deposit,
+            Arrival::Promised(_) => {
+                return Err(Refusal::new(Code::Internal, "A promise is no balance."));
+            }
         };
         let account = Arc::clone(&deposit.account);
         let asset = account.asset();
@@ -76,13 +83,16 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().extend(deposit.headers.clone());
+        offers::delivered(&gate, &snapshot, response.headers_mut(), &url, now);
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
         let headers = idempotency::headers_to_store(stored.headers());
         gate.replays.keep(call, stored, Worth::Named);
         let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
-        if let (Some(end), claims) = Ending::of(Some(deposit), None, outcome).join(None) {
-            commit_in_background(&gate, end, claims)
+        let ending = Ending::of(Some(Brought::Deposit(deposit)), None, outcome);
+        let Joined { write, waits, .. } = ending.join(&gate, None, Amount::ZERO);
+        if let Some(end) = write {
+            commit_in_background(&gate, end, waits)
                 .await
                 .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
         }

@@ -6,14 +6,16 @@ use proof::x402_echo;
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
 use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
 use proof::x402_svm::{self, SvmError, SvmPayment};
+use serde_json::{Map, Value};
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
-use wire::x402::{ExactPayload, base58, v1};
+use wire::x402::{ExactPayload, base58, v1, v2};
 
-use super::known;
+use super::{known, store_refusal};
 use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::credential::Payment;
+use crate::extensions::discovery::{self, Listed};
 use crate::gate::Gate;
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
@@ -25,6 +27,8 @@ pub(crate) struct Verified {
     pub(super) credit: Amount,
     pub(super) proof: Proof,
     pub(super) sent: Payment,
+    /// What a facilitator's catalogue is told with it.
+    listed: Option<Listed>,
 }
 
 /// What was signed, and the offer of ours that it takes.
@@ -100,6 +104,16 @@ impl Proof {
 const BLOCKHASH_SECONDS_MAX: u64 = 180;
 
 impl Verified {
+    /// What a facilitator is asked to look at: as it would be settled, for all that was signed. None on the test rail.
+    pub(super) fn verify_request(&self) -> Option<SettleRequest> {
+        match &self.proof {
+            Proof::Permit(offer, payment) => Some(offer.verify_request(payment, None)),
+            Proof::Transfer(..) | Proof::Transaction(..) => {
+                self.settle_request(self.proof.amount()).ok().flatten()
+            }
+        }
+    }
+
     /// The name of its protocol in logs and receipts.
     pub(crate) const fn protocol(&self) -> &'static str {
         self.sent.protocol()
@@ -110,6 +124,29 @@ impl Verified {
         self.proof.account()
     }
 
+    /// Whether it came before.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn is_known(&self, gate: &Gate) -> Result<bool, Refusal> {
+        let known = gate.store.reader().payment(&self.proof.deposit_key());
+        known.map(|known| known.is_some()).map_err(|error| store_refusal(&error))
+    }
+
+    /// Our offer that it takes.
+    pub(crate) fn requirements(&self) -> v2::PaymentRequirements {
+        match &self.proof {
+            Proof::Transfer(offer, _) => offer.requirements_v2(),
+            Proof::Permit(offer, _) => offer.requirements_v2(),
+            Proof::Transaction(offer, _) => offer.requirements_v2(),
+        }
+    }
+
+    /// What it brings back of the extensions.
+    pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
+        self.sent.extensions()
+    }
+
     /// What a facilitator is asked to settle: our values in the payer's form, and nothing private (X402-11). None on
     /// the test rail, where nobody is asked.
     ///
@@ -117,7 +154,7 @@ impl Verified {
     /// Less or more was to be taken than was signed.
     pub(super) fn settle_request(&self, charge: u128) -> Result<Option<SettleRequest>, ChargeError> {
         let version_1 = matches!(self.sent, Payment::V1(_));
-        match &self.proof {
+        let request = match &self.proof {
             Proof::Transfer(offer, _) => {
                 let payload = match &self.sent {
                     Payment::V1(sent) => ExactPayload::from_value(&sent.payload),
@@ -125,21 +162,25 @@ impl Verified {
                 };
                 let evm = payload.filter(|_| self.till.kind().is_some());
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
-                Ok(evm.map(|payload| match required_v1 {
+                evm.map(|payload| match required_v1 {
                     Some(required) => request_v1(required, &payload),
                     None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
-                }))
+                })
             }
-            Proof::Permit(offer, payment) => offer.settle_request(payment, None, charge).map(Some),
+            Proof::Permit(offer, payment) => Some(offer.settle_request(payment, None, charge)?),
             Proof::Transaction(offer, payment) => {
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
                 let payload = payment.to_wire();
-                Ok(Some(match required_v1 {
+                Some(match required_v1 {
                     Some(required) => request_v1(required, &payload),
                     None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
-                }))
+                })
             }
-        }
+        };
+        Ok(request.map(|request| match &self.listed {
+            Some(listed) => listed.told_with(request),
+            None => request,
+        }))
     }
 }
 
@@ -179,7 +220,8 @@ pub(crate) fn verify(
     let (till, proof) = checked;
     let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
     let credit = till.credit(proof.amount()).ok_or_else(too_big)?;
-    Ok(Verified { till, credit, proof, sent: payment })
+    let listed = discovery::forwarded(snapshot, ask, payment.extensions());
+    Ok(Verified { till, credit, proof, sent: payment, listed })
 }
 
 /// What a payer signed, as one of our offers takes it. Which check it has follows from the payload: the echo of an

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use wire::x402::code::{self, Code};
 use wire::x402::{SettlementResponse, network};
 
-use super::{Expected, Facilitator, Facilitators, Moves, code_of, names_payer, object, transaction};
+use super::{
+    Expected, Facilitator, Facilitators, Moves, catalogue, code_of, names_payer, object, transaction,
+};
 use crate::http::ANSWER_BYTES_MAX;
 use crate::{Answer, Exchange, ExchangeError, Receipt, Refused, Settlement, Unclear};
 
@@ -29,8 +31,9 @@ impl Facilitators {
         };
         match exchange.run(&self.dialer).await {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
-            Err(ExchangeError::Lost) => Settlement::Unknown(Unclear::default()),
+            Err(ExchangeError::Lost) => Settlement::Unknown(Unclear { is_fault: true, ..Unclear::default() }),
             Ok(answer) => {
+                catalogue::log(&facilitator.name(), answer.extension_responses.as_deref());
                 let outcome = classify(&answer, expected);
                 if let Settlement::Unknown(Unclear { transaction, .. }) = &outcome {
                     let status = answer.status;
@@ -44,27 +47,25 @@ impl Facilitators {
 
 /// Reads an answer. What is not surely a success or a failure is unknown.
 fn classify(answer: &Answer, expected: &Expected) -> Settlement {
-    let unknown = |pending| {
-        let transaction = transaction::mentioned(&answer.body).unwrap_or_default();
-        Settlement::Unknown(Unclear { transaction, pending })
-    };
+    let transaction = transaction::mentioned(&answer.body).unwrap_or_default();
+    let fault = || Unclear { transaction: transaction.clone(), pending: false, is_fault: true };
     let parsed =
         object(&answer.body).and_then(|value| serde_json::from_value::<SettlementResponse>(value).ok());
     let Some(said) = parsed else {
         // A 4xx that is no settlement answer was refused before anything was done.
-        let refused_at_the_door =
-            (400..500).contains(&answer.status) && transaction::mentioned(&answer.body).is_none();
-        return if refused_at_the_door { Settlement::NotSent } else { unknown(false) };
+        let refused_at_the_door = (400..500).contains(&answer.status) && transaction.is_empty();
+        return if refused_at_the_door { Settlement::NotSent } else { Settlement::Unknown(fault()) };
     };
     if said.success {
         let believed = if (200..300).contains(&answer.status) { receipt(said, expected) } else { None };
-        return believed.map_or_else(|| unknown(false), Settlement::Settled);
+        return believed.map_or_else(|| Settlement::Unknown(fault()), Settlement::Settled);
     }
     let reason = said.error_reason.as_deref().unwrap_or_default();
     if said.transaction.is_empty() && is_terminal(reason, expected.after_unknown) {
         return Settlement::Refused(Refused { code: code_of(reason) });
     }
-    unknown(code::known(reason) == Some(Code::SettlementPending))
+    let pending = code::known(reason) == Some(Code::SettlementPending);
+    Settlement::Unknown(Unclear { pending, is_fault: false, ..fault() })
 }
 
 /// Whether a failure says for certain that nothing moved and nothing will.
@@ -127,7 +128,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str, expected: &Expected) -> Settlement {
         let body = body.replace("HASH", HASH).replace("PAYER", PAYER);
-        classify(&Answer { status, body: Bytes::from(body) }, expected)
+        classify(&Answer { status, body: Bytes::from(body), ..Answer::default() }, expected)
     }
 
     /// Rows of the hostile-facilitator battery (x402.md section 14) that one answer decides: X402-19, X402-43.
@@ -135,8 +136,11 @@ mod tests {
     fn answers() {
         use Settlement::NotSent;
         let settled = || Settlement::Settled(Receipt { reference: HASH.into(), ..Receipt::default() });
-        let unknown = || Settlement::Unknown(Unclear::default());
-        let look_at = || Settlement::Unknown(Unclear { transaction: HASH.into(), pending: false });
+        let unclear = |transaction: &str, pending, is_fault| {
+            Settlement::Unknown(Unclear { transaction: transaction.into(), pending, is_fault })
+        };
+        let unknown = || unclear("", false, true);
+        let look_at = || unclear(HASH, false, true);
         let refused = |code: &str| Settlement::Refused(Refused { code: code.into() });
         let base = r#"{"success":true,"transaction":"HASH","network":"eip155:84532","payer":"PAYER"}"#;
         for (what, status, body, expected) in [
@@ -153,20 +157,20 @@ mod tests {
                 "H3 pending",
                 200,
                 r#"{"success":false,"errorReason":"settlement_pending","transaction":"HASH","network":""}"#,
-                Settlement::Unknown(Unclear { transaction: HASH.into(), pending: true }),
+                unclear(HASH, true, false),
             ),
             (
                 "H3 pending, no transaction yet, and free text",
                 200,
                 r#"{"success":false,"errorReason":"settlement_pending: wait","transaction":"","network":""}"#,
-                Settlement::Unknown(Unclear { transaction: String::new(), pending: true }),
+                unclear("", true, false),
             ),
             ("H6 no hash", 200, r#"{"success":true,"transaction":"","network":"eip155:84532"}"#, unknown()),
             (
                 "H7 failure with hash",
                 200,
                 r#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"HASH","network":"eip155:84532"}"#,
-                look_at(),
+                unclear(HASH, false, false),
             ),
             (
                 "H8 network",
@@ -214,11 +218,16 @@ mod tests {
                 "at it already",
                 200,
                 r#"{"success":false,"errorReason":"duplicate_settlement","transaction":"","network":""}"#,
-                unknown(),
+                unclear("", false, false),
             ),
             ("400 of a proxy", 400, "<html>", NotSent),
             ("400 that names a transaction", 400, "tx HASH seen", look_at()),
-            ("no reason", 200, r#"{"success":false,"transaction":"","network":""}"#, unknown()),
+            (
+                "no reason",
+                200,
+                r#"{"success":false,"transaction":"","network":""}"#,
+                unclear("", false, false),
+            ),
         ] {
             assert_eq!(verdict(status, body, &usual()), expected, "{what}");
         }

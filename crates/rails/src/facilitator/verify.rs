@@ -136,7 +136,11 @@ mod tests {
             ("a proxy", 502, "<html>", NoAnswer),
         ] {
             let body = Bytes::from(body.replace("PAYER", PAYER));
-            assert_eq!(opinion(&Answer { status, body }, &[PAYER.to_owned()]), expected, "{what}");
+            assert_eq!(
+                opinion(&Answer { status, body, ..Answer::default() }, &[PAYER.to_owned()]),
+                expected,
+                "{what}"
+            );
         }
     }
 
@@ -144,7 +148,9 @@ mod tests {
     #[test]
     fn what_stands_beside_it_is_kept() {
         let body = Bytes::from_static(br#"{"isValid":true,"extra":{"balance":"7"}}"#);
-        let Verification::Valid { extra, .. } = opinion(&Answer { status: 200, body }, &[]) else {
+        let Verification::Valid { extra, .. } =
+            opinion(&Answer { status: 200, body, ..Answer::default() }, &[])
+        else {
             panic!("not valid");
         };
         assert_eq!(extra.unwrap()["balance"], "7");

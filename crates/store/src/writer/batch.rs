@@ -183,7 +183,7 @@ impl<'t> Batch<'t> {
                     let payment = Payment { state: PaymentState::Intent, promised: true, ..payment };
                     self.put_payment(&promised.key, payment)?;
                 }
-                if let Some((key, outcome)) = idempotent {
+                for (key, outcome) in idempotent {
                     self.put_idempotent(key, outcome)?;
                 }
                 self.open_calls.remove(id).map_err(unavailable)?;

@@ -52,7 +52,7 @@ fn capture(id: u8, units: i64) -> Op {
         served: None,
         settles: None,
         income: Some(Chart::Usage("m".into())),
-        idempotent: None,
+        idempotent: Vec::new(),
     }
 }
 
@@ -200,7 +200,7 @@ async fn a_promise_is_written_with_its_charge_and_is_settled_or_owed() {
         let outcome = Some(Outcome { status: 200, headers: vec![], call: id });
         let payment = Payment { amount: units, outcome, ..payment() };
         let settles = Some(Box::new(Promised { key: KEY, payment }));
-        Op::Capture { id, entry, facts, served: None, settles, income, idempotent: None }
+        Op::Capture { id, entry, facts, served: None, settles, income, idempotent: Vec::new() }
     };
     store.commit(promised(2, 30)).await.unwrap();
     assert_eq!(
@@ -234,7 +234,7 @@ async fn a_call_ends_before_its_payment_or_after_it() {
         store.commit(Op::Intent { key: KEY, payment: running.clone() }).await.unwrap();
         let Op::Capture { id, entry, facts, income, .. } = capture(2, 30) else { unreachable!() };
         let served = Some((KEY, Outcome { status: 200, headers: vec![], call: [2; 16] }));
-        let call = Op::Capture { id, entry, facts, served, settles: None, income, idempotent: None };
+        let call = Op::Capture { id, entry, facts, served, settles: None, income, idempotent: Vec::new() };
         let settled = Op::Deposit { key: KEY, payment: running, entry: deposit(1, 100) };
         let ends = if call_first { [call, settled] } else { [settled, call] };
         for end in ends {

@@ -51,7 +51,7 @@ fn capture(dice: &mut Dice) -> Op {
     let entry = draft(Kind::Capture, id, [0; 32], &[(PAYER, -1), (Chart::UsageClearing.id(), 1)]);
     let income = Some(Chart::Usage("m".into()));
     let facts = vec![b' '; 2000];
-    Op::Capture { id, entry: Some(entry), facts, served: None, settles: None, income, idempotent: None }
+    Op::Capture { id, entry: Some(entry), facts, served: None, settles: None, income, idempotent: Vec::new() }
 }
 
 /// Captures one by one until the store has no more room than `room`; how many were recorded.

@@ -302,11 +302,13 @@ impl Business {
             };
             entry.legs.extend([leg(AccountId([0xee; 16]), -units), leg(Chart::Memo.id(), units)]);
         }
-        let idempotent = dice.one_in(3).then(|| {
+        let names = [0, 0, 1, 2][dice.below(4) as usize];
+        let mut name = || {
             let expires_s = NOW_MS / 1000 + 3600;
             (dice.bytes(), Idempotent { fingerprint: [1; 32], outcome: outcome(call), expires_s })
-        });
-        if let Some((key, _)) = &idempotent {
+        };
+        let idempotent: Vec<_> = (0..names).map(|_| name()).collect();
+        for (key, _) in &idempotent {
             self.history().idempotent.insert(*key, call);
         }
         let model = ["m1", "m2", "m3"][dice.below(3) as usize];

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::process::{self, Server, answers, free_port, listens};
-use super::{Env, Places, install};
+use super::{Env, Places, Takes, install};
 
 /// Longest start of one server on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -88,25 +88,35 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts both; with a facilitator the gateway also takes x402 payments on the local chain.
-    pub(super) fn start(facilitator_url: Option<&str>, places: &Places) -> Result<Self, String> {
+    pub(super) fn start(
+        takes: Takes,
+        facilitator_url: Option<&str>,
+        places: &Places,
+    ) -> Result<Self, String> {
         let binary = binary(places)?;
         let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
-        let log = places.log("upstream");
+        let name = takes.name();
+        let log = places.log(&format!("upstream-{name}"));
         let mut upstream = Server::start("mock upstream", &upstream, &log)?;
         upstream.wait_until(&log, START_TIME_MAX, || answers(upstream_port, "/__hits"))?;
 
-        let folder = places.work.join("gateway");
+        let folder = places.work.join("gateway").join(name);
         install::empty(&folder)?;
         let config = folder.join("farthing.yaml");
         let store = folder.join("store");
-        let text = config_text(port, admin_port, upstream_port, &store, facilitator_url);
+        let text = config_text(
+            takes,
+            &Ports { gateway: port, admin: admin_port, upstream: upstream_port },
+            &store,
+            facilitator_url,
+        );
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
         serve.arg("serve").arg("--config").arg(&config);
-        let log = places.log("gateway");
+        let log = places.log(&format!("gateway-{name}"));
         let mut gateway = Server::start("gateway", &serve, &log)?;
         gateway.wait_until(&log, START_TIME_MAX, || answers(admin_port, "/readyz"))?;
 
@@ -138,31 +148,53 @@ impl Gateway {
     }
 }
 
+impl Takes {
+    /// What its logs and its folder are called by.
+    fn name(self) -> &'static str {
+        match self {
+            Takes::Exact => "exact",
+            Takes::Permit => "permit",
+        }
+    }
+
+    /// The ways to pay in the order of the offers: whoever knows the first one takes it.
+    fn schemes(self) -> &'static str {
+        match self {
+            Takes::Exact => "exact, permit2",
+            Takes::Permit => "permit2, exact",
+        }
+    }
+}
+
+/// Where one gateway listens, and what it stands before.
+struct Ports {
+    gateway: u16,
+    admin: u16,
+    upstream: u16,
+}
+
 /// The configuration under test. Prices are those that the scripts count with.
-fn config_text(
-    port: u16,
-    admin_port: u16,
-    upstream_port: u16,
-    store: &Path,
-    facilitator_url: Option<&str>,
-) -> String {
+fn config_text(takes: Takes, ports: &Ports, store: &Path, facilitator_url: Option<&str>) -> String {
+    let schemes = takes.schemes();
     let x402 = facilitator_url.map_or_else(String::new, |facilitator| {
         format!(
             r#"  x402:
+    schemes: [{schemes}]
     networks: {{ "eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }} }}
     facilitators: ["{facilitator}"]
     deposit: 0.01 USD
 "#
         )
     });
+    let Ports { gateway, admin, upstream } = ports;
     let store = store.display();
     format!(
         r#"mode: test
-server: {{ listen: ["127.0.0.1:{port}"], public_url: "http://127.0.0.1:{port}" }}
+server: {{ listen: ["127.0.0.1:{gateway}"], public_url: "http://127.0.0.1:{gateway}" }}
 store: {{ path: "{store}" }}
 upstreams:
-  mock: {{ url: "http://127.0.0.1:{upstream_port}", dialect: openai }}
-  claude: {{ url: "http://127.0.0.1:{upstream_port}", dialect: anthropic }}
+  mock: {{ url: "http://127.0.0.1:{upstream}", dialect: openai }}
+  claude: {{ url: "http://127.0.0.1:{upstream}", dialect: anthropic }}
 prices:
   models:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
@@ -170,7 +202,7 @@ prices:
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 rails:
   test: {{}}
-{x402}admin: {{ listen: "127.0.0.1:{admin_port}" }}
+{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }
@@ -199,16 +231,15 @@ fn loopback(port: u16) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::config_text;
+    use super::{Ports, Takes, config_text};
 
     #[test]
     fn x402_is_offered_only_with_a_facilitator() {
-        let with = config_text(1, 2, 3, Path::new("/s"), Some("http://127.0.0.1:9"));
-        assert!(
-            with.contains("  x402:\n    networks:")
-                && with.contains("facilitators: [\"http://127.0.0.1:9\"]\n    deposit:")
-        );
-        let without = config_text(1, 2, 3, Path::new("/s"), None);
+        let ports = Ports { gateway: 1, admin: 2, upstream: 3 };
+        let with = config_text(Takes::Permit, &ports, Path::new("/s"), Some("http://127.0.0.1:9"));
+        assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
+        assert!(with.contains("facilitators: [\"http://127.0.0.1:9\"]\n    deposit:"));
+        let without = config_text(Takes::Permit, &ports, Path::new("/s"), None);
         assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));
     }
 }

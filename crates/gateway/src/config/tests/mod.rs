@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     Auth, Charged, Config, ConfigErrors, Dedupe, EvmNetwork, ExampleUpstream, FileBytes, Glob, HoldInput,
     KeySource, Limits, LogFormat, Metering, MissingUsage, Mode, Network, Policy, Provider, RoutePrice,
-    Server, Timeouts, Tls, UnitPrice, example, load, parse,
+    Server, Timeouts, Tls, UnitPrice, X402Scheme, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -463,4 +463,29 @@ fn broken_files_say_what_is_wrong() {
         }
     }
     assert!(wrong.is_empty(), "printed instead:\n{wrong}END");
+}
+
+/// Several tokens on one chain, and what they are paid by, in the order of their offers.
+#[test]
+fn a_chain_has_as_many_tokens_as_are_named() {
+    let usual = "upstreams: { a: { url: http://127.0.0.1:8000, dialect: openai } }\nprices: { \"*\": { input: 1 USD/Mtok, output: 2 USD/Mtok } }\nmode: test\n";
+    let rails = |asset: &str| {
+        format!(
+            "{usual}rails: {{ x402: {{ schemes: [upto, permit2, exact], facilitators: [https://f.example], networks: {{ \
+             \"eip155:84532\": {{ asset: {asset}, pay_to: \"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed\" }} }} }} }}\n"
+        )
+    };
+    let own =
+        "{ address: \"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359\", name: T, version: \"1\", decimals: 18 }";
+    let x402 = check(&rails(&format!("[USDC, {own}]"))).unwrap().rails.x402.unwrap();
+    let name = |network: &Network| match network {
+        Network::Evm(network) => network.token.name.clone(),
+        Network::Svm(network) => network.network.clone(),
+    };
+    assert_eq!(x402.networks.iter().map(name).collect::<Vec<_>>(), ["USDC", "T"]);
+    assert_eq!(x402.schemes, [X402Scheme::Upto, X402Scheme::Permit2, X402Scheme::Exact]);
+    for (asset, wrong) in [("[]", "needs at least one token"), ("[USDC, USDC]", "a token stands twice")] {
+        let errors = check(&rails(asset)).unwrap_err().to_string();
+        assert!(errors.contains(wrong), "{errors}");
+    }
 }

@@ -1,0 +1,90 @@
+//! Payment channels, x402 `batch-settlement` on EVM (X402-22 to X402-32): a payer puts money into a channel on the
+//! chain once, then each call costs a signature and nobody is asked.
+//!
+//! A request's path: [`presented`] (is the voucher genuine, for a channel that pays us), [`draw`] (does it continue
+//! where the channel stands; the increment is set aside), and, when the upstream has answered, [`drawing`] (charged,
+//! on disk, before the answer's head). [`escrow`] brings money into a channel first, [`refund`] gives it back.
+//! Behind the requests, [`mirror`] looks at the chain through the facilitators and [`collector`] takes what is owed.
+
+mod answer;
+mod collector;
+mod draw;
+mod drawing;
+mod escrow;
+mod facilitating;
+mod kept;
+mod looking;
+mod mirror;
+mod presented;
+mod refund;
+mod slot;
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use ledger::{AccountId, Book};
+use store::{Reader, StoreError};
+
+pub(crate) use collector::run;
+pub(crate) use draw::receive;
+pub(crate) use drawing::Drawing;
+pub(crate) use escrow::settled_later;
+pub(crate) use presented::{Presented, verify};
+
+use kept::Kept;
+use slot::Slot;
+
+/// The rail of what is charged on channels of a network.
+pub(crate) fn rail(network: &str) -> String {
+    format!("x402-batch:{network}")
+}
+
+/// The network of such a rail.
+pub(crate) fn network_of(rail: &str) -> Option<&str> {
+    rail.strip_prefix("x402-batch:")
+}
+
+/// The account of a channel: the first half of its id (reference item 37).
+pub(crate) fn account_of(id: &[u8; 32]) -> AccountId {
+    let mut account = [0; 16];
+    account.copy_from_slice(&id[..16]);
+    AccountId(account)
+}
+
+/// Every channel we have a record of.
+#[derive(Debug, Default)]
+pub(crate) struct Channels(DashMap<[u8; 32], Arc<Slot>>);
+
+impl Channels {
+    /// Brings the channels to where the journal ended. The balances are in the book already.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], also for a row that cannot be read: its channel would start anew.
+    pub(crate) fn open(reader: &Reader, book: &Book) -> Result<Self, StoreError> {
+        let channels = Self::default();
+        for (id, record) in reader.channels()? {
+            let damaged = || StoreError::Unavailable("a channel cannot be read".into());
+            let kept = Kept::read(id, record).ok_or_else(damaged)?;
+            channels.add(kept, book).ok_or_else(damaged)?;
+        }
+        Ok(channels)
+    }
+
+    pub(crate) fn find(&self, id: &[u8; 32]) -> Option<Arc<Slot>> {
+        self.0.get(id).map(|found| Arc::clone(&found))
+    }
+
+    /// Remembers a channel. None: its account holds another asset.
+    fn add(&self, kept: Kept, book: &Book) -> Option<Arc<Slot>> {
+        let (id, account, asset) = (kept.id, account_of(&kept.id), kept.unit().asset);
+        if !book.fix_asset(account, asset) {
+            return None;
+        }
+        let slot = Arc::new(Slot::new(kept, book.account(account, asset)));
+        Some(Arc::clone(&self.0.entry(id).or_insert(slot)))
+    }
+
+    fn all(&self) -> Vec<Arc<Slot>> {
+        self.0.iter().map(|slot| Arc::clone(&slot)).collect()
+    }
+}

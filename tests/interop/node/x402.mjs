@@ -1,0 +1,82 @@
+// What all clients that pay by x402 ask and look at here, whatever package they pay with.
+import assert from "node:assert/strict";
+import { getAddress, parseEventLogs } from "viem";
+import { NETWORK, TOKEN, TOKEN_ABI, chainClient } from "../chain/chain.mjs";
+import { env, upstreamHits } from "./harness.mjs";
+
+/** One atomic unit of USDC in billionths of a dollar. */
+export const NANO_PER_ATOMIC = 1000n;
+
+export const chain = chainClient(env("RPC_URL"));
+export const payTo = getAddress(env("PAY_TO"));
+export const url = `${env("GATEWAY_URL")}/v1/chat/completions`;
+
+/** A request for a chat completion. */
+export const call = (content, more = {}) => ({
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ model: "gpt-play", max_tokens: 64, messages: [{ role: "user", content }], ...more }),
+});
+export const streamed = { stream: true, stream_options: { include_usage: true } };
+export const withKey = (key, init) => ({ ...init, headers: { ...init.headers, authorization: `Bearer ${key}` } });
+
+/** Reads a streamed chat completion: its text, its usage, and for how long output kept arriving. */
+export async function readStream(body) {
+  const decoder = new TextDecoder();
+  const arrivals = [];
+  let text = "";
+  for await (const bytes of body) {
+    arrivals.push(performance.now());
+    text += decoder.decode(bytes, { stream: true });
+  }
+  const data = text.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim());
+  assert.equal(data.at(-1), "[DONE]");
+  const chunks = data.slice(0, -1).map((line) => JSON.parse(line));
+  return {
+    text: chunks.map((c) => c.choices[0]?.delta?.content ?? "").join(""),
+    usage: chunks.at(-1).usage,
+    reads: arrivals.length,
+    ms: arrivals.at(-1) - arrivals[0],
+  };
+}
+
+/** Fails unless output arrived as the upstream sends it: a gateway that gathers it first hands it over at once. */
+export async function assertStreamed(answer, init) {
+  const direct = await readStream((await fetch(`${env("UPSTREAM_URL")}/v1/chat/completions`, init)).body);
+  assert.ok(direct.ms >= 20, `the mock upstream streams for ${direct.ms} ms only: too short to tell`);
+  assert.ok(answer.text.length > 0);
+  assert.ok(answer.reads > 1, "the answer came in one piece");
+  assert.ok(answer.ms >= direct.ms / 2, `output arrived within ${answer.ms} ms, from the upstream in ${direct.ms} ms`);
+}
+
+/** The answer to an unpaid call, with the first of its offers that `wanted` takes. */
+export async function unpaid(init, wanted = (offer) => offer.scheme === "exact") {
+  const hits = await upstreamHits();
+  const response = await fetch(url, init);
+  assert.equal(response.status, 402);
+  assert.match(response.headers.get("cache-control") ?? "", /no-store/);
+  const header = response.headers.get("payment-required");
+  assert.ok(header.length < 2048, `a challenge of ${header.length} bytes`);
+  const challenge = JSON.parse(Buffer.from(header, "base64").toString());
+  const offer = challenge.accepts.find((o) => o.network === NETWORK && wanted(o));
+  assert.ok(offer, `not among the offers: ${JSON.stringify(challenge.accepts)}`);
+  assert.equal(getAddress(offer.asset), TOKEN);
+  assert.equal(getAddress(offer.payTo), payTo);
+  assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
+  return { challenge, offer, body: await response.json() };
+}
+
+/** Fails unless this transaction moved exactly so much of the token, once, from the payer to us. */
+export async function assertMoved(hash, from, value, to = payTo) {
+  const receipt = await chain.getTransactionReceipt({ hash });
+  assert.equal(receipt.status, "success");
+  const logs = parseEventLogs({ abi: TOKEN_ABI, eventName: "Transfer", logs: receipt.logs });
+  const moved = logs.map((log) => [getAddress(log.address), log.args.from, log.args.to, log.args.value]);
+  assert.deepEqual(moved, [[TOKEN, from, to, value]]);
+}
+
+/** What the facilitator was asked since `after` calls, oldest first. */
+export async function facilitatorCalls(after = 0) {
+  const calls = await (await fetch(`${env("FACILITATOR_URL")}/__calls`)).json();
+  return calls.slice(after);
+}
