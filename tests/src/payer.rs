@@ -10,7 +10,7 @@ use proof::test_rail;
 use proof::x402_exact::EvmToken;
 use serde_json::{Value, json};
 use wire::base64;
-use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, Transfer, contracts, network};
+use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, Transfer, contracts, network, uint256};
 
 use crate::http::Answer;
 
@@ -178,6 +178,15 @@ pub fn token(accepted: &Value) -> EvmToken {
 }
 
 impl Payment {
+    /// What the fake facilitator calls its transfer: it is made from the nonce.
+    pub fn transaction(&self) -> String {
+        let permit = &self.payload["permit2Authorization"]["nonce"];
+        match permit.as_str() {
+            Some(nonce) => wire::hex::encode_0x(&uint256::parse(nonce).unwrap()),
+            None => self.payload["authorization"]["nonce"].as_str().unwrap().to_owned(),
+        }
+    }
+
     /// Value of `PAYMENT-SIGNATURE`.
     pub fn v2(&self) -> String {
         encode(

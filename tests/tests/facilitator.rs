@@ -1,92 +1,20 @@
-//! x402 `exact` by EIP-3009 through facilitators that err, lie, stall and vanish (x402.md section 14). Each
-//! time (X402-15, X402-43, X402-44): nobody is served twice or for nothing, and nobody is asked to pay a second time.
+//! x402 `exact` by EIP-3009 through facilitators: what they are asked, who is asked, and what a crash in between
+//! leaves. Those that err and lie are in `hostile_facilitator`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
+use farthing_tests::facilitator::{Conduct, Facilitator, Reply, failure};
 use farthing_tests::gateway::{Gateway, free_address, wait_for};
-use farthing_tests::http::{self, Answer};
+use farthing_tests::http;
 use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, decode};
 use farthing_tests::refused::assert_refused;
+use farthing_tests::scene::{CHAT, Scene, Signs, ask, assert_unknown, pay};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream, friendly_answer, plain};
 use serde_json::{Value, json};
 
-const CHAT: &str = "/v1/chat/completions";
-
-fn ask() -> Value {
-    json!({"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]})
-}
-
-/// A gateway, what stands behind it, and a payer with one signed payment.
-struct Scene {
-    upstream: Upstream,
-    facilitator: Facilitator,
-    gateway: Gateway,
-    payment: Payment,
-}
-
-impl Scene {
-    fn of(plan: impl IntoIterator<Item = Conduct>) -> Self {
-        let upstream = Upstream::friendly();
-        let facilitator = Facilitator::start(plan);
-        let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[facilitator.address]));
-        let payment = new_payment(&gateway, 1);
-        Self { upstream, facilitator, gateway, payment }
-    }
-
-    fn pay(&self) -> Answer {
-        pay(&self.gateway, &self.payment)
-    }
-
-    /// Served, once, from one transfer and one deposit.
-    fn assert_served_once(&self, answer: &Answer, what: &str) {
-        assert_eq!(answer.status, 200, "{what}: {}", answer.text());
-        let settled = decode(answer.must("payment-response"));
-        assert_eq!(settled["success"], true, "{what}");
-        assert_eq!(settled["transaction"], self.payment.payload["authorization"]["nonce"], "{what}");
-        assert_eq!(self.upstream.hits(), 1, "{what}");
-        assert_eq!(self.facilitator.transfers(), 1, "{what}");
-        let books = self.gateway.books_after(1);
-        assert_eq!((books.count("deposit"), books.count("capture")), (1, 1), "{what}");
-        assert_eq!(books.balance(&self.account()), self.payment.nano() - FRIENDLY_COST, "{what}");
-    }
-
-    /// The account of the payer, who came without a key.
-    fn account(&self) -> String {
-        Wallet::new(1).account(&self.payment)
-    }
-
-    /// Presents the payment until it is served. Whoever shows a proof for the second time gets no key: by then
-    /// the chain may have shown it to everybody.
-    fn pay_until_served(&self) -> Answer {
-        let served = wait_for("the payment to be served", || {
-            let answer = self.pay();
-            let waits = ["in_progress", "settlement_unknown"].contains(&answer.refusal().as_str());
-            (!waits).then_some(answer)
-        });
-        assert_eq!(served.header("farthing-key"), None);
-        served
-    }
-}
-
 fn new_payment(gateway: &Gateway, wallet: u8) -> Payment {
-    let answer = http::post(gateway.address, CHAT, &[], &ask());
-    assert_refused(&answer, 402, "payment_required", "nothing_taken");
-    Wallet::new(wallet).pay(&answer, BASE_SEPOLIA)
-}
-
-fn pay(gateway: &Gateway, payment: &Payment) -> Answer {
-    http::post(gateway.address, CHAT, &[("payment-signature", &payment.v2())], &ask())
-}
-
-fn assert_unknown(answer: &Answer) {
-    assert_refused(answer, 503, "settlement_unknown", "unknown");
-    assert!(answer.header("retry-after").is_some());
-    assert_eq!(answer.header("farthing-key"), None);
-}
-
-fn says(text: &str) -> Reply {
-    Reply::Says(200, text.to_owned())
+    Signs::Transfer.payment(gateway, wallet)
 }
 
 #[test]
@@ -126,66 +54,6 @@ fn settle_request_holds_what_a_facilitator_needs_and_nothing_else() {
     assert_eq!(body["paymentPayload"]["accepted"], body["paymentRequirements"]);
     let text = body.to_string();
     assert!(!text.contains("quote") && !text.contains("canary") && !text.contains("q1."), "{text}");
-}
-
-/// The battery's answers that leave it open whether money moved. Whatever the truth, the payer is told to
-/// ask again with the same payment; when the facilitator comes to its senses he is served once.
-#[test]
-fn unclear_settlement_is_never_a_second_payment() {
-    let moved = |reply| Conduct::MoveThen(reply);
-    let hash =
-        r#"{"success":false,"errorReason":"settlement_pending","transaction":"HASH","network":"NETWORK"}"#;
-    let failed_with_hash = r#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"HASH","network":"NETWORK"}"#;
-    let said_twice =
-        r#"{"success":true,"success":false,"transaction":"HASH","network":"NETWORK","payer":"PAYER"}"#;
-    let deep = format!("{{\"success\":true,\"x\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
-    for (what, conduct) in [
-        ("H1 moves, never answers", moved(Reply::Silence)),
-        ("H1 moves, hangs up", moved(Reply::Hangup)),
-        ("H2 moves, 502", moved(Reply::Says(502, String::new()))),
-        ("H2 moves, 502 with a success", moved(Reply::Says(502, SUCCESS.to_owned()))),
-        ("H3 pending", moved(says(hash))),
-        ("H3 pending without a hash", Conduct::Only(failure("settlement_pending"))),
-        ("H4 does nothing, never answers", Conduct::Only(Reply::Silence)),
-        (
-            "H6 success without a hash",
-            moved(says(r#"{"success":true,"transaction":"","network":"NETWORK"}"#)),
-        ),
-        ("H6 success, no hash at all", moved(says(r#"{"success":true,"network":"NETWORK"}"#))),
-        ("H7 failure with a hash", moved(says(failed_with_hash))),
-        (
-            "H8 other payer",
-            moved(says(&SUCCESS.replace("PAYER", "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"))),
-        ),
-        ("H8 other network", moved(says(&SUCCESS.replace("NETWORK", "eip155:8453")))),
-        (
-            "H8 other amount",
-            moved(says(r#"{"success":true,"transaction":"HASH","network":"NETWORK","amount":"1"}"#)),
-        ),
-        ("H9 flood", moved(Reply::Flood)),
-        ("H9 drip", moved(Reply::Drip)),
-        ("H9 redirect", moved(Reply::Redirect("http://127.0.0.1:1/settle".to_owned()))),
-        ("H9 NUL", moved(says("\u{0}"))),
-        ("H9 deep", moved(says(&deep))),
-        ("H9 one member twice", moved(says(said_twice))),
-        ("not JSON", moved(says("ok"))),
-        ("no object", moved(says("[]"))),
-    ] {
-        let scene = Scene::of([conduct]);
-        assert_unknown(&scene.pay());
-        assert_eq!(scene.upstream.hits(), 0, "{what}");
-        assert_eq!(scene.gateway.books().count("deposit"), 0, "{what}");
-        // Never an invitation to pay anew, for whatever it is presented.
-        let elsewhere = json!({"model": "m", "max_tokens": 1000, "messages": []});
-        let header = scene.payment.v2();
-        let other = http::post(scene.gateway.address, CHAT, &[("payment-signature", &header)], &elsewhere);
-        assert_refused(&other, 403, "verification_failed", "nothing_taken");
-
-        scene.assert_served_once(&scene.pay_until_served(), what);
-        let settles = scene.facilitator.settles();
-        assert_eq!(settles.len(), 2, "{what}");
-        assert!(settles[0] == settles[1], "{what}: X402-15, the identical body");
-    }
 }
 
 /// What went unknown stays so through a crash, until somebody knows better.
@@ -250,24 +118,6 @@ fn aws_x402_40() {
 
 fn late_failure() -> Reply {
     failure("invalid_exact_evm_payload_authorization_valid_before")
-}
-
-/// H11: a used nonce is a refusal at first, and a sign of success after an unclear attempt. So is every
-/// other reason that the first attempt may itself have caused.
-#[test]
-fn failure_after_an_unclear_attempt_is_no_refusal() {
-    let used = || failure("invalid_exact_evm_nonce_already_used");
-    let scene = Scene::of([Conduct::Only(used())]);
-    let refused = scene.pay();
-    assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
-    for later in [used(), failure("invalid_exact_evm_insufficient_balance"), late_failure()] {
-        let later_on = std::iter::repeat_n(Conduct::Only(later.clone()), 100);
-        let scene = Scene::of(std::iter::once(Conduct::MoveThen(Reply::Hangup)).chain(later_on));
-        assert_unknown(&scene.pay());
-        assert_unknown(&scene.pay());
-        scene.facilitator.behave();
-        scene.assert_served_once(&scene.pay_until_served(), &format!("{later:?}"));
-    }
 }
 
 /// Refused for certain: both headers, nothing taken, the proof is free again; no words of the facilitator.
@@ -438,4 +288,81 @@ fn r12_settlement_order_per_route() {
     facilitator.next(Conduct::Only(failure("insufficient_funds")));
     assert_refused(&pay(&gateway, &new_payment(&gateway, 4)), 402, "settlement_failed", "nothing_taken");
     assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "transfers when the upstream was asked");
+}
+
+/// X402-46: a facilitator that fails again and again is left alone, and asked once when its rest is over.
+#[test]
+fn a_failing_facilitator_is_left_alone() {
+    let upstream = Upstream::friendly();
+    let failing = Facilitator::start([]);
+    let second = Facilitator::start([]);
+    for _ in 0..100 {
+        failing.next(Conduct::Only(Reply::Says(503, "busy".to_owned())));
+    }
+    let rails = Facilitator::rails(&[failing.address, second.address]);
+    let gateway = Gateway::start(upstream.address, &rails);
+    let is_asked = || {
+        let name = format!("http://{}", failing.address);
+        gateway.counted(&format!(r#"farthing_facilitator_asked{{facilitator="{name}"}}"#))
+    };
+    // Each of these is unknown for ever, and its own payer's: the second is not asked in the place of the first.
+    let unclear: Vec<Payment> = (1..=5).map(|wallet| new_payment(&gateway, wallet)).collect();
+    for payment in &unclear {
+        assert_unknown(&pay(&gateway, payment));
+        assert_eq!(second.settles().len(), 0);
+    }
+    wait_for("the circuit to open", || (is_asked() == 0).then_some(()));
+    let served = pay(&gateway, &new_payment(&gateway, 9));
+    assert_eq!(served.status, 200, "{}", served.text());
+    assert_eq!(second.transfers(), 1);
+    // Payments it may have settled are still its own to tell about; the first word of sense closes the circuit.
+    failing.behave();
+    for payment in &unclear {
+        let served = wait_for("the first to tell", || {
+            Some(pay(&gateway, payment)).filter(|answer| answer.status == 200)
+        });
+        assert!(served.header("farthing-key").is_none());
+    }
+    assert_eq!(is_asked(), 1);
+    assert_eq!((failing.transfers(), second.transfers()), (5, 1));
+}
+
+/// X402-46: a payer whose payments come to nothing is let ask ten times a minute, and nobody else waits for that.
+#[test]
+fn a_payer_who_never_pays_is_bounded() {
+    let scene = Scene::of([]);
+    for _ in 0..10 {
+        scene.facilitator.next(Conduct::Only(failure("invalid_exact_evm_insufficient_balance")));
+        let refused = pay(&scene.gateway, &new_payment(&scene.gateway, 2));
+        assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
+    }
+    let refused = pay(&scene.gateway, &new_payment(&scene.gateway, 2));
+    assert_refused(&refused, 503, "facilitator_failed", "nothing_taken");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(scene.facilitator.settles().len(), 10);
+    scene.assert_served_once(&scene.pay(), "somebody else");
+}
+
+/// X402-46: a facilitator is asked for so many settlements at once; who would be one too many waits a moment, and is
+/// told to come again.
+#[test]
+fn settlements_at_once_are_bounded() {
+    let upstream = Upstream::friendly();
+    let open = Arc::new(AtomicBool::new(false));
+    let facilitator = Facilitator::start([Conduct::SettleWhen(Arc::clone(&open))]);
+    let rails = Facilitator::rails_with(&[facilitator.address], ", settle_at_once: 1");
+    let rails = rails.replace("settle_timeout: 1s", "settle_timeout: 20s");
+    let gateway = Gateway::start(upstream.address, &rails);
+    let (first, second) = (new_payment(&gateway, 1), new_payment(&gateway, 2));
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| pay(&gateway, &first));
+        wait_for("the settlement to begin", || (facilitator.settles().len() == 1).then_some(()));
+        let refused = pay(&gateway, &second);
+        assert_refused(&refused, 503, "facilitator_failed", "nothing_taken");
+        assert_eq!(facilitator.settles().len(), 1);
+        open.store(true, Ordering::SeqCst);
+        assert_eq!(served.join().unwrap().status, 200);
+    });
+    assert_eq!(pay(&gateway, &second).status, 200);
+    assert_eq!(facilitator.transfers(), 2);
 }

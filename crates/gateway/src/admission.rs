@@ -151,7 +151,7 @@ pub(crate) fn payment(
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let payer = known.payer.as_ref();
     let head = &arrived.head;
-    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).from_head(&head.headers);
+    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).with_head(&head.headers);
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
@@ -178,7 +178,7 @@ pub(crate) fn payment(
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, now: arrived.now };
+    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
     Ok(Some(Paying { verified, delivery, running }))
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Ask<'a> {
 pub(crate) enum Through {
     /// A call: every till.
     All,
-    /// Balance: what a channel is charged stays its own, so it cannot buy any.
+    /// Balance: what a channel is charged stays its own, and what is settled after a call needs one, so neither buys any.
     Deposits,
     /// What is left in a channel, for its payer.
     Channels,
@@ -55,7 +55,7 @@ impl Through {
     fn includes(self, till: &Till) -> bool {
         match self {
             Self::All => true,
-            Self::Deposits => !till.is_channel(),
+            Self::Deposits => !till.is_channel() && !till.is_settled_after(),
             Self::Channels => till.is_channel(),
         }
     }
@@ -101,7 +101,7 @@ impl<'a> Ask<'a> {
     }
 
     /// The same, for a request with these headers.
-    pub(crate) fn from_head(mut self, headers: &HeaderMap) -> Self {
+    pub(crate) fn with_head(mut self, headers: &HeaderMap) -> Self {
         self.discovery = discovery::is_asked(self.method, headers);
         self
     }

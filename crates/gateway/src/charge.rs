@@ -28,7 +28,7 @@ use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::payer::Payer;
-use crate::payments::{Deposit, Ending};
+use crate::payments::{Brought, Ending, Joined, PaymentResult, Promise, Waits};
 use crate::posting::Posting;
 use crate::presence::Presence;
 use crate::quote::Quote;
@@ -61,7 +61,8 @@ pub(crate) struct Charge {
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
     pub(crate) exhausted: Option<Exhausted>,
-    pub(crate) deposit: Option<Deposit>,
+    /// What it was paid with, where it brought a payment.
+    pub(crate) brought: Option<Brought>,
     /// What the call may be asked for again by; none for a free route.
     pub(crate) attempt: Option<Attempt>,
     /// Keeps the upstream's own key out of the answer.
@@ -151,6 +152,8 @@ pub(crate) struct Sum {
     pub(crate) available: Amount,
     pub(crate) usage: String,
     pub(crate) landing: Option<Landing>,
+    /// What the payer is told of a settlement that the call did not wait for.
+    pub(crate) result: Option<PaymentResult>,
 }
 
 impl Charge {
@@ -307,22 +310,22 @@ impl Charge {
         out.extend(last_words);
         self.keep_on_tape(&out[before..]);
         let captured = ended.map_or(Amount::ZERO, |ended| ended.captured);
-        let (write, claims) = match self.ending(is_whole, cost.nano, metered.upstream_error) {
-            Some(ending) => ending.join(capture),
-            None => (capture, Vec::new()),
+        let Joined { write, waits, result } = match self.ending(is_whole, cost.nano, metered.upstream_error) {
+            Some(ending) => ending.join(&self.gate, capture, captured),
+            None => Joined { write: capture, ..Joined::default() },
         };
         let write = match self.journalled.take() {
             Some(journalled) => journalled.end(write),
             None => write,
         };
         let landing = match write {
-            Some(write) if claims.is_empty() => self.record(write, captured),
-            Some(write) => Some(commit_in_background(&self.gate, write, claims)),
+            Some(write) if waits.is_empty() => self.record(write, captured),
+            Some(write) => Some(commit_in_background(&self.gate, write, waits)),
             None => None,
         };
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
-        Some(Sum { captured, available, usage: facts::usage_line(&metered), landing })
+        Some(Sum { captured, available, usage: facts::usage_line(&metered), landing, result })
     }
 
     /// What the call costs, by its price and the route's policy.
@@ -393,7 +396,11 @@ impl Charge {
 
     /// Ends the hold; the write that goes with it, if the call is one to remember.
     fn capture(&self, hold: &OpenHold, cost: &Cost, metered: &Metered) -> Option<(Ended, Option<Op>)> {
-        let ended = if self.expired { hold.expire(cost.nano)? } else { hold.finish(cost.nano)? };
+        // A promise pays what it says, and nothing beyond that is owed on it.
+        let most = self.promise().map_or(Amount::MAX, |promise| promise.credit().most.max(hold.amount()));
+        let used = cost.nano.min(most);
+        let mut ended = if self.expired { hold.expire(used)? } else { hold.finish(used)? };
+        ended.overrun = cost.nano.minus(ended.captured).unwrap_or(ended.overrun);
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
         }
@@ -420,7 +427,7 @@ impl Charge {
             cost,
             metered,
             status: self.status.as_u16(),
-            deposit: self.deposit.as_ref(),
+            payment: self.brought.as_ref().map(|brought| brought.facts(ended.captured)),
             started: self.started,
             finished: Now::read(),
         };
@@ -442,6 +449,11 @@ impl Charge {
         Some((ended, write))
     }
 
+    /// The payment that is to come for it.
+    pub(crate) fn promise(&self) -> Option<&Promise> {
+        self.brought.as_ref().and_then(Brought::promise)
+    }
+
     fn count_estimate(&self, estimated: bool) {
         if estimated {
             self.gate.metrics.estimated(&self.route, self.quote.priced_as());
@@ -461,7 +473,7 @@ impl Charge {
             captured: ended.captured,
             overrun: ended.overrun,
             estimated: cost.estimated,
-            promised: false,
+            promised: self.promise().is_some(),
             cost_femto: cost.femto.units(),
             price_version: self.quote.price_version(),
         }
@@ -474,8 +486,10 @@ impl Charge {
         let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
             Ok(Submitted::Behind) => None,
-            Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), ())),
-            Err(StoreError::Full | StoreError::DiskFull) => Some(commit_in_background(&self.gate, op, ())),
+            Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), Waits::default())),
+            Err(StoreError::Full | StoreError::DiskFull) => {
+                Some(commit_in_background(&self.gate, op, Waits::default()))
+            }
             Err(error) => {
                 tracing::error!(%error, "a capture could not be recorded");
                 Some(Box::pin(std::future::ready(Err(error))))
@@ -486,20 +500,20 @@ impl Charge {
     /// What the same request gets from now on. A call that failed before it cost anything leaves nothing: the
     /// same request may try again, and its payment is not settled again.
     fn ending(&mut self, is_whole: bool, cost: Amount, upstream_error: bool) -> Option<Ending> {
-        let (deposit, attempt, tape) = (self.deposit.take(), self.attempt.take(), self.tape.take());
+        let (brought, attempt, tape) = (self.brought.take(), self.attempt.take(), self.tape.take());
         if (!self.status.is_success() || upstream_error) && cost == Amount::ZERO {
             return None;
         }
-        let tape = tape.filter(|_| deposit.is_some() || attempt.is_some())?;
+        let tape = tape.filter(|_| brought.is_some() || attempt.is_some())?;
         let headers = idempotency::headers_to_store(tape.head.headers());
-        let is_named = deposit.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
+        let is_named = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if is_whole && let Some(answer) = tape.answer() {
             self.gate.replays.keep(self.call, answer, worth);
         }
         self.gate.retention.remembered();
         let outcome = Outcome { status: self.status.as_u16(), headers, call: self.call.0 };
-        Some(Ending::of(deposit, attempt, outcome))
+        Some(Ending::of(brought, attempt, outcome))
     }
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {
@@ -520,13 +534,13 @@ impl Charge {
     }
 }
 
-/// Writes `op` whatever becomes of the answer; `until_durable` is let go when that is done.
-pub(crate) fn commit_in_background<T: Send + 'static>(gate: &Gate, op: Op, until_durable: T) -> Landing {
-    land(gate, op, None, until_durable)
+/// Writes `op` whatever becomes of the answer; `waits` is over when that is done.
+pub(crate) fn commit_in_background(gate: &Gate, op: Op, waits: Waits) -> Landing {
+    land(gate, op, None, waits)
 }
 
 /// As [`commit_in_background`], for an `op` that is perhaps on its way already.
-fn land<T: Send + 'static>(gate: &Gate, op: Op, under_way: Option<Durable>, until_durable: T) -> Landing {
+fn land(gate: &Gate, op: Op, under_way: Option<Durable>, waits: Waits) -> Landing {
     let (done, landed) = oneshot::channel();
     let store = gate.store.clone();
     gate.background.spawn(async move {
@@ -538,7 +552,7 @@ fn land<T: Send + 'static>(gate: &Gate, op: Op, under_way: Option<Durable>, unti
         if let Err(error) = &outcome {
             tracing::error!(%error, "the end of a call could not be recorded");
         }
-        drop(until_durable);
+        waits.over(outcome.is_ok());
         // The answer may have gone.
         let _ = done.send(outcome.map(drop));
     });

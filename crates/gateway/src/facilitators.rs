@@ -154,7 +154,6 @@ fn own_names<'s>(facilitator: &'s str, supports: &'s Supports) -> impl Iterator<
 ///
 /// # Cancel safety
 /// Nothing moves; it may be dropped at any time.
-#[expect(dead_code, reason = "for payments that are not decided by the CPU alone")]
 pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequest) -> Verification {
     let (Some(expected), Ok(body)) = (Expected::of(request), serde_json::to_vec(request)) else {
         return Verification::NoAnswer;
@@ -202,7 +201,8 @@ impl<'a> Watch<'a> {
     pub(crate) fn ended(self, outcome: &'static str, is_fault: bool) {
         let Self { gate, facilitator, question, started } = self;
         let is_asked = gate.health.ended(facilitator, is_fault, gate.health.now_ms());
-        gate.metrics.facilitator(facilitator, question, outcome, started.elapsed().as_secs_f64());
+        gate.metrics.facilitator(facilitator, question, outcome);
+        gate.metrics.facilitator_took(facilitator, started.elapsed().as_secs_f64());
         gate.metrics.facilitator_is_asked(facilitator, is_asked);
     }
 }
@@ -214,13 +214,18 @@ impl Gate {
         let snapshot = self.snapshot.load_full();
         let Some(all) = &snapshot.facilitators else { return true };
         for (facilitator, told) in all.list.iter().zip(all.supported().await) {
-            match told {
-                Some(supports) => self.directory.tell(&facilitator.name(), supports),
-                None => {
-                    let name = facilitator.name();
-                    tracing::warn!(facilitator = %name, "facilitator does not tell what it settles");
+            let name = facilitator.name();
+            let outcome = match told {
+                Some(supports) => {
+                    self.directory.tell(&name, supports);
+                    "told"
                 }
-            }
+                None => {
+                    tracing::warn!(facilitator = %name, "facilitator does not tell what it settles");
+                    "no_answer"
+                }
+            };
+            self.metrics.facilitator(&name, "supported", outcome);
         }
         let told = self.directory.told.load();
         all.list.iter().all(|facilitator| told.contains_key(&facilitator.name()))

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::payer::Payer;
-use crate::payments::Deposit;
 use crate::quote::Quote;
 use crate::selling;
 
@@ -32,7 +31,8 @@ pub(crate) struct CallFacts<'a> {
     pub(crate) cost: &'a Charge,
     pub(crate) metered: &'a Metered,
     pub(crate) status: u16,
-    pub(crate) deposit: Option<&'a Deposit>,
+    /// What the call was paid with, where it brought a payment.
+    pub(crate) payment: Option<Value>,
     pub(crate) started: Now,
     pub(crate) finished: Now,
 }
@@ -48,10 +48,6 @@ impl CallFacts<'_> {
                        "rate_femto_usd": line.rate.femto()})
             })
             .collect();
-        let payment = self.deposit.map(|deposit| {
-            json!({"rail": deposit.rail, "network": network_of(&deposit.rail), "transaction": deposit.reference,
-                   "payer": deposit.payer, "deposited": amount(deposit.amount, self.asset)})
-        });
         json!({
             "call": self.call.to_string(), "account": self.account.to_string(),
             "key_id": self.payer.key.as_ref().map(|key| wire::hex::encode(&key.key_id)),
@@ -68,7 +64,7 @@ impl CallFacts<'_> {
             "held": amount(self.held, self.asset), "charged": amount(self.ended.captured, self.asset),
             "overrun": amount(self.ended.overrun, self.asset),
             "available_after": amount(self.ended.available, self.asset),
-            "price_version": self.quote.tariff, "payment": payment,
+            "price_version": self.quote.tariff, "payment": self.payment,
             "started_ms": self.started.millis(), "finished_ms": self.finished.millis(),
         })
         .to_string()
@@ -83,7 +79,7 @@ impl CallFacts<'_> {
     }
 }
 
-fn network_of(rail: &str) -> &str {
+pub(crate) fn network_of(rail: &str) -> &str {
     match rail {
         "test" => wire::x402::network::FARTHING_TEST,
         other => {

@@ -21,6 +21,7 @@ use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::price_list::PriceList;
+use crate::promises::Promises;
 use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
@@ -44,6 +45,7 @@ pub(crate) struct Gate {
     pub(crate) retries: Arc<Retries>,
     pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
+    pub(crate) promises: Arc<Promises>,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -97,6 +99,7 @@ impl Gate {
             retries: Arc::default(),
             sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
+            promises: Arc::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
@@ -113,7 +116,24 @@ impl Gate {
         for (id, settings) in settings {
             gate.apply(id, settings);
         }
+        gate.remember_promises()?;
         Ok(gate)
+    }
+
+    /// What was promised to an earlier process: what is being settled, and who owes.
+    fn remember_promises(&self) -> Result<(), StoreError> {
+        let reader = self.store.reader();
+        for (key, payment) in reader.unsettled()?.into_iter().filter(|(_, payment)| payment.promised) {
+            self.promises.take_up(key, AccountId(payment.account), Amount::from_units(payment.amount));
+        }
+        for (_, payment) in reader.owed()? {
+            let id = AccountId(payment.account);
+            // One that was made good since is forgotten when nothing is open any more.
+            if self.book.find_any(id).is_some_and(|account| account.available() < Amount::ZERO) {
+                self.promises.owes(id);
+            }
+        }
+        Ok(())
     }
 
     /// Makes settings of an account, already durable, count on every thread.

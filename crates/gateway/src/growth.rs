@@ -67,8 +67,7 @@ impl Growth {
         let (room, why) = match refused {
             ReserveError::Budget { available } => (available, Exhausted::Budget),
             ReserveError::Balance { available } => {
-                let line = hold.chain().first().map_or(Amount::ZERO, |account| account.overdraft());
-                (available.plus(line).unwrap_or(available), Exhausted::Balance)
+                (available.plus(hold.reach()).unwrap_or(available), Exhausted::Balance)
             }
             ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
             ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {

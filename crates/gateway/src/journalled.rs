@@ -6,7 +6,7 @@ use ledger::{AccountId, Chart, Ended, Hold, HoldEnd, asset_of_code};
 use meter::{Counted, End, Head};
 use money::Amount;
 use serde_json::Value;
-use store::{Op, OpenCall, OwedInput, Store, StoreError};
+use store::{Op, OpenCall, Outcome, OwedInput, Store, StoreError};
 use tokio::task::JoinSet;
 
 use crate::bill;
@@ -16,6 +16,7 @@ use crate::clock::Now;
 use crate::config::CrashCharge;
 use crate::facts::CallFacts;
 use crate::gate::Gate;
+use crate::payments::Waits;
 use crate::posting::Posting;
 
 /// What ended a call that was open when the process died, on its receipt.
@@ -89,7 +90,7 @@ impl Journalled {
 impl Drop for Journalled {
     fn drop(&mut self) {
         if !self.ended {
-            drop(commit_in_background(&self.gate, Op::Ended { id: self.call.0 }, ()));
+            drop(commit_in_background(&self.gate, Op::Ended { id: self.call.0 }, Waits::default()));
         }
     }
 }
@@ -145,7 +146,7 @@ impl Charge {
             cost: &cost,
             metered: &metered,
             status: self.status.as_u16(),
-            deposit: self.deposit.as_ref(),
+            payment: self.brought.as_ref().map(|brought| brought.facts(amount)),
             started: self.started,
             finished: Now::read(),
         };
@@ -156,7 +157,11 @@ impl Charge {
             model: self.quote.model.clone(),
             price_version: self.quote.price_version(),
             facts: String::from_utf8(facts.to_json()).ok()?,
-            settles: None,
+            settles: self.promise().and_then(|promise| {
+                let outcome =
+                    Outcome { status: self.status.as_u16(), headers: Vec::new(), call: self.call.0 };
+                promise.settles(amount, &outcome, Now::read())
+            }),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use meter::{Counted, End};
@@ -18,8 +18,10 @@ use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use crate::call_id::CallId;
 use crate::charge::{Charge, Counting, Landing, Stop, Sum};
 use crate::payer::Payer;
+use crate::payments::PaymentResult;
 use crate::upstream::UpstreamBody;
 
 /// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
@@ -178,7 +180,13 @@ pub(crate) struct ChargedBody {
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
-    wants_trailers: bool,
+    last_words: LastWords,
+    /// What ends the stream, behind the comment that waits for the bill.
+    held_back: Option<Bytes>,
+    /// The bill, for the comment.
+    bill: Option<Bill>,
+    /// What becomes of the payment, for whoever asked to be told: until then nothing ends (X402-17).
+    result: Option<PaymentResult>,
     /// Tokens that are counted because no report came: until then nothing more goes out either.
     counting: Option<Counting>,
     /// The charge on its way to the disk: until it is there nothing more goes out (LED-25).
@@ -217,17 +225,35 @@ impl Idle {
 
 /// Names of our trailers, for the `Trailer` field of the head.
 pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
+/// Those of a call that does not wait for its payment.
+pub(crate) const TRAILERS_OF_A_PROMISE: &str =
+    "farthing-charge, farthing-balance, farthing-usage, payment-response";
+
+/// How a client wants to be told what a call came to, besides its receipt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastWords {
+    /// `TE: trailers`.
+    pub(crate) trailers: bool,
+    /// A comment before the end of an event stream (UX-11).
+    pub(crate) comment: bool,
+}
+
+impl LastWords {
+    const fn are_wanted(self) -> bool {
+        self.trailers || self.comment
+    }
+}
 
 impl ChargedBody {
     pub(crate) fn new(
         upstream: UpstreamBody,
         charge: Charge,
-        wants_trailers: bool,
+        last_words: LastWords,
         stream_idle: Duration,
         aftercare: Rc<Aftercare>,
     ) -> Self {
         // A stream whose hold grows may end before its time, in words of ours.
-        let plain = !charge.quote.hides_usage() && !wants_trailers && charge.growth.is_none();
+        let plain = !charge.quote.hides_usage() && !last_words.are_wanted() && charge.growth.is_none();
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
         let deadline = charge.deadline;
@@ -240,7 +266,10 @@ impl ChargedBody {
             ready: VecDeque::new(),
             scratch: Vec::new(),
             trailers: None,
-            wants_trailers,
+            last_words,
+            held_back: None,
+            bill: None,
+            result: None,
             counting: None,
             landing: None,
             left,
@@ -312,10 +341,38 @@ impl ChargedBody {
     fn finish(&mut self, charge: &mut Charge, counted: Counted) {
         let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
-        if let Some(payer) = charge.payer.as_ref().filter(|_| self.wants_trailers) {
-            self.trailers = Some(trailers(&sum, payer));
+        if let Some(payer) = charge.payer.as_ref().filter(|_| self.last_words.are_wanted()) {
+            let bill = Bill::of(&sum, payer, charge.call);
+            if self.last_words.trailers {
+                self.trailers = Some(bill.trailers());
+            }
+            if self.last_words.comment {
+                self.hold_back();
+                self.bill = Some(bill);
+            }
+            self.result = sum.result;
         }
         self.landing = sum.landing;
+    }
+
+    /// Keeps back what ends the stream for its reader, if it is among what is ready.
+    fn hold_back(&mut self) {
+        let ready: Vec<Bytes> = self.ready.drain(..).collect();
+        let mut before = Bytes::from(ready.concat());
+        let end = before.split_off(end_mark(&before));
+        self.ready.extend((!before.is_empty()).then_some(before));
+        self.held_back = Some(end);
+    }
+
+    /// The settlement is decided, or nobody can tell yet.
+    fn told(&mut self, result: Option<(HeaderName, HeaderValue)>) {
+        let Some((name, value)) = result else { return };
+        if let Some(bill) = &mut self.bill {
+            bill.result = Some(value.clone());
+        }
+        if let Some(trailers) = &mut self.trailers {
+            trailers.insert(name, value);
+        }
     }
 
     /// Tokens were counted.
@@ -328,14 +385,14 @@ impl ChargedBody {
         self.leave();
     }
 
-    fn next(&mut self) -> Option<Frame<Bytes>> {
+    fn next_chunk(&mut self) -> Option<Frame<Bytes>> {
         while let Some(chunk) = self.ready.pop_front() {
             if !chunk.is_empty() {
                 self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
                 return Some(Frame::data(chunk));
             }
         }
-        if self.ended { self.trailers.take().map(Frame::trailers) } else { None }
+        None
     }
 
     /// Takes the next frame of the upstream in, to what is ready.
@@ -401,8 +458,25 @@ impl ChargedBody {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            if let Some(frame) = self.next() {
+            if let Some(frame) = self.next_chunk() {
                 return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.ended || self.held_back.is_some() {
+                match self.result.as_mut().map(|result| result.as_mut().poll(cx)) {
+                    Some(Poll::Ready(result)) => {
+                        self.result = None;
+                        self.told(result);
+                    }
+                    Some(Poll::Pending) => return Poll::Pending,
+                    None => {}
+                }
+            }
+            if let (Some(bill), Some(end)) = (self.bill.take(), self.held_back.take()) {
+                self.ready.extend([bill.comment(), end]);
+                continue;
+            }
+            if let Some(trailers) = self.trailers.take_if(|_| self.ended) {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
             if self.ended {
                 if self.broken.is_some() && !std::mem::replace(&mut self.flushed, true) {
@@ -420,19 +494,68 @@ impl ChargedBody {
     }
 }
 
-fn trailers(sum: &Sum, payer: &Payer) -> HeaderMap {
-    let asset = payer.account.asset();
-    let mut trailers = HeaderMap::with_capacity(3);
-    for (name, value) in [
-        ("farthing-charge", format!("{} {asset}", sum.captured.decimal(asset))),
-        ("farthing-balance", format!("{} {asset}", sum.available.decimal(asset))),
-        ("farthing-usage", sum.usage.clone()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            trailers.insert(name, value);
+/// What a call came to, in words.
+struct Bill {
+    charge: String,
+    balance: String,
+    usage: String,
+    call: CallId,
+    /// `PAYMENT-RESPONSE` of a settlement that the call did not wait for.
+    result: Option<HeaderValue>,
+}
+
+impl Bill {
+    fn of(sum: &Sum, payer: &Payer, call: CallId) -> Self {
+        let asset = payer.account.asset();
+        Self {
+            charge: format!("{} {asset}", sum.captured.decimal(asset)),
+            balance: format!("{} {asset}", sum.available.decimal(asset)),
+            usage: sum.usage.clone(),
+            call,
+            result: None,
         }
     }
-    trailers
+
+    fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(4);
+        for (name, value) in [
+            ("farthing-charge", &self.charge),
+            ("farthing-balance", &self.balance),
+            ("farthing-usage", &self.usage),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                trailers.insert(name, value);
+            }
+        }
+        trailers
+    }
+
+    /// One line that every reader of event streams skips.
+    fn comment(&self) -> Bytes {
+        let word = |text: &str| text.replace(' ', "_");
+        let mut line = format!(
+            ": farthing charge={} balance={} receipt={}",
+            word(&self.charge),
+            word(&self.balance),
+            self.call
+        );
+        if let Some(result) = self.result.as_ref().and_then(|result| result.to_str().ok()) {
+            line.push_str(" payment-response=");
+            line.push_str(result);
+        }
+        line.push_str("\n\n");
+        Bytes::from(line)
+    }
+}
+
+/// Where the event begins that ends a stream for its reader, so that what stands before it is still read: `[DONE]` of
+/// `OpenAI`, `message_stop` of Anthropic. Other streams end with their last event; what stands behind it is read.
+fn end_mark(bytes: &[u8]) -> usize {
+    const MARKS: [&[u8]; 4] =
+        [b"data: [DONE]", b"data:[DONE]", b"event: message_stop", b"event:message_stop"];
+    let begins_line = |at: usize| at == 0 || bytes[at - 1] == b'\n';
+    let is_mark = |at: &usize| begins_line(*at) && MARKS.iter().any(|mark| bytes[*at..].starts_with(mark));
+    (0..bytes.len()).rev().find(is_mark).unwrap_or(bytes.len())
 }
 
 impl Body for ChargedBody {
@@ -453,7 +576,8 @@ impl Body for ChargedBody {
 
     fn is_end_stream(&self) -> bool {
         let nothing_left = self.ready.is_empty() && self.trailers.is_none() && self.broken.is_none();
-        self.ended && nothing_left && self.landing.is_none() && self.counting.is_none()
+        let nobody_waits = self.landing.is_none() && self.counting.is_none() && self.held_back.is_none();
+        self.ended && nothing_left && nobody_waits
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -464,5 +588,25 @@ impl Body for ChargedBody {
 impl Drop for ChargedBody {
     fn drop(&mut self) {
         self.seat.give_up(&self.aftercare.abandoned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_mark;
+
+    /// UX-11: before what an SDK reads last, behind what it reads as any other event.
+    #[test]
+    fn where_a_stream_ends_for_its_reader() {
+        for (stream, before) in [
+            ("data: {}\n\ndata: [DONE]\n\n", "data: {}\n\n"),
+            ("data:[DONE]\n\n", ""),
+            ("event: x\ndata: {}\n\nevent: message_stop\ndata: {}\n\n", "event: x\ndata: {}\n\n"),
+            ("data: \"data: [DONE]\"\n\n", "data: \"data: [DONE]\"\n\n"),
+            ("event: response.completed\ndata: {}\n\n", "event: response.completed\ndata: {}\n\n"),
+            ("", ""),
+        ] {
+            assert_eq!(&stream[..end_mark(stream.as_bytes())], before);
+        }
     }
 }

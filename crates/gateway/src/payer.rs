@@ -38,9 +38,20 @@ pub(crate) struct Funds {
     pub(crate) spendable: Amount,
 }
 
+/// Money that is still to come for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Credit {
+    /// How much of it there will be at most.
+    pub(crate) most: Amount,
+    /// How far below its floor the account may be taken, by all of its calls together.
+    pub(crate) beyond: Amount,
+}
+
 /// The terms on which money is set aside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HoldTerms {
+    /// A payment that settles after the hold is taken.
+    pub(crate) credit: Option<Credit>,
     pub(crate) limits: SpendLimits,
     /// Whether less output may be allowed where the whole does not fit (MTR-34).
     pub(crate) may_clamp: bool,
@@ -164,21 +175,19 @@ impl Payer {
     ) -> Result<(Hold, Fitted), Refusal> {
         self.may_spend()?;
         let budgets = self.budgets(terms.limits, terms.now_s);
+        let beyond = terms.credit.map_or(Amount::ZERO, |credit| credit.beyond);
         // Another call may take what was just seen: look again rather than refuse what a smaller fit allows.
         for _ in 0..3 {
-            let room = self.room(gate, &budgets, terms.limits);
+            let room = self.room(gate, &budgets, terms.limits, terms.credit);
             let Some(fitted) = quote.fit(room.amount, terms.may_clamp) else {
                 return Err(self.short(gate, quote, room, terms.now_s));
             };
-            let wanted = Reserve {
-                account: &self.account,
-                budgets: &budgets,
-                amount: fitted.hold,
-                beyond: Amount::ZERO,
-            };
+            let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold, beyond };
             match gate.book.reserve(wanted) {
                 Ok(hold) => {
-                    return Ok((hold, self.growing(quote, fitted, terms.limits)));
+                    // Nor does it grow to more than what is there and what is to come.
+                    let whole = terms.credit.map(|credit| self.with(credit));
+                    return Ok((hold, self.growing(quote, fitted, terms.limits, whole)));
                 }
                 Err(ReserveError::Balance { .. } | ReserveError::Budget { .. }) => {}
                 Err(ReserveError::Frozen | ReserveError::Closed) => {
@@ -195,17 +204,18 @@ impl Payer {
                 }
             }
         }
-        let room = self.room(gate, &budgets, terms.limits);
+        let room = self.room(gate, &budgets, terms.limits, terms.credit);
         Err(self.short(gate, quote, room, terms.now_s))
     }
 
     /// What [`Payer::hold`] would set aside now.
     pub(crate) fn would_hold(&self, gate: &Gate, quote: &Quote, terms: HoldTerms) -> Result<Fitted, Refusal> {
         self.may_spend()?;
-        let room = self.room(gate, &self.budgets(terms.limits, terms.now_s), terms.limits);
+        let budgets = self.budgets(terms.limits, terms.now_s);
+        let room = self.room(gate, &budgets, terms.limits, terms.credit);
         let fitted = quote.fit(room.amount, terms.may_clamp);
         fitted
-            .map(|fitted| self.growing(quote, fitted, terms.limits))
+            .map(|fitted| self.growing(quote, fitted, terms.limits, None))
             .ok_or_else(|| self.short(gate, quote, room, terms.now_s))
     }
 
@@ -229,8 +239,19 @@ impl Payer {
         Ok(())
     }
 
-    fn growing(&self, quote: &Quote, fitted: Fitted, limits: SpendLimits) -> Fitted {
-        self.per_call(limits).map_or(fitted, |most| quote.growing_within(fitted, most))
+    fn growing(&self, quote: &Quote, fitted: Fitted, limits: SpendLimits, whole: Option<Amount>) -> Fitted {
+        let most = self.per_call(limits).into_iter().chain(whole).min();
+        most.map_or(fitted, |most| quote.growing_within(fitted, most))
+    }
+
+    /// What is there to be spent, credit line included; below zero what is owed beyond that.
+    fn purse(&self) -> i64 {
+        self.account.available().units().saturating_add(self.account.overdraft().units())
+    }
+
+    /// That, with what is to come for one call.
+    fn with(&self, credit: Credit) -> Amount {
+        Amount::from_units(self.purse().max(0).saturating_add(credit.most.units()))
     }
 
     /// Most that one call may cost, by the key or the account.
@@ -241,15 +262,21 @@ impl Payer {
 
     /// What a call could be paid with now.
     pub(crate) fn funds(&self, gate: &Gate, limits: SpendLimits, now_s: u64) -> Funds {
-        let spendable = self.room(gate, &self.budgets(limits, now_s), limits).amount;
+        let spendable = self.room(gate, &self.budgets(limits, now_s), limits, None).amount;
         Funds { balance: self.account.available(), spendable }
     }
 
-    fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits) -> Room {
+    fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits, credit: Option<Credit>) -> Room {
         let asset = self.account.asset();
         let of_key = self.key.as_ref().map_or(0, |key| key.budgets.len());
-        let overdraft = self.account.overdraft().units();
-        let spendable = Amount::from_units(self.account.available().units().saturating_add(overdraft));
+        let purse = self.purse();
+        let spendable = match credit {
+            None => Amount::from_units(purse),
+            Some(credit) => {
+                let deep = Amount::from_units(purse.saturating_add(credit.beyond.units()));
+                self.with(credit).min(deep)
+            }
+        };
         let mut room = Room { amount: spendable, limit: Limit::Balance };
         for (place, budget) in budgets.iter().enumerate() {
             let left = gate.book.budget_left(*budget, asset);

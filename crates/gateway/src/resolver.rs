@@ -1,5 +1,7 @@
 //! Payments whose end nobody knows yet: the facilitator is asked again, with the same bytes, until it tells
 //! (LED-23). Also after a restart; and when the proof's time is over, the operator is told.
+//!
+//! What was promised is asked about here from the first time on: no call waits for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,17 +11,21 @@ use ledger::AccountId;
 use money::{Amount, Asset};
 use rails::Settlement;
 use store::{Op, Payment, PaymentState, StoreError};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
-use crate::settling::{self, Asking, needs_operator};
+use crate::promises::Decision;
+use crate::settling::{self, Asking, is_over, needs_operator};
 
 /// How often it is looked who is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Questions under way at most: a facilitator with one signing key takes few at once (X402-46).
-const AT_ONCE_MAX: usize = 4;
+/// Questions under way at most.
+const AT_ONCE_MAX: usize = 32;
+/// And for one payee: a facilitator with one signing key takes few at once (X402-46).
+const AT_ONCE_PER_PAYEE_MAX: usize = 4;
 /// Wait where a question could not even be written down, or a call with the payment is under way.
 const BUSY_MS: u64 = 1_000;
 /// Longer than any question takes: whose answer is not there by then was lost to a panic.
@@ -30,7 +36,33 @@ pub(crate) const RESOLVING: [u8; 32] = [0; 32];
 
 /// Payments that are not decided: every intent from the moment that it is written.
 #[derive(Debug, Default)]
-pub(crate) struct Unsettled(Mutex<HashMap<[u8; 32], Standing>>);
+pub(crate) struct Unsettled {
+    rows: Mutex<HashMap<[u8; 32], Standing>>,
+    /// Questions under way by payee: by rail, each of which has one.
+    asking: Mutex<HashMap<String, usize>>,
+    /// Somebody is due.
+    due: Notify,
+}
+
+/// The right to ask something for a payee.
+struct Turn<'u> {
+    of: &'u Unsettled,
+    rail: String,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut asking = self.of.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = asking.get_mut(&self.rail) {
+            *count -= 1;
+            if *count == 0 {
+                asking.remove(&self.rail);
+            }
+        }
+        drop(asking);
+        self.of.due.notify_one();
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -44,6 +76,23 @@ impl Unsettled {
     /// A payment is not decided; it is to be asked about at `next_ms`.
     pub(crate) fn watch(&self, key: [u8; 32], next_ms: u64) {
         self.rows().insert(key, Standing::Due(next_ms));
+    }
+
+    /// As [`Unsettled::watch`], at once.
+    pub(crate) fn ask_now(&self, key: [u8; 32]) {
+        self.watch(key, Now::read().millis());
+        self.due.notify_one();
+    }
+
+    /// None while enough is being asked for this payee.
+    fn turn(&self, rail: &str) -> Option<Turn<'_>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = asking.entry(rail.to_owned()).or_default();
+        if *count >= AT_ONCE_PER_PAYEE_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Turn { of: self, rail: rail.to_owned() })
     }
 
     /// A payment is decided.
@@ -80,7 +129,7 @@ impl Unsettled {
     }
 
     fn rows(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Standing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,7 +141,10 @@ pub(crate) async fn run(gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut asking = JoinSet::new();
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = gate.unsettled.due.notified() => {}
+        }
         while let Some(ended) = asking.try_join_next() {
             if let Err(error) = ended {
                 tracing::error!(%error, "asking about a payment was cut short");
@@ -104,6 +156,7 @@ pub(crate) async fn run(gate: Arc<Gate>) {
         }
         let (open, stuck) = gate.unsettled.counts();
         gate.metrics.unsettled(open, stuck);
+        gate.metrics.debtors(gate.promises.debtors());
     }
 }
 
@@ -133,44 +186,55 @@ fn take_up(gate: &Gate) -> Result<(), StoreError> {
 }
 
 async fn resolve(gate: Arc<Gate>, key: [u8; 32]) {
-    let later = || Now::read().millis().saturating_add(BUSY_MS);
-    // Whoever has the claim decides.
-    let Ok(_claim) = gate.claims.take(key, RESOLVING) else {
-        gate.unsettled.watch(key, later());
-        return;
-    };
-    match ask(&gate, key).await {
-        Ok(()) => {}
+    if let Err(error) = ask(&gate, key).await {
         // Somebody else was faster: the next look finds it decided.
-        Err(error) => {
-            tracing::warn!(%error, "a payment cannot be resolved now");
-            gate.unsettled.watch(key, later());
-        }
+        tracing::warn!(%error, "a payment cannot be resolved now");
+        gate.unsettled.watch(key, later());
     }
 }
 
-async fn ask(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
-    let found = gate.store.reader().payment(&key)?;
-    let Some(payment) = found.filter(|payment| payment.state.is_open()) else {
+fn later() -> u64 {
+    Now::read().millis().saturating_add(BUSY_MS)
+}
+
+async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
+    let find = || {
+        let found = gate.store.reader().payment(&key)?;
+        Ok::<_, StoreError>(found.filter(|payment| payment.state.is_open()))
+    };
+    let Some(payment) = find()? else {
         gate.unsettled.forget(&key);
         return Ok(());
     };
+    let Some(_turn) = gate.unsettled.turn(&payment.rail) else {
+        // The end of another question is what it waits for.
+        gate.unsettled.watch(key, Now::read().millis());
+        return Ok(());
+    };
     let snapshot = gate.snapshot.load_full();
-    let facilitators = snapshot.facilitators.as_ref();
-    match (Asking { gate, facilitators, key }).again(&payment).await? {
+    let asking = Asking { gate, facilitators: snapshot.facilitators.as_ref(), key };
+    if payment.promised {
+        // Its call may still run, and has the claim; nobody but us asks about it.
+        let outcome = asking.promised(&payment).await?;
+        return promised(gate, key, payment, outcome).await;
+    }
+    // Whoever has the claim decides.
+    let Ok(_claim) = gate.claims.take(key, RESOLVING) else {
+        gate.unsettled.watch(key, later());
+        return Ok(());
+    };
+    let Some(payment) = find()? else {
+        gate.unsettled.forget(&key);
+        return Ok(());
+    };
+    match asking.again(&payment).await? {
         Settlement::Settled(receipt) if channels::network_of(&payment.rail).is_some() => {
             channels::settled_later(gate, key, payment, &receipt).await?;
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear deposit into a channel turned out settled");
             Ok(())
         }
         Settlement::Settled(receipt) => {
-            let (account, asset) = (AccountId(payment.account), Asset::from_code(payment.asset));
-            let amount = Amount::from_units(payment.amount);
-            settling::deposit(&gate.store, key, payment, receipt.reference).await?;
-            if let Some(asset) = asset {
-                gate.book.deposit(account, asset, amount);
-            }
-            gate.unsettled.forget(&key);
+            settled(gate, key, payment, receipt.reference).await?;
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear settlement turned out settled");
             Ok(())
         }
@@ -178,6 +242,67 @@ async fn ask(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
             still_unknown(gate, key).await
         }
     }
+}
+
+async fn settled(
+    gate: &Gate,
+    key: [u8; 32],
+    payment: Payment,
+    transaction: String,
+) -> Result<(), StoreError> {
+    let (account, asset) = (AccountId(payment.account), Asset::from_code(payment.asset));
+    let amount = Amount::from_units(payment.amount);
+    settling::deposit(&gate.store, key, payment, transaction.clone()).await?;
+    if let Some(asset) = asset {
+        gate.book.deposit(account, asset, amount);
+    }
+    gate.unsettled.forget(&key);
+    gate.promises.decided(&key, &Decision::Settled { transaction });
+    Ok(())
+}
+
+/// What a facilitator has said of a payment that no call has waited for.
+async fn promised(
+    gate: &Gate,
+    key: [u8; 32],
+    payment: Payment,
+    outcome: Settlement,
+) -> Result<(), StoreError> {
+    match outcome {
+        Settlement::Settled(receipt) => settled(gate, key, payment, receipt.reference).await,
+        Settlement::Refused(refused) => owed(gate, key, &payment, refused.code).await,
+        Settlement::Unknown(_) => {
+            gate.promises.decided(&key, &Decision::Unclear);
+            still_unknown(gate, key).await
+        }
+        Settlement::NotSent => {
+            let Some(payment) = gate.store.reader().payment(&key)? else { return Ok(()) };
+            let is_unclear = payment.attempt.as_ref().is_some_and(store::Attempt::is_unclear);
+            if is_unclear {
+                return still_unknown(gate, key).await;
+            }
+            if is_over(&payment, Now::read().millis()) {
+                // Nobody was ever reached, and now nobody can do anything with it.
+                return owed(gate, key, &payment, "never_sent".to_owned()).await;
+            }
+            tracing::warn!(payment = %wire::hex::encode(&key), rail = %payment.rail, "a settlement waits for a facilitator");
+            gate.promises.decided(&key, &Decision::Unclear);
+            Ok(())
+        }
+    }
+}
+
+/// A payment was refused after its call was let through: what that cost is owed (X402-21).
+async fn owed(gate: &Gate, key: [u8; 32], payment: &Payment, code: String) -> Result<(), StoreError> {
+    gate.store.commit(Op::Refused { key }).await?;
+    gate.unsettled.forget(&key);
+    gate.metrics.settlement(&payment.rail, "owed");
+    tracing::error!(
+        payment = %wire::hex::encode(&key), rail = %payment.rail, payer = %payment.payer, code,
+        "ALARM: a payment was refused after its call was served; the payer owes it"
+    );
+    gate.promises.decided(&key, &Decision::Refused { code });
+    Ok(())
 }
 
 /// Nobody could tell. Either it is asked again, or it never will be.
@@ -196,6 +321,9 @@ async fn still_unknown(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
 
 fn give_up(gate: &Gate, key: [u8; 32], payment: &Payment) {
     gate.unsettled.needs_operator(key);
+    if payment.promised {
+        gate.promises.owes(AccountId(payment.account));
+    }
     tracing::error!(
         payment = %wire::hex::encode(&key), rail = %payment.rail, payer = %payment.payer,
         "ALARM: no rail can tell what became of a payment; look at the chain, then: farthing ledger resolve"
@@ -204,7 +332,20 @@ fn give_up(gate: &Gate, key: [u8; 32], payment: &Payment) {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOST_MS, Unsettled};
+    use super::{AT_ONCE_PER_PAYEE_MAX, LOST_MS, Unsettled};
+
+    /// X402-46: one payee's questions leave room for another's.
+    #[test]
+    fn a_payee_has_so_many_turns() {
+        let unsettled = Unsettled::default();
+        let mut turns: Vec<_> = (0..AT_ONCE_PER_PAYEE_MAX).filter_map(|_| unsettled.turn("a")).collect();
+        assert_eq!(turns.len(), AT_ONCE_PER_PAYEE_MAX);
+        assert!(unsettled.turn("a").is_none() && unsettled.turn("b").is_some());
+        turns.pop();
+        assert!(unsettled.turn("a").is_some());
+        turns.clear();
+        assert!(unsettled.asking.lock().unwrap().is_empty(), "nothing is remembered");
+    }
 
     #[test]
     fn each_is_taken_once_oldest_first_and_not_for_ever() {

@@ -354,6 +354,11 @@ async fn attend(
                     ),
                     Err(error) => tracing::error!(%error, "configuration not reloaded, the old one stands"),
                 }
+                if done.is_ok() {
+                    // There may be other facilitators now.
+                    let gate = Arc::clone(gate);
+                    tokio::spawn(async move { gate.refresh_supported().await });
+                }
                 if let Some(answer) = answer {
                     let _ = answer.send(done);
                 }

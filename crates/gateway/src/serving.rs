@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use ledger::Account;
 use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
@@ -15,15 +16,17 @@ use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
+use crate::clock::Now;
 use crate::config::Route;
 use crate::extensions::offers;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
-use crate::passing::{ChargedBody, TRAILERS};
+use crate::passing::{ChargedBody, LastWords, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::payer::{HoldTerms, Payer};
-use crate::payments::{self, Arrival, Delivery, Deposit, Verified};
+use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
+use crate::promises::Decision;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
@@ -55,7 +58,8 @@ impl Serving {
                 let answer = before.answer(&self.worker.gate, &self.route.name);
                 answer.map(|answer| answer.map(GateBody::whole))
             }
-            Ok(Arrival::Deposited(deposit)) => self.deposited(*deposit, protocol).await,
+            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Err(refusal) => Err(self.payable(refusal)),
         }
@@ -64,16 +68,13 @@ impl Serving {
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
         mut self,
-        mut deposit: Deposit,
+        mut deposit: Box<Deposit>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        let key = self.payer.take().and_then(|payer| payer.key);
-        let account = Arc::clone(&deposit.account);
-        tracing::Span::current().record("payer", field::display(account.id()));
-        self.payer = Some(Payer { account, key, protocol });
+        self.pays(Arc::clone(&deposit.account), protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
-        let served = self.serve(Some(deposit)).await;
+        let served = self.serve(Some(Brought::Deposit(deposit))).await;
         // Whatever happens next, the payer learns that he has paid and how to reach what is left. A voucher is not
         // charged where nothing was served; what came into its channel is there.
         served.map_err(|refusal| {
@@ -85,21 +86,44 @@ impl Serving {
         })
     }
 
-    /// What a payment would help gets our offers; what was refused for another reason must not.
-    fn payable(&self, refusal: Refusal) -> Refusal {
-        if !refusal.lacks_offers() {
-            return refusal;
+    /// The payment is to come: the payer is whose account it will go to.
+    async fn promised(
+        mut self,
+        mut promise: Box<Promise>,
+        protocol: &'static str,
+    ) -> Result<Response<GateBody>, Refusal> {
+        self.pays(Arc::clone(&promise.account), protocol);
+        self.attempt = promise.attempt.take();
+        if !promise.is_whole() {
+            // Nothing is taken before the call has cost something.
+            return self.serve(Some(Brought::Promise(promise))).await;
         }
-        let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
-        let body = self.quote.body();
-        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target, &body);
-        challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
+        let headers = promise.headers.clone();
+        // It settles whatever happens next. Where that is known the payer was told so; else the same request finds out.
+        self.serve(Some(Brought::Promise(promise))).await.map_err(|refusal| {
+            let money =
+                if refusal.code() == Code::SettlementFailed { Money::NothingTaken } else { Money::Unknown };
+            headers.iter().fold(refusal.money(money), |refusal, (name, value)| {
+                refusal.header(name.clone(), value.clone())
+            })
+        })
     }
 
-    fn hold(&self) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
+    fn pays(&mut self, account: Arc<Account>, protocol: &'static str) {
+        let key = self.payer.take().and_then(|payer| payer.key);
+        tracing::Span::current().record("payer", field::display(account.id()));
+        self.payer = Some(Payer { account, key, protocol });
+    }
+
+    fn payable(&self, refusal: Refusal) -> Refusal {
+        payable(&self.worker, &self.arrived, &self.quote, refusal)
+    }
+
+    fn hold(&self, brought: Option<&Brought>) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
         let Some(payer) = self.payer.as_ref().filter(|_| !self.quote.is_free()) else { return Ok(None) };
         let snapshot = &self.arrived.snapshot;
         let terms = HoldTerms {
+            credit: brought.and_then(Brought::promise).map(Promise::credit),
             limits: self.worker.gate.spend_limits(payer.account.id(), &snapshot.config.limits),
             may_clamp: snapshot.config.metering.fit_to_balance,
             now_s: self.arrived.now.seconds(),
@@ -110,9 +134,9 @@ impl Serving {
     }
 
     /// Reserve, forward, attach the charge to the answer.
-    pub(crate) async fn serve(self, mut deposit: Option<Deposit>) -> Result<Response<GateBody>, Refusal> {
+    pub(crate) async fn serve(self, mut brought: Option<Brought>) -> Result<Response<GateBody>, Refusal> {
         let upstream = Arc::clone(&self.quote.upstream);
-        let held = self.hold()?;
+        let held = self.hold(brought.as_ref())?;
         let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
@@ -143,8 +167,10 @@ impl Serving {
             content_encoding: text(header::CONTENT_ENCODING),
             hide_usage_chunk: quote.hides_usage(),
         });
-        if let Some(deposit) = &mut deposit {
-            headers.extend(deposit.at_head(parts.status).await?);
+        if let Some(brought) = &mut brought {
+            headers.extend(brought.at_head(parts.status).await?);
+            let meanwhile = settled_meanwhile(brought);
+            headers.extend(meanwhile.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
         if parts.status.is_success() {
             let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
@@ -155,15 +181,25 @@ impl Serving {
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
         }
-        let wants_trailers = charged.is_some() && takes_trailers(&arrived.head.headers);
-        if wants_trailers {
-            headers.insert(header::TRAILER, HeaderValue::from_static(TRAILERS));
+        let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
+        let last_words = LastWords {
+            trailers: charged.is_some() && takes_trailers(&arrived.head.headers),
+            comment: charged.is_some()
+                && parts.status.is_success()
+                && takes_comment(&arrived.head.headers, &headers),
+        };
+        if last_words.trailers {
+            let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
+            headers.insert(header::TRAILER, HeaderValue::from_static(names));
         }
         let mut response = Response::new(());
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
         let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
-        let deadline = tokio::time::Instant::now() + arrived.snapshot.config.server.timeouts.call;
+        let timeout = arrived.snapshot.config.server.timeouts.call;
+        let promised =
+            brought.as_ref().and_then(Brought::promise).and_then(|promise| promise.time_max(Now::read()));
+        let deadline = tokio::time::Instant::now() + promised.map_or(timeout, |most| most.min(timeout));
         let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -177,9 +213,9 @@ impl Serving {
             journalled,
             growth,
             exhausted: None,
-            tape: (deposit.is_some() || attempt.is_some())
+            tape: (brought.is_some() || attempt.is_some())
                 .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
-            deposit,
+            brought,
             attempt,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
@@ -204,8 +240,7 @@ impl Serving {
             return Err(payments::store_refusal(&error));
         }
         let aftercare = Rc::clone(&worker.aftercare);
-        let mut body =
-            ChargedBody::new(upstream_body, charge, wants_trailers, upstream.stream_idle, aftercare);
+        let mut body = ChargedBody::new(upstream_body, charge, last_words, upstream.stream_idle, aftercare);
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(response.map(|()| GateBody::charged(body)))
     }
@@ -245,6 +280,38 @@ async fn forward(
         }
         Err(_) => Err(Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.")),
     }
+}
+
+/// What a payment would help gets our offers; what was refused for another reason must not.
+fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
+    if !refusal.lacks_offers() {
+        return refusal;
+    }
+    let (snapshot, body) = (&arrived.snapshot, quote.body());
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
+    challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
+}
+
+/// What has become of a settlement that began before the upstream was asked.
+///
+/// # Errors
+/// It was refused: nothing of the answer goes on, and nothing is charged.
+fn settled_meanwhile(brought: &mut Brought) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
+    let Brought::Promise(promise) = brought else { return Ok(None) };
+    match promise.heard() {
+        Some(Decision::Refused { code }) => Err(promise.refused(&code)),
+        Some(decision) => Ok(promise.said(&decision)),
+        None => Ok(None),
+    }
+}
+
+/// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).
+fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
+    let wants = asked
+        .get("farthing-stream-receipt")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
+    let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// Money went back, and nothing was asked of an upstream.

@@ -130,6 +130,45 @@ impl Asking<'_> {
         Ok(outcome)
     }
 
+    /// Asks about a payment that no call waits for: for the first time, or again. Refused only where nothing can have
+    /// come of any attempt before.
+    ///
+    /// # Errors
+    /// The attempt could not be written down; nothing was sent.
+    ///
+    /// # Cancel safety
+    /// As for [`Asking::first`].
+    pub(crate) async fn promised(self, payment: &Payment) -> Result<Settlement, StoreError> {
+        let Some(last) = &payment.attempt else { return Ok(unclear()) };
+        let Some(request) = serde_json::from_str::<SettleRequest>(&last.request).ok() else {
+            return Ok(unclear());
+        };
+        let Some(expected) = Expected::of(&request) else { return Ok(unclear()) };
+        let facilitator = self.next_of(last, &request, &expected.network);
+        let expected = if last.is_unclear() { expected.after_unknown() } else { expected };
+        let next = attempt(facilitator, &last.request, last.count.saturating_add(1), Now::read());
+        let attempt = Attempt { in_vain: last.in_vain, transaction: last.transaction.clone(), ..next };
+        self.write(&attempt).await?;
+        let outcome = self.ask(payment, &attempt, &expected).await;
+        if outcome == Settlement::NotSent {
+            self.write(&Attempt { in_vain: attempt.in_vain.saturating_add(1), ..attempt.clone() }).await?;
+        }
+        self.gate.unsettled.watch(self.key, attempt.next_ms);
+        Ok(outcome)
+    }
+
+    /// Whoever may have acted is asked again, and nobody else; after one who surely did nothing, the next.
+    fn next_of(&self, last: &Attempt, request: &SettleRequest, network: &str) -> String {
+        let again = last.facilitator.clone();
+        let Some(all) = self.facilitators.filter(|_| last.count > 0 && !last.is_unclear()) else {
+            return again;
+        };
+        let others = self.gate.directory.candidates(all, request, network);
+        let place = others.iter().position(|facilitator| facilitator.name() == again);
+        let next = place.and_then(|place| others.iter().cycle().nth(place + 1));
+        next.map_or(again, |facilitator| facilitator.name())
+    }
+
     /// Keeps the transaction that an unclear answer names: where to look on the chain (X402-15). Without it the
     /// payment is as undecided as with it.
     async fn remember(&self, attempt: &Attempt, unclear: &Unclear) {
@@ -174,6 +213,13 @@ impl Asking<'_> {
 
 fn unclear() -> Settlement {
     Settlement::Unknown(Unclear::default())
+}
+
+/// What a payment is going to be asked about; nobody has been asked yet.
+pub(crate) fn unasked(facilitator: String, request: &SettleRequest, now: Now) -> Option<Attempt> {
+    let request = serde_json::to_string(request).ok()?;
+    let (last_ms, next_ms) = (now.millis(), now.millis());
+    Some(Attempt { facilitator, request, count: 0, in_vain: 0, last_ms, next_ms, transaction: String::new() })
 }
 
 fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {

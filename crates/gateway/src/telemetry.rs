@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     holds_open: Gauge,
     intents: Gauge,
     intents_stuck: Gauge,
+    debtors: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -92,6 +93,7 @@ impl Default for Metrics {
             holds_open: Gauge::default(),
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
+            debtors: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: latency(),
@@ -139,6 +141,11 @@ impl Default for Metrics {
             "Payments that no rail can decide any more",
             metrics.intents_stuck.clone(),
         );
+        registry.register(
+            "debtors",
+            "Payers who owe for calls whose payments were refused",
+            metrics.debtors.clone(),
+        );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "upstream_seconds",
@@ -170,15 +177,13 @@ impl Metrics {
     }
 
     /// A facilitator was asked something. Its name is that of the configuration.
-    pub(crate) fn facilitator(
-        &self,
-        name: &str,
-        question: &'static str,
-        outcome: &'static str,
-        seconds: f64,
-    ) {
+    pub(crate) fn facilitator(&self, name: &str, question: &'static str, outcome: &'static str) {
         let labels = QuestionLabels { facilitator: name.to_owned(), question, outcome };
         self.facilitators.get_or_create(&labels).inc();
+    }
+
+    /// How long a facilitator took to answer, or not to.
+    pub(crate) fn facilitator_took(&self, name: &str, seconds: f64) {
         let labels = FacilitatorLabels { facilitator: name.to_owned() };
         self.facilitator_seconds.get_or_create(&labels).observe(seconds);
     }
@@ -230,6 +235,11 @@ impl Metrics {
     pub(crate) fn unsettled(&self, open: usize, stuck: usize) {
         self.intents.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.intents_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
+
+    /// How many payers owe for what was served before its payment was refused.
+    pub(crate) fn debtors(&self, count: usize) {
+        self.debtors.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

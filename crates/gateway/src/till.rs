@@ -131,6 +131,10 @@ impl Till {
     /// The offer for a deposit of `amount`, rounded up to whole atomic units. None: it is no amount there, or nobody is
     /// named who has to be.
     pub(crate) fn offer(&self, amount: Amount, named: &Named, quote: Option<String>) -> Option<Offer> {
+        // What is promised is never more than may be open of a payer (X402-21).
+        if self.is_settled_after() && self.ceiling_max.is_some_and(|most| amount > most) {
+            return None;
+        }
         let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
         self.offer_of(atomic, named, quote)
     }
@@ -303,6 +307,10 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
             (Method::Channel { token: known, terms }, x402_exact::SETTLE_MARGIN_S)
         }
     };
+    let ceiling_max = match scheme {
+        X402Scheme::Exact | X402Scheme::Permit2 | X402Scheme::Batch => x402.ceiling_max,
+        X402Scheme::Upto => x402.ceiling_max.min(x402.optimistic_max),
+    };
     let rail = match scheme {
         X402Scheme::Batch => crate::channels::rail(&network.network),
         X402Scheme::Exact | X402Scheme::Permit2 | X402Scheme::Upto => format!("x402:{}", network.network),
@@ -312,7 +320,7 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         asset: network.token.asset,
         decimals: network.token.decimals,
         deposit: x402.deposit.unwrap_or_default(),
-        ceiling_max: Some(x402.ceiling_max),
+        ceiling_max: Some(ceiling_max),
         margin_s,
         rail,
     })

@@ -11,21 +11,23 @@ use super::office::{Office, OfficeError, usage};
 use crate::channels;
 use crate::clock::Now;
 use crate::facts;
+use crate::promises::Decision;
 use crate::resolver::RESOLVING;
 use crate::settling::{self, is_over, needs_operator};
 
-/// Every open payment, oldest first.
+/// Every open payment, and every one that was refused after its call was served, oldest first.
 pub(super) fn list(store: &Store) -> Result<Value, OfficeError> {
     let now_ms = Now::read().millis();
-    let mut open = store.reader().unsettled()?;
-    open.sort_by_key(|(_, payment)| payment.created_ms);
-    let rows: Vec<Value> = open.iter().filter_map(|(key, payment)| row(key, payment, now_ms)).collect();
-    Ok(json!({ "intents": rows }))
+    let rows = |mut found: Vec<([u8; 32], Payment)>| -> Vec<Value> {
+        found.sort_by_key(|(_, payment)| payment.created_ms);
+        found.iter().filter_map(|(key, payment)| row(key, payment, now_ms)).collect()
+    };
+    Ok(json!({ "intents": rows(store.reader().unsettled()?), "owed": rows(store.reader().owed()?) }))
 }
 
 fn row(key: &[u8; 32], payment: &Payment, now_ms: u64) -> Option<Value> {
     let asset = Asset::from_code(payment.asset)?;
-    let stuck = needs_operator(payment, now_ms);
+    let stuck = payment.state.is_open() && needs_operator(payment, now_ms);
     let attempt = payment.attempt.as_ref();
     Some(json!({
         "deposit_key": wire::hex::encode(key), "state": payment.state, "rail": payment.rail,
@@ -37,8 +39,8 @@ fn row(key: &[u8; 32], payment: &Payment, now_ms: u64) -> Option<Value> {
         "transaction": attempt.map(|attempt| attempt.transaction.as_str()).filter(|text| !text.is_empty()),
         "attempts": attempt.map_or(0, |attempt| attempt.count),
         "last_poll_ms": attempt.map(|attempt| attempt.last_ms),
-        "next_poll_ms": attempt.filter(|_| !stuck).map(|attempt| attempt.next_ms),
-        "needs_operator": stuck,
+        "next_poll_ms": attempt.filter(|_| !stuck && payment.state.is_open()).map(|attempt| attempt.next_ms),
+        "needs_operator": stuck, "promised": payment.promised,
     }))
 }
 
@@ -70,10 +72,6 @@ pub(super) async fn decide(
     Ok(json!({"deposit_key": wire::hex::encode(&key), "done": done}))
 }
 
-const fn is_open(payment: &Payment) -> bool {
-    matches!(payment.state, PaymentState::Intent | PaymentState::Unknown)
-}
-
 async fn settle(
     office: &Office<'_>,
     key: [u8; 32],
@@ -82,7 +80,7 @@ async fn settle(
 ) -> Result<&'static str, OfficeError> {
     let payment = payment.ok_or_else(|| usage("there is no payment with this key"))?;
     check_transaction(&payment, &transaction)?;
-    if !is_open(&payment) {
+    if payment.state.is_deposited() {
         if payment.reference == transaction {
             return Ok("already settled");
         }
@@ -98,10 +96,11 @@ async fn settle(
     }
     let (account, amount) = (AccountId(payment.account), Amount::from_units(payment.amount));
     let asset = Asset::from_code(payment.asset).ok_or_else(|| usage("its asset is not known here"))?;
-    settling::deposit(office.store(), key, payment, transaction).await?;
+    settling::deposit(office.store(), key, payment, transaction.clone()).await?;
     if let Office::Running(gate) = office {
         gate.book.deposit(account, asset, amount);
         gate.unsettled.forget(&key);
+        gate.promises.decided(&key, &Decision::Settled { transaction });
     }
     Ok("settled")
 }
@@ -119,7 +118,8 @@ fn check_transaction(payment: &Payment, transaction: &str) -> Result<(), OfficeE
     }
 }
 
-/// Frees the key. What was decided stays on record, under an id made of the key.
+/// Frees the key, or leaves what was served for it as a debt. What was decided stays on record, under an id made of
+/// the key.
 async fn refuse(
     office: &Office<'_>,
     key: [u8; 32],
@@ -135,8 +135,11 @@ async fn refuse(
             None => Err(usage("there is no payment with this key")),
         };
     };
-    if !is_open(&payment) {
+    if payment.state.is_deposited() {
         return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    if payment.state == PaymentState::Owed {
+        return Ok("already refused");
     }
     if !is_over(&payment, now.millis()) {
         let end = payment.valid_before_s;
@@ -164,6 +167,7 @@ async fn refuse(
     }
     if let Office::Running(gate) = office {
         gate.unsettled.forget(&key);
+        gate.promises.decided(&key, &Decision::Refused { code: "operator".to_owned() });
     }
     Ok("refused")
 }

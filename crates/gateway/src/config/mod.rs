@@ -50,7 +50,7 @@ pub use metering::{Dedupe, HoldInput, Metering};
 pub use network::Token;
 pub use policy::{Charged, MissingUsage, Policy};
 pub use price::{Apply, Format, Markup, Place, PriceSource, Prices, UnknownModel};
-pub use rail::{EvmNetwork, Network, Rails, SvmNetwork, TestRail, X402, X402Scheme};
+pub use rail::{EvmNetwork, Network, Rails, Settle, SvmNetwork, TestRail, X402, X402Scheme};
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};

@@ -39,6 +39,10 @@ pub struct X402 {
     pub networks: Vec<Network>,
     /// Facilitators in the order they are tried, at least one. Only these are ever called (SEC-40).
     pub facilitators: Vec<BaseUrl>,
+    /// Whether a call waits for its payment, default that it does. Under `upto` it never can.
+    pub settle: Settle,
+    /// The most that may be open of one payer whose calls did not wait for their payments, default 1 USD (X402-21).
+    pub optimistic_max: Amount,
     /// For a settlement, default 30 s (X402-40).
     pub settle_timeout: Duration,
     /// Settlements that one facilitator is asked for at the same time, default 32 (X402-46): one with a single
@@ -52,6 +56,15 @@ pub struct X402 {
     pub batch: Option<Batch>,
     /// What a challenge offers beside payments.
     pub extensions: Extensions,
+}
+
+/// When a payment by `exact` is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Before its call.
+    First,
+    /// While its call runs, as long as little enough is open of its payer.
+    After,
 }
 
 /// One way to pay on a chain.
@@ -124,7 +137,7 @@ const KEYS: Keys = Keys::secret(
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::secret(
-    &joined::<13>(
+    &joined::<14>(
         &[
             "schemes",
             "networks",
@@ -132,13 +145,14 @@ const X402_KEYS: Keys = Keys::secret(
             "settle",
             "settle_timeout",
             "settle_at_once",
+            "optimistic_max",
             "deposit",
             "ceiling_max",
             "batch",
         ],
         &extensions::NAMES,
     ),
-    &["optimistic_max", "circuit"],
+    &["circuit"],
 );
 const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
@@ -162,7 +176,6 @@ fn read_test(rails: &Section<'_>) -> Option<TestRail> {
 
 fn read_x402(rails: &Section<'_>) -> Option<X402> {
     let section = rails.section("x402", X402_KEYS)?;
-    section.only("settle", "first");
     let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_1);
     let deposit = section.value("deposit", value::some_usd);
     if deposit.is_some_and(|deposit| deposit > ceiling_max) {
@@ -179,12 +192,22 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         networks,
         batch,
         facilitators: read_facilitators(&section),
+        settle: section.value("settle", settle).unwrap_or(Settle::First),
+        optimistic_max: section.value("optimistic_max", value::some_usd).unwrap_or(USD_1),
         settle_timeout: section.value("settle_timeout", value::duration).unwrap_or(Duration::from_secs(30)),
         settle_at_once: read_at_once(&section),
         deposit,
         ceiling_max,
         extensions: extensions::read(&section),
     })
+}
+
+fn settle(text: &str) -> Result<Settle, String> {
+    match text {
+        "first" => Ok(Settle::First),
+        "after" => Ok(Settle::After),
+        _ => Err(format!("\"{text}\" is neither first nor after")),
+    }
 }
 
 fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {

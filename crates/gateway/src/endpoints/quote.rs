@@ -89,6 +89,7 @@ pub(super) async fn quote(
 fn fits(worker: &Worker, arrived: &Arrived, payer: &Payer, quote: &Quote) -> Value {
     let (gate, config) = (&worker.gate, &arrived.snapshot.config);
     let terms = HoldTerms {
+        credit: None,
         limits: gate.spend_limits(payer.account.id(), &config.limits),
         may_clamp: config.metering.fit_to_balance,
         now_s: arrived.now.seconds(),

@@ -11,6 +11,7 @@ use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::facts;
 use crate::heads;
+use crate::payments::settlement;
 use crate::refusal::{Code, Refusal};
 
 /// A receipt belongs to whoever holds a key of its account; to everybody else it does not exist.
@@ -71,10 +72,14 @@ async fn recorded_call(worker: &Worker, arrived: &Arrived, id: &str) -> Result<R
     let recorded = found.ok_or_else(no_receipt)?;
     let entry = gate.store.reader().entry_of(&call.0).map_err(unreadable)?;
     let payload = facts::receipt(&arrived.snapshot.public_url, &recorded, entry.as_ref());
-    let payload = payload.ok_or_else(no_receipt)?;
+    let mut payload = payload.ok_or_else(no_receipt)?;
     let owner = payload.get("account").and_then(Value::as_str).unwrap_or_default();
     if owner != payer.account.id().to_string() {
         return Err(no_receipt());
+    }
+    // A call that did not wait for its payment: what has become of that by now.
+    if let Some(payment) = payload.get_mut("payment").filter(|payment| payment.get("deposit_key").is_some()) {
+        payment["settlement"] = settlement(gate, payment, payer.account.asset()).map_err(unreadable)?;
     }
     Ok(RecordedCall { payload, entry })
 }

@@ -46,14 +46,14 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
     if !verified.asks_for_refund() {
         return Err(Refusal::new(Code::BadRequest, "Nothing is sold here: only refunds are made."));
     }
-    let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
+    let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
     let (in_gate, in_snapshot) = (Arc::clone(gate), Arc::clone(snapshot));
     // A client that hangs up must not stop it halfway.
     let task = tokio::task::spawn_local(async move {
         let _slot = slot;
         match payments::receive(&in_gate, &in_snapshot, verified, delivery).await? {
             Arrival::Refunded(headers) => Ok(refunded(headers)),
-            Arrival::Deposited(_) | Arrival::Answered(_) => {
+            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) => {
                 Err(Refusal::new(Code::Internal, "A refund became something else."))
             }
         }

@@ -17,7 +17,7 @@ use crate::charge::commit_in_background;
 use crate::extensions::offers;
 use crate::facts;
 use crate::idempotency;
-use crate::payments::{self, Arrival, Delivery, Ending};
+use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
@@ -58,7 +58,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let protocol = payment.protocol();
     let fingerprint = *ask.fingerprint();
     let verified = admission::verify(worker, arrived, payment, &ask)?;
-    let delivery = Delivery { payer, fingerprint, asked: None, now: arrived.now };
+    let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
     let (url, now) = (ask.url(snapshot), arrived.now);
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
@@ -66,8 +66,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
-            Arrival::Deposited(deposit) => *deposit,
-            // No channel is offered here.
+            Arrival::Deposited(deposit) => deposit,
+            // Neither a promise nor a channel is offered here.
+            Arrival::Promised(_) => return Err(Refusal::new(Code::Internal, "A promise is no balance.")),
             Arrival::Refunded(_) => return Err(Refusal::new(Code::Internal, "A top-up gives nothing back.")),
         };
         let account = Arc::clone(&deposit.account);
@@ -88,8 +89,10 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let headers = idempotency::headers_to_store(stored.headers());
         gate.replays.keep(call, stored, Worth::Named);
         let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
-        if let (Some(end), claims) = Ending::of(Some(deposit), None, outcome).join(None) {
-            commit_in_background(&gate, end, claims)
+        let ending = Ending::of(Some(Brought::Deposit(deposit)), None, outcome);
+        let Joined { write, waits, .. } = ending.join(&gate, None, Amount::ZERO);
+        if let Some(end) = write {
+            commit_in_background(&gate, end, waits)
                 .await
                 .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
         }

@@ -1,9 +1,11 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
-//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14).
+//! draws on it like any other (DESIGN, idea 1; X402-13, X402-14). Or the call is served on the promise of it.
 
 mod known;
+mod promised;
 mod verified;
 
+pub(crate) use promised::{PaymentResult, Promise, settlement};
 use verified::Proof;
 pub(crate) use verified::{Verified, transfer_refusal, verify};
 
@@ -13,8 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
+use serde_json::{Value, json};
 use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
 use wire::x402::code::Code as KnownCode;
+use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network};
 
 use crate::channels::{self, Drawing, Drawn};
@@ -22,9 +26,11 @@ use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
+use crate::facts;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
 use crate::payer::Payer;
+use crate::promises::NotTaken;
 use crate::random;
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::resolver::RESOLVING;
@@ -81,10 +87,57 @@ impl Deposit {
     }
 }
 
+impl Deposit {
+    /// For the facts of the call.
+    pub(crate) fn facts(&self) -> Value {
+        json!({"rail": self.rail, "network": facts::network_of(&self.rail), "transaction": self.reference,
+               "payer": self.payer, "deposited": facts::amount(self.amount, self.account.asset())})
+    }
+}
+
+/// What a call was paid with, in whichever order.
+pub(crate) enum Brought {
+    /// The money is in.
+    Deposit(Box<Deposit>),
+    /// It is to come.
+    Promise(Box<Promise>),
+}
+
+impl Brought {
+    /// For the facts of a call that took `captured`.
+    pub(crate) fn facts(&self, captured: Amount) -> Value {
+        match self {
+            Self::Deposit(deposit) => deposit.facts(),
+            Self::Promise(promise) => promise.facts(captured),
+        }
+    }
+
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
+        match self {
+            Self::Deposit(deposit) => deposit.at_head(status).await,
+            Self::Promise(promise) => Ok(promise.headers.clone()),
+        }
+    }
+
+    /// The promise, if it is one.
+    pub(crate) fn promise(&self) -> Option<&Promise> {
+        match self {
+            Self::Deposit(_) => None,
+            Self::Promise(promise) => Some(promise),
+        }
+    }
+}
+
 /// What a payment leads to.
 pub(crate) enum Arrival {
-    /// A call may be made.
+    /// A call may be made, and is paid for.
     Deposited(Box<Deposit>),
+    /// A call may be made before it is paid for.
+    Promised(Box<Promise>),
     /// The call was made before.
     Answered(Before),
     /// It asked for what is left in its channel, and got it: no call is made.
@@ -98,6 +151,8 @@ pub(crate) struct Delivery {
     pub(crate) fingerprint: [u8; 32],
     /// None where nothing but the payment itself is remembered: free routes, top-ups.
     pub(crate) asked: Option<Asked>,
+    /// Whether a call is to be made: what is no call is never served on a promise.
+    pub(crate) for_call: bool,
     pub(crate) now: Now,
 }
 
@@ -149,7 +204,7 @@ pub(crate) async fn receive(
         return Err(replayed_elsewhere());
     }
     if let Some(known) = &known
-        && known.state == PaymentState::Served
+        && (known.state == PaymentState::Served || known.promised && known.outcome.is_some())
     {
         let Some(outcome) = known.outcome.clone() else { return Err(in_progress()) };
         return Ok(Arrival::Answered(outcome.into()));
@@ -162,16 +217,28 @@ pub(crate) async fn receive(
         },
     };
     let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
-    match known {
+    let deposit = match known {
+        None if bringing.must_wait() => return bringing.metered().await.map(promised),
+        None if bringing.may_run_ahead() => match bringing.open() {
+            Ok(open) => return bringing.whole(open).await.map(promised),
+            // Then the money first.
+            Err(NotTaken::Owes | NotTaken::Exposed) => bringing.settle().await,
+        },
         None => bringing.settle().await,
         Some(known) => match known.state {
+            // Its call was cut off; it is being asked about, and then there is a deposit to serve it from.
+            PaymentState::Intent | PaymentState::Unknown if known.promised => Err(unknown_outcome()),
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => Ok(bringing.resume(known)),
-            // The proof is used up; only its signer can make good what was served for it.
-            PaymentState::Owed => Err(replayed_elsewhere()),
+            // Refused while its call ran, and that was cut off.
+            PaymentState::Owed => Err(settlement_refused(&bringing.verified, "refused")),
         },
-    }
-    .map(|deposit| Arrival::Deposited(Box::new(deposit)))
+    };
+    deposit.map(|deposit| Arrival::Deposited(Box::new(deposit)))
+}
+
+fn promised(promise: Promise) -> Arrival {
+    Arrival::Promised(Box::new(promise))
 }
 
 /// Somebody has the payment's claim.
@@ -211,19 +278,31 @@ impl Bringing<'_> {
         Asking { gate: self.gate, facilitators, key: self.verified.proof.deposit_key() }
     }
 
-    /// A payment nobody has seen.
-    async fn settle(self) -> Result<Deposit, Refusal> {
-        if !self.delivery.may_bring(self.gate, self.verified.till.asset) {
-            let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
-            return Err(Refusal::new(Code::WrongAsset, detail));
+    fn check_asset(&self) -> Result<(), Refusal> {
+        if self.delivery.may_bring(self.gate, self.verified.till.asset) {
+            return Ok(());
         }
-        let record = self.record();
-        let request = self.verified.settle_request(self.verified.proof.amount());
-        let request = request.map_err(|error| {
+        let detail = format!("This key's account does not hold {}.", self.verified.till.asset);
+        Err(Refusal::new(Code::WrongAsset, detail))
+    }
+
+    /// What a facilitator is asked to settle, for all that was signed; none on the test rail.
+    fn request(&self) -> Result<Option<SettleRequest>, Refusal> {
+        self.verified.settle_request(self.verified.proof.amount()).map_err(|error| {
             tracing::error!(%error, "a payment that was verified cannot be settled");
             Refusal::new(Code::Internal, "The payment cannot be settled.")
-        })?;
-        let outcome = match request {
+        })
+    }
+
+    /// A payment nobody has seen.
+    async fn settle(self) -> Result<Deposit, Refusal> {
+        self.check_asset()?;
+        // Who is only asked to settle does not tell that an allowance lacks (X402-42).
+        if let verified::Proof::Permit(..) = self.verified.proof {
+            self.vouched().await?;
+        }
+        let record = self.record();
+        let outcome = match self.request()? {
             // Play money is ours as soon as it is signed: intent and result are one write.
             None => {
                 self.gate.metrics.settlement(&record.rail, "settled");
@@ -239,11 +318,11 @@ impl Bringing<'_> {
             Settlement::Settled(receipt) => self.deposited(record, receipt, Presented::First).await,
             Settlement::Refused(refused) => {
                 self.free().await?;
-                Err(self.settlement_failed(&refused.code))
+                Err(settlement_refused(&self.verified, &refused.code))
             }
             Settlement::NotSent => {
                 self.free().await?;
-                let detail = "No facilitator could be reached to settle the payment.";
+                let detail = "No facilitator can settle the payment now.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
             Settlement::Unknown(_) => self.unknown().await,
@@ -344,25 +423,48 @@ impl Bringing<'_> {
             attempt: None,
         }
     }
+}
 
-    fn settlement_failed(&self, code: &str) -> Refusal {
-        let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
-        // What the payer has to do first, a stock client finds by this status and code (X402-20).
-        if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
-            let detail =
-                "The token does not let Permit2 move it yet: approve that once, then send the request again.";
-            return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+/// The rail refuses a payment.
+fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
+    let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
+    // What the payer has to do first, a stock client finds by this status and code (X402-20).
+    if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
+        let detail =
+            "The token does not let Permit2 move it yet: approve that once, then send the request again.";
+        return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
+    }
+    let said = SettlementResponse {
+        success: false,
+        network: network_text(verified),
+        error_reason: Some(code.to_owned()),
+        payer: Some(verified.proof.payer()),
+        ..SettlementResponse::default()
+    };
+    let (name, value) = response_header(&verified.sent, &said);
+    let detail = "The payment was refused when it was to be settled.";
+    Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+}
+
+/// What waits until the end of a call is on disk.
+#[derive(Default)]
+pub(crate) struct Waits {
+    pub(crate) claims: Vec<Claim>,
+    /// What is to be settled then.
+    due: Option<(Arc<Gate>, [u8; 32])>,
+}
+
+impl Waits {
+    /// Whether nobody has to wait.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.due.is_none()
+    }
+
+    /// The end of the call is on disk, or never will be.
+    pub(crate) fn over(self, written: bool) {
+        if let Some((gate, key)) = self.due.filter(|_| written) {
+            gate.unsettled.ask_now(key);
         }
-        let said = SettlementResponse {
-            success: false,
-            network: network_text(&self.verified),
-            error_reason: Some(code.to_owned()),
-            payer: Some(self.verified.proof.payer()),
-            ..SettlementResponse::default()
-        };
-        let (name, value) = response_header(&self.verified.sent, &said);
-        let detail = "The payment was refused when it was to be settled.";
-        Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
     }
 }
 
@@ -384,36 +486,58 @@ pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
 /// What a call that was charged leaves behind: what the same request gets from now on, and the claims to let
 /// go when that is on disk.
 pub(crate) struct Ending {
-    served: Option<[u8; 32]>,
+    brought: Option<Brought>,
     idempotent: Vec<([u8; 32], Idempotent)>,
     outcome: Outcome,
-    claims: Vec<Claim>,
+    waits: Waits,
+}
+
+/// The end of a call as it is written down.
+#[derive(Default)]
+pub(crate) struct Joined {
+    /// Without a charge there is only a payment to remember, if that.
+    pub(crate) write: Option<Op>,
+    pub(crate) waits: Waits,
+    /// What the payer is told of a settlement that the call did not wait for.
+    pub(crate) result: Option<PaymentResult>,
 }
 
 impl Ending {
-    pub(crate) fn of(deposit: Option<Deposit>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let (idempotent, mut claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
-        let served = deposit.map(|deposit| {
-            claims.push(deposit.claim);
-            deposit.key
-        });
-        Self { served, idempotent, outcome, claims }
+    pub(crate) fn of(brought: Option<Brought>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
+        let (idempotent, claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
+        let waits = Waits { claims, due: None };
+        Self { brought, idempotent, outcome, waits }
     }
 
-    /// The one write of the end of a call, and what to hold until it is on disk. Without a charge there is
-    /// only a payment to remember.
-    pub(crate) fn join(self, capture: Option<Op>) -> (Option<Op>, Vec<Claim>) {
-        let Self { served, idempotent, outcome, claims } = self;
-        let op = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, settles, income, .. }), served) => {
-                let served = served.map(|key| (key, outcome));
+    /// The one write of the end of a call that took `captured`.
+    pub(crate) fn join(self, gate: &Arc<Gate>, capture: Option<Op>, captured: Amount) -> Joined {
+        let Self { brought, idempotent, outcome, mut waits } = self;
+        let (mut served, mut settles, mut result) = (None, None, None);
+        match brought {
+            None => {}
+            Some(Brought::Deposit(deposit)) => {
+                waits.claims.push(deposit.claim);
+                served = Some((deposit.key, outcome));
+            }
+            Some(Brought::Promise(promise)) => {
+                settles = promise.settles(captured, &outcome, Now::read());
+                let is_whole = promise.is_whole();
+                let ended = promise.ended(captured, settles.is_some());
+                waits.claims.push(ended.claim);
+                waits.due = settles.as_ref().map(|_| (Arc::clone(gate), ended.key));
+                served = is_whole.then_some((ended.key, outcome));
+                result = Some(ended.result);
+            }
+        }
+        let write = match (capture, served) {
+            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
                 Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
             }
             (Some(other), _) => Some(other),
-            (None, Some(key)) => Some(Op::Served { key, outcome }),
+            (None, Some((key, outcome))) => Some(Op::Served { key, outcome }),
             (None, None) => None,
         };
-        (op, claims)
+        Joined { write, waits, result }
     }
 }
 
@@ -434,7 +558,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     if let Err(error) = gate.store.submit(op.clone(), None) {
         // The payer has paid for it: it opens his change whether it is on our list or not.
         tracing::warn!(%error, "a key for change is recorded later");
-        drop(commit_in_background(gate, op, ()));
+        drop(commit_in_background(gate, op, Waits::default()));
     }
     Some(text)
 }

@@ -115,6 +115,17 @@ impl Proof {
 const BLOCKHASH_SECONDS_MAX: u64 = 180;
 
 impl Verified {
+    /// What a facilitator is asked to look at: as it would be settled, for all that was signed. None on the test rail.
+    pub(super) fn verify_request(&self) -> Option<SettleRequest> {
+        match &self.proof {
+            Proof::Permit(offer, payment) => Some(offer.verify_request(payment, None)),
+            Proof::Channel(_) => None,
+            Proof::Transfer(..) | Proof::Transaction(..) => {
+                self.settle_request(self.proof.amount()).ok().flatten()
+            }
+        }
+    }
+
     /// The name of its protocol in logs and receipts.
     pub(crate) const fn protocol(&self) -> &'static str {
         self.sent.protocol()

@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 45] = [
+const ALL: [Code; 46] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -32,6 +32,7 @@ const ALL: [Code; 45] = [
     Code::InProgress,
     Code::AlreadyServed,
     Code::IdempotencyMismatch,
+    Code::IdConflict,
     Code::BodyTooLarge,
     Code::UriTooLong,
     Code::HeaderTooLarge,

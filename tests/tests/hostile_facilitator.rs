@@ -1,0 +1,282 @@
+//! The hostile-facilitator battery against the gateway (x402.md section 14), for payments by EIP-3009 and by Permit2. Each
+//! time (X402-15, X402-43, X402-44): nobody is served twice or for nothing, nobody is asked to pay a second time, and the
+//! books have what the chain has.
+
+use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
+use farthing_tests::gateway::{Gateway, wait_for};
+use farthing_tests::http;
+use farthing_tests::payer::{BASE_SEPOLIA, challenge, decode};
+use farthing_tests::refused::assert_refused;
+use farthing_tests::scene::{CHAT, Scene, Signs, ask, assert_unknown, pay};
+use farthing_tests::upstream::Upstream;
+use serde_json::json;
+
+fn moved(reply: Reply) -> Conduct {
+    Conduct::MoveThen(reply)
+}
+
+fn says(text: &str) -> Reply {
+    Reply::Says(200, text.to_owned())
+}
+
+const PENDING: &str =
+    r#"{"success":false,"errorReason":"settlement_pending","transaction":"HASH","network":"NETWORK"}"#;
+
+/// An answer after which nobody knows whether money moved. Whatever the truth, the payer is told to ask again with the
+/// same payment; when the facilitator comes to its senses he is served once.
+#[track_caller]
+fn assert_unclear(what: &str, conduct: &Conduct) {
+    for signs in Signs::ALL {
+        let what = format!("{what}, {signs:?}");
+        let scene = Scene::signing(signs, [conduct.clone()]);
+        assert_unknown(&scene.pay());
+        assert_eq!(scene.upstream.hits(), 0, "{what}");
+        assert_eq!(scene.gateway.books().count("deposit"), 0, "{what}");
+        // Never an invitation to pay anew, for whatever it is presented.
+        let elsewhere = json!({"model": "m", "max_tokens": 1000, "messages": []});
+        let header = scene.payment.v2();
+        let other = http::post(scene.gateway.address, CHAT, &[("payment-signature", &header)], &elsewhere);
+        assert_refused(&other, 403, "verification_failed", "nothing_taken");
+        scene.assert_served_once(&scene.pay_until_served(), &what);
+        scene.assert_asked(2, &what);
+    }
+}
+
+#[test]
+fn h01_moves_and_never_answers() {
+    assert_unclear("silence", &moved(Reply::Silence));
+    assert_unclear("hangs up", &moved(Reply::Hangup));
+}
+
+#[test]
+fn h02_moves_and_answers_502() {
+    assert_unclear("502", &moved(Reply::Says(502, String::new())));
+    assert_unclear("502 with a success", &moved(Reply::Says(502, SUCCESS.to_owned())));
+}
+
+/// Once more at once, with the same bytes: who came with a payment that was merely slow is served.
+#[test]
+fn h03_pending_then_success() {
+    for signs in Signs::ALL {
+        for first in [moved(says(PENDING)), Conduct::Only(failure("settlement_pending: wait for it"))] {
+            let scene = Scene::signing(signs, [first]);
+            let served = scene.pay();
+            // He is the first to show it: his key comes with it.
+            assert!(served.header("farthing-key").is_some());
+            scene.assert_served_once(&served, &format!("{signs:?}"));
+            scene.assert_asked(2, "once more");
+        }
+    }
+}
+
+/// A failure after that may speak of the second try alone. The hash that was named is kept for whoever looks at the
+/// chain; nothing is credited, and nobody is asked to pay again.
+#[test]
+fn h03_pending_then_failure() {
+    for signs in Signs::ALL {
+        let failed = std::iter::repeat_n(Conduct::Only(failure("invalid_exact_evm_transaction_failed")), 100);
+        let scene = Scene::signing(signs, std::iter::once(Conduct::Only(says(PENDING))).chain(failed));
+        assert_unknown(&scene.pay());
+        assert_eq!((scene.upstream.hits(), scene.facilitator.transfers()), (0, 0));
+        let books = scene.gateway.operator(&["ledger", "show"]);
+        assert_eq!(books["unsettled"][0]["transaction"], scene.payment.transaction());
+        let intents = scene.gateway.operator(&["ledger", "intents"]);
+        assert_eq!(intents["intents"][0]["transaction"], scene.payment.transaction());
+        assert_unknown(&scene.pay());
+        scene.facilitator.behave();
+        scene.assert_served_once(&scene.pay_until_served(), &format!("{signs:?}"));
+    }
+}
+
+/// It did nothing: that is found out by asking again, and until then nobody is served.
+#[test]
+fn h04_does_nothing_and_times_out() {
+    assert_unclear("silence", &Conduct::Only(Reply::Silence));
+    assert_unclear("hangs up", &Conduct::Only(Reply::Hangup));
+}
+
+/// What a facilitator thinks of a bad signature is not asked.
+#[test]
+fn h05_calls_a_bad_signature_valid() {
+    for signs in Signs::ALL {
+        let mut scene = Scene::signing(signs, []);
+        let signature = scene.payment.payload["signature"].as_str().unwrap();
+        let other = if signature.ends_with("1b") { "1c" } else { "1b" };
+        scene.payment.payload["signature"] = json!(format!("{}{other}", &signature[..signature.len() - 2]));
+        assert_refused(&scene.pay(), 402, "proof_invalid", "nothing_taken");
+        assert_eq!((scene.facilitator.settles().len(), scene.facilitator.verifies().len()), (0, 0));
+        assert_eq!(scene.upstream.hits(), 0);
+    }
+}
+
+#[test]
+fn h06_success_without_a_hash() {
+    assert_unclear("empty", &moved(says(r#"{"success":true,"transaction":"","network":"NETWORK"}"#)));
+    assert_unclear("none", &moved(says(r#"{"success":true,"network":"NETWORK"}"#)));
+    assert_unclear("no hash", &moved(says(r#"{"success":true,"transaction":"0x12","network":"NETWORK"}"#)));
+}
+
+/// A facilitator that invents a transfer takes no more than what one payment asked for, and its invention stands in the
+/// books under the name it gave it.
+#[test]
+fn h06_success_with_an_invented_hash() {
+    for signs in Signs::ALL {
+        let invented = format!("0x{}", "ee".repeat(32));
+        let scene = Scene::signing(signs, [Conduct::Only(says(&SUCCESS.replace("HASH", &invented)))]);
+        let served = scene.pay();
+        assert_eq!(served.status, 200, "{}", served.text());
+        assert_eq!(decode(served.must("payment-response"))["transaction"], invented);
+        let books = scene.gateway.books_after(1);
+        let deposits: Vec<_> = books.entries.iter().filter(|entry| entry["kind"] == "deposit").collect();
+        assert_eq!(deposits.len(), 1);
+        assert_eq!(deposits[0]["reference"], invented);
+        assert_eq!(books.count("capture"), 1);
+        assert_eq!(scene.facilitator.transfers(), 0);
+        // Its invention buys this payment nothing more.
+        let other = json!({"model": "m", "max_tokens": 1000, "messages": []});
+        let header = scene.payment.v2();
+        let again = http::post(scene.gateway.address, CHAT, &[("payment-signature", &header)], &other);
+        assert_refused(&again, 403, "verification_failed", "nothing_taken");
+        assert_eq!(scene.upstream.hits(), 1);
+    }
+}
+
+#[test]
+fn h07_failure_but_the_money_moved() {
+    let failed = r#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"HASH","network":"NETWORK"}"#;
+    assert_unclear("failure with a hash", &moved(says(failed)));
+    assert_unclear("failure without a reason", &moved(says(r#"{"success":false,"transaction":""}"#)));
+}
+
+#[test]
+fn h08_an_answer_that_contradicts_what_was_asked() {
+    let stranger = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+    for (what, answer) in [
+        ("payer", SUCCESS.replace("PAYER", stranger)),
+        ("network", SUCCESS.replace("NETWORK", "eip155:8453")),
+        ("amount", SUCCESS.replace("\"success\":true", "\"success\":true,\"amount\":\"1\"")),
+        ("shape of the transaction", SUCCESS.replace("HASH", "HASH00")),
+    ] {
+        assert_unclear(what, &moved(says(&answer)));
+    }
+}
+
+#[test]
+fn h09_an_answer_that_is_none() {
+    let deep = format!("{{\"success\":true,\"x\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+    let twice =
+        r#"{"success":true,"success":false,"transaction":"HASH","network":"NETWORK","payer":"PAYER"}"#;
+    for (what, reply) in [
+        ("10 MiB", Reply::Flood),
+        ("slow drip", Reply::Drip),
+        ("redirect", Reply::Redirect("http://127.0.0.1:1/settle".to_owned())),
+        ("NUL", says("\u{0}")),
+        ("deep", says(&deep)),
+        ("one member twice", says(twice)),
+        ("no JSON", says("ok")),
+        ("no object", says("[]")),
+    ] {
+        assert_unclear(what, &moved(reply));
+    }
+}
+
+/// X402-40: a redirect leads nowhere.
+#[test]
+fn h09_a_redirect_is_not_followed() {
+    let elsewhere = Facilitator::start([]);
+    let to = format!("http://{}/settle", elsewhere.address);
+    let scene = Scene::of([Conduct::Only(Reply::Redirect(to))]);
+    assert_unknown(&scene.pay());
+    assert_eq!(elsewhere.seen().len(), 0);
+}
+
+/// Whom it settles for is told anew while an offer is out: the old offer goes to whoever still settles it, and where
+/// nobody does it is refused cleanly.
+#[test]
+fn h10_supported_drops_a_kind_after_the_offer() {
+    for signs in Signs::ALL {
+        let upstream = Upstream::friendly();
+        let (first, second) = (Facilitator::start([]), Facilitator::start([]));
+        let rails = Facilitator::rails_with(&[first.address, second.address], signs.keys());
+        let gateway = Gateway::start(upstream.address, &rails);
+        let (old, older) = (signs.payment(&gateway, 1), signs.payment(&gateway, 2));
+        first.support(Some(json!({"kinds": []})));
+        ask_what_is_supported(&gateway, &[&first, &second]);
+        let served = pay(&gateway, &old);
+        assert_eq!(served.status, 200, "{}", served.text());
+        assert_eq!((first.settles().len(), second.transfers()), (0, 1));
+
+        second.support(Some(
+            json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": "eip155:8453"}]}),
+        ));
+        ask_what_is_supported(&gateway, &[&first, &second]);
+        let offers = challenge(&http::post(gateway.address, CHAT, &[], &ask()));
+        let offers = offers["accepts"].as_array().unwrap();
+        assert!(offers.iter().all(|offer| offer["network"] != BASE_SEPOLIA), "{offers:?}");
+        let refused = pay(&gateway, &older);
+        assert_eq!(refused.json()["money"], "nothing_taken", "{}", refused.text());
+        assert_ne!(refused.status, 200);
+        assert_eq!((first.settles().len(), second.settles().len()), (0, 1));
+        assert_eq!(upstream.hits(), 1);
+    }
+}
+
+/// Lets the gateway ask once more what is settled, and waits until it knows.
+fn ask_what_is_supported(gateway: &Gateway, facilitators: &[&Facilitator]) {
+    let told = |facilitator: &Facilitator| {
+        let name = format!("http://{}", facilitator.address);
+        let of = format!(r#"{{facilitator="{name}",question="supported",outcome="told"}}"#);
+        gateway.counted(&format!("farthing_facilitator_answers_total{of}"))
+    };
+    let first =
+        |facilitator: &&Facilitator| wait_for("the first", || Some(told(facilitator)).filter(|n| *n > 0));
+    let before: Vec<_> = facilitators.iter().map(first).collect();
+    gateway.operator(&["reload"]);
+    wait_for("the facilitators to be asked", || {
+        let mut all = facilitators.iter().zip(&before);
+        all.all(|(facilitator, before)| told(facilitator) > *before).then_some(())
+    });
+}
+
+/// A used nonce is a refusal at first, and a sign of success after an unclear attempt. So is every other reason that
+/// the first attempt may itself have caused.
+#[test]
+fn h11_nonce_already_used() {
+    for (signs, used) in
+        [(Signs::Transfer, "invalid_exact_evm_nonce_already_used"), (Signs::Permit, "permit2_invalid_nonce")]
+    {
+        let scene = Scene::signing(signs, [Conduct::Only(failure(used))]);
+        assert_refused(&scene.pay(), 402, "settlement_failed", "nothing_taken");
+        for later in [
+            used,
+            "invalid_exact_evm_insufficient_balance",
+            "invalid_exact_evm_payload_authorization_valid_before",
+        ] {
+            let later_on = std::iter::repeat_n(Conduct::Only(failure(later)), 100);
+            let plan = std::iter::once(moved(Reply::Hangup)).chain(later_on);
+            let scene = Scene::signing(signs, plan);
+            assert_unknown(&scene.pay());
+            assert_unknown(&scene.pay());
+            scene.facilitator.behave();
+            scene.assert_served_once(&scene.pay_until_served(), later);
+        }
+    }
+}
+
+/// Told twice that one payment is settled: credited once.
+#[test]
+fn double_success_is_one_deposit() {
+    for signs in Signs::ALL {
+        let scene = Scene::signing(signs, [moved(Reply::Hangup), moved(says(SUCCESS)), moved(says(SUCCESS))]);
+        assert_unknown(&scene.pay());
+        scene.assert_served_once(&scene.pay_until_served(), &format!("{signs:?}"));
+        let again = scene.pay();
+        assert_eq!(
+            (again.status, again.header("farthing-replayed")),
+            (200, Some("true")),
+            "{}",
+            again.text()
+        );
+        assert_eq!(scene.gateway.books().count("deposit"), 1);
+    }
+}
