@@ -304,7 +304,7 @@ fn the_same_voucher_again_is_the_same_call_or_draws_on_what_is_left() {
 /// A20: killed after the head, nothing is lost and nothing comes back: the next voucher continues.
 #[test]
 fn a20_a_kill_after_the_head_loses_nothing() {
-    for durability in ["group", "sync"] {
+    for durability in ["durability: group", "durability: sync, crash_charge: input_only"] {
         let chain = ChannelFacilitator::start();
         // The head and a beginning, then nothing.
         let upstream = Upstream::start(|request, stream| {
@@ -317,8 +317,7 @@ fn a20_a_kill_after_the_head_loses_nothing() {
             let _ = stream.write_all(&bytes);
             let _ = std::io::copy(stream, &mut std::io::sink());
         });
-        let store =
-            format!("store: {{ path: \"{{folder}}/store\", durability: {durability} }}\n{}", chain.rails(""));
+        let store = format!("store: {{ path: \"{{folder}}/store\", {durability} }}\n{}", chain.rails(""));
         let mut gateway = Gateway::start_in(upstream.address, &store, &[AUTHORIZER]);
         let mut channel = Channel::new(0x27, 0);
         pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
@@ -340,7 +339,7 @@ fn a20_a_kill_after_the_head_loses_nothing() {
         assert_eq!(books.count("deposit"), 2, "{durability}: the head's charge was on disk");
         let all = i64::try_from(charged).unwrap() * 1000;
         assert_eq!(books.balance(&account), all - books.charged(&account), "{durability}");
-        let cut_off = if durability == "sync" { 2 } else { 1 };
+        let cut_off = if durability.contains("sync") { 2 } else { 1 };
         assert_eq!(books.count("capture"), cut_off, "the input is owed where that is on disk");
         // The payer who saw the head goes on from it.
         channel.charged = charged;
