@@ -151,7 +151,7 @@ pub(crate) fn payment(
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let payer = known.payer.as_ref();
     let head = &arrived.head;
-    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).from_head(&head.headers);
+    let ask = Ask::of(snapshot, quote, &head.method, &arrived.target, body).with_head(&head.headers);
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
@@ -200,7 +200,7 @@ pub(crate) fn verify(
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
     verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);
-        if refusal.is_payable() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
+        if refusal.lacks_offers() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
     })
 }
 

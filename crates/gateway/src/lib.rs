@@ -20,6 +20,7 @@ mod call;
 mod call_id;
 mod catalogues;
 mod challenge;
+mod channels;
 mod charge;
 mod claims;
 mod clock;

@@ -26,7 +26,6 @@ use crate::open_hold::OpenHold;
 use crate::passing::{ChargedBody, LastWords, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
-use crate::promises::Decision;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
@@ -60,6 +59,7 @@ impl Serving {
             }
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
+            Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Err(refusal) => Err(self.payable(refusal)),
         }
     }
@@ -72,10 +72,14 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         self.pays(Arc::clone(&deposit.account), protocol);
         self.attempt = deposit.attempt.take();
-        let headers = deposit.headers.clone();
-        // Whatever happens next, the payer learns that he has paid and how to reach what is left.
-        self.serve(Some(Brought::Deposit(deposit))).await.map_err(|refusal| {
-            headers.iter().fold(refusal.money(Money::DepositKept), |refusal, (name, value)| {
+        let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
+        let served = self.serve(Some(Brought::Deposit(deposit))).await;
+        // Whatever happens next, the payer learns that he has paid and how to reach what is left. A voucher is not
+        // charged where nothing was served; what came into its channel is there.
+        served.map_err(|refusal| {
+            let is_in = !is_drawn || !headers.is_empty();
+            let money = if is_in { Money::DepositKept } else { Money::NothingTaken };
+            headers.iter().fold(refusal.money(money), |refusal, (name, value)| {
                 refusal.header(name.clone(), value.clone())
             })
         })
@@ -163,9 +167,8 @@ impl Serving {
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            headers.extend(brought.headers().clone());
-            let meanwhile = settled_meanwhile(brought);
-            headers.extend(meanwhile.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
+            let said = brought.at_head(parts.status).await;
+            headers.extend(said.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
         if parts.status.is_success() {
             let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
@@ -279,25 +282,12 @@ async fn forward(
 
 /// What a payment would help gets our offers; what was refused for another reason must not.
 fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
-    if !refusal.is_payable() {
+    if !refusal.lacks_offers() {
         return refusal;
     }
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
     challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
-}
-
-/// What has become of a settlement that began before the upstream was asked.
-///
-/// # Errors
-/// It was refused: nothing of the answer goes on, and nothing is charged.
-fn settled_meanwhile(brought: &mut Brought) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
-    let Brought::Promise(promise) = brought else { return Ok(None) };
-    match promise.heard() {
-        Some(Decision::Refused { code }) => Err(promise.refused(&code)),
-        Some(decision) => Ok(promise.said(&decision)),
-        None => Ok(None),
-    }
 }
 
 /// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).
@@ -307,6 +297,16 @@ fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
     let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// Money went back, and nothing was asked of an upstream.
+pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(Bytes::from_static(b"{\"refunded\":true}")));
+    response.headers_mut().extend(headers);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

@@ -233,7 +233,9 @@ fn json(text: &str) -> Result<Value, String> {
 fn object(text: &str) -> Result<Map<String, Value>, String> {
     match json(text)? {
         Value::Object(members) => Ok(members),
-        _ => Err("the example must be an object".to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err("the example must be an object".to_owned())
+        }
     }
 }
 

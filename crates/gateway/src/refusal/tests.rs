@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 45] = [
+const ALL: [Code; 46] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -31,6 +31,7 @@ const ALL: [Code; 45] = [
     Code::RequestTimeout,
     Code::InProgress,
     Code::AlreadyServed,
+    Code::IdConflict,
     Code::IdempotencyMismatch,
     Code::BodyTooLarge,
     Code::UriTooLong,
