@@ -248,9 +248,8 @@ fn drawn(
             let Some((worth, asset)) = worth else { return at_most(whole) };
             let name = held.channel.name();
             let what = format!("{} {} from channel {name}", worth.short(asset), asset.name());
-            // A receipt says it more exactly: what of it is carried over to the next call was not used.
-            let end = if whole == End::Served { End::Served } else { End::Charged(worth) };
-            Outcome { paid: Paid::Taken { what, transaction }, end, promise: None }
+            // Not what a receipt says: what was charged and not used lowers the next charge, so charges add up.
+            Outcome { paid: Paid::Taken { what, transaction }, end: End::Drawn(worth), promise: None }
         }
         Ok(Err(contradiction)) => {
             see(Step::Doubt(&stopped(held, contradiction)));

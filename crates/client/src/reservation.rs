@@ -46,6 +46,8 @@ pub(crate) enum End {
     ServedInFull,
     /// So much, by its receipt.
     Charged(Amount),
+    /// So much, by a channel's own sums.
+    Drawn(Amount),
     /// So much of what was signed was taken, and so much was used.
     Took(Spent),
     /// A receipt was shown that does not stand.
@@ -81,6 +83,10 @@ impl Reservation {
                 budget.close(id);
             }
             End::Charged(charged) => budget.charge(id, charged),
+            End::Drawn(charged) => {
+                budget.serve(host);
+                budget.charge(id, charged);
+            }
             End::Took(came_to) => {
                 budget.serve(host);
                 budget.settle(id, came_to);

@@ -319,6 +319,22 @@ impl Channel {
         position.corrected(&separator, &self.config, told, &own, &chain)
     }
 
+    /// After a refund. One of everything takes along what was charged and not used, so less may stand as charged
+    /// afterwards; more may not, and no more may be gone than came back.
+    fn refunded(&mut self, amount: u128, told: Option<&ChannelState>) {
+        let expected = self.balance.saturating_sub(amount);
+        self.balance = expected;
+        let Some(told) = told else { return };
+        if told.balance < expected {
+            let contradiction = Contradiction::Balance { told: told.balance, expected };
+            self.stopped = Some(contradiction.to_string());
+            return;
+        }
+        let charged = told.charged_cumulative_amount.unwrap_or(told.total_claimed);
+        self.charged = self.charged.min(charged);
+        self.may_be = self.may_be.min(charged);
+    }
+
     /// Nobody says any more what became of the call in flight: it may have been charged in full.
     fn forget_call(&mut self) -> Option<InFlight> {
         let flight = self.in_flight.take()?;

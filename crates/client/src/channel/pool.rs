@@ -91,10 +91,9 @@ impl Held {
         self.save()
     }
 
-    /// So much was given back, says the seller; no more than was free is believed to be gone.
-    pub(crate) fn refunded(&mut self, balance: u128) -> Kept<()> {
-        self.channel.balance =
-            balance.clamp(self.channel.charged, self.channel.balance.max(self.channel.charged));
+    /// So much was given back, says the seller, and so the channel stands.
+    pub(crate) fn refunded(&mut self, amount: u128, told: Option<&ChannelState>) -> Kept<()> {
+        self.channel.refunded(amount, told);
         self.save()
     }
 
