@@ -168,3 +168,17 @@ fn a_channel_pays_streamed_calls_and_gives_back_what_is_left() {
     let done = stand.curl(&["--no-save-key"]);
     assert_eq!(done.code, Some(0), "{done:?}");
 }
+
+/// A call that the carry pays leaves the sum where it is, so the next promise is the same: it is another call all the
+/// same, also with the same bytes.
+#[test]
+fn calls_that_the_carry_pays_are_calls_of_their_own() {
+    let stand = Stand::new(CHANNELS);
+    assert_eq!(stand.curl(&["--no-save-key"]).code, Some(0));
+    let small = r#"{"model":"m","max_tokens":20,"messages":[{"role":"user","content":"hi"}]}"#;
+    for number in 2..=4 {
+        wait_for("captures", || (stand.gateway.books().count("capture") == number - 1).then_some(()));
+        let done = stand.run(&["curl", "--json", small, &stand.url()]);
+        assert_eq!((done.code, stand.upstream.hits()), (Some(0), number), "{done:?}");
+    }
+}

@@ -30,10 +30,9 @@ impl Sale<'_> {
     /// Holds a channel, signs, and writes down channel and payment, in this order on the disk: reserved, the channel,
     /// the payment, sent.
     pub(crate) fn draw(&self, channel: &ChannelTerms) -> Result<(Payment, Sending), CallError> {
-        let origin = self.request.target.origin_text();
         let (terms, atomic) = (self.chosen.terms, self.chosen.deposit_atomic);
         let salt = Chance::draw()?.nonce;
-        let held = channel::hold(self.folder, &origin, (terms, channel), self.wallet, atomic, salt)?;
+        let held = channel::hold(self.folder, self.request, (terms, channel), self.wallet, atomic, salt)?;
         let mut held = held.ok_or(CallError::ChannelTaken)?;
         let deposit = if atomic == 0 { PutIn::Nothing } else { PutIn::New(atomic) };
         let (payment, pending) = self.sign_draw(&mut held, deposit)?;

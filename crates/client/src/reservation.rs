@@ -191,14 +191,13 @@ impl Client {
         policy: &Policy,
     ) -> Result<Vec<Option<Standing>>, CallError> {
         let (Some(wallet), Some(folder)) = (&self.wallet, &self.folder) else { return Ok(Vec::new()) };
-        let origin = request.target.origin_text();
         let mut standings = Vec::new();
         for offer in &challenge.offers {
             let standing = match &offer.terms {
                 Ok(terms) => match &terms.way {
                     Way::Channel(channel) => {
                         let most = terms.atomic_within(policy.deposit_most());
-                        Some(channel::standing(folder, &origin, (terms, channel), wallet, most)?)
+                        Some(channel::standing(folder, request, (terms, channel), wallet, most)?)
                     }
                     Way::Transfer(_) | Way::Permit { .. } => None,
                 },
