@@ -1,29 +1,34 @@
 //! One call, top to bottom: ask, choose, sign, write down, pay, and find out what became of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use money::{Amount, Asset};
 use wire::credit_key::CreditKey;
+use wire::x402::code::{self, Code};
+use wire::x402::{batch, contracts, header as x402};
 
 use crate::challenge::{self, Challenge, Said};
+use crate::channel::Held;
 use crate::client::{Client, Response, See, Step};
 use crate::connection::{Answer, Body, Outgoing, SendError};
-use crate::error::CallError;
+use crate::drawing::Outcome;
+use crate::error::{Allowance, CallError};
 use crate::folder::Folder;
 use crate::keyring;
-use crate::offer::{Offer, Terms};
-use crate::payment::Payment;
-use crate::pending::{self, Facts, Pending};
+use crate::offer::{Scheme, Way};
+use crate::payment::{Chance, Payment};
+use crate::pending::{self, Facts, Kind, Pending, Sum};
+use crate::policy::Choice;
+use crate::promise;
 use crate::receipt::ReceiptRef;
 use crate::request::KEY_FIELDS;
 use crate::reservation::{End, Reservation};
-use crate::verdict::{self, Paid, Verdict};
+use crate::verdict::{self, Paid, Settled, Verdict};
 use crate::{Policy, Request, Secret, Wallet, now_unix_s, printable};
 
-type Credential = (HeaderName, HeaderValue);
+pub(crate) type Credential = (HeaderName, HeaderValue);
 
 /// Header with the key to what a payment left over.
 const KEY_HEADER: &str = "farthing-key";
@@ -48,27 +53,50 @@ impl Client {
             // It counts as spent already, so no cap is asked again: this may be how its answer is reached.
             self.permit(request)?;
             see(Step::Resuming { paid: left.paid() });
-            return self.present(request, left, see).await;
+            let sending = self.resume(left).await?;
+            return self.present(request, sending, see).await;
         }
-        let (answer, key) = self.open(request, see).await?;
+        let Opened { answer, key, refused } = self.open(request, see).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED || request.brings_payment() {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
         let challenge = Self::read_challenge(answer, see).await?;
-        let pending = self.pay(request, &challenge, key, see)?;
-        self.present(request, pending, see).await
+        if key.is_none() && self.may_sign_in(request, &challenge, refused) {
+            return self.call_signed_in(request, challenge, see).await;
+        }
+        let sending = self.pay(request, &challenge, key, see)?;
+        self.present(request, sending, see).await
+    }
+
+    /// Opens the balance whose key was lost, and pays with it; pays anew where there is none, or too little.
+    async fn call_signed_in(
+        &self,
+        request: &Request,
+        challenge: Challenge,
+        see: &mut See<'_>,
+    ) -> Result<Response, CallError> {
+        if let Err(error) = self.sign_in(&request.target, see).await {
+            see(Step::Doubt(&format!("the wallet did not sign in: {error}")));
+            let sending = self.pay(request, &challenge, None, see)?;
+            return self.present(request, sending, see).await;
+        }
+        let Opened { answer, key, .. } = self.open(request, see).await?;
+        if answer.status != StatusCode::PAYMENT_REQUIRED {
+            return self.unpaid(request, answer, key, see).await;
+        }
+        self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
+        let challenge = Self::read_challenge(answer, see).await?;
+        let sending = self.pay(request, &challenge, key, see)?;
+        self.present(request, sending, see).await
     }
 
     /// The first request: with a credit key if there is one, and never above cap and budget.
-    async fn open(
-        &self,
-        request: &Request,
-        see: &mut See<'_>,
-    ) -> Result<(Answer, Option<UsedKey>), CallError> {
+    async fn open(&self, request: &Request, see: &mut See<'_>) -> Result<Opened, CallError> {
         let network = |error: SendError| CallError::Network(error.to_string());
+        let without = |answer| Opened { answer, key: None, refused: false };
         let Some(key) = self.key_for(request)? else {
-            return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
+            return Ok(without(self.ask(request, &[], see).await.map_err(network)?));
         };
         let unasked = self.policy_for(request)?.unasked();
         let mut reserved = self.reserve_narrowed(request, unasked)?;
@@ -79,7 +107,7 @@ impl Client {
                 self.end(reserved.as_ref(), End::Nothing, see);
                 match self.admitted(request, see).await? {
                     Ok(price) => reserved = price,
-                    Err(free) => return Ok((free, None)),
+                    Err(free) => return Ok(without(free)),
                 }
                 key.text().clone()
             }
@@ -94,12 +122,14 @@ impl Client {
                 return Err(network(error));
             }
         };
-        // A key that its issuer no longer knows: what it opened is reached again by paying.
+        // A key that its issuer no longer knows: what it opened is reached again by signing in, or by paying.
         if answer.status == StatusCode::UNAUTHORIZED && key.is_saved() {
             self.end(reserved.as_ref(), End::Nothing, see);
-            return Ok((self.ask(request, &[], see).await.map_err(network)?, None));
+            let answer = self.ask(request, &[], see).await.map_err(network)?;
+            return Ok(Opened { answer, key: None, refused: true });
         }
-        Ok((answer, Some(UsedKey { credential, asset: key.asset(), reserved })))
+        let key = Some(UsedKey { credential, asset: key.asset(), reserved });
+        Ok(Opened { answer, key, refused: false })
     }
 
     /// Asks for the price of a call that a key is to pay, and reserves it. `Err(answer)` if it is free.
@@ -115,7 +145,7 @@ impl Client {
         }
         let challenge = Self::read_challenge(answer, see).await?;
         let Some(price) = challenge.lowest_price() else {
-            return Err(self.policy.nothing_payable(&challenge).into());
+            return Err(self.policy.nothing_payable(&challenge, &[]).into());
         };
         // Of the caps of a call the budget names its own.
         Policy { max: self.policy.max, ..self.policy_for(request)? }.admit(price)?;
@@ -130,7 +160,7 @@ impl Client {
         challenge: &Challenge,
         key: Option<UsedKey>,
         see: &mut See<'_>,
-    ) -> Result<Pending, CallError> {
+    ) -> Result<Sending, CallError> {
         let refusal = &challenge.refusal;
         let by_limit = matches!(refusal.code.as_str(), "over_key_budget" | "over_token_budget");
         if key.is_some() && (by_limit || refusal.limit_source == "per_call") {
@@ -144,13 +174,17 @@ impl Client {
         }
         let chosen = self.choose_within_caps(request, challenge)?;
         let wallet = self.wallet.as_ref().ok_or(CallError::NoWallet { price: challenge.lowest_price() })?;
-        let folder = self.folder.as_ref().ok_or(CallError::NoFolder)?.pending_folder();
-        let reserved = self.reserve_payment(request, chosen.1.price)?;
-        let signed = sign(request, challenge, chosen, wallet, &folder, key, reserved.as_ref());
+        let folder = self.folder.as_ref().ok_or(CallError::NoFolder)?;
+        let reserved = self.reserve_payment(request, &chosen)?;
+        let sale = Sale { request, challenge, chosen, wallet, folder, reserved: reserved.as_ref() };
+        let signed = match &chosen.terms.way {
+            Way::Channel(channel) => sale.draw(channel),
+            Way::Transfer(_) | Way::Permit { .. } => sale.sign(key),
+        };
         match signed {
-            Ok((payment, pending)) => {
-                see(Step::Paying { offer: chosen.0, payment: &payment });
-                Ok(pending)
+            Ok((payment, sending)) => {
+                see(Step::Paying { offer: chosen.offer, payment: &payment });
+                Ok(sending)
             }
             Err(error) => {
                 self.end(reserved.as_ref(), End::Nothing, see);
@@ -159,42 +193,63 @@ impl Client {
         }
     }
 
-    /// Sends a payment until somebody can say what became of it: the same bytes each time.
+    /// Sends a payment until somebody can say what became of it: the same bytes each time. Only a channel that was
+    /// behind its seller is drawn on once more, from where it stands.
     async fn present(
         &self,
         request: &Request,
-        pending: Pending,
+        mut sending: Sending,
         see: &mut See<'_>,
     ) -> Result<Response, CallError> {
-        let mut sent = pending.sent;
+        let mut sent = sending.pending.sent;
+        let mut corrected = false;
         let mut pauses = Pauses { patience: self.patience, left: self.patience.replays };
         loop {
-            let (why, after) = match self.ask(request, &pending.headers(), see).await {
+            let pending = &sending.pending;
+            let trailers = *pending.kind() == Kind::Upto;
+            let (why, after) = match self.send(request, &pending.headers(), trailers, see).await {
                 Err(SendError::NotSent(why)) if !sent => {
-                    self.end(self.reserved(request, &pending).as_ref(), End::Nothing, see);
-                    self.note(pending.discard(), see);
+                    self.never_left(request, sending, see);
                     return Err(CallError::Network(why));
                 }
                 Err(SendError::NotSent(why) | SendError::Lost(why)) => (why, None),
-                Ok(answer) => match self.judge(request, answer, &pending).await {
+                Ok(answer) => match self.judge(request, answer, pending).await {
                     Judged::Unknown { why, after } => (why, after),
-                    Judged::Taken { answer, transaction } => {
-                        return Ok(self.taken(request, answer, transaction, pending, see));
+                    Judged::Taken { answer, settled } => {
+                        return Ok(self.taken(request, answer, settled, sending, see));
                     }
-                    Judged::Refused { answer, said } => {
-                        return self.refused(request, answer, said, pending, see);
+                    Judged::Refused { answer, said, challenge } => {
+                        let again = match challenge.filter(|_| !corrected) {
+                            Some(challenge) => self.draw_again(request, &challenge, &mut sending, see)?,
+                            None => false,
+                        };
+                        if !again {
+                            return self.refused(request, answer, said, sending, see);
+                        }
+                        corrected = true;
+                        sent = false;
+                        continue;
                     }
                 },
             };
             sent = true;
             let Some(pause) = pauses.next(after) else {
-                self.end(self.reserved(request, &pending).as_ref(), End::Open, see);
+                self.end(self.reserved(request, pending).as_ref(), End::Open, see);
                 let (paid, path) = (pending.paid().to_owned(), pending.path().to_owned());
                 return Err(CallError::Unknown { paid, why, path });
             };
             see(Step::Waiting { pause, why: &why });
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Not one byte of the payment left this machine.
+    fn never_left(&self, request: &Request, mut sending: Sending, see: &mut See<'_>) {
+        self.end(self.reserved(request, &sending.pending).as_ref(), End::Nothing, see);
+        if let Some(held) = &mut sending.held {
+            self.note(held.release(), see);
+        }
+        self.note(sending.pending.discard(), see);
     }
 
     async fn judge(&self, request: &Request, mut answer: Answer, pending: &Pending) -> Judged {
@@ -205,9 +260,10 @@ impl Client {
             said = Said::parse(&body);
             answer.body = Body::memory(body);
         }
+        let challenge = refusal(&answer, &mut said);
         match verdict::read(answer.status, &answer.headers, &said, pending.network()) {
-            Verdict::Taken { transaction } => Judged::Taken { answer, transaction },
-            Verdict::Refused => Judged::Refused { answer, said },
+            Verdict::Taken(settled) => Judged::Taken { answer, settled },
+            Verdict::Refused => Judged::Refused { answer, said, challenge },
             Verdict::Unknown { after } => {
                 let why = format!(
                     "{} answered {} {}",
@@ -225,39 +281,41 @@ impl Client {
         &self,
         request: &Request,
         mut answer: Answer,
-        transaction: String,
-        pending: Pending,
+        settled: Settled,
+        mut sending: Sending,
         see: &mut See<'_>,
     ) -> Response {
         let key = received_key(&mut answer);
         let folder = self.folder.as_ref().filter(|_| self.save_keys).map(Folder::keys_file);
         if let (Some(key), Some(file)) = (&key, folder) {
             let origin = request.target.origin_text();
-            match keyring::save(&file, &origin, key, pending.asset()) {
+            match keyring::save(&file, &origin, key, sending.pending.asset()) {
                 Ok(()) => see(Step::KeySaved),
                 Err(error) => see(Step::Warning(&error)),
             }
         }
-        let paid = Paid::Taken { what: pending.paid().to_owned(), transaction };
         // The new key opens the receipt; without one, what was sent does.
         let credential = match &key {
             Some(key) => Some(key_header(request, key)),
-            None => pending.headers().pop(),
+            None => sending.pending.headers().pop(),
         };
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
-        let reserved = self.reserved(request, &pending);
-        let end = match &receipt {
+        let reserved = self.reserved(request, &sending.pending);
+        let whole = match &receipt {
             Some(_) => End::Served,
             // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
             None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
             None => End::ServedInFull,
         };
+        let Outcome { paid, end, promise } =
+            self.outcome(&settled, &mut sending, whole, reserved.as_ref(), see);
         self.end(reserved.as_ref(), end, see);
-        let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
-        self.note(pending.discard(), see);
+        let metered = sending.pending.sum().filter(|_| *sending.pending.kind() == Kind::Upto).cloned();
+        let receipt = receipt.map(|receipt| receipt.with_reserved(reserved).with_metered(metered));
+        self.note(sending.pending.discard(), see);
         see(Step::Response { status: answer.status, headers: &answer.headers });
         let Answer { status, headers, body } = answer;
-        Response { status, headers, body, paid, key, receipt }
+        Response { status, headers, body, paid, key, receipt, promise }
     }
 
     /// The seller did not take the payment, so it says. No other one is signed for this call (H12).
@@ -266,24 +324,66 @@ impl Client {
         request: &Request,
         mut answer: Answer,
         said: Said,
-        pending: Pending,
+        mut sending: Sending,
         see: &mut See<'_>,
     ) -> Result<Response, CallError> {
         let now = now_unix_s();
+        let pending = sending.pending;
         let (what, valid_before) = (pending.paid().to_owned(), pending.valid_before());
-        self.end(self.reserved(request, &pending).as_ref(), End::Open, see);
-        self.note(pending.refuse(now), see);
         let status = answer.status;
-        if matches!(status.as_u16(), 401..=403 | 409) {
+        let said = Box::new(said);
+        let reserved = self.reserved(request, &pending);
+        if let Some(missing) = self.missing_allowance(status, &said, &pending, now) {
+            // Not the seller's fault, and nothing of it moved. The permit can be taken once it is allowed: it stays
+            // spent.
+            self.note(pending.refuse(now), see);
+            return Err(missing);
+        }
+        self.end(reserved.as_ref(), End::Open, see);
+        if let Kind::Batch { deposit: 0, .. } = pending.kind() {
+            // A voucher has no end and needs none: the next one contains it.
+            if let Some(held) = &mut sending.held {
+                self.note(held.refuse(), see);
+            }
+            self.note(pending.discard(), see);
+            return Err(CallError::VoucherRefused { status, said, paid: what });
+        }
+        self.note(pending.refuse(now), see);
+        if matches!(status.as_u16(), 401..=403 | 409 | 412) {
             let seconds = valid_before.saturating_sub(now);
-            return Err(CallError::Refused { status, said: Box::new(said), paid: what, seconds });
+            return Err(CallError::Refused { status, said, paid: what, seconds });
         }
         let _ = received_key(&mut answer);
         see(Step::Response { status, headers: &answer.headers });
         let receipt = ReceiptRef::read(&answer.headers, &request.target, None);
         let Answer { status, headers, body } = answer;
         let paid = Paid::Kept { what, valid_before };
-        Ok(Response { status, headers, body, paid, key: None, receipt })
+        Ok(Response { status, headers, body, paid, key: None, receipt, promise: None })
+    }
+
+    /// That a permit was refused because the token does not let Permit2 move it.
+    fn missing_allowance(
+        &self,
+        status: StatusCode,
+        said: &Said,
+        pending: &Pending,
+        now: u64,
+    ) -> Option<CallError> {
+        let permit = matches!(pending.kind(), Kind::Permit2 | Kind::Upto);
+        let known = |text: &str| code::known(text) == Some(Code::AllowanceRequired);
+        let named = [&said.code, &said.reason].into_iter().any(|text| known(text));
+        if !permit || !named || status != StatusCode::PRECONDITION_FAILED {
+            return None;
+        }
+        let missing = Allowance {
+            network: printable(pending.network()),
+            token: pending.sum()?.token.clone(),
+            owner: self.wallet.as_ref()?.evm_address().to_string(),
+            permit2: contracts::PERMIT2.to_string(),
+            paid: pending.paid().to_owned(),
+            seconds: pending.valid_before().saturating_sub(now),
+        };
+        Some(CallError::Allowance(Box::new(missing)))
     }
 
     /// An answer to a request without a payment.
@@ -313,13 +413,24 @@ impl Client {
         see(Step::Response { status: answer.status, headers: &answer.headers });
         let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
         let Answer { status, headers, body } = answer;
-        Ok(Response { status, headers, body, paid: Paid::Nothing, key: None, receipt })
+        Ok(Response { status, headers, body, paid: Paid::Nothing, key: None, receipt, promise: None })
     }
 
     pub(crate) async fn ask(
         &self,
         request: &Request,
         credentials: &[Credential],
+        see: &mut See<'_>,
+    ) -> Result<Answer, SendError> {
+        self.send(request, credentials, false, see).await
+    }
+
+    /// Sends a request; with `trailers` the end of the answer may say what the call cost.
+    async fn send(
+        &self,
+        request: &Request,
+        credentials: &[Credential],
+        trailers: bool,
         see: &mut See<'_>,
     ) -> Result<Answer, SendError> {
         let mut headers = request.headers.clone();
@@ -332,7 +443,9 @@ impl Client {
         let secret = !credentials.is_empty() || request.brings_key() || request.brings_payment();
         let (target, body) = (&request.target, request.body.clone());
         let patience = (self.patience.head_max, self.patience.idle_max);
-        Outgoing { method: method.clone(), target, headers, body, secret }.send(&self.dialer, patience).await
+        Outgoing { method: method.clone(), target, headers, body, secret, trailers }
+            .send(&self.dialer, patience)
+            .await
     }
 
     pub(crate) async fn read_challenge(answer: Answer, see: &mut See<'_>) -> Result<Challenge, CallError> {
@@ -354,7 +467,7 @@ impl Client {
     }
 
     /// What a payment has reserved, whichever process reserved it.
-    fn reserved(&self, request: &Request, pending: &Pending) -> Option<Reservation> {
+    pub(crate) fn reserved(&self, request: &Request, pending: &Pending) -> Option<Reservation> {
         Reservation::of_earlier(self.folder.as_ref()?, request, pending.reserved()?)
     }
 
@@ -367,43 +480,107 @@ impl Client {
 
     /// A payment file that cannot be changed is sent once more at worst, and never paid twice.
     #[expect(clippy::unused_self, reason = "reads as what the client does")]
-    fn note(&self, done: Result<(), crate::FileError>, see: &mut See<'_>) {
+    pub(crate) fn note(&self, done: Result<(), crate::FileError>, see: &mut See<'_>) {
         if let Err(error) = done {
             see(Step::Warning(&error));
         }
     }
 }
 
-/// Signs a payment and writes it down, in this order on the disk: reserved, written down, sent.
-fn sign(
-    request: &Request,
-    challenge: &Challenge,
-    (offer, terms): (&Offer, &Terms),
-    wallet: &Wallet,
-    folder: &Path,
+/// A call that is to be paid, and with what.
+pub(crate) struct Sale<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) challenge: &'a Challenge,
+    pub(crate) chosen: Choice<'a>,
+    pub(crate) wallet: &'a Wallet,
+    pub(crate) folder: &'a Folder,
+    pub(crate) reserved: Option<&'a Reservation>,
+}
+
+/// A payment that is written down, and the channel that it draws on.
+pub(crate) struct Sending {
+    pub(crate) pending: Pending,
+    /// `None` for other schemes, and where the channel's file is gone.
+    pub(crate) held: Option<Held>,
+}
+
+impl Sale<'_> {
+    /// Signs a payment and writes it down, in this order on the disk: reserved, written down, sent.
+    fn sign(&self, key: Option<UsedKey>) -> Result<(Payment, Sending), CallError> {
+        let (chance, now) = (Chance::draw()?, now_unix_s());
+        let (offer, terms) = (self.chosen.offer, self.chosen.terms);
+        let payment = Payment::sign(self.challenge, offer, terms, self.wallet, &chance, now)?;
+        let (kind, what) = match terms.scheme() {
+            Scheme::Upto => (Kind::Upto, "up to "),
+            Scheme::Permit2 => (Kind::Permit2, ""),
+            Scheme::Exact | Scheme::Batch => (Kind::Exact, ""),
+        };
+        // Beside a key a deposit tops up its account, which takes its own asset only.
+        let tops_up = |key: &UsedKey| key.asset == Some(terms.asset) && kind != Kind::Upto;
+        let key = key.filter(tops_up).map(|key| key.credential);
+        let paid = format!("{what}{}", promise::describe(terms.price, terms.asset, offer.pay_to()));
+        let pending = self.write_down(&payment, key, kind, paid, &chance)?;
+        Ok((payment, Sending { pending, held: None }))
+    }
+
+    /// Writes a payment down, durably.
+    pub(crate) fn write_down(
+        &self,
+        payment: &Payment,
+        key: Option<Credential>,
+        kind: Kind,
+        paid: String,
+        chance: &Chance,
+    ) -> Result<Pending, CallError> {
+        let folder = self.folder.pending_folder();
+        pending::sweep(&folder, now_unix_s());
+        let terms = self.chosen.terms;
+        let mut headers = vec![(payment.name.clone(), payment.value.clone())];
+        headers.extend(key);
+        let facts = Facts {
+            headers: &headers,
+            paid,
+            network: self.chosen.offer.network(),
+            asset: Some(terms.asset),
+            kind,
+            sum: Some(Sum {
+                atomic: terms.atomic,
+                decimals: terms.decimals,
+                token: terms.token(),
+                pay_to: self.chosen.offer.pay_to().to_owned(),
+            }),
+            ticket: &chance.ticket(),
+            valid_before: payment.valid_before,
+            reserved: self.reserved.map(Reservation::id),
+        };
+        Ok(Pending::create(&folder, self.request, &facts)?)
+    }
+}
+
+/// What a refusal says in its header where its body says nothing, and the offers of a corrective one.
+fn refusal(answer: &Answer, said: &mut Said) -> Option<Box<Challenge>> {
+    if answer.status.is_success() || !answer.headers.contains_key(x402::PAYMENT_REQUIRED) {
+        return None;
+    }
+    let challenge = Challenge::read(&answer.headers, b"").ok()?;
+    let named = &challenge.refusal.code;
+    if said.code.is_empty() {
+        said.code.clone_from(named);
+    }
+    let corrective = [batch::CUMULATIVE_MISMATCH, batch::CUMULATIVE_BELOW_CLAIMED].contains(&named.as_str());
+    // Beside a result it is no correction: then the seller took something (X402-29).
+    let taken = [x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE];
+    let taken = taken.iter().any(|name| answer.headers.contains_key(*name));
+    (corrective && !taken && answer.status == StatusCode::PAYMENT_REQUIRED).then(|| Box::new(challenge))
+}
+
+/// The answer to the first request.
+struct Opened {
+    answer: Answer,
+    /// What it was sent with.
     key: Option<UsedKey>,
-    reserved: Option<&Reservation>,
-) -> Result<(Payment, Pending), CallError> {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|_| CallError::Randomness)?;
-    let now = now_unix_s();
-    let payment = Payment::sign(challenge, offer, terms, wallet, nonce, now)?;
-    pending::sweep(folder, now);
-    let mut headers = vec![(payment.name.clone(), payment.value.clone())];
-    // Beside a key the payment tops up its account, which takes its own asset only.
-    let same = |key: &UsedKey| key.asset == Some(terms.asset);
-    headers.extend(key.filter(same).map(|key| key.credential));
-    let price = terms.price.short(terms.asset);
-    let facts = Facts {
-        headers: &headers,
-        paid: format!("{price} {} to {}", terms.asset.name(), printable(offer.pay_to())),
-        network: offer.network(),
-        asset: Some(terms.asset),
-        valid_before: payment.valid_before,
-        reserved: reserved.map(Reservation::id),
-    };
-    let pending = Pending::create(folder, request, &facts)?;
-    Ok((payment, pending))
+    /// A key was sent before, and its issuer did not know it.
+    refused: bool,
 }
 
 /// The key that a request was sent with.
@@ -416,9 +593,20 @@ struct UsedKey {
 
 /// An answer to a payment, judged.
 enum Judged {
-    Taken { answer: Answer, transaction: String },
-    Unknown { why: String, after: Option<Duration> },
-    Refused { answer: Answer, said: Said },
+    Taken {
+        answer: Answer,
+        settled: Settled,
+    },
+    Unknown {
+        why: String,
+        after: Option<Duration>,
+    },
+    Refused {
+        answer: Answer,
+        said: Said,
+        /// If it says where a channel stands.
+        challenge: Option<Box<Challenge>>,
+    },
 }
 
 /// The pauses between replays.

@@ -171,7 +171,9 @@ mod tests {
             1
         );
         for (member, value, expected) in [
-            ("scheme", json!("upto"), U::Scheme),
+            ("scheme", json!("auth-capture"), U::Scheme),
+            ("scheme", json!("upto"), U::Members),
+            ("scheme", json!("batch-settlement"), U::Members),
             ("network", json!("eip155:5"), U::Network),
             ("network", json!("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"), U::Network),
             ("network", json!("base-sepolia"), U::Network),
@@ -183,7 +185,7 @@ mod tests {
             ("payTo", json!("merchant"), U::Payee),
             ("payTo", json!("0x0000000000000000000000000000000000000000"), U::Payee),
             ("maxTimeoutSeconds", json!(5), U::Window),
-            ("extra", json!({"assetTransferMethod": "permit2"}), U::Transfer),
+            ("extra", json!({"assetTransferMethod": "erc7710"}), U::Transfer),
         ] {
             let mut entry = entry();
             entry[member] = value.clone();

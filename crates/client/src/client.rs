@@ -14,6 +14,7 @@ use crate::keyring::{self, Key};
 use crate::offer::Offer;
 use crate::payment::Payment;
 use crate::policy::Policy;
+use crate::promise::{self, Promise};
 use crate::receipt::{self, Receipt, ReceiptError, ReceiptRef};
 use crate::reservation::End;
 use crate::verdict::Paid;
@@ -105,6 +106,8 @@ pub enum Step<'a> {
     KeySaved,
     /// Something about our own files went wrong that does not concern this call.
     Warning(&'a FileError),
+    /// What the seller says does not fit what was agreed. Nothing more than that was signed.
+    Doubt(&'a str),
     /// The receipt, checked.
     Receipt(&'a Receipt),
 }
@@ -124,6 +127,8 @@ pub struct Response {
     pub key: Option<Secret>,
     /// Where the receipt is; there once the body has ended.
     pub receipt: Option<ReceiptRef>,
+    /// What the seller may still take, and has not told yet.
+    pub(crate) promise: Option<Promise>,
 }
 
 /// What a call would cost.
@@ -216,7 +221,10 @@ impl Client {
         let pins = self.folder.as_ref().map(Folder::trust_file);
         let fetched = reference.fetch(&self.dialer, pins.as_deref()).await;
         let end = match &fetched {
-            Ok((receipt, _)) => receipt.charged_nano().map(End::Charged),
+            Ok((receipt, _)) => receipt.charged_nano().map(|charged| match &reference.metered {
+                Some(sum) => promise::took(sum, charged),
+                None => End::Charged(charged),
+            }),
             Err(error) => error.is_refused().then_some(End::BadReceipt),
         };
         if let Some(end) = end {

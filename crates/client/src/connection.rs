@@ -22,6 +22,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) body: Bytes,
     /// A credential is among the headers: clear text then goes to this machine only (SEC-33).
     pub(crate) secret: bool,
+    /// The end of the answer may say what the call cost.
+    pub(crate) trailers: bool,
 }
 
 /// An answer, whose body is still arriving.
@@ -47,6 +49,7 @@ pub(crate) enum SendError {
 pub struct Body {
     source: Source,
     idle_max: Duration,
+    trailers: Option<HeaderMap>,
 }
 
 #[derive(Debug)]
@@ -109,7 +112,11 @@ impl Outgoing<'_> {
             .map_err(|error| SendError::Lost(format!("the connection was lost: {error}")))?;
         let (parts, incoming) = response.into_parts();
         let source = Source::Network { incoming, _connection: connection };
-        Ok(Answer { status: parts.status, headers: parts.headers, body: Body { source, idle_max } })
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: Body { source, idle_max, trailers: None },
+        })
     }
 
     fn into_request(self) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -125,6 +132,9 @@ impl Outgoing<'_> {
                 request = request.header(name, value);
             }
         }
+        if self.trailers {
+            request = request.header(header::TE, "trailers").header(header::CONNECTION, "te");
+        }
         request.body(Full::new(self.body))
     }
 }
@@ -133,7 +143,13 @@ const AGENT: &str = concat!("farthing/", env!("CARGO_PKG_VERSION"));
 
 impl Body {
     pub(crate) const fn memory(bytes: Bytes) -> Self {
-        Self { source: Source::Memory(Some(bytes)), idle_max: Duration::ZERO }
+        Self { source: Source::Memory(Some(bytes)), idle_max: Duration::ZERO, trailers: None }
+    }
+
+    /// What came behind the last byte, once [`Body::chunk`] has said that the body ended.
+    #[must_use]
+    pub const fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// The next bytes as soon as there are any; `None` at the end.
@@ -151,11 +167,10 @@ impl Body {
         loop {
             let frame = tokio::time::timeout(self.idle_max, incoming.frame()).await;
             let Some(frame) = frame.map_err(|_| BodyError::Stalled)? else { return Ok(None) };
-            // Trailers say nothing that the receipt does not.
-            if let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data()
-                && !data.is_empty()
-            {
-                return Ok(Some(data));
+            match frame.map_err(|_| BodyError::Broken)?.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
             }
         }
     }

@@ -82,6 +82,22 @@ pub enum CallError {
         /// For how long the seller could still take it.
         seconds: u64,
     },
+    /// The token's owner has not let Permit2 move it.
+    #[error("{0}")]
+    Allowance(Box<Allowance>),
+    /// The seller did not take a voucher. What it promises is contained in the next one of its channel.
+    #[error("the seller refused the voucher of {paid} with {status}{}; it was not paid again. The voucher moves no money by itself, and the next one of the channel takes its place", quoted(.said))]
+    VoucherRefused {
+        /// The answer.
+        status: StatusCode,
+        /// What it says.
+        said: Box<Said>,
+        /// `0.02 USDC from channel ...`
+        paid: String,
+    },
+    /// Another call took the channel between choosing and signing.
+    #[error("another call has just taken the payment channel; nothing was paid, run the same command again")]
+    ChannelTaken,
     /// Nobody can say whether the payment was taken.
     #[error("it is not known whether the payment of {paid} was taken: {why}. The same command again sends the same payment and cannot pay twice (kept in {})", path.display())]
     Unknown {
@@ -94,14 +110,37 @@ pub enum CallError {
     },
 }
 
+/// What the owner of a token must do before a permit can move it. Nothing was paid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{network}: the token {token} does not let Permit2 move {paid}; nothing was paid. Its owner, {owner}, must once \
+     call approve({permit2}, amount) on it, or pay another way: --scheme exact. For {seconds} s the same command sends \
+     the same permit"
+)]
+pub struct Allowance {
+    /// CAIP-2.
+    pub network: String,
+    /// The token's contract.
+    pub token: String,
+    /// Our address.
+    pub owner: String,
+    /// The contract that must be allowed.
+    pub permit2: String,
+    /// `0.02 USDC to ...`
+    pub paid: String,
+    /// For how long the permit could still be taken.
+    pub seconds: u64,
+}
+
 impl CallError {
     /// What the seller said, where it said something.
     #[must_use]
     pub const fn said(&self) -> Option<&Said> {
         match self {
-            Self::Challenge { said, .. } | Self::KeyRefused { said, .. } | Self::Refused { said, .. } => {
-                Some(said)
-            }
+            Self::Challenge { said, .. }
+            | Self::KeyRefused { said, .. }
+            | Self::Refused { said, .. }
+            | Self::VoucherRefused { said, .. } => Some(said),
             Self::ClearText(_)
             | Self::KeyOfAnotherOrigin { .. }
             | Self::File(_)
@@ -112,6 +151,8 @@ impl CallError {
             | Self::Policy(_)
             | Self::Budget(_)
             | Self::NoWallet { .. }
+            | Self::Allowance(_)
+            | Self::ChannelTaken
             | Self::Unknown { .. } => None,
         }
     }

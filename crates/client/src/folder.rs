@@ -100,6 +100,12 @@ impl Folder {
         self.state.join("receipts")
     }
 
+    /// `channels/`: payment channels, one file each. Beside the wallet: without them their money cannot be withdrawn.
+    #[must_use]
+    pub fn channels_folder(&self) -> PathBuf {
+        self.config.join("channels")
+    }
+
     /// `pending/`: payments whose end is not known.
     #[must_use]
     pub fn pending_folder(&self) -> PathBuf {
@@ -201,7 +207,7 @@ pub(crate) fn failed(path: &Path) -> impl FnOnce(io::Error) -> FileError + use<>
     move |error| FileError { path, problem: FileProblem::Io(error) }
 }
 
-fn make_folder(path: &Path) -> Result<(), FileError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), FileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))
 }

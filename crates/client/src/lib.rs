@@ -21,11 +21,14 @@
 //! # Ok(()) }
 //! ```
 
+mod atomic;
 mod budget;
 mod call;
 mod challenge;
+mod channel;
 mod client;
 mod connection;
+mod drawing;
 mod error;
 mod folder;
 mod heads;
@@ -37,10 +40,13 @@ mod payment;
 mod pending;
 mod pins;
 mod policy;
+mod promise;
 mod receipt;
+mod refund;
 mod request;
 mod reservation;
 mod secret;
+mod sign_in;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -51,20 +57,23 @@ pub use budget::{
     Budget, BudgetError, Cap, Host, HostError, Limits, Line, Over, Span, SpanCap, SpanCapError, Spent, Stop,
 };
 pub use challenge::{Challenge, ChallengeError, Said};
+pub use channel::{Channel, Last, find as find_channel, list as channels};
 pub use client::{Client, Patience, Quote, Response, See, Step};
 pub use connection::{Body, BodyError, roots_from_pem};
-pub use error::CallError;
+pub use error::{Allowance, CallError};
 pub use folder::{FileError, FileProblem, Folder};
 pub use heads::{HeadAlarm, Progress};
 pub use inclusion::{Inclusion, InclusionError, SignedHead};
 pub use kept::{Booked, Checked, KeptReceipt, Trust};
 pub use keyring::Key;
-pub use offer::{Offer, Terms, Unpayable, Version};
+pub use offer::{ChannelTerms, Offer, Scheme, SchemeError, Terms, Unpayable, Version, Way};
 pub use payment::Payment;
-pub use policy::{CapError, Policy, PolicyError, parse_cap};
+pub use policy::{CapError, Choice, Policy, PolicyError, parse_cap};
 pub use receipt::{Money, Receipt, ReceiptError, ReceiptRef};
+pub use refund::{RefundError, Refunded};
 pub use request::{Request, RequestError};
 pub use secret::Secret;
+pub use sign_in::{SignInError, SignedIn};
 pub use target::{Target, TargetError};
 pub use verdict::Paid;
 pub use wallet::{Wallet, WalletError};

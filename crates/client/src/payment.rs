@@ -4,12 +4,19 @@ use std::fmt;
 
 use http::{HeaderName, HeaderValue};
 use proof::x402_exact::{self, Method};
+use proof::x402_permit2::{self, Spends};
 use proof::{eip712, test_rail};
-use wire::x402::{ExactPayload, SCHEME_EXACT, Transfer, header, v1, v2};
+use serde_json::{Map, Value};
+use wire::hex;
+use wire::x402::batch::BatchPayload;
+use wire::x402::{
+    ExactPayload, Permit, Permit2Payload, SCHEME_EXACT, Transfer, contracts, header, payment_identifier, v1,
+    v2,
+};
 
-use crate::Wallet;
 use crate::challenge::Challenge;
-use crate::offer::{Entry, Offer, Terms};
+use crate::offer::{Entry, Offer, Terms, Way, permit_offer};
+use crate::{CallError, Wallet};
 
 /// What is sent to pay. The value is a bearer instrument for the payee: `Debug` hides it.
 #[derive(Clone)]
@@ -31,15 +38,37 @@ pub enum PaymentError {
     Unanswerable,
 }
 
+/// What is random about a payment.
+#[derive(Clone, Copy)]
+pub(crate) struct Chance {
+    /// Used once on the chain.
+    pub(crate) nonce: [u8; 32],
+    /// Becomes the payment's name where a seller takes one (X402-34).
+    pub(crate) name: [u8; 16],
+}
+
+impl Chance {
+    pub(crate) fn draw() -> Result<Self, CallError> {
+        let mut chance = Self { nonce: [0; 32], name: [0; 16] };
+        getrandom::fill(&mut chance.nonce).map_err(|_| CallError::Randomness)?;
+        getrandom::fill(&mut chance.name).map_err(|_| CallError::Randomness)?;
+        Ok(chance)
+    }
+
+    /// Our own word for the payment, in our files.
+    pub(crate) fn ticket(&self) -> String {
+        hex::encode(&self.name)
+    }
+}
+
 impl Payment {
-    /// Signs what `terms` say, and checks the result against them as the seller will (X402-39). `nonce` is
-    /// 32 random bytes.
+    /// Signs what `terms` say, and checks the result against them as the seller will (X402-39).
     pub(crate) fn sign(
         challenge: &Challenge,
         offer: &Offer,
         terms: &Terms,
         wallet: &Wallet,
-        nonce: [u8; 32],
+        chance: &Chance,
         now_unix_s: u64,
     ) -> Result<Self, PaymentError> {
         let valid_before = now_unix_s.saturating_add(terms.max_timeout_s);
@@ -48,15 +77,34 @@ impl Payment {
             Entry::V1(_) => now_unix_s.saturating_sub(600),
             Entry::V2(_) => 0,
         };
-        let payload = payload(terms, wallet, nonce, valid_after, valid_before)?;
-        let asked = x402_exact::Offer {
-            method: terms.method.clone(),
-            amount: terms.atomic,
-            max_timeout_s: terms.max_timeout_s,
-            quote: None,
+        let times = Times { valid_after, valid_before, now_unix_s };
+        let payload = match &terms.way {
+            Way::Transfer(method) => transfer(method, terms, wallet, chance.nonce, &times)?,
+            Way::Permit { .. } => permit(terms, wallet, chance.nonce, &times)?,
+            Way::Channel(_) => return Err(PaymentError::Unanswerable),
         };
-        x402_exact::verify(&asked, &payload, now_unix_s).map_err(|_| PaymentError::SelfCheck)?;
-        let payload = serde_json::to_value(&payload).map_err(|_| PaymentError::Unanswerable)?;
+        Self::write(challenge, offer, payload, chance, valid_before)
+    }
+
+    /// Writes what a channel has signed.
+    pub(crate) fn of_channel(
+        challenge: &Challenge,
+        offer: &Offer,
+        payload: &BatchPayload,
+        chance: &Chance,
+        valid_before: u64,
+    ) -> Result<Self, PaymentError> {
+        let payload = serde_json::to_value(payload).map_err(|_| PaymentError::Unanswerable)?;
+        Self::write(challenge, offer, payload, chance, valid_before)
+    }
+
+    fn write(
+        challenge: &Challenge,
+        offer: &Offer,
+        payload: Value,
+        chance: &Chance,
+        valid_before: u64,
+    ) -> Result<Self, PaymentError> {
         let (name, text) = match &offer.entry {
             Entry::V1(entry) => {
                 let payment = v1::PaymentPayload {
@@ -68,12 +116,18 @@ impl Payment {
                 (header::X_PAYMENT, header::encode(&payment))
             }
             Entry::V2(entry) => {
+                let mut accepted = entry.clone();
+                // What a seller says about a channel is no part of his offer.
+                if let Some(extra) = &mut accepted.extra {
+                    extra.remove("channelState");
+                    extra.remove("voucherState");
+                }
                 let payment = v2::PaymentPayload {
                     x402_version: v2::VERSION,
                     resource: challenge.resource.clone(),
-                    accepted: entry.clone(),
+                    accepted,
                     payload,
-                    extensions: challenge.extensions.clone(),
+                    extensions: named(challenge, chance),
                 };
                 (header::PAYMENT_SIGNATURE, header::encode(&payment))
             }
@@ -102,27 +156,81 @@ impl fmt::Debug for Payment {
     }
 }
 
-fn payload(
+struct Times {
+    valid_after: u64,
+    valid_before: u64,
+    now_unix_s: u64,
+}
+
+fn transfer(
+    method: &Method,
     terms: &Terms,
     wallet: &Wallet,
     nonce: [u8; 32],
-    valid_after: u64,
-    valid_before: u64,
-) -> Result<ExactPayload, PaymentError> {
-    match &terms.method {
+    times: &Times,
+) -> Result<Value, PaymentError> {
+    let Times { valid_after, valid_before, now_unix_s } = *times;
+    let payload = match method {
         Method::Evm { token, pay_to } => {
             let from = wallet.evm_address();
             let transfer =
                 Transfer { from, to: *pay_to, value: terms.atomic, valid_after, valid_before, nonce };
             let digest = token.separator().digest(&eip712::transfer_with_authorization(&transfer));
             let signature = wallet.evm.sign(&digest).map_err(|_| PaymentError::SelfCheck)?;
-            Ok(ExactPayload::from_evm(&transfer, signature.as_bytes()))
+            ExactPayload::from_evm(&transfer, signature.as_bytes())
         }
         Method::Test { pay_to } => {
             let value = u64::try_from(terms.atomic).map_err(|_| PaymentError::Unanswerable)?;
             let from = wallet.test.verifying_key().to_bytes();
             let transfer = test_rail::Transfer { from, to: *pay_to, value, valid_after, valid_before, nonce };
-            Ok(ExactPayload::from_test(&transfer.to_wire(), &transfer.sign(&wallet.test)))
+            ExactPayload::from_test(&transfer.to_wire(), &transfer.sign(&wallet.test))
         }
-    }
+    };
+    let asked = x402_exact::Offer {
+        method: method.clone(),
+        amount: terms.atomic,
+        max_timeout_s: terms.max_timeout_s,
+        quote: None,
+    };
+    x402_exact::verify(&asked, &payload, now_unix_s).map_err(|_| PaymentError::SelfCheck)?;
+    serde_json::to_value(&payload).map_err(|_| PaymentError::Unanswerable)
 }
+
+/// Signs a permit that only the contract of the scheme can spend, to the payee alone.
+fn permit(terms: &Terms, wallet: &Wallet, nonce: [u8; 32], times: &Times) -> Result<Value, PaymentError> {
+    let offer = permit_offer(terms).ok_or(PaymentError::Unanswerable)?;
+    let (spender, facilitator) = match offer.spends {
+        Spends::Exact => (contracts::EXACT_PROXY, None),
+        Spends::Upto { facilitator } => (contracts::UPTO_PROXY, Some(facilitator)),
+    };
+    let permit = Permit {
+        from: wallet.evm_address(),
+        token: *offer.token.contract(),
+        amount: offer.amount,
+        spender,
+        nonce,
+        deadline: times.valid_before,
+        to: offer.pay_to,
+        facilitator,
+        valid_after: times.valid_after,
+    };
+    let digest = offer.token.permit2_separator().digest(&eip712::permit_payment(&permit));
+    let signature = wallet.evm.sign(&digest).map_err(|_| PaymentError::SelfCheck)?;
+    let payload = Permit2Payload::from_permit(&permit, signature.as_bytes());
+    x402_permit2::verify(&offer, &payload, times.now_unix_s).map_err(|_| PaymentError::SelfCheck)?;
+    serde_json::to_value(&payload).map_err(|_| PaymentError::Unanswerable)
+}
+
+/// The challenge's extensions as they came, with the payment's name where one is taken: sent twice, it is one
+/// payment (X402-34).
+fn named(challenge: &Challenge, chance: &Chance) -> Option<Map<String, Value>> {
+    let mut extensions = challenge.extensions.clone()?;
+    let entry = extensions.get_mut(payment_identifier::ID).and_then(|entry| entry.get_mut("info"));
+    if let Some(Value::Object(info)) = entry {
+        info.insert("id".to_owned(), Value::String(hex::encode(&chance.name)));
+    }
+    Some(extensions)
+}
+
+#[cfg(test)]
+mod tests;

@@ -45,11 +45,53 @@ struct Content {
     headers: Vec<(String, String)>,
     network: String,
     asset: Option<String>,
+    /// What the answer to it can say.
+    #[serde(default)]
+    kind: Kind,
+    /// What was signed for this call; absent in files of before.
+    #[serde(default)]
+    sum: Option<Sum>,
+    /// Tells it from other payments of the same request.
+    #[serde(default)]
+    ticket: String,
     valid_before: u64,
     /// Its reservation in the budget.
     #[serde(default)]
     reserved: Option<String>,
     end: End,
+}
+
+/// What was signed, as far as the answer is judged by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// The whole amount moves, or nothing.
+    #[default]
+    Exact,
+    /// The same, if the token lets Permit2 move it.
+    Permit2,
+    /// As much as the call costs moves, if the token lets Permit2 move it.
+    Upto,
+    /// A voucher of a channel.
+    Batch {
+        /// Name of the channel.
+        channel: String,
+        /// Atomic units that go into the channel with it.
+        #[serde(with = "crate::atomic")]
+        deposit: u128,
+    },
+}
+
+/// An amount of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sum {
+    #[serde(with = "crate::atomic")]
+    pub(crate) atomic: u128,
+    pub(crate) decimals: u32,
+    /// The contract; empty on the test rail.
+    pub(crate) token: String,
+    /// Who is paid, as the seller wrote it.
+    pub(crate) pay_to: String,
 }
 
 /// What is known about the end. The two words are of one length: the file is overwritten in place.
@@ -77,6 +119,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) paid: String,
     pub(crate) network: &'a str,
     pub(crate) asset: Option<money::Asset>,
+    pub(crate) kind: Kind,
+    pub(crate) sum: Option<Sum>,
+    pub(crate) ticket: &'a str,
     pub(crate) valid_before: u64,
     /// Name of its reservation in the budget.
     pub(crate) reserved: Option<&'a str>,
@@ -123,6 +168,9 @@ impl Pending {
             headers: facts.headers.iter().map(text).collect(),
             network: facts.network.to_owned(),
             asset: facts.asset.map(|asset| asset.name().to_owned()),
+            kind: facts.kind.clone(),
+            sum: facts.sum.clone(),
+            ticket: facts.ticket.to_owned(),
             valid_before: facts.valid_before,
             reserved: facts.reserved.map(str::to_owned),
             end: End::Unknown,
@@ -169,6 +217,15 @@ impl Pending {
 
     pub(crate) fn asset(&self) -> Option<money::Asset> {
         self.content.asset.as_deref().and_then(money::Asset::from_name)
+    }
+
+    pub(crate) const fn kind(&self) -> &Kind {
+        &self.content.kind
+    }
+
+    /// What was signed for this call: the price, or the most that it can cost.
+    pub(crate) const fn sum(&self) -> Option<&Sum> {
+        self.content.sum.as_ref()
     }
 
     /// Name of its reservation in the budget.
@@ -235,8 +292,33 @@ impl Content {
     }
 }
 
-/// The names for one request: origin, method, path, body.
-fn paths(folder: &Path, request: &Request) -> impl Iterator<Item = PathBuf> {
+/// Whether a payment of this request may still be sent or taken. One that is being written counts.
+pub(crate) fn is_left(folder: &Path, name: &str, ticket: &str) -> Result<bool, FileError> {
+    for path in twins(folder, name) {
+        let Some(bytes) = folder::read(&path)? else { continue };
+        if bytes.is_empty() {
+            return Ok(true);
+        }
+        let content: Content = serde_json::from_slice(&bytes).map_err(|_| folder::malformed(&path))?;
+        if content.ticket == ticket && !content.is_over(crate::now_unix_s()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names for one request.
+fn paths(folder: &Path, request: &Request) -> impl Iterator<Item = PathBuf> + use<> {
+    twins(folder, &name_of(request))
+}
+
+fn twins(folder: &Path, name: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    let (folder, name) = (folder.to_owned(), name.to_owned());
+    (0..TWINS_MAX).map(move |twin| folder.join(format!("{name}.{twin}.json")))
+}
+
+/// What a request is filed under: origin, method, path, body.
+pub(crate) fn name_of(request: &Request) -> String {
     let origin = request.target.origin_text();
     let fields = [origin.as_bytes(), request.method.as_str().as_bytes(), request.target.path().as_bytes()];
     let mut hasher = Sha256::new();
@@ -245,9 +327,7 @@ fn paths(folder: &Path, request: &Request) -> impl Iterator<Item = PathBuf> {
         hasher.update(field);
     }
     hasher.update(Sha256::digest(&request.body));
-    let name = hex::encode(&hasher.finalize());
-    let folder = folder.to_owned();
-    (0..TWINS_MAX).map(move |twin| folder.join(format!("{name}.{twin}.json")))
+    hex::encode(&hasher.finalize())
 }
 
 /// Takes the lock; `false` if a living process has it, or removed the file in the meantime.
@@ -266,7 +346,7 @@ fn remove(path: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, Pending, SETTLE_GRACE_S, sweep};
+    use super::{Facts, Kind, Pending, SETTLE_GRACE_S, sweep};
     use crate::Request;
     use http::{HeaderName, HeaderValue, Method};
     use std::fs;
@@ -283,6 +363,9 @@ mod tests {
             paid: "1 TEST".into(),
             network: "farthing:test",
             asset: None,
+            kind: Kind::Exact,
+            sum: None,
+            ticket: "t",
             valid_before: 100,
             reserved: None,
         };

@@ -3,7 +3,8 @@
 use money::{Amount, Asset, Decimal, DecimalError};
 
 use crate::challenge::Challenge;
-use crate::offer::{Offer, Terms};
+use crate::channel::Standing;
+use crate::offer::{Offer, Scheme, Terms};
 
 /// Limits of one caller. Amounts are nano-dollars; USDC, USDT and TEST count as dollars.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,23 @@ pub struct Policy {
     pub approved: bool,
     /// CAIP-2 ids that may be paid on; `None` for every network we can pay on.
     pub networks: Option<Vec<String>>,
+    /// Ways that may be paid by, the most liked first; `None` for all of them in our own order.
+    pub schemes: Option<Vec<Scheme>>,
+    /// The most that may go into a payment channel at once; `None`: no more than `max`.
+    pub deposit_max: Option<Amount>,
+}
+
+/// What pays a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice<'c> {
+    /// As the seller wrote it.
+    pub offer: &'c Offer,
+    /// As we read it.
+    pub terms: &'c Terms,
+    /// What goes into a payment channel with it; zero for other schemes, and where the channel has enough.
+    pub deposit: Amount,
+    /// The same in atomic units.
+    pub(crate) deposit_atomic: u128,
 }
 
 /// Why nothing of a challenge is paid. Nothing was signed.
@@ -65,30 +83,76 @@ impl Policy {
     /// Pays up to `max` per call, on every network; above one dollar only when approved.
     #[must_use]
     pub const fn up_to(max: Amount) -> Self {
-        Self { max, approve_above: APPROVE_ABOVE, approved: false, networks: None }
+        Self {
+            max,
+            approve_above: APPROVE_ABOVE,
+            approved: false,
+            networks: None,
+            schemes: None,
+            deposit_max: None,
+        }
     }
 
-    /// The first payable offer within the limits, in this order: test rail, then the seller's order.
+    /// The best payable offer within the limits. `standings` tells of each offer that a channel pays what that takes.
+    ///
+    /// Our own order: the test rail; a channel that is open and has enough, because nothing leaves the wallet; a
+    /// deposit that the caller allows by name; a transfer, whose change a seller like us gives a key for; a deposit
+    /// within the cap of the call; `upto` and Permit2 last, because they fail where the token's owner has not let
+    /// Permit2 move it. Among equals the seller's order.
     ///
     /// # Errors
     /// [`PolicyError`]
-    pub fn choose<'c>(&self, challenge: &'c Challenge) -> Result<(&'c Offer, &'c Terms), PolicyError> {
-        let mut payable: Vec<(&Offer, &Terms)> = challenge
+    pub(crate) fn choose<'c>(
+        &self,
+        challenge: &'c Challenge,
+        standings: &[Option<Standing>],
+    ) -> Result<Choice<'c>, PolicyError> {
+        let standing = |place: usize| standings.get(place).copied().flatten();
+        let mut payable: Vec<(usize, Choice<'c>)> = challenge
             .offers
             .iter()
-            .filter(|offer| self.allows(offer.network()))
-            .filter_map(|offer| Some((offer, offer.terms.as_ref().ok()?)))
+            .enumerate()
+            .filter_map(|(place, offer)| self.rank(offer, standing(place)))
             .collect();
-        payable.sort_by_key(|(offer, _)| !offer.is_test_rail());
-        let within = payable.iter().find(|(_, terms)| terms.price <= self.max);
-        let Some(&(offer, terms)) = within else {
-            return Err(match payable.iter().map(|(_, terms)| terms.price).min() {
+        payable.sort_by_key(|(rank, _)| *rank);
+        let within = payable.iter().find(|(_, choice)| choice.terms.price <= self.max);
+        let Some(&(_, choice)) = within else {
+            return Err(match payable.iter().map(|(_, choice)| choice.terms.price).min() {
                 Some(price) => PolicyError::OverCap { price, max: self.max },
-                None => self.nothing_payable(challenge),
+                None => self.nothing_payable(challenge, standings),
             });
         };
-        self.approve(terms.price)?;
-        Ok((offer, terms))
+        self.approve(choice.terms.price.max(choice.deposit))?;
+        Ok(choice)
+    }
+
+    /// An offer that may be paid now, and how much it is liked: less is better.
+    fn rank<'c>(&self, offer: &'c Offer, standing: Option<Standing>) -> Option<(usize, Choice<'c>)> {
+        let terms = offer.terms.as_ref().ok().filter(|_| self.allows(offer.network()))?;
+        let deposit_atomic = match (terms.scheme(), standing) {
+            (Scheme::Batch, Some(Standing::Deposit(atomic))) => atomic,
+            (Scheme::Batch, Some(Standing::Open)) | (Scheme::Exact | Scheme::Permit2 | Scheme::Upto, _) => 0,
+            (Scheme::Batch, Some(Standing::TooDear(_) | Standing::Busy) | None) => return None,
+        };
+        let deposit = terms.worth(deposit_atomic)?;
+        let rank = match &self.schemes {
+            Some(liked) => liked.iter().position(|scheme| *scheme == terms.scheme())?,
+            None => match terms.scheme() {
+                Scheme::Exact if offer.is_test_rail() => 0,
+                Scheme::Batch if deposit_atomic == 0 => 1,
+                Scheme::Batch if self.deposit_max.is_some() => 2,
+                Scheme::Exact => 3,
+                Scheme::Batch => 4,
+                Scheme::Upto => 5,
+                Scheme::Permit2 => 6,
+            },
+        };
+        Some((rank, Choice { offer, terms, deposit, deposit_atomic }))
+    }
+
+    /// The most that may go into a channel at once.
+    pub(crate) fn deposit_most(&self) -> Amount {
+        self.deposit_max.unwrap_or(self.max)
     }
 
     /// That a price needs no yes, or has it.
@@ -116,15 +180,37 @@ impl Policy {
         self.networks.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == network))
     }
 
-    pub(crate) fn nothing_payable(&self, challenge: &Challenge) -> PolicyError {
-        let reason = |offer: &Offer| {
+    pub(crate) fn nothing_payable(
+        &self,
+        challenge: &Challenge,
+        standings: &[Option<Standing>],
+    ) -> PolicyError {
+        let reason = |(place, offer): (usize, &Offer)| {
             let network = crate::printable(offer.network());
-            match &offer.terms {
-                Ok(_) => format!("{network}: network not allowed"),
-                Err(why) => format!("{network}: {why}"),
+            let terms = match &offer.terms {
+                Ok(terms) => terms,
+                Err(why) => return format!("{network}: {why}"),
+            };
+            if !self.allows(offer.network()) {
+                return format!("{network}: network not allowed");
+            }
+            match standings.get(place).copied().flatten() {
+                Some(Standing::TooDear(least)) => {
+                    let least = terms.worth(least).unwrap_or(Amount::MAX).short(Asset::Usd);
+                    let most = self.deposit_most().short(Asset::Usd);
+                    format!(
+                        "{network}: a channel needs {least} USD put in at least, --deposit allows {most} USD"
+                    )
+                }
+                Some(Standing::Busy) => {
+                    format!("{network}: all channels with this seller have calls on their way")
+                }
+                Some(Standing::Open | Standing::Deposit(_)) | None => {
+                    format!("{network}: {} not allowed", terms.scheme())
+                }
             }
         };
-        let reasons: Vec<String> = challenge.offers.iter().take(8).map(reason).collect();
+        let reasons: Vec<String> = challenge.offers.iter().enumerate().take(8).map(reason).collect();
         PolicyError::NothingPayable { offers: challenge.offers.len(), reasons: reasons.join("; ") }
     }
 }
@@ -205,7 +291,7 @@ mod tests {
             ),
         ] {
             let challenge = Challenge { offers, resource: None, extensions: None, refusal: Said::default() };
-            let chosen = policy.choose(&challenge).map(|(offer, _)| offer);
+            let chosen = policy.choose(&challenge, &[]).map(|choice| choice.offer);
             assert_eq!(chosen, expected.map(|index: usize| &challenge.offers[index]), "{situation}");
         }
         let challenge = Challenge {
@@ -217,12 +303,12 @@ mod tests {
         policy.max = nano(2_000_000_000);
         let threshold = nano(1_000_000_000);
         assert_eq!(
-            policy.choose(&challenge).map(drop),
+            policy.choose(&challenge, &[]).map(drop),
             Err(E::NotApproved { price: nano(1_500_000_000), threshold })
         );
         policy.approved = true;
-        assert!(policy.choose(&challenge).is_ok());
+        assert!(policy.choose(&challenge, &[]).is_ok());
         policy.networks = Some(vec!["farthing:test".into()]);
-        assert!(matches!(policy.choose(&challenge), Err(E::NothingPayable { offers: 1, .. })));
+        assert!(matches!(policy.choose(&challenge, &[]), Err(E::NothingPayable { offers: 1, .. })));
     }
 }

@@ -16,6 +16,7 @@ use crate::folder::FileError;
 use crate::heads::HeadAlarm;
 use crate::inclusion::{Inclusion, InclusionError};
 use crate::kept::KeptReceipt;
+use crate::pending::Sum;
 use crate::reservation::Reservation;
 use crate::{Secret, Target, pins, printable};
 
@@ -27,6 +28,8 @@ pub struct ReceiptRef {
     credential: Option<(HeaderName, HeaderValue)>,
     /// What the call reserved, to be replaced by what the receipt says.
     pub(crate) reserved: Option<Reservation>,
+    /// Whether what left the wallet is what the call cost.
+    pub(crate) metered: Option<Sum>,
 }
 
 /// A receipt whose signature stands.
@@ -158,11 +161,16 @@ impl ReceiptRef {
             return None;
         }
         let target = origin.sibling(format!("/farthing/receipts/{id}"));
-        Some(Self { id: id.to_owned(), target, credential, reserved: None })
+        Some(Self { id: id.to_owned(), target, credential, reserved: None, metered: None })
     }
 
     pub(crate) fn with_reserved(self, reserved: Option<Reservation>) -> Self {
         Self { reserved, ..self }
+    }
+
+    /// Under `upto` what is charged is also what leaves the wallet, in whole atomic units of `sum`.
+    pub(crate) fn with_metered(self, metered: Option<Sum>) -> Self {
+        Self { metered, ..self }
     }
 
     /// The call's id.
@@ -318,7 +326,7 @@ impl Receipt {
 
 impl Money {
     /// `None` if it is not a plain decimal and a currency code.
-    fn read(value: &Value) -> Option<Self> {
+    pub(crate) fn read(value: &Value) -> Option<Self> {
         let amount = value["amount"].as_str()?;
         Decimal::parse(amount.strip_prefix('-').unwrap_or(amount)).ok()?;
         let amount = if amount.contains('.') && !amount.contains(['e', 'E']) {
@@ -339,7 +347,7 @@ async fn get(
     let secret = credential.is_some();
     let headers = HeaderMap::from_iter(credential);
     let (method, body) = (Method::GET, bytes::Bytes::new());
-    let answer = Outgoing { method, target, headers, body, secret }
+    let answer = Outgoing { method, target, headers, body, secret, trailers: false }
         .send(dialer, (TIME_MAX, TIME_MAX))
         .await
         .map_err(|error: SendError| ReceiptError::Network(error.to_string()))?;

@@ -59,6 +59,12 @@ impl Request {
         Ok(Self { method, target: Target::parse(url)?, headers: HeaderMap::new(), body: Bytes::new() })
     }
 
+    /// The same, of a URL that was read already.
+    #[must_use]
+    pub(crate) fn of_target(method: Method, target: Target) -> Self {
+        Self { method, target, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
     /// Adds a header.
     ///
     /// # Errors

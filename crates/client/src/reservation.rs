@@ -6,13 +6,14 @@ use http::{HeaderMap, Method, StatusCode};
 use money::{Amount, Asset, Decimal};
 use wire::hex;
 
-use crate::budget::{Budget, BudgetError, Claim, Host, Over, Shape};
+use crate::budget::{Budget, BudgetError, Claim, Host, Over, Shape, Spent};
 use crate::challenge::{Challenge, Said};
+use crate::channel::{self, Standing};
 use crate::client::Client;
 use crate::error::CallError;
 use crate::folder::{FileError, Folder};
-use crate::offer::{Offer, Terms};
-use crate::policy::PolicyError;
+use crate::offer::{Scheme, Way};
+use crate::policy::{Choice, PolicyError};
 use crate::receipt::Receipt;
 use crate::{Policy, Request, now_unix_s};
 
@@ -45,6 +46,8 @@ pub(crate) enum End {
     ServedInFull,
     /// So much, by its receipt.
     Charged(Amount),
+    /// So much of what was signed was taken, and so much was used.
+    Took(Spent),
     /// A receipt was shown that does not stand.
     BadReceipt,
 }
@@ -78,6 +81,10 @@ impl Reservation {
                 budget.close(id);
             }
             End::Charged(charged) => budget.charge(id, charged),
+            End::Took(came_to) => {
+                budget.serve(host);
+                budget.settle(id, came_to);
+            }
         })
     }
 
@@ -139,17 +146,13 @@ impl Client {
         Ok(self.budget()?.narrow(&host_of(request)?, self.policy.clone()))
     }
 
-    /// The offer that a call would pay, if it may. Nothing is signed, and nothing is reserved.
+    /// What a call would pay, if it may. Nothing is signed, and nothing is reserved.
     ///
     /// # Errors
     /// [`CallError::Policy`] or [`CallError::Budget`], as [`Client::call`] would say.
-    pub fn choose<'c>(
-        &self,
-        request: &Request,
-        challenge: &'c Challenge,
-    ) -> Result<(&'c Offer, &'c Terms), CallError> {
+    pub fn choose<'c>(&self, request: &Request, challenge: &'c Challenge) -> Result<Choice<'c>, CallError> {
         let chosen = self.choose_within_caps(request, challenge)?;
-        self.try_reserving(request, chosen.1.price)?;
+        self.try_reserving(request, &chosen)?;
         Ok(chosen)
     }
 
@@ -158,27 +161,53 @@ impl Client {
         &self,
         request: &Request,
         challenge: &'c Challenge,
-    ) -> Result<(&'c Offer, &'c Terms), CallError> {
-        let chosen = self.policy_for(request)?.choose(challenge);
+    ) -> Result<Choice<'c>, CallError> {
+        let policy = self.policy_for(request)?;
+        let standings = self.standings(request, challenge, &policy)?;
+        let chosen = policy.choose(challenge, &standings);
         if let Err(PolicyError::OverCap { price, .. }) = &chosen
             && *price <= self.policy.max
         {
             // Not the caller's cap, so one of the budget: let it say which.
-            self.try_reserving(request, *price)?;
+            let (host, shape) = (host_of(request)?, Shape::of(&host_of(request)?, request));
+            let claim = payment(asks_the_gateway(request), *price, &shape);
+            self.budget()?.reserve("", &host, &claim, now_unix_s())?;
         }
         Ok(chosen?)
     }
 
+    /// What paying each offer from a channel takes; `None` for those that are paid otherwise, and where there is
+    /// no folder to keep a channel in.
+    pub(crate) fn standings(
+        &self,
+        request: &Request,
+        challenge: &Challenge,
+        policy: &Policy,
+    ) -> Result<Vec<Option<Standing>>, CallError> {
+        let (Some(wallet), Some(folder)) = (&self.wallet, &self.folder) else { return Ok(Vec::new()) };
+        let origin = request.target.origin_text();
+        let mut standings = Vec::new();
+        for offer in &challenge.offers {
+            let standing = match &offer.terms {
+                Ok(terms) => match &terms.way {
+                    Way::Channel(channel) => {
+                        let most = terms.atomic_within(policy.deposit_most());
+                        Some(channel::standing(folder, &origin, (terms, channel), wallet, most)?)
+                    }
+                    Way::Transfer(_) | Way::Permit { .. } => None,
+                },
+                Err(_) => None,
+            };
+            standings.push(standing);
+        }
+        Ok(standings)
+    }
+
     /// Whether the budget has room for a payment, as things are now.
-    fn try_reserving(&self, request: &Request, price: Amount) -> Result<(), CallError> {
+    fn try_reserving(&self, request: &Request, choice: &Choice<'_>) -> Result<(), CallError> {
         let host = host_of(request)?;
         let shape = Shape::of(&host, request);
-        self.budget()?.reserve(
-            "",
-            &host,
-            &payment(asks_the_gateway(request), price, &shape),
-            now_unix_s(),
-        )?;
+        self.budget()?.reserve("", &host, &claim(request, choice, &shape), now_unix_s())?;
         Ok(())
     }
 
@@ -186,10 +215,10 @@ impl Client {
     pub(crate) fn reserve_payment(
         &self,
         request: &Request,
-        price: Amount,
+        choice: &Choice<'_>,
     ) -> Result<Option<Reservation>, CallError> {
         let shape = Shape::of(&host_of(request)?, request);
-        self.reserve(request, &payment(asks_the_gateway(request), price, &shape))
+        self.reserve(request, &claim(request, choice, &shape))
     }
 
     /// Reserves the price of a call that a key is about to pay which cannot be narrowed.
@@ -222,6 +251,16 @@ impl Client {
         let granted = Budget::change(&file, |budget| budget.reserve(&id, &host, claim, now_unix_s()))??;
         let (amount, narrowed_by) = (granted.amount, granted.narrowed_by);
         Ok(Some(Reservation { file, id, host, amount, narrowed_by }))
+    }
+}
+
+/// A call that a channel pays was paid for when the deposit was.
+fn claim<'c>(request: &Request, choice: &Choice<'_>, shape: &'c Shape) -> Claim<'c> {
+    let (price, deposit) = (choice.terms.price, choice.deposit);
+    match choice.terms.scheme() {
+        Scheme::Batch if deposit > Amount::ZERO => Claim::Deposit { deposit, price, shape },
+        Scheme::Batch => Claim::Priced { price, shape },
+        Scheme::Exact | Scheme::Permit2 | Scheme::Upto => payment(asks_the_gateway(request), price, shape),
     }
 }
 

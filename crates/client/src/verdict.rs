@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
+use wire::x402::batch::ResponseExtra;
 use wire::x402::{SettlementResponse, network};
 
 use crate::challenge::Said;
@@ -19,6 +20,11 @@ pub enum Paid {
         /// As the seller reports it; empty if it does not.
         transaction: String,
     },
+    /// The seller may take what the call turns out to cost, and has not said yet how much that is.
+    Promised {
+        /// `up to 0.02 USDC to ...`
+        what: String,
+    },
     /// The seller did not take the payment, but could until then. The same request sends it again.
     Kept {
         /// `0.02 TEST to ...`
@@ -32,26 +38,46 @@ pub enum Paid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The payment was taken: by an answer, or as a deposit although the answer failed.
-    Taken { transaction: String },
+    Taken(Settled),
     /// Nobody can say yet. The same payment again, after a while.
     Unknown { after: Option<Duration> },
     /// Not taken, says the seller. Never signed anew for this call (H12).
     Refused,
 }
 
+/// What a result says, as far as it speaks of the network that we paid on. All of it is a stranger's claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Fit for a terminal; empty if there is none.
+    pub(crate) transaction: String,
+    /// As it stands there; `None` if it is absent or empty.
+    pub(crate) amount: Option<String>,
+    pub(crate) payer: Option<String>,
+    /// Of a channel; `None` if absent or malformed.
+    pub(crate) channel: Option<Box<ResponseExtra>>,
+}
+
+/// The result in the head or in the trailers of an answer.
+pub(crate) fn result(headers: &HeaderMap, paid_on: &str) -> Option<Settled> {
+    let settled = settlement(headers).filter(|settled| settled.success && on(settled, paid_on))?;
+    Some(Settled {
+        transaction: crate::printable(&settled.transaction),
+        amount: settled.amount.filter(|amount| !amount.is_empty()),
+        payer: settled.payer,
+        channel: settled.extra.as_ref().and_then(ResponseExtra::from_extra).map(Box::new),
+    })
+}
+
 /// Reads an answer to a payment. `said` is what the body of a failed one says.
 pub(crate) fn read(status: StatusCode, headers: &HeaderMap, said: &Said, paid_on: &str) -> Verdict {
-    let settled = settlement(headers).filter(|settled| settled.success && on(settled, paid_on));
-    let transaction =
-        settled.as_ref().map(|settled| crate::printable(&settled.transaction)).unwrap_or_default();
+    let settled = result(headers, paid_on);
     if status.is_success() || said.code == "already_served" {
-        return Verdict::Taken { transaction };
+        return Verdict::Taken(settled.unwrap_or_default());
     }
     // A 402 that also claims the money is believed only if it gives a key to what it took.
-    let deposited =
-        settled.is_some() && (status != StatusCode::PAYMENT_REQUIRED || headers.contains_key("farthing-key"));
-    if deposited {
-        return Verdict::Taken { transaction };
+    let believed = status != StatusCode::PAYMENT_REQUIRED || headers.contains_key("farthing-key");
+    if let Some(settled) = settled.filter(|_| believed) {
+        return Verdict::Taken(settled);
     }
     match status.as_u16() {
         408 | 409 | 425 | 429 | 500..=599 => Verdict::Unknown { after: retry_after(headers) },
@@ -75,7 +101,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict as V, read};
+    use super::{Settled, Verdict as V, read};
     use crate::challenge::Said;
     use http::{HeaderMap, StatusCode};
     use serde_json::json;
@@ -84,11 +110,11 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let taken = || V::Taken { transaction: "0xabc".into() };
+        let taken = || V::Taken(Settled { transaction: "0xabc".into(), ..Settled::default() });
         let unknown = |seconds: Option<u64>| V::Unknown { after: seconds.map(Duration::from_secs) };
         for (situation, status, code, settled, others, expected) in [
             ("served", 200, "", Some(true), vec![], taken()),
-            ("served, no report", 200, "", None, vec![], V::Taken { transaction: String::new() }),
+            ("served, no report", 200, "", None, vec![], V::Taken(Settled::default())),
             ("upstream failed, deposit kept", 502, "upstream_failed", Some(true), vec![], taken()),
             (
                 "settlement unknown",
@@ -101,7 +127,7 @@ mod tests {
             ("date in Retry-After", 503, "", None, vec![("retry-after", "Fri, 31 Dec 1999")], unknown(None)),
             ("a proxy in between", 502, "", None, vec![], unknown(None)),
             ("in flight", 409, "in_progress", None, vec![("retry-after", "1")], unknown(Some(1))),
-            ("used up", 409, "already_served", None, vec![], V::Taken { transaction: String::new() }),
+            ("used up", 409, "already_served", None, vec![], V::Taken(Settled::default())),
             ("busy", 429, "rate_limited", None, vec![], unknown(None)),
             ("failed for certain", 402, "settlement_failed", Some(false), vec![], V::Refused),
             ("H12 takes it and asks again", 402, "payment_required", Some(true), vec![], V::Refused),

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::{
-    CallError, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Step, Wallet, WalletError,
+    CallError, Choice, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Scheme, Step, Wallet,
+    WalletError,
 };
 use http::{Method, StatusCode, header};
 use money::{Amount, Asset};
@@ -66,6 +67,12 @@ pub(crate) struct CurlArgs {
     /// Pay on this network only, such as eip155:8453; may be repeated
     #[arg(long = "network", value_name = "CAIP2")]
     networks: Vec<String>,
+    /// Pay this way only: exact, upto, batch-settlement, permit2; may be repeated, the most liked first
+    #[arg(long = "scheme", value_name = "SCHEME")]
+    schemes: Vec<Scheme>,
+    /// Open a payment channel where one is offered, and put at most so much into it at once [default: at most --max]
+    #[arg(long, value_name = "AMOUNT", value_parser = client::parse_cap)]
+    deposit: Option<Amount>,
     /// Trust the certificates in this PEM file too
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -134,6 +141,8 @@ async fn call(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
             say(&format!("{why}; the same payment again in {} s", pause.as_secs()))
         }
         Step::Warning(error) => say(&error.to_string()),
+        // Not silenced: it is about money.
+        Step::Doubt(doubt) => eprintln!("farthing: {doubt}"),
         Step::Request { .. }
         | Step::Challenge(_)
         | Step::Paying { .. }
@@ -149,6 +158,7 @@ async fn call(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
         }
     };
     let delivered = deliver(&mut response, args).await;
+    client.finish(&mut response, &mut see);
     let receipt = report(client, &response, &say).await;
     if let Err((code, text)) = delivered {
         eprintln!("farthing: {text}");
@@ -196,6 +206,9 @@ async fn report(client: &Client, response: &Response, say: &dyn Fn(&str)) -> u8 
             Paid::Taken { what, transaction } => {
                 say(&format!("paid {what} · transaction {transaction} · no receipt"))
             }
+            Paid::Promised { what } => {
+                say(&format!("paid {what}: the seller does not say how much of it · no receipt"));
+            }
             Paid::Nothing | Paid::Kept { .. } => {}
         }
         return 0;
@@ -210,7 +223,7 @@ async fn report(client: &Client, response: &Response, say: &dyn Fn(&str)) -> u8 
             code::BAD_RECEIPT
         }
         Err(error) => {
-            if let Paid::Taken { what, .. } = &response.paid {
+            if let Paid::Taken { what, .. } | Paid::Promised { what } = &response.paid {
                 say(&format!("paid {what}"));
             }
             say(&error.to_string());
@@ -245,8 +258,7 @@ async fn quote(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
         }
     };
     let choice = quote.challenge.as_ref().map(|challenge| client.choose(request, challenge));
-    let offers =
-        offers(&quote, choice.as_ref().and_then(|choice| choice.as_ref().ok()).map(|(offer, _)| *offer));
+    let offers = offers(&quote, choice.as_ref().and_then(|choice| choice.as_ref().ok()));
     let problem = choice.as_ref().and_then(|choice| choice.as_ref().err());
     if io::stdout().is_terminal() {
         print_table(&quote, &offers, problem);
@@ -265,15 +277,17 @@ async fn quote(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
     }
 }
 
-fn offers(quote: &Quote, chosen: Option<&client::Offer>) -> Vec<Value> {
+fn offers(quote: &Quote, chosen: Option<&Choice<'_>>) -> Vec<Value> {
     let Some(challenge) = &quote.challenge else { return vec![] };
     let row = |offer: &client::Offer| {
         let terms = offer.terms.as_ref();
+        let chosen = chosen.filter(|choice| choice.offer == offer);
         json!({
             "network": offer.network(), "scheme": offer.scheme(), "pay_to": offer.pay_to(),
             "amount": terms.map(|terms| terms.price.decimal(terms.asset)).ok(),
             "asset": terms.map(|terms| terms.asset.name()).ok(),
-            "chosen": chosen == Some(offer),
+            "chosen": chosen.is_some(),
+            "deposit": chosen.map(|choice| choice.deposit.decimal(choice.terms.asset)),
             "unpayable": terms.err().map(ToString::to_string),
         })
     };
@@ -290,7 +304,7 @@ fn print_table(quote: &Quote, offers: &[Value], problem: Option<&CallError>) {
         let price = format!("{} {}", text("amount"), text("asset"));
         let note =
             if offer["unpayable"].is_string() { text("unpayable") } else { format!("to {}", text("pay_to")) };
-        println!("{mark} {price:<20} {:<16} {note}", text("network"));
+        println!("{mark} {price:<20} {:<16} {:<16} {note}", text("network"), text("scheme"));
     }
     if let Some(paid) = &quote.pending {
         println!("an earlier payment of {paid} would be sent again first");
@@ -313,12 +327,17 @@ fn code_of(error: &CallError) -> u8 {
     };
     match error {
         CallError::KeyRefused { said, .. } if said.limit_source == "per_call" => code::OVER_CAP,
-        CallError::KeyRefused { said, .. } | CallError::Refused { said, .. }
+        CallError::KeyRefused { said, .. }
+        | CallError::Refused { said, .. }
+        | CallError::VoucherRefused { said, .. }
             if no_funds(&said.code) || no_funds(&said.reason) =>
         {
             code::NO_FUNDS
         }
-        CallError::KeyRefused { .. } | CallError::Refused { .. } => code::REFUSED,
+        CallError::KeyRefused { .. }
+        | CallError::Refused { .. }
+        | CallError::VoucherRefused { .. }
+        | CallError::Allowance(_) => code::REFUSED,
         CallError::NoWallet { .. } => code::NO_FUNDS,
         CallError::Policy(_)
         | CallError::Budget(_)
@@ -327,9 +346,11 @@ fn code_of(error: &CallError) -> u8 {
         CallError::Network(_) => code::NETWORK,
         CallError::Challenge { .. } => code::REMOTE,
         CallError::Unknown { .. } => code::UNKNOWN,
-        CallError::File(_) | CallError::NoFolder | CallError::Randomness | CallError::Payment(_) => {
-            crate::COULD_NOT_RUN
-        }
+        CallError::File(_)
+        | CallError::NoFolder
+        | CallError::Randomness
+        | CallError::ChannelTaken
+        | CallError::Payment(_) => crate::COULD_NOT_RUN,
     }
 }
 
@@ -338,6 +359,8 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
     let mut policy = Policy::up_to(args.max);
     policy.approved = args.yes;
     policy.networks = (!args.networks.is_empty()).then(|| args.networks.clone());
+    policy.schemes = (!args.schemes.is_empty()).then(|| args.schemes.clone());
+    policy.deposit_max = args.deposit;
     let mut client = Client::new(dialer, policy);
     let folder = args.wallet.as_deref().map(Folder::beside).or_else(Folder::of_user);
     let file = args.wallet.clone().or_else(|| folder.as_ref().map(Folder::wallet_file));

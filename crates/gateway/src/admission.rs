@@ -200,7 +200,7 @@ pub(crate) fn verify(
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
     verified.map_err(|refusal| {
         snapshot.limiters.count_invalid(arrived.source);
-        if refusal.is_payable() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
+        if refusal.lacks_offers() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
     })
 }
 

@@ -31,13 +31,34 @@ pub(crate) struct Ask<'a> {
     pub(crate) ceiling: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
     pub(crate) fits_within: Option<Amount>,
+    /// Which tills may be paid through.
+    pub(crate) through: Through,
     /// Version of the prices.
     pub(crate) tariff: &'a str,
     pub(crate) description: &'a str,
     /// Whether the answer says how the route is called.
     pub(crate) discovery: bool,
-    /// Only a call can be settled after it.
-    pub(crate) is_call: bool,
+}
+
+/// What is sold decides how it may be paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// A call: every till.
+    All,
+    /// Balance: what a channel is charged stays its own, and what is settled after a call needs one, so neither buys any.
+    Deposits,
+    /// What is left in a channel, for its payer.
+    Channels,
+}
+
+impl Through {
+    fn includes(self, till: &Till) -> bool {
+        match self {
+            Self::All => true,
+            Self::Deposits => !till.is_channel() && !till.is_settled_after(),
+            Self::Channels => till.is_channel(),
+        }
+    }
 }
 
 impl<'a> Ask<'a> {
@@ -58,10 +79,10 @@ impl<'a> Ask<'a> {
             fingerprint: OnceCell::new(),
             ceiling: quote.offered,
             fits_within: fits,
+            through: Through::All,
             tariff: &quote.tariff,
             description: &quote.model,
             discovery: false,
-            is_call: true,
         }
     }
 
@@ -107,7 +128,8 @@ impl<'a> Ask<'a> {
             let named = gate.directory.offered(till, facilitators)?;
             till.offer(self.deposit(till), &named, Some(minted.clone()))
         };
-        self.tills(snapshot).filter_map(offer).collect()
+        let tills = snapshot.tills.iter().filter(|till| self.through.includes(till));
+        tills.filter_map(offer).collect()
     }
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
@@ -116,18 +138,13 @@ impl<'a> Ask<'a> {
         let facilitators = snapshot.facilitators.as_ref();
         let minted = self.quote(gate, 0);
         let mut taken = Vec::new();
-        for till in self.tills(snapshot) {
+        for till in snapshot.tills.iter().filter(|till| self.through.includes(till)) {
             for named in gate.directory.taken(till, facilitators) {
                 let offer = till.offer(self.deposit(till), &named, Some(minted.clone()));
                 taken.extend(offer.map(|offer| (till.clone(), offer)));
             }
         }
         taken
-    }
-
-    fn tills<'s>(&self, snapshot: &'s Snapshot) -> impl Iterator<Item = &'s Till> + use<'s> {
-        let is_call = self.is_call;
-        snapshot.tills.iter().filter(move |till| is_call || !till.is_settled_after())
     }
 
     fn quote(&self, gate: &Gate, expires_at_s: u64) -> String {

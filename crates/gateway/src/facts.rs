@@ -82,7 +82,10 @@ impl CallFacts<'_> {
 pub(crate) fn network_of(rail: &str) -> &str {
     match rail {
         "test" => wire::x402::network::FARTHING_TEST,
-        other => other.strip_prefix("x402:").unwrap_or(other),
+        other => {
+            let channel = crate::channels::network_of(other);
+            channel.or_else(|| other.strip_prefix("x402:")).unwrap_or(other)
+        }
     }
 }
 

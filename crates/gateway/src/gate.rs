@@ -10,6 +10,7 @@ use ledger::{AccountId, AccountState, Book, asset_of_code};
 use money::Amount;
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
+use crate::channels::Channels;
 use crate::claims::Claims;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
@@ -39,6 +40,7 @@ pub(crate) struct Gate {
     pub(crate) store: Store,
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) sign_ins: SignIns,
@@ -80,6 +82,7 @@ impl Gate {
                 None => return Err(StoreError::Unavailable("a balance is in an unknown asset".into())),
             }
         }
+        let channels = Channels::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let settings = reader.accounts()?;
@@ -91,6 +94,7 @@ impl Gate {
             store,
             store_epoch,
             claims: Arc::default(),
+            channels,
             replays: Replays::default(),
             retries: Arc::default(),
             sign_ins: SignIns::default(),

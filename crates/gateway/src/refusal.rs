@@ -411,6 +411,11 @@ impl Refusal {
         self.0.code.asks_for_payment()
     }
 
+    /// Whether a payment would help, and it is not said yet how one is made.
+    pub(crate) fn lacks_offers(&self) -> bool {
+        self.is_payable() && self.0.accepts.is_none()
+    }
+
     /// What it would say, for an answer that is no refusal itself.
     pub(crate) fn summary(&self) -> Value {
         let mut members = Map::new();

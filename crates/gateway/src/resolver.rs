@@ -14,6 +14,7 @@ use store::{Op, Payment, PaymentState, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::promises::Decision;
@@ -227,6 +228,11 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
         return Ok(());
     };
     match asking.again(&payment).await? {
+        Settlement::Settled(receipt) if channels::network_of(&payment.rail).is_some() => {
+            channels::settled_later(gate, key, payment, &receipt).await?;
+            tracing::info!(payment = %wire::hex::encode(&key), "an unclear deposit into a channel turned out settled");
+            Ok(())
+        }
         Settlement::Settled(receipt) => {
             settled(gate, key, payment, receipt.reference).await?;
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear settlement turned out settled");

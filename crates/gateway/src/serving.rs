@@ -60,6 +60,7 @@ impl Serving {
             }
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
+            Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Err(refusal) => Err(self.payable(refusal)),
         }
     }
@@ -72,10 +73,14 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         self.pays(Arc::clone(&deposit.account), protocol);
         self.attempt = deposit.attempt.take();
-        let headers = deposit.headers.clone();
-        // Whatever happens next, the payer learns that he has paid and how to reach what is left.
-        self.serve(Some(Brought::Deposit(deposit))).await.map_err(|refusal| {
-            headers.iter().fold(refusal.money(Money::DepositKept), |refusal, (name, value)| {
+        let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
+        let served = self.serve(Some(Brought::Deposit(deposit))).await;
+        // Whatever happens next, the payer learns that he has paid and how to reach what is left. A voucher is not
+        // charged where nothing was served; what came into its channel is there.
+        served.map_err(|refusal| {
+            let is_in = !is_drawn || !headers.is_empty();
+            let money = if is_in { Money::DepositKept } else { Money::NothingTaken };
+            headers.iter().fold(refusal.money(money), |refusal, (name, value)| {
                 refusal.header(name.clone(), value.clone())
             })
         })
@@ -110,15 +115,8 @@ impl Serving {
         self.payer = Some(Payer { account, key, protocol });
     }
 
-    /// What a payment would help gets our offers; what was refused for another reason must not.
     fn payable(&self, refusal: Refusal) -> Refusal {
-        if !refusal.is_payable() {
-            return refusal;
-        }
-        let (arrived, snapshot) = (&self.arrived, &self.arrived.snapshot);
-        let body = self.quote.body();
-        let ask = Ask::of(snapshot, &self.quote, &arrived.head.method, &arrived.target, &body);
-        challenge(&self.worker.gate, snapshot, &ask, refusal, arrived.now)
+        payable(&self.worker, &self.arrived, &self.quote, refusal)
     }
 
     fn hold(&self, brought: Option<&Brought>) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
@@ -170,8 +168,9 @@ impl Serving {
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            headers.extend(brought.headers().clone());
-            headers.extend(settled_meanwhile(brought)?);
+            headers.extend(brought.at_head(parts.status).await?);
+            let meanwhile = settled_meanwhile(brought);
+            headers.extend(meanwhile.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
         if parts.status.is_success() {
             let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
@@ -283,6 +282,16 @@ async fn forward(
     }
 }
 
+/// What a payment would help gets our offers; what was refused for another reason must not.
+fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
+    if !refusal.lacks_offers() {
+        return refusal;
+    }
+    let (snapshot, body) = (&arrived.snapshot, quote.body());
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
+    challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
+}
+
 /// What has become of a settlement that began before the upstream was asked.
 ///
 /// # Errors
@@ -303,6 +312,16 @@ fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
     let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// Money went back, and nothing was asked of an upstream.
+pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
+    let mut response = Response::new(GateBody::whole(Bytes::from_static(b"{\"refunded\":true}")));
+    response.headers_mut().extend(headers);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use money::{Amount, Asset};
+use proof::x402_batch;
 use proof::x402_exact::{self, EvmToken};
 use proof::x402_permit2::{self, Spends};
 use proof::x402_svm::{self, SvmToken};
-use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, v1, v2};
+use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
 
-use crate::config::{Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+use crate::channels::Unit;
+use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
 pub(crate) const QUOTE_SECONDS: u64 = 300;
@@ -43,8 +45,21 @@ pub(crate) enum Method {
     Permit2 { token: Arc<EvmToken>, pay_to: Address },
     /// `upto`, by Permit2 as well: settled after the call.
     Upto { token: Arc<EvmToken>, pay_to: Address },
+    /// `batch-settlement`: a channel and vouchers.
+    Channel { token: Arc<EvmToken>, terms: ChannelTerms },
     /// `exact` on Solana.
     Solana { token: Arc<SvmToken> },
+}
+
+/// What channels that pay us are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChannelTerms {
+    receiver: Address,
+    receiver_authorizer: Address,
+    /// Seconds.
+    withdraw_delay: u64,
+    /// Atomic units.
+    min_deposit: Option<u128>,
 }
 
 /// Our own entry of `accepts`, as it is checked: the only source of price, asset and payee (X402-10).
@@ -52,6 +67,7 @@ pub(crate) enum Method {
 pub(crate) enum Offer {
     Exact(x402_exact::Offer),
     Permit2(x402_permit2::Offer),
+    Channel(x402_batch::Offer),
     Solana(x402_svm::Offer),
 }
 
@@ -71,7 +87,7 @@ impl Till {
     /// after the call has no deposit.
     pub(crate) fn deposit_for(&self, ceiling: Amount) -> Amount {
         match self.method {
-            Method::Upto { .. } => ceiling,
+            Method::Upto { .. } | Method::Channel { .. } => ceiling,
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
@@ -87,8 +103,19 @@ impl Till {
                 Some((SCHEME_EXACT, token.network()))
             }
             Method::Upto { token, .. } => Some((SCHEME_UPTO, token.network())),
+            Method::Channel { token, .. } => Some((batch::SCHEME, token.network())),
             Method::Solana { token } => Some((SCHEME_EXACT, token.network())),
         }
+    }
+
+    /// Whether it pays for calls only: what is left of a charge stays in the channel.
+    pub(crate) const fn is_channel(&self) -> bool {
+        matches!(self.method, Method::Channel { .. })
+    }
+
+    /// How atomic units are counted here.
+    pub(crate) const fn unit(&self) -> Unit {
+        Unit { asset: self.asset, decimals: self.decimals }
     }
 
     /// Whether what is signed is a ceiling, of which the metered amount is taken after the call.
@@ -142,6 +169,16 @@ impl Till {
             (Method::Upto { token, pay_to }, Named::Evm(facilitator)) => {
                 Some(permit2(token, pay_to, Spends::Upto { facilitator: *facilitator }))
             }
+            (Method::Channel { token, terms }, _) => Some(Offer::Channel(x402_batch::Offer {
+                token: Arc::clone(token),
+                receiver: terms.receiver,
+                receiver_authorizer: terms.receiver_authorizer,
+                withdraw_delay: terms.withdraw_delay,
+                min_deposit: terms.min_deposit,
+                amount: atomic,
+                max_timeout_s: QUOTE_SECONDS,
+                quote,
+            })),
             (Method::Solana { token }, Named::Svm(fee_payer)) => Some(Offer::Solana(x402_svm::Offer {
                 token: Arc::clone(token),
                 amount: u64::try_from(atomic).ok()?,
@@ -176,7 +213,7 @@ impl Offer {
         match self {
             Self::Exact(offer) => offer.requirements_v1(resource, description, mime_type),
             Self::Solana(offer) => offer.requirements_v1(resource, description, mime_type),
-            Self::Permit2(_) => None,
+            Self::Permit2(_) | Self::Channel(_) => None,
         }
     }
 
@@ -185,6 +222,7 @@ impl Offer {
         match self {
             Self::Exact(offer) => offer.requirements_v2(),
             Self::Permit2(offer) => offer.requirements_v2(),
+            Self::Channel(offer) => offer.requirements_v2(),
             Self::Solana(offer) => offer.requirements_v2(),
         }
     }
@@ -194,7 +232,10 @@ impl Named {
     /// The member of a facilitator's `extra` in which it names itself, where an offer of this till has to repeat that.
     pub(crate) const fn member(till: &Till) -> Option<&'static str> {
         match &till.method {
-            Method::Test { .. } | Method::Transfer { .. } | Method::Permit2 { .. } => None,
+            Method::Test { .. }
+            | Method::Transfer { .. }
+            | Method::Permit2 { .. }
+            | Method::Channel { .. } => None,
             Method::Upto { .. } => Some("facilitatorAddress"),
             Method::Solana { .. } => Some("feePayer"),
         }
@@ -203,7 +244,10 @@ impl Named {
     /// Reads that member.
     pub(crate) fn read(till: &Till, text: &str) -> Option<Self> {
         match &till.method {
-            Method::Test { .. } | Method::Transfer { .. } | Method::Permit2 { .. } => None,
+            Method::Test { .. }
+            | Method::Transfer { .. }
+            | Method::Permit2 { .. }
+            | Method::Channel { .. } => None,
             Method::Upto { .. } => text.parse().ok().map(Self::Evm),
             Method::Solana { .. } => base58::decode_array(text).ok().map(Self::Svm),
         }
@@ -229,7 +273,8 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             match network {
                 Network::Evm(network) => {
                     let token = evm_token(network)?;
-                    tills.extend(x402.schemes.iter().map(|scheme| evm(x402, network, &token, *scheme)));
+                    tills
+                        .extend(x402.schemes.iter().filter_map(|scheme| evm(x402, network, &token, *scheme)));
                 }
                 Network::Svm(network) if x402.schemes.contains(&X402Scheme::Exact) => {
                     tills.push(solana(x402, network)?);
@@ -248,7 +293,8 @@ fn evm_token(network: &EvmNetwork) -> io::Result<Arc<EvmToken>> {
         .map_err(|_| io::Error::other("an x402 network is not an EVM chain"))
 }
 
-fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Scheme) -> Till {
+/// One way to pay on a chain; none where what it needs is not configured, which the configuration has refused.
+fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Scheme) -> Option<Till> {
     let (known, pay_to) = (Arc::clone(token), Address(network.pay_to));
     // What is settled after the call must outlive at least a short one; a longer call ends in time for it.
     let after_call = x402.settle_timeout.as_secs().saturating_add(CALL_SECONDS_MIN);
@@ -256,19 +302,38 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         X402Scheme::Exact => (Method::Transfer { token: known, pay_to }, x402_exact::SETTLE_MARGIN_S),
         X402Scheme::Permit2 => (Method::Permit2 { token: known, pay_to }, x402_exact::SETTLE_MARGIN_S),
         X402Scheme::Upto => (Method::Upto { token: known, pay_to }, after_call),
+        X402Scheme::Batch => {
+            let terms = terms(x402.batch.as_ref()?, network);
+            (Method::Channel { token: known, terms }, x402_exact::SETTLE_MARGIN_S)
+        }
     };
     let ceiling_max = match scheme {
-        X402Scheme::Exact | X402Scheme::Permit2 => x402.ceiling_max,
+        X402Scheme::Exact | X402Scheme::Permit2 | X402Scheme::Batch => x402.ceiling_max,
         X402Scheme::Upto => x402.ceiling_max.min(x402.optimistic_max),
     };
-    Till {
+    let rail = match scheme {
+        X402Scheme::Batch => crate::channels::rail(&network.network),
+        X402Scheme::Exact | X402Scheme::Permit2 | X402Scheme::Upto => format!("x402:{}", network.network),
+    };
+    Some(Till {
         method,
         asset: network.token.asset,
         decimals: network.token.decimals,
         deposit: x402.deposit.unwrap_or_default(),
         ceiling_max: Some(ceiling_max),
         margin_s,
-        rail: format!("x402:{}", network.network),
+        rail,
+    })
+}
+
+fn terms(batch: &Batch, network: &EvmNetwork) -> ChannelTerms {
+    let (exponent, decimals) = (network.token.asset.exponent(), network.token.decimals);
+    let atomic = |amount| money::atomic_from_ledger_up(amount, exponent, decimals).ok();
+    ChannelTerms {
+        receiver: Address(network.pay_to),
+        receiver_authorizer: batch.authorizer,
+        withdraw_delay: batch.withdraw_delay,
+        min_deposit: batch.min_deposit.and_then(atomic),
     }
 }
 

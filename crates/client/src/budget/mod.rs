@@ -93,10 +93,23 @@ pub(crate) enum Claim<'c> {
     Payment { price: Amount, shape: &'c Shape },
     /// A payment of this price leaves the wallet and becomes balance.
     TopUp { price: Amount, shape: &'c Shape },
-    /// A credit key that cannot be narrowed pays this price.
+    /// So much goes into a payment channel, from which a call of this price is paid.
+    Deposit { deposit: Amount, price: Amount, shape: &'c Shape },
+    /// A credit key that cannot be narrowed, or a payment channel, pays this price.
     Priced { price: Amount, shape: &'c Shape },
     /// A credit key is narrowed to what is granted, at most so much.
     Narrowed { most: Amount },
+}
+
+/// What a cap must have room for.
+#[derive(Clone, Copy)]
+struct Want {
+    amount: Amount,
+    /// Whole or not at all.
+    is_price: bool,
+    sides: Sides,
+    /// The cap of a call counts.
+    of_call: bool,
 }
 
 /// What was reserved.
@@ -171,11 +184,7 @@ impl Budget {
         if let Some((price, shape)) = claim.price() {
             self.prices.learn(shape, host, price);
         }
-        let reserved = match claim.sides() {
-            Sides::Paid => Spent { paid: granted.amount, used: Amount::ZERO },
-            Sides::Used => Spent { paid: Amount::ZERO, used: granted.amount },
-            Sides::Both => Spent { paid: granted.amount, used: granted.amount },
-        };
+        let reserved = claim.reserved(granted.amount);
         let at = self.all.spent.stamp();
         self.all.spent.add(reserved);
         self.account(host)?.spent.add(reserved);
@@ -187,17 +196,30 @@ impl Budget {
 
     /// How much of a claim every cap has room for.
     fn grant(&self, host: &Host, claim: &Claim<'_>, now_unix_s: u64) -> Result<Granted, BudgetError> {
-        let own = self.hosts.get(host).map(|account| (Some(host), account));
-        let (wanted, price, sides) = match claim {
-            Claim::Payment { price, .. } | Claim::TopUp { price, .. } | Claim::Priced { price, .. } => {
-                (*price, Some(*price), claim.sides())
-            }
-            Claim::Narrowed { most } => (*most, None, claim.sides()),
+        if let Claim::Deposit { deposit, .. } = claim {
+            // It leaves the wallet and is used up later: the caps of windows hold it, the cap of a call does not.
+            let want = Want { amount: *deposit, is_price: true, sides: Sides::Paid, of_call: false };
+            self.grant_side(host, want, now_unix_s)?;
+        }
+        let (amount, is_price) = match claim {
+            Claim::Payment { price, .. }
+            | Claim::TopUp { price, .. }
+            | Claim::Deposit { price, .. }
+            | Claim::Priced { price, .. } => (*price, true),
+            Claim::Narrowed { most } => (*most, false),
         };
-        let mut granted = Granted { amount: wanted, narrowed_by: None };
+        self.grant_side(host, Want { amount, is_price, sides: claim.sides(), of_call: true }, now_unix_s)
+    }
+
+    fn grant_side(&self, host: &Host, want: Want, now_unix_s: u64) -> Result<Granted, BudgetError> {
+        let Want { sides, is_price, .. } = want;
+        let price = is_price.then_some(want.amount);
+        let own = self.hosts.get(host).map(|account| (Some(host), account));
+        let mut granted = Granted { amount: want.amount, narrowed_by: None };
         for (host, account) in own.into_iter().chain([(None, &self.all)]) {
             let mut caps: Vec<(Amount, Amount, Cap)> = Vec::new();
-            caps.extend(account.limits.call.map(|limit| (limit, limit, Cap::Call)));
+            let of_call = account.limits.call.filter(|_| want.of_call);
+            caps.extend(of_call.map(|limit| (limit, limit, Cap::Call)));
             for span in Span::ALL {
                 let Some(limit) = account.limits.of(span) else { continue };
                 let window = account.spent.of(span);
@@ -214,7 +236,7 @@ impl Budget {
         }
         match granted.narrowed_by {
             // A price is paid whole or not at all, and a key that may spend nothing is of no use.
-            Some(over) if price.is_some() || granted.amount == Amount::ZERO => Err(BudgetError::Over(over)),
+            Some(over) if is_price || granted.amount == Amount::ZERO => Err(BudgetError::Over(over)),
             narrowed_by => Ok(Granted { narrowed_by, ..granted }),
         }
     }
@@ -238,6 +260,13 @@ impl Budget {
     pub(crate) fn charge(&mut self, id: &str, charged: Amount) {
         if let Some(open) = self.take(id) {
             self.correct(&open, Spent { used: charged, ..open.reserved });
+        }
+    }
+
+    /// So much of what was signed was taken, and so much was used.
+    pub(crate) fn settle(&mut self, id: &str, came_to: Spent) {
+        if let Some(open) = self.take(id) {
+            self.correct(&open, came_to);
         }
     }
 
@@ -315,15 +344,27 @@ impl<'c> Claim<'c> {
         match self {
             Self::Payment { .. } => Sides::Both,
             Self::TopUp { .. } => Sides::Paid,
-            Self::Priced { .. } | Self::Narrowed { .. } => Sides::Used,
+            Self::Deposit { .. } | Self::Priced { .. } | Self::Narrowed { .. } => Sides::Used,
         }
+    }
+
+    /// What counts as spent when `granted` of it was.
+    const fn reserved(&self, granted: Amount) -> Spent {
+        let (paid, used) = match self {
+            Self::Payment { .. } => (granted, granted),
+            Self::TopUp { .. } => (granted, Amount::ZERO),
+            Self::Deposit { deposit, .. } => (*deposit, granted),
+            Self::Priced { .. } | Self::Narrowed { .. } => (Amount::ZERO, granted),
+        };
+        Spent { paid, used }
     }
 
     const fn price(&self) -> Option<(Amount, &'c Shape)> {
         match self {
-            Self::Payment { price, shape } | Self::TopUp { price, shape } | Self::Priced { price, shape } => {
-                Some((*price, *shape))
-            }
+            Self::Payment { price, shape }
+            | Self::TopUp { price, shape }
+            | Self::Deposit { price, shape, .. }
+            | Self::Priced { price, shape } => Some((*price, *shape)),
             Self::Narrowed { .. } => None,
         }
     }

@@ -1,6 +1,8 @@
 //! The whole client against sellers on loopback.
 
+mod balances;
 mod budgeted;
 mod hostile;
 mod paying;
+mod schemes;
 mod seller;

@@ -243,7 +243,7 @@ async fn a_quote_pays_nothing_and_sends_no_credential() {
     let quote = client.quote(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
     assert!(quote.has_key);
     let challenge = quote.challenge.unwrap();
-    let (_, terms) = client.policy().choose(&challenge).unwrap();
+    let terms = client.policy().choose(&challenge, &[]).unwrap().terms;
     assert_eq!(terms.price.units(), 7);
     assert_eq!(seller.seen().len(), 1);
     assert!(seller.seen()[0].header("authorization").is_none() && seller.payments().is_empty());

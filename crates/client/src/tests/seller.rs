@@ -33,6 +33,8 @@ pub(crate) struct Seen {
 /// What the seller does with it.
 pub(crate) enum Reply {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// A body, and what comes behind its last byte.
+    Trailers(Vec<u8>, (&'static str, String)),
     /// Chunks as the test sends them.
     Stream(Vec<(&'static str, String)>, mpsc::Receiver<Bytes>),
     /// Reads the request and hangs up.
@@ -103,6 +105,7 @@ async fn serve<A: FnMut(&Seen, usize) -> Reply>(
         all.len() - 1
     };
     let reply = (act.lock().unwrap())(&seen, number);
+    let mut trailers = None;
     let (status, headers, pipe) = match reply {
         Reply::HangUp => return Err(std::io::Error::other("told to")),
         Reply::Answer(status, headers, body) => {
@@ -110,16 +113,22 @@ async fn serve<A: FnMut(&Seen, usize) -> Reply>(
             sender.try_send(Bytes::from(body)).unwrap();
             (status, headers, pipe)
         }
+        Reply::Trailers(body, (name, value)) => {
+            let (sender, pipe) = mpsc::channel(1);
+            sender.try_send(Bytes::from(body)).unwrap();
+            trailers = Some(HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]));
+            (200, vec![("trailer", name.to_owned())], pipe)
+        }
         Reply::Stream(headers, pipe) => (200, headers, pipe),
     };
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(name, value);
     }
-    Ok(response.body(Pipe(pipe)).unwrap())
+    Ok(response.body(Pipe(pipe, trailers)).unwrap())
 }
 
-pub(crate) struct Pipe(mpsc::Receiver<Bytes>);
+pub(crate) struct Pipe(mpsc::Receiver<Bytes>, Option<HeaderMap>);
 
 impl hyper::body::Body for Pipe {
     type Data = Bytes;
@@ -129,7 +138,11 @@ impl hyper::body::Body for Pipe {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        let data = self.0.poll_recv(cx);
+        data.map(|bytes| match bytes {
+            Some(bytes) => Some(Ok(Frame::data(bytes))),
+            None => self.1.take().map(|trailers| Ok(Frame::trailers(trailers))),
+        })
     }
 }
 

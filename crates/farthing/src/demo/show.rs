@@ -98,7 +98,11 @@ impl Scene {
                 }
             }
             Step::KeySaved => fact("farthing-key", "a credit key for the change, kept by the agent"),
-            Step::Resuming { .. } | Step::Waiting { .. } | Step::Warning(_) | Step::Receipt(_) => brief(step),
+            Step::Resuming { .. }
+            | Step::Waiting { .. }
+            | Step::Warning(_)
+            | Step::Doubt(_)
+            | Step::Receipt(_) => brief(step),
         }
     }
 }
@@ -119,6 +123,7 @@ pub(super) fn brief(step: &Step<'_>) {
         }
         Step::Waiting { why, .. } => line(why),
         Step::Warning(error) => line(&error.to_string()),
+        Step::Doubt(doubt) => line(doubt),
         Step::Challenge(_)
         | Step::Paying { .. }
         | Step::Resuming { .. }

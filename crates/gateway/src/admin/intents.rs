@@ -2,11 +2,13 @@
 
 use ledger::{AccountId, REFERENCE_BYTES_MAX};
 use money::{Amount, Asset};
+use rails::Receipt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use store::{Op, Payment, PaymentState, Store, StoreError};
 
 use super::office::{Office, OfficeError, usage};
+use crate::channels;
 use crate::clock::Now;
 use crate::facts;
 use crate::promises::Decision;
@@ -83,6 +85,14 @@ async fn settle(
             return Ok("already settled");
         }
         return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    if channels::network_of(&payment.rail).is_some() {
+        let Office::Running(gate) = office else {
+            return Err(usage("this payment went into a channel, which the gateway counts: start it first"));
+        };
+        let receipt = Receipt { reference: transaction, ..Receipt::default() };
+        channels::settled_later(gate, key, payment, &receipt).await?;
+        return Ok("settled");
     }
     let (account, amount) = (AccountId(payment.account), Amount::from_units(payment.amount));
     let asset = Asset::from_code(payment.asset).ok_or_else(|| usage("its asset is not known here"))?;

@@ -71,7 +71,7 @@ pub(crate) fn refusal(error: BatchError) -> Refusal {
     let code = match error {
         BatchError::Busy => return busy(),
         BatchError::StaleMirror => return unseen(),
-        BatchError::Terms(error) => return crate::payments::proof_refusal(error),
+        BatchError::Terms(error) => return crate::payments::transfer_refusal(error),
         BatchError::PayloadType => Code::MalformedCredential,
         BatchError::TokenMismatch => Code::WrongAsset,
         BatchError::ReceiverMismatch => Code::WrongPayee,

@@ -351,7 +351,12 @@ async fn settle(gate: &Gate, snapshot: &Snapshot, group: &Group) -> bool {
     match facilitating::settle(gate, all, &request).await {
         Settlement::Settled(receipt) => {
             let amount = receipt.amount.unwrap_or_default();
-            tracing::info!(network = group.network, amount, transaction = receipt.reference, "channels settled");
+            tracing::info!(
+                network = group.network,
+                amount,
+                transaction = receipt.reference,
+                "channels settled"
+            );
             true
         }
         Settlement::Refused(refused) => refused.code.ends_with("_nothing_to_settle"),

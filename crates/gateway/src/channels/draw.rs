@@ -30,7 +30,7 @@ const TOP_UP_SEEN_S: u64 = 30;
 /// What a payment from a channel leads to.
 pub(crate) enum Drawn {
     /// A call may be made.
-    Call(Box<Drawing>),
+    Call(Box<Drawing>, Claim),
     /// The call was made before.
     Answered(Before),
     /// It asked for its money back and got it; no call is made.
@@ -123,18 +123,20 @@ impl Calling<'_> {
         let provisional = Provisional::new(gate, &slot.account, credit);
         let key = presented.key(slot.era(), &delivery.fingerprint);
         let (network, payer) = (presented.network().to_owned(), presented.payer());
-        Ok(Drawn::Call(Box::new(Drawing {
-            gate: Arc::clone(gate),
-            slot,
-            key,
-            network,
-            payer,
-            step,
-            escrowed,
-            provisional,
-            claim: Some(claim),
-            attempt,
-        })))
+        Ok(Drawn::Call(
+            Box::new(Drawing {
+                gate: Arc::clone(gate),
+                slot,
+                key,
+                network,
+                payer,
+                step,
+                escrowed,
+                provisional,
+                attempt,
+            }),
+            claim,
+        ))
     }
 
     const fn looking(&self) -> Looking<'_> {
@@ -175,7 +177,7 @@ impl Calling<'_> {
             let age_s = now.seconds().saturating_sub(channel.mirror.synced_at_s);
             match channel.accept(&presented.voucher, amount, now.seconds()) {
                 Verdict::Accepted(acceptance) => {
-                    let payment = self.payment(slot, &acceptance)?;
+                    let payment = Box::new(self.payment(slot, &acceptance)?);
                     return Ok(Step::Charge { acceptance, from: channel.charged, payment });
                 }
                 Verdict::Corrective { error, voucher } => {
@@ -184,11 +186,8 @@ impl Calling<'_> {
                     return Err(answer::corrective(presented, error, Some(&state), newest.as_ref()));
                 }
                 Verdict::Refused(error) => {
-                    let looks_again = match error {
-                        BatchError::StaleMirror => true,
-                        BatchError::ExceedsBalance => age_s >= TOP_UP_SEEN_S,
-                        _ => false,
-                    };
+                    let looks_again = error == BatchError::StaleMirror
+                        || error == BatchError::ExceedsBalance && age_s >= TOP_UP_SEEN_S;
                     if has_looked || !looks_again {
                         return Err(answer::refusal(error));
                     }
@@ -221,6 +220,7 @@ impl Calling<'_> {
             created_ms: delivery.now.millis(),
             valid_before_s: delivery.now.seconds().saturating_add(REMEMBERED_S),
             outcome: None,
+            promised: false,
             attempt: None,
         })
     }

@@ -12,7 +12,6 @@ use store::Payment;
 use super::answer::{self, Escrowed};
 use super::rail;
 use super::slot::{Beside, Slot};
-use crate::claims::Claim;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::idempotency::Attempt;
@@ -29,8 +28,6 @@ pub(crate) struct Drawing {
     pub(super) step: Step,
     pub(super) escrowed: Option<Escrowed>,
     pub(super) provisional: Provisional,
-    /// The channel's, until the call has ended and that is on disk.
-    pub(crate) claim: Option<Claim>,
     pub(crate) attempt: Option<Attempt>,
 }
 
@@ -40,7 +37,7 @@ pub(super) enum Step {
         acceptance: Acceptance,
         /// What was charged in all when it was accepted.
         from: u128,
-        payment: Payment,
+        payment: Box<Payment>,
     },
     /// It is charged.
     Charged {
@@ -121,13 +118,15 @@ impl Drawing {
                 if kept.record.charged != *from {
                     // The chain has been claimed beyond what we knew: nobody but us should be able to.
                     tracing::error!(channel = %wire::hex::encode(&self.slot.id), "ALARM: a channel was claimed by somebody else");
-                    return Err(answer::refusal(BatchError::CumulativeMismatch { charged: kept.record.charged }));
+                    return Err(answer::refusal(BatchError::CumulativeMismatch {
+                        charged: kept.record.charged,
+                    }));
                 }
                 let charged = kept.channel(acceptance.from_carry).charge_at_head(acceptance);
                 let now = Now::read();
                 let record = store::Channel { used_ms: now.millis(), ..kept.moved(&charged) };
                 let entry = (payment.amount > 0).then(|| entry(self.key, payment, charged.charged, now));
-                let payment = Some((self.key, payment.clone()));
+                let payment = Some((self.key, Payment::clone(payment)));
                 let beside = Beside { payment, entry, is_result: false };
                 let written = self.slot.write(&self.gate.store, &mut kept, record, beside).await;
                 written.map_err(|error| answer::unwritten(&error))?;

@@ -74,6 +74,8 @@ pub(super) async fn bring(
             PaymentState::Settled | PaymentState::Served => {
                 Ok(Escrowed { transaction: known.reference, amount: deposit.amount })
             }
+            // Nothing is served before it is in the channel.
+            PaymentState::Owed => Err(unknown_outcome()),
         },
     }
 }
@@ -89,7 +91,8 @@ impl Bringing<'_> {
     /// Before anything moves: the deposit is genuine and would settle, and the voucher beside it would be taken then.
     async fn check(&self, now: Now) -> Result<Mirror, Refusal> {
         let Self { gate, snapshot, presented, deposit } = self;
-        deposit::verify(&presented.offer, &presented.voucher, deposit, now.seconds()).map_err(answer::refusal)?;
+        deposit::verify(&presented.offer, &presented.voucher, deposit, now.seconds())
+            .map_err(answer::refusal)?;
         let all = snapshot.facilitators.as_ref().ok_or_else(answer::unseen)?;
         let request = self.request().ok_or_else(|| answer::refusal(BatchError::PayloadType))?;
         let (id, config) = (presented.voucher.channel_id, &presented.voucher.config);
@@ -157,6 +160,7 @@ impl Bringing<'_> {
             created_ms: delivery.now.millis(),
             valid_before_s: valid_at(deposit).unwrap_or(0).saturating_add(SETTLE_MARGIN_S),
             outcome: None,
+            promised: false,
             attempt: None,
         }
     }

@@ -19,20 +19,24 @@ mod presented;
 mod refund;
 mod slot;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use ledger::{AccountId, Book};
 use store::{Reader, StoreError};
 
+pub(crate) use answer::refusal;
 pub(crate) use collector::run;
-pub(crate) use draw::receive;
+pub(crate) use draw::{Drawn, receive};
 pub(crate) use drawing::Drawing;
 pub(crate) use escrow::settled_later;
-pub(crate) use presented::{Presented, verify};
+pub(crate) use kept::Unit;
+pub(crate) use presented::{Offered, Presented, again, verify};
 
 use kept::Kept;
 use slot::Slot;
+
+use crate::config::{Config, Network};
 
 /// The rail of what is charged on channels of a network.
 pub(crate) fn rail(network: &str) -> String {
@@ -51,9 +55,27 @@ pub(crate) fn account_of(id: &[u8; 32]) -> AccountId {
     AccountId(account)
 }
 
+/// How the sums of channels on a network are counted.
+fn unit_on(config: &Config, network: &str) -> Option<Unit> {
+    config.rails.x402.as_ref()?.networks.iter().find_map(|known| match known {
+        Network::Evm(known) if known.network == network => {
+            Some(Unit { asset: known.token.asset, decimals: known.token.decimals })
+        }
+        Network::Evm(_) | Network::Svm(_) => None,
+    })
+}
+
+/// Looks at channels that we have no record of, in one second: anybody can sign for a channel that does not exist,
+/// and each costs a facilitator a question.
+const UNKNOWN_LOOKS_MAX: u32 = 5;
+
 /// Every channel we have a record of.
 #[derive(Debug, Default)]
-pub(crate) struct Channels(DashMap<[u8; 32], Arc<Slot>>);
+pub(crate) struct Channels {
+    slots: DashMap<[u8; 32], Arc<Slot>>,
+    /// Unix second, and looks in it.
+    looks: Mutex<(u64, u32)>,
+}
 
 impl Channels {
     /// Brings the channels to where the journal ended. The balances are in the book already.
@@ -71,7 +93,7 @@ impl Channels {
     }
 
     pub(crate) fn find(&self, id: &[u8; 32]) -> Option<Arc<Slot>> {
-        self.0.get(id).map(|found| Arc::clone(&found))
+        self.slots.get(id).map(|found| Arc::clone(&found))
     }
 
     /// Remembers a channel. None: its account holds another asset.
@@ -81,10 +103,20 @@ impl Channels {
             return None;
         }
         let slot = Arc::new(Slot::new(kept, book.account(account, asset)));
-        Some(Arc::clone(&self.0.entry(id).or_insert(slot)))
+        Some(Arc::clone(&self.slots.entry(id).or_insert(slot)))
+    }
+
+    /// Whether a channel that we have no record of may be looked at now.
+    fn may_look_for_unknown(&self, now_s: u64) -> bool {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.0 != now_s {
+            *looks = (now_s, 0);
+        }
+        looks.1 += 1;
+        looks.1 <= UNKNOWN_LOOKS_MAX
     }
 
     fn all(&self) -> Vec<Arc<Slot>> {
-        self.0.iter().map(|slot| Arc::clone(&slot)).collect()
+        self.slots.iter().map(|slot| Arc::clone(&slot)).collect()
     }
 }

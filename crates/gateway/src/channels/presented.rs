@@ -1,18 +1,17 @@
 //! A payment from a channel as it arrives: genuine, for a channel that pays us, and made for this request.
 
-use money::Amount;
 use proof::x402_batch::{self, BatchError, GenuineVoucher, Offer};
 use proof::x402_exact::Binding;
 use sha2::{Digest, Sha256};
 use wire::x402::batch::{BatchPayload, Deposit};
 use wire::x402::v2;
 
-use super::Channels;
 use super::kept::Unit;
+use crate::gate::Gate;
 use crate::refusal::Refusal;
 
 /// A genuine payment from a channel; where the channel stands is not looked at yet, and nothing is claimed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Presented {
     pub(crate) offer: Offer,
     pub(crate) payload: BatchPayload,
@@ -46,11 +45,6 @@ impl Presented {
             BatchPayload::Voucher { .. } | BatchPayload::Refund { .. } => None,
         }
     }
-
-    /// What the whole amount of the offer is worth in the ledger; none beyond its range.
-    pub(crate) fn worth(&self) -> Option<Amount> {
-        self.unit.ledger(self.offer.amount)
-    }
 }
 
 /// Checks a payment against our offers for this request. CPU only.
@@ -78,8 +72,7 @@ pub(crate) fn verify(
 /// # Errors
 /// The store cannot be read, which must not look like a payment that nobody has seen.
 pub(crate) fn again(
-    channels: &Channels,
-    reader: &store::Reader,
+    gate: &Gate,
     offered: Vec<Offered>,
     payment: &v2::PaymentPayload,
     fingerprint: &[u8; 32],
@@ -94,14 +87,15 @@ pub(crate) fn again(
     let resource = payment.resource.clone();
     let presented = Presented { offer, payload, voucher, unit, resource, top_up_url };
     let known = |key: &[u8; 32]| {
-        let found = reader.payment(key).map_err(|error| crate::payments::store_refusal(&error))?;
+        let found =
+            gate.store.reader().payment(key).map_err(|error| crate::payments::store_refusal(&error))?;
         Ok::<_, Refusal>(found.is_some())
     };
     let is_known = match (&presented.payload, presented.deposit().and_then(|_| presented.escrow_key())) {
-        (BatchPayload::Refund { .. }, _) => channels.find(&presented.voucher.channel_id).is_some(),
+        (BatchPayload::Refund { .. }, _) => gate.channels.find(&presented.voucher.channel_id).is_some(),
         (_, Some(key)) if known(&key)? => true,
         (BatchPayload::Deposit { .. } | BatchPayload::Voucher { .. }, _) => {
-            match channels.find(&presented.voucher.channel_id) {
+            match gate.channels.find(&presented.voucher.channel_id) {
                 Some(slot) => known(&presented.key(slot.era(), fingerprint))?,
                 None => false,
             }

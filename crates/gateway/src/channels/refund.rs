@@ -129,25 +129,26 @@ async fn begin(
     let Looking { gate, snapshot, presented, now } = *looking;
     let channel = kept.channel(slot.carry()).refreshed(mirror);
     let refund = channel.refund(&presented.voucher, amount).map_err(|error| {
-        let newest = match error {
-            BatchError::CumulativeMismatch { .. } => channel.voucher_state(),
-            _ => None,
-        };
+        let is_behind = matches!(error, BatchError::CumulativeMismatch { .. });
+        let newest = channel.voucher_state().filter(|_| is_behind);
         answer::corrective(presented, error, Some(&channel.state(slot.id)), newest.as_ref())
     })?;
     let unable = || {
         tracing::error!("ALARM: a refund cannot be signed: the channel's authorizer is not configured");
         Refusal::new(Code::FacilitatorFailed, "This gateway cannot make refunds now.").retry_after(60)
     };
-    let authorizer = Authorizer::of(&snapshot.config).filter(|ours| ours.signs_for(&kept.config)).ok_or_else(unable)?;
+    let authorizer =
+        Authorizer::of(&snapshot.config).filter(|ours| ours.signs_for(&kept.config)).ok_or_else(unable)?;
     let chain_id = presented.offer.token.chain_id();
-    let owed = channel.claimable().map(|(signed, total_claimed)| Row { config: kept.config, signed, total_claimed });
+    let owed =
+        channel.claimable().map(|(signed, total_claimed)| Row { config: kept.config, signed, total_claimed });
     let separator = batch_separator(chain_id);
     let voucher = presented.payload.voucher();
     let payload = sign_refund(authorizer.key(), &separator, &kept.config, voucher, &refund, owed);
     let payload = payload.map_err(|_| unable())?;
     let config = &kept.config;
-    let request = settle_request(presented.network(), &config.token, &config.receiver, &payload).ok_or_else(unable)?;
+    let request =
+        settle_request(presented.network(), &config.token, &config.receiver, &payload).ok_or_else(unable)?;
     let body = serde_json::to_string(&request).map_err(|_| unable())?;
     let facilitators = snapshot.facilitators.as_ref().ok_or_else(answer::unseen)?;
     let candidates = gate.directory.candidates(facilitators, &request, presented.network());
@@ -250,12 +251,7 @@ async fn given(
 ) -> Result<ChannelRefund, StoreError> {
     let now = Now::read();
     let amount = made.amount.unwrap_or(pending.amount);
-    let done = ChannelRefund {
-        amount,
-        request: String::new(),
-        reference: made.reference,
-        ..pending.clone()
-    };
+    let done = ChannelRefund { amount, request: String::new(), reference: made.reference, ..pending.clone() };
     let mut kept = slot.lock().await;
     let mirror = made.seen.filter(|told| told.balance <= before.balance).unwrap_or(Mirror {
         balance: before.balance.saturating_sub(amount),

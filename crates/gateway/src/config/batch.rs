@@ -7,6 +7,7 @@ use proof::secp::SecretKey;
 use wire::x402::{Address, batch, test_keys};
 
 use super::Mode;
+use super::rail::{Network, X402Scheme};
 use super::secret::Secret32;
 use super::section::{Keys, Section};
 use super::value;
@@ -58,8 +59,10 @@ pub(super) fn read(x402: &Section<'_>) -> Option<Batch> {
         return None;
     };
     if section.context.mode == Mode::Live && test_keys::is_public(&authorizer) {
-        section
-            .complain("authorizer_key", format!("{path}: this is a public test key; never use it in mode live"));
+        section.complain(
+            "authorizer_key",
+            format!("{path}: this is a public test key; never use it in mode live"),
+        );
         return None;
     }
     Some(Batch {
@@ -70,4 +73,24 @@ pub(super) fn read(x402: &Section<'_>) -> Option<Batch> {
         claim_above: section.value("claim_above", value::usd).unwrap_or(USD_1),
         claim_idle: section.value("claim_idle", value::duration).unwrap_or(HOUR),
     })
+}
+
+/// Whether the section and the schemes agree, and nobody holds two keys of ours in one.
+pub(super) fn fits(x402: &Section<'_>, batch: Option<&Batch>, schemes: &[X402Scheme], networks: &[Network]) {
+    let is_offered = schemes.contains(&X402Scheme::Batch);
+    if is_offered && x402.get("batch").is_none() {
+        x402.missing("rails.x402: scheme batch-settlement needs \"batch\": { authorizer_key }");
+    }
+    if !is_offered && batch.is_some() {
+        x402.complain("batch", "rails.x402.batch: scheme batch-settlement is not among the schemes");
+    }
+    let is_payee = |network: &Network| match network {
+        Network::Evm(network) => batch.is_some_and(|batch| batch.authorizer == Address(network.pay_to)),
+        Network::Svm(_) => false,
+    };
+    if networks.iter().any(is_payee) {
+        let message = "rails.x402.batch.authorizer_key: this is the key of pay_to; what is paid there must not \
+                       hang on a key that signs all the time";
+        x402.complain("batch", message);
+    }
 }

@@ -6,6 +6,7 @@
 //! what is planned and "not supported yet".
 
 mod admin;
+mod batch;
 mod example;
 mod extensions;
 mod finding;
@@ -38,6 +39,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
+pub use batch::Batch;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};

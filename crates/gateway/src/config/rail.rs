@@ -5,6 +5,7 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::batch::{self, Batch};
 use super::extensions::{self, Extensions};
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, joined, scalar, suggestion};
@@ -51,6 +52,8 @@ pub struct X402 {
     pub deposit: Option<Amount>,
     /// The most one offer asks for, default 1 USD: stock clients refuse more (X402-47).
     pub ceiling_max: Amount,
+    /// Payment channels, where `batch-settlement` is one of the schemes.
+    pub batch: Option<Batch>,
     /// What a challenge offers beside payments.
     pub extensions: Extensions,
 }
@@ -73,6 +76,8 @@ pub enum X402Scheme {
     Permit2,
     /// `upto`: a signed ceiling, of which the metered amount is taken after the call.
     Upto,
+    /// `batch-settlement`: a payment channel on EVM chains, and vouchers.
+    Batch,
 }
 
 /// A chain that we are paid on.
@@ -131,8 +136,8 @@ const KEYS: Keys = Keys::secret(
     ],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
-const X402_KEYS: Keys = Keys::new(
-    &joined::<13>(
+const X402_KEYS: Keys = Keys::secret(
+    &joined::<14>(
         &[
             "schemes",
             "networks",
@@ -143,6 +148,7 @@ const X402_KEYS: Keys = Keys::new(
             "optimistic_max",
             "deposit",
             "ceiling_max",
+            "batch",
         ],
         &extensions::NAMES,
     ),
@@ -178,9 +184,13 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
             "rails.x402.deposit is more than ceiling_max; stock clients refuse above 1 USD",
         );
     }
+    let (schemes, networks) = (read_schemes(&section), read_networks(&section));
+    let batch = batch::read(&section);
+    batch::fits(&section, batch.as_ref(), &schemes, &networks);
     Some(X402 {
-        schemes: read_schemes(&section),
-        networks: read_networks(&section),
+        schemes,
+        networks,
+        batch,
         facilitators: read_facilitators(&section),
         settle: section.value("settle", settle).unwrap_or(Settle::First),
         optimistic_max: section.value("optimistic_max", value::some_usd).unwrap_or(USD_1),
@@ -205,10 +215,10 @@ fn read_schemes(x402: &Section<'_>) -> Vec<X402Scheme> {
         "exact" => Ok(X402Scheme::Exact),
         "permit2" => Ok(X402Scheme::Permit2),
         "upto" => Ok(X402Scheme::Upto),
-        "batch-settlement" => {
-            Err(format!("scheme {text} is not supported yet; this version has exact, permit2, upto"))
-        }
-        _ => Err(format!("\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto")),
+        "batch-settlement" => Ok(X402Scheme::Batch),
+        _ => Err(format!(
+            "\"{text}\" is no x402 scheme that we know; this version has exact, permit2, upto, batch-settlement"
+        )),
     };
     let Some(written) = x402.values("schemes", scheme) else { return vec![X402Scheme::Exact] };
     let mut schemes = Vec::new();

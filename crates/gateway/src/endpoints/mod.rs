@@ -4,6 +4,7 @@ mod price_page;
 mod prices;
 mod quote;
 mod receipts;
+mod refund;
 mod sign_in;
 mod top_up;
 
@@ -29,6 +30,8 @@ pub(crate) enum Endpoint {
     Keys,
     Balance,
     TopUp,
+    /// What is left in a payment channel.
+    Refund,
     Receipt(String),
     /// That the entry of a receipt is in the journal.
     Proof(String),
@@ -51,6 +54,7 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/farthing/health" => Endpoint::Health,
         "/farthing/balance" => Endpoint::Balance,
         "/farthing/topup" => Endpoint::TopUp,
+        "/farthing/refund" => Endpoint::Refund,
         "/farthing/quote" => Endpoint::Quote,
         "/farthing/sign-in" => Endpoint::SignIn,
         "/.well-known/did.json" => Endpoint::Did,
@@ -127,6 +131,10 @@ pub(crate) async fn answer(
             only(arrived, &[Method::GET, Method::POST])?;
             top_up::top_up(worker, arrived).await
         }
+        Endpoint::Refund => {
+            only(arrived, &[Method::GET, Method::POST])?;
+            refund::refund(worker, arrived).await
+        }
         Endpoint::Quote => {
             only(arrived, &[Method::POST])?;
             quote::quote(worker, arrived, body).await
@@ -202,6 +210,7 @@ mod tests {
             ("/farthing/anything", Some(Endpoint::Nothing)),
             ("/v1/models", Some(Endpoint::Models)),
             ("/farthing/quote", Some(Endpoint::Quote)),
+            ("/farthing/refund", Some(Endpoint::Refund)),
             ("/v1/models/x", None),
             ("/farthingale", None),
         ] {

@@ -12,7 +12,7 @@ use store::Outcome;
 use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
-use crate::challenge::{Ask, challenge};
+use crate::challenge::{Ask, Through, challenge};
 use crate::charge::commit_in_background;
 use crate::extensions::offers;
 use crate::facts;
@@ -37,10 +37,10 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         fingerprint: OnceCell::new(),
         ceiling: amount,
         fits_within: None,
+        through: Through::Deposits,
         tariff: "topup",
         description: "balance",
         discovery: false,
-        is_call: false,
     };
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
@@ -67,9 +67,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
             Arrival::Deposited(deposit) => deposit,
-            Arrival::Promised(_) => {
-                return Err(Refusal::new(Code::Internal, "A promise is no balance."));
-            }
+            // Neither a promise nor a channel is offered here.
+            Arrival::Promised(_) => return Err(Refusal::new(Code::Internal, "A promise is no balance.")),
+            Arrival::Refunded(_) => return Err(Refusal::new(Code::Internal, "A top-up gives nothing back.")),
         };
         let account = Arc::clone(&deposit.account);
         let asset = account.asset();
@@ -101,7 +101,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);
     let ended = task.await.map_err(cut)?;
     let ended =
-        ended.map_err(|refusal: Refusal| if refusal.is_payable() { unpaid(refusal) } else { refusal });
+        ended.map_err(|refusal: Refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal });
     ended.map(|response| response.map(GateBody::whole))
 }
 

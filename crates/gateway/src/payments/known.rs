@@ -95,6 +95,8 @@ impl Shown {
                 let found = Self { key, ceiling, named, payload: Payload::Permit(payload) };
                 (network == Some(token.network())).then_some(found)
             }
+            // Looked up by its channel.
+            Method::Channel { .. } => None,
             Method::Solana { token } => {
                 let payload = SvmPayload::from_value(payload)?;
                 let transaction = payload.transaction().ok()?;
@@ -128,7 +130,7 @@ impl Shown {
                 let verified = x402_svm::verify(&offer, payload).ok()?;
                 Some(Proof::Transaction(offer, Box::new(verified)))
             }
-            (Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_), _) => None,
+            (Offer::Exact(_) | Offer::Permit2(_) | Offer::Channel(_) | Offer::Solana(_), _) => None,
         }
     }
 }

@@ -6,12 +6,12 @@ mod promised;
 mod verified;
 
 pub(crate) use promised::{PaymentResult, Promise, settlement};
-
-pub(crate) use verified::{Verified, verify};
+use verified::Proof;
+pub(crate) use verified::{Verified, transfer_refusal, verify};
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
@@ -21,6 +21,7 @@ use wire::x402::code::Code as KnownCode;
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::{SettlementResponse, header as x402, network};
 
+use crate::channels::{self, Drawing, Drawn};
 use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
@@ -52,6 +53,38 @@ pub(crate) struct Deposit {
     pub(crate) claim: Claim,
     /// What the call may be asked for again by, beside the payment.
     pub(crate) attempt: Option<Attempt>,
+    /// Where it comes from a channel: it is charged at the head of the answer, and not before.
+    pub(crate) drawing: Option<Drawing>,
+}
+
+impl Deposit {
+    /// A voucher that the call may be charged by. What came into its channel is there whatever becomes of the call.
+    async fn drawn(mut drawing: Drawing, claim: Claim) -> Self {
+        let headers = drawing.told_of_escrow().await;
+        Self {
+            account: drawing.account(),
+            key: drawing.key,
+            headers,
+            amount: drawing.amount(),
+            rail: drawing.rail(),
+            reference: drawing.reference(),
+            payer: drawing.payer.clone(),
+            claim,
+            attempt: drawing.attempt.take(),
+            drawing: Some(drawing),
+        }
+    }
+
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
+        match &mut self.drawing {
+            None => Ok(self.headers.clone()),
+            Some(drawing) => drawing.at_head(status).await,
+        }
+    }
 }
 
 impl Deposit {
@@ -79,10 +112,14 @@ impl Brought {
         }
     }
 
-    pub(crate) const fn headers(&self) -> &HeaderMap {
+    /// The upstream has answered with this status. What the head says of the payment.
+    ///
+    /// # Errors
+    /// A voucher could not be charged: nothing of the answer may go on.
+    pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
         match self {
-            Self::Deposit(deposit) => &deposit.headers,
-            Self::Promise(promise) => &promise.headers,
+            Self::Deposit(deposit) => deposit.at_head(status).await,
+            Self::Promise(promise) => Ok(promise.headers.clone()),
         }
     }
 
@@ -103,6 +140,8 @@ pub(crate) enum Arrival {
     Promised(Box<Promise>),
     /// The call was made before.
     Answered(Before),
+    /// It asked for what is left in its channel, and got it: no call is made.
+    Refunded(HeaderMap),
 }
 
 /// Who a payment is credited to, and for which request.
@@ -135,11 +174,23 @@ impl Delivery {
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
 pub(crate) async fn receive(
-    gate: &Gate,
+    gate: &Arc<Gate>,
     snapshot: &Snapshot,
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
+    let verified = match verified.proof {
+        Proof::Channel(presented) => {
+            return Ok(match channels::receive(gate, snapshot, *presented, delivery).await? {
+                Drawn::Call(drawing, claim) => {
+                    Arrival::Deposited(Box::new(Deposit::drawn(*drawing, claim).await))
+                }
+                Drawn::Answered(before) => Arrival::Answered(before),
+                Drawn::Refunded(headers) => Arrival::Refunded(headers),
+            });
+        }
+        Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => verified,
+    };
     let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
@@ -288,15 +339,7 @@ impl Bringing<'_> {
 
     /// Nothing moved: the proof is as good as new.
     async fn free(&self) -> Result<(), Refusal> {
-        let key = self.verified.proof.deposit_key();
-        match self.gate.store.commit(Op::Refused { key }).await {
-            // Nobody was asked, so nothing was written.
-            Ok(_) | Err(StoreError::Conflict) => {
-                self.gate.unsettled.forget(&key);
-                Ok(())
-            }
-            Err(error) => Err(unsure(&error)),
-        }
+        free(self.gate, self.verified.proof.deposit_key()).await
     }
 
     async fn unknown(self) -> Result<Deposit, Refusal> {
@@ -329,7 +372,19 @@ impl Bringing<'_> {
         {
             headers.extend(key_header(&text));
         }
-        Ok(Deposit { account: in_book, key, headers, amount, rail, reference, payer, claim, attempt })
+        let drawing = None;
+        Ok(Deposit {
+            account: in_book,
+            key,
+            headers,
+            amount,
+            rail,
+            reference,
+            payer,
+            claim,
+            attempt,
+            drawing,
+        })
     }
 
     /// The deposit of a payment whose call never ended: served from what is there, settled no second time,
@@ -346,6 +401,7 @@ impl Bringing<'_> {
             payer: known.payer,
             claim,
             attempt,
+            drawing: None,
         }
     }
 
@@ -409,6 +465,21 @@ impl Waits {
         if let Some((gate, key)) = self.due.filter(|_| written) {
             gate.unsettled.ask_now(key);
         }
+    }
+}
+
+/// Lets go of the key of a payment that moved nothing.
+///
+/// # Errors
+/// It could not be written down.
+pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
+    match gate.store.commit(Op::Refused { key }).await {
+        // Nobody was asked, so nothing was written.
+        Ok(_) | Err(StoreError::Conflict) => {
+            gate.unsettled.forget(&key);
+            Ok(())
+        }
+        Err(error) => Err(unsure(&error)),
     }
 }
 
@@ -538,7 +609,7 @@ pub(crate) fn replayed_elsewhere() -> Refusal {
     Refusal::new(Code::VerificationFailed, "This payment was made for another request.")
 }
 
-fn unknown_outcome() -> Refusal {
+pub(crate) fn unknown_outcome() -> Refusal {
     Refusal::new(Code::SettlementUnknown, "The rail did not say whether the payment moved.")
         .money(Money::Unknown)
         .retry_after(5)
@@ -556,7 +627,7 @@ enum Presented {
     Again,
 }
 
-fn intent_refusal(error: &StoreError) -> Refusal {
+pub(crate) fn intent_refusal(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict => in_progress(),
         // Refused before it was written.
@@ -569,7 +640,7 @@ fn intent_refusal(error: &StoreError) -> Refusal {
 }
 
 /// The rail has acted, or may have, and the journal could not say so.
-fn unsure(error: &StoreError) -> Refusal {
+pub(crate) fn unsure(error: &StoreError) -> Refusal {
     tracing::error!(%error, "a settlement could not be recorded");
     Refusal::new(Code::StoreUnavailable, "The gateway cannot record the payment now.")
         .money(Money::Unknown)

@@ -336,6 +336,8 @@ impl Bringing<'_> {
             // Nothing is seen there that was not seen here (X402-42).
             Proof::Transfer(..) => self.candidate()?,
             Proof::Permit(..) | Proof::Transaction(..) => self.vouched().await?,
+            // A voucher is money that is there, and comes by another way.
+            Proof::Channel(_) => return Err(unsettleable()),
         };
         let key = self.verified.proof.deposit_key();
         let request = self.request()?.ok_or_else(unsettleable)?;

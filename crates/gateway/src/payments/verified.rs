@@ -7,12 +7,14 @@ use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
 use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
 use proof::x402_svm::{self, SvmError, SvmPayment};
 use serde_json::{Map, Value};
+use wire::x402::batch::BatchPayload;
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
 use wire::x402::{ExactPayload, base58, v1, v2};
 
 use super::{known, store_refusal};
 use crate::challenge::Ask;
+use crate::channels;
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::extensions::discovery::{self, Listed};
@@ -38,14 +40,17 @@ pub(super) enum Proof {
     Transfer(x402_exact::Offer, ExactPayment),
     /// Permit2, `exact` or `upto`.
     Permit(x402_permit2::Offer, Permit2Payment),
+    /// A voucher, and perhaps what comes into its channel.
+    Channel(Box<channels::Presented>),
     /// A transaction on Solana.
     Transaction(x402_svm::Offer, Box<SvmPayment>),
 }
 
 impl Proof {
-    /// The same for every presentation of this payment (X402-1).
+    /// The same for every presentation of this payment (X402-1). A voucher's is its channel.
     pub(super) const fn deposit_key(&self) -> [u8; 32] {
         match self {
+            Self::Channel(presented) => presented.voucher.channel_id,
             Self::Transfer(_, payment) => payment.deposit_key,
             Self::Permit(_, payment) => payment.deposit_key,
             Self::Transaction(_, payment) => payment.deposit_key,
@@ -53,8 +58,9 @@ impl Proof {
     }
 
     /// Where it goes when no key names an account.
-    pub(super) const fn account(&self) -> AccountId {
+    pub(super) fn account(&self) -> AccountId {
         AccountId(match self {
+            Self::Channel(presented) => return channels::account_of(&presented.voucher.channel_id),
             Self::Transfer(_, payment) => payment.account,
             Self::Permit(_, payment) => payment.account,
             Self::Transaction(_, payment) => payment.account,
@@ -66,6 +72,7 @@ impl Proof {
         match self {
             Self::Transfer(_, payment) => payment.amount,
             Self::Permit(_, payment) => payment.permit.amount,
+            Self::Channel(presented) => presented.offer.amount,
             Self::Transaction(_, payment) => payment.amount.into(),
         }
     }
@@ -76,6 +83,8 @@ impl Proof {
         match self {
             Self::Transfer(_, payment) => payment.valid_before,
             Self::Permit(_, payment) => payment.permit.deadline.saturating_add(1),
+            // It has no end: where its channel stands decides.
+            Self::Channel(_) => u64::MAX,
             Self::Transaction(..) => now_s.saturating_add(BLOCKHASH_SECONDS_MAX),
         }
     }
@@ -86,6 +95,7 @@ impl Proof {
             Self::Transfer(_, ExactPayment { payer: Payer::Evm(address), .. }) => address.to_string(),
             Self::Transfer(_, ExactPayment { payer: Payer::Test(key), .. }) => wire::hex::encode(key),
             Self::Permit(_, payment) => payment.permit.from.to_string(),
+            Self::Channel(presented) => presented.payer(),
             Self::Transaction(_, payment) => base58::encode(&payment.payer),
         }
     }
@@ -95,6 +105,7 @@ impl Proof {
         match self {
             Self::Transfer(offer, _) => offer.network(),
             Self::Permit(offer, _) => offer.token.network(),
+            Self::Channel(presented) => presented.network(),
             Self::Transaction(offer, _) => offer.token.network(),
         }
     }
@@ -108,6 +119,7 @@ impl Verified {
     pub(super) fn verify_request(&self) -> Option<SettleRequest> {
         match &self.proof {
             Proof::Permit(offer, payment) => Some(offer.verify_request(payment, None)),
+            Proof::Channel(_) => None,
             Proof::Transfer(..) | Proof::Transaction(..) => {
                 self.settle_request(self.proof.amount()).ok().flatten()
             }
@@ -120,8 +132,16 @@ impl Verified {
     }
 
     /// The account it goes to when no key names one.
-    pub(crate) const fn account(&self) -> AccountId {
+    pub(crate) fn account(&self) -> AccountId {
         self.proof.account()
+    }
+
+    /// Whether it wants money back and no call.
+    pub(crate) const fn asks_for_refund(&self) -> bool {
+        match &self.proof {
+            Proof::Channel(presented) => matches!(presented.payload, BatchPayload::Refund { .. }),
+            Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => false,
+        }
     }
 
     /// Whether it came before.
@@ -138,6 +158,7 @@ impl Verified {
         match &self.proof {
             Proof::Transfer(offer, _) => offer.requirements_v2(),
             Proof::Permit(offer, _) => offer.requirements_v2(),
+            Proof::Channel(presented) => presented.offer.requirements_v2(),
             Proof::Transaction(offer, _) => offer.requirements_v2(),
         }
     }
@@ -167,6 +188,8 @@ impl Verified {
                     None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
                 })
             }
+            // A voucher is settled by nobody; what comes into its channel is another matter.
+            Proof::Channel(_) => None,
             Proof::Permit(offer, payment) => Some(offer.settle_request(payment, None, charge)?),
             Proof::Transaction(offer, payment) => {
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
@@ -215,7 +238,10 @@ pub(crate) fn verify(
     let offered = ask.takes(gate, snapshot);
     let checked = match genuine(gate, snapshot, &payment, ask, &offered, now.seconds()) {
         Ok(proof) => proof,
-        Err(refused) => known::again(gate, snapshot, &payment, ask.fingerprint())?.ok_or(refused)?,
+        Err(refused) => match known::again(gate, snapshot, &payment, ask.fingerprint())? {
+            Some(seen) => seen,
+            None => channel_again(gate, snapshot, &payment, ask, &offered)?.ok_or(refused)?,
+        },
     };
     let (till, proof) = checked;
     let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
@@ -247,13 +273,15 @@ fn genuine(
         Some(PayloadKind::Transaction) => {
             transaction(payment, offered, &binding, now_s).map_err(transaction_refusal)
         }
-        Some(PayloadKind::Channel) | None => Err(transfer_refusal(ExactError::Malformed)),
+        Some(PayloadKind::Channel) => channel(payment, snapshot, offered, &binding, now_s),
+        None => Err(transfer_refusal(ExactError::Malformed)),
     }?;
     let made = |offer: &Offer| match (offer, &proof) {
         (Offer::Exact(offer), Proof::Transfer(taken, _)) => offer == taken,
         (Offer::Permit2(offer), Proof::Permit(taken, _)) => offer == taken,
         (Offer::Solana(offer), Proof::Transaction(taken, _)) => offer == taken,
-        (Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_), _) => false,
+        (Offer::Channel(offer), Proof::Channel(presented)) => *offer == presented.offer,
+        (Offer::Exact(_) | Offer::Permit2(_) | Offer::Channel(_) | Offer::Solana(_), _) => false,
     };
     let unmatched = || Refusal::new(Code::Internal, "The payment matches no till of ours.");
     let till = offered.iter().find(|(_, offer)| made(offer)).ok_or_else(unmatched)?;
@@ -268,7 +296,7 @@ fn transfer(
 ) -> Result<Proof, ExactError> {
     let ours = |offer: &Offer| match offer {
         Offer::Exact(offer) => Some(offer.clone()),
-        Offer::Permit2(_) | Offer::Solana(_) => None,
+        Offer::Permit2(_) | Offer::Channel(_) | Offer::Solana(_) => None,
     };
     let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
     let (offer, verified) = match payment {
@@ -286,7 +314,7 @@ fn permit(
 ) -> Result<Proof, Permit2Error> {
     let ours = |offer: &Offer| match offer {
         Offer::Permit2(offer) => Some(offer.clone()),
-        Offer::Exact(_) | Offer::Solana(_) => None,
+        Offer::Exact(_) | Offer::Channel(_) | Offer::Solana(_) => None,
     };
     let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
     match payment {
@@ -307,7 +335,7 @@ fn transaction(
 ) -> Result<Proof, SvmError> {
     let ours = |offer: &Offer| match offer {
         Offer::Solana(offer) => Some(offer.clone()),
-        Offer::Exact(_) | Offer::Permit2(_) => None,
+        Offer::Exact(_) | Offer::Permit2(_) | Offer::Channel(_) => None,
     };
     let offers: Vec<_> = offered.iter().filter_map(|(_, offer)| ours(offer)).collect();
     let (offer, verified) = match payment {
@@ -317,7 +345,56 @@ fn transaction(
     Ok(Proof::Transaction(offer.clone(), Box::new(verified)))
 }
 
-fn transfer_refusal(error: ExactError) -> Refusal {
+fn channel(
+    payment: &Payment,
+    snapshot: &Snapshot,
+    offered: &[(Till, Offer)],
+    binding: &Binding<'_>,
+    now_s: u64,
+) -> Result<Proof, Refusal> {
+    match payment {
+        // Version 1 has no such payload.
+        Payment::V1(_) => Err(transfer_refusal(ExactError::Malformed)),
+        Payment::V2(payment) => {
+            let url = top_up_url(snapshot);
+            let verified = channels::verify(of_channels(offered), payment, binding, url, now_s);
+            verified.map(|presented| Proof::Channel(Box::new(presented))).map_err(channels::refusal)
+        }
+    }
+}
+
+/// What a channel was charged, or what is on its way into one, by a payment whose offer is over.
+fn channel_again(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    payment: &Payment,
+    ask: &Ask<'_>,
+    offered: &[(Till, Offer)],
+) -> Result<Option<(Till, Proof)>, Refusal> {
+    let Payment::V2(sent) = payment else { return Ok(None) };
+    let url = top_up_url(snapshot);
+    let seen = channels::again(gate, of_channels(offered), sent, ask.fingerprint(), url)?;
+    Ok(seen.and_then(|presented| {
+        let made =
+            |(_, offer): &&(Till, Offer)| matches!(offer, Offer::Channel(offer) if *offer == presented.offer);
+        let till = offered.iter().find(made)?.0.clone();
+        Some((till, Proof::Channel(Box::new(presented))))
+    }))
+}
+
+fn of_channels(offered: &[(Till, Offer)]) -> Vec<channels::Offered> {
+    let ours = |(till, offer): &(Till, Offer)| match offer {
+        Offer::Channel(offer) => Some(channels::Offered { offer: offer.clone(), unit: till.unit() }),
+        Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_) => None,
+    };
+    offered.iter().filter_map(ours).collect()
+}
+
+fn top_up_url(snapshot: &Snapshot) -> String {
+    format!("{}/farthing/topup", snapshot.public_url)
+}
+
+pub(crate) fn transfer_refusal(error: ExactError) -> Refusal {
     let code = match &error {
         ExactError::Malformed => Code::MalformedCredential,
         ExactError::WrongNetwork => Code::WrongNetwork,

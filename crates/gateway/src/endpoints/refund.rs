@@ -1,0 +1,64 @@
+//! What is left in a payment channel, for its payer: the same 402 as everywhere, and a refund in place of a call
+//! (X402-22). Stock clients ask with `GET` and without a body.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use http::Response;
+use money::Amount;
+
+use crate::admission;
+use crate::body::GateBody;
+use crate::call::{Arrived, Worker};
+use crate::challenge::{Ask, Through, challenge};
+use crate::payments::{self, Arrival, Delivery};
+use crate::refusal::{Code, Money, Refusal};
+use crate::serving::refunded;
+
+/// What the offers ask for: nothing is charged, and an offer of nothing would be none.
+const TOKEN_PRICE: Amount = Amount::from_units(1);
+
+/// Gives back what is left in a channel.
+pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    let slot = admission::slot(gate, snapshot)?;
+    let ask = Ask {
+        method: &arrived.head.method,
+        target: &arrived.target,
+        body: b"",
+        fingerprint: OnceCell::new(),
+        ceiling: TOKEN_PRICE,
+        fits_within: None,
+        through: Through::Channels,
+        tariff: "refund",
+        description: "refund",
+        discovery: false,
+    };
+    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let presented = admission::credentials(worker, arrived)?;
+    let payer = admission::key_payer(worker, arrived, &presented)?;
+    let Some(payment) = presented.payment else {
+        let detail = "Send a refund request of your channel to have back what is left in it.";
+        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail)));
+    };
+    let fingerprint = *ask.fingerprint();
+    let verified = admission::verify(worker, arrived, payment, &ask)?;
+    if !verified.asks_for_refund() {
+        return Err(Refusal::new(Code::BadRequest, "Nothing is sold here: only refunds are made."));
+    }
+    let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
+    let (in_gate, in_snapshot) = (Arc::clone(gate), Arc::clone(snapshot));
+    // A client that hangs up must not stop it halfway.
+    let task = tokio::task::spawn_local(async move {
+        let _slot = slot;
+        match payments::receive(&in_gate, &in_snapshot, verified, delivery).await? {
+            Arrival::Refunded(headers) => Ok(refunded(headers)),
+            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) => {
+                Err(Refusal::new(Code::Internal, "A refund became something else."))
+            }
+        }
+    });
+    let cut = |_| Refusal::new(Code::Internal, "The refund was cut short.").money(Money::Unknown);
+    let ended: Result<_, Refusal> = task.await.map_err(cut)?;
+    ended.map_err(|refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal })
+}
