@@ -593,12 +593,16 @@ fn x402_23_an_old_view_is_looked_at_before_a_voucher_is_taken() {
     channel.learns(&served, 0);
 }
 
-/// Asks for money back as stock clients do.
-fn ask_back(gateway: &Gateway, channel: &Channel, amount: Option<u128>) -> Answer {
-    let probe = http::get(gateway.address, "/farthing/refund", &[]);
+/// Asks for money back as stock clients do: with `GET`, where they have paid or at the place for it.
+fn ask_back_at(gateway: &Gateway, path: &str, channel: &Channel, amount: Option<u128>) -> Answer {
+    let probe = http::get(gateway.address, path, &[]);
     assert_eq!(probe.status, 402, "{}", probe.text());
     let header = channel.asks_back(&probe, amount);
-    http::get(gateway.address, "/farthing/refund", &[("payment-signature", &header)])
+    http::get(gateway.address, path, &[("payment-signature", &header)])
+}
+
+fn ask_back(gateway: &Gateway, channel: &Channel, amount: Option<u128>) -> Answer {
+    ask_back_at(gateway, "/farthing/refund", channel, amount)
 }
 
 /// X402-22, X402-26: what was not used goes back, the carry with it, once.
@@ -636,7 +640,7 @@ fn a_refund_gives_back_what_was_not_used() {
     channel.charged -= 1;
 
     // Everything: of the channel only what was metered stays.
-    let all = ask_back(&gateway, &channel, None);
+    let all = ask_back_at(&gateway, CHAT, &channel, None);
     assert_eq!(all.status, 200, "{}", all.text());
     let said = decode(all.must("payment-response"));
     assert_eq!(said["amount"], (DEPOSIT - 100_000 - 2 * used).to_string());
