@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use ledger::Account;
 use meter::{Counted, End};
 use store::StoreError;
 use tokio::sync::mpsc;
@@ -183,7 +185,7 @@ pub(crate) struct ChargedBody {
     last_words: LastWords,
     /// What ends the stream, behind the comment that waits for the bill.
     held_back: Option<Bytes>,
-    /// The bill, for the comment.
+    /// What the call came to, for whoever asked to be told.
     bill: Option<Bill>,
     /// What becomes of the payment, for whoever asked to be told: until then nothing ends (X402-17).
     result: Option<PaymentResult>,
@@ -348,8 +350,8 @@ impl ChargedBody {
             }
             if self.last_words.comment {
                 self.hold_back();
-                self.bill = Some(bill);
             }
+            self.bill = Some(bill);
             self.result = sum.result;
         }
         self.landing = sum.landing;
@@ -366,11 +368,10 @@ impl ChargedBody {
 
     /// The settlement is decided, or nobody can tell yet.
     fn told(&mut self, result: Option<(HeaderName, HeaderValue)>) {
-        let Some((name, value)) = result else { return };
-        if let Some(bill) = &mut self.bill {
-            bill.result = Some(value.clone());
-        }
+        let (Some((name, value)), Some(bill)) = (result, &mut self.bill) else { return };
+        bill.settled(value.clone());
         if let Some(trailers) = &mut self.trailers {
+            trailers.extend(bill.trailers());
             trailers.insert(name, value);
         }
     }
@@ -471,7 +472,7 @@ impl ChargedBody {
                     None => {}
                 }
             }
-            if let (Some(bill), Some(end)) = (self.bill.take(), self.held_back.take()) {
+            if let (Some(bill), Some(end)) = (&self.bill, self.held_back.take()) {
                 self.ready.extend([bill.comment(), end]);
                 continue;
             }
@@ -496,7 +497,9 @@ impl ChargedBody {
 
 /// What a call came to, in words.
 struct Bill {
+    account: Arc<Account>,
     charge: String,
+    /// As it was left by the charge.
     balance: String,
     usage: String,
     call: CallId,
@@ -508,12 +511,20 @@ impl Bill {
     fn of(sum: &Sum, payer: &Payer, call: CallId) -> Self {
         let asset = payer.account.asset();
         Self {
+            account: Arc::clone(&payer.account),
             charge: format!("{} {asset}", sum.captured.decimal(asset)),
             balance: format!("{} {asset}", sum.available.decimal(asset)),
             usage: sum.usage.clone(),
             call,
             result: None,
         }
+    }
+
+    /// The payment is decided, and what that brought is in the balance.
+    fn settled(&mut self, result: HeaderValue) {
+        let asset = self.account.asset();
+        self.balance = format!("{} {asset}", self.account.available().decimal(asset));
+        self.result = Some(result);
     }
 
     fn trailers(&self) -> HeaderMap {

@@ -145,7 +145,12 @@ impl Serving {
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
-        let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
+        // A payment that settles after the call has an end of its own.
+        let promise = || brought.as_ref().and_then(Brought::promise);
+        let settled_by = |promise: &Promise| promise.time_max(Now::read());
+        let patience =
+            promise().and_then(settled_by).map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
+        let response = forward(&worker, &arrived, &upstream, body, patience, route.policy.drain).await?;
         let (parts, mut upstream_body) = response.into_parts();
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
         if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
@@ -195,9 +200,8 @@ impl Serving {
         *response.headers_mut() = headers;
         let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
         let timeout = arrived.snapshot.config.server.timeouts.call;
-        let promised =
-            brought.as_ref().and_then(Brought::promise).and_then(|promise| promise.time_max(Now::read()));
-        let deadline = tokio::time::Instant::now() + promised.map_or(timeout, |most| most.min(timeout));
+        let left = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
+        let deadline = tokio::time::Instant::now() + left.map_or(timeout, |most| most.min(timeout));
         let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -249,6 +253,7 @@ async fn forward(
     arrived: &Arrived,
     upstream: &Upstream,
     body: Bytes,
+    patience: Duration,
     drain: Duration,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let target = upstream.target(&arrived.target);
@@ -257,7 +262,7 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answering = tokio::time::timeout(patience, worker.pool.send(&upstream.way, request));
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).

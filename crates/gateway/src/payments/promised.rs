@@ -14,7 +14,6 @@ use store::{Op, Outcome, PaymentState, Promised};
 use tokio::sync::oneshot;
 use wire::x402::SettlementResponse;
 
-use super::verified::Proof;
 use super::{
     Bringing, change_key, intent_refusal, key_header, network_text, response_header, settlement_refused,
 };
@@ -333,13 +332,8 @@ impl Bringing<'_> {
     /// A payment nobody has seen, all of which is settled while the call runs.
     pub(super) async fn whole(self, open: Open) -> Result<Promise, Refusal> {
         self.check_asset()?;
-        let facilitator = match self.verified.proof {
-            // Nothing is seen there that was not seen here (X402-42).
-            Proof::Transfer(..) => self.candidate()?,
-            Proof::Permit(..) | Proof::Transaction(..) => self.vouched().await?,
-            // A voucher is money that is there, and comes by another way.
-            Proof::Channel(_) => return Err(unsettleable()),
-        };
+        // Or whoever makes up a wallet would be served for nothing, once with each.
+        let facilitator = self.vouched().await?;
         let key = self.verified.proof.deposit_key();
         let request = self.request()?.ok_or_else(unsettleable)?;
         let attempt = settling::unasked(facilitator.clone(), &request, Now::read());
@@ -351,7 +345,8 @@ impl Bringing<'_> {
         Ok(self.promise(facilitator, How::Whole(heard)))
     }
 
-    /// Who settles it, and that he would, as things stand (X402-42): allowances and balances are on the chain.
+    /// Who settles it, and that he would, as things stand (X402-42): allowances and balances are on the chain. What is
+    /// served before it settles is served on that.
     async fn vouched(&self) -> Result<String, Refusal> {
         let unreachable = || {
             let detail = "No facilitator could be asked about the payment.";
