@@ -18,12 +18,13 @@ use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
 use crate::config::Route;
+use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::extensions::offers;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
-use crate::passing::{ChargedBody, LastWords, TRAILERS, TRAILERS_OF_A_PROMISE};
+use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
 use crate::quote::{Fitted, Quote};
@@ -185,13 +186,10 @@ impl Serving {
             tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
-        let last_words = LastWords {
-            trailers: charged.is_some() && takes_trailers(&arrived.head.headers),
-            comment: charged.is_some()
-                && parts.status.is_success()
-                && takes_comment(&arrived.head.headers, &headers),
-        };
-        if last_words.trailers {
+        let epilogue = charged.map_or_else(Epilogue::default, |_| {
+            Epilogue::wanted(&arrived.head.headers, &headers, parts.status.is_success())
+        });
+        if epilogue.trailers {
             let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
             headers.insert(header::TRAILER, HeaderValue::from_static(names));
         }
@@ -242,7 +240,7 @@ impl Serving {
             return Err(payments::store_refusal(&error));
         }
         let aftercare = Rc::clone(&worker.aftercare);
-        let mut body = ChargedBody::new(upstream_body, charge, last_words, upstream.stream_idle, aftercare);
+        let mut body = ChargedBody::new(upstream_body, charge, epilogue, upstream.stream_idle, aftercare);
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(response.map(|()| GateBody::charged(body)))
     }
@@ -295,15 +293,6 @@ fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) 
     challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
 }
 
-/// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).
-fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
-    let wants = asked
-        .get("farthing-stream-receipt")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
-    let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
 /// Money went back, and nothing was asked of an upstream.
 pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
     let mut response = Response::new(GateBody::whole(Bytes::from_static(b"{\"refunded\":true}")));
@@ -312,11 +301,6 @@ pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    let te = headers.get(header::TE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
 /// What is known of the call when its answer begins.
