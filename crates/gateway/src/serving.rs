@@ -19,7 +19,7 @@ use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
 use crate::config::Route;
 use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
-use crate::extensions::offers;
+use crate::extensions::offers::Notary;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
@@ -176,9 +176,10 @@ impl Serving {
             let said = brought.at_head(parts.status).await;
             headers.extend(said.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
-        if parts.status.is_success() {
-            let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
-            offers::delivered(gate, &arrived.snapshot, &mut headers, &url, arrived.now);
+        let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
+        let notary = Notary::of(gate, &arrived.snapshot, url).filter(|_| parts.status.is_success());
+        if let Some(notary) = &notary {
+            notary.confirm_in(&mut headers);
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
@@ -217,6 +218,7 @@ impl Serving {
                 .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
             brought,
             attempt,
+            notary,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             policy: route.policy,

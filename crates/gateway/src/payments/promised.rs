@@ -347,7 +347,7 @@ impl Bringing<'_> {
 
     /// Who settles it, and that he would, as things stand (X402-42): allowances and balances are on the chain. What is
     /// served before it settles is served on that.
-    async fn vouched(&self) -> Result<String, Refusal> {
+    pub(super) async fn vouched(&self) -> Result<String, Refusal> {
         let unreachable = || {
             let detail = "No facilitator could be asked about the payment.";
             Refusal::new(Code::FacilitatorFailed, detail).retry_after(5)
