@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use farthing_tests::channel::{AUTHORIZER, Channel, ChannelFacilitator, Trick, amount, batch_offer};
-use farthing_tests::gateway::{Gateway, wait_for};
+use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::payer::{challenge, decode, now_s};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream, friendly_answer, plain};
@@ -95,6 +95,11 @@ fn x402_22_26_28_a_deposit_pays_for_many_calls_and_vouchers_ask_nobody() {
     assert_eq!(books.charged(&account), used);
     assert_eq!(channel.charged - atomic(books.balance(&account)), atomic(used), "charged less carry is used");
     assert_eq!(upstream.hits(), 4);
+    let rows = gateway.operator(&["ledger", "channels"])["channels"].clone();
+    assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
+    assert_eq!((&rows[0]["account"], &rows[0]["refund_open"]), (&json!(account), &json!(false)));
+    assert_eq!(nano(&rows[0]["on_chain"]["amount"]), i64::try_from(DEPOSIT).unwrap() * 1000);
+    assert_eq!(nano(&rows[0]["charged"]["amount"]) - nano(&rows[0]["unused"]["amount"]), used);
 }
 
 /// The carry in atomic units.
