@@ -73,7 +73,20 @@ impl Scene {
         let upstream = Upstream::friendly();
         let facilitator = Facilitator::start(plan);
         let rails = Facilitator::rails_with(&[facilitator.address], signs.keys());
-        let gateway = Gateway::start(upstream.address, &rails);
+        Self::before(upstream, facilitator, &rails, signs)
+    }
+
+    /// The same where the gateway has a node of the chain.
+    pub fn with_node(signs: Signs, plan: impl IntoIterator<Item = Conduct>) -> Self {
+        let upstream = Upstream::friendly();
+        let facilitator = Facilitator::start(plan);
+        let rails = Facilitator::rails_with(&[facilitator.address], signs.keys());
+        let rails = facilitator.with_node(&rails);
+        Self::before(upstream, facilitator, &rails, signs)
+    }
+
+    fn before(upstream: Upstream, facilitator: Facilitator, rails: &str, signs: Signs) -> Self {
+        let gateway = Gateway::start(upstream.address, rails);
         let payment = signs.payment(&gateway, 1);
         Self { upstream, facilitator, gateway, payment }
     }

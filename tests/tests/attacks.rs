@@ -1,7 +1,7 @@
 //! The attack table of x402.md section 13, over the real gateway: one test for each row that no other file has. Which test
 //! stands for which row is told in specs/x402.md.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
