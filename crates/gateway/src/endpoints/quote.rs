@@ -74,7 +74,7 @@ pub(super) async fn quote(
         return Ok(document(&answer, "no-store"));
     }
     let body = quote.body();
-    let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body);
+    let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body).with_head(headers);
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
     answer["accepts"] = offered.entries.into();
