@@ -22,6 +22,7 @@
 //! ```
 
 mod atomic;
+mod attested;
 mod budget;
 mod call;
 mod challenge;
@@ -53,6 +54,7 @@ mod tests;
 mod verdict;
 mod wallet;
 
+pub use attested::{Attested, AttestedError};
 pub use budget::{
     Budget, BudgetError, Cap, Host, HostError, Limits, Line, Over, Span, SpanCap, SpanCapError, Spent, Stop,
 };
