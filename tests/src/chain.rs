@@ -14,6 +14,8 @@ pub struct Chain {
     /// Claimed and not yet settled.
     claimed: u128,
     writes: u64,
+    /// What the payers have left, all together; none where they have enough.
+    funds: Option<u128>,
 }
 
 #[derive(Debug, Default)]
@@ -148,6 +150,16 @@ impl Chain {
         said
     }
 
+    /// From now on the payers have so much, all together.
+    pub fn fund(&mut self, funds: u128) {
+        self.funds = Some(funds);
+    }
+
+    /// Whether the payer has what is to move, or it has moved before.
+    pub fn covers(&self, asked: &Asked) -> bool {
+        self.moved.contains_key(&asked.identity) || self.funds.is_none_or(|funds| asked.amount <= funds)
+    }
+
     /// What `/verify` tells of a channel beside its opinion.
     pub fn state_of(&mut self, asked: &Asked) -> Option<Value> {
         let config = &asked.payload["channelConfig"];
@@ -174,6 +186,9 @@ impl Chain {
         asked.amount > 0 && {
             let is_new = !self.moved.contains_key(&asked.identity);
             self.moved.entry(asked.identity.clone()).or_insert(asked.amount);
+            if let Some(funds) = self.funds.as_mut().filter(|_| is_new) {
+                *funds = funds.saturating_sub(asked.amount);
+            }
             is_new
         }
     }

@@ -121,6 +121,11 @@ impl Facilitator {
         self.desk.lock().unwrap().supported = supported;
     }
 
+    /// From now on the payers have so much, all together: what is more is refused, unless a test says otherwise.
+    pub fn fund(&self, atomic: u128) {
+        self.desk.lock().unwrap().chain.fund(atomic);
+    }
+
     /// From now on every answer to `/settle` has this header too.
     pub fn adds_header(&self, name: &str, value: &str) {
         self.desk.lock().unwrap().lines.push_str(&format!("{name}: {value}\r\n"));
@@ -218,7 +223,9 @@ fn settle(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
     let asked = Asked::read(&serde_json::from_slice(&request.body).unwrap());
     let (conduct, success, lines) = {
         let mut desk = desk.lock().unwrap();
-        let conduct = desk.plan.pop_front().unwrap_or(Conduct::Settle);
+        let broke = !desk.chain.covers(&asked);
+        let usual = if broke { Conduct::Only(failure("insufficient_funds")) } else { Conduct::Settle };
+        let conduct = desk.plan.pop_front().unwrap_or(usual);
         let moves = !matches!(conduct, Conduct::Only(_));
         let success = moves.then(|| desk.chain.apply(&asked));
         (conduct, success, desk.lines.clone())

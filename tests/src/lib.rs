@@ -7,6 +7,7 @@ pub mod books;
 pub mod by_hand;
 pub mod caller;
 pub mod chain;
+pub mod channel;
 pub mod crowd;
 pub mod exposure;
 pub mod facilitator;

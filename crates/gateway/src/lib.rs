@@ -36,6 +36,7 @@ mod growth;
 mod heads;
 mod idempotency;
 mod journalled;
+mod lenient;
 mod limits;
 mod open_hold;
 mod passing;

@@ -13,9 +13,10 @@ use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
 
 use crate::clock::Now;
-use crate::config::{self, Auth, BaseUrl, Config, RoutePrice, RouteUpstream, Scheme};
+use crate::config::{self, Auth, BaseUrl, Config, PathPattern, RoutePrice, RouteUpstream, Scheme};
 use crate::endpoints::Pages;
 use crate::extensions::Terms;
+use crate::lenient::reading;
 use crate::limits::Limiters;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
@@ -115,12 +116,28 @@ impl Snapshot {
     pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&config::Route, Refusal> {
         let routes = &self.config.routes;
         if let Some(route) = routes.iter().find(|route| route.matches(method, path)) {
+            if self.is_sold_as_another(route, method, path) {
+                return Err(Refusal::new(Code::RouteNotFound, "This path may be read as another one."));
+            }
             return Ok(route);
         }
         if routes.iter().any(|route| route.path.matches(path)) {
             return Err(Refusal::new(Code::MethodNotAllowed, "This path does not take this method."));
         }
         Err(Refusal::new(Code::RouteNotFound, "Nothing is sold at this path."))
+    }
+
+    /// Whether a server that is more lenient than we are may find another route in this path than we do (attack A14). A
+    /// path that the operator has written out is what it is.
+    fn is_sold_as_another(&self, found: &config::Route, method: &Method, path: &str) -> bool {
+        if let PathPattern::Exact(_) = &found.path {
+            return false;
+        }
+        let Some(read) = reading(path) else { return true };
+        let mut routes = self.config.routes.iter();
+        let loosely =
+            routes.find(|route| route.methods.contains(method) && route.path.matches_any_case(&read));
+        loosely.is_some_and(|route| !std::ptr::eq(route, found))
     }
 
     /// Where a call for `model` on `route` goes.

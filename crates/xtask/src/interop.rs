@@ -34,10 +34,19 @@ struct Client {
     runtime: Runtime,
     script: &'static str,
     scenarios: &'static [&'static str],
-    /// Needs the local chain and a facilitator.
-    on_chain: bool,
+    /// Needs a local chain and a facilitator.
+    on: Option<Ground>,
     /// Needs the mock upstream and a gateway, which takes this.
     before: Option<Takes>,
+}
+
+/// What kind of chain a client pays on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// anvil, with our contracts.
+    Evm,
+    /// That, and a machine that runs the programs of Solana: it is written in Python.
+    Solana,
 }
 
 /// What a gateway offers first to those who pay on the chain: stock clients take the first offer that they know.
@@ -47,6 +56,10 @@ enum Takes {
     Exact,
     /// `exact`, by Permit2.
     Permit,
+    /// `upto`.
+    Upto,
+    /// `exact`, on Solana.
+    Solana,
 }
 
 const OPENAI: &[&str] = &[
@@ -60,7 +73,7 @@ const OPENAI: &[&str] = &[
     "stream-outlives-balance",
 ];
 const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance", "lost-answer"];
-const PERMIT: &[&str] = &["permit-pays-and-streams"];
+const PERMIT: &[&str] = &["permit-without-allowance-is-412", "permit-pays-and-streams"];
 
 const CLIENTS: &[Client] = &[
     Client {
@@ -68,7 +81,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Python,
         script: "openai_sdk.py",
         scenarios: OPENAI,
-        on_chain: false,
+        on: None,
         before: Some(Takes::Exact),
     },
     Client {
@@ -76,7 +89,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "openai.mjs",
         scenarios: OPENAI,
-        on_chain: false,
+        on: None,
         before: Some(Takes::Exact),
     },
     Client {
@@ -84,7 +97,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Python,
         script: "anthropic_sdk.py",
         scenarios: ANTHROPIC,
-        on_chain: false,
+        on: None,
         before: Some(Takes::Exact),
     },
     Client {
@@ -92,7 +105,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "anthropic.mjs",
         scenarios: ANTHROPIC,
-        on_chain: false,
+        on: None,
         before: Some(Takes::Exact),
     },
     Client {
@@ -105,7 +118,7 @@ const CLIENTS: &[Client] = &[
             "token-received-by-its-payee-only",
             "facilitator-offers",
         ],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: None,
     },
     Client {
@@ -113,7 +126,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "permit_check.mjs",
         scenarios: &["permit-moves-once", "permit-refuses", "upto-moves-what-was-used", "upto-refuses"],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: None,
     },
     Client {
@@ -127,7 +140,7 @@ const CLIENTS: &[Client] = &[
             "channel-refund-refuses",
             "channel-withdraw-takes-its-time",
         ],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: None,
     },
     Client {
@@ -141,7 +154,7 @@ const CLIENTS: &[Client] = &[
             "disconnect-is-charged",
             "one-payment-64-times",
         ],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: Some(Takes::Exact),
     },
     Client {
@@ -149,7 +162,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_axios.mjs",
         scenarios: &["pays", "pays-and-streams"],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: Some(Takes::Exact),
     },
     Client {
@@ -157,7 +170,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Python,
         script: "x402_exact.py",
         scenarios: &["pays", "pays-and-streams"],
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: Some(Takes::Exact),
     },
     Client {
@@ -165,7 +178,7 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_permit.mjs",
         scenarios: PERMIT,
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: Some(Takes::Permit),
     },
     Client {
@@ -173,8 +186,32 @@ const CLIENTS: &[Client] = &[
         runtime: Runtime::Python,
         script: "x402_permit.py",
         scenarios: PERMIT,
-        on_chain: true,
+        on: Some(Ground::Evm),
         before: Some(Takes::Permit),
+    },
+    Client {
+        name: "x402-fetch-upto",
+        runtime: Runtime::Node,
+        script: "x402_fetch_upto.mjs",
+        scenarios: &["upto-without-allowance-is-412", "upto-takes-what-was-used", "upto-streams"],
+        on: Some(Ground::Evm),
+        before: Some(Takes::Upto),
+    },
+    Client {
+        name: "x402-python-upto",
+        runtime: Runtime::Python,
+        script: "x402_upto.py",
+        scenarios: &["upto-takes-what-was-used", "upto-streams"],
+        on: Some(Ground::Evm),
+        before: Some(Takes::Upto),
+    },
+    Client {
+        name: "x402-fetch-svm",
+        runtime: Runtime::Node,
+        script: "x402_fetch_svm.mjs",
+        scenarios: &["solana-pays", "solana-pays-and-streams"],
+        on: Some(Ground::Solana),
+        before: Some(Takes::Solana),
     },
 ];
 
@@ -202,9 +239,9 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     }
     let places = Places::find();
     let mut report = Report { require_all: require_all(), outcome: Outcome::default() };
-    let ready = prepare(&clients, &places, &mut report);
+    let (ready, programs) = prepare(&clients, &places, &mut report);
     if !ready.is_empty() {
-        perform(&ready, &places, &mut report);
+        perform(&ready, &programs, &places, &mut report);
     }
     report.outcome
 }
@@ -215,41 +252,75 @@ type Env = BTreeMap<&'static str, String>;
 /// A client with the program that runs its script.
 type Ready<'a> = (&'a Client, PathBuf);
 
-/// Installs the packages each client needs; what cannot run is reported here and not returned.
-fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> Vec<Ready<'a>> {
-    let mut ready = Vec::new();
-    for runtime in [Runtime::Python, Runtime::Node] {
-        let mut wanted = clients.iter().filter(|c| c.runtime == runtime).peekable();
-        if wanted.peek().is_none() {
-            continue;
-        }
-        let found = match runtime {
-            Runtime::Node => tools::node().map(|node| install::node(&node, places)),
-            Runtime::Python => tools::python().map(|python| install::python(&python, places)),
-        };
-        for &client in wanted {
-            match &found {
-                Err(missing) => report.missing(client, missing),
-                Ok(Err(why)) => report.all_failed(client, why),
-                Ok(Ok(program)) => match install::anvil(places).map(drop) {
-                    Err(missing) if client.on_chain => report.missing(client, &missing),
-                    Ok(()) | Err(_) => ready.push((client, program.clone())),
-                },
-            }
+/// Programs that scripts run on, each with why it is not there if it is not.
+struct Programs {
+    node: Found,
+    python: Found,
+}
+
+/// A program with its packages. `Ok(Err)`: the packages cannot be installed, and that is a failure; `Err`: this machine
+/// has no such program.
+type Found = Result<Result<PathBuf, String>, String>;
+
+impl Programs {
+    fn of(&self, runtime: Runtime) -> &Found {
+        match runtime {
+            Runtime::Node => &self.node,
+            Runtime::Python => &self.python,
         }
     }
-    ready
+}
+
+impl Client {
+    /// What its script, and what stands around it, run on.
+    fn runtimes(&self) -> Vec<Runtime> {
+        let around = match self.on {
+            None => None,
+            Some(Ground::Evm) => Some(Runtime::Node),
+            Some(Ground::Solana) => Some(Runtime::Python),
+        };
+        // A facilitator is always a program of Node.
+        let facilitator = self.on.map(|_| Runtime::Node);
+        [Some(self.runtime), facilitator, around].into_iter().flatten().collect()
+    }
+}
+
+/// Installs the packages that clients need; what cannot run is reported here and not returned.
+fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> (Vec<Ready<'a>>, Programs) {
+    let wanted = |runtime| clients.iter().any(|client| client.runtimes().contains(&runtime));
+    let unwanted = || Err("not wanted".to_owned());
+    let programs = Programs {
+        python: if wanted(Runtime::Python) {
+            tools::python().map(|python| install::python(&python, places))
+        } else {
+            unwanted()
+        },
+        node: if wanted(Runtime::Node) {
+            tools::node().map(|node| install::node(&node, places))
+        } else {
+            unwanted()
+        },
+    };
+    let mut ready = Vec::new();
+    for &client in clients {
+        let runtimes = client.runtimes();
+        let found = |runtime: &Runtime| programs.of(*runtime);
+        let missing = runtimes.iter().find_map(|runtime| found(runtime).as_ref().err());
+        let broken = runtimes.iter().find_map(|runtime| found(runtime).as_ref().ok()?.as_ref().err());
+        let anvil = client.on.and_then(|_| install::anvil(places).err());
+        match (missing.or(anvil.as_ref()), broken, programs.of(client.runtime)) {
+            (Some(missing), _, _) => report.missing(client, missing),
+            (None, Some(why), _) => report.all_failed(client, why),
+            (None, None, Ok(Ok(program))) => ready.push((client, program.clone())),
+            (None, None, Ok(Err(why)) | Err(why)) => report.all_failed(client, why),
+        }
+    }
+    (ready, programs)
 }
 
 /// Sets the stage and runs the clients one after the other: several count what reaches the upstream.
-fn perform(ready: &[Ready<'_>], places: &Places, report: &mut Report) {
-    let node = ready.iter().find(|(c, _)| c.runtime == Runtime::Node).map(|(_, program)| program.as_path());
-    let chain = match node.filter(|_| ready.iter().any(|(c, _)| c.on_chain)) {
-        Some(node) => {
-            install::anvil(places).and_then(|anvil| stage::Chain::start(&anvil, node, places)).map(Some)
-        }
-        None => Ok(None),
-    };
+fn perform(ready: &[Ready<'_>], programs: &Programs, places: &Places, report: &mut Report) {
+    let chain = chain(ready, programs, places);
     let facilitator = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::facilitator_url);
     let gateways = gateways(ready, facilitator.as_deref(), places);
     for (client, program) in ready {
@@ -258,6 +329,18 @@ fn perform(ready: &[Ready<'_>], places: &Places, report: &mut Report) {
             Err(why) => report.all_failed(client, &why),
         }
     }
+}
+
+/// The chains that the clients need, if they need any.
+fn chain(ready: &[Ready<'_>], programs: &Programs, places: &Places) -> Result<Option<stage::Chain>, String> {
+    let needs = |ground| ready.iter().any(|(client, _)| client.on == Some(ground));
+    let program = |found: &Found| found.clone().and_then(|installed| installed);
+    let solana = if needs(Ground::Solana) { Some(program(&programs.python)?) } else { None };
+    if solana.is_none() && !needs(Ground::Evm) {
+        return Ok(None);
+    }
+    let node = program(&programs.node)?;
+    stage::Chain::start(&install::anvil(places)?, &node, solana.as_deref(), places).map(Some)
 }
 
 /// The gateways of a run, each with why it does not stand if it does not.
@@ -279,7 +362,7 @@ fn surroundings(
     gateways: &Gateways,
 ) -> Result<Env, String> {
     let mut env = Env::new();
-    if client.on_chain
+    if client.on.is_some()
         && let Some(chain) = chain.as_ref().map_err(Clone::clone)?
     {
         chain.describe(&mut env);

@@ -1,5 +1,6 @@
 // An x402 facilitator on loopback, made of the reference packages: POST /verify, POST /settle,
-// GET /supported. Listens on 127.0.0.1:PORT and moves money on the chain at RPC_URL.
+// GET /supported. Listens on 127.0.0.1:PORT and moves money on the chain at RPC_URL, and on Solana at
+// SOLANA_RPC_URL if that is set.
 import { createServer } from "node:http";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
@@ -7,8 +8,11 @@ import { BatchSettlementEvmScheme } from "@x402/evm/batch-settlement/facilitator
 import { ExactEvmScheme } from "@x402/evm/exact/facilitator";
 import { ExactEvmSchemeV1 } from "@x402/evm/exact/v1/facilitator";
 import { UptoEvmScheme } from "@x402/evm/upto/facilitator";
+import { toFacilitatorSvmSigner } from "@x402/svm";
+import { ExactSvmScheme } from "@x402/svm/exact/facilitator";
 import { nonceManager } from "viem";
 import { NETWORK, chainClient, facilitatorAccount } from "./chain.mjs";
+import { DEVNET, FEE_PAYER, keyPair } from "./solana.mjs";
 
 // Payments settle side by side: without a count of its own each would ask the chain for the next nonce, and two get the same.
 const account = facilitatorAccount({ nonceManager });
@@ -20,6 +24,10 @@ const facilitator = new x402Facilitator()
   // Without a key for claims and refunds: those are signed by the seller, who keeps the key.
   .register(NETWORK, new BatchSettlementEvmScheme(signer))
   .registerV1("base-sepolia", new ExactEvmSchemeV1(signer));
+if (process.env.SOLANA_RPC_URL) {
+  const feePayer = toFacilitatorSvmSigner(await keyPair(FEE_PAYER), { defaultRpcUrl: process.env.SOLANA_RPC_URL });
+  facilitator.register(DEVNET, new ExactSvmScheme(feePayer));
+}
 
 /** Every call since the start, oldest first, for the tests: GET /__calls. */
 const calls = [];

@@ -49,21 +49,26 @@ export async function assertStreamed(answer, init) {
   assert.ok(answer.ms >= direct.ms / 2, `output arrived within ${answer.ms} ms, from the upstream in ${direct.ms} ms`);
 }
 
-/** The answer to an unpaid call, with the first of its offers that `wanted` takes. */
-export async function unpaid(init, wanted = (offer) => offer.scheme === "exact") {
+/** The answer to an unpaid call. */
+export async function challenged(init) {
   const hits = await upstreamHits();
   const response = await fetch(url, init);
   assert.equal(response.status, 402);
   assert.match(response.headers.get("cache-control") ?? "", /no-store/);
   const header = response.headers.get("payment-required");
   assert.ok(header.length < 2048, `a challenge of ${header.length} bytes`);
-  const challenge = JSON.parse(Buffer.from(header, "base64").toString());
+  assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
+  return { challenge: JSON.parse(Buffer.from(header, "base64").toString()), body: await response.json() };
+}
+
+/** The answer to an unpaid call, with the first of its offers on the test chain that `wanted` takes. */
+export async function unpaid(init, wanted = (offer) => offer.scheme === "exact") {
+  const { challenge, body } = await challenged(init);
   const offer = challenge.accepts.find((o) => o.network === NETWORK && wanted(o));
   assert.ok(offer, `not among the offers: ${JSON.stringify(challenge.accepts)}`);
   assert.equal(getAddress(offer.asset), TOKEN);
   assert.equal(getAddress(offer.payTo), payTo);
-  assert.equal(await upstreamHits(), hits, "an unpaid call reached the upstream");
-  return { challenge, offer, body: await response.json() };
+  return { challenge, offer, body };
 }
 
 /** Fails unless this transaction moved exactly so much of the token, once, from the payer to us. */
@@ -79,4 +84,22 @@ export async function assertMoved(hash, from, value, to = payTo) {
 export async function facilitatorCalls(after = 0) {
   const calls = await (await fetch(`${env("FACILITATOR_URL")}/__calls`)).json();
   return calls.slice(after);
+}
+
+/** The same call to a model whose tokens cost less than one atomic unit. */
+export const fine = (init) => ({ ...init, body: JSON.stringify({ ...JSON.parse(init.body), model: "fine-play" }) });
+/** What such a call costs in billionths of a dollar: 0.1 and 0.4 USD per million tokens. */
+export const fineCostNano = (usage) => BigInt(usage.prompt_tokens) * 100n + BigInt(usage.completion_tokens) * 400n;
+/** Billionths of a dollar in whole atomic units, rounded up. */
+export const atomicUp = (nano) => (nano + NANO_PER_ATOMIC - 1n) / NANO_PER_ATOMIC;
+
+/** Asks again until the answer is good, for what happens behind a call. */
+export async function until(ask, good, complaint) {
+  const deadline = Date.now() + 8_000;
+  for (;;) {
+    const answer = await ask();
+    if (good(answer)) return answer;
+    if (Date.now() > deadline) assert.fail(complaint);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
 }

@@ -63,7 +63,7 @@ def balance_nano(key):
     def read():
         return get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
 
-    body = _until(read, lambda body: nano(body["held"]["amount"]) == 0, "a hold stays open")
+    body = until(read, lambda body: nano(body["held"]["amount"]) == 0, "a hold stays open")
     return nano(body["balance"]["amount"])
 
 
@@ -81,15 +81,15 @@ def cost_nano(input_tokens, output_tokens):
 
 def assert_balance(key, expected):
     """Waits until the balance is what it should be: a stream is captured just after its last byte."""
-    _until(lambda: balance_nano(key), lambda balance: balance == expected, f"expected {expected}")
+    until(lambda: balance_nano(key), lambda balance: balance == expected, f"expected {expected}")
 
 
 def assert_charged(key, before):
     """Waits until the balance is below `before`."""
-    _until(lambda: balance_nano(key), lambda balance: balance < before, "nothing was charged")
+    until(lambda: balance_nano(key), lambda balance: balance < before, "nothing was charged")
 
 
-def _until(read, good, complaint):
+def until(read, good, complaint):
     deadline = time.monotonic() + 5
     while not good(value := read()):
         assert time.monotonic() < deadline, f"{value}: {complaint}"

@@ -154,3 +154,19 @@ def approve_permit(account, value=2**256 - 1):
 def facilitator_calls(after=0):
     """What the facilitator was asked since `after` calls, oldest first."""
     return get(env("FACILITATOR_URL") + "/__calls")[after:]
+
+
+def fine_cost_nano(usage):
+    """What a call costs of a model whose tokens cost less than one atomic unit: 0.1 and 0.4 USD per million."""
+    return usage["prompt_tokens"] * 100 + usage["completion_tokens"] * 400
+
+
+def atomic_up(nano):
+    """Billionths of a dollar in whole atomic units, rounded up."""
+    return -(-nano // NANO_PER_ATOMIC)
+
+
+def token_balance(owner):
+    """What an account has of the play token, in atomic units."""
+    data = "0x" + Web3.keccak(text="balanceOf(address)")[:4].hex() + _topic(owner)[2:]
+    return int.from_bytes(CHAIN.eth.call({"to": TOKEN, "data": data}))

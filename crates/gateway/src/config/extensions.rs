@@ -1,14 +1,14 @@
 //! `rails.x402.extensions`: what a challenge offers beside payments, and what a route tells catalogues.
 
 use serde_json::{Map, Value};
-use wire::x402::bazaar;
+use wire::x402::{bazaar, test_keys};
 
-use super::Route;
 use super::rail::Rails;
 use super::route::PathPattern;
 use super::secret::Secret32;
 use super::section::{Keys, Section, suggestion};
 use super::value;
+use super::{Mode, Route};
 
 /// Longest name of a service, and longest tag: catalogues leave out what is longer.
 const NAME_CHARS_MAX: usize = 32;
@@ -164,10 +164,15 @@ fn read_offer_receipt(x402: &Section<'_>) -> OfferReceipt {
     };
     let path = section.path_of("key");
     let key = section.get("key").and_then(|node| section.context.secret32(&path, node));
-    if let Some(secret) = &key
-        && proof::secp::SecretKey::from_bytes(secret.expose()).is_err()
-    {
-        section.complain("key", format!("{path}: these 32 bytes are no secp256k1 key"));
+    let account = key.as_ref().map(|secret| proof::secp::SecretKey::from_bytes(secret.expose()));
+    match account {
+        Some(Err(_)) => section.complain("key", format!("{path}: these 32 bytes are no secp256k1 key")),
+        Some(Ok(account))
+            if section.context.mode == Mode::Live && test_keys::is_public(&account.address()) =>
+        {
+            section.complain("key", format!("{path}: anyone holds the key of this test account"));
+        }
+        Some(Ok(_)) | None => {}
     }
     OfferReceipt { key, transaction: section.value("transaction", value::flag).unwrap_or(false) }
 }

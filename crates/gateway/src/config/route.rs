@@ -75,6 +75,17 @@ impl PathPattern {
         }
     }
 
+    /// Whether a path matches that is written in lower case, whatever case the pattern is in.
+    #[must_use]
+    pub fn matches_any_case(&self, lower: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(lower),
+            Self::Below(prefix) => {
+                lower.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            }
+        }
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:@".contains(&b);
         let (path, below) = match text.strip_suffix("/**") {

@@ -16,17 +16,27 @@ const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Where the seller is paid: a public test account, worth nothing.
 const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 
-/// A development chain with the play token on it, and a facilitator that moves it.
+/// Where it is paid on Solana: of the seed 08, 32 times.
+const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
+
+/// A development chain with the play token on it, and a facilitator that moves it; beside it one of Solana, if that is
+/// needed.
 pub(super) struct Chain {
     rpc_port: u16,
+    solana_port: Option<u16>,
     facilitator_port: u16,
     /// Dropped in this order.
-    _servers: [Server; 2],
+    _servers: Vec<Server>,
 }
 
 impl Chain {
-    /// Starts the chain, places and funds the token, starts the facilitator.
-    pub(super) fn start(anvil: &Path, node: &Path, places: &Places) -> Result<Self, String> {
+    /// Starts the chain, places and funds the token, starts the facilitator. `python`: for the chain of Solana.
+    pub(super) fn start(
+        anvil: &Path,
+        node: &Path,
+        python: Option<&Path>,
+        places: &Places,
+    ) -> Result<Self, String> {
         let (rpc_port, facilitator_port) = (free_port()?, free_port()?);
         let folder = places.work.join("npm");
 
@@ -53,14 +63,21 @@ impl Chain {
             return Err(format!("cannot place the token: {}, see {}", placed.end, log.display()));
         }
 
+        let solana = python.map(|python| solana(python, places)).transpose()?;
+        let (solana_port, solana) = solana.unzip();
+
         let mut facilitator = Command::new(node);
         facilitator.arg(folder.join("chain/facilitator.mjs"));
         facilitator.env("RPC_URL", &rpc_url).env("PORT", facilitator_port.to_string());
+        if let Some(port) = solana_port {
+            facilitator.env("SOLANA_RPC_URL", loopback(port));
+        }
         let log = places.log("facilitator");
         let mut facilitator = Server::start("facilitator", &facilitator, &log)?;
         facilitator.wait_until(&log, START_TIME_MAX, || answers(facilitator_port, "/supported"))?;
 
-        Ok(Self { rpc_port, facilitator_port, _servers: [facilitator, anvil] })
+        let servers = [Some(facilitator), solana, Some(anvil)].into_iter().flatten().collect();
+        Ok(Self { rpc_port, solana_port, facilitator_port, _servers: servers })
     }
 
     pub(super) fn facilitator_url(&self) -> String {
@@ -72,7 +89,22 @@ impl Chain {
         env.insert("RPC_URL", loopback(self.rpc_port));
         env.insert("FACILITATOR_URL", self.facilitator_url());
         env.insert("PAY_TO", PAY_TO.to_owned());
+        if let Some(port) = self.solana_port {
+            env.insert("SOLANA_RPC_URL", loopback(port));
+        }
     }
+}
+
+/// Starts the chain of Solana.
+fn solana(python: &Path, places: &Places) -> Result<(u16, Server), String> {
+    let port = free_port()?;
+    let mut chain = Command::new(python);
+    chain.arg(places.sources.join("python/solana_chain.py"));
+    chain.env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let log = places.log("solana");
+    let mut chain = Server::start("the chain of Solana", &chain, &log)?;
+    chain.wait_until(&log, START_TIME_MAX, || answers(port, "/"))?;
+    Ok((port, chain))
 }
 
 /// The gateway under test, with a fresh store, before the mock upstream of the same binary.
@@ -154,6 +186,8 @@ impl Takes {
         match self {
             Takes::Exact => "exact",
             Takes::Permit => "permit",
+            Takes::Upto => "upto",
+            Takes::Solana => "solana",
         }
     }
 
@@ -162,6 +196,20 @@ impl Takes {
         match self {
             Takes::Exact => "exact, permit2",
             Takes::Permit => "permit2, exact",
+            Takes::Upto => "upto, exact",
+            Takes::Solana => "exact",
+        }
+    }
+
+    /// Where it is paid, in the order of the offers.
+    fn networks(self) -> String {
+        let evm = format!(r#""eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }}"#);
+        let solana = format!(
+            r#""solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1": {{ asset: USDC, pay_to: "{SOLANA_PAY_TO}" }}"#
+        );
+        match self {
+            Takes::Exact | Takes::Permit | Takes::Upto => evm,
+            Takes::Solana => format!("{solana}, {evm}"),
         }
     }
 }
@@ -175,12 +223,12 @@ struct Ports {
 
 /// The configuration under test. Prices are those that the scripts count with.
 fn config_text(takes: Takes, ports: &Ports, store: &Path, facilitator_url: Option<&str>) -> String {
-    let schemes = takes.schemes();
+    let (schemes, networks) = (takes.schemes(), takes.networks());
     let x402 = facilitator_url.map_or_else(String::new, |facilitator| {
         format!(
             r#"  x402:
     schemes: [{schemes}]
-    networks: {{ "eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }} }}
+    networks: {{ {networks} }}
     facilitators: ["{facilitator}"]
     deposit: 0.01 USD
 "#
@@ -199,6 +247,7 @@ prices:
   models:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
+    "fine-*": {{ input: 0.1 USD/Mtok, output: 0.4 USD/Mtok }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 rails:
   test: {{}}

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Auth, Charged, Config, ConfigErrors, Dedupe, EvmNetwork, ExampleUpstream, FileBytes, Glob, HoldInput,
-    KeySource, Limits, LogFormat, Metering, MissingUsage, Mode, Network, Policy, Provider, RoutePrice,
-    Server, Timeouts, Tls, UnitPrice, X402Scheme, example, load, parse,
+    KeySource, Limits, LogFormat, Metering, MissingUsage, Mode, Network, PaymentIdentifier, Policy, Provider,
+    RouteDiscovery, RoutePrice, Server, Service, Timeouts, Tls, UnitPrice, X402Scheme, example, load, parse,
 };
 
 /// What a canary looks like: it must not appear in anything that is shown.
@@ -28,6 +28,15 @@ fn check(text: &str) -> Result<Config, ConfigErrors> {
         ("/etc/farthing/api.key", (CANARY, 0o600)),
         ("/etc/farthing/open.key", (CANARY, 0o644)),
         ("/etc/farthing/master-1.key", (hex.as_str(), 0o600)),
+        // The first account of the well-known mnemonic, and no key at all.
+        (
+            "/etc/farthing/public.key",
+            ("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80", 0o600),
+        ),
+        (
+            "/etc/farthing/order.key",
+            ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", 0o600),
+        ),
         ("/etc/farthing/tls.key", ("pem", 0o600)),
         ("/etc/farthing/tls.pem", ("pem", 0o644)),
     ]);
@@ -47,6 +56,7 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
     Ok(FileBytes { bytes: Zeroizing::new(bytes.to_vec()), mode })
 }
 
+mod batch;
 mod prices;
 
 const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
@@ -112,8 +122,9 @@ routes:
   - match: { method: POST, path: /v1/chat/completions }
     upstream: { by_model: { "gpt-*": openai } }
     price: by_model
+    discovery: { body: '{"model": "gpt-5"}', output: '{"choices": []}' }
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model, body: 2MiB }
-  - { name: files, match: { path: "/files/**" }, upstream: tts, price: { per_call: 0.0001 USD } }
+  - { name: files, match: { path: "/files/**" }, upstream: tts, price: { per_call: 0.0001 USD }, discovery: { template: "/files/:id", query: '{"page": 1}' } }
   - name: units
     match: { path: "/sold/**" }
     upstream: tts
@@ -150,6 +161,10 @@ rails:
     settle_timeout: 10s
     deposit: 0.50 USD
     ceiling_max: 0.75 USD
+    extensions: [payment-identifier, offer-receipt, bazaar]
+    payment_identifier: required
+    offer_receipt: { key: file:master-1.key, transaction: true }
+    bazaar: { service_name: Farthing, tags: [llm, chat], icon_url: https://api.example.com/i.png }
 limits:
   default: { rpm: 60, concurrent: 8, spend: { per_call: 1 USD, per_day: 20 USD } }
   unpaid: { per_ip: 31/min }
@@ -300,6 +315,29 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!(urls, ["https://a.example", "https://b.example/x402"]);
     assert_eq!((x402.settle_timeout, x402.ceiling_max.units()), (Duration::from_secs(10), 750_000_000));
     assert_eq!(x402.deposit.unwrap().units(), 500_000_000);
+    let on = &x402.extensions;
+    assert_eq!((on.payment_identifier, on.sign_in), (Some(PaymentIdentifier::Required), false));
+    let receipts = on.offer_receipt.as_ref().unwrap();
+    assert!(receipts.transaction && receipts.key.as_ref().unwrap().expose()[31] == 0x40);
+    let service = Service {
+        name: Some("Farthing".into()),
+        tags: vec!["llm".into(), "chat".into()],
+        icon_url: Some("https://api.example.com/i.png".into()),
+    };
+    assert_eq!(on.bazaar, Some(service));
+    let object = |value: serde_json::Value| value.as_object().cloned();
+    let chat = RouteDiscovery {
+        body: object(serde_json::json!({"model": "gpt-5"})),
+        output: Some(serde_json::json!({"choices": []})),
+        ..RouteDiscovery::default()
+    };
+    let files = RouteDiscovery {
+        template: Some("/files/:id".into()),
+        query: object(serde_json::json!({"page": 1})),
+        ..RouteDiscovery::default()
+    };
+    let told = |at: usize| config.routes[at].discovery.clone();
+    assert_eq!((told(0), told(1), told(2)), (Some(chat), None, Some(files)));
     let limits = &config.limits;
     let rates = [limits.account_per_minute, limits.account_concurrent, limits.unpaid_per_minute];
     assert_eq!(rates.map(NonZeroU32::get), [60, 8, 31]);
