@@ -160,7 +160,7 @@ fn a_channel_pays_streamed_calls_and_gives_back_what_is_left() {
     assert_eq!(stand.spent(), (10_000_000, i64::try_from(charged).unwrap() * 1_000));
 
     let name = channel["channel"].as_str().unwrap();
-    let done = stand.run(&["wallet", "refund", name, "--json-body", STREAMED]);
+    let done = stand.run(&["wallet", "refund", name]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let refunded: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(refunded["refunded"], (10_000 - 4 * 30).to_string(), "{refunded}");
