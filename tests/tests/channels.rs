@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use farthing_tests::channel::{Channel, ChannelFacilitator, Trick, amount, batch_offer};
+use farthing_tests::channel::{AUTHORIZER, Channel, ChannelFacilitator, Trick, amount, batch_offer};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::payer::{challenge, decode, now_s};
@@ -304,46 +304,60 @@ fn the_same_voucher_again_is_the_same_call_or_draws_on_what_is_left() {
 /// A20: killed after the head, nothing is lost and nothing comes back: the next voucher continues.
 #[test]
 fn a20_a_kill_after_the_head_loses_nothing() {
-    let chain = ChannelFacilitator::start();
-    // The head and a beginning, then nothing.
-    let upstream = Upstream::start(|request, stream| {
-        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        if body["messages"][0]["content"] == "cut" {
-            let head = farthing_tests::upstream::STREAM_HEAD;
-            let event = r#"data: {"choices":[{"index":0,"delta":{"content":"five words"}}]}"#;
-            let _ = stream.write_all(format!("{head}{event}\n\n").as_bytes());
+    for durability in ["durability: group", "durability: sync, crash_charge: input_only"] {
+        let chain = ChannelFacilitator::start();
+        // The head and a beginning, then nothing.
+        let upstream = Upstream::start(|request, stream| {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let bytes = if body["messages"][0]["content"] == "cut" {
+                beginning("five words").into_bytes()
+            } else {
+                friendly_answer(request)
+            };
+            let _ = stream.write_all(&bytes);
             let _ = std::io::copy(stream, &mut std::io::sink());
-        } else {
-            let _ = stream.write_all(&friendly_answer(request));
-        }
-    });
-    let mut gateway = chain.gateway(upstream.address, "");
-    let mut channel = Channel::new(0x27, 0);
-    pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
-    let mut body = ask("cut");
-    body["stream"] = json!(true);
-    let asked = unpaid(&gateway, &body);
-    let (offer, header) = (batch_offer(&asked), channel.pays(&asked, None));
-    http::leave_after(gateway.address, CHAT, &[("payment-signature", &header)], &body, "five words");
-    gateway.crash_and_restart();
-    // The charge stands, all of it as carry: of the call that was cut off nothing is charged (`group`).
-    let account = channel.account(&offer);
-    let asked_again = unpaid(&gateway, &body);
-    let old = channel.header(&asked_again, &channel.payload(&offer, channel.charged + 1, None));
-    let extra = corrected(&send(&gateway, &old, &body), MISMATCH);
-    let charged: u128 = extra["channelState"]["chargedCumulativeAmount"].as_str().unwrap().parse().unwrap();
-    let books = gateway.books();
-    assert_eq!(books.count("deposit"), 2, "the head's charge was on disk");
-    let all = i64::try_from(charged).unwrap() * 1000;
-    assert_eq!(books.balance(&account), all - books.charged(&account));
-    assert!(charged > channel.charged);
-    // The payer who saw the head goes on from it.
-    channel.charged = charged;
-    pay(&gateway, &mut channel, None, &ask("next"));
-    // And whoever brings the voucher of the cut call again, for that very request, has paid for it already.
-    let books = gateway.books_after(2);
-    assert_eq!(books.count("deposit"), 3);
-    assert_eq!(chain.asked(), ["verify", "deposit"]);
+        });
+        let store = format!("store: {{ path: \"{{folder}}/store\", {durability} }}\n{}", chain.rails(""));
+        let mut gateway = Gateway::start_in(upstream.address, &store, &[AUTHORIZER]);
+        let mut channel = Channel::new(0x27, 0);
+        pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
+        let mut body = ask("cut");
+        body["stream"] = json!(true);
+        let asked = unpaid(&gateway, &body);
+        let (offer, header) = (batch_offer(&asked), channel.pays(&asked, None));
+        http::leave_after(gateway.address, CHAT, &[("payment-signature", &header)], &body, "five words");
+        gateway.crash_and_restart();
+        // The charge stands; what is not charged for the call that was cut off is the payer's.
+        let account = channel.account(&offer);
+        let asked = unpaid(&gateway, &body);
+        let wrong = channel.header(&asked, &channel.payload(&batch_offer(&asked), channel.charged + 1, None));
+        let extra = corrected(&send(&gateway, &wrong, &body), MISMATCH);
+        let charged: u128 =
+            extra["channelState"]["chargedCumulativeAmount"].as_str().unwrap().parse().unwrap();
+        assert!(charged > channel.charged, "{durability}");
+        let books = gateway.books();
+        assert_eq!(books.count("deposit"), 2, "{durability}: the head's charge was on disk");
+        let all = i64::try_from(charged).unwrap() * 1000;
+        assert_eq!(books.balance(&account), all - books.charged(&account), "{durability}");
+        let cut_off = if durability.contains("sync") { 2 } else { 1 };
+        assert_eq!(books.count("capture"), cut_off, "the input is owed where that is on disk");
+        // The payer who saw the head goes on from it.
+        channel.charged = charged;
+        let longer = "next, and so much longer than before that what is left does not cover it ".repeat(20);
+        pay(&gateway, &mut channel, None, &ask(&longer));
+        assert_eq!(gateway.books_after(cut_off + 1).count("deposit"), 3, "{durability}");
+        assert_eq!(chain.asked(), ["verify", "deposit"]);
+        gateway.signal(15);
+        gateway.wait();
+        let found = store::check(&gateway.folder().join("store"), &store::CheckOptions::new(now_s() * 1000));
+        assert_eq!(found.unwrap().findings, vec![], "{durability}");
+    }
+}
+
+/// A stream that begins so and does not end.
+fn beginning(text: &str) -> String {
+    let head = farthing_tests::upstream::STREAM_HEAD;
+    format!("{head}data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
 }
 
 /// A20, X402-25: who lost the head asks for the same call with the same voucher, and gets it without paying again.
@@ -354,13 +368,7 @@ fn a20_a_call_that_a_kill_cut_off_is_made_again_for_the_same_voucher() {
     let cuts = Arc::clone(&cut);
     let upstream = Upstream::start(move |request, stream| {
         if cuts.swap(false, Ordering::SeqCst) {
-            let head = farthing_tests::upstream::STREAM_HEAD;
-            let _ = stream.write_all(
-                format!(
-                    "{head}data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"cut off\"}}}}]}}\n\n"
-                )
-                .as_bytes(),
-            );
+            let _ = stream.write_all(beginning("cut off").as_bytes());
             let _ = std::io::copy(stream, &mut std::io::sink());
         } else {
             let _ = stream.write_all(&friendly_answer(request));
@@ -585,12 +593,16 @@ fn x402_23_an_old_view_is_looked_at_before_a_voucher_is_taken() {
     channel.learns(&served, 0);
 }
 
-/// Asks for money back as stock clients do.
-fn ask_back(gateway: &Gateway, channel: &Channel, amount: Option<u128>) -> Answer {
-    let probe = http::get(gateway.address, "/farthing/refund", &[]);
+/// Asks for money back as stock clients do: with `GET`, where they have paid or at the place for it.
+fn ask_back_at(gateway: &Gateway, path: &str, channel: &Channel, amount: Option<u128>) -> Answer {
+    let probe = http::get(gateway.address, path, &[]);
     assert_eq!(probe.status, 402, "{}", probe.text());
     let header = channel.asks_back(&probe, amount);
-    http::get(gateway.address, "/farthing/refund", &[("payment-signature", &header)])
+    http::get(gateway.address, path, &[("payment-signature", &header)])
+}
+
+fn ask_back(gateway: &Gateway, channel: &Channel, amount: Option<u128>) -> Answer {
+    ask_back_at(gateway, "/farthing/refund", channel, amount)
 }
 
 /// X402-22, X402-26: what was not used goes back, the carry with it, once.
@@ -604,8 +616,10 @@ fn a_refund_gives_back_what_was_not_used() {
     let (id, account) = (channel.id(&offer), channel.account(&offer));
     let used = u128::try_from(FRIENDLY_COST / 1000).unwrap();
 
-    // A part.
-    let part = ask_back(&gateway, &channel, Some(100_000));
+    // A part, in place of a call: nothing is asked of the upstream.
+    let body = ask("give back");
+    let header = channel.asks_back(&unpaid(&gateway, &body), Some(100_000));
+    let part = send(&gateway, &header, &body);
     assert_eq!(part.status, 200, "{}", part.text());
     let said = decode(part.must("payment-response"));
     assert_eq!((&said["success"], &said["amount"]), (&json!(true), &json!("100000")), "{said}");
@@ -626,7 +640,7 @@ fn a_refund_gives_back_what_was_not_used() {
     channel.charged -= 1;
 
     // Everything: of the channel only what was metered stays.
-    let all = ask_back(&gateway, &channel, None);
+    let all = ask_back_at(&gateway, CHAT, &channel, None);
     assert_eq!(all.status, 200, "{}", all.text());
     let said = decode(all.must("payment-response"));
     assert_eq!(said["amount"], (DEPOSIT - 100_000 - 2 * used).to_string());

@@ -12,6 +12,10 @@ const STREAMED: &str =
     r#"{"model":"m","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 const NETWORK: &str = "eip155:84532";
 
+const AUTHORIZER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+const CHANNELS: &str = "schemes: [batch-settlement], \
+                        batch: { authorizer_key: \"${env:AUTHORIZER_KEY}\", withdraw_delay: 15m, min_deposit: 0.01 USD }";
+
 /// A gateway that is paid on a chain only, and somebody's machine.
 struct Stand {
     upstream: Upstream,
@@ -37,7 +41,8 @@ impl Stand {
              facilitators: [\"http://{}\"], settle_timeout: 5s, {keys} }} }}\n",
             facilitator.address
         );
-        let gateway = Gateway::start(upstream.address, &rails);
+        // The secret of somebody who is nobody: known to these tests alone.
+        let gateway = Gateway::start_in(upstream.address, &rails, &[("AUTHORIZER_KEY", AUTHORIZER_KEY)]);
         let stand = Self { upstream, facilitator, gateway, home: tempfile::tempdir().unwrap() };
         assert_eq!(stand.run(&["wallet", "new"]).code, Some(0));
         stand
@@ -131,4 +136,49 @@ fn a_lost_key_is_got_back_with_the_wallet() {
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(keys.exists());
     assert_eq!((stand.facilitator.transfers(), stand.upstream.hits()), (1, 2), "nothing was paid again");
+}
+
+/// One deposit, then vouchers that ask no facilitator; streamed calls charge the whole offer at the head, and what was
+/// not used is carried over to the next one (X402-28).
+#[test]
+fn a_channel_pays_streamed_calls_and_gives_back_what_is_left() {
+    let stand = Stand::new(CHANNELS);
+    for number in 1..=4 {
+        let done = stand.curl(&["--no-save-key", "-H", &format!("X-Call: {number}")]);
+        assert_eq!(done.code, Some(0), "call {number}: {done:?}");
+        assert!(done.out.contains("five words are said here"), "{done:?}");
+        wait_for("captures", || (stand.gateway.books().count("capture") == number).then_some(()));
+    }
+    assert_eq!((stand.facilitator.transfers(), stand.facilitator.moved()), (1, 10_000));
+    assert_eq!(stand.facilitator.settles().len(), 1, "three vouchers, no call to anybody");
+    let shown: Value = serde_json::from_str(&stand.run(&["wallet", "channels"]).out).unwrap();
+    let [channel] = &shown["channels"].as_array().unwrap()[..] else { panic!("{shown}") };
+    assert_eq!((&channel["state"], &channel["balance"]), (&Value::from("open"), &Value::from("10000")));
+    let charged: u128 = channel["charged"].as_str().unwrap().parse().unwrap();
+    // Four calls of 30, and what the last one leaves for the next.
+    assert!((4 * 30..1_000).contains(&charged), "{channel}");
+    assert_eq!(stand.spent(), (10_000_000, i64::try_from(charged).unwrap() * 1_000));
+
+    let name = channel["channel"].as_str().unwrap();
+    let done = stand.run(&["wallet", "refund", name, "--json-body", STREAMED]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let refunded: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(refunded["refunded"], (10_000 - 4 * 30).to_string(), "{refunded}");
+    // And the next call puts in anew what it needs.
+    let done = stand.curl(&["--no-save-key"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+}
+
+/// A call that the carry pays leaves the sum where it is, so the next promise is the same: it is another call all the
+/// same, also with the same bytes.
+#[test]
+fn calls_that_the_carry_pays_are_calls_of_their_own() {
+    let stand = Stand::new(CHANNELS);
+    assert_eq!(stand.curl(&["--no-save-key"]).code, Some(0));
+    let small = r#"{"model":"m","max_tokens":20,"messages":[{"role":"user","content":"hi"}]}"#;
+    for number in 2..=4 {
+        wait_for("captures", || (stand.gateway.books().count("capture") == number - 1).then_some(()));
+        let done = stand.run(&["curl", "--json", small, &stand.url()]);
+        assert_eq!((done.code, stand.upstream.hits()), (Some(0), number), "{done:?}");
+    }
 }

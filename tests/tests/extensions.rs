@@ -691,6 +691,39 @@ fn x402_36_no_receipt_for_an_answer_that_failed() {
     assert!(said["extensions"].is_null(), "{said}");
 }
 
+/// What is settled after the call is confirmed behind its last byte; and a name holds for a ceiling as for any payment.
+#[test]
+fn x402_34_x402_36_a_metered_payment_is_named_and_confirmed() {
+    let scene = Scene::with(", schemes: [upto], extensions: [payment-identifier, offer-receipt]", "");
+    let reader = Reader::of(&scene.gateway);
+    let wallet = Wallet::new(1);
+    let mut body = ask("a");
+    body["stream"] = json!(true);
+    let pay = || {
+        // Offered as soon as the facilitator has told its name.
+        let unpaid = wait_for("an offer", || {
+            let unpaid = http::post(scene.gateway.address, CHAT, &[], &body);
+            (challenge(&unpaid)["accepts"] != json!([])).then_some(unpaid)
+        });
+        let payment = wallet.permit(&unpaid, |offer| offer["scheme"] == "upto");
+        let header = payment.v2_with(&named(&challenge(&unpaid), NAME));
+        http::post(scene.gateway.address, CHAT, &[("payment-signature", &header), ("te", "trailers")], &body)
+    };
+    let first = pay();
+    assert_eq!(first.status, 200, "{}", first.text());
+    let trailer = first.trailers.iter().find(|(name, _)| name == "payment-response").unwrap();
+    let said = decode(&trailer.1);
+    let receipt: Receipt = reader.read(&said["extensions"]["offer-receipt"]["info"]["receipt"]).unwrap();
+    assert_eq!(receipt.payer, wallet.address().to_string());
+    assert_eq!(said["amount"], (FRIENDLY_COST / 1000).to_string());
+    let again = wait_for("the call to be written down", || {
+        let again = pay();
+        (again.refusal() != "in_progress").then_some(again)
+    });
+    assert_replayed(&again, &first);
+    assert_eq!((scene.upstream.hits(), scene.facilitator.transfers()), (1, 1));
+}
+
 // bazaar
 
 const LISTED: &str = ", extensions: [payment-identifier, bazaar], bazaar: { service_name: Farthing, tags: [llm, chat], icon_url: \"https://example.com/i.png\" }";

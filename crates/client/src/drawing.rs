@@ -30,10 +30,9 @@ impl Sale<'_> {
     /// Holds a channel, signs, and writes down channel and payment, in this order on the disk: reserved, the channel,
     /// the payment, sent.
     pub(crate) fn draw(&self, channel: &ChannelTerms) -> Result<(Payment, Sending), CallError> {
-        let origin = self.request.target.origin_text();
         let (terms, atomic) = (self.chosen.terms, self.chosen.deposit_atomic);
         let salt = Chance::draw()?.nonce;
-        let held = channel::hold(self.folder, &origin, (terms, channel), self.wallet, atomic, salt)?;
+        let held = channel::hold(self.folder, self.request, (terms, channel), self.wallet, atomic, salt)?;
         let mut held = held.ok_or(CallError::ChannelTaken)?;
         let deposit = if atomic == 0 { PutIn::Nothing } else { PutIn::New(atomic) };
         let (payment, pending) = self.sign_draw(&mut held, deposit)?;
@@ -248,9 +247,8 @@ fn drawn(
             let Some((worth, asset)) = worth else { return at_most(whole) };
             let name = held.channel.name();
             let what = format!("{} {} from channel {name}", worth.short(asset), asset.name());
-            // A receipt says it more exactly: what of it is carried over to the next call was not used.
-            let end = if whole == End::Served { End::Served } else { End::Charged(worth) };
-            Outcome { paid: Paid::Taken { what, transaction }, end, promise: None }
+            // Not what a receipt says: what was charged and not used lowers the next charge, so charges add up.
+            Outcome { paid: Paid::Taken { what, transaction }, end: End::Drawn(worth), promise: None }
         }
         Ok(Err(contradiction)) => {
             see(Step::Doubt(&stopped(held, contradiction)));

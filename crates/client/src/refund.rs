@@ -104,13 +104,9 @@ impl Client {
         };
         let state = told.channel.and_then(|told| told.channel_state);
         let amount = told.amount.as_deref().and_then(decimal);
-        let left = state
-            .filter(|state| hex::encode_0x(&state.channel_id) == name)
-            .map(|state| state.balance)
-            .or_else(|| amount.map(|amount| held.channel.balance.saturating_sub(amount)));
-        if let Some(left) = left {
-            held.refunded(left).map_err(CallError::from)?;
-        }
+        let state = state.filter(|state| hex::encode_0x(&state.channel_id) == name);
+        let back = amount.or_else(|| Some(held.channel.balance.saturating_sub(state?.balance)));
+        held.refunded(back.unwrap_or_default(), state.as_ref()).map_err(CallError::from)?;
         Ok(Refunded { channel: held.channel.clone(), amount, transaction: told.transaction })
     }
 }

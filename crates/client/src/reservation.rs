@@ -46,6 +46,8 @@ pub(crate) enum End {
     ServedInFull,
     /// So much, by its receipt.
     Charged(Amount),
+    /// So much, by a channel's own sums.
+    Drawn(Amount),
     /// So much of what was signed was taken, and so much was used.
     Took(Spent),
     /// A receipt was shown that does not stand.
@@ -81,6 +83,10 @@ impl Reservation {
                 budget.close(id);
             }
             End::Charged(charged) => budget.charge(id, charged),
+            End::Drawn(charged) => {
+                budget.serve(host);
+                budget.charge(id, charged);
+            }
             End::Took(came_to) => {
                 budget.serve(host);
                 budget.settle(id, came_to);
@@ -185,14 +191,13 @@ impl Client {
         policy: &Policy,
     ) -> Result<Vec<Option<Standing>>, CallError> {
         let (Some(wallet), Some(folder)) = (&self.wallet, &self.folder) else { return Ok(Vec::new()) };
-        let origin = request.target.origin_text();
         let mut standings = Vec::new();
         for offer in &challenge.offers {
             let standing = match &offer.terms {
                 Ok(terms) => match &terms.way {
                     Way::Channel(channel) => {
                         let most = terms.atomic_within(policy.deposit_most());
-                        Some(channel::standing(folder, &origin, (terms, channel), wallet, most)?)
+                        Some(channel::standing(folder, request, (terms, channel), wallet, most)?)
                     }
                     Way::Transfer(_) | Way::Permit { .. } => None,
                 },

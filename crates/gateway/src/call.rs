@@ -14,7 +14,7 @@ use crate::admission;
 use crate::body::{self, GateBody};
 use crate::call_id::CallId;
 use crate::clock::Now;
-use crate::endpoints;
+use crate::endpoints::{self, Endpoint};
 use crate::extensions::sign_in;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun, Naming};
@@ -84,6 +84,9 @@ async fn handle(
     let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
+        None if endpoints::is_for_refund(&arrived) => {
+            endpoints::answer(&worker, &arrived, Endpoint::Refund, body).await
+        }
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {

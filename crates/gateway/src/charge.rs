@@ -20,6 +20,7 @@ use crate::bill;
 use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::config::Policy;
+use crate::extensions::offers::Notary;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
@@ -65,6 +66,8 @@ pub(crate) struct Charge {
     pub(crate) brought: Option<Brought>,
     /// What the call may be asked for again by; none for a free route.
     pub(crate) attempt: Option<Attempt>,
+    /// Confirms what is delivered; none where nothing is signed.
+    pub(crate) notary: Option<Notary>,
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,

@@ -350,7 +350,10 @@ impl ChargedBody {
                 self.hold_back();
                 self.bill = Some(bill);
             }
-            self.result = sum.result;
+            self.result = match (sum.result, charge.notary.take()) {
+                (Some(result), Some(notary)) => Some(notary.confirm_late(result)),
+                (result, _) => result,
+            };
         }
         self.landing = sum.landing;
     }

@@ -18,7 +18,7 @@ use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
 use crate::config::Route;
-use crate::extensions::offers;
+use crate::extensions::offers::Notary;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
@@ -26,7 +26,6 @@ use crate::open_hold::OpenHold;
 use crate::passing::{ChargedBody, LastWords, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
-use crate::promises::Decision;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
@@ -168,13 +167,13 @@ impl Serving {
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            headers.extend(brought.at_head(parts.status).await?);
-            let meanwhile = settled_meanwhile(brought);
-            headers.extend(meanwhile.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
+            let said = brought.at_head(parts.status).await;
+            headers.extend(said.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
-        if parts.status.is_success() {
-            let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
-            offers::delivered(gate, &arrived.snapshot, &mut headers, &url, arrived.now);
+        let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
+        let notary = Notary::of(gate, &arrived.snapshot, url).filter(|_| parts.status.is_success());
+        if let Some(notary) = &notary {
+            notary.confirm_in(&mut headers);
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
@@ -217,6 +216,7 @@ impl Serving {
                 .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
             brought,
             attempt,
+            notary,
             key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
             meter,
             policy: route.policy,
@@ -290,19 +290,6 @@ fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) 
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
     challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
-}
-
-/// What has become of a settlement that began before the upstream was asked.
-///
-/// # Errors
-/// It was refused: nothing of the answer goes on, and nothing is charged.
-fn settled_meanwhile(brought: &mut Brought) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
-    let Brought::Promise(promise) = brought else { return Ok(None) };
-    match promise.heard() {
-        Some(Decision::Refused { code }) => Err(promise.refused(&code)),
-        Some(decision) => Ok(promise.said(&decision)),
-        None => Ok(None),
-    }
 }
 
 /// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).

@@ -295,6 +295,19 @@ mod tests {
         assert_eq!(available(&book), 10);
     }
 
+    /// What is held, or not there, is not taken back.
+    #[test]
+    fn no_more_is_taken_back_than_there_is() {
+        let book = funded(10);
+        let account = book.account(ID, Asset::Usd);
+        let hold = reserve(&book, 7, &[]).unwrap();
+        for (wanted, taken) in [(2, 2), (2, 1), (1, 0), (-5, 0)] {
+            assert_eq!(book.withdraw(&account, Amount::from_units(wanted)).units(), taken, "{wanted}");
+        }
+        drop(hold);
+        assert_eq!(available(&book), 7);
+    }
+
     /// 64 racing captures of one hold: one wins, the others write nothing.
     #[test]
     fn blnk_171() {

@@ -56,6 +56,8 @@ pub struct Channel {
     in_flight: Option<InFlight>,
     /// The call whose voucher was refused last: if the seller charged it nevertheless, it is not paid again.
     refused: Option<InFlight>,
+    /// The call that was answered last: to a seller the same promise for the same request is the same call.
+    answered: Option<InFlight>,
     /// Why nothing more is signed for it.
     pub stopped: Option<String>,
     /// What it paid last: where a refund is asked for.
@@ -153,6 +155,7 @@ impl Channel {
             signed: None,
             in_flight: None,
             refused: None,
+            answered: None,
             stopped: None,
             last: None,
         }
@@ -201,6 +204,15 @@ impl Channel {
     /// What is missing in it for a call.
     pub(crate) fn missing(&self, atomic: u128) -> u128 {
         self.position().map_or(u128::MAX, |position| position.missing(atomic))
+    }
+
+    /// Whether its next promise for this request would be the one that was answered last, because nothing was charged
+    /// for it: the seller would give that answer again instead of a new one (reference item 15).
+    fn would_repeat(&self, atomic: u128, request: &Request) -> bool {
+        let promise = self.position().and_then(|position| position.promise(atomic));
+        self.answered.as_ref().is_some_and(|answered| {
+            Some(answered.promise) == promise && answered.request == crate::pending::name_of(request)
+        })
     }
 
     /// Signs what pays a call, and checks it as the seller will. Nothing of it may leave before the channel is kept.
@@ -260,7 +272,7 @@ impl Channel {
 
     /// What a result says was charged, if it adds up; else nothing more is signed (X402-27).
     fn settle(&mut self, amount: u128, deposited: u128, told: &ResponseExtra) -> Result<u128, Contradiction> {
-        self.in_flight = None;
+        self.answered = self.in_flight.take();
         self.refused = None;
         let after = self
             .position()
@@ -317,6 +329,22 @@ impl Channel {
         let balance = told.balance.min(self.balance.saturating_add(deposit));
         let chain = OnChain { balance, total_claimed: told.total_claimed };
         position.corrected(&separator, &self.config, told, &own, &chain)
+    }
+
+    /// After a refund. One of everything takes along what was charged and not used, so less may stand as charged
+    /// afterwards; more may not, and no more may be gone than came back.
+    fn refunded(&mut self, amount: u128, told: Option<&ChannelState>) {
+        let expected = self.balance.saturating_sub(amount);
+        self.balance = expected;
+        let Some(told) = told else { return };
+        if told.balance < expected {
+            let contradiction = Contradiction::Balance { told: told.balance, expected };
+            self.stopped = Some(contradiction.to_string());
+            return;
+        }
+        let charged = told.charged_cumulative_amount.unwrap_or(told.total_claimed);
+        self.charged = self.charged.min(charged);
+        self.may_be = self.may_be.min(charged);
     }
 
     /// Nobody says any more what became of the call in flight: it may have been charged in full.

@@ -12,11 +12,11 @@ use std::time::Duration;
 use wire::x402::batch::{ChannelState, ResponseExtra};
 
 use super::{Channel, Correction, Draw, Drawn, Kept, VERSION, deposit_size};
-use crate::Wallet;
 use crate::folder::{self, FileError, Folder};
 use crate::offer::{ChannelTerms, Terms};
 use crate::payment::PaymentError;
 use crate::pending;
+use crate::{Request, Wallet};
 use proof::x402_batch::payer::Contradiction;
 
 /// Most channels with one seller: as many calls at the same time, and as many deposits.
@@ -91,10 +91,9 @@ impl Held {
         self.save()
     }
 
-    /// So much was given back, says the seller; no more than was free is believed to be gone.
-    pub(crate) fn refunded(&mut self, balance: u128) -> Kept<()> {
-        self.channel.balance =
-            balance.clamp(self.channel.charged, self.channel.balance.max(self.channel.charged));
+    /// So much was given back, says the seller, and so the channel stands.
+    pub(crate) fn refunded(&mut self, amount: u128, told: Option<&ChannelState>) -> Kept<()> {
+        self.channel.refunded(amount, told);
         self.save()
     }
 
@@ -124,11 +123,12 @@ pub fn find(folder: &Folder, name: &str) -> Result<Option<Channel>, FileError> {
 /// Where paying an offer from a channel stands, without holding one. `most` is what may be deposited.
 pub(crate) fn standing(
     folder: &Folder,
-    origin: &str,
+    request: &Request,
     (terms, channel): (&Terms, &ChannelTerms),
     wallet: &Wallet,
     most: u128,
 ) -> Kept<Standing> {
+    let origin = &request.target.origin_text();
     let mut count = 0_usize;
     let mut least: Option<u128> = None;
     for path in paths(&folder.channels_folder())? {
@@ -140,6 +140,9 @@ pub(crate) fn standing(
         let Some(held) = lock(&path)?.map(|lock| reopen(&path, lock, folder)).transpose()?.flatten() else {
             continue;
         };
+        if held.channel.would_repeat(terms.atomic, request) {
+            continue;
+        }
         let missing = held.channel.missing(terms.atomic);
         if missing == 0 {
             return Ok(Standing::Open);
@@ -159,15 +162,17 @@ pub(crate) fn standing(
 /// if that takes a deposit other than `deposit`: another call was quicker.
 pub(crate) fn hold(
     folder: &Folder,
-    origin: &str,
+    request: &Request,
     (terms, channel): (&Terms, &ChannelTerms),
     wallet: &Wallet,
     deposit: u128,
     salt: [u8; 32],
 ) -> Kept<Option<Held>> {
+    let origin = &request.target.origin_text();
     let fits = |held: &Held| {
         let missing = held.channel.missing(terms.atomic);
-        if deposit == 0 { missing == 0 } else { 0 < missing && missing <= deposit }
+        let enough = if deposit == 0 { missing == 0 } else { 0 < missing && missing <= deposit };
+        enough && !held.channel.would_repeat(terms.atomic, request)
     };
     let mut count = 0_usize;
     for path in paths(&folder.channels_folder())? {

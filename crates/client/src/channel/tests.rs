@@ -216,6 +216,32 @@ fn a_correction_takes_our_own_deposit_into_account_and_no_other_money() {
 }
 
 #[test]
+fn what_a_refund_leaves() {
+    let desk = Desk::new();
+    let state = desk.told(0).channel_state.unwrap();
+    let told = |balance, charged| wire::x402::batch::ChannelState {
+        balance,
+        charged_cumulative_amount: charged,
+        total_claimed: 500,
+        ..state
+    };
+    for (what, amount, told, expected) in [
+        ("nothing is said", 198_142, None, (1_858, 1_858, false)),
+        ("what was free", 198_142, Some(told(1_858, Some(1_858))), (1_858, 1_858, false)),
+        ("the carry too", 199_500, Some(told(500, Some(500))), (500, 500, false)),
+        ("its charge is told by the chain", 199_500, Some(told(500, None)), (500, 500, false)),
+        ("more was charged suddenly", 198_142, Some(told(1_858, Some(9_000))), (1_858, 1_858, false)),
+        ("more is gone than came back", 100, Some(told(1_858, Some(1_858))), (1_858, 199_900, true)),
+    ] {
+        let mut channel = desk.fresh();
+        desk.draw(&mut channel, PutIn::New(200_000), [3; 32], 1_000, "1");
+        channel.settle(20_000, 200_000, &desk.told(0)).unwrap();
+        channel.refunded(amount, told.as_ref());
+        assert_eq!((channel.charged, channel.balance, channel.stopped.is_some()), expected, "{what}");
+    }
+}
+
+#[test]
 fn deposit_sizes() {
     let desk = Desk::new();
     let terms = |min_deposit| ChannelTerms { min_deposit, ..desk.channel_terms().clone() };

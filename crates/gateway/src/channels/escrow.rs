@@ -299,7 +299,7 @@ fn asked(config: &Config, payment: &Payment) -> Option<Into> {
         network: network.to_owned(),
         id: voucher.channel_id,
         config: channel_config,
-        unit: super::unit_on(config, network)?,
+        unit: super::unit_of(config, network, &channel_config.token)?,
         amount: deposit.amount,
     })
 }

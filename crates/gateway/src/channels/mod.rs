@@ -36,6 +36,8 @@ pub(crate) use presented::{Offered, Presented, again, verify};
 use kept::Kept;
 use slot::Slot;
 
+use wire::x402::Address;
+
 use crate::config::{Config, Network};
 
 /// The rail of what is charged on channels of a network.
@@ -55,10 +57,10 @@ pub(crate) fn account_of(id: &[u8; 32]) -> AccountId {
     AccountId(account)
 }
 
-/// How the sums of channels on a network are counted.
-fn unit_on(config: &Config, network: &str) -> Option<Unit> {
+/// How the sums of channels of a token are counted.
+fn unit_of(config: &Config, network: &str, token: &Address) -> Option<Unit> {
     config.rails.x402.as_ref()?.networks.iter().find_map(|known| match known {
-        Network::Evm(known) if known.network == network => {
+        Network::Evm(known) if known.network == network && known.token.address == token.0 => {
             Some(Unit { asset: known.token.asset, decimals: known.token.decimals })
         }
         Network::Evm(_) | Network::Svm(_) => None,

@@ -79,11 +79,13 @@ pub(crate) fn again(
     top_up_url: String,
 ) -> Result<Option<Presented>, Refusal> {
     let Some(payload) = BatchPayload::from_value(&payment.payload) else { return Ok(None) };
-    let ours = offered.into_iter().find(|offered| offered.offer.token.network() == payment.accepted.network);
-    let Some(Offered { offer, unit }) = ours else { return Ok(None) };
-    let Ok(voucher) = x402_batch::verify(&offer, payload.channel_config(), payload.voucher()) else {
-        return Ok(None);
+    let network = &payment.accepted.network;
+    let genuine = |Offered { offer, unit }: Offered| {
+        let is_here = offer.token.network() == network;
+        let voucher = x402_batch::verify(&offer, payload.channel_config(), payload.voucher()).ok();
+        voucher.filter(|_| is_here).map(|voucher| (offer, unit, voucher))
     };
+    let Some((offer, unit, voucher)) = offered.into_iter().find_map(genuine) else { return Ok(None) };
     let resource = payment.resource.clone();
     let presented = Presented { offer, payload, voucher, unit, resource, top_up_url };
     let known = |key: &[u8; 32]| {

@@ -22,6 +22,7 @@ use crate::extensions::offers;
 use crate::facts;
 use crate::payer::Payer;
 use crate::refusal::{Code, Refusal};
+use crate::till::Till;
 
 /// An endpoint of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,17 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
             None => return None,
         },
     })
+}
+
+/// Whether a request asks where the money of a channel can be had back: stock clients ask with `GET` at the place that
+/// they have paid at, where nothing is sold for it.
+pub(crate) fn is_for_refund(arrived: &Arrived) -> bool {
+    let snapshot = &arrived.snapshot;
+    let is_sold = || match snapshot.route(&arrived.head.method, &arrived.path) {
+        Ok(_) => true,
+        Err(refusal) => refusal.code() != Code::MethodNotAllowed,
+    };
+    arrived.head.method == Method::GET && snapshot.tills.iter().any(Till::is_channel) && !is_sold()
 }
 
 pub(crate) async fn answer(

@@ -14,7 +14,7 @@ use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Through, challenge};
 use crate::charge::commit_in_background;
-use crate::extensions::offers;
+use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined};
@@ -59,7 +59,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let fingerprint = *ask.fingerprint();
     let verified = admission::verify(worker, arrived, payment, &ask)?;
     let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
-    let (url, now) = (ask.url(snapshot), arrived.now);
+    let url = ask.url(snapshot);
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
@@ -83,7 +83,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().extend(deposit.headers.clone());
-        offers::delivered(&gate, &snapshot, response.headers_mut(), &url, now);
+        if let Some(notary) = Notary::of(&gate, &snapshot, url) {
+            notary.confirm_in(response.headers_mut());
+        }
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
         let headers = idempotency::headers_to_store(stored.headers());

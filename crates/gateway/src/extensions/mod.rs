@@ -99,6 +99,9 @@ pub(crate) fn named(
     account: AccountId,
 ) -> Result<Option<PaymentName>, Refusal> {
     let (Some(on), Some(route)) = (switched_on(snapshot), ask.route(snapshot)) else { return Ok(None) };
+    if payment.asks_for_refund() {
+        return Ok(None);
+    }
     match naming::read(on.payment_identifier, payment.extensions()) {
         Ok(name) => {
             Ok(name

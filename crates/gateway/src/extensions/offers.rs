@@ -1,5 +1,7 @@
 //! `offer-receipt`: what we promise and what we delivered, under our signature (X402-36).
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proof::secp::SecretKey;
 use proof::{receipt, x402_attest};
@@ -12,6 +14,7 @@ use crate::challenge::{Ask, quote_end};
 use crate::clock::Now;
 use crate::config;
 use crate::gate::Gate;
+use crate::payments::PaymentResult;
 use crate::snapshot::Snapshot;
 
 /// Who signs: the receipt key, or an EVM account of the operator's.
@@ -62,51 +65,58 @@ pub(super) fn promised(
     (!offers.is_empty()).then_some(Offers { offers })
 }
 
-/// Adds a receipt to what a payer is told of his payment, if receipts are signed here and it fits the header.
-pub(crate) fn attach(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    said: &mut SettlementResponse,
-    resource_url: &str,
-    now: Now,
-) {
-    let Some(config) = switched_on(snapshot).and_then(|on| on.offer_receipt.as_ref()) else { return };
-    let (true, Some(payer)) = (said.success, &said.payer) else { return };
-    let payload = Receipt {
-        issued_at: now.seconds(),
-        network: network::caip2_from_v1(&said.network).unwrap_or(&said.network).to_owned(),
-        payer: payer.clone(),
-        resource_url: resource_url.to_owned(),
-        transaction: Some(said.transaction.clone()).filter(|hash| config.transaction && !hash.is_empty()),
-        version: VERSION,
-    };
-    let Some(receipt) = sign(gate, snapshot, payload, None) else { return };
-    let before = said.extensions.clone();
-    let entry = json!({"info": Delivered { receipt }});
-    said.extensions.get_or_insert_default().insert(ID.to_owned(), entry);
-    if x402::encode(said).len() > x402::EMIT_BYTES_MAX {
-        said.extensions = before;
-    }
+/// Confirms what was paid for and delivered, in the results that say what became of a payment.
+#[derive(Clone)]
+pub(crate) struct Notary {
+    gate: Arc<Gate>,
+    snapshot: Arc<Snapshot>,
+    resource_url: String,
 }
 
-/// Adds a receipt to an answer that was paid for and is one.
-pub(crate) fn delivered(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    headers: &mut HeaderMap,
-    resource_url: &str,
-    now: Now,
-) {
-    if switched_on(snapshot).is_none_or(|on| on.offer_receipt.is_none()) {
-        return;
+impl Notary {
+    /// For answers about `resource_url`; none where nothing is signed.
+    pub(crate) fn of(gate: &Arc<Gate>, snapshot: &Arc<Snapshot>, resource_url: String) -> Option<Self> {
+        switched_on(snapshot)?.offer_receipt.as_ref()?;
+        Some(Self { gate: Arc::clone(gate), snapshot: Arc::clone(snapshot), resource_url })
     }
-    for name in [x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
-        let written = headers.get(name).and_then(|value| value.to_str().ok());
-        let Some(mut said) = written.and_then(|text| x402::decode(text).ok()) else { continue };
-        attach(gate, snapshot, &mut said, resource_url, now);
-        if let Ok(value) = HeaderValue::from_str(&x402::encode(&said)) {
-            headers.insert(HeaderName::from_static(name), value);
+
+    /// Adds a receipt to the results in the head of an answer.
+    pub(crate) fn confirm_in(&self, headers: &mut HeaderMap) {
+        for name in [x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
+            if let Some(value) = headers.get(name).and_then(|value| self.confirmed(value)) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
         }
+    }
+
+    /// Adds one to a result that is known when the answer has ended.
+    pub(crate) fn confirm_late(self, result: PaymentResult) -> PaymentResult {
+        Box::pin(async move {
+            let (name, value) = result.await?;
+            let value = self.confirmed(&value).unwrap_or(value);
+            Some((name, value))
+        })
+    }
+
+    /// The same result with a receipt. None: it says that nothing moved, or it would not fit.
+    fn confirmed(&self, result: &HeaderValue) -> Option<HeaderValue> {
+        let mut said: SettlementResponse = x402::decode(result.to_str().ok()?).ok()?;
+        let config = switched_on(&self.snapshot)?.offer_receipt.as_ref()?;
+        let payer = said.payer.clone().filter(|_| said.success)?;
+        let hash = Some(said.transaction.clone()).filter(|hash| config.transaction && !hash.is_empty());
+        let payload = Receipt {
+            issued_at: Now::read().seconds(),
+            network: network::caip2_from_v1(&said.network).unwrap_or(&said.network).to_owned(),
+            payer,
+            resource_url: self.resource_url.clone(),
+            transaction: hash,
+            version: VERSION,
+        };
+        let receipt = sign(&self.gate, &self.snapshot, payload, None)?;
+        let entry = json!({"info": Delivered { receipt }});
+        said.extensions.get_or_insert_default().insert(ID.to_owned(), entry);
+        let text = x402::encode(&said);
+        HeaderValue::from_str(&text).ok().filter(|_| text.len() <= x402::EMIT_BYTES_MAX)
     }
 }
 

@@ -85,9 +85,7 @@ impl Deposit {
             Some(drawing) => drawing.at_head(status).await,
         }
     }
-}
 
-impl Deposit {
     /// For the facts of the call.
     pub(crate) fn facts(&self) -> Value {
         json!({"rail": self.rail, "network": facts::network_of(&self.rail), "transaction": self.reference,
@@ -115,11 +113,11 @@ impl Brought {
     /// The upstream has answered with this status. What the head says of the payment.
     ///
     /// # Errors
-    /// A voucher could not be charged: nothing of the answer may go on.
+    /// A voucher could not be charged, or a payment was refused meanwhile: nothing of the answer may go on.
     pub(crate) async fn at_head(&mut self, status: StatusCode) -> Result<HeaderMap, Refusal> {
         match self {
             Self::Deposit(deposit) => deposit.at_head(status).await,
-            Self::Promise(promise) => Ok(promise.headers.clone()),
+            Self::Promise(promise) => promise.at_head(),
         }
     }
 

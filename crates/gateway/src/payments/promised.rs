@@ -88,22 +88,23 @@ impl Promise {
         matches!(self.how, How::Whole(_))
     }
 
-    /// What has become of a settlement that began before the call: none while that is open.
-    pub(crate) fn heard(&mut self) -> Option<Decision> {
-        match &mut self.how {
+    /// What the head of the answer says: also what has become of a settlement that began before the upstream was
+    /// asked, where that is known by now.
+    ///
+    /// # Errors
+    /// It was refused: nothing of the answer goes on, and nothing is charged.
+    pub(super) fn at_head(&mut self) -> Result<HeaderMap, Refusal> {
+        let decision = match &mut self.how {
             How::Metered(_) => None,
             How::Whole(decision) => decision.try_recv().ok(),
+        };
+        let mut headers = self.headers.clone();
+        match decision {
+            Some(Decision::Refused { code }) => return Err(settlement_refused(&self.verified, &code)),
+            Some(decision) => headers.extend(self.statement(None).header(&decision)),
+            None => {}
         }
-    }
-
-    /// As the result says it.
-    pub(crate) fn said(&self, decision: &Decision) -> Option<(HeaderName, HeaderValue)> {
-        self.statement(None).header(decision)
-    }
-
-    /// The refusal of a call whose payment was refused before anything was served.
-    pub(crate) fn refused(&self, code: &str) -> Refusal {
-        settlement_refused(&self.verified, code)
+        Ok(headers)
     }
 
     /// For the facts of the call. What became of it is looked up when they are asked for.

@@ -28,6 +28,15 @@ fn check(text: &str) -> Result<Config, ConfigErrors> {
         ("/etc/farthing/api.key", (CANARY, 0o600)),
         ("/etc/farthing/open.key", (CANARY, 0o644)),
         ("/etc/farthing/master-1.key", (hex.as_str(), 0o600)),
+        // The first account of the well-known mnemonic, and no key at all.
+        (
+            "/etc/farthing/public.key",
+            ("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80", 0o600),
+        ),
+        (
+            "/etc/farthing/order.key",
+            ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", 0o600),
+        ),
         ("/etc/farthing/tls.key", ("pem", 0o600)),
         ("/etc/farthing/tls.pem", ("pem", 0o644)),
     ]);
@@ -47,6 +56,7 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
     Ok(FileBytes { bytes: Zeroizing::new(bytes.to_vec()), mode })
 }
 
+mod batch;
 mod prices;
 
 const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
