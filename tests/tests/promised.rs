@@ -597,7 +597,7 @@ fn x402_17_exact_settles_while_the_call_runs() {
     scene.wait_for_deposits(1);
     let books = scene.gateway.books();
     assert_eq!(books.balance(&scene.account(1, &payment)), payment.nano() - FRIENDLY_COST);
-    assert_eq!((scene.facilitator.transfers(), scene.facilitator.verifies().len()), (1, 0));
+    assert_eq!((scene.facilitator.transfers(), scene.facilitator.verifies().len()), (1, 1));
     let paid = scene.payment_of(&answer);
     assert_eq!((&paid["scheme"], &paid["settlement"]["state"]), (&json!("exact"), &json!("settled")));
     assert_eq!(nano(&paid["settlement"]["deposited"]["amount"]), payment.nano());
