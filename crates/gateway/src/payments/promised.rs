@@ -288,14 +288,15 @@ impl Bringing<'_> {
     /// The payer owes, or too much of him is open.
     pub(super) fn open(&self) -> Result<Open, NotTaken> {
         let limit = self.policy().map_or(Amount::ZERO, |x402| x402.optimistic_max);
-        let account = self.gate.book.account(self.account, self.verified.till.asset);
-        self.gate.promises.take(&account, self.verified.credit, limit)
+        let known = self.gate.book.find(self.account, self.verified.till.asset);
+        self.gate.promises.take(self.account, known.as_deref(), self.verified.credit, limit)
     }
 
     /// Why a ceiling is not taken.
     pub(super) fn not_taken(&self, why: NotTaken) -> Refusal {
-        let account = self.gate.book.account(self.account, self.verified.till.asset);
-        let (balance, asset) = (account.available(), account.asset());
+        let asset = self.verified.till.asset;
+        let known = self.gate.book.find(self.account, asset);
+        let balance = known.map_or(Amount::ZERO, |account| account.available());
         let facts = |source| Facts {
             balance: Some((balance, asset)),
             limit_source: Some(source),
@@ -331,7 +332,6 @@ impl Bringing<'_> {
 
     /// A payment nobody has seen, all of which is settled while the call runs.
     pub(super) async fn whole(self, open: Open) -> Result<Promise, Refusal> {
-        self.check_asset()?;
         // Or whoever makes up a wallet would be served for nothing, once with each.
         let facilitator = self.vouched().await?;
         let key = self.verified.proof.deposit_key();
