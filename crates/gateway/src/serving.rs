@@ -291,7 +291,8 @@ fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) 
         return refusal;
     }
     let (snapshot, body) = (&arrived.snapshot, quote.body());
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
+        .with_head(&arrived.head.headers);
     challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
 }
 

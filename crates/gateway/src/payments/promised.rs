@@ -275,10 +275,15 @@ impl Bringing<'_> {
         self.verified.till.is_settled_after()
     }
 
-    /// Whether its call may begin before all of it is settled, as far as the operator's wishes go.
+    /// Whether its call may begin before all of it is settled, as far as the operator's wishes go. Not on a proof that
+    /// may be over before its turn at a facilitator has come: whoever signs for so short a time keeps his money.
     pub(super) fn may_run_ahead(&self) -> bool {
-        let wanted =
-            |x402: &X402| x402.settle == Settle::After && self.verified.credit <= x402.optimistic_max;
+        let left_s = self.record().valid_before_s.saturating_sub(self.delivery.now.seconds());
+        let wanted = |x402: &X402| {
+            x402.settle == Settle::After
+                && self.verified.credit <= x402.optimistic_max
+                && Duration::from_secs(left_s) >= x402.settle_timeout + MARGIN
+        };
         self.delivery.for_call && self.delivery.asked.is_some() && self.policy().is_some_and(wanted)
     }
 
@@ -332,7 +337,8 @@ impl Bringing<'_> {
 
     /// A payment nobody has seen, all of which is settled while the call runs.
     pub(super) async fn whole(self, open: Open) -> Result<Promise, Refusal> {
-        // Or whoever makes up a wallet would be served for nothing, once with each.
+        // A signature is free: that there is money behind it, and that its nonce was not used elsewhere, is on the chain.
+        // Before that is known nothing is served, and nobody gets a key to the account that it names.
         let facilitator = self.vouched().await?;
         let key = self.verified.proof.deposit_key();
         let request = self.request()?.ok_or_else(unsettleable)?;
