@@ -783,3 +783,24 @@ fn a11_exact_that_is_refused_after_its_tokens_is_owed() {
     assert_eq!(decode(paid_first.must("payment-response"))["success"], true, "settled before it was served");
     scene.assert_in_order();
 }
+
+/// X402-15: a facilitator that is at it is asked once more at once, and whoever waits for the result has it.
+#[test]
+fn x402_15_what_is_pending_is_asked_about_once_more() {
+    let pending = Reply::Says(
+        200,
+        json!({"success": false, "errorReason": "settlement_pending", "transaction": "HASH", "network": "NETWORK"})
+            .to_string(),
+    );
+    let scene = Scene::upto(Upstream::friendly(), [Conduct::MoveThen(pending)], "");
+    let payment = scene.ceiling(1, &ask());
+    let header = payment.v2();
+    let fields = [("payment-signature", header.as_str()), ("te", "trailers")];
+    let answer = http::post(scene.gateway.address, CHAT, &fields, &ask());
+    let said = decode(&trailer(&answer, "payment-response").unwrap());
+    assert_eq!((&said["success"], &said["transaction"]), (&json!(true), &json!(payment.transaction())));
+    let settles = scene.facilitator.settles();
+    assert_eq!(settles.len(), 2);
+    assert_eq!(settles[0], settles[1]);
+    assert_eq!((scene.facilitator.transfers(), scene.gateway.books().count("deposit")), (1, 1));
+}
