@@ -1,4 +1,5 @@
 //! Calls that are paid from payment channels: x402 `batch-settlement` (X402-22 to X402-32, attacks A20 and A21).
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::Arc;
