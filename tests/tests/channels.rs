@@ -635,6 +635,52 @@ fn x402_23_an_old_view_is_looked_at_before_a_voucher_is_taken() {
     channel.learns(&served, 0);
 }
 
+/// X402-22, X402-23: with a node of the operator's own, that is asked, and of a withdrawal only what leaves is gone.
+#[test]
+fn x402_23_a_node_of_the_operator_is_asked_in_place_of_a_facilitator() {
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let mut gateway = Gateway::start_in(upstream.address, &chain.rails_with_node(""), &[AUTHORIZER]);
+    let mut channel = Channel::new(0x35, 0);
+    pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
+    let offer = batch_offer(&unpaid(&gateway, &ask("x")));
+    let id = channel.id(&offer);
+    {
+        let mut contract = chain.contract();
+        let there = contract.channels.get_mut(&wire::hex::encode(&id)).unwrap();
+        (there.withdraw_requested_at, there.withdrawing) = (now_s(), DEPOSIT / 2);
+    }
+    gateway.signal(9);
+    gateway.wait();
+    age_mirrors(&gateway);
+    gateway.restart();
+    let used = u128::try_from(FRIENDLY_COST / 1000).unwrap();
+    wait_for("the claim", || (chain.channel(&id).claimed == used).then_some(()));
+    // What stays pays on; what leaves does not.
+    pay(&gateway, &mut channel, None, &ask("two"));
+    let body = ask("three");
+    let asked = unpaid(&gateway, &body);
+    assert!(channel.charged + amount(&batch_offer(&asked)) < DEPOSIT / 2, "or this shows nothing");
+    let mut long = body.clone();
+    long["max_tokens"] = json!(70_000);
+    let asked = unpaid(&gateway, &long);
+    let sum = channel.charged + amount(&batch_offer(&asked));
+    assert!((DEPOSIT / 2..DEPOSIT).contains(&sum), "{sum}");
+    let refused = send(&gateway, &channel.pays(&asked, None), &long);
+    assert_eq!(refused.json()["error"]["reason"], "invalid_batch_settlement_evm_cumulative_exceeds_balance");
+    assert_eq!(chain.count("verify"), 1, "for the deposit, and for nothing else: {:?}", chain.asked());
+    // A refund of unknown end is found by its number.
+    chain.trick("refund", Trick::ActThenFail);
+    assert_eq!(ask_back(&gateway, &channel, None).code(), "settlement_unknown");
+    let done = ask_back(&gateway, &channel, None);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(chain.channel(&id).refund_nonce, 1);
+    // A node that is silent says nothing, and nobody else is asked.
+    chain.contract().silent = true;
+    let stranger = Channel::new(0x36, 0);
+    let unseen = send(&gateway, &stranger.pays(&unpaid(&gateway, &body), None), &body);
+    assert_eq!((unseen.status, unseen.code().as_str()), (503, "facilitator_failed"));
+}
+
 /// Asks for money back as stock clients do: with `GET`, where they have paid or at the place for it.
 fn ask_back_at(gateway: &Gateway, path: &str, channel: &Channel, amount: Option<u128>) -> Answer {
     let probe = http::get(gateway.address, path, &[]);
