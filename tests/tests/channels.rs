@@ -575,6 +575,44 @@ fn x402_31_a_claim_is_sent_until_it_is_through() {
     pay(&gateway, &mut channel, None, &body);
 }
 
+/// A20, A21: many channels at once, claimed from while they are used: of each what was charged is what was used and what
+/// is left, the chain gets what was used, and nothing is in two places.
+#[test]
+fn a20_a21_channels_are_claimed_from_while_they_are_used() {
+    const CHANNELS: u8 = 6;
+    const CALLS: i64 = 8;
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let gateway = chain.gateway(upstream.address, ", claim_above: 0 USD");
+    let channels: Vec<Channel> = std::thread::scope(|scope| {
+        let pays = |salt: u8| {
+            let mut channel = Channel::new(0x37, salt);
+            for call in 0..CALLS {
+                let mut body = ask(&format!("call {call} on {salt}"));
+                body["stream"] = json!(call % 2 == 1);
+                pay(&gateway, &mut channel, (call == 0).then_some(DEPOSIT), &body);
+            }
+            channel
+        };
+        let tasks: Vec<_> = (0..CHANNELS).map(|salt| scope.spawn(move || pays(salt))).collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
+    });
+    let offer = batch_offer(&unpaid(&gateway, &ask("x")));
+    let books = gateway.books_after(usize::from(CHANNELS) * 8);
+    let used = CALLS * FRIENDLY_COST;
+    for channel in &channels {
+        let account = channel.account(&offer);
+        assert_eq!(books.charged(&account), used);
+        assert_eq!(i64::try_from(channel.charged).unwrap() * 1000, used + books.balance(&account));
+    }
+    let used = u128::try_from(used / 1000).unwrap();
+    wait_for("everything that was used to be claimed", || {
+        channels.iter().all(|channel| chain.channel(&channel.id(&offer)).claimed == used).then_some(())
+    });
+    assert_eq!(upstream.hits(), usize::from(CHANNELS) * 8);
+    assert_eq!(chain.count("verify"), usize::from(CHANNELS), "one for each deposit");
+    assert!(!gateway.log().contains("ALARM"), "{}", gateway.log());
+}
+
 /// A20, X402-31: a payer who withdraws is claimed from at once, at each step of his channel's life; and what leaves
 /// pays for nothing.
 #[test]
