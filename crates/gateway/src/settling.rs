@@ -12,7 +12,7 @@ use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
 
 use crate::clock::Now;
-use crate::facilitators::{WAIT_MAX, Watch};
+use crate::facilitators::{self, WAIT_MAX};
 use crate::gate::Gate;
 use crate::random;
 
@@ -190,25 +190,23 @@ impl Asking<'_> {
 
     async fn ask(&self, payment: &Payment, attempt: &Attempt, expected: &Expected) -> Settlement {
         let named = self.facilitators.and_then(|all| Some((all, all.named(&attempt.facilitator)?)));
-        let Some((facilitators, facilitator)) = named else {
+        let Some((all, facilitator)) = named else {
             let name = &attempt.facilitator;
             tracing::error!(facilitator = %name, "a facilitator that is to be asked again has left the configuration");
             return Settlement::NotSent;
         };
         let body = Bytes::from(attempt.request.clone());
-        let watch = Watch::start(self.gate, &attempt.facilitator, "settle");
-        let said = facilitators.settle(facilitator, body, expected).await;
+        let said = facilitators::settle(self.gate, all, facilitator, body, expected).await;
         let outcome = self.borne_out(payment, attempt, expected, said).await;
-        let (state, is_fault) = match &outcome {
-            Settlement::Settled(_) => ("settled", false),
-            Settlement::Refused(_) => ("refused", false),
-            Settlement::NotSent => ("not_sent", true),
+        let state = match &outcome {
+            Settlement::Settled(_) => "settled",
+            Settlement::Refused(_) => "refused",
+            Settlement::NotSent => "not_sent",
             Settlement::Unknown(unclear) => {
                 self.remember(attempt, unclear).await;
-                ("unknown", unclear.is_fault)
+                "unknown"
             }
         };
-        watch.ended(state, is_fault);
         self.gate.metrics.settlement(&payment.rail, state);
         outcome
     }
