@@ -284,7 +284,6 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    use rails::Settlement;
     use rails::dial::{Dialer, Origin};
     use rails::facilitator::{Facilitator, Facilitators, Kind, Supports};
     use serde_json::{Map, Value, json};

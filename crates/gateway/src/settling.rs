@@ -232,7 +232,13 @@ impl Asking<'_> {
         let (Some(node), Some(sought)) = (node, sought) else { return said };
         match said {
             Settlement::NotSent => Settlement::NotSent,
-            Settlement::Settled(receipt) => confirmed(node, &sought, receipt).await,
+            Settlement::Settled(receipt) => {
+                let outcome = confirmed(node, &sought, receipt).await;
+                if let Settlement::Unknown(Unclear { is_fault: true, .. }) = &outcome {
+                    self.gate.health.ended(&attempt.facilitator, true, self.gate.health.now_ms());
+                }
+                outcome
+            }
             Settlement::Refused(refused) => match node.is_used(&sought).await {
                 // Whoever could use it, it was used: where the money is, is looked up.
                 Some(true) => found(node, &sought, "", payment).await.unwrap_or_else(unclear),
@@ -265,8 +271,9 @@ async fn confirmed(node: &EvmNode, sought: &Sought, receipt: Receipt) -> Settlem
             Confirmation::NotYet => {}
         }
     }
+    // The node may be the one that is behind, or gone.
     tracing::error!(transaction, "ALARM: a facilitator tells of a transaction that the chain does not have");
-    Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true })
+    Settlement::Unknown(Unclear { transaction, pending: false, is_fault: false })
 }
 
 /// What the chain knows of a payment that nobody is clear about; none where it does not know either.
