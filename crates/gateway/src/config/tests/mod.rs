@@ -35,7 +35,7 @@ fn check(text: &str) -> Result<Config, ConfigErrors> {
         ),
         (
             "/etc/farthing/order.key",
-            ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", 0o600),
+            ("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 0o600),
         ),
         ("/etc/farthing/tls.key", ("pem", 0o600)),
         ("/etc/farthing/tls.pem", ("pem", 0o644)),
