@@ -216,6 +216,8 @@ impl Asking<'_> {
 /// are a moment behind each other.
 const LOOKS_MAX: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// What all questions to a node about one answer may take: a payer waits for them.
+const NODE_TIME_MAX: Duration = Duration::from_secs(6);
 
 impl Asking<'_> {
     /// What a facilitator has said, held against the operator's own node where there is one (X402-45): no success that
@@ -254,31 +256,45 @@ impl Asking<'_> {
 }
 
 async fn confirmed(node: &EvmNode, sought: &Sought, receipt: Receipt) -> Settlement {
+    let looking = looked_at(node, sought, &receipt.reference);
+    let found = tokio::time::timeout(NODE_TIME_MAX, looking).await.unwrap_or(Confirmation::NotYet);
     let transaction = receipt.reference.clone();
+    let is_fault = match found {
+        Confirmation::Yes => return Settlement::Settled(receipt),
+        Confirmation::No => {
+            let what = "ALARM: a facilitator tells of a transfer that is not in the transaction it names";
+            tracing::error!(transaction, "{what}");
+            true
+        }
+        // The node may be the one that is behind, or gone.
+        Confirmation::NotYet => {
+            tracing::error!(
+                transaction,
+                "ALARM: a facilitator tells of a transaction that the chain does not have"
+            );
+            false
+        }
+    };
+    Settlement::Unknown(Unclear { transaction, pending: false, is_fault })
+}
+
+async fn looked_at(node: &EvmNode, sought: &Sought, transaction: &str) -> Confirmation {
     for look in 0..LOOKS_MAX {
         if look > 0 {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        match node.confirms(&transaction, sought).await {
-            Confirmation::Yes => return Settlement::Settled(receipt),
-            Confirmation::No => {
-                tracing::error!(
-                    transaction,
-                    "ALARM: a facilitator tells of a transfer that is not in the transaction it names"
-                );
-                return Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true });
-            }
+        match node.confirms(transaction, sought).await {
             Confirmation::NotYet => {}
+            found @ (Confirmation::Yes | Confirmation::No) => return found,
         }
     }
-    // The node may be the one that is behind, or gone.
-    tracing::error!(transaction, "ALARM: a facilitator tells of a transaction that the chain does not have");
-    Settlement::Unknown(Unclear { transaction, pending: false, is_fault: false })
+    Confirmation::NotYet
 }
 
 /// What the chain knows of a payment that nobody is clear about; none where it does not know either.
 async fn found(node: &EvmNode, sought: &Sought, transaction: &str, payment: &Payment) -> Option<Settlement> {
-    match node.look_for(sought, transaction, payment.valid_before_s).await {
+    let looking = node.look_for(sought, transaction, payment.valid_before_s);
+    match tokio::time::timeout(NODE_TIME_MAX, looking).await.unwrap_or(Evidence::Nothing) {
         Evidence::Moved { transaction } => {
             Some(Settlement::Settled(Receipt { reference: transaction, ..Receipt::default() }))
         }
