@@ -7,7 +7,6 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use money::{Amount, Asset};
 use wire::credit_key::CreditKey;
 use wire::x402::code::{self, Code};
-use wire::x402::network::FARTHING_TEST;
 use wire::x402::{batch, contracts, header as x402};
 
 use crate::attested::{self, Attested};
@@ -63,7 +62,8 @@ impl Client {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let challenge = Self::read_challenge(answer, see).await?;
+        let mut challenge = Self::read_challenge(answer, see).await?;
+        self.complete(&mut challenge).await;
         if key.is_none() && self.may_sign_in(request, &challenge, refused) {
             return self.call_signed_in(request, challenge, see).await;
         }
@@ -88,7 +88,8 @@ impl Client {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let challenge = Self::read_challenge(answer, see).await?;
+        let mut challenge = Self::read_challenge(answer, see).await?;
+        self.complete(&mut challenge).await;
         let sending = self.pay(request, &challenge, key, see)?;
         self.present(request, sending, see).await
     }
@@ -181,7 +182,7 @@ impl Client {
         let sale = Sale { request, challenge, chosen, wallet, folder, reserved: reserved.as_ref() };
         let signed = match &chosen.terms.way {
             Way::Channel(channel) => sale.draw(channel),
-            Way::Transfer(_) | Way::Permit { .. } => sale.sign(key),
+            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => sale.sign(key),
         };
         match signed {
             Ok((payment, sending)) => {
@@ -330,12 +331,11 @@ impl Client {
         see: &mut See<'_>,
     ) -> Option<Attested> {
         let wallet = self.wallet.as_ref()?;
-        let is_test = pending.network() == FARTHING_TEST;
         let facts = attested::Facts {
             origin: &request.target,
             network: pending.network(),
             pay_to: pending.sum().map_or("", |sum| sum.pay_to.as_str()),
-            payer: if is_test { wallet.test_address() } else { wallet.evm_address().to_string() },
+            payer: wallet.address_on(pending.network()),
             transaction: &settled.transaction,
         };
         let receipt = settled.receipt.as_deref().cloned();

@@ -48,6 +48,7 @@ mod request;
 mod reservation;
 mod secret;
 mod sign_in;
+mod solana;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,7 @@ pub use refund::{RefundError, Refunded};
 pub use request::{Request, RequestError};
 pub use secret::Secret;
 pub use sign_in::{SignInError, SignedIn};
+pub use solana::SolanaTerms;
 pub use target::{Target, TargetError};
 pub use verdict::Paid;
 pub use wallet::{Wallet, WalletError};
