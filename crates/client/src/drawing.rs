@@ -4,7 +4,6 @@ use proof::x402_batch::payer::Contradiction;
 use wire::x402::batch::{BatchPayload, ChannelState, Deposit, ResponseExtra};
 use wire::x402::decode_payment_signature;
 
-use crate::call::{Sale, Sending};
 use crate::challenge::Challenge;
 use crate::channel::{self, Correction, Draw, Held, PutIn};
 use crate::client::{Client, See, Step};
@@ -15,6 +14,7 @@ use crate::pending::{Kind, Pending, Sum};
 use crate::policy::Choice;
 use crate::promise::{self, Promise};
 use crate::reservation::{End, Reservation};
+use crate::sale::{Sale, Sending};
 use crate::verdict::{Paid, Settled};
 use crate::{Request, Wallet, now_unix_s, printable};
 
