@@ -58,6 +58,8 @@ enum Takes {
     Permit,
     /// `upto`.
     Upto,
+    /// `batch-settlement`.
+    Channels,
     /// `exact`, on Solana.
     Solana,
 }
@@ -204,6 +206,33 @@ const CLIENTS: &[Client] = &[
         scenarios: &["upto-takes-what-was-used", "upto-streams"],
         on: Some(Ground::Evm),
         before: Some(Takes::Upto),
+    },
+    Client {
+        name: "x402-fetch-channels",
+        runtime: Runtime::Node,
+        script: "x402_fetch_channels.mjs",
+        scenarios: &[
+            "channel-opens-and-streams",
+            "vouchers-ask-nobody",
+            "cold-client-is-put-right",
+            "channel-is-claimed-and-settled",
+            "refund-gives-the-rest-back",
+        ],
+        on: Some(Ground::Evm),
+        before: Some(Takes::Channels),
+    },
+    Client {
+        name: "x402-python-channels",
+        runtime: Runtime::Python,
+        script: "x402_channels.py",
+        scenarios: &[
+            "channel-opens-and-streams",
+            "vouchers-ask-nobody",
+            "cold-client-is-put-right",
+            "refund-gives-the-rest-back",
+        ],
+        on: Some(Ground::Evm),
+        before: Some(Takes::Channels),
     },
     Client {
         name: "x402-fetch-svm",

@@ -16,6 +16,8 @@ const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Where the seller is paid: a public test account, worth nothing.
 const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 
+/// Signs claims and refunds of payment channels: a public test key, worth nothing.
+const AUTHORIZER_KEY: &str = "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
 /// Where it is paid on Solana: of the seed 08, 32 times.
 const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 
@@ -147,7 +149,7 @@ impl Gateway {
         );
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
-        serve.arg("serve").arg("--config").arg(&config);
+        serve.arg("serve").arg("--config").arg(&config).env("AUTHORIZER_KEY", AUTHORIZER_KEY);
         let log = places.log(&format!("gateway-{name}"));
         let mut gateway = Server::start("gateway", &serve, &log)?;
         gateway.wait_until(&log, START_TIME_MAX, || answers(admin_port, "/readyz"))?;
@@ -171,6 +173,7 @@ impl Gateway {
     fn new_key(&self, more: &[&str]) -> Result<String, String> {
         let mut command = Command::new(&self.binary);
         command.args(["key", "new", "--json", "--config"]).arg(&self.config).args(more);
+        command.env("AUTHORIZER_KEY", AUTHORIZER_KEY);
         let ended = process::run(command, &self.log, START_TIME_MAX);
         let told: Option<serde_json::Value> = serde_json::from_str(&ended.stdout).ok();
         let key = told.as_ref().and_then(|told| told.get("key")?.as_str());
@@ -187,6 +190,7 @@ impl Takes {
             Takes::Exact => "exact",
             Takes::Permit => "permit",
             Takes::Upto => "upto",
+            Takes::Channels => "channels",
             Takes::Solana => "solana",
         }
     }
@@ -197,7 +201,21 @@ impl Takes {
             Takes::Exact => "exact, permit2",
             Takes::Permit => "permit2, exact",
             Takes::Upto => "upto, exact",
+            Takes::Channels => "batch-settlement, exact",
             Takes::Solana => "exact",
+        }
+    }
+
+    /// What payment channels need besides. What the scripts use of one before they look for a claim is worth less than
+    /// what is claimed.
+    fn batch(self) -> &'static str {
+        match self {
+            Takes::Channels => {
+                r#"    batch:
+      { authorizer_key: "${env:AUTHORIZER_KEY}", withdraw_delay: 15m, min_deposit: 0.005 USD, claim_above: 0.0005 USD }
+"#
+            }
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Solana => "",
         }
     }
 
@@ -208,7 +226,7 @@ impl Takes {
             r#""solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1": {{ asset: USDC, pay_to: "{SOLANA_PAY_TO}" }}"#
         );
         match self {
-            Takes::Exact | Takes::Permit | Takes::Upto => evm,
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -223,7 +241,7 @@ struct Ports {
 
 /// The configuration under test. Prices are those that the scripts count with.
 fn config_text(takes: Takes, ports: &Ports, store: &Path, facilitator_url: Option<&str>) -> String {
-    let (schemes, networks) = (takes.schemes(), takes.networks());
+    let (schemes, networks, batch) = (takes.schemes(), takes.networks(), takes.batch());
     let x402 = facilitator_url.map_or_else(String::new, |facilitator| {
         format!(
             r#"  x402:
@@ -231,7 +249,7 @@ fn config_text(takes: Takes, ports: &Ports, store: &Path, facilitator_url: Optio
     networks: {{ {networks} }}
     facilitators: ["{facilitator}"]
     deposit: 0.01 USD
-"#
+{batch}"#
         )
     });
     let Ports { gateway, admin, upstream } = ports;
