@@ -266,6 +266,8 @@ prices:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "fine-*": {{ input: 0.1 USD/Mtok, output: 0.4 USD/Mtok }}
+# A stock client asks for the price before each payment; all of them are one address here.
+limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 rails:
   test: {{}}
