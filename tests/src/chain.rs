@@ -5,10 +5,16 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use wire::x402::uint256;
 
+use crate::payer::now_s;
+
 /// Transfers by the identity of what was signed. A token takes each nonce once.
 #[derive(Debug, Default)]
 pub struct Chain {
     moved: HashMap<String, u128>,
+    /// The same with all that is known of them, for whoever looks at the chain.
+    made: Vec<Asked>,
+    /// Seconds by which its clock is ahead of ours.
+    ahead_s: u64,
     /// By their configuration, in lower case.
     channels: HashMap<String, Channel>,
     /// Claimed and not yet settled.
@@ -39,6 +45,8 @@ pub struct Asked {
     pub hash: String,
     /// Atomic units that move.
     pub amount: u128,
+    token: String,
+    to: String,
     payload: Value,
 }
 
@@ -104,8 +112,35 @@ impl Asked {
                 (identity, text(&transfer["from"]), nonce, number(&transfer["value"]))
             }
         };
-        Self { identity, payer, network: text(&required["network"]), hash, amount, payload }
+        let (token, to) = (text(&required["asset"]), text(&required["payTo"]));
+        Self { identity, payer, network: text(&required["network"]), hash, amount, token, to, payload }
     }
+}
+
+impl Asked {
+    fn payer_word(&self) -> String {
+        address_word(&self.payer)
+    }
+
+    /// What the token and the contract with the nonce tell about it.
+    fn logs(&self) -> Vec<Value> {
+        let hash = &self.hash;
+        let transfer = json!({"address": self.token, "transactionHash": hash,
+            "topics": ["0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef",
+                       self.payer_word(), address_word(&self.to)],
+            "data": format!("{:#066x}", self.amount)});
+        if self.identity.starts_with("permit2:") {
+            return vec![transfer];
+        }
+        let used = json!({"address": self.token, "transactionHash": hash, "data": "0x",
+            "topics": ["0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5",
+                       self.payer_word(), self.identity]});
+        vec![used, transfer]
+    }
+}
+
+fn address_word(address: &str) -> String {
+    format!("0x{:0>64}", address.trim_start_matches("0x").to_ascii_lowercase())
 }
 
 impl Chain {
@@ -180,12 +215,61 @@ impl Chain {
         self.moved.values().sum()
     }
 
+    /// Puts its clock ahead.
+    pub fn pass(&mut self, seconds: u64) {
+        self.ahead_s += seconds;
+    }
+
+    /// What a node of this chain answers.
+    pub fn answer(&self, question: &Value) -> Value {
+        let params = &question["params"];
+        let result = match question["method"].as_str().unwrap() {
+            "eth_blockNumber" => json!("0x1000"),
+            "eth_getBlockByNumber" => json!({"timestamp": format!("{:#x}", now_s() + self.ahead_s)}),
+            "eth_getTransactionReceipt" => {
+                let made = self.made.iter().find(|made| params[0] == made.hash);
+                made.map_or(Value::Null, |made| json!({"status": "0x1", "logs": made.logs()}))
+            }
+            "eth_getLogs" => {
+                let all = self.made.iter().flat_map(Asked::logs);
+                json!(all.filter(|log| log["topics"] == params[0]["topics"]).collect::<Vec<_>>())
+            }
+            "eth_call" => {
+                let call = params[0]["data"].as_str().unwrap();
+                let (which, from, place) = (&call[..10], &call[10..74], &call[74..138]);
+                let of_payer = self.made.iter().filter(|made| made.payer_word()[2..] == *from);
+                match which {
+                    "0xe94a0102" => {
+                        let used = of_payer.filter(|made| made.identity[2..] == *place).count();
+                        json!(format!("{used:#066x}"))
+                    }
+                    "0x4fe02b44" => {
+                        let mut word = [0_u8; 32];
+                        for nonce in of_payer.filter_map(|made| made.identity.strip_prefix("permit2:0x")) {
+                            if nonce[..62] == place[2..] {
+                                let bit = u8::from_str_radix(&nonce[62..], 16).unwrap();
+                                word[31 - usize::from(bit / 8)] |= 1 << (bit % 8);
+                            }
+                        }
+                        json!(wire::hex::encode_0x(&word))
+                    }
+                    _ => panic!("{question}"),
+                }
+            }
+            _ => panic!("{question}"),
+        };
+        json!({"jsonrpc": "2.0", "id": question["id"], "result": result})
+    }
+
     /// Whether it is new.
     fn pay(&mut self, asked: &Asked) -> bool {
         // Nothing is written for nothing.
         asked.amount > 0 && {
             let is_new = !self.moved.contains_key(&asked.identity);
-            self.moved.entry(asked.identity.clone()).or_insert(asked.amount);
+            if is_new {
+                self.moved.insert(asked.identity.clone(), asked.amount);
+                self.made.push(asked.clone());
+            }
             if let Some(funds) = self.funds.as_mut().filter(|_| is_new) {
                 *funds = funds.saturating_sub(asked.amount);
             }

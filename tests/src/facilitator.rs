@@ -163,6 +163,16 @@ impl Facilitator {
         self.desk.lock().unwrap().chain.transfers()
     }
 
+    /// Puts the chain's clock ahead.
+    pub fn pass(&self, seconds: u64) {
+        self.desk.lock().unwrap().chain.pass(seconds);
+    }
+
+    /// The same `rails` section with a node of this facilitator's chain.
+    pub fn with_node(&self, rails: &str) -> String {
+        rails.replace("asset: USDC,", &format!("asset: USDC, rpc: \"http://{}/rpc\",", self.address))
+    }
+
     /// Atomic units that moved, in all.
     pub fn moved(&self) -> u128 {
         self.desk.lock().unwrap().chain.moved()
@@ -191,6 +201,11 @@ fn serve(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
     match request.target.as_str() {
         "/settle" => settle(desk, request, stream),
         "/verify" => verify(desk, request, stream),
+        "/rpc" => {
+            let question = serde_json::from_slice(&request.body).unwrap();
+            let told = desk.lock().unwrap().chain.answer(&question);
+            write(stream, 200, "", &told.to_string());
+        }
         _ => {
             let supported = desk.lock().unwrap().supported.clone();
             match supported {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::facilitator::{Conduct, Facilitator};
 use crate::gateway::{Gateway, wait_for};
 use crate::http::{self, Answer};
-use crate::payer::{BASE_SEPOLIA, Payment, Wallet, decode};
+use crate::payer::{BASE_SEPOLIA, Payment, Wallet, challenge, decode};
 use crate::refused::assert_refused;
 use crate::upstream::{FRIENDLY_COST, Upstream};
 
@@ -24,10 +24,12 @@ pub enum Signs {
     Transfer,
     /// Permit2.
     Permit,
+    /// Permit2 for up to a ceiling, settled after the call.
+    Ceiling,
 }
 
 impl Signs {
-    /// Both.
+    /// Those that are settled before the call.
     pub const ALL: [Self; 2] = [Self::Transfer, Self::Permit];
 
     /// Keys of `rails.x402` under which the gateway offers this and nothing else on the chain.
@@ -35,17 +37,30 @@ impl Signs {
         match self {
             Self::Transfer => ", schemes: [exact]",
             Self::Permit => ", schemes: [permit2]",
+            Self::Ceiling => ", schemes: [upto]",
         }
     }
 
     /// A payment for the usual call.
     pub fn payment(self, gateway: &Gateway, wallet: u8) -> Payment {
-        let answer = http::post(gateway.address, CHAT, &[], &ask());
-        assert_refused(&answer, 402, "payment_required", "nothing_taken");
+        let is_ours = |offer: &Value| {
+            let by_permit = offer["extra"]["assetTransferMethod"] == "permit2";
+            let scheme = if self == Self::Ceiling { "upto" } else { "exact" };
+            offer["network"] == BASE_SEPOLIA
+                && offer["scheme"] == scheme
+                && by_permit == (self != Self::Transfer)
+        };
+        // What a facilitator calls itself is asked in the background.
+        let answer = wait_for("the offer", || {
+            let answer = http::post(gateway.address, CHAT, &[], &ask());
+            assert_refused(&answer, 402, "payment_required", "nothing_taken");
+            let offered = challenge(&answer)["accepts"].as_array().unwrap().iter().any(is_ours);
+            offered.then_some(answer)
+        });
         let wallet = Wallet::new(wallet);
         match self {
             Self::Transfer => wallet.pay(&answer, BASE_SEPOLIA),
-            Self::Permit => wallet.permit(&answer, |offer| offer["network"] == BASE_SEPOLIA),
+            Self::Permit | Self::Ceiling => wallet.permit(&answer, is_ours),
         }
     }
 }
@@ -73,7 +88,20 @@ impl Scene {
         let upstream = Upstream::friendly();
         let facilitator = Facilitator::start(plan);
         let rails = Facilitator::rails_with(&[facilitator.address], signs.keys());
-        let gateway = Gateway::start(upstream.address, &rails);
+        Self::before(upstream, facilitator, &rails, signs)
+    }
+
+    /// The same where the gateway has a node of the chain.
+    pub fn with_node(signs: Signs, plan: impl IntoIterator<Item = Conduct>) -> Self {
+        let upstream = Upstream::friendly();
+        let facilitator = Facilitator::start(plan);
+        let rails = Facilitator::rails_with(&[facilitator.address], signs.keys());
+        let rails = facilitator.with_node(&rails);
+        Self::before(upstream, facilitator, &rails, signs)
+    }
+
+    fn before(upstream: Upstream, facilitator: Facilitator, rails: &str, signs: Signs) -> Self {
+        let gateway = Gateway::start(upstream.address, rails);
         let payment = signs.payment(&gateway, 1);
         Self { upstream, facilitator, gateway, payment }
     }

@@ -4,6 +4,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use proof::x402_svm::token_account::{self, TokenProgram};
 use serde_json::{Value, json};
 use wire::x402::base58;
+use wire::x402::siwx::Answer;
 use wire::x402::svm::SvmPayload;
 
 use crate::payer::fresh_nonce;
@@ -23,6 +24,18 @@ impl SolanaWallet {
     /// Its address.
     pub fn address(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
+    }
+
+    /// Answers the terms of a sign-in.
+    pub fn sign_in(&self, terms: &Value, network: &str) -> Value {
+        let signer = json!({"chainId": network, "type": "ed25519", "address": base58::encode(&self.address()), "signature": "1"});
+        let mut answer = Answer {
+            info: serde_json::from_value(terms["info"].clone()).unwrap(),
+            signer: serde_json::from_value(signer).unwrap(),
+        };
+        let text = answer.message().unwrap();
+        answer.signer.signature = base58::encode(&self.0.sign(text.as_bytes()).to_bytes());
+        json!(answer)
     }
 
     /// The payload for an offer that is paid so many atomic units: signed by us, and not yet by the fee payer.

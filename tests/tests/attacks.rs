@@ -1,7 +1,7 @@
 //! The attack table of x402.md section 13, over the real gateway: one test for each row that no other file has. Which test
 //! stands for which row is told in specs/x402.md.
 
-#![expect(clippy::unwrap_used, reason = "helpers of a test fail loudly")]
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -126,6 +126,35 @@ fn a2_a_served_permit_opens_nothing_again() {
         assert_eq!((scene.upstream.hits(), scene.facilitator.transfers()), (1, 1), "{step}");
     }
     assert_eq!(scene.gateway.books().count("deposit"), 1);
+}
+
+/// A2: one Permit2 nonce is one payment, under `exact` and under `upto`, whichever comes first.
+#[test]
+fn a2_one_permit_nonce_as_exact_and_as_upto() {
+    for first in [Signs::Permit, Signs::Ceiling] {
+        let second = if first == Signs::Permit { Signs::Ceiling } else { Signs::Permit };
+        let upstream = Upstream::friendly();
+        let facilitator = Facilitator::start([]);
+        let rails = Facilitator::rails_with(&[facilitator.address], ", schemes: [permit2, upto]");
+        let gateway = Gateway::start(upstream.address, &rails);
+        let payment = first.payment(&gateway, 1);
+        let nonce = payment.payload["permit2Authorization"]["nonce"].as_str().unwrap();
+        let nonce = wire::x402::uint256::parse(nonce).unwrap();
+        let mut other = second.payment(&gateway, 1);
+        other.payload = Wallet::new(1).permit_payload(&other.accepted, |permit| permit.nonce = nonce);
+        assert_eq!(pay(&gateway, &payment).status, 200, "{first:?}");
+        wait_for("the settlement", || (facilitator.transfers() == 1).then_some(()));
+        let again = wait_for("the first call to be written down", || {
+            Some(pay(&gateway, &other)).filter(|answer| answer.refusal() != "in_progress")
+        });
+        // The same request under the same nonce: its own answer again, and no second call.
+        match again.status {
+            200 => assert_eq!(again.header("farthing-replayed"), Some("true"), "{first:?}"),
+            status => assert!([402, 403, 409].contains(&status), "{first:?}: {}", again.text()),
+        }
+        assert_eq!((upstream.hits(), facilitator.transfers()), (1, 1), "{first:?}");
+        assert_eq!(gateway.books_after(1).count("deposit"), 1);
+    }
 }
 
 /// A4: the payer spends the nonce, or moves his money, between the check and the settlement. The money comes first:
@@ -731,7 +760,9 @@ fn a_kill_in_the_middle_of_a_paid_stream_loses_no_settlement() {
         let wallet = Wallet::new(1);
         let payment = match signs {
             Signs::Transfer => wallet.pay(&offered, BASE_SEPOLIA),
-            Signs::Permit => wallet.permit(&offered, |offer| offer["network"] == BASE_SEPOLIA),
+            Signs::Permit | Signs::Ceiling => {
+                wallet.permit(&offered, |offer| offer["network"] == BASE_SEPOLIA)
+            }
         };
         let socket = begin(gateway.address, &payment, &body);
         gateway.crash_and_restart();

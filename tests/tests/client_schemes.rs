@@ -160,7 +160,7 @@ fn a_channel_pays_streamed_calls_and_gives_back_what_is_left() {
     assert_eq!(stand.spent(), (10_000_000, i64::try_from(charged).unwrap() * 1_000));
 
     let name = channel["channel"].as_str().unwrap();
-    let done = stand.run(&["wallet", "refund", name, "--json-body", STREAMED]);
+    let done = stand.run(&["wallet", "refund", name]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let refunded: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(refunded["refunded"], (10_000 - 4 * 30).to_string(), "{refunded}");
@@ -180,5 +180,25 @@ fn calls_that_the_carry_pays_are_calls_of_their_own() {
         wait_for("captures", || (stand.gateway.books().count("capture") == number - 1).then_some(()));
         let done = stand.run(&["curl", "--json", small, &stand.url()]);
         assert_eq!((done.code, stand.upstream.hits()), (Some(0), number), "{done:?}");
+    }
+}
+
+/// X402-36: what the gateway signs is checked by the keys that it publishes, and kept.
+#[test]
+fn signed_offers_and_receipts_are_checked_and_kept() {
+    for signer in ["", ", offer_receipt: { key: \"${env:AUTHORIZER_KEY}\" }"] {
+        let stand = Stand::new(&format!("schemes: [exact], extensions: [offer-receipt]{signer}"));
+        let done = stand.curl(&["--max", "0.5usd"]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.said.contains("signed offer or receipt stands"), "{done:?}");
+        let kept = stand.home.path().join(".local/state/farthing/attested");
+        let files: Vec<_> = std::fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        let attested: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let format = if signer.is_empty() { "jws" } else { "eip712" };
+        assert_eq!(
+            (&attested["offer"]["format"], &attested["receipt"]["format"]),
+            (&format.into(), &format.into())
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use farthing_tests::channel::{AUTHORIZER, Channel, ChannelFacilitator};
 use farthing_tests::facilitator::{Conduct, Facilitator, PAY_TO};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::{self, Answer};
@@ -238,6 +239,46 @@ fn x402_34_two_names_are_one_call() {
     assert_refused(&send(bare, Some("key-1"), "b"), 422, "idempotency_mismatch", "nothing_taken");
     assert_refused(&send(by_name, Some("key-3"), "b"), 409, "id_conflict", "nothing_taken");
     assert_eq!((scene.upstream.hits(), scene.facilitator.transfers()), (1, 1));
+}
+
+/// A name holds for a voucher too: the channel stands where it stood. Wishing for one's money back needs no name.
+#[test]
+fn x402_34_a_named_voucher_is_charged_once() {
+    const DEPOSIT: u128 = 500_000;
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let rails = chain.rails("").replacen("batch:", "payment_identifier: required, batch:", 1);
+    let gateway = Gateway::start_in(upstream.address, &rails, &[AUTHORIZER]);
+    let mut channel = Channel::new(0x51, 0);
+    let post = |header: &str| http::post(gateway.address, CHAT, &[("payment-signature", header)], &ask("a"));
+    let unpaid = || http::post(gateway.address, CHAT, &[], &ask("a"));
+    let named_as = |unpaid: &Answer, header: &str, name: &str| {
+        let mut payment = decode(header);
+        payment["extensions"] = named(&challenge(unpaid), name);
+        encode(&payment)
+    };
+    let told = unpaid();
+    let opening = channel.pays(&told, Some(DEPOSIT));
+    assert_refused(&post(&opening), 400, "bad_request", "nothing_taken");
+    let first = post(&named_as(&told, &opening, NAME));
+    assert_eq!(first.status, 200, "{}", first.text());
+    channel.learns(&first, DEPOSIT);
+    let charged = channel.charged;
+    // The next voucher under the same name is not taken: the answer is that of the first.
+    let again = wait_for("the call to be written down", || {
+        let told = unpaid();
+        let again = post(&named_as(&told, &channel.pays(&told, None), NAME));
+        (!["in_progress", "channel_busy"].contains(&again.refusal().as_str())).then_some(again)
+    });
+    assert_replayed(&again, &first);
+    assert_eq!(again.header("payment-response"), first.header("payment-response"));
+    let told = unpaid();
+    let next = post(&named_as(&told, &channel.pays(&told, None), "pay_fedcba9876543210"));
+    assert_eq!((next.status, next.header("farthing-replayed")), (200, None), "{}", next.text());
+    channel.learns(&next, 0);
+    assert!(channel.charged > charged);
+    assert_eq!((upstream.hits(), chain.count("deposit")), (2, 1));
+    let refunded = post(&channel.asks_back(&unpaid(), None));
+    assert_eq!(refunded.status, 200, "{}", refunded.text());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! time (X402-15, X402-43, X402-44): nobody is served twice or for nothing, nobody is asked to pay a second time, and the
 //! books have what the chain has.
 
-use farthing_tests::facilitator::{Conduct, Facilitator, Reply, SUCCESS, failure};
+use farthing_tests::facilitator::{Conduct, FACILITATOR, Facilitator, Reply, SUCCESS, failure, supports};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http;
 use farthing_tests::payer::{BASE_SEPOLIA, challenge, decode};
@@ -261,6 +261,103 @@ fn h11_nonce_already_used() {
             scene.assert_served_once(&scene.pay_until_served(), later);
         }
     }
+}
+
+/// `upto`: the call is served before anything is settled. Whatever the facilitator says then, what was metered moves once,
+/// nobody else is asked for it, and the payer is asked for nothing more.
+#[test]
+fn h01_h02_h03_h07_h08_h09_a_metered_charge_is_settled_once() {
+    let failed = r#"{"success":false,"errorReason":"invalid_upto_evm_transaction_failed","transaction":"HASH","network":"NETWORK"}"#;
+    let ceiling = SUCCESS.replace("\"success\":true", "\"success\":true,\"amount\":\"4078\"");
+    for (what, conduct) in [
+        ("H1 silence", moved(Reply::Silence)),
+        ("H1 hangs up", moved(Reply::Hangup)),
+        ("H2 502", moved(Reply::Says(502, SUCCESS.to_owned()))),
+        ("H3 pending", Conduct::Only(says(PENDING))),
+        ("H4 nothing", Conduct::Only(Reply::Hangup)),
+        ("H6 no hash", moved(says(r#"{"success":true,"transaction":"","network":"NETWORK"}"#))),
+        ("H7 failed with a hash", moved(says(failed))),
+        ("H8 the ceiling instead of the charge", moved(says(&ceiling))),
+        ("H9 flood", moved(Reply::Flood)),
+    ] {
+        let scene = Scene::signing(Signs::Ceiling, [conduct]);
+        let served = scene.pay();
+        assert_eq!(served.status, 200, "{what}: {}", served.text());
+        wait_for("the settlement", || (scene.gateway.books().count("deposit") == 1).then_some(()));
+        assert_eq!((scene.facilitator.transfers(), scene.facilitator.moved()), (1, METERED), "{what}");
+        let books = scene.gateway.books_after(1);
+        assert_eq!((books.count("deposit"), books.count("capture")), (1, 1), "{what}");
+        assert_eq!(books.balance(&scene.account()), 0, "{what}");
+        scene.assert_asked(2, what);
+        let again = scene.pay();
+        assert_eq!((again.status, again.header("farthing-replayed")), (200, Some("true")), "{what}");
+        assert_eq!((scene.upstream.hits(), scene.gateway.counted("farthing_debtors")), (1, 0), "{what}");
+    }
+}
+
+/// What a friendly call costs, in atomic units.
+const METERED: u128 = 30;
+
+/// What the facilitator thinks of a ceiling is asked before it is served; where its answer is none, nothing is served and
+/// nothing taken.
+#[test]
+fn h05_h09_an_opinion_that_is_none() {
+    let deep = format!("{{\"isValid\":true,\"x\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+    for (what, reply) in [
+        ("10 MiB", Reply::Flood),
+        ("hangs up", Reply::Hangup),
+        ("redirect", Reply::Redirect("http://127.0.0.1:1/verify".to_owned())),
+        ("NUL", says("\u{0}")),
+        ("deep", says(&deep)),
+        ("one member twice", says(r#"{"isValid":true,"isValid":false,"payer":"PAYER"}"#)),
+        ("another payer", says(r#"{"isValid":true,"payer":"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"}"#)),
+        (
+            "its own trouble",
+            Reply::Says(500, r#"{"isValid":false,"invalidReason":"unexpected_verify_error"}"#.into()),
+        ),
+    ] {
+        let scene = Scene::signing(Signs::Ceiling, []);
+        scene.facilitator.opine(reply);
+        assert_refused(&scene.pay(), 503, "facilitator_failed", "nothing_taken");
+        assert_eq!((scene.upstream.hits(), scene.facilitator.settles().len()), (0, 0), "{what}");
+        // The permit is as good as before.
+        assert_eq!(scene.pay().status, 200, "{what}");
+    }
+    let mut scene = Scene::signing(Signs::Ceiling, []);
+    scene.payment.payload["signature"] = json!(format!("0x{}1b", "12".repeat(64)));
+    assert_refused(&scene.pay(), 402, "proof_invalid", "nothing_taken");
+    assert_eq!((scene.facilitator.settles().len(), scene.facilitator.verifies().len()), (0, 0));
+}
+
+/// A ceiling names the facilitator that settles it. It goes to that one, also when that goes by another name since, and
+/// never to one that has taken its name.
+#[test]
+fn h10_a_ceiling_goes_to_the_facilitator_it_names() {
+    let (old, new) = (FACILITATOR, "0x976EA74026E726554dB657fA54763abd0C3a0aa9");
+    let upstream = Upstream::friendly();
+    let (first, second) = (Facilitator::start([]), Facilitator::start([]));
+    second.support(Some(supports("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266")));
+    let rails = Facilitator::rails_with(&[first.address, second.address], Signs::Ceiling.keys());
+    let gateway = Gateway::start(upstream.address, &rails);
+    let payments: Vec<_> = (1..=3).map(|wallet| Signs::Ceiling.payment(&gateway, wallet)).collect();
+    assert!(payments.iter().all(|payment| payment.accepted["extra"]["facilitatorAddress"] == old));
+
+    first.support(Some(supports(new)));
+    second.support(Some(supports(old)));
+    ask_what_is_supported(&gateway, &[&first, &second]);
+    assert_eq!(pay(&gateway, &payments[0]).status, 200);
+    wait_for("the settlement", || (first.transfers() == 1).then_some(()));
+    // It settles nothing of the kind any more: what it has offered is still its own.
+    first.support(Some(json!({"kinds": []})));
+    ask_what_is_supported(&gateway, &[&first, &second]);
+    assert_eq!(pay(&gateway, &payments[1]).status, 200);
+    wait_for("the settlement", || (first.transfers() == 2).then_some(()));
+    // It is gone: nobody is asked in its place.
+    for _ in 0..3 {
+        first.opine(Reply::Hangup);
+    }
+    assert_refused(&pay(&gateway, &payments[2]), 503, "facilitator_failed", "nothing_taken");
+    assert_eq!((second.settles().len(), second.verifies().len(), upstream.hits()), (0, 0, 2));
 }
 
 /// Told twice that one payment is settled: credited once.

@@ -587,6 +587,18 @@ fn h12_a_corrective_challenge_for_the_very_call_is_not_paid() {
 /// A challenge may be anything; nothing is signed for one that cannot be read, or that says two things.
 #[test]
 fn a18_challenges_that_lie_are_not_paid() {
+    let signed_for_less = {
+        let mut asked = offer(Scheme::Exact);
+        let entry: v2::PaymentRequirements = serde_json::from_value(asked.clone()).unwrap();
+        let promise = wire::x402::offer_receipt::Offer::of_v2(&entry, "http://shop/", None);
+        let key = proof::SigningKey::from_bytes(&[1; 32]);
+        let signer = proof::x402_attest::Signer::Jws { key: &key, kid: "did:web:shop#1" };
+        let promise = proof::x402_attest::sign(signer, promise, Some(0)).unwrap();
+        asked["amount"] = json!("10001");
+        let required = json!({"x402Version": 2, "resource": {"url": "http://shop/"}, "accepts": [asked],
+                              "extensions": {"offer-receipt": {"info": {"offers": [promise]}}}});
+        encode_std(required.to_string().as_bytes())
+    };
     let with =
         |accepts: Value| encode_std(json!({"x402Version": 2, "accepts": accepts}).to_string().as_bytes());
     let mut dear = offer(Scheme::Exact);
@@ -605,6 +617,7 @@ fn a18_challenges_that_lie_are_not_paid() {
         ("nobody may settle", with(json!([for_itself]))),
         ("a delay that no contract has", with(json!([hasty]))),
         ("a deposit above the cap", with(json!([greedy]))),
+        ("a signed offer that promises less", signed_for_less),
         ("no offers", with(json!([]))),
         ("garbage", "!!!".to_owned()),
     ] {

@@ -241,9 +241,9 @@ fn deposit_survives_an_upstream_that_is_down() {
     assert_eq!(gateway.books().count("deposit"), 2);
 }
 
-/// A limit is looked at before money moves; what is refused after that says where the money is.
+/// A limit is looked at before money moves, be it one of the account or of the key beside the payment.
 #[test]
-fn limits_come_before_money_and_a_later_refusal_says_that_it_is_kept() {
+fn limits_come_before_money() {
     let upstream = Upstream::friendly();
     let gateway = Gateway::start(upstream.address, "limits: { default: { rpm: 1 } }\n");
     let body = ask("hi");
@@ -262,6 +262,9 @@ fn limits_come_before_money_and_a_later_refusal_says_that_it_is_kept() {
     let header = Wallet::new(2).pay(&unpaid(&gateway, CHAT, &body), TEST).v2();
     let fields = [("authorization", bearer.as_str()), ("payment-signature", header.as_str())];
     let refused = http::post(gateway.address, CHAT, &fields, &body);
-    assert_refused(&refused, 402, "over_token_budget", "deposit_kept");
-    assert_eq!(upstream.hits(), 1);
+    assert_refused(&refused, 402, "over_token_budget", "nothing_taken");
+    assert_eq!((upstream.hits(), gateway.books().count("deposit")), (1, 1));
+    // The proof is as good as new, for whoever may spend it.
+    let served = http::post(gateway.address, CHAT, &[("payment-signature", header.as_str())], &body);
+    assert_eq!(served.status, 200, "{}", served.text());
 }

@@ -237,6 +237,7 @@ fn x402_17_a_trailer_tells_what_was_settled() {
     assert_eq!((&said["success"], &said["amount"]), (&json!(true), &json!("30")));
     assert_eq!(said["transaction"], payment.transaction());
     assert_eq!(trailer(&answer, "farthing-charge").as_deref(), Some("0.000030000 USDC"));
+    assert_eq!(trailer(&answer, "farthing-balance").as_deref(), Some("0.000000000 USDC"));
 }
 
 /// Who does not ask for a trailer does not wait for a settlement.
@@ -597,7 +598,7 @@ fn x402_17_exact_settles_while_the_call_runs() {
     scene.wait_for_deposits(1);
     let books = scene.gateway.books();
     assert_eq!(books.balance(&scene.account(1, &payment)), payment.nano() - FRIENDLY_COST);
-    assert_eq!((scene.facilitator.transfers(), scene.facilitator.verifies().len()), (1, 0));
+    assert_eq!((scene.facilitator.transfers(), scene.facilitator.verifies().len()), (1, 1));
     let paid = scene.payment_of(&answer);
     assert_eq!((&paid["scheme"], &paid["settlement"]["state"]), (&json!("exact"), &json!("settled")));
     assert_eq!(nano(&paid["settlement"]["deposited"]["amount"]), payment.nano());
@@ -676,5 +677,78 @@ fn a11_killed_while_it_settles_the_payment_serves_once() {
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 1));
     assert_eq!(books.balance(&scene.account(1, &payment)), payment.nano() - FRIENDLY_COST);
     assert_eq!(scene.facilitator.transfers(), 1);
+    scene.assert_in_order();
+}
+
+/// X402-44: a facilitator that was never reached, or turned the request away at its door, has done nothing: what is said
+/// after that is believed, and where an offer names nobody the next one is asked.
+#[test]
+fn x402_44_what_nobody_took_is_asked_anew() {
+    let away = || Conduct::Only(Reply::Says(400, "<html>".to_owned()));
+    let scene = Scene::upto(Upstream::friendly(), [away(), Conduct::Only(failure("insufficient_funds"))], "");
+    let payment = scene.ceiling(1, &ask());
+    assert_eq!(scene.pay(&payment, &ask()).status, 200);
+    wait_for("the debt", || (scene.gateway.metric("farthing_debtors") == 1).then_some(()));
+    assert_eq!(scene.facilitator.settles().len(), 2);
+
+    let (first, second) = (Facilitator::start([away()]), Facilitator::start([]));
+    let rails = Facilitator::rails_with(&[first.address, second.address], ", settle: after");
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, &rails);
+    let scene = Scene { upstream, facilitator: first, gateway };
+    let payment = scene.exact(1, &ask());
+    assert_eq!(scene.pay(&payment, &ask()).status, 200);
+    scene.wait_for_deposits(1);
+    assert_eq!((scene.facilitator.settles().len(), second.settles().len()), (1, 1));
+    assert_eq!((scene.facilitator.transfers(), second.transfers()), (0, 1));
+}
+
+/// LED-11: a report beyond the ceiling takes the ceiling. What is beyond is the operator's loss and nobody's debt.
+#[test]
+fn a_report_beyond_the_ceiling_takes_the_ceiling() {
+    let dear = Upstream::start(|_, stream| {
+        let words = "word ".repeat(1100);
+        let body = json!({"id": "c", "object": "chat.completion", "model": "m", "choices": [{"index": 0,
+            "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 1100, "total_tokens": 1110}});
+        let _ = stream.write_all(&plain(200, "application/json", &body.to_string()));
+    });
+    let scene = Scene::of(dear, [], ", schemes: [upto]", "");
+    let payment = scene.ceiling(1, &ask());
+    assert_eq!(scene.pay(&payment, &ask()).status, 200);
+    scene.wait_for_deposits(1);
+    let books = scene.gateway.books();
+    let account = scene.account(1, &payment);
+    assert_eq!((books.charged(&account), books.balance(&account)), (payment.nano(), 0));
+    assert_eq!(i64::try_from(scene.facilitator.moved()).unwrap() * 1000, payment.nano());
+    assert!(scene.gateway.metric("farthing_overrun_loss_nano_total{asset=\"USDC\"}") > 0);
+    assert_eq!(scene.gateway.metric("farthing_debtors"), 0);
+    scene.assert_in_order();
+}
+
+/// MTR-35: a stream without a limit of its own goes as far as was promised for it, not as far as may be open.
+#[test]
+fn an_open_stream_goes_as_far_as_its_ceiling() {
+    let obedient = Upstream::start(|request, stream| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let limit = body["max_tokens"].as_u64().unwrap_or(1_000_000);
+        let usage = json!({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": limit,
+            "total_tokens": limit + 10}});
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word\"}}]}\n\n";
+        let events = event.repeat(usize::try_from(limit).unwrap());
+        let _ =
+            stream.write_all(format!("{STREAM_HEAD}{events}data: {usage}\n\ndata: [DONE]\n\n").as_bytes());
+    });
+    let hold = "metering: { hold: { step: 64, default_output: 256, min_output: 4 } }\n";
+    let scene = Scene::of(obedient, [], ", schemes: [upto]", hold);
+    let mut open = streamed();
+    open.as_object_mut().unwrap().remove("max_tokens");
+    let payment = scene.ceiling(1, &open);
+    let answer = scene.pay(&payment, &open);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    scene.wait_for_deposits(1);
+    let charged = scene.gateway.books().charged(&scene.account(1, &payment));
+    assert!(charged > payment.nano() / 2 && charged <= payment.nano(), "{charged} of {}", payment.nano());
+    assert_eq!(scene.gateway.metric("farthing_debtors"), 0);
     scene.assert_in_order();
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use farthing_tests::gateway::Gateway;
 use farthing_tests::http;
-use farthing_tests::payer::{Payment, challenge, decode, offer};
+use farthing_tests::payer::{Payment, challenge, decode, encode, offer};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::solana::SolanaWallet;
 use farthing_tests::upstream::{Seen, Upstream, plain};
@@ -154,4 +154,31 @@ fn x402_svm_goes_to_the_facilitator_that_the_offer_names() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let by_first = named == base58::encode(&[9; 32]);
     assert_eq!((first.settles(), second.settles()), if by_first { (1, 0) } else { (0, 1) });
+}
+
+/// A wallet there opens its balance as one on an EVM chain does; a stranger's opens nothing.
+#[test]
+fn x402_35_a_solana_wallet_signs_in() {
+    let upstream = Upstream::friendly();
+    let facilitator = FeePayer::start(9);
+    let gateway = gateway(&upstream, &[&facilitator]);
+    let wallet = SolanaWallet::new(7);
+    let payment = paid(&unpaid(&gateway), &wallet, 0);
+    assert_eq!(
+        http::post(gateway.address, CHAT, &[("payment-signature", &payment.v2())], &ask()).status,
+        200
+    );
+    let send = |wallet: &SolanaWallet| {
+        let terms = http::get(gateway.address, "/farthing/sign-in", &[]).json();
+        assert_eq!(terms["supportedChains"], json!([{"chainId": DEVNET, "type": "ed25519"}]));
+        let header = encode(&wallet.sign_in(&terms, DEVNET));
+        http::post(gateway.address, CHAT, &[("sign-in-with-x", &header)], &ask())
+    };
+    let answer = send(&wallet);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(gateway.settled_balance(answer.must("farthing-key")), payment.nano() - 60_000);
+    let refused = send(&SolanaWallet::new(8));
+    assert_refused(&refused, 402, "payment_required", "nothing_taken");
+    assert_eq!(refused.header("farthing-key"), None);
+    assert_eq!((facilitator.settles(), upstream.hits()), (1, 2));
 }

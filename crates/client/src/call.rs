@@ -7,8 +7,10 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use money::{Amount, Asset};
 use wire::credit_key::CreditKey;
 use wire::x402::code::{self, Code};
+use wire::x402::network::FARTHING_TEST;
 use wire::x402::{batch, contracts, header as x402};
 
+use crate::attested::{self, Attested};
 use crate::challenge::{self, Challenge, Said};
 use crate::channel::Held;
 use crate::client::{Client, Response, See, Step};
@@ -310,12 +312,40 @@ impl Client {
         let Outcome { paid, end, promise } =
             self.outcome(&settled, &mut sending, whole, reserved.as_ref(), see);
         self.end(reserved.as_ref(), end, see);
+        let attested = self.attested(request, &settled, &sending.pending, see);
         let metered = sending.pending.sum().filter(|_| *sending.pending.kind() == Kind::Upto).cloned();
         let receipt = receipt.map(|receipt| receipt.with_reserved(reserved).with_metered(metered));
         self.note(sending.pending.discard(), see);
         see(Step::Response { status: answer.status, headers: &answer.headers });
         let Answer { status, headers, body } = answer;
-        Response { status, headers, body, paid, key, receipt, promise }
+        Response { status, headers, body, paid, key, receipt, promise, attested }
+    }
+
+    /// What the seller signed about a payment, kept.
+    fn attested(
+        &self,
+        request: &Request,
+        settled: &Settled,
+        pending: &Pending,
+        see: &mut See<'_>,
+    ) -> Option<Attested> {
+        let wallet = self.wallet.as_ref()?;
+        let is_test = pending.network() == FARTHING_TEST;
+        let facts = attested::Facts {
+            origin: &request.target,
+            network: pending.network(),
+            pay_to: pending.sum().map_or("", |sum| sum.pay_to.as_str()),
+            payer: if is_test { wallet.test_address() } else { wallet.evm_address().to_string() },
+            transaction: &settled.transaction,
+        };
+        let receipt = settled.receipt.as_deref().cloned();
+        let attested = Attested::new(&facts, pending.promise().cloned(), receipt)?;
+        if let Some(folder) = &self.folder
+            && let Err(error) = attested.save(&folder.attested_folder())
+        {
+            see(Step::Warning(&error));
+        }
+        Some(attested)
     }
 
     /// The seller did not take the payment, so it says. No other one is signed for this call (H12).
@@ -358,7 +388,7 @@ impl Client {
         let receipt = ReceiptRef::read(&answer.headers, &request.target, None);
         let Answer { status, headers, body } = answer;
         let paid = Paid::Kept { what, valid_before };
-        Ok(Response { status, headers, body, paid, key: None, receipt, promise: None })
+        Ok(Response { status, headers, body, paid, key: None, receipt, promise: None, attested: None })
     }
 
     /// That a permit was refused because the token does not let Permit2 move it.
@@ -413,7 +443,16 @@ impl Client {
         see(Step::Response { status: answer.status, headers: &answer.headers });
         let receipt = receipt.map(|receipt| receipt.with_reserved(reserved));
         let Answer { status, headers, body } = answer;
-        Ok(Response { status, headers, body, paid: Paid::Nothing, key: None, receipt, promise: None })
+        Ok(Response {
+            status,
+            headers,
+            body,
+            paid: Paid::Nothing,
+            key: None,
+            receipt,
+            promise: None,
+            attested: None,
+        })
     }
 
     pub(crate) async fn ask(
@@ -549,6 +588,7 @@ impl Sale<'_> {
                 token: terms.token(),
                 pay_to: self.chosen.offer.pay_to().to_owned(),
             }),
+            promise: self.chosen.offer.promise.as_deref().cloned(),
             ticket: &chance.ticket(),
             valid_before: payment.valid_before,
             reserved: self.reserved.map(Reservation::id),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use wire::json;
 use wire::x402::{header, v1, v2};
 
+use crate::attested;
 use crate::offer::Offer;
 use crate::printable;
 
@@ -78,8 +79,11 @@ impl Challenge {
             return Err(ChallengeError::Header(header::HeaderError::Version { found, expected }));
         }
         let mut offers: Vec<Offer> = required.accepts.into_iter().take(OFFERS_MAX).map(Offer::v2).collect();
-        for offer in &mut offers {
+        let promises = attested::promised(required.extensions.as_ref());
+        let url = required.resource.as_ref().map(|resource| resource.url.as_str());
+        for (place, offer) in offers.iter_mut().enumerate() {
             offer.hold_against(&of_body);
+            offer.hold_to_promises(place, url, &promises);
         }
         let mut refusal = Said::read(&document);
         if refusal.code.is_empty() {

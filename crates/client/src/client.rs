@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode};
 use rails::dial::Dialer;
 
+use crate::attested::{Attested, AttestedError};
 use crate::challenge::Challenge;
 use crate::connection::Body;
 use crate::error::CallError;
@@ -127,6 +128,8 @@ pub struct Response {
     pub key: Option<Secret>,
     /// Where the receipt is; there once the body has ended.
     pub receipt: Option<ReceiptRef>,
+    /// What the seller signed about the payment, by itself and not as a receipt of ours. Not checked.
+    pub attested: Option<Attested>,
     /// What the seller may still take, and has not told yet.
     pub(crate) promise: Option<Promise>,
 }
@@ -238,6 +241,14 @@ impl Client {
         }
         see(Step::Receipt(&receipt));
         Ok(receipt)
+    }
+
+    /// Checks what the seller signed about a payment, by the keys that he publishes himself.
+    ///
+    /// # Errors
+    /// [`AttestedError`]; the call itself is not affected.
+    pub async fn check_attested(&self, request: &Request, attested: &Attested) -> Result<(), AttestedError> {
+        attested.check(&request.target, &self.dialer).await
     }
 
     /// Fetches the proof that the seller's journal has a kept receipt's charge, for [`KeptReceipt::verify`].

@@ -106,6 +106,12 @@ impl Folder {
         self.config.join("channels")
     }
 
+    /// `attested/`: offers and receipts under a seller's signature, one file a payment.
+    #[must_use]
+    pub fn attested_folder(&self) -> PathBuf {
+        self.state.join("attested")
+    }
+
     /// `pending/`: payments whose end is not known.
     #[must_use]
     pub fn pending_folder(&self) -> PathBuf {

@@ -22,6 +22,7 @@
 //! ```
 
 mod atomic;
+mod attested;
 mod budget;
 mod call;
 mod challenge;
@@ -53,11 +54,12 @@ mod tests;
 mod verdict;
 mod wallet;
 
+pub use attested::{Attested, AttestedError};
 pub use budget::{
     Budget, BudgetError, Cap, Host, HostError, Limits, Line, Over, Span, SpanCap, SpanCapError, Spent, Stop,
 };
 pub use challenge::{Challenge, ChallengeError, Said};
-pub use channel::{Channel, Last, find as find_channel, list as channels};
+pub use channel::{Channel, find as find_channel, list as channels};
 pub use client::{Client, Patience, Quote, Response, See, Step};
 pub use connection::{Body, BodyError, roots_from_pem};
 pub use error::{Allowance, CallError};

@@ -13,8 +13,11 @@ use serde_json::{Map, Value};
 use wire::hex;
 use wire::x402::exact::decimal;
 use wire::x402::network::{self, FARTHING_TEST};
+use wire::x402::offer_receipt::{self, Signed};
 use wire::x402::permit2::TRANSFER_METHOD;
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, asset, batch, v1, v2};
+
+use crate::attested;
 
 /// Which version of x402 made the offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Offer {
     pub(crate) entry: Entry,
     /// What it costs and to whom it goes, or why we cannot pay it.
     pub terms: Result<Terms, Unpayable>,
+    /// The same under the seller's signature, if he gave one. Not checked yet.
+    pub(crate) promise: Option<Box<Signed<offer_receipt::Offer>>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -215,6 +220,9 @@ pub enum Unpayable {
     /// Too short a time to settle, so it could only fail.
     #[error("time limit is too short")]
     Window,
+    /// The seller signed something else than he asks for.
+    #[error("the seller's signed offer promises something else")]
+    Promise,
     /// Header and body of the same 402 name different amounts or payees for the same token.
     #[error("the 402 contradicts itself about amount or payee")]
     Contradiction,
@@ -237,7 +245,7 @@ impl Offer {
             max_timeout_s: entry.max_timeout_seconds,
             extra: entry.extra.as_ref(),
         });
-        Self { entry: Entry::V2(entry), terms }
+        Self { entry: Entry::V2(entry), terms, promise: None }
     }
 
     pub(crate) fn v1(entry: v1::PaymentRequirements) -> Self {
@@ -251,7 +259,7 @@ impl Offer {
             max_timeout_s: entry.max_timeout_seconds,
             extra: entry.extra.as_ref(),
         });
-        Self { entry: Entry::V1(entry), terms }
+        Self { entry: Entry::V1(entry), terms, promise: None }
     }
 
     /// Which version it is of.
@@ -311,6 +319,20 @@ impl Offer {
         let agrees = |other: &Self| other.terms == self.terms;
         if !others.iter().any(agrees) && others.iter().any(|other| self.contradicts(other)) {
             self.terms = Err(Unpayable::Contradiction);
+        }
+    }
+
+    /// Takes over what the seller signed about it; unpayable if that is something else (A18).
+    pub(crate) fn hold_to_promises(
+        &mut self,
+        place: usize,
+        resource_url: Option<&str>,
+        promises: &[Signed<offer_receipt::Offer>],
+    ) {
+        let Entry::V2(entry) = &self.entry else { return };
+        match attested::covering(place, entry, resource_url, promises) {
+            Ok(promise) => self.promise = promise.map(Box::new),
+            Err(()) => self.terms = Err(Unpayable::Promise),
         }
     }
 

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wire::hex;
+use wire::x402::offer_receipt::{Offer, Signed};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Request;
@@ -51,6 +52,9 @@ struct Content {
     /// What was signed for this call; absent in files of before.
     #[serde(default)]
     sum: Option<Sum>,
+    /// What the seller had signed about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    promise: Option<Signed<Offer>>,
     /// Tells it from other payments of the same request.
     #[serde(default)]
     ticket: String,
@@ -121,6 +125,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) asset: Option<money::Asset>,
     pub(crate) kind: Kind,
     pub(crate) sum: Option<Sum>,
+    pub(crate) promise: Option<Signed<Offer>>,
     pub(crate) ticket: &'a str,
     pub(crate) valid_before: u64,
     /// Name of its reservation in the budget.
@@ -170,6 +175,7 @@ impl Pending {
             asset: facts.asset.map(|asset| asset.name().to_owned()),
             kind: facts.kind.clone(),
             sum: facts.sum.clone(),
+            promise: facts.promise.clone(),
             ticket: facts.ticket.to_owned(),
             valid_before: facts.valid_before,
             reserved: facts.reserved.map(str::to_owned),
@@ -221,6 +227,11 @@ impl Pending {
 
     pub(crate) const fn kind(&self) -> &Kind {
         &self.content.kind
+    }
+
+    /// What the seller had signed about it.
+    pub(crate) const fn promise(&self) -> Option<&Signed<Offer>> {
+        self.content.promise.as_ref()
     }
 
     /// What was signed for this call: the price, or the most that it can cost.
@@ -365,6 +376,7 @@ mod tests {
             asset: None,
             kind: Kind::Exact,
             sum: None,
+            promise: None,
             ticket: "t",
             valid_before: 100,
             reserved: None,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use wire::x402::batch::ResponseExtra;
+use wire::x402::offer_receipt::{Receipt, Signed};
 use wire::x402::{SettlementResponse, network};
 
+use crate::attested;
 use crate::challenge::Said;
 
 /// What happened to the money of one call.
@@ -55,6 +57,8 @@ pub(crate) struct Settled {
     pub(crate) payer: Option<String>,
     /// Of a channel; `None` if absent or malformed.
     pub(crate) channel: Option<Box<ResponseExtra>>,
+    /// That it was delivered, under the seller's signature.
+    pub(crate) receipt: Option<Box<Signed<Receipt>>>,
 }
 
 /// The result in the head or in the trailers of an answer.
@@ -65,6 +69,7 @@ pub(crate) fn result(headers: &HeaderMap, paid_on: &str) -> Option<Settled> {
         amount: settled.amount.filter(|amount| !amount.is_empty()),
         payer: settled.payer,
         channel: settled.extra.as_ref().and_then(ResponseExtra::from_extra).map(Box::new),
+        receipt: attested::delivered(settled.extensions.as_ref()).map(Box::new),
     })
 }
 

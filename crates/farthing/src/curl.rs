@@ -159,7 +159,16 @@ async fn call(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
     };
     let delivered = deliver(&mut response, args).await;
     client.finish(&mut response, &mut see);
-    let receipt = report(client, &response, &say).await;
+    let mut receipt = report(client, &response, &say).await;
+    if let Some(attested) = &response.attested {
+        match client.check_attested(request, attested).await {
+            Ok(()) => say("the seller's signed offer or receipt stands, and is kept"),
+            Err(error) => {
+                eprintln!("farthing: {error}");
+                receipt = if error.is_refused() { code::BAD_RECEIPT } else { receipt };
+            }
+        }
+    }
     if let Err((code, text)) = delivered {
         eprintln!("farthing: {text}");
         return code;

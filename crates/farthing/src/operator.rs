@@ -116,6 +116,8 @@ pub(crate) enum LedgerCommand {
     },
     /// Show the payments that no rail has decided yet: age, attempts, next poll.
     Intents,
+    /// Show the payment channels: what was charged, what of it is unused, what the chain has.
+    Channels,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
     Resolve {
         /// Deposit key, as `ledger intents` shows it.
@@ -248,6 +250,7 @@ pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
         }
         LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
+        LedgerCommand::Channels => Command::LedgerChannels,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
     };
     carry_out(&command, common)

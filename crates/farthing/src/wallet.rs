@@ -37,7 +37,7 @@ struct RefundArgs {
     /// What it could pay: its seller's offer is asked for there [default: what it paid last]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Body of that request, where the seller prices nothing without one
+    /// Ask with POST and this body, where the seller offers nothing for GET
     #[arg(long, value_name = "DATA")]
     json_body: Option<String>,
     /// Trust the certificates in this PEM file too
@@ -168,15 +168,10 @@ fn refund(args: &RefundArgs) -> ExitCode {
     }
 }
 
-/// A request that the channel could pay: it is priced, and not made.
+/// A request that the channel could pay: it is priced, and not made. Sellers are asked with `GET` where they were paid.
 fn refund_request(args: &RefundArgs, channel: &Channel) -> Result<Request, String> {
-    let last = channel.last.as_ref();
-    let url = args.url.as_deref().or(last.map(|last| last.url.as_str())).unwrap_or(&channel.origin);
-    let method = match (&args.json_body, &args.url, last) {
-        (Some(_), _, _) => Method::POST,
-        (None, None, Some(last)) => last.method.parse().unwrap_or(Method::GET),
-        (None, _, _) => Method::GET,
-    };
+    let url = args.url.as_ref().or(channel.last_url.as_ref()).unwrap_or(&channel.origin);
+    let method = if args.json_body.is_some() { Method::POST } else { Method::GET };
     let request = Request::new(method, url).map_err(|error| format!("{url}: {error}"))?;
     let Some(body) = &args.json_body else { return Ok(request) };
     let request = request.header("content-type", "application/json").map_err(|error| error.to_string())?;

@@ -1,9 +1,11 @@
 //! Who may come in: room for one more call, credentials, the limits of source and account, and whether a
 //! payment is genuine. Cheapest first; nothing here moves money.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
-use ledger::AccountId;
-use money::Asset;
+use ledger::{Account, AccountId};
+use money::{Amount, Asset};
 use tracing::field;
 
 use crate::call::{Arrived, Worker};
@@ -14,7 +16,7 @@ use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::limits::{Running, Slot};
-use crate::payer::Payer;
+use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Verified};
 use crate::quote::Quote;
 use crate::refusal::{Code, Facts, Refusal};
@@ -178,8 +180,46 @@ pub(crate) fn payment(
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
+    runs_with(gate, arrived, &verified, payer, quote)
+        .map_err(|refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal })?;
     let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
     Ok(Some(Paying { verified, delivery, running }))
+}
+
+/// Whether the call could run with the payment in: a limit of key or account that would refuse it then refuses it before
+/// money moves. What is owed is no such limit: a deposit makes it good.
+fn runs_with(
+    gate: &Gate,
+    arrived: &Arrived,
+    verified: &Verified,
+    payer: Option<&Payer>,
+    quote: &Quote,
+) -> Result<(), Refusal> {
+    let Some((most, asset)) = verified.brings().filter(|_| !quote.is_free()) else { return Ok(()) };
+    let id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
+    let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
+    let account = match payer {
+        None => gate.book.find(id, asset).unwrap_or_else(empty),
+        Some(payer) if payer.account.asset() == asset => Arc::clone(&payer.account),
+        // Whether it may come in at all is asked of it first.
+        Some(_) => return Ok(()),
+    };
+    let config = &arrived.snapshot.config;
+    let owed = account.available().negated().unwrap_or(Amount::ZERO).max(Amount::ZERO);
+    let beyond = Amount::from_units(most.units().saturating_add(owed.units()));
+    let terms = HoldTerms {
+        credit: Some(Credit { most, beyond }),
+        limits: gate.spend_limits(id, &config.limits),
+        may_clamp: config.metering.fit_to_balance,
+        now_s: arrived.now.seconds(),
+    };
+    let key = payer.and_then(|payer| payer.key.clone());
+    match (Payer { account, key, protocol: verified.protocol() }).would_hold(gate, quote, terms) {
+        Ok(_) => Ok(()),
+        // What came before is told what became of it.
+        Err(_) if verified.is_known(gate)? => Ok(()),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Checks a payment against our offers for `ask`, and counts it for its source where it is bad.

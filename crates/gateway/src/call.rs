@@ -92,7 +92,13 @@ async fn handle(
     if let Err(refusal) = &outcome {
         let code = refusal.code();
         gate.metrics.request("refused", code.name());
-        tracing::info!(code = code.name(), status = code.status().as_u16(), "refused");
+        let status = code.status().as_u16();
+        // Whoever has not paid yet is nobody's trouble: a line for each would cost more than the challenge (PERF-33).
+        if code == Code::PaymentRequired {
+            tracing::debug!(code = code.name(), status, "refused");
+        } else {
+            tracing::info!(code = code.name(), status, "refused");
+        }
     }
     outcome
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
 use serde_json::{Map, Value};
-use wire::x402::{header as x402, v2};
+use wire::x402::{header as x402, v1, v2};
 
 use crate::clock::Now;
 use crate::config::Route;
@@ -165,7 +165,7 @@ impl<'a> Ask<'a> {
 /// Our offers, as a challenge says them.
 pub(crate) struct Offered {
     /// As entries of x402 v1, for a body.
-    pub(crate) entries: Vec<Value>,
+    pub(crate) entries: Vec<v1::PaymentRequirements>,
     /// As x402 v2 ...
     pub(crate) required: v2::PaymentRequired,
     /// ... and in the header that carries it.
@@ -181,7 +181,6 @@ impl Offered {
         let entries = offers
             .iter()
             .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
-            .filter_map(|entry| serde_json::to_value(entry).ok())
             .collect();
         let mut resource = v2::ResourceInfo {
             url,

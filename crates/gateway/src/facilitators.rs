@@ -3,7 +3,7 @@
 mod health;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -19,9 +19,9 @@ use crate::till::{Named, Till};
 
 /// Members of an offer's `extra` by which it names the one facilitator that can settle it.
 const NAMING_MEMBERS: [&str; 2] = ["facilitatorAddress", "feePayer"];
-/// Names of their own that are remembered: enough for years of changed keys, bounded against one that changes
-/// them with every answer.
-const NAMES_MAX: usize = 256;
+/// Names of its own that are remembered of each: enough for years of changed keys, bounded against one that changes
+/// them with every answer, and costs no other its name.
+const NAMES_MAX: usize = 64;
 
 /// What the facilitators have told. Nothing here outlives the process, and nothing has to.
 #[derive(Debug, Default)]
@@ -31,6 +31,8 @@ pub(crate) struct Directory {
     /// Names of their own that offers carried, newest last: an offer that was made before a facilitator changed its
     /// address still goes to it (X402-41).
     names: Mutex<VecDeque<Own>>,
+    /// How they do: those that are left alone for a while come last.
+    pub(crate) health: Arc<Health>,
 }
 
 /// A facilitator's name of its own on a network.
@@ -43,18 +45,31 @@ struct Own {
 }
 
 impl Directory {
-    /// A facilitator has told what it settles.
-    pub(crate) fn tell(&self, facilitator: &str, supports: Supports) {
+    /// One of the facilitators has told what it settles.
+    pub(crate) fn tell(&self, all: &Facilitators, facilitator: &str, supports: Supports) {
+        let place = |name: &str| all.list.iter().position(|known| known.name() == name);
+        let ours = place(facilitator);
         {
             let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             for own in own_names(facilitator, &supports) {
-                // The last who claimed a name has it; nobody is asked in the place of another.
-                names.retain(|known| known.network != own.network || known.text != own.text);
+                let same = |known: &Own| known.network == own.network && is_same(&known.text, &own.text);
+                let holder =
+                    names.iter().find(|known| same(known)).and_then(|known| place(&known.facilitator));
+                // Of two that go by one name the operator's first is meant: nobody is asked in its place (H10).
+                if holder.is_some_and(|holder| ours.is_none_or(|ours| holder < ours)) {
+                    tracing::warn!(%facilitator, name = own.text, "a facilitator goes by the name of another");
+                    continue;
+                }
+                names.retain(|known| !same(known));
                 names.push_back(own);
             }
-            while names.len() > NAMES_MAX {
-                names.pop_front();
-            }
+            let of_it = |own: &Own| own.facilitator == facilitator;
+            let mut too_many = names.iter().filter(|own| of_it(own)).count().saturating_sub(NAMES_MAX);
+            names.retain(|own| {
+                let goes = of_it(own) && too_many > 0;
+                too_many -= usize::from(goes);
+                !goes
+            });
         }
         self.told.rcu(|known| {
             let mut next = HashMap::clone(known);
@@ -75,7 +90,7 @@ impl Directory {
     /// `facilitatorAddress` of `upto`, `feePayer` on Solana. None: nobody has told; make no such offer.
     fn member(&self, all: &Facilitators, scheme: &str, network: &str, member: &str) -> Option<String> {
         let told = self.told.load();
-        all.list.iter().find_map(|facilitator| {
+        self.fittest_first(all.list.iter().collect()).into_iter().find_map(|facilitator| {
             let kind = told.get(&facilitator.name())?.kind(scheme, network)?;
             Some(kind.extra.get(member)?.as_str()?.to_owned())
         })
@@ -119,7 +134,14 @@ impl Directory {
         let settles = |facilitator: &&Facilitator| {
             told.get(&facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
         };
-        all.list.iter().filter(settles).collect()
+        self.fittest_first(all.list.iter().filter(settles).collect())
+    }
+
+    /// The operator's order, but those that are left alone for a while come last.
+    fn fittest_first<'f>(&self, mut found: Vec<&'f Facilitator>) -> Vec<&'f Facilitator> {
+        let now_ms = self.health.now_ms();
+        found.sort_by_key(|facilitator| self.health.rests(&facilitator.name(), now_ms));
+        found
     }
 
     /// The facilitator that an offer calls this.
@@ -217,7 +239,7 @@ impl Gate {
             let name = facilitator.name();
             let outcome = match told {
                 Some(supports) => {
-                    self.directory.tell(&name, supports);
+                    self.directory.tell(all, &name, supports);
                     "told"
                 }
                 None => {
@@ -234,6 +256,7 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Duration;
 
     use rails::dial::{Dialer, Origin};
@@ -255,6 +278,7 @@ mod tests {
             dialer: Dialer::new(&[], Duration::from_secs(1)).unwrap(),
             settle_max: Duration::from_secs(1),
             at_once_max: 1,
+            nodes: HashMap::new(),
         }
     }
 
@@ -285,15 +309,15 @@ mod tests {
         let all = all(&["a", "b"]);
         assert!(directory.may_settle(&all, "exact", BASE));
         assert_eq!(asked(&directory, &all, "exact", &json!({})), ["a", "b"]);
-        directory.tell("https://a", supports(&[("upto", BASE, json!({}))]));
+        directory.tell(&all, "https://a", supports(&[("upto", BASE, json!({}))]));
         assert!(directory.may_settle(&all, "exact", BASE), "one has not told");
         assert_eq!(asked(&directory, &all, "exact", &json!({})), ["b"]);
-        directory.tell("https://b", supports(&[("exact", "eip155:8453", json!({}))]));
+        directory.tell(&all, "https://b", supports(&[("exact", "eip155:8453", json!({}))]));
         assert!(!directory.may_settle(&all, "exact", BASE));
         assert!(directory.may_settle(&all, "upto", BASE));
         assert_eq!(asked(&directory, &all, "exact", &json!({})), Vec::<String>::new());
         // Who has left the configuration counts no more.
-        directory.tell("https://gone", supports(&[("exact", BASE, json!({}))]));
+        directory.tell(&all, "https://gone", supports(&[("exact", BASE, json!({}))]));
         assert!(!directory.may_settle(&all, "exact", BASE));
     }
 
@@ -305,28 +329,71 @@ mod tests {
         let all = all(&["a", "b"]);
         let named = |address: &str| json!({"facilitatorAddress": address});
         assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress"), None);
-        directory.tell("https://b", supports(&[("upto", BASE, named("0xBB"))]));
+        directory.tell(&all, "https://b", supports(&[("upto", BASE, named("0xBB"))]));
         assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress").as_deref(), Some("0xBB"));
-        directory.tell("https://a", supports(&[("upto", BASE, named("0xAA"))]));
+        directory.tell(&all, "https://a", supports(&[("upto", BASE, named("0xAA"))]));
         assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress").as_deref(), Some("0xAA"));
-        directory.tell("https://a", supports(&[("upto", BASE, named("0xA2"))]));
+        directory.tell(&all, "https://a", supports(&[("upto", BASE, named("0xA2"))]));
         assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress").as_deref(), Some("0xA2"));
         for (address, whom) in [("0xaa", &["a"][..]), ("0xA2", &["a"]), ("0xbb", &["b"]), ("0xCC", &[])] {
             assert_eq!(asked(&directory, &all, "upto", &named(address)), whom, "{address}");
         }
         // It settles nothing of the kind any more: an old offer is still its own.
-        directory.tell("https://b", supports(&[]));
+        directory.tell(&all, "https://b", supports(&[]));
         assert_eq!(asked(&directory, &all, "upto", &named("0xBB")), ["b"]);
+    }
+
+    /// X402-46: who is left alone is asked last, and named in offers only where nobody else is.
+    #[test]
+    fn those_who_rest_come_last() {
+        let directory = Directory::default();
+        let all = all(&["a", "b"]);
+        let named = |address: &str| json!({"facilitatorAddress": address});
+        directory.tell(&all, "https://a", supports(&[("upto", BASE, named("0xAA"))]));
+        directory.tell(
+            &all,
+            "https://b",
+            supports(&[("upto", BASE, named("0xBB")), ("exact", BASE, json!({}))]),
+        );
+        for _ in 0..5 {
+            directory.health.ended("https://a", true, directory.health.now_ms());
+        }
+        assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress").as_deref(), Some("0xBB"));
+        assert_eq!(asked(&directory, &all, "upto", &json!({})), ["b", "a"]);
+        assert_eq!(asked(&directory, &all, "upto", &named("0xAA")), ["a"], "nobody in its place");
+    }
+
+    /// H10: a facilitator that takes the name of another does not get what is meant for it.
+    #[test]
+    fn a_name_that_two_go_by_is_the_firsts() {
+        let named = json!({"facilitatorAddress": "0xAA"});
+        for order in [["https://a", "https://b"], ["https://b", "https://a"]] {
+            let (directory, both) = (Directory::default(), all(&["a", "b"]));
+            for name in order {
+                directory.tell(&both, name, supports(&[("upto", BASE, named.clone())]));
+            }
+            assert_eq!(asked(&directory, &both, "upto", &named), ["a"]);
+            // It has moved: under another address of ours it is still who it says.
+            let moved = all(&["b"]);
+            directory.tell(&moved, "https://b", supports(&[("upto", BASE, named.clone())]));
+            assert_eq!(asked(&directory, &moved, "upto", &named), ["b"]);
+        }
     }
 
     #[test]
     fn names_are_bounded() {
-        let directory = Directory::default();
+        let (directory, all) = (Directory::default(), all(&["a", "b"]));
+        let named = json!({"facilitatorAddress": "0xBB"});
+        directory.tell(&all, "https://b", supports(&[("upto", BASE, named)]));
         for n in 0..=NAMES_MAX {
-            directory
-                .tell("https://a", supports(&[("upto", BASE, json!({"facilitatorAddress": n.to_string()}))]));
+            directory.tell(
+                &all,
+                "https://a",
+                supports(&[("upto", BASE, json!({"facilitatorAddress": n.to_string()}))]),
+            );
         }
         assert_eq!(directory.who(BASE, "0"), None);
+        assert_eq!(directory.who(BASE, "0xBB").as_deref(), Some("https://b"));
         assert_eq!(directory.who(BASE, "1").as_deref(), Some("https://a"));
     }
 }

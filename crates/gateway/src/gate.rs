@@ -56,7 +56,7 @@ pub(crate) struct Gate {
     pub(crate) estimator: Estimator,
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
-    pub(crate) health: Health,
+    pub(crate) health: Arc<Health>,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -86,6 +86,7 @@ impl Gate {
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let settings = reader.accounts()?;
+        let directory = Directory::default();
         let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             pending: ArcSwapOption::empty(),
@@ -108,8 +109,8 @@ impl Gate {
             estimates: Estimates::default(),
             estimator: Estimator::default(),
             in_flight: Slots::new(),
-            directory: Directory::default(),
-            health: Health::default(),
+            health: Arc::clone(&directory.health),
+            directory,
             draining: AtomicBool::new(false),
             background,
         };

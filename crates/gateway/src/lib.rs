@@ -26,6 +26,7 @@ mod claims;
 mod clock;
 mod credential;
 mod endpoints;
+mod epilogue;
 mod estimate;
 mod estimates;
 mod extensions;

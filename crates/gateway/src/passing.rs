@@ -18,9 +18,8 @@ use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use crate::call_id::CallId;
-use crate::charge::{Charge, Counting, Landing, Stop, Sum};
-use crate::payer::Payer;
+use crate::charge::{Charge, Counting, Landing, Stop};
+use crate::epilogue::{Bill, Epilogue, end_mark};
 use crate::payments::PaymentResult;
 use crate::upstream::UpstreamBody;
 
@@ -180,10 +179,10 @@ pub(crate) struct ChargedBody {
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
-    last_words: LastWords,
+    epilogue: Epilogue,
     /// What ends the stream, behind the comment that waits for the bill.
     held_back: Option<Bytes>,
-    /// The bill, for the comment.
+    /// What the call came to, for whoever asked to be told.
     bill: Option<Bill>,
     /// What becomes of the payment, for whoever asked to be told: until then nothing ends (X402-17).
     result: Option<PaymentResult>,
@@ -223,37 +222,16 @@ impl Idle {
     }
 }
 
-/// Names of our trailers, for the `Trailer` field of the head.
-pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
-/// Those of a call that does not wait for its payment.
-pub(crate) const TRAILERS_OF_A_PROMISE: &str =
-    "farthing-charge, farthing-balance, farthing-usage, payment-response";
-
-/// How a client wants to be told what a call came to, besides its receipt.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastWords {
-    /// `TE: trailers`.
-    pub(crate) trailers: bool,
-    /// A comment before the end of an event stream (UX-11).
-    pub(crate) comment: bool,
-}
-
-impl LastWords {
-    const fn are_wanted(self) -> bool {
-        self.trailers || self.comment
-    }
-}
-
 impl ChargedBody {
     pub(crate) fn new(
         upstream: UpstreamBody,
         charge: Charge,
-        last_words: LastWords,
+        epilogue: Epilogue,
         stream_idle: Duration,
         aftercare: Rc<Aftercare>,
     ) -> Self {
         // A stream whose hold grows may end before its time, in words of ours.
-        let plain = !charge.quote.hides_usage() && !last_words.are_wanted() && charge.growth.is_none();
+        let plain = !charge.quote.hides_usage() && !epilogue.is_wanted() && charge.growth.is_none();
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
         let deadline = charge.deadline;
@@ -266,7 +244,7 @@ impl ChargedBody {
             ready: VecDeque::new(),
             scratch: Vec::new(),
             trailers: None,
-            last_words,
+            epilogue,
             held_back: None,
             bill: None,
             result: None,
@@ -341,15 +319,15 @@ impl ChargedBody {
     fn finish(&mut self, charge: &mut Charge, counted: Counted) {
         let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
-        if let Some(payer) = charge.payer.as_ref().filter(|_| self.last_words.are_wanted()) {
+        if let Some(payer) = charge.payer.as_ref().filter(|_| self.epilogue.is_wanted()) {
             let bill = Bill::of(&sum, payer, charge.call);
-            if self.last_words.trailers {
+            if self.epilogue.trailers {
                 self.trailers = Some(bill.trailers());
             }
-            if self.last_words.comment {
+            if self.epilogue.comment {
                 self.hold_back();
-                self.bill = Some(bill);
             }
+            self.bill = Some(bill);
             self.result = match (sum.result, charge.notary.take()) {
                 (Some(result), Some(notary)) => Some(notary.confirm_late(result)),
                 (result, _) => result,
@@ -369,11 +347,10 @@ impl ChargedBody {
 
     /// The settlement is decided, or nobody can tell yet.
     fn told(&mut self, result: Option<(HeaderName, HeaderValue)>) {
-        let Some((name, value)) = result else { return };
-        if let Some(bill) = &mut self.bill {
-            bill.result = Some(value.clone());
-        }
+        let (Some((name, value)), Some(bill)) = (result, &mut self.bill) else { return };
+        bill.settled(value.clone());
         if let Some(trailers) = &mut self.trailers {
+            trailers.extend(bill.trailers());
             trailers.insert(name, value);
         }
     }
@@ -474,7 +451,7 @@ impl ChargedBody {
                     None => {}
                 }
             }
-            if let (Some(bill), Some(end)) = (self.bill.take(), self.held_back.take()) {
+            if let (Some(bill), Some(end)) = (&self.bill, self.held_back.take()) {
                 self.ready.extend([bill.comment(), end]);
                 continue;
             }
@@ -495,70 +472,6 @@ impl ChargedBody {
             }
         }
     }
-}
-
-/// What a call came to, in words.
-struct Bill {
-    charge: String,
-    balance: String,
-    usage: String,
-    call: CallId,
-    /// `PAYMENT-RESPONSE` of a settlement that the call did not wait for.
-    result: Option<HeaderValue>,
-}
-
-impl Bill {
-    fn of(sum: &Sum, payer: &Payer, call: CallId) -> Self {
-        let asset = payer.account.asset();
-        Self {
-            charge: format!("{} {asset}", sum.captured.decimal(asset)),
-            balance: format!("{} {asset}", sum.available.decimal(asset)),
-            usage: sum.usage.clone(),
-            call,
-            result: None,
-        }
-    }
-
-    fn trailers(&self) -> HeaderMap {
-        let mut trailers = HeaderMap::with_capacity(4);
-        for (name, value) in [
-            ("farthing-charge", &self.charge),
-            ("farthing-balance", &self.balance),
-            ("farthing-usage", &self.usage),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                trailers.insert(name, value);
-            }
-        }
-        trailers
-    }
-
-    /// One line that every reader of event streams skips.
-    fn comment(&self) -> Bytes {
-        let word = |text: &str| text.replace(' ', "_");
-        let mut line = format!(
-            ": farthing charge={} balance={} receipt={}",
-            word(&self.charge),
-            word(&self.balance),
-            self.call
-        );
-        if let Some(result) = self.result.as_ref().and_then(|result| result.to_str().ok()) {
-            line.push_str(" payment-response=");
-            line.push_str(result);
-        }
-        line.push_str("\n\n");
-        Bytes::from(line)
-    }
-}
-
-/// Where the event begins that ends a stream for its reader, so that what stands before it is still read: `[DONE]` of
-/// `OpenAI`, `message_stop` of Anthropic. Other streams end with their last event; what stands behind it is read.
-fn end_mark(bytes: &[u8]) -> usize {
-    const MARKS: [&[u8]; 4] =
-        [b"data: [DONE]", b"data:[DONE]", b"event: message_stop", b"event:message_stop"];
-    let begins_line = |at: usize| at == 0 || bytes[at - 1] == b'\n';
-    let is_mark = |at: &usize| begins_line(*at) && MARKS.iter().any(|mark| bytes[*at..].starts_with(mark));
-    (0..bytes.len()).rev().find(is_mark).unwrap_or(bytes.len())
 }
 
 impl Body for ChargedBody {
@@ -591,25 +504,5 @@ impl Body for ChargedBody {
 impl Drop for ChargedBody {
     fn drop(&mut self) {
         self.seat.give_up(&self.aftercare.abandoned);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::end_mark;
-
-    /// UX-11: before what an SDK reads last, behind what it reads as any other event.
-    #[test]
-    fn where_a_stream_ends_for_its_reader() {
-        for (stream, before) in [
-            ("data: {}\n\ndata: [DONE]\n\n", "data: {}\n\n"),
-            ("data:[DONE]\n\n", ""),
-            ("event: x\ndata: {}\n\nevent: message_stop\ndata: {}\n\n", "event: x\ndata: {}\n\n"),
-            ("data: \"data: [DONE]\"\n\n", "data: \"data: [DONE]\"\n\n"),
-            ("event: response.completed\ndata: {}\n\n", "event: response.completed\ndata: {}\n\n"),
-            ("", ""),
-        ] {
-            assert_eq!(&stream[..end_mark(stream.as_bytes())], before);
-        }
     }
 }

@@ -5,10 +5,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use meter::Sdk;
 use money::{Amount, Asset};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use wire::x402::v1;
 
 use crate::call_id::CallId;
 
+/// Headers of ours in a refusal, at most, beside those it brings.
+const HEADERS: usize = 8;
 /// The longest wait that an SDK is left to sit out by itself.
 const RETRY_SOON_SECONDS_MAX: u32 = 120;
 
@@ -331,6 +335,31 @@ pub struct Facts {
     pub reason: Option<String>,
 }
 
+/// The body of a refusal, written without a tree of values: anybody may ask for one, and pays nothing (PERF-33).
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: String,
+    code: &'a str,
+    fault: &'a str,
+    money: &'a str,
+    request_id: String,
+    /// The error object of the SDK that called.
+    error: Value,
+    #[serde(rename = "x402Version", skip_serializing_if = "Option::is_none")]
+    x402_version: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepts: Option<&'a [v1::PaymentRequirements]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_up_url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balance: Option<Value>,
+}
+
 /// A refusal on its way to the client.
 #[derive(Clone, Debug)]
 pub struct Refusal(Box<Inner>);
@@ -343,7 +372,7 @@ struct Inner {
     facts: Facts,
     retry_after_s: Option<u32>,
     headers: HeaderMap,
-    accepts: Option<Vec<Value>>,
+    accepts: Option<Vec<v1::PaymentRequirements>>,
     top_up_url: Option<String>,
 }
 
@@ -395,7 +424,7 @@ impl Refusal {
     #[must_use]
     pub(crate) fn offers(
         mut self,
-        accepts: Vec<Value>,
+        accepts: Vec<v1::PaymentRequirements>,
         payment_required: HeaderValue,
         top_up_url: String,
     ) -> Self {
@@ -437,12 +466,13 @@ impl Refusal {
     /// The whole answer: at once a problem (RFC 9457), an x402 v1 body and an error object of the SDK
     /// that called.
     #[must_use]
-    pub fn response(self, sdk: Sdk, call: CallId) -> Response<Bytes> {
-        let body = self.body(sdk, call);
-        let mut response = Response::new(Bytes::from(body.to_string()));
+    pub fn response(mut self, sdk: Sdk, call: CallId) -> Response<Bytes> {
+        let mut response = Response::new(self.body(sdk, call));
         *response.status_mut() = self.0.code.status();
+        *response.headers_mut() = std::mem::take(&mut self.0.headers);
         let headers = response.headers_mut();
-        headers.extend(self.0.headers.clone());
+        // Makes room once, instead of each time it is full.
+        headers.reserve(HEADERS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert("farthing-request-id", call.header());
@@ -464,7 +494,7 @@ impl Refusal {
         response
     }
 
-    fn body(&self, sdk: Sdk, call: CallId) -> Value {
+    fn body(&self, sdk: Sdk, call: CallId) -> Bytes {
         let (money, money_text) = self.0.money.facts();
         let message = format!("{} {money_text}", self.0.detail);
         let facts = self.fact_members(money);
@@ -499,22 +529,28 @@ impl Refusal {
         } else {
             format!("urn:farthing:problem:{}", self.0.code.name())
         };
-        let mut body = json!({
-            "type": kind, "title": self.0.code.title(), "status": self.0.code.status().as_u16(),
-            "detail": self.0.detail, "instance": format!("/requests/{call}"), "code": self.0.code.name(),
-            "fault": self.fault_name(), "money": money, "request_id": call.to_string(), "error": error,
-        });
-        if let Some(accepts) = &self.0.accepts {
-            body["x402Version"] = 1.into();
-            body["accepts"] = accepts.clone().into();
-        }
-        if let Some(url) = &self.0.top_up_url {
-            body["top_up_url"] = url.clone().into();
-        }
-        if let Some((amount, asset)) = self.0.facts.balance {
-            body["balance"] = json!({"amount": amount.decimal(asset), "currency": asset.name()});
-        }
-        body
+        let request_id = call.to_string();
+        let problem =
+            Problem {
+                kind,
+                title: self.0.code.title(),
+                status: self.0.code.status().as_u16(),
+                detail: &self.0.detail,
+                instance: format!("/requests/{request_id}"),
+                code: self.0.code.name(),
+                fault: self.fault_name(),
+                money,
+                request_id,
+                error,
+                x402_version: self.0.accepts.as_ref().map(|_| v1::VERSION),
+                accepts: self.0.accepts.as_deref(),
+                top_up_url: self.0.top_up_url.as_deref(),
+                balance: self.0.facts.balance.map(
+                    |(amount, asset)| json!({"amount": amount.decimal(asset), "currency": asset.name()}),
+                ),
+            };
+        // It has string keys and no floats, so writing it cannot fail.
+        serde_json::to_vec(&problem).unwrap_or_default().into()
     }
 
     const fn fault_name(&self) -> &'static str {

@@ -238,9 +238,14 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear settlement turned out settled");
             Ok(())
         }
-        Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown(_) => {
-            still_unknown(gate, key).await
+        // The chain has shown that nothing moved and nothing will.
+        Settlement::Refused(refused) => {
+            gate.store.commit(Op::Refused { key }).await?;
+            gate.unsettled.forget(&key);
+            tracing::info!(payment = %wire::hex::encode(&key), code = refused.code, "an unclear settlement never came");
+            Ok(())
         }
+        Settlement::NotSent | Settlement::Unknown(_) => still_unknown(gate, key).await,
     }
 }
 

@@ -18,12 +18,13 @@ use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
 use crate::config::Route;
+use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::extensions::offers::Notary;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
-use crate::passing::{ChargedBody, LastWords, TRAILERS, TRAILERS_OF_A_PROMISE};
+use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
 use crate::quote::{Fitted, Quote};
@@ -145,7 +146,12 @@ impl Serving {
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
-        let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
+        // A payment that settles after the call has an end of its own.
+        let promise = || brought.as_ref().and_then(Brought::promise);
+        let settled_by = |promise: &Promise| promise.time_max(Now::read());
+        let patience =
+            promise().and_then(settled_by).map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
+        let response = forward(&worker, &arrived, &upstream, body, patience, route.policy.drain).await?;
         let (parts, mut upstream_body) = response.into_parts();
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
         if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
@@ -181,13 +187,10 @@ impl Serving {
             tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
-        let last_words = LastWords {
-            trailers: charged.is_some() && takes_trailers(&arrived.head.headers),
-            comment: charged.is_some()
-                && parts.status.is_success()
-                && takes_comment(&arrived.head.headers, &headers),
-        };
-        if last_words.trailers {
+        let epilogue = charged.map_or_else(Epilogue::default, |_| {
+            Epilogue::wanted(&arrived.head.headers, &headers, parts.status.is_success())
+        });
+        if epilogue.trailers {
             let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
             headers.insert(header::TRAILER, HeaderValue::from_static(names));
         }
@@ -196,9 +199,8 @@ impl Serving {
         *response.headers_mut() = headers;
         let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
         let timeout = arrived.snapshot.config.server.timeouts.call;
-        let promised =
-            brought.as_ref().and_then(Brought::promise).and_then(|promise| promise.time_max(Now::read()));
-        let deadline = tokio::time::Instant::now() + promised.map_or(timeout, |most| most.min(timeout));
+        let left = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
+        let deadline = tokio::time::Instant::now() + left.map_or(timeout, |most| most.min(timeout));
         let mut charge = Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -240,7 +242,7 @@ impl Serving {
             return Err(payments::store_refusal(&error));
         }
         let aftercare = Rc::clone(&worker.aftercare);
-        let mut body = ChargedBody::new(upstream_body, charge, last_words, upstream.stream_idle, aftercare);
+        let mut body = ChargedBody::new(upstream_body, charge, epilogue, upstream.stream_idle, aftercare);
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(response.map(|()| GateBody::charged(body)))
     }
@@ -251,6 +253,7 @@ async fn forward(
     arrived: &Arrived,
     upstream: &Upstream,
     body: Bytes,
+    patience: Duration,
     drain: Duration,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let target = upstream.target(&arrived.target);
@@ -259,7 +262,7 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answering = tokio::time::timeout(patience, worker.pool.send(&upstream.way, request));
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
@@ -288,17 +291,9 @@ fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) 
         return refusal;
     }
     let (snapshot, body) = (&arrived.snapshot, quote.body());
-    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body);
+    let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
+        .with_head(&arrived.head.headers);
     challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
-}
-
-/// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).
-fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
-    let wants = asked
-        .get("farthing-stream-receipt")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
-    let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// Money went back, and nothing was asked of an upstream.
@@ -309,11 +304,6 @@ pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    let te = headers.get(header::TE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
 /// What is known of the call when its answer begins.

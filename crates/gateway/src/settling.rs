@@ -1,11 +1,13 @@
 //! Asking a facilitator what becomes of a payment: written down before it is sent, the same bytes to the same
 //! facilitator each time until it is decided (X402-15, X402-44). And what is written when it is.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use rails::facilitator::{Expected, Facilitators};
-use rails::{Settlement, Unclear};
+use rails::{Confirmation, Evidence, EvmNode, Receipt, Refused, Settlement, Sought, Unclear};
 use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
 
@@ -99,8 +101,8 @@ impl Asking<'_> {
         })
     }
 
-    /// Asks again, after an attempt whose end nobody knows. Never refused: a failure may speak of this second
-    /// attempt only.
+    /// Asks again, after an attempt whose end nobody knows. Refused only where the chain itself shows that nothing
+    /// moved and nothing will: a facilitator's failure may speak of this second attempt only.
     ///
     /// # Errors
     /// The attempt could not be written down; nothing was sent.
@@ -195,7 +197,8 @@ impl Asking<'_> {
         };
         let body = Bytes::from(attempt.request.clone());
         let watch = Watch::start(self.gate, &attempt.facilitator, "settle");
-        let outcome = facilitators.settle(facilitator, body, expected).await;
+        let said = facilitators.settle(facilitator, body, expected).await;
+        let outcome = self.borne_out(payment, attempt, expected, said).await;
         let (state, is_fault) = match &outcome {
             Settlement::Settled(_) => ("settled", false),
             Settlement::Refused(_) => ("refused", false),
@@ -210,6 +213,77 @@ impl Asking<'_> {
         outcome
     }
 }
+
+/// How often a node is asked for a transaction that a facilitator says is there, and how long in between: nodes
+/// are a moment behind each other.
+const LOOKS_MAX: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
+
+impl Asking<'_> {
+    /// What a facilitator has said, held against the operator's own node where there is one (X402-45): no success that
+    /// the chain does not show, no failure and no doubt where it shows the money.
+    async fn borne_out(
+        &self,
+        payment: &Payment,
+        attempt: &Attempt,
+        expected: &Expected,
+        said: Settlement,
+    ) -> Settlement {
+        let node = self.facilitators.and_then(|all| all.nodes.get(&expected.network));
+        let sought = serde_json::from_str(&attempt.request).ok().and_then(|request| Sought::of(&request));
+        let (Some(node), Some(sought)) = (node, sought) else { return said };
+        match said {
+            Settlement::NotSent => Settlement::NotSent,
+            Settlement::Settled(receipt) => confirmed(node, &sought, receipt).await,
+            Settlement::Refused(refused) => match node.is_used(&sought).await {
+                // Whoever could use it, it was used: where the money is, is looked up.
+                Some(true) => found(node, &sought, "", payment).await.unwrap_or_else(unclear),
+                Some(false) | None => Settlement::Refused(refused),
+            },
+            Settlement::Unknown(said) => {
+                let named = Some(&said.transaction).filter(|text| !text.is_empty());
+                let transaction = named.unwrap_or(&attempt.transaction).clone();
+                found(node, &sought, &transaction, payment).await.unwrap_or(Settlement::Unknown(said))
+            }
+        }
+    }
+}
+
+async fn confirmed(node: &EvmNode, sought: &Sought, receipt: Receipt) -> Settlement {
+    let transaction = receipt.reference.clone();
+    for look in 0..LOOKS_MAX {
+        if look > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        match node.confirms(&transaction, sought).await {
+            Confirmation::Yes => return Settlement::Settled(receipt),
+            Confirmation::No => {
+                tracing::error!(
+                    transaction,
+                    "ALARM: a facilitator tells of a transfer that is not in the transaction it names"
+                );
+                return Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true });
+            }
+            Confirmation::NotYet => {}
+        }
+    }
+    tracing::error!(transaction, "ALARM: a facilitator tells of a transaction that the chain does not have");
+    Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true })
+}
+
+/// What the chain knows of a payment that nobody is clear about; none where it does not know either.
+async fn found(node: &EvmNode, sought: &Sought, transaction: &str, payment: &Payment) -> Option<Settlement> {
+    match node.look_for(sought, transaction, payment.valid_before_s).await {
+        Evidence::Moved { transaction } => {
+            Some(Settlement::Settled(Receipt { reference: transaction, ..Receipt::default() }))
+        }
+        Evidence::Never => Some(Settlement::Refused(Refused { code: NEVER_MOVED.to_owned() })),
+        Evidence::Nothing => None,
+    }
+}
+
+/// The code of a payment whose time is over and whose nonce the chain has unused.
+const NEVER_MOVED: &str = "payment_expired_unused";
 
 fn unclear() -> Settlement {
     Settlement::Unknown(Unclear::default())

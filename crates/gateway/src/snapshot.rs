@@ -8,12 +8,15 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Method, header};
 use meter::{Dialect, Provider};
+use rails::EvmNode;
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
 
 use crate::clock::Now;
-use crate::config::{self, Auth, BaseUrl, Config, PathPattern, RoutePrice, RouteUpstream, Scheme};
+use crate::config::{
+    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, RoutePrice, RouteUpstream, Scheme,
+};
 use crate::endpoints::Pages;
 use crate::extensions::Terms;
 use crate::lenient::reading;
@@ -85,6 +88,7 @@ impl Snapshot {
         });
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
+            nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
             dialer,
             settle_max: x402.settle_timeout,
             at_once_max: x402.settle_at_once,
@@ -217,6 +221,16 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
 #[must_use]
 pub(crate) fn origin(url: &BaseUrl) -> Origin {
     Origin { tls: url.scheme == Scheme::Https, host: url.host.clone(), port: url.port }
+}
+
+fn node(network: &Network, dialer: &Dialer) -> Option<(String, EvmNode)> {
+    match network {
+        Network::Evm(EvmNetwork { network, rpc: Some(url), .. }) => {
+            let path = if url.base_path.is_empty() { "/" } else { &url.base_path }.to_owned();
+            Some((network.clone(), EvmNode { origin: origin(url), path, dialer: dialer.clone() }))
+        }
+        Network::Evm(_) | Network::Svm(_) => None,
+    }
 }
 
 fn facilitator(url: &BaseUrl) -> Facilitator {

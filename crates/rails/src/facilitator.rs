@@ -10,11 +10,13 @@ mod supported;
 mod transaction;
 mod verify;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use wire::x402::{Address, base58, code};
 
+use crate::EvmNode;
 use crate::dial::{Dialer, Origin};
 
 pub use expected::{Expected, Moves};
@@ -47,6 +49,8 @@ pub struct Facilitators {
     pub settle_max: Duration,
     /// Settlements that one facilitator is asked for at the same time.
     pub at_once_max: usize,
+    /// Nodes of the operator by CAIP-2 network: what they do not show is not believed.
+    pub nodes: HashMap<String, EvmNode>,
 }
 
 impl Facilitator {

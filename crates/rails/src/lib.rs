@@ -6,11 +6,13 @@
 mod budget;
 mod circuit;
 pub mod dial;
+mod evm_node;
 pub mod facilitator;
 mod http;
 mod settlement;
 
 pub use budget::Budget;
 pub use circuit::{Circuit, State as CircuitState};
+pub use evm_node::{Confirmation, Evidence, EvmNode, Sought};
 pub use http::{Answer, Exchange, ExchangeError};
 pub use settlement::{Receipt, Refused, Settlement, Unclear};

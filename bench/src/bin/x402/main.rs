@@ -127,8 +127,9 @@ impl Stage {
     }
 }
 
-/// The keys of `rails` for everything that is offered at once.
-const ALL_RAILS: &str = "{ test: {}, x402: { {x402}, schemes: [exact, permit2, upto] } }";
+/// The keys of `rails` for everything that is offered at once. What does not fit into a header is left out from the back.
+const ALL_RAILS: &str = "{ test: {}, x402: { {x402}, schemes: [batch-settlement, exact, upto, permit2], \
+    batch: { authorizer_key: \"{key}\", claim_above: 1000 USD } } }";
 
 async fn run(options: &Options) -> Result<(), String> {
     let effort = if options.quick { QUICK } else { FULL };

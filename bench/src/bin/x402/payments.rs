@@ -24,6 +24,9 @@ pub(crate) const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 /// Payers who take turns.
 const PAYERS: u8 = 16;
 
+/// Sellers want a deposit to be for several calls.
+const DEPOSIT_CALLS_MIN: u128 = 20;
+
 /// A chat completion of usual size.
 pub(crate) const CALL: &str = r#"{"model":"m","max_tokens":64,"messages":[{"role":"system","content":"You answer in ten words."},{"role":"user","content":"What does it cost to be paid for one call, and how would one know?"}]}"#;
 /// The same, streamed.
@@ -147,7 +150,7 @@ impl Call<'_> {
         };
         let terms = DepositTerms {
             channel_id,
-            amount: price.saturating_mul(calls as u128 + 1),
+            amount: price.saturating_mul((calls as u128 + 1).max(DEPOSIT_CALLS_MIN)),
             valid_before: valid_before(&offer.accepted)?,
             salt: fresh_bytes(),
         };

@@ -61,17 +61,7 @@ pub struct Channel {
     /// Why nothing more is signed for it.
     pub stopped: Option<String>,
     /// What it paid last: where a refund is asked for.
-    pub last: Option<Last>,
-}
-
-/// A call that a channel has paid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Last {
-    /// GET, POST ...
-    pub method: String,
-    /// Absolute.
-    pub url: String,
+    pub last_url: Option<String>,
 }
 
 /// What is on its way.
@@ -157,7 +147,7 @@ impl Channel {
             refused: None,
             answered: None,
             stopped: None,
-            last: None,
+            last_url: None,
         }
     }
 
@@ -264,7 +254,7 @@ impl Channel {
         let promise = voucher.max_claimable_amount;
         let ticket = ticket.to_owned();
         self.in_flight = Some(InFlight { request: request_name, ticket, before, promise });
-        self.last = Some(Last { method: request.method.to_string(), url: request.target.url() });
+        self.last_url = Some(request.target.url());
         if self.signed.as_ref().is_none_or(|signed| signed.max_claimable_amount <= promise) {
             self.signed = Some(voucher);
         }

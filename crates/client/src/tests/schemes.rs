@@ -525,3 +525,57 @@ async fn a_voucher_that_was_left_is_sent_again_and_its_channel_serves_no_other_c
     assert_eq!(charged, 3 * 1_858);
     assert!(kept(&payer).iter().all(|channel| !channel.is_in_flight() && channel.stopped.is_none()));
 }
+
+/// Killed between the two files, or the payment's file was removed by hand: the channel is free again, and what the call
+/// may have cost is remembered until the seller says it.
+#[tokio::test]
+async fn a_channel_whose_payment_is_gone_goes_on() {
+    let serving = Till::default();
+    let seller = Seller::open(move |seen, _| {
+        let reply = serving.serve(seen, 10_000, 1_858);
+        let lost = &seen.body[..] == b"2" && seen.payment().is_some();
+        if lost { Reply::HangUp } else { reply }
+    })
+    .await;
+    let payer = Payer::new("0.05usd");
+    let call = |body: &str| {
+        let (client, request) = (payer.again("0.05usd"), post(&seller.url("/"), body));
+        async move { client.call(&request, &mut |_| {}).await }
+    };
+    call("1").await.unwrap();
+    call("2").await.unwrap_err();
+    assert!(kept(&payer)[0].is_in_flight());
+    for name in payer.pending() {
+        std::fs::remove_file(payer.home.path().join("pending").join(name)).unwrap();
+    }
+    call("3").await.unwrap();
+    let [channel] = &kept(&payer)[..] else { panic!() };
+    assert_eq!(
+        (channel.charged, channel.is_in_flight(), channel.stopped.as_deref()),
+        (3 * 1_858, false, None)
+    );
+}
+
+/// What cannot be read may be anything, also a channel that must not sign.
+#[tokio::test]
+async fn a_damaged_channel_file_stops_payments_from_channels() {
+    let serving = Till::default();
+    let seller = Seller::open(move |seen, _| serving.serve(seen, 10_000, 1_858)).await;
+    let payer = Payer::new("0.05usd");
+    payer.client.call(&post(&seller.url("/"), "1"), &mut quiet).await.unwrap();
+    let folder = Folder::beside(&payer.home.path().join("wallet.json")).channels_folder();
+    let path = folder.join(format!("{}.json", kept(&payer)[0].name()));
+    let whole = std::fs::read_to_string(&path).unwrap();
+    // Another salt is another channel, and so another name.
+    let salt = &whole[whole.find("\"salt\": \"0x").unwrap() + 11..][..10];
+    for damaged in [
+        whole.replace(salt, "0000000000"),
+        whole[..40].to_owned(),
+        whole.replace("\"version\": 1", "\"version\": 2"),
+    ] {
+        std::fs::write(&path, damaged).unwrap();
+        let error = payer.again("0.05usd").call(&post(&seller.url("/"), "2"), &mut quiet).await.unwrap_err();
+        assert!(matches!(error, CallError::File(_)), "{error}");
+    }
+    assert_eq!(seller.payments().len(), 1);
+}

@@ -63,6 +63,8 @@ pub enum Command {
     },
     /// Payments that no rail has decided yet.
     LedgerIntents,
+    /// Payment channels.
+    LedgerChannels,
     /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none.
     LedgerResolve {
         /// Hex deposit key.
@@ -210,6 +212,7 @@ impl Office<'_> {
                 self.store().commit(Op::Flush).await?;
                 self.show(account.as_deref(), limit.unwrap_or(20))
             }
+            Command::LedgerChannels => self.channels().await,
             Command::LedgerIntents => intents::list(self.store()),
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await

@@ -100,6 +100,8 @@ pub struct EvmNetwork {
     pub token: Token,
     /// Our address.
     pub pay_to: [u8; 20],
+    /// A node of the operator's: what it does not show is not believed (X402-45).
+    pub rpc: Option<BaseUrl>,
 }
 
 /// One token on Solana and who is paid there.
@@ -154,7 +156,7 @@ const X402_KEYS: Keys = Keys::secret(
     ),
     &["circuit"],
 );
-const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to"], &["facilitator"]);
+const NETWORK_KEYS: Keys = Keys::new(&["asset", "pay_to", "rpc"], &["facilitator"]);
 const TOKEN_KEYS: Keys = Keys::new(&["address", "name", "version", "decimals", "symbol"], &[]);
 
 /// One dollar.
@@ -240,14 +242,7 @@ fn read_at_once(x402: &Section<'_>) -> usize {
 }
 
 fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
-    let url = |text: &str| {
-        let url = BaseUrl::parse(text)?;
-        match url.scheme {
-            super::Scheme::Https => Ok(url),
-            super::Scheme::Http if url.is_loopback() => Ok(url),
-            super::Scheme::Http => Err("a facilitator is reached by https".to_owned()),
-        }
-    };
+    let url = |text: &str| encrypted(text, "a facilitator");
     let written = x402.values("facilitators", url);
     if written.as_ref().is_none_or(Vec::is_empty) {
         if written.is_none()
@@ -265,6 +260,16 @@ fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
         urls.push(url);
     }
     urls
+}
+
+/// A service that is told about payments: encrypted, or on this machine.
+fn encrypted(text: &str, what: &str) -> Result<BaseUrl, String> {
+    let url = BaseUrl::parse(text)?;
+    match url.scheme {
+        super::Scheme::Https => Ok(url),
+        super::Scheme::Http if url.is_loopback() => Ok(url),
+        super::Scheme::Http => Err(format!("{what} is reached by https")),
+    }
 }
 
 fn read_networks(x402: &Section<'_>) -> Vec<Network> {
@@ -311,7 +316,10 @@ fn read_network(networks: &Section<'_>, key: &Key, node: &Node) -> Vec<Network> 
         );
     }
     let (network, chain_id) = (&key.text, chain.id);
-    let evm = |token| Network::Evm(EvmNetwork { network: network.clone(), chain_id, token, pay_to });
+    let rpc = section.value("rpc", |text| encrypted(text, "a node"));
+    let evm = |token| {
+        Network::Evm(EvmNetwork { network: network.clone(), chain_id, token, pay_to, rpc: rpc.clone() })
+    };
     tokens.into_iter().map(evm).collect()
 }
 

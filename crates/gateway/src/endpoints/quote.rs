@@ -74,10 +74,10 @@ pub(super) async fn quote(
         return Ok(document(&answer, "no-store"));
     }
     let body = quote.body();
-    let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body);
+    let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body).with_head(headers);
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
-    answer["accepts"] = offered.entries.into();
+    answer["accepts"] = json!(offered.entries);
     answer["payment_required"] = serde_json::to_value(&offered.required).unwrap_or_default();
     answer["top_up_url"] = offered.top_up_url.into();
     let mut response = document(&answer, "no-store");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rails::{Budget, Circuit};
+use rails::{Budget, Circuit, CircuitState};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::random;
@@ -59,6 +59,14 @@ impl Health {
         self.rows().get_mut(facilitator).is_none_or(|row| row.circuit.admits(now_ms))
     }
 
+    /// Whether a facilitator is left alone now.
+    pub(crate) fn rests(&self, facilitator: &str, now_ms: u64) -> bool {
+        self.rows().get(facilitator).is_some_and(|row| match row.circuit.state() {
+            CircuitState::Closed => false,
+            CircuitState::Open { until_ms } | CircuitState::Trying { until_ms } => now_ms < until_ms,
+        })
+    }
+
     /// A turn among the `at_once` that may settle there at the same time. None: too many are before us.
     ///
     /// # Cancel safety
@@ -85,7 +93,7 @@ impl Health {
         } else {
             row.circuit.answered();
         }
-        row.circuit.state() == rails::CircuitState::Closed
+        row.circuit.state() == CircuitState::Closed
     }
 
     /// One settlement of this payer. None: his budget is spent.

@@ -331,7 +331,12 @@ impl Bringing<'_> {
     async fn settle_again(self, known: store::Payment) -> Result<Deposit, Refusal> {
         match self.asking().again(&known).await.map_err(|error| unsure(&error))? {
             Settlement::Settled(receipt) => self.deposited(known, receipt, Presented::Again).await,
-            Settlement::Refused(_) | Settlement::NotSent | Settlement::Unknown(_) => self.unknown().await,
+            // The chain has shown that nothing moved and nothing will (X402-45).
+            Settlement::Refused(refused) => {
+                self.free().await?;
+                Err(settlement_refused(&self.verified, &refused.code))
+            }
+            Settlement::NotSent | Settlement::Unknown(_) => self.unknown().await,
         }
     }
 

@@ -14,7 +14,6 @@ use store::{Op, Outcome, PaymentState, Promised};
 use tokio::sync::oneshot;
 use wire::x402::SettlementResponse;
 
-use super::verified::Proof;
 use super::{
     Bringing, change_key, intent_refusal, key_header, network_text, response_header, settlement_refused,
 };
@@ -276,10 +275,15 @@ impl Bringing<'_> {
         self.verified.till.is_settled_after()
     }
 
-    /// Whether its call may begin before all of it is settled, as far as the operator's wishes go.
+    /// Whether its call may begin before all of it is settled, as far as the operator's wishes go. Not on a proof that
+    /// may be over before its turn at a facilitator has come: whoever signs for so short a time keeps his money.
     pub(super) fn may_run_ahead(&self) -> bool {
-        let wanted =
-            |x402: &X402| x402.settle == Settle::After && self.verified.credit <= x402.optimistic_max;
+        let left_s = self.record().valid_before_s.saturating_sub(self.delivery.now.seconds());
+        let wanted = |x402: &X402| {
+            x402.settle == Settle::After
+                && self.verified.credit <= x402.optimistic_max
+                && Duration::from_secs(left_s) >= x402.settle_timeout + MARGIN
+        };
         self.delivery.for_call && self.delivery.asked.is_some() && self.policy().is_some_and(wanted)
     }
 
@@ -333,13 +337,9 @@ impl Bringing<'_> {
     /// A payment nobody has seen, all of which is settled while the call runs.
     pub(super) async fn whole(self, open: Open) -> Result<Promise, Refusal> {
         self.check_asset()?;
-        let facilitator = match self.verified.proof {
-            // Nothing is seen there that was not seen here (X402-42).
-            Proof::Transfer(..) => self.candidate()?,
-            Proof::Permit(..) | Proof::Transaction(..) => self.vouched().await?,
-            // A voucher is money that is there, and comes by another way.
-            Proof::Channel(_) => return Err(unsettleable()),
-        };
+        // A signature is free: that there is money behind it, and that its nonce was not used elsewhere, is on the chain.
+        // Before that is known nothing is served, and nobody gets a key to the account that it names.
+        let facilitator = self.vouched().await?;
         let key = self.verified.proof.deposit_key();
         let request = self.request()?.ok_or_else(unsettleable)?;
         let attempt = settling::unasked(facilitator.clone(), &request, Now::read());
@@ -351,7 +351,8 @@ impl Bringing<'_> {
         Ok(self.promise(facilitator, How::Whole(heard)))
     }
 
-    /// Who settles it, and that he would, as things stand (X402-42): allowances and balances are on the chain.
+    /// Who settles it, and that he would, as things stand (X402-42): allowances and balances are on the chain. What is
+    /// served before it settles is served on that.
     pub(super) async fn vouched(&self) -> Result<String, Refusal> {
         let unreachable = || {
             let detail = "No facilitator could be asked about the payment.";

@@ -1,7 +1,7 @@
 //! A payment that is genuine, for this request, now: whatever it was signed with, one shape (X402-13). CPU only.
 
 use ledger::AccountId;
-use money::Amount;
+use money::{Amount, Asset};
 use proof::x402_echo;
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
 use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
@@ -134,6 +134,16 @@ impl Verified {
     /// The account it goes to when no key names one.
     pub(crate) fn account(&self) -> AccountId {
         self.proof.account()
+    }
+
+    /// What an account has from it; none where that stays in a channel.
+    pub(crate) const fn brings(&self) -> Option<(Amount, Asset)> {
+        match &self.proof {
+            Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => {
+                Some((self.credit, self.till.asset))
+            }
+            Proof::Channel(_) => None,
+        }
     }
 
     /// Whether it wants money back and no call.
