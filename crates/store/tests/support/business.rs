@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
-    AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Outcome, Payment, PaymentState, Store,
-    StoreError, Submitted,
+    AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Outcome, Payment, PaymentState, Promised,
+    Store, StoreError, Submitted,
 };
 
 use super::dice::Dice;
@@ -123,6 +123,7 @@ impl Business {
             7 => self.sign_head().await,
             8 | 9 => self.open_call(dice).await,
             10 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
+            11 => self.promised_call(dice).await,
             _ => self.call(dice).await,
         }
     }
@@ -218,6 +219,40 @@ impl Business {
         let written = self.move_payment(key, served, op).await;
         self.told(call, &written);
         written.map(drop)
+    }
+
+    /// A call whose payment settles after it: its charge and the intent of that are one write, and what is refused then
+    /// is owed.
+    async fn promised_call(&self, dice: &mut Dice) -> Result<(), Over> {
+        let payer = self.payer(dice);
+        let Some((call, units, mut op)) = self.charge(dice, &payer) else { return Ok(()) };
+        let key = dice.bytes::<32>();
+        let payment = Payment { promised: true, outcome: Some(outcome(call)), ..payment(payer.id(), units) };
+        if let Op::Capture { settles, .. } = &mut op {
+            *settles = Some(Box::new(Promised { key, payment: payment.clone() }));
+        }
+        self.note(call, Kind::Capture, payer.id(), units);
+        let written = self.move_payment(key, Place::At(PaymentState::Intent, 0), op).await;
+        self.told(call, &written);
+        if !written? {
+            return Ok(());
+        }
+        if dice.one_in(3) {
+            let owed = Place::At(PaymentState::Owed, 0);
+            return self.move_payment(key, owed, Op::Refused { key }).await.map(drop);
+        }
+        let rail = Chart::RailClearing(payment.rail.clone());
+        let mut id = [0; 16];
+        id.copy_from_slice(&key[..16]);
+        let entry = draft(Kind::Deposit, id, key, &[(rail.id(), -units), (payer.id(), units)]);
+        self.note(id, Kind::Deposit, payer.id(), units);
+        let deposit = Op::Deposit { key, payment, entry };
+        let settled = self.move_payment(key, Place::At(PaymentState::Served, 0), deposit).await;
+        self.told(id, &settled);
+        if settled? {
+            self.book.deposit(payer.id(), ASSET, Amount::from_units(units));
+        }
+        Ok(())
     }
 
     /// A call that is paid from the balance.
