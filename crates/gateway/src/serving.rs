@@ -11,6 +11,7 @@ use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
 
+use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
@@ -61,7 +62,10 @@ impl Serving {
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
-            Err(refusal) => Err(self.payable(refusal)),
+            Err(refusal) => {
+                admission::count_refused(&self.arrived, &refusal);
+                Err(self.payable(refusal))
+            }
         }
     }
 
@@ -146,10 +150,14 @@ impl Serving {
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
-        let response = forward(&worker, &arrived, &upstream, body, route.policy.drain).await?;
+        // A head that comes when its call can be settled no more would be a gift.
+        let promised = brought.as_ref().and_then(Brought::promise);
+        let time_max = promised.and_then(|promise| promise.time_max(Now::read()));
+        let patience = time_max.map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
+        let response = forward(&worker, &arrived, &upstream, body, patience, route.policy.drain).await?;
         let (parts, mut upstream_body) = response.into_parts();
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
-        if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
+        if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
             gate.metrics.out_of_credit(&upstream.name);
             tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
@@ -251,6 +259,7 @@ async fn forward(
     arrived: &Arrived,
     upstream: &Upstream,
     body: Bytes,
+    patience: Duration,
     drain: Duration,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let target = upstream.target(&arrived.target);
@@ -259,7 +268,7 @@ async fn forward(
     let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
     let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let asked = std::time::Instant::now();
-    let answering = tokio::time::timeout(upstream.first_byte, worker.pool.send(&upstream.way, request));
+    let answering = tokio::time::timeout(patience, worker.pool.send(&upstream.way, request));
     let answered = tokio::select! {
         answered = answering => answered,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
