@@ -2,16 +2,17 @@
 //! must not become of somebody who pays.
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use farthing_tests::facilitator::{Conduct, Facilitator, Reply, failure};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::{self, Answer};
-use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, challenge, now_s, offer};
+use farthing_tests::payer::{BASE_SEPOLIA, Payment, Wallet, challenge, decode, now_s, offer};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
-use farthing_tests::upstream::Upstream;
+use farthing_tests::upstream::{Upstream, friendly_answer};
 use serde_json::json;
 
 struct Scene {
@@ -22,7 +23,11 @@ struct Scene {
 
 impl Scene {
     fn new(keys: &str, sections: &str) -> Self {
-        let (upstream, facilitator) = (Upstream::friendly(), Facilitator::start([]));
+        Self::before(Upstream::friendly(), keys, sections)
+    }
+
+    fn before(upstream: Upstream, keys: &str, sections: &str) -> Self {
+        let facilitator = Facilitator::start([]);
         let rails = Facilitator::rails_with(&[facilitator.address], keys);
         // Long enough that a proof may be too short for it.
         let rails = rails.replace("settle_timeout: 1s", "settle_timeout: 20s");
@@ -104,6 +109,37 @@ fn a_transfer_that_is_about_to_be_over_settles_first() {
     assert_eq!((scene.upstream.hits(), scene.gateway.metric("farthing_debtors")), (0, 0));
     let served = scene.pay(&long);
     assert_eq!((served.status, served.header("payment-response")), (200, None), "{}", served.text());
+}
+
+/// X402-17: what was settled before the answer began is told at its end as well, to whoever asks; nothing breaks.
+#[test]
+fn a_settlement_that_is_faster_than_the_answer_is_told_twice() {
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let upstream = Upstream::start(move |request, stream| {
+        wait_for("the upstream to be let go", || is_open.load(Ordering::SeqCst).then_some(()));
+        let _ = stream.write_all(&friendly_answer(request));
+    });
+    let scene = Scene::before(upstream, ", schemes: [exact], settle: after", "");
+    let payment = scene.exact(1);
+    let (address, header) = (scene.gateway.address, payment.v2());
+    let call = std::thread::spawn(move || {
+        http::post(address, CHAT, &[("payment-signature", header.as_str()), ("te", "trailers")], &ask())
+    });
+    wait_for("the upstream to be asked", || (scene.upstream.hits() == 1).then_some(()));
+    wait_for("the settlement", || (scene.gateway.metric("farthing_intents_open") == 0).then_some(()));
+    open.store(true, Ordering::SeqCst);
+    let answer = call.join().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(decode(answer.must("payment-response"))["transaction"], payment.transaction());
+    let told = answer.trailers.iter().find(|(name, _)| name == "payment-response");
+    assert_eq!(
+        told.map(|(_, value)| value.as_str()),
+        answer.header("payment-response"),
+        "{:?}",
+        answer.trailers
+    );
+    assert!(!scene.gateway.log().contains("panicked"), "{}", scene.gateway.log());
 }
 
 /// What the account refuses it refuses before it is paid into.

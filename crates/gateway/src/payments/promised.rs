@@ -92,7 +92,14 @@ impl Promise {
     pub(crate) fn heard(&mut self) -> Option<Decision> {
         match &mut self.how {
             How::Metered(_) => None,
-            How::Whole(decision) => decision.try_recv().ok(),
+            How::Whole(heard) => {
+                let decision = heard.try_recv().ok()?;
+                // What was heard once is still there for the end of the call.
+                let (told, again) = oneshot::channel();
+                let _ = told.send(decision.clone());
+                *heard = again;
+                Some(decision)
+            }
         }
     }
 
