@@ -16,6 +16,9 @@ use crate::refusal::{Code, Refusal};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
+/// Accounts remembered at most: anybody can sign for as many as he likes. Beyond it those are forgotten that make no
+/// call just now.
+const ACCOUNTS_MAX: usize = 100_000;
 /// Looks of one account at its balance and receipts.
 const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
 
@@ -109,6 +112,9 @@ impl Limiters {
         if let Some(found) = self.accounts.get(&id) {
             return Arc::clone(&found);
         }
+        if self.accounts.len() >= ACCOUNTS_MAX {
+            self.accounts.retain(|_, limits| Arc::strong_count(limits) > 1);
+        }
         let fresh = || {
             Arc::new(AccountLimits {
                 rate: RateLimiter::direct(Quota::per_minute(self.rules.account_per_minute)),
@@ -190,4 +196,28 @@ fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Refusal> {
 fn too_many(detail: &'static str, wait: Duration) -> Refusal {
     let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(60).min(60);
     Refusal::new(Code::RateLimited, detail).retry_after(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::AccountId;
+
+    use super::{ACCOUNTS_MAX, Limiters};
+    use crate::config::RateLimits;
+
+    #[test]
+    fn accounts_that_call_are_remembered_and_strangers_are_bounded() {
+        let limiters = Limiters::new(&RateLimits::default());
+        let id = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            AccountId(id)
+        };
+        let caller = limiters.account(id(0)).admit();
+        for number in 1..=ACCOUNTS_MAX {
+            limiters.account(id(number));
+        }
+        assert_eq!(limiters.accounts.len(), 2);
+        assert!(limiters.accounts.contains_key(&id(0)) && caller.is_ok());
+    }
 }
