@@ -147,11 +147,22 @@ impl Asking<'_> {
         };
         let Some(expected) = Expected::of(&request) else { return Ok(unclear()) };
         let facilitator = self.next_of(last, &request, &expected.network);
+        let at_once_max = self.facilitators.map_or(1, |all| all.at_once_max);
+        let Some(_turn) = self.gate.health.turn(&facilitator, at_once_max, WAIT_MAX).await else {
+            // It is busy: nothing was asked, and it is soon somebody else's turn again.
+            self.gate.unsettled.watch(self.key, Now::read().millis().saturating_add(WAIT_MS));
+            return Ok(Settlement::NotSent);
+        };
         let expected = if last.is_unclear() { expected.after_unknown() } else { expected };
         let next = attempt(facilitator, &last.request, last.count.saturating_add(1), Now::read());
         let attempt = Attempt { in_vain: last.in_vain, transaction: last.transaction.clone(), ..next };
         self.write(&attempt).await?;
         let outcome = self.ask(payment, &attempt, &expected).await;
+        if let Settlement::Unknown(unclear) = &outcome
+            && unclear.pending
+        {
+            return Ok(self.once_more(payment.clone(), attempt, unclear.clone()).await);
+        }
         if outcome == Settlement::NotSent {
             self.write(&Attempt { in_vain: attempt.in_vain.saturating_add(1), ..attempt.clone() }).await?;
         }
