@@ -5,9 +5,10 @@
 use farthing_tests::facilitator::{Conduct, FACILITATOR, Facilitator, Reply, SUCCESS, failure, supports};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http;
-use farthing_tests::payer::{BASE_SEPOLIA, challenge, decode};
+use farthing_tests::payer::{BASE_SEPOLIA, Payment, challenge, decode};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, Scene, Signs, ask, assert_unknown, pay};
+use farthing_tests::solana::SolanaWallet;
 use farthing_tests::upstream::Upstream;
 use serde_json::json;
 
@@ -359,6 +360,60 @@ fn h10_a_ceiling_goes_to_the_facilitator_it_names() {
     assert_refused(&pay(&gateway, &payments[2]), 503, "facilitator_failed", "nothing_taken");
     assert_eq!((second.settles().len(), second.verifies().len(), upstream.hits()), (0, 0, 2));
 }
+
+/// On Solana: a transaction is settled by the one that pays its fee, once, whatever is said about it.
+#[test]
+fn h01_h02_h07_h08_h10_on_solana() {
+    let fee_payer = wire::x402::base58::encode(&[9; 32]);
+    let kind =
+        json!({"x402Version": 2, "scheme": "exact", "network": DEVNET, "extra": {"feePayer": fee_payer}});
+    let failed = r#"{"success":false,"errorReason":"invalid_exact_svm_transaction_failed","transaction":"HASH","network":"NETWORK"}"#;
+    let foreign = SUCCESS.replace("HASH", &format!("0x{}", "ee".repeat(32)));
+    for (what, conduct) in [
+        ("H1", moved(Reply::Hangup)),
+        ("H2", moved(Reply::Says(502, SUCCESS.to_owned()))),
+        ("H7", moved(says(failed))),
+        ("H8 a hash of another chain", moved(says(&foreign))),
+        ("H8 network", moved(says(&SUCCESS.replace("NETWORK", BASE_SEPOLIA)))),
+        ("H8 payer", moved(says(&SUCCESS.replace("PAYER", "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1")))),
+    ] {
+        let upstream = Upstream::friendly();
+        let (ours, other) = (Facilitator::start([conduct]), Facilitator::start([]));
+        ours.support(Some(json!({"kinds": [kind]})));
+        // It would settle there as well, and from another key.
+        let mut others = kind.clone();
+        others["extra"]["feePayer"] = json!(wire::x402::base58::encode(&[8; 32]));
+        other.support(Some(json!({"kinds": [others]})));
+        let rails = format!(
+            "rails: {{ test: {{}}, x402: {{ networks: {{ \"{DEVNET}\": {{ pay_to: \"2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1\" }} }}, \
+             facilitators: [\"http://{}\", \"http://{}\"], settle_timeout: 1s }} }}\n",
+            ours.address, other.address
+        );
+        let gateway = Gateway::start(upstream.address, &rails);
+        let named = |offer: &serde_json::Value| offer["extra"]["feePayer"] == fee_payer;
+        let offered = wait_for("the offer", || {
+            let offered = challenge(&http::post(gateway.address, CHAT, &[], &ask()));
+            offered["accepts"].as_array().unwrap().iter().any(named).then_some(offered)
+        });
+        let accepted =
+            offered["accepts"].as_array().unwrap().iter().find(|offer| named(offer)).unwrap().clone();
+        let amount: u64 = accepted["amount"].as_str().unwrap().parse().unwrap();
+        let payload = SolanaWallet::new(1).payload(&accepted, amount);
+        let payment = Payment { payload, accepted, resource: offered["resource"].clone() };
+        assert_unknown(&pay(&gateway, &payment));
+        assert_eq!((upstream.hits(), gateway.books().count("deposit")), (0, 0), "{what}");
+        let served = wait_for("the payment to be served", || {
+            Some(pay(&gateway, &payment)).filter(|answer| answer.status == 200)
+        });
+        assert_eq!(served.header("farthing-key"), None, "{what}");
+        let books = gateway.books_after(1);
+        assert_eq!((books.count("deposit"), books.count("capture")), (1, 1), "{what}");
+        assert_eq!((upstream.hits(), ours.transfers(), ours.moved()), (1, 1, amount.into()), "{what}");
+        assert_eq!(other.settles().len(), 0, "{what}");
+    }
+}
+
+const DEVNET: &str = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 
 /// Told twice that one payment is settled: credited once.
 #[test]
