@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use client::{CallError, Client, Folder, Paid, Patience, Policy, Request, Response, Scheme, Step, Wallet};
+use farthing_tests::gateway::{binary, wait_for};
 use farthing_tests::upstream::{Seen, Upstream};
 use http::Method;
 use rails::dial::Dialer;
@@ -563,6 +565,30 @@ fn h12_money_is_taken_and_asked_for_again() {
         let again = ("payment-required", challenge("pay", &offer(sale.way)));
         say(stream, 402, &[result(sale, json!({})), again], "{}");
     });
+}
+
+/// A10: whatever is killed in between, what was sent is on the disk, and is what is sent again.
+#[test]
+fn a10_a_process_that_is_killed_while_it_waits_pays_once() {
+    for way in WAYS {
+        let seller = Seller::open(way, |_, _| thread::sleep(Duration::from_secs(5)));
+        let payer = Payer::new();
+        let wallet = payer.home.path().join("wallet.json").display().to_string();
+        let mut child = Command::new(binary())
+            .args(["curl", "--max", "0.05usd", "-d", "x", "--wallet", &wallet, &seller.url()])
+            .env_clear()
+            .spawn()
+            .unwrap();
+        wait_for("a payment", || (!seller.headers().is_empty()).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seller.become_honest();
+        let (_, body) = payer.run(&seller.url()).unwrap();
+        assert_eq!(body, b"served", "{way}");
+        let headers = seller.headers();
+        assert!(headers.len() == 2 && headers[0] == headers[1], "{way}: the same bytes");
+        seller.assert_paid_once("killed");
+    }
 }
 
 /// H12 in the dress of a correction: the channel's seller charges the voucher, refuses it, and asks for the next.
