@@ -16,6 +16,8 @@ export const UPTO_PROXY = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002";
 export const CHANNELS = "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003";
 export const ERC3009_COLLECTOR = "0x4020806089470a89826cB9fB1f4059150b550004";
 export const PERMIT_COLLECTOR = "0x4020425FAf3B746C082C2f942b4E5159887B0005";
+/** Where facilitators of x402-rs want a judge of contract wallets to be. */
+export const VALIDATOR = "0xdAcD51A54883eb67D95FAEb2BBfdC4a9a6BD2a3B";
 
 /** Which of our contracts stands where. */
 export const CONTRACTS = {
@@ -27,6 +29,7 @@ export const CONTRACTS = {
   Channels: CHANNELS,
   Erc3009Collector: ERC3009_COLLECTOR,
   PermitCollector: PERMIT_COLLECTOR,
+  Validator: VALIDATOR,
 };
 
 export const TOKEN_ABI = parseAbi([

@@ -1,6 +1,6 @@
 // An x402 facilitator on loopback, made of the reference packages: POST /verify, POST /settle,
 // GET /supported. Listens on 127.0.0.1:PORT and moves money on the chain at RPC_URL, and on Solana at
-// SOLANA_RPC_URL if that is set.
+// SOLANA_RPC_URL if that is set. What the facilitator at BEHIND_URL can do, that one does, if there is one.
 import { createServer } from "node:http";
 import { x402Facilitator } from "@x402/core/facilitator";
 import { toFacilitatorEvmSigner } from "@x402/evm";
@@ -29,6 +29,12 @@ if (process.env.SOLANA_RPC_URL) {
   facilitator.register(DEVNET, new ExactSvmScheme(feePayer));
 }
 
+/** The kinds of the facilitator behind. */
+const behind = process.env.BEHIND_URL;
+const theirs = behind ? (await (await fetch(`${behind}/supported`)).json()).kinds : [];
+const isTheirs = ({ x402Version, scheme, network }) =>
+  theirs.some((k) => k.x402Version === x402Version && k.scheme === scheme && k.network === network);
+
 /** Every call since the start, oldest first, for the tests: GET /__calls. */
 const calls = [];
 
@@ -38,22 +44,40 @@ async function readJson(request) {
   return JSON.parse(text);
 }
 
-/** Asks the reference packages and notes what was asked and answered. */
+/** What this facilitator, or the one behind, says to a call. */
+async function decided(op, body) {
+  const { paymentPayload, paymentRequirements } = body;
+  const { scheme, network } = paymentRequirements;
+  if (!isTheirs({ x402Version: paymentPayload.x402Version, scheme, network })) {
+    return facilitator[op](paymentPayload, paymentRequirements);
+  }
+  const headers = { "content-type": "application/json" };
+  const answer = await (await fetch(`${behind}/${op}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
+  console.log(op, scheme, "decided by the facilitator behind:", answer.success ?? answer.isValid);
+  return answer;
+}
+
+/** Lets a call be decided, and notes what was asked and answered. */
 async function asked(op, request) {
-  const { paymentPayload, paymentRequirements } = await readJson(request);
-  const { scheme, amount } = paymentRequirements;
+  const body = await readJson(request);
+  const { scheme, amount } = body.paymentRequirements;
   // Noted before the answer: a test that sees the answer also sees the call.
-  const call = { op, scheme, amount, type: paymentPayload.payload.type };
+  const call = { op, scheme, amount, type: body.paymentPayload.payload.type };
   calls.push(call);
-  const answer = await facilitator[op](paymentPayload, paymentRequirements);
+  const answer = await decided(op, body);
   call.reason = answer.invalidReason ?? answer.errorReason;
   return answer;
+}
+
+function supported() {
+  const ours = facilitator.getSupported();
+  return { ...ours, kinds: [...theirs, ...ours.kinds.filter((kind) => !isTheirs(kind))] };
 }
 
 async function answer(request) {
   switch (`${request.method} ${request.url}`) {
     case "GET /supported":
-      return facilitator.getSupported();
+      return supported();
     case "GET /__calls":
       return calls;
     case "POST /verify":

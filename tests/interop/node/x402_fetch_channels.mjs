@@ -13,7 +13,7 @@ import {
   tokenBalance,
   transfers,
 } from "../chain/chain.mjs";
-import { env, run, upstreamHits } from "./harness.mjs";
+import { run, upstreamHits } from "./harness.mjs";
 import {
   NANO_PER_ATOMIC,
   assertStreamed,
@@ -57,8 +57,6 @@ const asked = async (from, ...types) => (await facilitatorCalls(from)).filter((c
 
 const scheme = new BatchSettlementEvmScheme(wallet);
 const pay = payer(scheme);
-/** Where the rest of a channel is asked for: stock clients ask with GET, and calls are made with POST. */
-const refundUrl = `${env("GATEWAY_URL")}/farthing/refund`;
 /** The channel as the scenarios know it: what was charged on it, what the calls cost, and the dearest offer. */
 const channel = { id: undefined, deposit: 0n, charged: 0n, costNano: 0n, dearest: 0n };
 
@@ -155,7 +153,7 @@ await run({
   async "refund-gives-the-rest-back"() {
     const [had, hits] = [await tokenBalance(chain, account.address), await upstreamHits()];
     const [got, before] = [await tokenBalance(chain, payTo), await onChain(channel.id)];
-    const said = await scheme.refund(refundUrl);
+    const said = await scheme.refund(url);
     assert.equal(said.success, true, said.errorReason);
     assert.equal(await upstreamHits(), hits, "a refund reached the upstream");
     const { balance, totalClaimed } = await onChain(channel.id);
@@ -167,6 +165,6 @@ await run({
     assert.equal(await tokenBalance(chain, account.address), had + back);
     const claimed = totalClaimed - before.totalClaimed;
     await until(() => tokenBalance(chain, payTo), (has) => has === got + claimed, "claimed, and not settled");
-    await assert.rejects(scheme.refund(refundUrl), /no remaining balance/);
+    await assert.rejects(scheme.refund(url), /no remaining balance/);
   },
 });

@@ -27,7 +27,7 @@ SIGNER = EthAccountSignerWithRPC(ACCOUNT, env("RPC_URL"))
 SCHEME = BatchSettlementEvmScheme(SIGNER)
 # The channel as the scenarios know it: what was charged on it, and what the calls cost, in billionths of a dollar.
 channel = {"id": None, "deposit": 0, "charged": 0, "cost": 0}
-# Where the rest of a channel is asked for: stock clients ask with GET, and calls are made with POST.
+# The other place where the rest of a channel is asked for: the JavaScript client asks where it paid.
 REFUND_URL = env("GATEWAY_URL") + "/farthing/refund"
 
 

@@ -18,6 +18,7 @@ use wire::x402::batch::claim::settle_request;
 use wire::x402::batch::{ChannelConfig, SettlePayload};
 use wire::x402::{Address, network};
 
+use super::kept::Kept;
 use super::mirror::Look;
 use super::slot::{Beside, Slot};
 use super::{facilitating, rail, refund};
@@ -114,8 +115,21 @@ struct Group {
     authorizer: Address,
 }
 
+impl Group {
+    fn of(kept: &Kept) -> Self {
+        Self {
+            network: kept.record.network.clone(),
+            receiver: kept.config.receiver,
+            token: kept.config.token,
+            authorizer: kept.config.receiver_authorizer,
+        }
+    }
+}
+
 struct GroupState {
     wait: Wait,
+    /// What its channels had claimed in all when that was last looked at; nothing after a start.
+    claimed: u128,
     /// Something was claimed and not moved to the receiver, as far as is known. After a start: perhaps.
     owes_settle: bool,
     settle_wait: Wait,
@@ -126,7 +140,7 @@ struct GroupState {
 impl Default for GroupState {
     fn default() -> Self {
         let (wait, settle_wait) = (Wait::default(), Wait::default());
-        Self { wait, owes_settle: true, settle_wait, alone: false }
+        Self { wait, claimed: 0, owes_settle: false, settle_wait, alone: false }
     }
 }
 
@@ -204,15 +218,7 @@ async fn collect(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &
         if kept.record.refunding.is_some() {
             continue;
         }
-        let group = Group {
-            network: kept.record.network.clone(),
-            receiver: kept.config.receiver,
-            token: kept.config.token,
-            authorizer: kept.config.receiver_authorizer,
-        };
-        if kept.record.mirror.total_claimed > 0 {
-            waits.groups.entry(group.clone()).or_default();
-        }
+        let group = Group::of(&kept);
         let channel = kept.channel(slot.unused());
         let Some((_, owed)) = channel.claimable() else { continue };
         let unclaimed = owed.saturating_sub(channel.mirror.total_claimed);
@@ -239,7 +245,7 @@ async fn collect(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &
             match claim(gate, snapshot, &authorizer, &group, part).await {
                 Ok(true) => {
                     (state.wait, state.settle_wait) = (Wait::default(), Wait::default());
-                    (state.owes_settle, state.alone) = (true, false);
+                    state.alone = false;
                 }
                 Ok(false) => {
                     state.alone = slots.len() > 1;
@@ -252,6 +258,12 @@ async fn collect(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &
             }
         }
     }
+    // A refund claims too, and so does whoever asks again for a claim whose end was not known.
+    for (group, claimed) in claimed(slots).await {
+        let state = waits.groups.entry(group).or_default();
+        state.owes_settle |= claimed != state.claimed;
+        state.claimed = claimed;
+    }
     for (group, state) in &mut waits.groups {
         if state.owes_settle && state.settle_wait.is_over(Now::read().millis()) {
             if settle(gate, snapshot, group).await {
@@ -261,6 +273,17 @@ async fn collect(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &
             }
         }
     }
+}
+
+/// What the channels of each group have claimed in all.
+async fn claimed(slots: &[Arc<Slot>]) -> HashMap<Group, u128> {
+    let mut claimed = HashMap::new();
+    for slot in slots {
+        let kept = slot.lock().await;
+        let sum: &mut u128 = claimed.entry(Group::of(&kept)).or_default();
+        *sum = sum.saturating_add(kept.record.mirror.total_claimed);
+    }
+    claimed
 }
 
 fn authorizer_fits(authorizer: &Authorizer, group: &Group) -> bool {

@@ -65,12 +65,17 @@ impl Chain {
             return Err(format!("cannot place the token: {}, see {}", placed.end, log.display()));
         }
 
+        let behind = second_facilitator(&rpc_url, places)?;
+        let (behind_port, behind) = behind.unzip();
         let solana = python.map(|python| solana(python, places)).transpose()?;
         let (solana_port, solana) = solana.unzip();
 
         let mut facilitator = Command::new(node);
         facilitator.arg(folder.join("chain/facilitator.mjs"));
         facilitator.env("RPC_URL", &rpc_url).env("PORT", facilitator_port.to_string());
+        if let Some(port) = behind_port {
+            facilitator.env("BEHIND_URL", loopback(port));
+        }
         if let Some(port) = solana_port {
             facilitator.env("SOLANA_RPC_URL", loopback(port));
         }
@@ -78,7 +83,7 @@ impl Chain {
         let mut facilitator = Server::start("facilitator", &facilitator, &log)?;
         facilitator.wait_until(&log, START_TIME_MAX, || answers(facilitator_port, "/supported"))?;
 
-        let servers = [Some(facilitator), solana, Some(anvil)].into_iter().flatten().collect();
+        let servers = [Some(facilitator), behind, solana, Some(anvil)].into_iter().flatten().collect();
         Ok(Self { rpc_port, solana_port, facilitator_port, _servers: servers })
     }
 
@@ -95,6 +100,36 @@ impl Chain {
             env.insert("SOLANA_RPC_URL", loopback(port));
         }
     }
+}
+
+/// Another facilitator, if `FARTHING_FACILITATOR` asks for one: then what that one can do it does.
+fn second_facilitator(rpc_url: &str, places: &Places) -> Result<Option<(u16, Server)>, String> {
+    let Ok(wanted) = std::env::var("FARTHING_FACILITATOR") else { return Ok(None) };
+    if wanted != "x402-rs" {
+        return Err(format!("FARTHING_FACILITATOR is {wanted}; the only one we know is x402-rs"));
+    }
+    let target = places.work.join("facilitator");
+    let mut cargo = Command::new(cargo());
+    cargo.args(["build", "--quiet", "--locked", "--manifest-path"]);
+    cargo.arg(places.sources.join("facilitator/Cargo.toml")).arg("--target-dir").arg(&target);
+    let log = places.log("facilitator-build");
+    eprintln!("interop: cargo build of x402-rs ...");
+    let built = process::run(cargo, &log, BUILD_TIME_MAX);
+    if !built.succeeded {
+        return Err(format!("cargo build: {}, see {}", built.end, log.display()));
+    }
+    let port = free_port()?;
+    let mut facilitator = Command::new(target.join("debug/farthing-interop-facilitator"));
+    facilitator.env("RPC_URL", rpc_url).env("PORT", port.to_string());
+    let log = places.log("facilitator-x402-rs");
+    let mut facilitator = Server::start("the facilitator of x402-rs", &facilitator, &log)?;
+    facilitator.wait_until(&log, START_TIME_MAX, || answers(port, "/supported"))?;
+    Ok(Some((port, facilitator)))
+}
+
+/// The tool that builds.
+fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Starts the chain of Solana.
@@ -266,6 +301,8 @@ prices:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "fine-*": {{ input: 0.1 USD/Mtok, output: 0.4 USD/Mtok }}
+# A stock client asks for the price before each payment; all of them are one address here.
+limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 rails:
   test: {{}}
@@ -279,7 +316,7 @@ fn binary(places: &Places) -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("FARTHING_BIN") {
         return Ok(PathBuf::from(binary));
     }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(cargo());
     cargo.args(["build", "--quiet", "--package", "farthing"]).current_dir(&places.root);
     let log = places.log("build");
     let built = process::run(cargo, &log, BUILD_TIME_MAX);
