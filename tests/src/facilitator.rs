@@ -24,6 +24,8 @@ pub enum Conduct {
     MoveThen(Reply),
     /// Moves nothing and answers this.
     Only(Reply),
+    /// The same, once this is true.
+    OnlyWhen(Arc<AtomicBool>, Reply),
 }
 
 /// An answer, or none.
@@ -241,18 +243,20 @@ fn settle(desk: &Mutex<Desk>, request: &Seen, stream: &mut TcpStream) {
         let broke = !desk.chain.covers(&asked);
         let usual = if broke { Conduct::Only(failure("insufficient_funds")) } else { Conduct::Settle };
         let conduct = desk.plan.pop_front().unwrap_or(usual);
-        let moves = !matches!(conduct, Conduct::Only(_));
+        let moves = !matches!(conduct, Conduct::Only(_) | Conduct::OnlyWhen(..));
         let success = moves.then(|| desk.chain.apply(&asked));
         (conduct, success, desk.lines.clone())
     };
-    if let Conduct::SettleWhen(open) = &conduct {
+    if let Conduct::SettleWhen(open) | Conduct::OnlyWhen(open, _) = &conduct {
         wait_for("the moment to settle", || open.load(Ordering::SeqCst).then_some(()));
     }
     match (conduct, success) {
         (Conduct::Settle | Conduct::SettleWhen(_), Some(success)) => {
             write(stream, 200, &lines, &success.to_string());
         }
-        (Conduct::MoveThen(reply) | Conduct::Only(reply), _) => answer(&reply, Some(&asked), &lines, stream),
+        (Conduct::MoveThen(reply) | Conduct::Only(reply) | Conduct::OnlyWhen(_, reply), _) => {
+            answer(&reply, Some(&asked), &lines, stream)
+        }
         (Conduct::Settle | Conduct::SettleWhen(_), None) => unreachable!("these move the money"),
     }
 }

@@ -1,4 +1,5 @@
 //! Calls that are paid from payment channels: x402 `batch-settlement` (X402-22 to X402-32, attacks A20 and A21).
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -574,6 +575,44 @@ fn x402_31_a_claim_is_sent_until_it_is_through() {
     pay(&gateway, &mut channel, None, &body);
 }
 
+/// A20, A21: many channels at once, claimed from while they are used: of each what was charged is what was used and what
+/// is left, the chain gets what was used, and nothing is in two places.
+#[test]
+fn a20_a21_channels_are_claimed_from_while_they_are_used() {
+    const CHANNELS: u8 = 6;
+    const CALLS: i64 = 8;
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let gateway = chain.gateway(upstream.address, ", claim_above: 0 USD");
+    let channels: Vec<Channel> = std::thread::scope(|scope| {
+        let pays = |salt: u8| {
+            let mut channel = Channel::new(0x37, salt);
+            for call in 0..CALLS {
+                let mut body = ask(&format!("call {call} on {salt}"));
+                body["stream"] = json!(call % 2 == 1);
+                pay(&gateway, &mut channel, (call == 0).then_some(DEPOSIT), &body);
+            }
+            channel
+        };
+        let tasks: Vec<_> = (0..CHANNELS).map(|salt| scope.spawn(move || pays(salt))).collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
+    });
+    let offer = batch_offer(&unpaid(&gateway, &ask("x")));
+    let books = gateway.books_after(usize::from(CHANNELS) * 8);
+    let used = CALLS * FRIENDLY_COST;
+    for channel in &channels {
+        let account = channel.account(&offer);
+        assert_eq!(books.charged(&account), used);
+        assert_eq!(i64::try_from(channel.charged).unwrap() * 1000, used + books.balance(&account));
+    }
+    let used = u128::try_from(used / 1000).unwrap();
+    wait_for("everything that was used to be claimed", || {
+        channels.iter().all(|channel| chain.channel(&channel.id(&offer)).claimed == used).then_some(())
+    });
+    assert_eq!(upstream.hits(), usize::from(CHANNELS) * 8);
+    assert_eq!(chain.count("verify"), usize::from(CHANNELS), "one for each deposit");
+    assert!(!gateway.log().contains("ALARM"), "{}", gateway.log());
+}
+
 /// A20, X402-31: a payer who withdraws is claimed from at once, at each step of his channel's life; and what leaves
 /// pays for nothing.
 #[test]
@@ -632,6 +671,52 @@ fn x402_23_an_old_view_is_looked_at_before_a_voucher_is_taken() {
     let served = send(&gateway, &header, &body);
     assert_eq!(served.status, 200, "{}", served.text());
     channel.learns(&served, 0);
+}
+
+/// X402-22, X402-23: with a node of the operator's own, that is asked, and of a withdrawal only what leaves is gone.
+#[test]
+fn x402_23_a_node_of_the_operator_is_asked_in_place_of_a_facilitator() {
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let mut gateway = Gateway::start_in(upstream.address, &chain.rails_with_node(""), &[AUTHORIZER]);
+    let mut channel = Channel::new(0x35, 0);
+    pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
+    let offer = batch_offer(&unpaid(&gateway, &ask("x")));
+    let id = channel.id(&offer);
+    {
+        let mut contract = chain.contract();
+        let there = contract.channels.get_mut(&wire::hex::encode(&id)).unwrap();
+        (there.withdraw_requested_at, there.withdrawing) = (now_s(), DEPOSIT / 2);
+    }
+    gateway.signal(9);
+    gateway.wait();
+    age_mirrors(&gateway);
+    gateway.restart();
+    let used = u128::try_from(FRIENDLY_COST / 1000).unwrap();
+    wait_for("the claim", || (chain.channel(&id).claimed == used).then_some(()));
+    // What stays pays on; what leaves does not.
+    pay(&gateway, &mut channel, None, &ask("two"));
+    let body = ask("three");
+    let asked = unpaid(&gateway, &body);
+    assert!(channel.charged + amount(&batch_offer(&asked)) < DEPOSIT / 2, "or this shows nothing");
+    let mut long = body.clone();
+    long["max_tokens"] = json!(70_000);
+    let asked = unpaid(&gateway, &long);
+    let sum = channel.charged + amount(&batch_offer(&asked));
+    assert!((DEPOSIT / 2..DEPOSIT).contains(&sum), "{sum}");
+    let refused = send(&gateway, &channel.pays(&asked, None), &long);
+    assert_eq!(refused.json()["error"]["reason"], "invalid_batch_settlement_evm_cumulative_exceeds_balance");
+    assert_eq!(chain.count("verify"), 1, "for the deposit, and for nothing else: {:?}", chain.asked());
+    // A refund of unknown end is found by its number.
+    chain.trick("refund", Trick::ActThenFail);
+    assert_eq!(ask_back(&gateway, &channel, None).code(), "settlement_unknown");
+    let done = ask_back(&gateway, &channel, None);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(chain.channel(&id).refund_nonce, 1);
+    // A node that is silent says nothing, and nobody else is asked.
+    chain.contract().silent = true;
+    let stranger = Channel::new(0x36, 0);
+    let unseen = send(&gateway, &stranger.pays(&unpaid(&gateway, &body), None), &body);
+    assert_eq!((unseen.status, unseen.code().as_str()), (503, "facilitator_failed"));
 }
 
 /// Asks for money back as stock clients do: with `GET`, where they have paid or at the place for it.

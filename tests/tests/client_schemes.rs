@@ -1,16 +1,19 @@
 //! The bundled client pays the real gateway by every scheme, as a person runs it, and gets back what is his.
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::io::Write as _;
 use std::process::{Command, Output};
 
 use farthing_tests::facilitator::{Conduct, Facilitator, PAY_TO, failure};
 use farthing_tests::gateway::{Gateway, binary, wait_for};
-use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
-use serde_json::Value;
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream, plain};
+use serde_json::{Value, json};
+use wire::x402::base58;
 
 const STREAMED: &str =
     r#"{"model":"m","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 const NETWORK: &str = "eip155:84532";
+const DEVNET: &str = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
 
 const AUTHORIZER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 const CHANNELS: &str = "schemes: [batch-settlement], \
@@ -34,15 +37,19 @@ struct Done {
 
 impl Stand {
     fn new(keys: &str) -> Self {
-        let upstream = Upstream::friendly();
         let facilitator = Facilitator::start([]);
         let rails = format!(
             "rails: {{ x402: {{ networks: {{ \"{NETWORK}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, \
              facilitators: [\"http://{}\"], settle_timeout: 5s, {keys} }} }}\n",
             facilitator.address
         );
+        Self::before(facilitator, &rails)
+    }
+
+    fn before(facilitator: Facilitator, rails: &str) -> Self {
+        let upstream = Upstream::friendly();
         // The secret of somebody who is nobody: known to these tests alone.
-        let gateway = Gateway::start_in(upstream.address, &rails, &[("AUTHORIZER_KEY", AUTHORIZER_KEY)]);
+        let gateway = Gateway::start_in(upstream.address, rails, &[("AUTHORIZER_KEY", AUTHORIZER_KEY)]);
         let stand = Self { upstream, facilitator, gateway, home: tempfile::tempdir().unwrap() };
         assert_eq!(stand.run(&["wallet", "new"]).code, Some(0));
         stand
@@ -201,4 +208,35 @@ fn signed_offers_and_receipts_are_checked_and_kept() {
             (&format.into(), &format.into())
         );
     }
+}
+
+/// The node is asked for a blockhash and for nothing else; the facilitator sees each transaction once.
+#[test]
+fn exact_on_solana_is_paid_with_a_nodes_blockhash() {
+    let chain = Upstream::start(|request, stream| {
+        let said = match request.target.as_str() {
+            "/settle" => json!({"success": true, "transaction": base58::encode(&[7; 64]), "network": DEVNET}),
+            "/node" => json!({"result": {"value": {"blockhash": base58::encode(&[0xbb; 32])}}}),
+            _ => json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": DEVNET,
+                                   "extra": {"feePayer": base58::encode(&[9; 32])}}],
+                        "extensions": [], "signers": {}}),
+        };
+        let _ = stream.write_all(&plain(200, "application/json", &said.to_string()));
+    });
+    let rails = format!(
+        "rails: {{ x402: {{ networks: {{ \"{DEVNET}\": {{ pay_to: \"2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1\" }} }}, \
+         facilitators: [\"http://{}\"] }} }}\n",
+        chain.address
+    );
+    let stand = Stand::before(Facilitator::start([]), &rails);
+    let node = format!("http://{}/node", chain.address);
+    // The offer is there once the facilitator has told who pays the fees.
+    wait_for("an offer on Solana", || stand.curl(&["--dry-run"]).out.contains(DEVNET).then_some(()));
+    let done = stand.curl(&[]);
+    assert!(done.code == Some(5) && done.said.contains("--solana-node"), "{done:?}");
+    let done = stand.curl(&["--solana-node", &node]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.said.contains("paid 0.00003 USDC"), "{done:?}");
+    let settled = chain.seen().iter().filter(|seen| seen.target == "/settle").count();
+    assert_eq!((settled, stand.upstream.hits(), stand.gateway.books().count("deposit")), (1, 1, 1));
 }

@@ -331,7 +331,8 @@ fn x402_35_a_wallet_that_paid_opens_its_balance() {
     assert_eq!(terms["info"]["domain"], scene.gateway.address.to_string());
     assert_eq!(terms["info"]["uri"], format!("http://{}{CHAT}", scene.gateway.address));
 
-    let answer = scene.sign_in(&wallet.sign_in(&terms, BASE_SEPOLIA));
+    let signed = wallet.sign_in(&terms, BASE_SEPOLIA);
+    let answer = scene.sign_in(&signed);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let key = answer.must("farthing-key");
     let left = payment.nano() - 2 * FRIENDLY_COST;
@@ -340,8 +341,12 @@ fn x402_35_a_wallet_that_paid_opens_its_balance() {
     assert_eq!(scene.post(&[("x-api-key", key)], "third").status, 200);
     assert_eq!(scene.gateway.settled_balance(key), left - FRIENDLY_COST);
     assert_eq!((scene.upstream.hits(), scene.facilitator.transfers()), (3, 1));
-    assert!(!scene.gateway.store_file().contains(key));
-    assert!(!scene.gateway.log().contains(key));
+    // Neither is for anybody else.
+    let signature = signed["signature"].as_str().unwrap();
+    for text in [scene.gateway.store_file(), scene.gateway.log()] {
+        assert!(!text.contains(key) && !text.contains(signature));
+    }
+    assert!(scene.upstream.seen().iter().all(|seen| seen.header("sign-in-with-x").is_none()));
 }
 
 #[test]

@@ -752,3 +752,55 @@ fn an_open_stream_goes_as_far_as_its_ceiling() {
     assert_eq!(scene.gateway.metric("farthing_debtors"), 0);
     scene.assert_in_order();
 }
+
+/// A11: refused when its tokens were out already, a whole payment is a debt too. Who owes pays first, and that makes it good.
+#[test]
+fn a11_exact_that_is_refused_after_its_tokens_is_owed() {
+    let refuse = flag();
+    let scene = Scene::after(
+        Upstream::friendly(),
+        [Conduct::OnlyWhen(Arc::clone(&refuse), failure("insufficient_funds"))],
+    );
+    let payment = scene.exact(1, &streamed());
+    let reading = scene.pay_and_read_until(&payment, &[("te", "trailers")], "[DONE]");
+    set(&refuse);
+    let answer = reading.finish();
+    let said = decode(&trailer(&answer, "payment-response").unwrap());
+    assert_eq!((&said["success"], &said["errorReason"]), (&json!(false), &json!("insufficient_funds")));
+    wait_for("the debt", || (scene.gateway.metric("farthing_debtors") == 1).then_some(()));
+    let account = scene.account(1, &payment);
+    assert_eq!(scene.gateway.books().balance(&account), -FRIENDLY_COST);
+    assert_eq!(scene.payment_of(&answer)["settlement"]["state"], "refused");
+    // The key that came with the call opens an account that owes.
+    let key = answer.must("farthing-key");
+    let on_credit = http::post(scene.gateway.address, CHAT, &[("x-api-key", key)], &ask());
+    assert_refused(&on_credit, 402, "insufficient_balance", "nothing_taken");
+    let mut small = ask();
+    small["max_tokens"] = 10.into();
+    let next = scene.exact(1, &small);
+    let paid_first = scene.pay(&next, &small);
+    assert_eq!(paid_first.status, 200, "{}", paid_first.text());
+    assert_eq!(decode(paid_first.must("payment-response"))["success"], true, "settled before it was served");
+    scene.assert_in_order();
+}
+
+/// X402-15: a facilitator that is at it is asked once more at once, and whoever waits for the result has it.
+#[test]
+fn x402_15_what_is_pending_is_asked_about_once_more() {
+    let pending = Reply::Says(
+        200,
+        json!({"success": false, "errorReason": "settlement_pending", "transaction": "HASH", "network": "NETWORK"})
+            .to_string(),
+    );
+    let scene = Scene::upto(Upstream::friendly(), [Conduct::MoveThen(pending)], "");
+    let payment = scene.ceiling(1, &ask());
+    let header = payment.v2();
+    let fields = [("payment-signature", header.as_str()), ("te", "trailers")];
+    let answer = http::post(scene.gateway.address, CHAT, &fields, &ask());
+    let said = decode(&trailer(&answer, "payment-response").unwrap());
+    assert_eq!((&said["success"], &said["transaction"]), (&json!(true), &json!(payment.transaction())));
+    let settles = scene.facilitator.settles();
+    assert_eq!(settles.len(), 2);
+    assert_eq!(settles[0], settles[1]);
+    assert_eq!((scene.facilitator.transfers(), scene.gateway.books().count("deposit")), (1, 1));
+}

@@ -376,3 +376,41 @@ fn a_client_that_leaves_midway_is_charged_what_the_provider_reports() {
     left.send(()).unwrap();
     assert_eq!(gateway.settled_balance(&key), 1_000_000_000 - FRIENDLY_COST);
 }
+
+/// UX-11: whoever asks has the bill in a comment, before the event that his SDK stops at; nobody else has it.
+#[test]
+fn a_stream_ends_with_its_bill_for_whoever_asks() {
+    let events = [
+        r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"c","content":[],"usage":{"input_tokens":10,"output_tokens":1}}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let event = |event: &&str| {
+        let kind = event.split('"').nth(3).unwrap();
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let stream_body: String = events.iter().map(event).collect();
+    let whole = stream_body.clone();
+    let upstream = Upstream::start(move |_, stream| {
+        let _ = stream.write_all(format!("{STREAM_HEAD}{whole}").as_bytes());
+    });
+    let gateway = Gateway::start(upstream.address, "");
+    let key = gateway.key("1 TEST");
+    let body = json!({"model": "c", "max_tokens": 100, "stream": true,
+                      "messages": [{"role": "user", "content": "hi"}]});
+    let ask = |fields: &[(&str, &str)]| {
+        let fields = [&[("x-api-key", key.as_str())], fields].concat();
+        farthing_tests::http::post(gateway.address, "/v1/messages", &fields, &body)
+    };
+    assert_eq!(ask(&[]).text(), stream_body);
+    assert_eq!(ask(&[("farthing-stream-receipt", "header")]).text(), stream_body);
+    let told = ask(&[("farthing-stream-receipt", "comment")]);
+    let text = told.text();
+    let (before, end) = text.split_once(": farthing ").unwrap_or_else(|| panic!("{text}"));
+    let (bill, end) = end.split_once("\n\n").unwrap();
+    assert_eq!(format!("{before}{end}"), stream_body);
+    assert!(end.starts_with("event: message_stop\n"), "{end}");
+    let receipt = told.must("farthing-receipt");
+    assert!(bill.starts_with("charge=0.000030000_TEST balance=0.99"), "{bill}");
+    assert!(bill.ends_with(&format!("receipt={receipt}")), "{bill}");
+}

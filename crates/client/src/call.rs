@@ -2,40 +2,30 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use money::{Amount, Asset};
+use money::Asset;
 use wire::credit_key::CreditKey;
-use wire::x402::code::{self, Code};
-use wire::x402::network::FARTHING_TEST;
-use wire::x402::{batch, contracts, header as x402};
 
-use crate::attested::{self, Attested};
 use crate::challenge::{self, Challenge, Said};
-use crate::channel::Held;
 use crate::client::{Client, Response, See, Step};
-use crate::connection::{Answer, Body, Outgoing, SendError};
-use crate::drawing::Outcome;
-use crate::error::{Allowance, CallError};
-use crate::folder::Folder;
-use crate::keyring;
-use crate::offer::{Scheme, Way};
-use crate::payment::{Chance, Payment};
-use crate::pending::{self, Facts, Kind, Pending, Sum};
-use crate::policy::Choice;
-use crate::promise;
+use crate::connection::{Answer, Outgoing, SendError};
+use crate::error::CallError;
+use crate::judged::Judged;
+use crate::offer::Way;
+use crate::pending::{Kind, Pending};
 use crate::receipt::ReceiptRef;
 use crate::request::KEY_FIELDS;
 use crate::reservation::{End, Reservation};
-use crate::verdict::{self, Paid, Settled, Verdict};
-use crate::{Policy, Request, Secret, Wallet, now_unix_s, printable};
+use crate::sale::{Sale, Sending};
+use crate::verdict::Paid;
+use crate::{Policy, Request, Secret, now_unix_s};
 
 pub(crate) type Credential = (HeaderName, HeaderValue);
 
 /// Header with the key to what a payment left over.
 const KEY_HEADER: &str = "farthing-key";
 /// Largest body of a failed answer we read before handing it on.
-const FAILED_BODY_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const FAILED_BODY_BYTES_MAX: usize = 256 * 1024;
 
 impl Client {
     /// Sends a request, pays at most one 402, and hands on the answer.
@@ -63,7 +53,8 @@ impl Client {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let challenge = Self::read_challenge(answer, see).await?;
+        let mut challenge = Self::read_challenge(answer, see).await?;
+        self.complete(&mut challenge).await;
         if key.is_none() && self.may_sign_in(request, &challenge, refused) {
             return self.call_signed_in(request, challenge, see).await;
         }
@@ -88,7 +79,8 @@ impl Client {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let challenge = Self::read_challenge(answer, see).await?;
+        let mut challenge = Self::read_challenge(answer, see).await?;
+        self.complete(&mut challenge).await;
         let sending = self.pay(request, &challenge, key, see)?;
         self.present(request, sending, see).await
     }
@@ -181,7 +173,7 @@ impl Client {
         let sale = Sale { request, challenge, chosen, wallet, folder, reserved: reserved.as_ref() };
         let signed = match &chosen.terms.way {
             Way::Channel(channel) => sale.draw(channel),
-            Way::Transfer(_) | Way::Permit { .. } => sale.sign(key),
+            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => sale.sign(key),
         };
         match signed {
             Ok((payment, sending)) => {
@@ -252,168 +244,6 @@ impl Client {
             self.note(held.release(), see);
         }
         self.note(sending.pending.discard(), see);
-    }
-
-    async fn judge(&self, request: &Request, mut answer: Answer, pending: &Pending) -> Judged {
-        let mut said = Said::default();
-        if !answer.status.is_success() {
-            let body = std::mem::replace(&mut answer.body, Body::memory(Bytes::new()));
-            let body = body.collect(FAILED_BODY_BYTES_MAX).await.unwrap_or_default();
-            said = Said::parse(&body);
-            answer.body = Body::memory(body);
-        }
-        let challenge = refusal(&answer, &mut said);
-        match verdict::read(answer.status, &answer.headers, &said, pending.network()) {
-            Verdict::Taken(settled) => Judged::Taken { answer, settled },
-            Verdict::Refused => Judged::Refused { answer, said, challenge },
-            Verdict::Unknown { after } => {
-                let why = format!(
-                    "{} answered {} {}",
-                    request.target.origin_text(),
-                    answer.status.as_u16(),
-                    said.code
-                );
-                Judged::Unknown { why: why.trim_end().to_owned(), after }
-            }
-        }
-    }
-
-    /// The payment is the seller's. The key to its change is kept before the payment is forgotten.
-    fn taken(
-        &self,
-        request: &Request,
-        mut answer: Answer,
-        settled: Settled,
-        mut sending: Sending,
-        see: &mut See<'_>,
-    ) -> Response {
-        let key = received_key(&mut answer);
-        let folder = self.folder.as_ref().filter(|_| self.save_keys).map(Folder::keys_file);
-        if let (Some(key), Some(file)) = (&key, folder) {
-            let origin = request.target.origin_text();
-            match keyring::save(&file, &origin, key, sending.pending.asset()) {
-                Ok(()) => see(Step::KeySaved),
-                Err(error) => see(Step::Warning(&error)),
-            }
-        }
-        // The new key opens the receipt; without one, what was sent does.
-        let credential = match &key {
-            Some(key) => Some(key_header(request, key)),
-            None => sending.pending.headers().pop(),
-        };
-        let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
-        let reserved = self.reserved(request, &sending.pending);
-        let whole = match &receipt {
-            Some(_) => End::Served,
-            // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
-            None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
-            None => End::ServedInFull,
-        };
-        let Outcome { paid, end, promise } =
-            self.outcome(&settled, &mut sending, whole, reserved.as_ref(), see);
-        self.end(reserved.as_ref(), end, see);
-        let attested = self.attested(request, &settled, &sending.pending, see);
-        let metered = sending.pending.sum().filter(|_| *sending.pending.kind() == Kind::Upto).cloned();
-        let receipt = receipt.map(|receipt| receipt.with_reserved(reserved).with_metered(metered));
-        self.note(sending.pending.discard(), see);
-        see(Step::Response { status: answer.status, headers: &answer.headers });
-        let Answer { status, headers, body } = answer;
-        Response { status, headers, body, paid, key, receipt, promise, attested }
-    }
-
-    /// What the seller signed about a payment, kept.
-    fn attested(
-        &self,
-        request: &Request,
-        settled: &Settled,
-        pending: &Pending,
-        see: &mut See<'_>,
-    ) -> Option<Attested> {
-        let wallet = self.wallet.as_ref()?;
-        let is_test = pending.network() == FARTHING_TEST;
-        let facts = attested::Facts {
-            origin: &request.target,
-            network: pending.network(),
-            pay_to: pending.sum().map_or("", |sum| sum.pay_to.as_str()),
-            payer: if is_test { wallet.test_address() } else { wallet.evm_address().to_string() },
-            transaction: &settled.transaction,
-        };
-        let receipt = settled.receipt.as_deref().cloned();
-        let attested = Attested::new(&facts, pending.promise().cloned(), receipt)?;
-        if let Some(folder) = &self.folder
-            && let Err(error) = attested.save(&folder.attested_folder())
-        {
-            see(Step::Warning(&error));
-        }
-        Some(attested)
-    }
-
-    /// The seller did not take the payment, so it says. No other one is signed for this call (H12).
-    fn refused(
-        &self,
-        request: &Request,
-        mut answer: Answer,
-        said: Said,
-        mut sending: Sending,
-        see: &mut See<'_>,
-    ) -> Result<Response, CallError> {
-        let now = now_unix_s();
-        let pending = sending.pending;
-        let (what, valid_before) = (pending.paid().to_owned(), pending.valid_before());
-        let status = answer.status;
-        let said = Box::new(said);
-        let reserved = self.reserved(request, &pending);
-        if let Some(missing) = self.missing_allowance(status, &said, &pending, now) {
-            // Not the seller's fault, and nothing of it moved. The permit can be taken once it is allowed: it stays
-            // spent.
-            self.note(pending.refuse(now), see);
-            return Err(missing);
-        }
-        self.end(reserved.as_ref(), End::Open, see);
-        if let Kind::Batch { deposit: 0, .. } = pending.kind() {
-            // A voucher has no end and needs none: the next one contains it.
-            if let Some(held) = &mut sending.held {
-                self.note(held.refuse(), see);
-            }
-            self.note(pending.discard(), see);
-            return Err(CallError::VoucherRefused { status, said, paid: what });
-        }
-        self.note(pending.refuse(now), see);
-        if matches!(status.as_u16(), 401..=403 | 409 | 412) {
-            let seconds = valid_before.saturating_sub(now);
-            return Err(CallError::Refused { status, said, paid: what, seconds });
-        }
-        let _ = received_key(&mut answer);
-        see(Step::Response { status, headers: &answer.headers });
-        let receipt = ReceiptRef::read(&answer.headers, &request.target, None);
-        let Answer { status, headers, body } = answer;
-        let paid = Paid::Kept { what, valid_before };
-        Ok(Response { status, headers, body, paid, key: None, receipt, promise: None, attested: None })
-    }
-
-    /// That a permit was refused because the token does not let Permit2 move it.
-    fn missing_allowance(
-        &self,
-        status: StatusCode,
-        said: &Said,
-        pending: &Pending,
-        now: u64,
-    ) -> Option<CallError> {
-        let permit = matches!(pending.kind(), Kind::Permit2 | Kind::Upto);
-        let known = |text: &str| code::known(text) == Some(Code::AllowanceRequired);
-        let named = [&said.code, &said.reason].into_iter().any(|text| known(text));
-        if !permit || !named || status != StatusCode::PRECONDITION_FAILED {
-            return None;
-        }
-        let missing = Allowance {
-            network: printable(pending.network()),
-            token: pending.sum()?.token.clone(),
-            owner: self.wallet.as_ref()?.evm_address().to_string(),
-            permit2: contracts::PERMIT2.to_string(),
-            paid: pending.paid().to_owned(),
-            seconds: pending.valid_before().saturating_sub(now),
-        };
-        Some(CallError::Allowance(Box::new(missing)))
     }
 
     /// An answer to a request without a payment.
@@ -526,94 +356,6 @@ impl Client {
     }
 }
 
-/// A call that is to be paid, and with what.
-pub(crate) struct Sale<'a> {
-    pub(crate) request: &'a Request,
-    pub(crate) challenge: &'a Challenge,
-    pub(crate) chosen: Choice<'a>,
-    pub(crate) wallet: &'a Wallet,
-    pub(crate) folder: &'a Folder,
-    pub(crate) reserved: Option<&'a Reservation>,
-}
-
-/// A payment that is written down, and the channel that it draws on.
-pub(crate) struct Sending {
-    pub(crate) pending: Pending,
-    /// `None` for other schemes, and where the channel's file is gone.
-    pub(crate) held: Option<Held>,
-}
-
-impl Sale<'_> {
-    /// Signs a payment and writes it down, in this order on the disk: reserved, written down, sent.
-    fn sign(&self, key: Option<UsedKey>) -> Result<(Payment, Sending), CallError> {
-        let (chance, now) = (Chance::draw()?, now_unix_s());
-        let (offer, terms) = (self.chosen.offer, self.chosen.terms);
-        let payment = Payment::sign(self.challenge, offer, terms, self.wallet, &chance, now)?;
-        let (kind, what) = match terms.scheme() {
-            Scheme::Upto => (Kind::Upto, "up to "),
-            Scheme::Permit2 => (Kind::Permit2, ""),
-            Scheme::Exact | Scheme::Batch => (Kind::Exact, ""),
-        };
-        // Beside a key a deposit tops up its account, which takes its own asset only.
-        let tops_up = |key: &UsedKey| key.asset == Some(terms.asset) && kind != Kind::Upto;
-        let key = key.filter(tops_up).map(|key| key.credential);
-        let paid = format!("{what}{}", promise::describe(terms.price, terms.asset, offer.pay_to()));
-        let pending = self.write_down(&payment, key, kind, paid, &chance)?;
-        Ok((payment, Sending { pending, held: None }))
-    }
-
-    /// Writes a payment down, durably.
-    pub(crate) fn write_down(
-        &self,
-        payment: &Payment,
-        key: Option<Credential>,
-        kind: Kind,
-        paid: String,
-        chance: &Chance,
-    ) -> Result<Pending, CallError> {
-        let folder = self.folder.pending_folder();
-        pending::sweep(&folder, now_unix_s());
-        let terms = self.chosen.terms;
-        let mut headers = vec![(payment.name.clone(), payment.value.clone())];
-        headers.extend(key);
-        let facts = Facts {
-            headers: &headers,
-            paid,
-            network: self.chosen.offer.network(),
-            asset: Some(terms.asset),
-            kind,
-            sum: Some(Sum {
-                atomic: terms.atomic,
-                decimals: terms.decimals,
-                token: terms.token(),
-                pay_to: self.chosen.offer.pay_to().to_owned(),
-            }),
-            promise: self.chosen.offer.promise.as_deref().cloned(),
-            ticket: &chance.ticket(),
-            valid_before: payment.valid_before,
-            reserved: self.reserved.map(Reservation::id),
-        };
-        Ok(Pending::create(&folder, self.request, &facts)?)
-    }
-}
-
-/// What a refusal says in its header where its body says nothing, and the offers of a corrective one.
-fn refusal(answer: &Answer, said: &mut Said) -> Option<Box<Challenge>> {
-    if answer.status.is_success() || !answer.headers.contains_key(x402::PAYMENT_REQUIRED) {
-        return None;
-    }
-    let challenge = Challenge::read(&answer.headers, b"").ok()?;
-    let named = &challenge.refusal.code;
-    if said.code.is_empty() {
-        said.code.clone_from(named);
-    }
-    let corrective = [batch::CUMULATIVE_MISMATCH, batch::CUMULATIVE_BELOW_CLAIMED].contains(&named.as_str());
-    // Beside a result it is no correction: then the seller took something (X402-29).
-    let taken = [x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE];
-    let taken = taken.iter().any(|name| answer.headers.contains_key(*name));
-    (corrective && !taken && answer.status == StatusCode::PAYMENT_REQUIRED).then(|| Box::new(challenge))
-}
-
 /// The answer to the first request.
 struct Opened {
     answer: Answer,
@@ -624,29 +366,11 @@ struct Opened {
 }
 
 /// The key that a request was sent with.
-struct UsedKey {
-    credential: Credential,
-    asset: Option<Asset>,
+pub(crate) struct UsedKey {
+    pub(crate) credential: Credential,
+    pub(crate) asset: Option<Asset>,
     /// What the budget has set aside for it.
     reserved: Option<Reservation>,
-}
-
-/// An answer to a payment, judged.
-enum Judged {
-    Taken {
-        answer: Answer,
-        settled: Settled,
-    },
-    Unknown {
-        why: String,
-        after: Option<Duration>,
-    },
-    Refused {
-        answer: Answer,
-        said: Said,
-        /// If it says where a channel stands.
-        challenge: Option<Box<Challenge>>,
-    },
 }
 
 /// The pauses between replays.
@@ -669,7 +393,7 @@ impl Pauses {
 }
 
 /// Puts a key where the caller has put nothing.
-fn key_header(request: &Request, key: &Secret) -> Credential {
+pub(crate) fn key_header(request: &Request, key: &Secret) -> Credential {
     let free = KEY_FIELDS.iter().find(|name| !request.headers.contains_key(*name));
     let name = free.unwrap_or(&KEY_FIELDS[0]).clone();
     let text = if name == header::AUTHORIZATION {
@@ -690,7 +414,7 @@ fn own_credential(request: &Request) -> Option<Credential> {
 }
 
 /// Takes the credit key out of an answer: it is a secret and shows nowhere else.
-fn received_key(answer: &mut Answer) -> Option<Secret> {
+pub(crate) fn received_key(answer: &mut Answer) -> Option<Secret> {
     let value = answer.headers.remove(KEY_HEADER)?;
     let text = value.to_str().ok()?.trim();
     CreditKey::parse(text).ok()?;

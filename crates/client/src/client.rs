@@ -34,6 +34,7 @@ pub struct Client {
     pub(crate) folder: Option<Folder>,
     pub(crate) key: Option<Key>,
     pub(crate) save_keys: bool,
+    pub(crate) solana_node: Option<Target>,
 }
 
 /// How long we wait for what.
@@ -152,7 +153,16 @@ impl Client {
     #[must_use]
     pub fn new(dialer: Dialer, policy: Policy) -> Self {
         let patience = Patience::default();
-        Self { dialer, policy, patience, wallet: None, folder: None, key: None, save_keys: true }
+        Self {
+            dialer,
+            policy,
+            patience,
+            wallet: None,
+            folder: None,
+            key: None,
+            save_keys: true,
+            solana_node: None,
+        }
     }
 
     /// Pays from this wallet.
@@ -184,6 +194,13 @@ impl Client {
         self
     }
 
+    /// Asks this node for a blockhash where an offer on Solana names none.
+    #[must_use]
+    pub fn with_solana_node(mut self, node: Target) -> Self {
+        self.solana_node = Some(node);
+        self
+    }
+
     /// Waits differently.
     #[must_use]
     pub const fn with_patience(mut self, patience: Patience) -> Self {
@@ -209,7 +226,11 @@ impl Client {
             self.ask(request, &[], see).await.map_err(|error| CallError::Network(error.to_string()))?;
         let status = answer.status;
         let challenge = match status {
-            StatusCode::PAYMENT_REQUIRED => Some(Self::read_challenge(answer, see).await?),
+            StatusCode::PAYMENT_REQUIRED => {
+                let mut challenge = Self::read_challenge(answer, see).await?;
+                self.complete(&mut challenge).await;
+                Some(challenge)
+            }
             _ => None,
         };
         Ok(Quote { status, challenge, has_key, pending })

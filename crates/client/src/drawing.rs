@@ -4,7 +4,6 @@ use proof::x402_batch::payer::Contradiction;
 use wire::x402::batch::{BatchPayload, ChannelState, Deposit, ResponseExtra};
 use wire::x402::decode_payment_signature;
 
-use crate::call::{Sale, Sending};
 use crate::challenge::Challenge;
 use crate::channel::{self, Correction, Draw, Held, PutIn};
 use crate::client::{Client, See, Step};
@@ -15,8 +14,9 @@ use crate::pending::{Kind, Pending, Sum};
 use crate::policy::Choice;
 use crate::promise::{self, Promise};
 use crate::reservation::{End, Reservation};
+use crate::sale::{Sale, Sending};
 use crate::verdict::{Paid, Settled};
-use crate::{Request, now_unix_s, printable};
+use crate::{Request, Wallet, now_unix_s, printable};
 
 /// What an answer makes of a payment.
 pub(crate) struct Outcome {
@@ -94,7 +94,7 @@ impl Client {
         let origin = request.target.origin_text();
         let serves = |offer: &&Offer| match offer.terms.as_ref().map(|terms| &terms.way) {
             Ok(Way::Channel(channel)) => held.channel.serves(&origin, channel, wallet),
-            Ok(Way::Transfer(_) | Way::Permit { .. }) | Err(_) => false,
+            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_)) | Err(_) => false,
         };
         let offer = challenge.offers.iter().find(serves);
         let Some((offer, terms)) = offer.and_then(|offer| Some((offer, offer.terms.as_ref().ok()?))) else {
@@ -146,7 +146,7 @@ impl Client {
         see: &mut See<'_>,
     ) -> Outcome {
         let pending = &sending.pending;
-        let ours = settled.payer.as_deref().is_none_or(|payer| self.is_our_address(payer));
+        let ours = settled.payer.as_deref().is_none_or(|payer| self.is_ours(payer, pending.network()));
         if !ours {
             see(Step::Doubt("the seller's result names another payer"));
         }
@@ -170,11 +170,10 @@ impl Client {
         }
     }
 
-    fn is_our_address(&self, payer: &str) -> bool {
-        self.wallet.as_ref().is_none_or(|wallet| {
-            wallet.evm_address().to_string().eq_ignore_ascii_case(payer)
-                || wallet.test_address().eq_ignore_ascii_case(payer)
-        })
+    /// On Solana some facilitators name who paid the fee.
+    fn is_ours(&self, payer: &str, network: &str) -> bool {
+        let ours = |wallet: &Wallet| wallet.address_on(network).eq_ignore_ascii_case(payer);
+        network.starts_with("solana:") || self.wallet.as_ref().is_none_or(ours)
     }
 }
 

@@ -15,9 +15,10 @@ use wire::x402::exact::decimal;
 use wire::x402::network::{self, FARTHING_TEST};
 use wire::x402::offer_receipt::{self, Signed};
 use wire::x402::permit2::TRANSFER_METHOD;
-use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, asset, batch, v1, v2};
+use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, asset, base58, batch, v1, v2};
 
 use crate::attested;
+use crate::solana::{self, SolanaTerms};
 
 /// Which version of x402 made the offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub enum Way {
     },
     /// `batch-settlement`: a voucher of a channel.
     Channel(ChannelTerms),
+    /// `exact` on Solana: a transaction.
+    Solana(SolanaTerms),
 }
 
 /// What a channel that pays an offer must be like.
@@ -147,7 +150,7 @@ impl Terms {
     #[must_use]
     pub const fn scheme(&self) -> Scheme {
         match &self.way {
-            Way::Transfer(_) => Scheme::Exact,
+            Way::Transfer(_) | Way::Solana(_) => Scheme::Exact,
             Way::Permit { spends: Spends::Exact, .. } => Scheme::Permit2,
             Way::Permit { spends: Spends::Upto { .. }, .. } => Scheme::Upto,
             Way::Channel(_) => Scheme::Batch,
@@ -159,6 +162,7 @@ impl Terms {
         let token = match &self.way {
             Way::Transfer(Method::Evm { token, .. }) | Way::Permit { token, .. } => token,
             Way::Channel(channel) => &channel.token,
+            Way::Solana(solana) => return base58::encode(solana.token.mint()),
             Way::Transfer(Method::Test { .. }) => return String::new(),
         };
         token.contract().to_string()
@@ -208,7 +212,7 @@ pub enum Unpayable {
     /// The token shall move in a way that we do not sign.
     #[error("transfer method not supported")]
     Transfer,
-    /// What the scheme needs besides is missing or malformed: a facilitator, an authorizer, a delay.
+    /// What the scheme needs besides is missing or malformed: a facilitator, an authorizer, a delay, a blockhash.
     #[error("members that the scheme needs are missing or malformed")]
     Members,
     /// Not a positive number of atomic units within our range.
@@ -377,6 +381,8 @@ fn terms(fields: &Fields<'_>) -> Result<Terms, Unpayable> {
     let network = fields.network.ok_or(Unpayable::Network)?;
     let (way, asset, decimals) = if network == FARTHING_TEST {
         (test(fields)?, Asset::Test, test_rail::DECIMALS)
+    } else if network.starts_with("solana:") {
+        (on_solana(fields, network)?, Asset::Usdc, u32::from(solana::DECIMALS))
     } else {
         evm(fields, network)?
     };
@@ -399,6 +405,19 @@ fn test(fields: &Fields<'_>) -> Result<Way, Unpayable> {
     }
     let pay_to = hex::decode_array(fields.pay_to).map_err(|_| Unpayable::Payee)?;
     Ok(Way::Transfer(Method::Test { pay_to }))
+}
+
+fn on_solana(fields: &Fields<'_>, network: &str) -> Result<Way, Unpayable> {
+    if fields.scheme != SCHEME_EXACT {
+        return Err(Unpayable::Scheme);
+    }
+    let (_, mint) = solana::USDC.iter().find(|(known, _)| *known == network).ok_or(Unpayable::Network)?;
+    if fields.asset != *mint {
+        return Err(Unpayable::Asset);
+    }
+    base58::decode_array::<32>(fields.pay_to).map_err(|_| Unpayable::Payee)?;
+    let member = |name: &str| fields.text(name).map(str::to_owned);
+    SolanaTerms::read(network, mint, fields.pay_to, member).map(Way::Solana).ok_or(Unpayable::Members)
 }
 
 fn evm(fields: &Fields<'_>, network: &str) -> Result<(Way, Asset, u32), Unpayable> {

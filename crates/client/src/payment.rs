@@ -16,7 +16,7 @@ use wire::x402::{
 
 use crate::challenge::Challenge;
 use crate::offer::{Entry, Offer, Terms, Way, permit_offer};
-use crate::{CallError, Wallet};
+use crate::{CallError, Wallet, solana};
 
 /// What is sent to pay. The value is a bearer instrument for the payee: `Debug` hides it.
 #[derive(Clone)]
@@ -81,6 +81,13 @@ impl Payment {
         let payload = match &terms.way {
             Way::Transfer(method) => transfer(method, terms, wallet, chance.nonce, &times)?,
             Way::Permit { .. } => permit(terms, wallet, chance.nonce, &times)?,
+            Way::Solana(solana) => {
+                let payer = wallet.solana.as_ref().ok_or(PaymentError::Unanswerable)?;
+                let payload = solana::sign(terms, solana, payer, &chance.name)?;
+                let payload = serde_json::to_value(&payload).map_err(|_| PaymentError::Unanswerable)?;
+                let valid_before = now_unix_s.saturating_add(solana::LIFE_S);
+                return Self::write(challenge, offer, payload, chance, valid_before);
+            }
             Way::Channel(_) => return Err(PaymentError::Unanswerable),
         };
         Self::write(challenge, offer, payload, chance, valid_before)

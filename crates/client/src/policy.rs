@@ -131,8 +131,9 @@ impl Policy {
         let terms = offer.terms.as_ref().ok().filter(|_| self.allows(offer.network()))?;
         let deposit_atomic = match (terms.scheme(), standing) {
             (Scheme::Batch, Some(Standing::Deposit(atomic))) => atomic,
+            (_, Some(Standing::NoKey | Standing::NoBlockhash | Standing::TooDear(_) | Standing::Busy))
+            | (Scheme::Batch, None) => return None,
             (Scheme::Batch, Some(Standing::Open)) | (Scheme::Exact | Scheme::Permit2 | Scheme::Upto, _) => 0,
-            (Scheme::Batch, Some(Standing::TooDear(_) | Standing::Busy) | None) => return None,
         };
         let deposit = terms.worth(deposit_atomic)?;
         let rank = match &self.schemes {
@@ -205,6 +206,10 @@ impl Policy {
                 Some(Standing::Busy) => {
                     format!("{network}: all channels with this seller have calls on their way")
                 }
+                Some(Standing::NoBlockhash) => {
+                    format!("{network}: the offer names no blockhash: name a node with --solana-node")
+                }
+                Some(Standing::NoKey) => format!("{network}: this wallet has no key for it"),
                 Some(Standing::Open | Standing::Deposit(_)) | None => {
                     format!("{network}: {} not allowed", terms.scheme())
                 }

@@ -199,7 +199,9 @@ impl Client {
                         let most = terms.atomic_within(policy.deposit_most());
                         Some(channel::standing(folder, request, (terms, channel), wallet, most)?)
                     }
-                    Way::Transfer(_) | Way::Permit { .. } => None,
+                    Way::Solana(_) if wallet.solana.is_none() => Some(Standing::NoKey),
+                    Way::Solana(solana) if solana.blockhash.is_none() => Some(Standing::NoBlockhash),
+                    Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => None,
                 },
                 Err(_) => None,
             };

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::{
-    CallError, Choice, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Scheme, Step, Wallet,
-    WalletError,
+    CallError, Choice, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Scheme, Step, Target,
+    Wallet, WalletError,
 };
 use http::{Method, StatusCode, header};
 use money::{Amount, Asset};
@@ -73,6 +73,9 @@ pub(crate) struct CurlArgs {
     /// Open a payment channel where one is offered, and put at most so much into it at once [default: at most --max]
     #[arg(long, value_name = "AMOUNT", value_parser = client::parse_cap)]
     deposit: Option<Amount>,
+    /// Ask this Solana node for a blockhash where an offer names none
+    #[arg(long, value_name = "URL")]
+    solana_node: Option<String>,
     /// Trust the certificates in this PEM file too
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
@@ -382,6 +385,9 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
         Some(Err(WalletError::Missing(_))) if args.wallet.is_none() => {}
         Some(Err(error)) => return Err(error.to_string()),
         None => {}
+    }
+    if let Some(url) = &args.solana_node {
+        client = client.with_solana_node(Target::parse(url).map_err(|error| format!("{url}: {error}"))?);
     }
     if args.no_save_key {
         client = client.without_saving_keys();

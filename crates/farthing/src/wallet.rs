@@ -114,12 +114,16 @@ impl Which {
 
 fn addresses(file: &Path, wallet: &Wallet, which: &Which) {
     let (evm, test) = (wallet.evm_address(), wallet.test_address());
+    let solana = wallet.solana_address();
     if which.json || !std::io::stdout().is_terminal() {
         let file = file.display().to_string();
-        println!("{}", json!({"file": file, "evm": evm.to_string(), "test": test}));
+        println!("{}", json!({"file": file, "evm": evm.to_string(), "solana": solana, "test": test}));
     } else {
         println!("file   {}", file.display());
         println!("evm    {evm}   (USDC on Base and other EVM networks)");
+        if let Some(solana) = solana {
+            println!("solana {solana}   (USDC on Solana)");
+        }
         println!("test   {test}   (play money, needs no funding)");
     }
 }

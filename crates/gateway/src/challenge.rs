@@ -215,29 +215,27 @@ pub(crate) const fn quote_end(now: Now) -> u64 {
 /// First goes the description, then extensions, the least useful first, then offers from the back.
 fn fitted(
     mut required: v2::PaymentRequired,
-    mut extensions: Vec<(&'static str, Value)>,
+    extensions: Vec<(&'static str, Value)>,
 ) -> (v2::PaymentRequired, String) {
+    let given_up = extensions.iter().filter(|entry| !extensions::is_kept(entry));
+    let mut given_up: Vec<&str> = given_up.map(|(id, _)| *id).collect();
+    let mut entries: Map<String, Value> =
+        extensions.into_iter().map(|(id, entry)| (id.to_owned(), entry)).collect();
     loop {
-        let entries: Map<String, Value> =
-            extensions.iter().map(|(id, entry)| ((*id).to_owned(), entry.clone())).collect();
         required.extensions = (!entries.is_empty()).then_some(entries);
         let encoded = x402::encode(&required);
         if encoded.len() <= x402::EMIT_BYTES_MAX {
             return (required, encoded);
         }
-        if let Some(resource) = &mut required.resource
-            && resource.description.take().is_some()
-        {
-            continue;
+        entries = required.extensions.take().unwrap_or_default();
+        let described = required.resource.as_mut().and_then(|resource| resource.description.take());
+        let dropped = described.is_some()
+            || given_up.pop().is_some_and(|id| entries.remove(id).is_some())
+            || (required.accepts.len() > 1 && required.accepts.pop().is_some());
+        if !dropped {
+            required.extensions = (!entries.is_empty()).then_some(entries);
+            return (required, encoded);
         }
-        if extensions.pop_if(|last| !extensions::is_kept(last)).is_some() {
-            continue;
-        }
-        if required.accepts.len() > 1 {
-            required.accepts.pop();
-            continue;
-        }
-        return (required, encoded);
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use rails::Settlement;
 use rails::facilitator::{Expected, Facilitator, Facilitators, Supports, Verification};
 use serde_json::Value;
 use wire::x402::facilitator::{SettleRequest, VerifyRequest};
@@ -206,8 +207,32 @@ pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequ
     Verification::NoAnswer
 }
 
+/// Asks one facilitator to settle, and takes down how it did.
+///
+/// # Cancel safety
+/// Dropped midway, money may have moved.
+pub(crate) async fn settle(
+    gate: &Gate,
+    all: &Facilitators,
+    facilitator: &Facilitator,
+    body: Bytes,
+    expected: &Expected,
+) -> Settlement {
+    let name = facilitator.name();
+    let watch = Watch::start(gate, &name, "settle");
+    let outcome = all.settle(facilitator, body, expected).await;
+    let (word, is_fault) = match &outcome {
+        Settlement::Settled(_) => ("settled", false),
+        Settlement::Refused(_) => ("refused", false),
+        Settlement::NotSent => ("not_sent", true),
+        Settlement::Unknown(unclear) => ("unknown", unclear.is_fault),
+    };
+    watch.ended(word, is_fault);
+    outcome
+}
+
 /// One question to a facilitator: how long it took and what came of it, for metrics and for its circuit.
-pub(crate) struct Watch<'a> {
+struct Watch<'a> {
     gate: &'a Gate,
     facilitator: &'a str,
     question: &'static str,
@@ -215,12 +240,12 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn start(gate: &'a Gate, facilitator: &'a str, question: &'static str) -> Self {
+    fn start(gate: &'a Gate, facilitator: &'a str, question: &'static str) -> Self {
         Self { gate, facilitator, question, started: Instant::now() }
     }
 
     /// `is_fault`: the facilitator did not do its part.
-    pub(crate) fn ended(self, outcome: &'static str, is_fault: bool) {
+    fn ended(self, outcome: &'static str, is_fault: bool) {
         let Self { gate, facilitator, question, started } = self;
         let is_asked = gate.health.ended(facilitator, is_fault, gate.health.now_ms());
         gate.metrics.facilitator(facilitator, question, outcome);

@@ -63,19 +63,21 @@ pub(crate) enum NotTaken {
 }
 
 impl Promises {
-    /// Takes a promise of at most `ceiling` from whoever has `account`, of whom no more than `limit` may be open.
+    /// Takes a promise of at most `ceiling` from whoever has the account `id`, of whom no more than `limit` may be open.
+    /// `known` is the account as far as there is one: a promise alone makes none.
     ///
     /// # Errors
     /// [`NotTaken`]
     pub(crate) fn take(
         self: &Arc<Self>,
-        account: &Account,
+        id: AccountId,
+        known: Option<&Account>,
         ceiling: Amount,
         limit: Amount,
     ) -> Result<Open, NotTaken> {
-        let mut standing = self.payers.entry(account.id()).or_default();
+        let mut standing = self.payers.entry(id).or_default();
         // Made good, unless what is still open may take it down again.
-        let is_even = account.available().units() >= -account.overdraft().units();
+        let is_even = known.is_none_or(|account| account.available().units() >= -account.overdraft().units());
         standing.owes &= standing.open != 0 || !is_even;
         let wide = |units: i64| u128::try_from(units).unwrap_or(0);
         let exposure = Exposure { pending: wide(standing.open), limit: wide(limit.units()), funds: None };
@@ -88,8 +90,8 @@ impl Promises {
             standing.open = standing.open.saturating_add(ceiling.units());
         }
         drop(standing);
-        self.forget_if_even(account.id());
-        taken.map(|()| Open { promises: Arc::clone(self), account: account.id(), units: ceiling.units() })
+        self.forget_if_even(id);
+        taken.map(|()| Open { promises: Arc::clone(self), account: id, units: ceiling.units() })
     }
 
     /// A settlement that an earlier process has left to this one.
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn x402_21_no_more_is_open_than_is_allowed() {
         let (promises, payer) = (Arc::new(Promises::default()), payer(0));
-        let take = |ceiling| promises.take(&payer, units(ceiling), units(100));
+        let take = |ceiling| promises.take(payer.id(), Some(&payer), units(ceiling), units(100));
         let first = take(60).unwrap();
         assert_eq!(take(41).err(), Some(NotTaken::Exposed));
         let second = take(40).unwrap();
@@ -244,7 +246,7 @@ mod tests {
     fn a11_a_debtor_promises_nothing() {
         let (promises, book) = (Arc::new(Promises::default()), Book::default());
         let payer = book.account(AccountId([1; 16]), Asset::Usdc);
-        let take = || promises.take(&payer, units(10), units(100));
+        let take = || promises.take(payer.id(), Some(&payer), units(10), units(100));
         let _settling = take().unwrap().settles(KEY, units(7));
         let hold = Hold::beyond(&payer, units(7), units(100)).unwrap();
         hold.finish(units(7)).unwrap();
@@ -262,7 +264,7 @@ mod tests {
     #[test]
     fn a_refusal_before_its_call_has_ended_is_remembered() {
         let (promises, payer) = (Arc::new(Promises::default()), payer(20));
-        let take = || promises.take(&payer, units(10), units(100));
+        let take = || promises.take(payer.id(), Some(&payer), units(10), units(100));
         let running = take().unwrap();
         let _settling = take().unwrap().settles(KEY, units(10));
         promises.decided(&KEY, &refused());
@@ -275,9 +277,12 @@ mod tests {
     fn what_was_left_undecided_counts_again() {
         let (promises, payer) = (Arc::new(Promises::default()), payer(-90));
         promises.take_up(KEY, payer.id(), units(90));
-        assert_eq!(promises.take(&payer, units(11), units(100)).err(), Some(NotTaken::Exposed));
-        assert!(promises.take(&payer, units(10), units(100)).is_ok());
+        assert_eq!(
+            promises.take(payer.id(), Some(&payer), units(11), units(100)).err(),
+            Some(NotTaken::Exposed)
+        );
+        assert!(promises.take(payer.id(), Some(&payer), units(10), units(100)).is_ok());
         promises.owes(payer.id());
-        assert_eq!(promises.take(&payer, units(1), units(100)).err(), Some(NotTaken::Owes));
+        assert_eq!(promises.take(payer.id(), Some(&payer), units(1), units(100)).err(), Some(NotTaken::Owes));
     }
 }

@@ -12,7 +12,7 @@ use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
 
 use crate::clock::Now;
-use crate::facilitators::{WAIT_MAX, Watch};
+use crate::facilitators::{self, WAIT_MAX};
 use crate::gate::Gate;
 use crate::random;
 
@@ -147,11 +147,22 @@ impl Asking<'_> {
         };
         let Some(expected) = Expected::of(&request) else { return Ok(unclear()) };
         let facilitator = self.next_of(last, &request, &expected.network);
+        let at_once_max = self.facilitators.map_or(1, |all| all.at_once_max);
+        let Some(_turn) = self.gate.health.turn(&facilitator, at_once_max, WAIT_MAX).await else {
+            // It is busy: nothing was asked, and it is soon somebody else's turn again.
+            self.gate.unsettled.watch(self.key, Now::read().millis().saturating_add(WAIT_MS));
+            return Ok(Settlement::NotSent);
+        };
         let expected = if last.is_unclear() { expected.after_unknown() } else { expected };
         let next = attempt(facilitator, &last.request, last.count.saturating_add(1), Now::read());
         let attempt = Attempt { in_vain: last.in_vain, transaction: last.transaction.clone(), ..next };
         self.write(&attempt).await?;
         let outcome = self.ask(payment, &attempt, &expected).await;
+        if let Settlement::Unknown(unclear) = &outcome
+            && unclear.pending
+        {
+            return Ok(self.once_more(payment.clone(), attempt, unclear.clone()).await);
+        }
         if outcome == Settlement::NotSent {
             self.write(&Attempt { in_vain: attempt.in_vain.saturating_add(1), ..attempt.clone() }).await?;
         }
@@ -190,25 +201,23 @@ impl Asking<'_> {
 
     async fn ask(&self, payment: &Payment, attempt: &Attempt, expected: &Expected) -> Settlement {
         let named = self.facilitators.and_then(|all| Some((all, all.named(&attempt.facilitator)?)));
-        let Some((facilitators, facilitator)) = named else {
+        let Some((all, facilitator)) = named else {
             let name = &attempt.facilitator;
             tracing::error!(facilitator = %name, "a facilitator that is to be asked again has left the configuration");
             return Settlement::NotSent;
         };
         let body = Bytes::from(attempt.request.clone());
-        let watch = Watch::start(self.gate, &attempt.facilitator, "settle");
-        let said = facilitators.settle(facilitator, body, expected).await;
+        let said = facilitators::settle(self.gate, all, facilitator, body, expected).await;
         let outcome = self.borne_out(payment, attempt, expected, said).await;
-        let (state, is_fault) = match &outcome {
-            Settlement::Settled(_) => ("settled", false),
-            Settlement::Refused(_) => ("refused", false),
-            Settlement::NotSent => ("not_sent", true),
+        let state = match &outcome {
+            Settlement::Settled(_) => "settled",
+            Settlement::Refused(_) => "refused",
+            Settlement::NotSent => "not_sent",
             Settlement::Unknown(unclear) => {
                 self.remember(attempt, unclear).await;
-                ("unknown", unclear.is_fault)
+                "unknown"
             }
         };
-        watch.ended(state, is_fault);
         self.gate.metrics.settlement(&payment.rail, state);
         outcome
     }
@@ -218,6 +227,8 @@ impl Asking<'_> {
 /// are a moment behind each other.
 const LOOKS_MAX: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// What all questions to a node about one answer may take: a payer waits for them.
+const NODE_TIME_MAX: Duration = Duration::from_secs(6);
 
 impl Asking<'_> {
     /// What a facilitator has said, held against the operator's own node where there is one (X402-45): no success that
@@ -234,7 +245,13 @@ impl Asking<'_> {
         let (Some(node), Some(sought)) = (node, sought) else { return said };
         match said {
             Settlement::NotSent => Settlement::NotSent,
-            Settlement::Settled(receipt) => confirmed(node, &sought, receipt).await,
+            Settlement::Settled(receipt) => {
+                let outcome = confirmed(node, &sought, receipt).await;
+                if let Settlement::Unknown(Unclear { is_fault: true, .. }) = &outcome {
+                    self.gate.health.ended(&attempt.facilitator, true, self.gate.health.now_ms());
+                }
+                outcome
+            }
             Settlement::Refused(refused) => match node.is_used(&sought).await {
                 // Whoever could use it, it was used: where the money is, is looked up.
                 Some(true) => found(node, &sought, "", payment).await.unwrap_or_else(unclear),
@@ -250,30 +267,45 @@ impl Asking<'_> {
 }
 
 async fn confirmed(node: &EvmNode, sought: &Sought, receipt: Receipt) -> Settlement {
+    let looking = looked_at(node, sought, &receipt.reference);
+    let found = tokio::time::timeout(NODE_TIME_MAX, looking).await.unwrap_or(Confirmation::NotYet);
     let transaction = receipt.reference.clone();
+    let is_fault = match found {
+        Confirmation::Yes => return Settlement::Settled(receipt),
+        Confirmation::No => {
+            let what = "ALARM: a facilitator tells of a transfer that is not in the transaction it names";
+            tracing::error!(transaction, "{what}");
+            true
+        }
+        // The node may be the one that is behind, or gone.
+        Confirmation::NotYet => {
+            tracing::error!(
+                transaction,
+                "ALARM: a facilitator tells of a transaction that the chain does not have"
+            );
+            false
+        }
+    };
+    Settlement::Unknown(Unclear { transaction, pending: false, is_fault })
+}
+
+async fn looked_at(node: &EvmNode, sought: &Sought, transaction: &str) -> Confirmation {
     for look in 0..LOOKS_MAX {
         if look > 0 {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        match node.confirms(&transaction, sought).await {
-            Confirmation::Yes => return Settlement::Settled(receipt),
-            Confirmation::No => {
-                tracing::error!(
-                    transaction,
-                    "ALARM: a facilitator tells of a transfer that is not in the transaction it names"
-                );
-                return Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true });
-            }
+        match node.confirms(transaction, sought).await {
             Confirmation::NotYet => {}
+            found @ (Confirmation::Yes | Confirmation::No) => return found,
         }
     }
-    tracing::error!(transaction, "ALARM: a facilitator tells of a transaction that the chain does not have");
-    Settlement::Unknown(Unclear { transaction, pending: false, is_fault: true })
+    Confirmation::NotYet
 }
 
 /// What the chain knows of a payment that nobody is clear about; none where it does not know either.
 async fn found(node: &EvmNode, sought: &Sought, transaction: &str, payment: &Payment) -> Option<Settlement> {
-    match node.look_for(sought, transaction, payment.valid_before_s).await {
+    let looking = node.look_for(sought, transaction, payment.valid_before_s);
+    match tokio::time::timeout(NODE_TIME_MAX, looking).await.unwrap_or(Evidence::Nothing) {
         Evidence::Moved { transaction } => {
             Some(Settlement::Settled(Receipt { reference: transaction, ..Receipt::default() }))
         }

@@ -241,7 +241,7 @@ impl EvmNode {
     }
 
     /// The result of a question; none where there is no good one.
-    async fn ask(&self, method: &str, params: Value) -> Option<Value> {
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Option<Value> {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         let exchange = Exchange {
             origin: &self.origin,

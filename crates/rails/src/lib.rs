@@ -6,6 +6,7 @@
 mod budget;
 mod circuit;
 pub mod dial;
+mod evm_channel;
 mod evm_node;
 pub mod facilitator;
 mod http;
@@ -13,6 +14,7 @@ mod settlement;
 
 pub use budget::Budget;
 pub use circuit::{Circuit, State as CircuitState};
+pub use evm_channel::ChannelOnChain;
 pub use evm_node::{Confirmation, Evidence, EvmNode, Sought};
 pub use http::{Answer, Exchange, ExchangeError};
 pub use settlement::{Receipt, Refused, Settlement, Unclear};

@@ -38,6 +38,10 @@ pub(crate) enum Standing {
     TooDear(u128),
     /// All channels with this seller have calls on their way.
     Busy,
+    /// The wallet has no key for the network.
+    NoKey,
+    /// Neither the offer nor a node names a blockhash.
+    NoBlockhash,
 }
 
 /// A channel under its lock, kept whole whenever it changes.

@@ -6,3 +6,4 @@ mod hostile;
 mod paying;
 mod schemes;
 mod seller;
+mod solana;

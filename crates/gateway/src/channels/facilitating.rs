@@ -5,6 +5,7 @@ use rails::facilitator::{Expected, Facilitators};
 use rails::{Settlement, Unclear};
 use wire::x402::facilitator::SettleRequest;
 
+use crate::facilitators;
 use crate::gate::Gate;
 use crate::snapshot::Snapshot;
 
@@ -15,7 +16,7 @@ pub(super) async fn settle(gate: &Gate, all: &Facilitators, request: &SettleRequ
     };
     let body = Bytes::from(body);
     for facilitator in gate.directory.candidates(all, request, &expected.network) {
-        let outcome = all.settle(facilitator, body.clone(), &expected).await;
+        let outcome = facilitators::settle(gate, all, facilitator, body.clone(), &expected).await;
         if outcome != Settlement::NotSent {
             return outcome;
         }

@@ -48,7 +48,9 @@ impl Kept {
     pub(crate) fn read(id: [u8; 32], record: store::Channel) -> Option<Self> {
         let config = serde_json::from_value(record.config.clone()).ok()?;
         Asset::from_code(record.asset)?;
-        record.newest.as_ref().map(signed).is_none_or(|signed| signed.is_some()).then_some(())?;
+        if record.newest.as_ref().is_some_and(|promise| signed(promise).is_none()) {
+            return None;
+        }
         Some(Self { id, config, record })
     }
 

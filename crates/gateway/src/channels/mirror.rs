@@ -1,4 +1,5 @@
-//! Looking at a channel on its chain through a facilitator (X402-23): its answer to `/verify` tells the state.
+//! Looking at a channel on its chain (X402-23): through the operator's own node where there is one, else through a
+//! facilitator, whose answer to `/verify` tells the state.
 //!
 //! Nothing moves by it. A facilitator that is asked about a voucher for a refund approves one that promises no more
 //! than was claimed, so this is how a channel is looked at that owes nothing, too.
@@ -13,6 +14,9 @@ use wire::x402::facilitator::VerifyRequest;
 use wire::x402::v2;
 
 use crate::gate::Gate;
+
+/// What facilitators say of a channel that holds nothing.
+const NOT_FOUND: &str = "invalid_batch_settlement_evm_channel_not_found";
 
 /// Why a look came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +35,7 @@ impl Unseen {
             "invalid_batch_settlement_evm_cumulative_below_claimed" => Some(BatchError::BelowClaimed),
             "invalid_batch_settlement_evm_cumulative_exceeds_balance"
             // No such channel: it holds nothing.
-            | "invalid_batch_settlement_evm_channel_not_found" => Some(BatchError::ExceedsBalance),
+            | NOT_FOUND => Some(BatchError::ExceedsBalance),
             _ => None,
         }
     }
@@ -49,7 +53,8 @@ pub(crate) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Asks one facilitator after the other.
+    /// Asks the operator's own node of the chain, and nobody else where there is one (X402-45); else one facilitator
+    /// after the other.
     ///
     /// # Errors
     /// [`Unseen`]
@@ -57,6 +62,19 @@ impl Look<'_> {
     /// # Cancel safety
     /// Nothing moves; it may be dropped at any time.
     pub(crate) async fn take(&self, gate: &Gate, all: &Facilitators, now_s: u64) -> Result<Mirror, Unseen> {
+        if let Some(node) = all.nodes.get(self.network) {
+            let seen = node.channel(&self.id).await.ok_or(Unseen::NoAnswer)?;
+            let is_there = seen.balance > 0 && seen.total_claimed <= seen.balance;
+            let mirror = Mirror {
+                balance: seen.balance,
+                total_claimed: seen.total_claimed,
+                withdrawing: seen.withdrawing,
+                withdraw_requested_at: seen.withdraw_requested_at,
+                refund_nonce: seen.refund_nonce,
+                synced_at_s: now_s,
+            };
+            return if is_there { Ok(mirror) } else { Err(Unseen::Invalid(NOT_FOUND.to_owned())) };
+        }
         let payload = BatchPayload::Refund {
             channel_config: *self.config,
             voucher: self.voucher.clone(),

@@ -217,11 +217,14 @@ pub(crate) async fn receive(
     let bringing = Bringing { gate, snapshot, verified, delivery, account, claim, attempt };
     let deposit = match known {
         None if bringing.must_wait() => return bringing.metered().await.map(promised),
-        None if bringing.may_run_ahead() => match bringing.open() {
-            Ok(open) => return bringing.whole(open).await.map(promised),
-            // Then the money first.
-            Err(NotTaken::Owes | NotTaken::Exposed) => bringing.settle().await,
-        },
+        None if bringing.may_run_ahead() => {
+            bringing.check_asset()?;
+            match bringing.open() {
+                Ok(open) => return bringing.whole(open).await.map(promised),
+                // Then the money first.
+                Err(NotTaken::Owes | NotTaken::Exposed) => bringing.settle().await,
+            }
+        }
         None => bringing.settle().await,
         Some(known) => match known.state {
             // Its call was cut off; it is being asked about, and then there is a deposit to serve it from.

@@ -293,14 +293,15 @@ impl Bringing<'_> {
     /// The payer owes, or too much of him is open.
     pub(super) fn open(&self) -> Result<Open, NotTaken> {
         let limit = self.policy().map_or(Amount::ZERO, |x402| x402.optimistic_max);
-        let account = self.gate.book.account(self.account, self.verified.till.asset);
-        self.gate.promises.take(&account, self.verified.credit, limit)
+        let known = self.gate.book.find(self.account, self.verified.till.asset);
+        self.gate.promises.take(self.account, known.as_deref(), self.verified.credit, limit)
     }
 
     /// Why a ceiling is not taken.
     pub(super) fn not_taken(&self, why: NotTaken) -> Refusal {
-        let account = self.gate.book.account(self.account, self.verified.till.asset);
-        let (balance, asset) = (account.available(), account.asset());
+        let asset = self.verified.till.asset;
+        let known = self.gate.book.find(self.account, asset);
+        let balance = known.map_or(Amount::ZERO, |account| account.available());
         let facts = |source| Facts {
             balance: Some((balance, asset)),
             limit_source: Some(source),
@@ -336,7 +337,6 @@ impl Bringing<'_> {
 
     /// A payment nobody has seen, all of which is settled while the call runs.
     pub(super) async fn whole(self, open: Open) -> Result<Promise, Refusal> {
-        self.check_asset()?;
         // A signature is free: that there is money behind it, and that its nonce was not used elsewhere, is on the chain.
         // Before that is known nothing is served, and nobody gets a key to the account that it names.
         let facilitator = self.vouched().await?;

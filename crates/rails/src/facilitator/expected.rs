@@ -14,7 +14,7 @@ pub struct Expected {
     /// CAIP-2.
     pub network: String,
     /// Whose signature we checked, and who else may be named as the one who paid (a fee payer on Solana): an
-    /// address or a base58 key each. Empty where nobody pays: claims and settlements of channels.
+    /// address or a base58 key each, the payer first. Empty where nobody pays: claims and settlements of channels.
     pub payers: Vec<String>,
     /// What is to move.
     pub moves: Moves,
@@ -85,7 +85,8 @@ fn moved(payload: &Value, required: &Value) -> Option<(Vec<String>, Moves)> {
         },
         PayloadKind::Transaction => {
             let message = SvmPayload::from_value(payload)?.transaction().ok()?.message;
-            let signers = message.keys.iter().take(message.signers);
+            // The fee payer signs first, and is the facilitator: whoever pays stands behind it.
+            let signers = message.keys.iter().take(message.signers).rev();
             Some((signers.map(|key| base58::encode(key)).collect(), Moves::Exactly(charged()?)))
         }
     }
@@ -124,7 +125,7 @@ mod tests {
             let expected = Expected::of(&request).unwrap();
             assert_eq!((expected.network.as_str(), expected.moves), (network, moves), "{name}");
             assert_eq!(expected.payers.is_empty(), payer.is_none(), "{name}");
-            assert!(payer.is_none_or(|payer| expected.payers.iter().any(|known| known == payer)), "{name}");
+            assert_eq!(expected.payers.first().map(String::as_str), payer, "{name}");
             assert!(!expected.after_unknown);
         }
     }

@@ -35,7 +35,7 @@ fn check(text: &str) -> Result<Config, ConfigErrors> {
         ),
         (
             "/etc/farthing/order.key",
-            ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", 0o600),
+            ("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 0o600),
         ),
         ("/etc/farthing/tls.key", ("pem", 0o600)),
         ("/etc/farthing/tls.pem", ("pem", 0o644)),
@@ -152,13 +152,14 @@ rails:
   x402:
     schemes: [exact]
     networks:
-      "eip155:8453": { asset: USDC, pay_to: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed" }
+      "eip155:8453": { asset: USDC, pay_to: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", rpc: https://node.example/v2/k }
       "eip155:777":
         asset: { address: "0x036CbD53842c5426634e7929541eC2318f3dCF7e", name: T, version: "1", decimals: 18, symbol: USDT }
         pay_to: "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"
     facilitators: [https://a.example, https://b.example/x402]
     settle: first
     settle_timeout: 10s
+    settle_at_once: 4
     deposit: 0.50 USD
     ceiling_max: 0.75 USD
     extensions: [payment-identifier, offer-receipt, bazaar]
@@ -311,6 +312,8 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!([token(base), token(own)], [(8453, "USD Coin".into(), 6), (777, "T".into(), 18)]);
     assert_eq!(own.token.asset, money::Asset::Usdt);
     assert_eq!(base.pay_to, own.pay_to);
+    assert_eq!(base.rpc.as_ref().map(ToString::to_string).as_deref(), Some("https://node.example/v2/k"));
+    assert_eq!((own.rpc.is_none(), x402.settle_at_once), (true, 4));
     let urls: Vec<_> = x402.facilitators.iter().map(ToString::to_string).collect();
     assert_eq!(urls, ["https://a.example", "https://b.example/x402"]);
     assert_eq!((x402.settle_timeout, x402.ceiling_max.units()), (Duration::from_secs(10), 750_000_000));
