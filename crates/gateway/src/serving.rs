@@ -114,6 +114,7 @@ impl Serving {
     }
 
     fn pays(&mut self, account: Arc<Account>, protocol: &'static str) {
+        self.arrived.snapshot.limiters.paid(self.arrived.source);
         let key = self.payer.take().and_then(|payer| payer.key);
         tracing::Span::current().record("payer", field::display(account.id()));
         self.payer = Some(Payer { account, key, protocol });
