@@ -130,11 +130,15 @@ impl Gate {
                 self.promises.take_up(key, account, payer, Amount::from_units(payment.amount));
             }
         }
+        let mut debtors = HashSet::new();
         for (_, payment) in reader.owed()? {
             // One that was made good since is forgotten when nothing is open any more.
-            let account = self.account_of(&payment).filter(|account| account.available() < Amount::ZERO);
+            let owed = |account: &Arc<Account>| account.available().negated().unwrap_or(Amount::MAX);
+            let account = self.account_of(&payment).filter(|account| owed(account) > Amount::ZERO);
             if let Some(account) = account {
-                self.promises.owes(&account, signer(&payment.rail, &payment.payer));
+                let is_first = debtors.insert(account.id());
+                let amount = if is_first { owed(&account) } else { Amount::ZERO };
+                self.promises.owes(&account, signer(&payment.rail, &payment.payer), amount);
             }
         }
         Ok(())

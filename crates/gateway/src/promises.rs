@@ -4,6 +4,7 @@
 //! In memory only: what is to be settled is on disk with the charge it is for, and is taken up from there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -13,10 +14,16 @@ use proof::x402_permit2::Exposure;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+/// What may be open of all payers together, as a multiple of what may be open of one. Wallets are free: a limit for each
+/// is none for who makes a new one for every call.
+const PAYERS_MAX: i64 = 100;
+
 /// Every payer with something open, and every settlement that is to come.
 #[derive(Debug, Default)]
 pub(crate) struct Promises {
     payers: DashMap<AccountId, Standing>,
+    /// Ledger units: what is open of all of them together, and what they owe.
+    total: AtomicI64,
     settling: DashMap<[u8; 32], Settling>,
 }
 
@@ -26,16 +33,30 @@ pub(crate) struct Promises {
 struct Standing {
     /// Ledger units: ceilings of calls that run, and what is being settled.
     open: i64,
-    /// Accounts for which something was refused after it was served.
-    owes: Vec<Arc<Account>>,
+    /// For what was refused after it was served.
+    owes: Vec<Debt>,
+}
+
+/// What is owed for an account.
+#[derive(Debug)]
+struct Debt {
+    account: Arc<Account>,
+    /// Ledger units that count in the total; none of them with whoever signed, so that they count once.
+    units: i64,
 }
 
 impl Standing {
-    /// Forgets what was made good, unless what is still open may take it down again.
-    fn look_again(&mut self) {
+    /// Forgets what was made good, unless what is still open may take it down again. How much of the total that was.
+    fn look_again(&mut self) -> i64 {
+        let mut good = 0;
         if self.open == 0 {
-            self.owes.retain(|account| account.available().units() < -account.overdraft().units());
+            self.owes.retain(|debt| {
+                let is_even = debt.account.available().units() >= -debt.account.overdraft().units();
+                good += if is_even { debt.units } else { 0 };
+                !is_even
+            });
         }
+        good
     }
 }
 
@@ -90,12 +111,15 @@ impl Promises {
         self.count(account, ceiling, limit)?;
         // Never both at once, so that nobody waits for the other.
         self.count(payer, ceiling, limit).inspect_err(|_| self.close(account, ceiling.units()))?;
-        Ok(Open { promises: Arc::clone(self), account, payer, units: ceiling.units() })
+        let open = Open { promises: Arc::clone(self), account, payer, units: ceiling.units() };
+        let total = self.count_all(ceiling.units());
+        // Dropped, it counts no more.
+        if total > limit.units().saturating_mul(PAYERS_MAX) { Err(NotTaken::Exposed) } else { Ok(open) }
     }
 
     fn count(&self, id: AccountId, ceiling: Amount, limit: Amount) -> Result<(), NotTaken> {
         let mut standing = self.payers.entry(id).or_default();
-        standing.look_again();
+        self.count_all(-standing.look_again());
         let wide = |units: i64| u128::try_from(units).unwrap_or(0);
         let exposure = Exposure { pending: wide(standing.open), limit: wide(limit.units()), funds: None };
         let taken = match (standing.owes.is_empty(), exposure.takes(wide(ceiling.units()))) {
@@ -117,18 +141,26 @@ impl Promises {
             let mut standing = self.payers.entry(id).or_default();
             standing.open = standing.open.saturating_add(amount.units());
         }
+        self.count_all(amount.units());
         let settling = Settling { account, payer, units: amount.units(), listeners: Vec::new() };
         self.settling.insert(key, settling);
     }
 
-    /// Notes that a payer owes: what was served for him was refused, or nobody can tell.
-    pub(crate) fn owes(&self, account: &Arc<Account>, payer: AccountId) {
-        for id in [account.id(), payer] {
+    /// Notes that a payer owes so much: what was served for him was refused, or nobody can tell.
+    pub(crate) fn owes(&self, account: &Arc<Account>, payer: AccountId, amount: Amount) {
+        self.count_all(amount.units());
+        for (id, units) in [(account.id(), amount.units()), (payer, 0)] {
             let mut standing = self.payers.entry(id).or_default();
-            if standing.owes.iter().all(|known| known.id() != account.id()) {
-                standing.owes.push(Arc::clone(account));
+            match standing.owes.iter_mut().find(|debt| debt.account.id() == account.id()) {
+                Some(debt) => debt.units = debt.units.saturating_add(units),
+                None => standing.owes.push(Debt { account: Arc::clone(account), units }),
             }
         }
+    }
+
+    /// The new total.
+    fn count_all(&self, units: i64) -> i64 {
+        self.total.fetch_add(units, Ordering::AcqRel).saturating_add(units)
     }
 
     /// A settlement is decided; what it was for is in the books by now.
@@ -141,8 +173,9 @@ impl Promises {
         }
         let Some((_, mut settling)) = self.settling.remove(key) else { return };
         if matches!(decision, Decision::Refused { .. }) {
-            self.owes(&settling.account, settling.payer);
+            self.owes(&settling.account, settling.payer, Amount::from_units(settling.units));
         }
+        self.count_all(-settling.units);
         self.close(settling.account.id(), settling.units);
         self.close(settling.payer, settling.units);
         tell(&mut settling.listeners, decision);
@@ -157,10 +190,15 @@ impl Promises {
         heard
     }
 
-    /// How many payers owe.
+    /// How many payers owe, after a look at who has made it good.
     pub(crate) fn debtors(&self) -> usize {
+        self.payers.retain(|_, standing| {
+            self.count_all(-standing.look_again());
+            standing.open != 0 || !standing.owes.is_empty()
+        });
         // Whoever signed is counted by the account that he owes for.
-        let owes = |id: &AccountId, standing: &Standing| standing.owes.iter().any(|owed| owed.id() == *id);
+        let owes =
+            |id: &AccountId, standing: &Standing| standing.owes.iter().any(|debt| debt.account.id() == *id);
         self.payers.iter().filter(|standing| owes(standing.key(), standing)).count()
     }
 
@@ -217,6 +255,7 @@ impl Open {
     fn close(&mut self) {
         let units = std::mem::take(&mut self.units);
         if units != 0 {
+            self.promises.count_all(-units);
             self.promises.close(self.account, units);
             self.promises.close(self.payer, units);
         }
@@ -343,13 +382,37 @@ mod tests {
         assert!(promises.payers.is_empty() && promises.settling.is_empty(), "nothing is remembered");
     }
 
+    /// A new wallet for every call: all together are bounded as well, with what they owe.
+    #[test]
+    fn a3_strangers_are_bounded_together() {
+        let (promises, book) = (Arc::new(Promises::default()), Book::default());
+        let account = |number: u8| book.account(AccountId([number; 16]), Asset::Usdc);
+        let wallet = |number: u8| AccountId([!number; 16]);
+        let take = |number: u8| promises.take(account(number).id(), wallet(number), units(10), units(10));
+        let open: Vec<_> = (0..100).map(|number| take(number).unwrap()).collect();
+        assert_eq!(take(100).err(), Some(NotTaken::Exposed));
+        for (number, open) in (0..100).zip(open) {
+            let (account, key) = (account(number), [number; 32]);
+            Hold::beyond(&account, units(10), units(10)).unwrap().finish(units(10)).unwrap();
+            drop(open.settles(key, &account, units(10)));
+            promises.decided(&key, &if number == 0 { settled() } else { refused() });
+        }
+        assert!(take(101).is_ok(), "one has paid");
+        assert_eq!(promises.debtors(), 99);
+        let _one = take(101).unwrap();
+        assert_eq!(take(102).err(), Some(NotTaken::Exposed), "what is owed counts");
+        book.deposit(account(1).id(), Asset::Usdc, units(10));
+        assert_eq!((promises.debtors(), take(102).is_ok()), (98, true));
+        assert_eq!(promises.total.load(std::sync::atomic::Ordering::Acquire), 990);
+    }
+
     #[test]
     fn what_was_left_undecided_counts_again() {
         let (promises, payer) = (Arc::new(Promises::default()), payer(-90));
         promises.take_up(KEY, Arc::clone(&payer), WALLET, units(90));
         assert_eq!(promises.take(payer.id(), WALLET, units(11), units(100)).err(), Some(NotTaken::Exposed));
         assert!(promises.take(payer.id(), WALLET, units(10), units(100)).is_ok());
-        promises.owes(&payer, WALLET);
+        promises.owes(&payer, WALLET, Amount::ZERO);
         assert_eq!(promises.take(payer.id(), WALLET, units(1), units(100)).err(), Some(NotTaken::Owes));
     }
 }

@@ -329,7 +329,8 @@ fn give_up(gate: &Gate, key: [u8; 32], payment: &Payment) {
     if payment.promised
         && let Some(account) = gate.account_of(payment)
     {
-        gate.promises.owes(&account, signer(&payment.rail, &payment.payer));
+        // How much it is, is counted as what is being settled.
+        gate.promises.owes(&account, signer(&payment.rail, &payment.payer), Amount::ZERO);
     }
     tracing::error!(
         payment = %wire::hex::encode(&key), rail = %payment.rail, payer = %payment.payer,

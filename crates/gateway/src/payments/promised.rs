@@ -325,8 +325,7 @@ impl Bringing<'_> {
                 Refusal::new(Code::InsufficientBalance, detail).facts(facts("debt"))
             }
             NotTaken::Exposed => {
-                let detail =
-                    "Payments of this payer are being settled, and no more can be promised until they are.";
+                let detail = "Payments are being settled, and no more can be promised until they are.";
                 Refusal::new(Code::RateLimited, detail).facts(facts("promises")).retry_after(1)
             }
         }
