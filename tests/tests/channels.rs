@@ -312,6 +312,31 @@ fn the_same_voucher_again_is_the_same_call_or_draws_on_what_is_left() {
     assert_eq!((books.count("deposit"), books.charged(&channel.account(&offer))), (1, 2 * FRIENDLY_COST));
 }
 
+/// A call that the carry pays whole charges nothing, so the next voucher may be the same one: for the same request it is
+/// the same call, told again and made once; for another it is another.
+#[test]
+fn what_the_carry_pays_is_made_once_for_one_request() {
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let gateway = chain.gateway(upstream.address, "");
+    let mut channel = Channel::new(0x2c, 0);
+    pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
+    let small = |text: &str| {
+        let mut body = ask(text);
+        body["max_tokens"] = json!(20);
+        body
+    };
+    let mut hits = 1;
+    for (text, replayed) in [("two", false), ("two", true), ("three", false), ("three", true), ("two", true)] {
+        let asked = unpaid(&gateway, &small(text));
+        let answer = send(&gateway, &channel.pays(&asked, None), &small(text));
+        assert_eq!(answer.status, 200, "{text}: {}", answer.text());
+        assert_eq!(answer.header("farthing-replayed").is_some(), replayed, "{text}");
+        assert_eq!(channel.learns(&answer, 0), 0, "nothing more is charged");
+        hits += usize::from(!replayed);
+        assert_eq!(upstream.hits(), hits, "{text}");
+    }
+}
+
 /// A20: killed after the head, nothing is lost and nothing comes back: the next voucher continues.
 #[test]
 fn a20_a_kill_after_the_head_loses_nothing() {

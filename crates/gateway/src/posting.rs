@@ -1,7 +1,7 @@
 //! The journal entry of a charge.
 
 use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset, memo_asset};
-use money::{Amount, Asset};
+use money::{Amount, Asset, FEMTO_PER_NANO};
 
 use crate::call_id::CallId;
 use crate::clock::Now;
@@ -26,6 +26,8 @@ pub(crate) struct Posting<'a> {
 impl Posting<'_> {
     pub(crate) fn entry(&self, now: Now) -> Draft {
         let (captured, overrun) = (self.captured.units(), self.overrun.units());
+        let charged = u128::try_from(captured.saturating_add(overrun)).unwrap_or(0);
+        let cut = charged > 0 && charged.saturating_mul(FEMTO_PER_NANO) < self.cost_femto;
         let mut legs = Vec::with_capacity(4 + self.chain.len());
         let mut money = |account, units: i64| {
             if units != 0 {
@@ -52,7 +54,7 @@ impl Posting<'_> {
         }
         Draft {
             kind: Kind::Capture,
-            flags: Flags { estimated: self.estimated, promised: self.promised },
+            flags: Flags { estimated: self.estimated, promised: self.promised, cut },
             time_ms: now.millis(),
             id: self.call.0,
             key: [0; 32],

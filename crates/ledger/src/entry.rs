@@ -58,22 +58,30 @@ pub struct Flags {
     /// The payment for it settles after it (X402-21): it may take the payer below his floor, until that payment is
     /// deposited.
     pub promised: bool,
+    /// Charged less than it cost: an estimate is cut to what was held, a report to what can have been used (MTR-25).
+    pub cut: bool,
 }
 
 impl Flags {
     const ESTIMATED: u16 = 1;
     /// Behind the four bits that the layout names.
     const PROMISED: u16 = 16;
+    const CUT: u16 = 32;
 
     fn bits(self) -> u16 {
         let estimated = if self.estimated { Self::ESTIMATED } else { 0 };
         let promised = if self.promised { Self::PROMISED } else { 0 };
-        estimated | promised
+        let cut = if self.cut { Self::CUT } else { 0 };
+        estimated | promised | cut
     }
 
     fn from_bits(bits: u16) -> Option<Self> {
-        let known = bits & !(Self::ESTIMATED | Self::PROMISED) == 0;
-        known.then_some(Self { estimated: bits & Self::ESTIMATED != 0, promised: bits & Self::PROMISED != 0 })
+        let known = bits & !(Self::ESTIMATED | Self::PROMISED | Self::CUT) == 0;
+        known.then_some(Self {
+            estimated: bits & Self::ESTIMATED != 0,
+            promised: bits & Self::PROMISED != 0,
+            cut: bits & Self::CUT != 0,
+        })
     }
 }
 
@@ -297,7 +305,7 @@ mod tests {
         });
         Draft {
             kind: Kind::Capture,
-            flags: Flags { estimated: true, promised: true },
+            flags: Flags { estimated: true, promised: true, cut: true },
             time_ms: 1_795_000_000_000,
             id: [3; 16],
             key: [4; 32],
@@ -360,7 +368,7 @@ mod tests {
             let number = Kind::from_byte(byte).map(|kind| kind as u8);
             assert_eq!(number, known.iter().any(|(known, _)| *known == byte).then_some(byte));
         }
-        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1, 16, 17]));
+        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1, 16, 17, 32, 33, 48, 49]));
     }
 
     #[test]

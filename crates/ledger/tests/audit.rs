@@ -297,15 +297,17 @@ fn a_balance_out_of_range_is_named() {
 /// LED-3: `0 <= charged * 10^6 - cost < 10^6`, in the assets that have the unit of the prices.
 #[test]
 fn a_charge_is_the_cost_rounded_up_once() {
-    let charged = |asset, units: i64, cost_femto, estimated| {
+    let flagged = |asset, units: i64, cost_femto, estimated, cut| {
         let mut journal = sample();
         let legs = [(DAVE, -units), (Chart::UsageClearing.id(), units)];
-        let flags = Flags { estimated, promised: false };
+        let flags = Flags { estimated, cut, ..Flags::default() };
         journal.post(draft(49, Kind::Deposit, asset, &[(DAVE, 100), (Chart::OverrunLoss.id(), -100)]));
         journal.post(Draft { cost_femto, flags, ..draft(50, Kind::Capture, asset, &legs) });
         journal.post(income(51, 18, 18, &[(asset, "gpt-x", units)]));
         problems(&journal)
     };
+    let charged =
+        |asset, units, cost_femto, estimated| flagged(asset, units, cost_femto, estimated, false);
     let rounding = [(18, Problem::Rounding)];
     for asset in [Asset::Usd, Asset::Usdc, Asset::Usdt, Asset::Test] {
         assert_eq!(charged(asset, 5, 5_000_000, false), []);
@@ -316,6 +318,10 @@ fn a_charge_is_the_cost_rounded_up_once() {
         // What could not be priced says that it was estimated.
         assert_eq!(charged(asset, 5, 0, true), []);
         assert_eq!(charged(asset, 5, 0, false), rounding);
+        // What was cut took less than it cost, and never more.
+        assert_eq!(flagged(asset, 5, 5_000_001, false, true), []);
+        assert_eq!(flagged(asset, 5, 5_000_000, false, true), rounding);
+        assert_eq!(flagged(asset, 5, 4_000_000, true, true), rounding);
     }
     assert_eq!(charged(Asset::Eur, 5, 77, false), []);
     // An overrun was used too: the operator pays it.

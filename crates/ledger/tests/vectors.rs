@@ -46,7 +46,7 @@ fn entry(value: &Value) -> Entry {
     });
     let draft = Draft {
         kind: Kind::ALL.into_iter().find(|kind| kind.name() == value["kind"]).unwrap(),
-        flags: Flags { estimated: value["estimated"].as_bool().unwrap(), promised: false },
+        flags: Flags { estimated: value["estimated"].as_bool().unwrap(), ..Flags::default() },
         time_ms: number(&value["time_ms"]),
         id: array(&value["id"]),
         key: array(&value["key"]),

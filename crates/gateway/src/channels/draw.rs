@@ -151,14 +151,11 @@ impl Calling<'_> {
         let max = presented.voucher.signed.max_claimable;
         let (key, is_last) = {
             let kept = slot.lock().await;
-            // Nothing was ever charged under a higher promise than the newest: no need to look.
-            if kept.record.newest.as_ref().is_none_or(|newest| newest.max_claimable < max) {
-                return Ok(None);
-            }
             (presented.key(kept.record.era, &delivery.fingerprint), kept.record.accepted == max)
         };
         let found = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
-        Ok(found.filter(|known| known.outcome.is_some() || is_last))
+        // A call that was drawn on the carry alone accepted nothing, so its voucher may be the next one as well.
+        Ok(found.filter(|known| known.outcome.is_some() || is_last || known.amount == 0))
     }
 
     /// Holds the voucher against the channel, with a fresh view of the chain: the call may cost the whole amount of

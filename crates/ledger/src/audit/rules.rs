@@ -13,7 +13,8 @@ pub(super) fn is_balanced(legs: &[Leg]) -> bool {
 }
 
 /// Whether `0 <= charged * 10^6 - cost < 10^6` (LED-3), for assets that have the unit of the prices. A
-/// report that could not be priced has no cost and says that it was estimated.
+/// report that could not be priced has no cost and says that it was estimated; a charge that was cut says so, and is
+/// less than its cost.
 pub(super) fn is_rounded(entry: &Entry) -> bool {
     let draft = &entry.draft;
     let charged = entry.legs.iter().filter(|leg| {
@@ -25,6 +26,9 @@ pub(super) fn is_rounded(entry: &Entry) -> bool {
         return true;
     }
     let charged = charged.saturating_mul(FEMTO_PER_NANO);
+    if draft.flags.cut {
+        return charged < draft.cost_femto;
+    }
     charged.checked_sub(draft.cost_femto).is_some_and(|over| over < FEMTO_PER_NANO)
 }
 
