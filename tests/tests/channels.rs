@@ -775,6 +775,7 @@ fn a_refund_gives_back_what_was_not_used() {
     let books = gateway.books_after(2);
     assert_eq!((books.balance(&account), books.count("refund")), (0, 1));
     assert_eq!(books.charged(&account), 2 * FRIENDLY_COST);
+    wait_for("what the refund claimed to be moved", || (chain.contract().settled == 2 * used).then_some(()));
     // Nothing is left, and the channel can be filled again.
     (channel.charged, channel.balance) = (2 * used, 2 * used);
     let refused = ask_back(&gateway, &channel, None);

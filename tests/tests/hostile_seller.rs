@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use client::{CallError, Client, Folder, Paid, Patience, Policy, Request, Response, Scheme, Step, Wallet};
+use farthing_tests::gateway::{binary, wait_for};
 use farthing_tests::upstream::{Seen, Upstream};
 use http::Method;
 use rails::dial::Dialer;
@@ -30,6 +32,9 @@ const PRICE: u128 = 10_000;
 const DEPOSIT: u128 = 40_000;
 /// What an honest seller charges of a price.
 const USED: u128 = 1_858;
+const LONG: Duration = Duration::from_secs(20);
+/// Where nothing is going to be answered.
+const SHORT: Duration = Duration::from_secs(1);
 const WAYS: [Scheme; 4] = [Scheme::Exact, Scheme::Permit2, Scheme::Upto, Scheme::Batch];
 
 /// What a seller does with a payment.
@@ -206,13 +211,15 @@ fn serve(sale: &Sale, stream: &mut TcpStream) {
 struct Payer {
     home: TempDir,
     doubts: Mutex<Vec<String>>,
+    /// How long it waits for an answer: long enough for a busy machine, unless silence is what is tested.
+    waits: Mutex<Duration>,
 }
 
 impl Payer {
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         Wallet::create(&home.path().join("wallet.json")).unwrap();
-        Self { home, doubts: Mutex::default() }
+        Self { home, doubts: Mutex::default(), waits: Mutex::new(LONG) }
     }
 
     fn run(&self, url: &str) -> Result<(Response, Vec<u8>), CallError> {
@@ -221,11 +228,11 @@ impl Payer {
 
     fn run_with(&self, url: &str, body: &str) -> Result<(Response, Vec<u8>), CallError> {
         let wallet = self.home.path().join("wallet.json");
-        let short = Duration::from_millis(300);
+        let waits = *self.waits.lock().unwrap();
         let patience = Patience {
-            head_max: short,
-            idle_max: short,
-            replays: 2,
+            head_max: waits,
+            idle_max: waits,
+            replays: if waits == LONG { 2 } else { 1 },
             wait_min: Duration::from_millis(1),
             wait_max: Duration::from_millis(50),
         };
@@ -291,6 +298,17 @@ fn survives(
     ways: &[Scheme],
     conduct: impl Fn(&Sale, &mut TcpStream) + Clone + Send + Sync + 'static,
 ) {
+    survives_waiting(LONG, situation, expected, ways, conduct);
+}
+
+/// The same for a payer who waits so long for an answer.
+fn survives_waiting(
+    waits: Duration,
+    situation: &str,
+    expected: Run,
+    ways: &[Scheme],
+    conduct: impl Fn(&Sale, &mut TcpStream) + Clone + Send + Sync + 'static,
+) {
     // A channel pays its first call with a deposit, and every later one with a voucher alone.
     let opened = ways.iter().filter(|way| **way == Scheme::Batch).map(|way| (way, true));
     for (way, opened) in ways.iter().map(|way| (way, false)).chain(opened) {
@@ -301,11 +319,13 @@ fn survives(
         if opened {
             seller.serve_first(&payer);
         }
+        *payer.waits.lock().unwrap() = waits;
         for run in 0..2 {
             assert_eq!(what(payer.run(&seller.url())), expected, "{situation}, run {run}");
             seller.assert_paid_once_after(before, &situation);
         }
         seller.become_honest();
+        *payer.waits.lock().unwrap() = LONG;
         let (response, body) = payer.run(&seller.url()).unwrap();
         assert!(matches!(response.paid, Paid::Taken { .. }), "{situation}: {:?}", response.paid);
         assert_eq!(body, b"served", "{situation}");
@@ -322,7 +342,7 @@ fn survives(
 
 #[test]
 fn h01_money_moves_and_nothing_is_answered() {
-    survives("silence", Run::Unknown, &WAYS, |_, _| thread::sleep(Duration::from_secs(2)));
+    survives_waiting(SHORT, "silence", Run::Unknown, &WAYS, |_, _| thread::sleep(Duration::from_secs(3)));
 }
 
 #[test]
@@ -484,7 +504,7 @@ fn h09_floods_drips_redirects_and_garbage_in_the_answer() {
         let _ = stream.write_all(b"\0\0\0 not http at all\r\n\r\n");
     });
     survives("a head that drips", Run::Unknown, &WAYS, |_, stream| {
-        for _ in 0..20 {
+        for _ in 0..6 {
             if stream.write_all(b"H").is_err() {
                 return;
             }
@@ -563,6 +583,30 @@ fn h12_money_is_taken_and_asked_for_again() {
         let again = ("payment-required", challenge("pay", &offer(sale.way)));
         say(stream, 402, &[result(sale, json!({})), again], "{}");
     });
+}
+
+/// A10: whatever is killed in between, what was sent is on the disk, and is what is sent again.
+#[test]
+fn a10_a_process_that_is_killed_while_it_waits_pays_once() {
+    for way in WAYS {
+        let seller = Seller::open(way, |_, _| thread::sleep(Duration::from_secs(5)));
+        let payer = Payer::new();
+        let wallet = payer.home.path().join("wallet.json").display().to_string();
+        let mut child = Command::new(binary())
+            .args(["curl", "--max", "0.05usd", "-d", "x", "--wallet", &wallet, &seller.url()])
+            .env_clear()
+            .spawn()
+            .unwrap();
+        wait_for("a payment", || (!seller.headers().is_empty()).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seller.become_honest();
+        let (_, body) = payer.run(&seller.url()).unwrap();
+        assert_eq!(body, b"served", "{way}");
+        let headers = seller.headers();
+        assert!(headers.len() == 2 && headers[0] == headers[1], "{way}: the same bytes");
+        seller.assert_paid_once("killed");
+    }
 }
 
 /// H12 in the dress of a correction: the channel's seller charges the voucher, refuses it, and asks for the next.

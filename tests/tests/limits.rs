@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use farthing_tests::gateway::{Gateway, PATIENCE, nano, wait_for};
 use farthing_tests::http;
+use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::socket::Socket;
 use farthing_tests::upstream::{FRIENDLY_COST, STREAM_HEAD, Upstream, plain};
 use serde_json::json;
@@ -54,6 +55,25 @@ fn sec_45_unpaid_requests_of_one_source_are_bounded_before_a_byte_of_their_bodie
     assert_eq!(call(&gateway, "authorization: Bearer sk-foreign\r\n").answer().unwrap().status, 429);
     assert_eq!(call(&gateway, &format!("authorization: Bearer {key}\r\n")).answer().unwrap().status, 200);
     assert_eq!(upstream.hits(), 1);
+}
+
+/// A stock client asks for the price before each of its payments.
+#[test]
+fn sec_45_who_pays_may_ask_for_the_next_price() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, "limits: { unpaid: { per_ip: 2/min } }\n");
+    let wallet = Wallet::new(1);
+    for paid in 1..=6 {
+        let offered = call(&gateway, "").answer().unwrap();
+        assert_eq!(offered.status, 402, "{}", offered.text());
+        let payment = wallet.pay(&offered, TEST).v2();
+        let answer = call(&gateway, &format!("payment-signature: {payment}\r\n")).answer().unwrap();
+        assert_eq!((answer.status, upstream.hits()), (200, paid), "{}", answer.text());
+    }
+    // One for the last payment, one of the two that everybody has a minute; the first question took the other.
+    assert_eq!(call(&gateway, "").answer().unwrap().status, 402);
+    assert_eq!(call(&gateway, "").answer().unwrap().status, 402);
+    assert_eq!(call(&gateway, "").answer().unwrap().status, 429);
 }
 
 #[test]

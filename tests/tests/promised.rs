@@ -804,3 +804,41 @@ fn x402_15_what_is_pending_is_asked_about_once_more() {
     assert_eq!(settles[0], settles[1]);
     assert_eq!((scene.facilitator.transfers(), scene.gateway.books().count("deposit")), (1, 1));
 }
+
+/// What a rail has refused and the operator knows better: his word makes it good, once, with and without a gateway.
+#[test]
+fn the_operator_makes_good_what_is_owed() {
+    let mut scene = Scene::upto(
+        Upstream::friendly(),
+        [Conduct::Only(failure("insufficient_funds")), Conduct::Only(failure("insufficient_funds"))],
+        "",
+    );
+    for running in [true, false] {
+        let payment = scene.ceiling(1, &ask());
+        assert_eq!(scene.pay(&payment, &ask()).status, 200);
+        wait_for("the debt", || (scene.gateway.metric("farthing_debtors") == 1).then_some(()));
+        let owed = scene.gateway.operator(&["ledger", "intents"])["owed"].clone();
+        let key = owed[0]["deposit_key"].as_str().unwrap().to_owned();
+        let refused = scene.gateway.operator(&["ledger", "resolve", &key, "--refused"]);
+        assert_eq!(refused["done"], "already refused");
+        if !running {
+            scene.gateway.signal(15);
+            scene.gateway.wait();
+        }
+        let transaction = format!("0x{}", "ab".repeat(32));
+        for done in ["settled", "already settled"] {
+            let settled = scene.gateway.operator(&["ledger", "resolve", &key, "--settled", &transaction]);
+            assert_eq!(settled["done"], done);
+        }
+        if !running {
+            scene.gateway.restart();
+            wait_for("the offer of a ceiling", || scene.offers(&ask(), "upto").then_some(()));
+        }
+        assert_eq!(scene.gateway.operator(&["ledger", "intents"])["owed"], json!([]));
+        assert_eq!(scene.gateway.books().balance(&scene.account(1, &payment)), 0);
+    }
+    let payment = scene.ceiling(1, &ask());
+    assert_eq!(scene.pay(&payment, &ask()).status, 200, "even again");
+    wait_for("nobody to owe", || (scene.gateway.metric("farthing_debtors") == 0).then_some(()));
+    scene.assert_in_order();
+}

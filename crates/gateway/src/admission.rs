@@ -244,6 +244,14 @@ pub(crate) fn verify(
     })
 }
 
+/// Counts a payment that the rail refused for its source: a signature costs nothing, asking a facilitator about it
+/// does, and whoever signs them can have a new wallet for each.
+pub(crate) fn count_refused(arrived: &Arrived, refusal: &Refusal) {
+    if matches!(refusal.code(), Code::SettlementFailed | Code::Permit2AllowanceRequired) {
+        arrived.snapshot.limiters.count_invalid(arrived.source);
+    }
+}
+
 fn payment_required(quote: &Quote, tills: &[Till]) -> Refusal {
     let asset = tills.first().map_or(Asset::Usd, |till| till.asset);
     let need = quote.offered.short(asset);

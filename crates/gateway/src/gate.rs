@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ledger::{AccountId, AccountState, Book, asset_of_code};
-use money::Amount;
+use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
+use money::{Amount, Asset};
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::channels::Channels;
@@ -21,7 +21,7 @@ use crate::keys::Keys;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::price_list::PriceList;
-use crate::promises::Promises;
+use crate::promises::{Promises, signer};
 use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
@@ -125,16 +125,28 @@ impl Gate {
     fn remember_promises(&self) -> Result<(), StoreError> {
         let reader = self.store.reader();
         for (key, payment) in reader.unsettled()?.into_iter().filter(|(_, payment)| payment.promised) {
-            self.promises.take_up(key, AccountId(payment.account), Amount::from_units(payment.amount));
+            if let Some(account) = self.account_of(&payment) {
+                let payer = signer(&payment.rail, &payment.payer);
+                self.promises.take_up(key, account, payer, Amount::from_units(payment.amount));
+            }
         }
+        let mut debtors = HashSet::new();
         for (_, payment) in reader.owed()? {
-            let id = AccountId(payment.account);
             // One that was made good since is forgotten when nothing is open any more.
-            if self.book.find_any(id).is_some_and(|account| account.available() < Amount::ZERO) {
-                self.promises.owes(id);
+            let owed = |account: &Arc<Account>| account.available().negated().unwrap_or(Amount::MAX);
+            let account = self.account_of(&payment).filter(|account| owed(account) > Amount::ZERO);
+            if let Some(account) = account {
+                let is_first = debtors.insert(account.id());
+                let amount = if is_first { owed(&account) } else { Amount::ZERO };
+                self.promises.owes(&account, signer(&payment.rail, &payment.payer), amount);
             }
         }
         Ok(())
+    }
+
+    /// Where a payment goes. None: its asset is not known here.
+    pub(crate) fn account_of(&self, payment: &store::Payment) -> Option<Arc<Account>> {
+        Some(self.book.account(AccountId(payment.account), Asset::from_code(payment.asset)?))
     }
 
     /// Makes settings of an account, already durable, count on every thread.

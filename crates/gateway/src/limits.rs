@@ -16,6 +16,11 @@ use crate::refusal::{Code, Refusal};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
+/// Accounts remembered at most: anybody can sign for as many as he likes. Beyond it those are forgotten that make no
+/// call just now.
+const ACCOUNTS_MAX: usize = 100_000;
+/// Questions for a price that payments of one source have made up for, at most: what it may ask at once.
+const ASKS_MAX: u32 = 100;
 /// Looks of one account at its balance and receipts.
 const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
 
@@ -48,6 +53,8 @@ pub(crate) struct AccountLimits {
 #[derive(Debug)]
 pub(crate) struct Limiters {
     unpaid: DefaultKeyedRateLimiter<Source>,
+    /// Questions for a price that payments have made up for.
+    asks: DashMap<Source, u32>,
     invalid: DefaultKeyedRateLimiter<Source>,
     /// Sources whose budget of bad proofs is spent, and until when.
     blocked: DashMap<Source, Instant>,
@@ -61,6 +68,7 @@ impl Limiters {
         let invalid = Quota::per_minute(rules.invalid_per_minute).allow_burst(rules.invalid_burst);
         Self {
             unpaid: RateLimiter::keyed(Quota::per_minute(rules.unpaid_per_minute)),
+            asks: DashMap::new(),
             invalid: RateLimiter::keyed(invalid),
             blocked: DashMap::new(),
             accounts: DashMap::new(),
@@ -69,8 +77,27 @@ impl Limiters {
         }
     }
 
+    /// Counts a payment. A stock client asks for the price before each one, so who pays may ask again: else its calls
+    /// would be as few as those of who never pays.
+    pub(crate) fn paid(&self, source: Source) {
+        if self.asks.len() > SOURCES_MAX {
+            self.asks.retain(|_, asks| *asks > 0);
+        }
+        if self.asks.len() > SOURCES_MAX {
+            return;
+        }
+        let mut asks = self.asks.entry(source).or_default();
+        *asks = asks.saturating_add(1).min(ASKS_MAX);
+    }
+
     /// Counts a request without a credential.
     pub(crate) fn admit_unpaid(&self, source: Source) -> Result<(), Refusal> {
+        if let Some(mut asks) = self.asks.get_mut(&source)
+            && let Some(left) = asks.checked_sub(1)
+        {
+            *asks = left;
+            return Ok(());
+        }
         if self.unpaid.len() > SOURCES_MAX {
             self.unpaid.retain_recent();
         }
@@ -108,6 +135,9 @@ impl Limiters {
     pub(crate) fn account(&self, id: AccountId) -> Arc<AccountLimits> {
         if let Some(found) = self.accounts.get(&id) {
             return Arc::clone(&found);
+        }
+        if self.accounts.len() >= ACCOUNTS_MAX {
+            self.accounts.retain(|_, limits| Arc::strong_count(limits) > 1);
         }
         let fresh = || {
             Arc::new(AccountLimits {
@@ -190,4 +220,28 @@ fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Refusal> {
 fn too_many(detail: &'static str, wait: Duration) -> Refusal {
     let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(60).min(60);
     Refusal::new(Code::RateLimited, detail).retry_after(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use ledger::AccountId;
+
+    use super::{ACCOUNTS_MAX, Limiters};
+    use crate::config::RateLimits;
+
+    #[test]
+    fn accounts_that_call_are_remembered_and_strangers_are_bounded() {
+        let limiters = Limiters::new(&RateLimits::default());
+        let id = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            AccountId(id)
+        };
+        let caller = limiters.account(id(0)).admit();
+        for number in 1..=ACCOUNTS_MAX {
+            limiters.account(id(number));
+        }
+        assert_eq!(limiters.accounts.len(), 2);
+        assert!(limiters.accounts.contains_key(&id(0)) && caller.is_ok());
+    }
 }

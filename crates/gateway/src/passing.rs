@@ -57,7 +57,9 @@ impl Aftercare {
             while let Some((body, charge)) = arrivals.recv().await {
                 let drain =
                     if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
-                let drain = charge.client.left_of(drain);
+                // Whoever leaves gets no longer a call than whoever stays.
+                let left = charge.deadline.saturating_duration_since(Instant::now());
+                let drain = charge.client.left_of(drain).min(left);
                 tokio::task::spawn_local(read_out(body, charge, drain));
             }
         });

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
-use crate::promises::Decision;
+use crate::promises::{Decision, signer};
 use crate::settling::{self, Asking, is_over, needs_operator};
 
 /// How often it is looked who is due.
@@ -326,8 +326,11 @@ async fn still_unknown(gate: &Gate, key: [u8; 32]) -> Result<(), StoreError> {
 
 fn give_up(gate: &Gate, key: [u8; 32], payment: &Payment) {
     gate.unsettled.needs_operator(key);
-    if payment.promised {
-        gate.promises.owes(AccountId(payment.account));
+    if payment.promised
+        && let Some(account) = gate.account_of(payment)
+    {
+        // How much it is, is counted as what is being settled.
+        gate.promises.owes(&account, signer(&payment.rail, &payment.payer), Amount::ZERO);
     }
     tracing::error!(
         payment = %wire::hex::encode(&key), rail = %payment.rail, payer = %payment.payer,

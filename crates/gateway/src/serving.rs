@@ -11,6 +11,7 @@ use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
 
+use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
@@ -61,7 +62,10 @@ impl Serving {
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
-            Err(refusal) => Err(self.payable(refusal)),
+            Err(refusal) => {
+                admission::count_refused(&self.arrived, &refusal);
+                Err(self.payable(refusal))
+            }
         }
     }
 
@@ -110,6 +114,7 @@ impl Serving {
     }
 
     fn pays(&mut self, account: Arc<Account>, protocol: &'static str) {
+        self.arrived.snapshot.limiters.paid(self.arrived.source);
         let key = self.payer.take().and_then(|payer| payer.key);
         tracing::Span::current().record("payer", field::display(account.id()));
         self.payer = Some(Payer { account, key, protocol });
@@ -146,15 +151,14 @@ impl Serving {
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
         let body = quote.rewritten(clamp);
-        // A payment that settles after the call has an end of its own.
-        let promise = || brought.as_ref().and_then(Brought::promise);
+        // A head that comes when its call can be settled no more would be a gift.
         let settled_by = |promise: &Promise| promise.time_max(Now::read());
-        let patience =
-            promise().and_then(settled_by).map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
+        let time_max = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
+        let patience = time_max.map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
         let response = forward(&worker, &arrived, &upstream, body, patience, route.policy.drain).await?;
         let (parts, mut upstream_body) = response.into_parts();
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
-        if tokio::time::timeout(upstream.first_byte, looking).await.unwrap_or(false) {
+        if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
             gate.metrics.out_of_credit(&upstream.name);
             tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));

@@ -178,7 +178,8 @@ impl Asking<'_> {
         };
         let others = self.gate.directory.candidates(all, request, network);
         let place = others.iter().position(|facilitator| facilitator.name() == again);
-        let next = place.and_then(|place| others.iter().cycle().nth(place + 1));
+        // One that has left the configuration has no place, and did nothing.
+        let next = others.iter().cycle().nth(place.map_or(0, |place| place + 1));
         next.map_or(again, |facilitator| facilitator.name())
     }
 

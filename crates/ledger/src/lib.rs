@@ -1,6 +1,6 @@
 //! Accounts, holds and journal entries.
 //!
-//! Invariant: per asset, debits equal credits in every entry; available is never below the floor;
+//! Invariant: per asset, debits equal credits in every entry; available is below the floor by what was promised at most;
 //! a hold ends exactly once.
 #![deny(clippy::float_arithmetic)]
 

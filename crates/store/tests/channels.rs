@@ -5,15 +5,11 @@
 #[path = "support/mod.rs"]
 mod support;
 
-#[path = "support/some_channel.rs"]
-mod some_channel;
-
 use ledger::{AccountId, Chart, Draft, Kind};
-use some_channel::channel;
 use store::{
     ChannelWrite, CheckOptions, Committed, Op, Options, Payment, PaymentState, Store, StoreError, check,
 };
-use support::business::{NOW_MS, draft, outcome, payment};
+use support::business::{NOW_MS, channel, draft, outcome, payment};
 
 const PAYER: AccountId = AccountId([1; 16]);
 const CHANNEL: [u8; 32] = [0xc1; 32];

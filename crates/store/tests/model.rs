@@ -9,21 +9,17 @@
 #[path = "support/mod.rs"]
 mod support;
 
-#[path = "support/some_channel.rs"]
-mod some_channel;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::thread;
 
 use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset, memo_asset};
 use money::{Amount, Asset};
-use some_channel::channel;
 use store::{
     AccountMode, AccountSettings, Attempt, Channel, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall,
     Options, Outcome, OwedInput, Payment, PaymentState, Promised, Store, StoreError,
 };
-use support::business::{NOW_MS, draft, outcome, payment};
+use support::business::{NOW_MS, channel, draft, outcome, payment};
 use support::dice::Dice;
 use support::platter::Platter;
 

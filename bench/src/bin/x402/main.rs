@@ -153,7 +153,8 @@ async fn run(options: &Options) -> Result<(), String> {
 
     let flags = [(options.quick, " --quick"), (options.peers, " --peers")];
     let flags: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
-    let command = format!("cargo run --release -p farthing-bench --bin x402 --{flags}");
+    let flags = if flags.is_empty() { flags } else { format!(" --{flags}") };
+    let command = format!("cargo run --release -p farthing-bench --bin x402{flags}");
     let method = format!(
         "{} rounds of {:?}, {CONNECTIONS} connections, servers measured in turn; median [min-max] over the rounds, \
          ratios within a round. CPU is that of the server's processes on all cores; load, upstream and facilitator run in \
@@ -177,9 +178,10 @@ fn finished(mut table: Table, stage: &Stage) -> Table {
     table
 }
 
-const UNPAID: &str = "A POST of a chat completion without a payment. `ours` and the peers offer `exact` on one network, \
-    without an extension; `with all` offers every scheme that we have. Free routes are what the same stack costs as a mere \
-    proxy, the bare answer what HTTP itself costs.";
+const UNPAID: &str = "A POST of a chat completion without a payment. `ours` and the peers offer `exact` on one network: the \
+    peers in the header, o402 in the body too, ours in the header with a quote and a way to sign in, in the body for version 1, and \
+    with an error that SDKs understand. `with all` offers every scheme that we have. Free routes are what the same stack costs as \
+    a mere proxy, the bare answer what HTTP itself costs.";
 
 fn unpaid_rows(stage: &Stage) -> Vec<Row<'_>> {
     let (ours, all) = (&stage.exact.seller, &stage.all.seller);

@@ -80,26 +80,48 @@ impl Drop for Server {
     }
 }
 
-/// What each thread has computed (PERF-41).
-pub(crate) struct ProcessorTime(BTreeMap<u32, u64>);
+/// The thread of our gateway that makes things durable.
+const WRITER: &str = "store-writer";
+
+/// What each thread has computed (PERF-41), in nanoseconds.
+pub(crate) struct ProcessorTime(BTreeMap<u32, Thread>);
+
+struct Thread {
+    nanos: u64,
+    is_writer: bool,
+}
+
+/// What was computed between two looks, in nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Computed {
+    /// By all threads.
+    pub(crate) nanos: u64,
+    /// Of it by our store's writer.
+    pub(crate) writer_nanos: u64,
+}
 
 impl ProcessorTime {
-    /// Nanoseconds since `before`. What a thread did that has ended in between is not in it.
-    pub(crate) fn since(&self, before: &Self) -> u64 {
-        self.0
-            .iter()
-            .map(|(thread, now)| now.saturating_sub(before.0.get(thread).copied().unwrap_or(0)))
-            .sum()
+    /// What was computed since `before`. What a thread did that has ended in between is not in it.
+    pub(crate) fn since(&self, before: &Self) -> Computed {
+        let mut computed = Computed::default();
+        for (id, thread) in &self.0 {
+            let earlier = before.0.get(id).map_or(0, |thread| thread.nanos);
+            let nanos = thread.nanos.saturating_sub(earlier);
+            computed.nanos += nanos;
+            computed.writer_nanos += if thread.is_writer { nanos } else { 0 };
+        }
+        computed
     }
 }
 
-fn collect(process: u32, threads: &mut BTreeMap<u32, u64>) {
+fn collect(process: u32, threads: &mut BTreeMap<u32, Thread>) {
     let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { return };
     for task in tasks.flatten() {
         let Some(thread) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
         let nanos = schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
-        threads.insert(thread, nanos);
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        threads.insert(thread, Thread { nanos, is_writer: name.trim() == WRITER });
         let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
             collect(child, threads);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::load::{self, Lane};
 use crate::payments::{Call, post};
-use crate::process::Server;
+use crate::process::{Computed, Server};
 use crate::sellers::Seller;
 
 /// Connections of a load.
@@ -55,6 +55,8 @@ pub(crate) struct Sample {
     pub(crate) answers_per_s: f64,
     /// Of the server, on all its processors.
     pub(crate) cpu_micros_per_answer: f64,
+    /// Of it what our store's writer takes to make it durable.
+    pub(crate) writer_micros_per_answer: f64,
     pub(crate) p50_micros: f64,
     pub(crate) p99_micros: f64,
 }
@@ -121,7 +123,7 @@ impl<'a> Row<'a> {
         let before = self.seller.map(Server::processor_time);
         let brought = load::run(self.call.address, lanes, self.expected, time).await?;
         let after = self.seller.map(Server::processor_time);
-        let nanos = after.zip(before).map_or(0, |(after, before)| after.since(&before));
+        let computed = after.zip(before).map_or(Computed::default(), |(after, before)| after.since(&before));
         let answers = brought.micros.len();
         if answers == 0 {
             return Err("no answer".to_owned());
@@ -130,7 +132,8 @@ impl<'a> Row<'a> {
         Ok(Sample {
             answers,
             answers_per_s: number(answers) / brought.took.as_secs_f64(),
-            cpu_micros_per_answer: nanos_to_micros(nanos) / number(answers),
+            cpu_micros_per_answer: nanos_to_micros(computed.nanos) / number(answers),
+            writer_micros_per_answer: nanos_to_micros(computed.writer_nanos) / number(answers),
             p50_micros: nanos_to_micros(at(500) * 1000),
             p99_micros: nanos_to_micros(at(990) * 1000),
         })

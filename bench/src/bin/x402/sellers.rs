@@ -21,7 +21,7 @@ pub(crate) const FREE: &str = "/v1/free";
 pub(crate) const METERED: &str = "/v1/chat/completions";
 
 /// A public key of development chains, worth nothing: signs claims that are never sent here.
-const AUTHORIZER_KEY: &str = "0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba";
+const AUTHORIZER_KEY: &str = "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba";
 const O402_VERSION: &str = "0.1.5";
 
 /// A server under measurement.
@@ -209,7 +209,7 @@ pub(crate) fn start_node(
     let mut node = Command::new("node");
     node.arg(folder.join(script)).env("NODE_ENV", "production");
     node.env("PORT", address.port().to_string()).env("PAY_TO", PAY_TO);
-    node.env("AUTHORIZER_KEY", AUTHORIZER_KEY);
+    node.env("AUTHORIZER_KEY", format!("0x{AUTHORIZER_KEY}"));
     node.env("UPSTREAM_URL", format!("http://{}", behind.upstream));
     node.env("FACILITATOR_URL", format!("http://{}", behind.facilitator));
     let server = Server::start(name, &node, &places.log(script), address)?;

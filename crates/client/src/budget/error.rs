@@ -68,6 +68,8 @@ pub struct Over {
     pub limit: Amount,
     /// What the call costs; `None` if it is only known that a credit key would need more than is left.
     pub price: Option<Amount>,
+    /// Whether that goes into a payment channel, and is no call's price.
+    pub is_deposit: bool,
     /// Unix seconds.
     pub now_unix_s: u64,
 }
@@ -80,6 +82,7 @@ impl fmt::Display for Over {
     /// `the call costs 0.03 USD: the budget is 0.1 USD an hour for ..., 0.004 USD of it left; ...`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.price {
+            Some(price) if self.is_deposit => write!(f, "the channel needs {} put in", usd(price))?,
             Some(price) => write!(f, "the call costs {}", usd(price))?,
             None => f.write_str("the call needs more than is left")?,
         }
@@ -144,7 +147,8 @@ mod tests {
             |span, left, held, free_at| Cap::Window { span, left: nano(left), held: nano(held), free_at };
         let over = |cap, host: Option<&Host>, limit, price: Option<i64>| {
             let host = host.cloned();
-            Over { cap, host, limit: nano(limit), price: price.map(nano), now_unix_s }.to_string()
+            let price = price.map(nano);
+            Over { cap, host, limit: nano(limit), price, is_deposit: false, now_unix_s }.to_string()
         };
         for (text, expected) in [
             (

@@ -229,7 +229,14 @@ impl Budget {
             }
             for (limit, room, cap) in caps {
                 if room < granted.amount {
-                    let over = Over { cap, host: host.cloned(), limit, price, now_unix_s };
+                    let over = Over {
+                        cap,
+                        host: host.cloned(),
+                        limit,
+                        price,
+                        is_deposit: !want.of_call,
+                        now_unix_s,
+                    };
                     granted = Granted { amount: room, narrowed_by: Some(Box::new(over)) };
                 }
             }

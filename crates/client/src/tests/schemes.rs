@@ -353,7 +353,12 @@ async fn a_deposit_is_within_cap_and_budget_or_is_not_made() {
         ("0.03usd", Some("0.04usd"), None, None),
         ("0.04usd", None, None, None),
         ("0.05usd", Some("0.03usd"), None, Some("--deposit allows 0.03 USD")),
-        ("0.05usd", None, Some("0.039usd/day"), Some("the budget is 0.039 USD a day")),
+        (
+            "0.05usd",
+            None,
+            Some("0.039usd/day"),
+            Some("the channel needs 0.04 USD put in: the budget is 0.039 USD a day"),
+        ),
         ("0.009usd", Some("0.04usd"), None, Some("the cap is 0.009 USD")),
     ] {
         let payer = Payer::new(max);

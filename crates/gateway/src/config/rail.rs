@@ -41,7 +41,8 @@ pub struct X402 {
     pub facilitators: Vec<BaseUrl>,
     /// Whether a call waits for its payment, default that it does. Under `upto` it never can.
     pub settle: Settle,
-    /// The most that may be open of one payer whose calls did not wait for their payments, default 1 USD (X402-21).
+    /// The most that may be open of one payer whose calls did not wait for their payments, default 1 USD (X402-21); of
+    /// all of them together a hundred times as much.
     pub optimistic_max: Amount,
     /// For a settlement, default 30 s (X402-40).
     pub settle_timeout: Duration,

@@ -102,6 +102,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     });
     let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);
     let ended = task.await.map_err(cut)?;
+    let ended = ended.inspect_err(|refusal| admission::count_refused(arrived, refusal));
     let ended =
         ended.map_err(|refusal: Refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal });
     ended.map(|response| response.map(GateBody::whole))

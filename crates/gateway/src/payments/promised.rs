@@ -26,7 +26,7 @@ use crate::facts;
 use crate::gate::Gate;
 use crate::idempotency::Attempt;
 use crate::payer::Credit;
-use crate::promises::{Decision, NotTaken, Open};
+use crate::promises::{Decision, NotTaken, Open, signer};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::settling;
 
@@ -95,7 +95,12 @@ impl Promise {
     pub(super) fn at_head(&mut self) -> Result<HeaderMap, Refusal> {
         let decision = match &mut self.how {
             How::Metered(_) => None,
-            How::Whole(decision) => decision.try_recv().ok(),
+            How::Whole(heard) => heard.try_recv().ok().inspect(|decision| {
+                // What was heard once is still there for the end of the call.
+                let (told, again) = oneshot::channel();
+                let _ = told.send(decision.clone());
+                *heard = again;
+            }),
         };
         let mut headers = self.headers.clone();
         match decision {
@@ -143,7 +148,7 @@ impl Promise {
         });
         let heard = match (self.how, sum) {
             (How::Whole(heard), _) => heard,
-            (How::Metered(open), Some(sum)) => open.settles(self.key, sum.amount),
+            (How::Metered(open), Some(sum)) => open.settles(self.key, &self.account, sum.amount),
             (How::Metered(_), None) => {
                 // Nothing to settle, and so nobody to wait for.
                 let (told, heard) = oneshot::channel();
@@ -293,15 +298,16 @@ impl Bringing<'_> {
     /// The payer owes, or too much of him is open.
     pub(super) fn open(&self) -> Result<Open, NotTaken> {
         let limit = self.policy().map_or(Amount::ZERO, |x402| x402.optimistic_max);
-        let known = self.gate.book.find(self.account, self.verified.till.asset);
-        self.gate.promises.take(self.account, known.as_deref(), self.verified.credit, limit)
+        // Nothing of a stranger is remembered before he is vouched for.
+        let payer = signer(&self.verified.till.rail, &self.verified.proof.payer());
+        self.gate.promises.take(self.account, payer, self.verified.credit, limit)
     }
 
     /// Why a ceiling is not taken.
     pub(super) fn not_taken(&self, why: NotTaken) -> Refusal {
         let asset = self.verified.till.asset;
-        let known = self.gate.book.find(self.account, asset);
-        let balance = known.map_or(Amount::ZERO, |account| account.available());
+        let account = self.gate.book.find(self.account, asset);
+        let balance = account.map_or(Amount::ZERO, |account| account.available());
         let facts = |source| Facts {
             balance: Some((balance, asset)),
             limit_source: Some(source),
@@ -309,15 +315,17 @@ impl Bringing<'_> {
         };
         match why {
             NotTaken::Owes => {
-                let owed = balance.negated().unwrap_or(Amount::ZERO).short(asset);
+                // Who signed for another account owes there.
+                let owed = balance.negated().ok().filter(|owed| *owed > Amount::ZERO);
+                let owed = owed.map(|owed| format!(": {} {asset} are owed", owed.short(asset)));
                 let detail = format!(
-                    "A payment of this payer was refused after its call was served: {owed} {asset} are owed. A deposit, by scheme exact, makes that good."
+                    "A payment of this payer was refused after its call was served{}. A deposit, by scheme exact, makes that good.",
+                    owed.unwrap_or_default()
                 );
                 Refusal::new(Code::InsufficientBalance, detail).facts(facts("debt"))
             }
             NotTaken::Exposed => {
-                let detail =
-                    "Payments of this payer are being settled, and no more can be promised until they are.";
+                let detail = "Payments are being settled, and no more can be promised until they are.";
                 Refusal::new(Code::RateLimited, detail).facts(facts("promises")).retry_after(1)
             }
         }
@@ -346,7 +354,8 @@ impl Bringing<'_> {
         let payment = store::Payment { promised: true, attempt, ..self.record() };
         let intent = self.gate.store.commit(Op::Intent { key, payment }).await;
         intent.map_err(|error| intent_refusal(&error))?;
-        let heard = open.settles(key, self.verified.credit);
+        let account = self.gate.book.account(self.account, self.verified.till.asset);
+        let heard = open.settles(key, &account, self.verified.credit);
         self.gate.unsettled.ask_now(key);
         Ok(self.promise(facilitator, How::Whole(heard)))
     }

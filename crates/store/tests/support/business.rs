@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
-    AccountSettings, Attempt, Idempotent, KeyRecord, Op, OpenCall, Outcome, Payment, PaymentState, Store,
-    StoreError, Submitted,
+    AccountSettings, Attempt, Channel, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall,
+    Outcome, Payment, PaymentState, Promise, Promised, Store, StoreError, Submitted,
 };
 
 use super::dice::Dice;
@@ -123,6 +123,7 @@ impl Business {
             7 => self.sign_head().await,
             8 | 9 => self.open_call(dice).await,
             10 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
+            11 => self.promised_call(dice).await,
             _ => self.call(dice).await,
         }
     }
@@ -143,7 +144,11 @@ impl Business {
     /// A payment from its intent to its end, as far as it gets.
     async fn pay(&self, dice: &mut Dice, on_chain: bool) -> Result<(), Over> {
         let (payer, key, units) = (self.payer(dice), dice.bytes::<32>(), 1 + dice.below(200_000) as i64);
-        let payment = payment(payer.id(), units);
+        let mut payment = payment(payer.id(), units);
+        let is_voucher = dice.one_in(3);
+        if is_voucher {
+            payment.rail = "x402-batch:eip155:84532".into();
+        }
         if on_chain {
             let intent = Op::Intent { key, payment: payment.clone() };
             if !self.move_payment(key, Place::At(PaymentState::Intent, 0), intent.clone()).await? {
@@ -173,7 +178,15 @@ impl Business {
         id.copy_from_slice(&key[..16]);
         let entry = draft(Kind::Deposit, id, key, &[(rail.id(), -units), (payer.id(), units)]);
         let attempts = self.attempts(&key);
-        let deposit = Op::Deposit { key, payment: payment.clone(), entry };
+        let deposit = if is_voucher {
+            // With where its channel stands: all of it, or nothing.
+            let (channel, paid) = (channel(units.unsigned_abs().into()), payment.clone());
+            let payment = Some((key, Payment { state: PaymentState::Settled, ..paid }));
+            let write = ChannelWrite { id: key, channel, payment, entry: Some(entry), begins: !on_chain };
+            Op::Channel(Box::new(write))
+        } else {
+            Op::Deposit { key, payment: payment.clone(), entry }
+        };
         self.note(id, Kind::Deposit, payer.id(), units);
         let settled =
             self.move_payment(key, Place::At(PaymentState::Settled, attempts), deposit.clone()).await;
@@ -218,6 +231,40 @@ impl Business {
         let written = self.move_payment(key, served, op).await;
         self.told(call, &written);
         written.map(drop)
+    }
+
+    /// A call whose payment settles after it: its charge and the intent of that are one write, and what is refused then
+    /// is owed.
+    async fn promised_call(&self, dice: &mut Dice) -> Result<(), Over> {
+        let payer = self.payer(dice);
+        let Some((call, units, mut op)) = self.charge(dice, &payer) else { return Ok(()) };
+        let key = dice.bytes::<32>();
+        let payment = Payment { promised: true, outcome: Some(outcome(call)), ..payment(payer.id(), units) };
+        if let Op::Capture { settles, .. } = &mut op {
+            *settles = Some(Box::new(Promised { key, payment: payment.clone() }));
+        }
+        self.note(call, Kind::Capture, payer.id(), units);
+        let written = self.move_payment(key, Place::At(PaymentState::Intent, 0), op).await;
+        self.told(call, &written);
+        if !written? {
+            return Ok(());
+        }
+        if dice.one_in(3) {
+            let owed = Place::At(PaymentState::Owed, 0);
+            return self.move_payment(key, owed, Op::Refused { key }).await.map(drop);
+        }
+        let rail = Chart::RailClearing(payment.rail.clone());
+        let mut id = [0; 16];
+        id.copy_from_slice(&key[..16]);
+        let entry = draft(Kind::Deposit, id, key, &[(rail.id(), -units), (payer.id(), units)]);
+        self.note(id, Kind::Deposit, payer.id(), units);
+        let deposit = Op::Deposit { key, payment, entry };
+        let settled = self.move_payment(key, Place::At(PaymentState::Served, 0), deposit).await;
+        self.told(id, &settled);
+        if settled? {
+            self.book.deposit(payer.id(), ASSET, Amount::from_units(units));
+        }
+        Ok(())
     }
 
     /// A call that is paid from the balance.
@@ -476,6 +523,33 @@ pub(crate) fn payment(payer: AccountId, units: i64) -> Payment {
         outcome: None,
         promised: false,
         attempt: None,
+    }
+}
+
+/// A channel that was charged.
+pub(crate) fn channel(charged: u128) -> Channel {
+    Channel {
+        network: "eip155:84532".into(),
+        config: serde_json::json!({"salt": "0x00"}),
+        asset: ASSET.code(),
+        decimals: 6,
+        charged,
+        accepted: charged,
+        newest: Some(Promise { max_claimable: charged, signature: "0xaa".into() }),
+        published: vec![1, u128::MAX],
+        published_floor: 1,
+        mirror: ChannelMirror {
+            balance: u128::MAX,
+            total_claimed: 1,
+            withdrawing: 0,
+            withdraw_requested_at: 0,
+            refund_nonce: [0; 32],
+            synced_at_s: NOW_MS / 1000,
+        },
+        used_ms: NOW_MS,
+        era: 0,
+        refunding: None,
+        refunded: None,
     }
 }
 

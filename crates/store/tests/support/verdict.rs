@@ -106,6 +106,7 @@ fn assert_same(entry: &Entry, posted: &Posted) {
 fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
     let mut lost = 0;
     let deposits: HashSet<[u8; 32]> = found.values().map(|entry| entry.draft.key).collect();
+    let channels: HashMap<_, _> = reader.channels().unwrap().into_iter().collect();
     for (key, (said, next)) in &mut history.payments {
         let payment = reader.payment(key).unwrap();
         let there = payment.as_ref().map_or(Place::Absent, |payment| {
@@ -117,6 +118,11 @@ fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &E
         // A deposit and its entry are one write, and what was asked for is forgotten with it.
         let is_deposited = matches!(there, Place::At(PaymentState::Settled | PaymentState::Served, _));
         assert_eq!(is_deposited, deposits.contains(key), "{there:?}");
+        // So are a voucher and where its channel stands.
+        let is_voucher = payment.as_ref().is_some_and(|payment| payment.rail.starts_with("x402-batch:"));
+        let charged = channels.get(key).map(|channel| channel.charged);
+        let due = payment.as_ref().map(|payment| u128::from(payment.amount.unsigned_abs()));
+        assert_eq!(charged, due.filter(|_| is_voucher && is_deposited), "half a voucher");
         let keeps_request =
             payment.and_then(|payment| payment.attempt).is_some_and(|a| !a.request.is_empty());
         assert!(!(is_deposited && keeps_request), "a signature is kept");
