@@ -350,8 +350,8 @@ fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> 
 /// Sets the stage and runs the clients one after the other: several count what reaches the upstream.
 fn perform(ready: &[Ready<'_>], programs: &Programs, places: &Places, report: &mut Report) {
     let chain = chain(ready, programs, places);
-    let facilitator = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::facilitator_url);
-    let gateways = gateways(ready, facilitator.as_deref(), places);
+    let urls = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::urls);
+    let gateways = gateways(ready, urls.as_ref(), places);
     for (client, program) in ready {
         match surroundings(client, &chain, &gateways) {
             Ok(env) => play(client, program, &env, places, report),
@@ -376,10 +376,10 @@ fn chain(ready: &[Ready<'_>], programs: &Programs, places: &Places) -> Result<Op
 type Gateways = BTreeMap<Takes, Result<stage::Gateway, String>>;
 
 /// One gateway for each of what the clients need.
-fn gateways(ready: &[Ready<'_>], facilitator: Option<&str>, places: &Places) -> Gateways {
+fn gateways(ready: &[Ready<'_>], urls: Option<&stage::ChainUrls>, places: &Places) -> Gateways {
     let mut gateways = Gateways::new();
     for takes in ready.iter().filter_map(|(client, _)| client.before) {
-        gateways.entry(takes).or_insert_with(|| stage::Gateway::start(takes, facilitator, places));
+        gateways.entry(takes).or_insert_with(|| stage::Gateway::start(takes, urls, places));
     }
     gateways
 }

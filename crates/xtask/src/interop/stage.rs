@@ -87,14 +87,15 @@ impl Chain {
         Ok(Self { rpc_port, solana_port, facilitator_port, _servers: servers })
     }
 
-    pub(super) fn facilitator_url(&self) -> String {
-        loopback(self.facilitator_port)
+    /// Where a gateway reaches it.
+    pub(super) fn urls(&self) -> ChainUrls {
+        ChainUrls { facilitator: loopback(self.facilitator_port), rpc: loopback(self.rpc_port) }
     }
 
     /// Tells a script where the chain is.
     pub(super) fn describe(&self, env: &mut Env) {
         env.insert("RPC_URL", loopback(self.rpc_port));
-        env.insert("FACILITATOR_URL", self.facilitator_url());
+        env.insert("FACILITATOR_URL", loopback(self.facilitator_port));
         env.insert("PAY_TO", PAY_TO.to_owned());
         if let Some(port) = self.solana_port {
             env.insert("SOLANA_RPC_URL", loopback(port));
@@ -157,11 +158,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts both; with a facilitator the gateway also takes x402 payments on the local chain.
-    pub(super) fn start(
-        takes: Takes,
-        facilitator_url: Option<&str>,
-        places: &Places,
-    ) -> Result<Self, String> {
+    pub(super) fn start(takes: Takes, chain: Option<&ChainUrls>, places: &Places) -> Result<Self, String> {
         let binary = binary(places)?;
         let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
 
@@ -180,7 +177,7 @@ impl Gateway {
             takes,
             &Ports { gateway: port, admin: admin_port, upstream: upstream_port },
             &store,
-            facilitator_url,
+            chain,
         );
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
@@ -254,9 +251,9 @@ impl Takes {
         }
     }
 
-    /// Where it is paid, in the order of the offers.
-    fn networks(self) -> String {
-        let evm = format!(r#""eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}" }}"#);
+    /// Where it is paid, in the order of the offers. What the facilitator says is held against the chain.
+    fn networks(self, rpc_url: &str) -> String {
+        let evm = format!(r#""eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}", rpc: "{rpc_url}" }}"#);
         let solana = format!(
             r#""solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1": {{ asset: USDC, pay_to: "{SOLANA_PAY_TO}" }}"#
         );
@@ -267,6 +264,12 @@ impl Takes {
     }
 }
 
+/// What a gateway asks about the chain.
+pub(super) struct ChainUrls {
+    facilitator: String,
+    rpc: String,
+}
+
 /// Where one gateway listens, and what it stands before.
 struct Ports {
     gateway: u16,
@@ -275,9 +278,10 @@ struct Ports {
 }
 
 /// The configuration under test. Prices are those that the scripts count with.
-fn config_text(takes: Takes, ports: &Ports, store: &Path, facilitator_url: Option<&str>) -> String {
-    let (schemes, networks, batch) = (takes.schemes(), takes.networks(), takes.batch());
-    let x402 = facilitator_url.map_or_else(String::new, |facilitator| {
+fn config_text(takes: Takes, ports: &Ports, store: &Path, chain: Option<&ChainUrls>) -> String {
+    let (schemes, batch) = (takes.schemes(), takes.batch());
+    let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
+        let networks = takes.networks(rpc);
         format!(
             r#"  x402:
     schemes: [{schemes}]
@@ -335,12 +339,14 @@ fn loopback(port: u16) -> String {
 mod tests {
     use std::path::Path;
 
-    use super::{Ports, Takes, config_text};
+    use super::{ChainUrls, Ports, Takes, config_text};
 
     #[test]
     fn x402_is_offered_only_with_a_facilitator() {
         let ports = Ports { gateway: 1, admin: 2, upstream: 3 };
-        let with = config_text(Takes::Permit, &ports, Path::new("/s"), Some("http://127.0.0.1:9"));
+        let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
+        let with = config_text(Takes::Permit, &ports, Path::new("/s"), Some(&urls));
+        assert!(with.contains("rpc: \"http://127.0.0.1:8\""));
         assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
         assert!(with.contains("facilitators: [\"http://127.0.0.1:9\"]\n    deposit:"));
         let without = config_text(Takes::Permit, &ports, Path::new("/s"), None);
