@@ -326,7 +326,8 @@ fn what_the_carry_pays_is_made_once_for_one_request() {
         body
     };
     let mut hits = 1;
-    for (text, replayed) in [("two", false), ("two", true), ("three", false), ("three", true), ("two", true)] {
+    for (text, replayed) in [("two", false), ("two", true), ("three", false), ("three", true), ("two", true)]
+    {
         let asked = unpaid(&gateway, &small(text));
         let answer = send(&gateway, &channel.pays(&asked, None), &small(text));
         assert_eq!(answer.status, 200, "{text}: {}", answer.text());

@@ -86,6 +86,9 @@ fn a_report_beyond_reason_takes_no_more_than_the_request_can_use() {
         assert!((hold..=hold + beyond).contains(&spent), "{tokens}: {spent} of {hold}");
         assert_eq!(spent == hold, tokens > 1 << 50, "{tokens}");
         assert_eq!(gateway.balance(&other), (CREDIT, 0));
+        // The books say that the bill was cut, and are whole.
+        gateway.books_after(1);
+        assert_eq!(gateway.operator(&["fsck"])["clean"], json!(true), "{tokens}");
     }
 }
 

@@ -24,8 +24,6 @@ use crate::settling::{self, Asking, is_over, needs_operator};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Questions under way at most.
 const AT_ONCE_MAX: usize = 32;
-/// And for one payee: a facilitator with one signing key takes few at once (X402-46).
-const AT_ONCE_PER_PAYEE_MAX: usize = 4;
 /// Wait where a question could not even be written down, or a call with the payment is under way.
 const BUSY_MS: u64 = 1_000;
 /// Longer than any question takes: whose answer is not there by then was lost to a panic.
@@ -84,11 +82,11 @@ impl Unsettled {
         self.due.notify_one();
     }
 
-    /// None while enough is being asked for this payee.
-    fn turn(&self, rail: &str) -> Option<Turn<'_>> {
+    /// None while `most` questions are being asked for this payee.
+    fn turn(&self, rail: &str, most: usize) -> Option<Turn<'_>> {
         let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let count = asking.entry(rail.to_owned()).or_default();
-        if *count >= AT_ONCE_PER_PAYEE_MAX {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -206,12 +204,14 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
         gate.unsettled.forget(&key);
         return Ok(());
     };
-    let Some(_turn) = gate.unsettled.turn(&payment.rail) else {
+    let snapshot = gate.snapshot.load_full();
+    // As many as one facilitator is asked for at once: with fewer a backlog would outlive what was promised in it.
+    let most = snapshot.config.rails.x402.as_ref().map_or(1, |x402| x402.settle_at_once);
+    let Some(_turn) = gate.unsettled.turn(&payment.rail, most) else {
         // The end of another question is what it waits for.
         gate.unsettled.watch(key, Now::read().millis());
         return Ok(());
     };
-    let snapshot = gate.snapshot.load_full();
     let asking = Asking { gate, facilitators: snapshot.facilitators.as_ref(), key };
     if payment.promised {
         // Its call may still run, and has the claim; nobody but us asks about it.
@@ -340,17 +340,17 @@ fn give_up(gate: &Gate, key: [u8; 32], payment: &Payment) {
 
 #[cfg(test)]
 mod tests {
-    use super::{AT_ONCE_PER_PAYEE_MAX, LOST_MS, Unsettled};
+    use super::{LOST_MS, Unsettled};
 
     /// X402-46: one payee's questions leave room for another's.
     #[test]
     fn a_payee_has_so_many_turns() {
         let unsettled = Unsettled::default();
-        let mut turns: Vec<_> = (0..AT_ONCE_PER_PAYEE_MAX).filter_map(|_| unsettled.turn("a")).collect();
-        assert_eq!(turns.len(), AT_ONCE_PER_PAYEE_MAX);
-        assert!(unsettled.turn("a").is_none() && unsettled.turn("b").is_some());
+        let mut turns: Vec<_> = (0..4).filter_map(|_| unsettled.turn("a", 4)).collect();
+        assert_eq!(turns.len(), 4);
+        assert!(unsettled.turn("a", 4).is_none() && unsettled.turn("b", 4).is_some());
         turns.pop();
-        assert!(unsettled.turn("a").is_some());
+        assert!(unsettled.turn("a", 4).is_some());
         turns.clear();
         assert!(unsettled.asking.lock().unwrap().is_empty(), "nothing is remembered");
     }

@@ -368,7 +368,11 @@ mod tests {
             let number = Kind::from_byte(byte).map(|kind| kind as u8);
             assert_eq!(number, known.iter().any(|(known, _)| *known == byte).then_some(byte));
         }
-        assert!((0..=u16::MAX).filter(|bits| Flags::from_bits(*bits).is_some()).eq([0, 1, 16, 17, 32, 33, 48, 49]));
+        assert!(
+            (0..=u16::MAX)
+                .filter(|bits| Flags::from_bits(*bits).is_some())
+                .eq([0, 1, 16, 17, 32, 33, 48, 49])
+        );
     }
 
     #[test]

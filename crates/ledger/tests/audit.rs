@@ -306,8 +306,7 @@ fn a_charge_is_the_cost_rounded_up_once() {
         journal.post(income(51, 18, 18, &[(asset, "gpt-x", units)]));
         problems(&journal)
     };
-    let charged =
-        |asset, units, cost_femto, estimated| flagged(asset, units, cost_femto, estimated, false);
+    let charged = |asset, units, cost_femto, estimated| flagged(asset, units, cost_femto, estimated, false);
     let rounding = [(18, Problem::Rounding)];
     for asset in [Asset::Usd, Asset::Usdc, Asset::Usdt, Asset::Test] {
         assert_eq!(charged(asset, 5, 5_000_000, false), []);

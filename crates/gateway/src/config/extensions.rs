@@ -123,11 +123,12 @@ impl Id {
 }
 
 /// Reads the extensions of `rails.x402`.
-pub(super) fn read(x402: &Section<'_>) -> Extensions {
+pub(super) fn read(x402: &Section<'_>, declares: bool) -> Extensions {
     let usual = Extensions::default();
     let on: Vec<Id> = match x402.values("extensions", Id::parse) {
         Some(written) => written.into_iter().map(|(_, id)| id).collect(),
-        None => vec![Id::PaymentIdentifier, Id::SignIn],
+        None if declares => vec![Id::PaymentIdentifier, Id::SignIn],
+        None => Vec::new(),
     };
     // A setting of what is switched off would do nothing.
     for (key, id, name) in [

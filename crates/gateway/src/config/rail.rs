@@ -188,6 +188,8 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         );
     }
     let (schemes, networks) = (read_schemes(&section), read_networks(&section));
+    // Deployed Python clients that pay by Permit2 fail on a challenge with any extension, unless they have more installed.
+    let declares = !schemes.iter().any(|scheme| matches!(scheme, X402Scheme::Permit2 | X402Scheme::Upto));
     let batch = batch::read(&section);
     batch::fits(&section, batch.as_ref(), &schemes, &networks);
     Some(X402 {
@@ -201,7 +203,7 @@ fn read_x402(rails: &Section<'_>) -> Option<X402> {
         settle_at_once: read_at_once(&section),
         deposit,
         ceiling_max,
-        extensions: extensions::read(&section),
+        extensions: extensions::read(&section, declares),
     })
 }
 
