@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use farthing_tests::channel::{AUTHORIZER, Channel, ChannelFacilitator, Trick, amount, batch_offer};
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
-use farthing_tests::payer::{challenge, decode, now_s};
+use farthing_tests::payer::{BASE_SEPOLIA, challenge, decode, now_s};
+use farthing_tests::refused::assert_refused;
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream, friendly_answer, plain};
 use serde_json::{Value, json};
 use wire::x402::batch::BatchPayload;
@@ -310,6 +311,34 @@ fn the_same_voucher_again_is_the_same_call_or_draws_on_what_is_left() {
     assert_eq!(upstream.hits(), 2);
     let books = gateway.books_after(2);
     assert_eq!((books.count("deposit"), books.charged(&channel.account(&offer))), (1, 2 * FRIENDLY_COST));
+}
+
+/// Reference item 40: the payer of a channel has no key, and reads his receipts by a voucher that nobody else can have.
+#[test]
+fn a_channels_receipt_is_its_payers() {
+    let (upstream, chain) = (Upstream::friendly(), ChannelFacilitator::start());
+    let gateway = chain.gateway(upstream.address, "");
+    let (mut channel, mut other) = (Channel::new(0x2d, 0), Channel::new(0x2e, 0));
+    let (first, _) = pay(&gateway, &mut channel, Some(DEPOSIT), &ask("one"));
+    pay(&gateway, &mut other, Some(DEPOSIT), &ask("two"));
+    gateway.books_after(2);
+    let path = format!("/farthing/receipts/{}", first.must("farthing-receipt"));
+    let asked = unpaid(&gateway, &ask("three"));
+    let shows = |header: &str| http::get(gateway.address, &path, &[("payment-signature", header)]);
+    let signed = shows(&channel.pays(&asked, None));
+    assert_eq!(signed.status, 200, "{}", signed.text());
+    let payload = wire::base64::decode_url(signed.text().split('.').nth(1).unwrap(), 16 * 1024).unwrap();
+    let receipt: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(receipt["payment"]["rail"], format!("x402-batch:{BASE_SEPOLIA}"), "{receipt}");
+    // Another channel's payer, a stranger's signature, and nobody.
+    assert_refused(&shows(&other.pays(&asked, None)), 404, "receipt_not_found", "nothing_taken");
+    let mut forged = channel.payload(&batch_offer(&asked), channel.charged + 1, None);
+    if let BatchPayload::Voucher { voucher, .. } = &mut forged {
+        voucher.max_claimable_amount += 1;
+    }
+    assert_refused(&shows(&channel.header(&asked, &forged)), 401, "key_unknown", "nothing_taken");
+    assert_refused(&http::get(gateway.address, &path, &[]), 401, "key_unknown", "nothing_taken");
+    assert_eq!(chain.count("deposit"), 2, "nothing is asked of anybody by it");
 }
 
 /// A call that the carry pays whole charges nothing, so the next voucher may be the same one: for the same request it is

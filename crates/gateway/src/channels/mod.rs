@@ -31,7 +31,7 @@ pub(crate) use draw::{Drawn, receive};
 pub(crate) use drawing::Drawing;
 pub(crate) use escrow::settled_later;
 pub(crate) use kept::Unit;
-pub(crate) use presented::{Offered, Presented, again, verify};
+pub(crate) use presented::{Offered, Presented, again, shown, verify};
 
 use kept::Kept;
 use slot::Slot;

@@ -1,5 +1,8 @@
 //! A payment from a channel as it arrives: genuine, for a channel that pays us, and made for this request.
 
+use std::sync::Arc;
+
+use ledger::Account;
 use proof::x402_batch::{self, BatchError, GenuineVoucher, Offer};
 use proof::x402_exact::Binding;
 use sha2::{Digest, Sha256};
@@ -104,6 +107,24 @@ pub(crate) fn again(
         }
     };
     Ok(is_known.then_some(presented))
+}
+
+/// The account of the channel that a payment shows a voucher of, which nobody but its payer can know: he may read what
+/// was paid from it. None for a voucher that stands in a claim on the chain.
+pub(crate) async fn shown(
+    gate: &Gate,
+    offers: Vec<Offer>,
+    payment: &v2::PaymentPayload,
+) -> Option<Arc<Account>> {
+    let payload = BatchPayload::from_value(&payment.payload)?;
+    let voucher = payload.voucher();
+    let slot = gate.channels.find(&voucher.channel_id)?;
+    let ours = offers.iter().find(|offer| offer.token.contract() == &payload.channel_config().token)?;
+    x402_batch::verify(ours, payload.channel_config(), voucher).ok()?;
+    let kept = slot.lock().await;
+    let max = voucher.max_claimable_amount;
+    let is_public = max < kept.record.published_floor || kept.record.published.contains(&max);
+    (!is_public).then(|| Arc::clone(&slot.account))
 }
 
 impl Presented {

@@ -18,11 +18,14 @@ use serde_json::{Value, json};
 use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker, only};
+use crate::channels;
+use crate::credential::Payment;
 use crate::extensions::offers;
 use crate::facts;
 use crate::payer::Payer;
 use crate::refusal::{Code, Refusal};
 use crate::till::Till;
+use crate::till::{Named, Offer};
 
 /// An endpoint of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +201,28 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
     let payer = admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
     arrived.snapshot.limiters.account(payer.account.id()).admit_read()?;
     Ok(payer)
+}
+
+/// As [`holder`], or the payer of a channel by a voucher of it: he has no key.
+async fn reader(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
+    let presented = admission::credentials(worker, arrived)?;
+    let (None, Some(Payment::V2(payment))) = (&presented.key, &presented.payment) else {
+        return holder(worker, arrived);
+    };
+    let tills = arrived.snapshot.tills.iter();
+    let offers = tills.filter_map(|till| match till.offer_of(0, &Named::Nobody, None)? {
+        Offer::Channel(offer) => Some(offer),
+        Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_) => None,
+    });
+    let Some(account) = channels::shown(&worker.gate, offers.collect(), payment).await else {
+        arrived.snapshot.limiters.count_invalid(arrived.source);
+        return Err(Refusal::new(
+            Code::KeyUnknown,
+            "This endpoint needs a credit key, or a voucher of a channel.",
+        ));
+    };
+    arrived.snapshot.limiters.account(account.id()).admit_read()?;
+    Ok(Payer { account, key: None, protocol: "x402-v2" })
 }
 
 fn balance(worker: &Worker, payer: &Payer) -> Value {

@@ -6,7 +6,7 @@ use ledger::Entry;
 use proof::receipt;
 use serde_json::{Value, json};
 
-use super::{document, holder};
+use super::{document, reader};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::facts;
@@ -14,7 +14,8 @@ use crate::heads;
 use crate::payments::settlement;
 use crate::refusal::{Code, Refusal};
 
-/// A receipt belongs to whoever holds a key of its account; to everybody else it does not exist.
+/// A receipt belongs to whoever holds a key of its account, or shows a voucher of its channel; to everybody else it does
+/// not exist.
 pub(super) async fn signed_receipt(
     worker: &Worker,
     arrived: &Arrived,
@@ -61,7 +62,7 @@ struct RecordedCall {
 
 async fn recorded_call(worker: &Worker, arrived: &Arrived, id: &str) -> Result<RecordedCall, Refusal> {
     let gate = &worker.gate;
-    let payer = holder(worker, arrived)?;
+    let payer = reader(worker, arrived).await?;
     let call: crate::call_id::CallId = id.parse().map_err(|()| no_receipt())?;
     let mut found = gate.store.reader().facts(&call.0).map_err(unreadable)?;
     if found.is_none() {
