@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread;
@@ -154,6 +155,13 @@ async fn upstream(request: Request<Incoming>) -> Response<Answer> {
     response
 }
 
+/// How often the facilitator was asked to verify or to settle.
+pub(crate) fn facilitator_calls() -> usize {
+    FACILITATOR_CALLS.load(Ordering::Relaxed)
+}
+
+static FACILITATOR_CALLS: AtomicUsize = AtomicUsize::new(0);
+
 /// Deposited and not claimed, by channel.
 type Chain = Mutex<HashMap<String, u128>>;
 
@@ -161,6 +169,9 @@ async fn facilitator(chain: &Chain, request: Request<Incoming>) -> Response<Answ
     let path = request.uri().path().to_owned();
     let body = read(request).await;
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if path != "/supported" {
+        FACILITATOR_CALLS.fetch_add(1, Ordering::Relaxed);
+    }
     let answer = match path.as_str() {
         "/supported" => supported(),
         "/verify" => verified(chain, &asked),

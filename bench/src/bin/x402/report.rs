@@ -55,7 +55,7 @@ impl Table {
         text.push_str(if is_streams {
             "| | first byte of the answer, ms | last byte, ms | reads |\n|---|---|---|---|\n"
         } else {
-            "| | answers/s | CPU us/answer | of it the store's writer | CPU / that of the first row | p50 us | p99 us |\n|---|---|---|---|---|---|---|\n"
+            "| | answers/s | CPU us/answer | of it the store's writer | CPU / that of the first row | facilitator calls/answer | p50 us | p99 us |\n|---|---|---|---|---|---|---|---|\n"
         });
         let reference = self.lines.iter().find_map(|line| match &line.measured {
             Measured::Load(samples) => Some(samples.as_slice()),
@@ -90,11 +90,12 @@ impl Line {
                     .map(|(cpu, reference)| cpu / reference.cpu_micros_per_answer)
                     .collect();
                 format!(
-                    "{} | {} | {:.1} | {} | {:.0} | {:.0}",
+                    "{} | {} | {:.1} | {} | {:.2} | {:.0} | {:.0}",
                     spread(&of(|sample| sample.answers_per_s), 0),
                     spread(&cpu, 1),
                     median(of(|sample| sample.writer_micros_per_answer)),
                     spread(&ratios, 2),
+                    median(of(|sample| sample.facilitator_calls_per_answer)),
                     median(of(|sample| sample.p50_micros)),
                     median(of(|sample| sample.p99_micros)),
                 )

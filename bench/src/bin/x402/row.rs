@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::load::{self, Lane};
+use crate::mocks::facilitator_calls;
 use crate::payments::{Call, post};
 use crate::process::{Computed, Server};
 use crate::sellers::Seller;
@@ -57,6 +58,8 @@ pub(crate) struct Sample {
     pub(crate) cpu_micros_per_answer: f64,
     /// Of it what our store's writer takes to make it durable.
     pub(crate) writer_micros_per_answer: f64,
+    /// Of the seller, to verify or to settle.
+    pub(crate) facilitator_calls_per_answer: f64,
     pub(crate) p50_micros: f64,
     pub(crate) p99_micros: f64,
 }
@@ -120,6 +123,7 @@ impl<'a> Row<'a> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped above")]
         let count = (wanted as usize).clamp(4 * CONNECTIONS, PAYMENTS_MAX);
         let lanes = self.lanes(count).await?;
+        let calls_before = facilitator_calls();
         let before = self.seller.map(Server::processor_time);
         let brought = load::run(self.call.address, lanes, self.expected, time).await?;
         let after = self.seller.map(Server::processor_time);
@@ -134,6 +138,7 @@ impl<'a> Row<'a> {
             answers_per_s: number(answers) / brought.took.as_secs_f64(),
             cpu_micros_per_answer: nanos_to_micros(computed.nanos) / number(answers),
             writer_micros_per_answer: nanos_to_micros(computed.writer_nanos) / number(answers),
+            facilitator_calls_per_answer: number(facilitator_calls() - calls_before) / number(answers),
             p50_micros: nanos_to_micros(at(500) * 1000),
             p99_micros: nanos_to_micros(at(990) * 1000),
         })
