@@ -60,6 +60,8 @@ enum Takes {
     Upto,
     /// `batch-settlement`.
     Channels,
+    /// By `exact`, with every extension.
+    Extensions,
     /// `exact`, on Solana.
     Solana,
 }
@@ -233,6 +235,21 @@ const CLIENTS: &[Client] = &[
         ],
         on: Some(Ground::Evm),
         before: Some(Takes::Channels),
+    },
+    Client {
+        name: "x402-extensions",
+        runtime: Runtime::Node,
+        script: "x402_extensions.mjs",
+        scenarios: &[
+            "named-payment",
+            "sign-in",
+            "sign-in-once",
+            "key-without-a-call",
+            "offers-and-receipts",
+            "discovery",
+        ],
+        on: Some(Ground::Evm),
+        before: Some(Takes::Extensions),
     },
     Client {
         name: "x402-fetch-svm",

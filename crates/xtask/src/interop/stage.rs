@@ -223,6 +223,7 @@ impl Takes {
             Takes::Permit => "permit",
             Takes::Upto => "upto",
             Takes::Channels => "channels",
+            Takes::Extensions => "extensions",
             Takes::Solana => "solana",
         }
     }
@@ -234,20 +235,42 @@ impl Takes {
             Takes::Permit => "permit2, exact",
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
-            Takes::Solana => "exact",
+            Takes::Extensions | Takes::Solana => "exact",
         }
     }
 
-    /// What payment channels need besides. What the scripts use of one before they look for a claim is worth less than
+    /// What payment channels and extensions need besides. What the scripts use of one before they look for a claim is worth less than
     /// what is claimed.
-    fn batch(self) -> &'static str {
+    fn more(self) -> &'static str {
         match self {
             Takes::Channels => {
                 r#"    batch:
       { authorizer_key: "${env:AUTHORIZER_KEY}", withdraw_delay: 15m, min_deposit: 0.005 USD, claim_above: 0.0005 USD }
 "#
             }
+            Takes::Extensions => {
+                "    extensions: [payment-identifier, sign-in-with-x, offer-receipt, bazaar]\n"
+            }
             Takes::Exact | Takes::Permit | Takes::Upto | Takes::Solana => "",
+        }
+    }
+
+    /// The rail of play money, and routes that describe themselves: what else stands in the file.
+    fn rest(self) -> (&'static str, &'static str) {
+        match self {
+            // One offer, or a challenge with every extension would be longer than some let through.
+            Takes::Extensions => (
+                "",
+                r#"routes:
+  - match: { method: POST, path: /v1/chat/completions }
+    upstream: mock
+    price: by_model
+    discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
+"#,
+            ),
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => {
+                ("  test: {}\n", "")
+            }
         }
     }
 
@@ -258,7 +281,7 @@ impl Takes {
             r#""solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1": {{ asset: USDC, pay_to: "{SOLANA_PAY_TO}" }}"#
         );
         match self {
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels => evm,
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Extensions => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -279,7 +302,7 @@ struct Ports {
 
 /// The configuration under test. Prices are those that the scripts count with.
 fn config_text(takes: Takes, ports: &Ports, store: &Path, chain: Option<&ChainUrls>) -> String {
-    let (schemes, batch) = (takes.schemes(), takes.batch());
+    let (schemes, more, (test, routes)) = (takes.schemes(), takes.more(), takes.rest());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
         format!(
@@ -288,7 +311,7 @@ fn config_text(takes: Takes, ports: &Ports, store: &Path, chain: Option<&ChainUr
     networks: {{ {networks} }}
     facilitators: ["{facilitator}"]
     deposit: 0.01 USD
-{batch}"#
+{more}"#
         )
     });
     let Ports { gateway, admin, upstream } = ports;
@@ -308,9 +331,8 @@ prices:
 # A stock client asks for the price before each payment; all of them are one address here.
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
-rails:
-  test: {{}}
-{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
+{routes}rails:
+{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }
