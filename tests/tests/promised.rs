@@ -343,7 +343,7 @@ fn a11_who_owes_promises_nothing_until_it_is_made_good() {
     scene.assert_in_order();
 }
 
-/// A3: fifty authorisations on money for one: what is served stays within that money and the operator's limit.
+/// A3, X402-39: fifty authorisations on money for one: what is served stays within that money and the operator's limit.
 #[test]
 fn a3_many_authorisations_on_one_balance_are_served_within_the_limit() {
     // As dear as its ceiling: 1000 output tokens.
