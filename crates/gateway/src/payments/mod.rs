@@ -1,28 +1,31 @@
 //! A payment becomes a deposit: verified, claimed once, settled by its rail, durable; then the call
 //! draws on it like any other (DESIGN, idea 1; X402-13, X402-14). Or the call is served on the promise of it.
 
+mod change;
+mod ending;
 mod known;
 mod promised;
+mod result;
 mod verified;
 
+pub(crate) use change::{change_key, key_header};
+pub(crate) use ending::{Ending, Joined, Waits};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
+use result::{network_text, payment_response, response_header, settlement_refused};
 use verified::Proof;
 pub(crate) use verified::{Verified, transfer_refusal, verify};
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
 use serde_json::{Value, json};
-use store::{Idempotent, KeyRecord, Op, Outcome, PaymentState, StoreError};
-use wire::x402::code::Code as KnownCode;
+use store::{Op, PaymentState, StoreError};
 use wire::x402::facilitator::SettleRequest;
-use wire::x402::{SettlementResponse, header as x402, network};
 
 use crate::channels::{self, Drawing, Drawn};
-use crate::charge::commit_in_background;
 use crate::claims::{Claim, InFlight};
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -31,14 +34,10 @@ use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
 use crate::payer::Payer;
 use crate::promises::NotTaken;
-use crate::random;
-use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::refusal::{Code, Money, Refusal};
 use crate::resolver::RESOLVING;
 use crate::settling::{self, Asking};
 use crate::snapshot::Snapshot;
-
-/// Days a key for change is valid.
-const CHANGE_KEY_SECONDS: u64 = 90 * 24 * 3600;
 
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
@@ -431,49 +430,6 @@ impl Bringing<'_> {
     }
 }
 
-/// The rail refuses a payment.
-fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
-    let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
-    // What the payer has to do first, a stock client finds by this status and code (X402-20).
-    if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
-        let detail =
-            "The token does not let Permit2 move it yet: approve that once, then send the request again.";
-        return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);
-    }
-    let said = SettlementResponse {
-        success: false,
-        network: network_text(verified),
-        error_reason: Some(code.to_owned()),
-        payer: Some(verified.proof.payer()),
-        ..SettlementResponse::default()
-    };
-    let (name, value) = response_header(&verified.sent, &said);
-    let detail = "The payment was refused when it was to be settled.";
-    Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
-}
-
-/// What waits until the end of a call is on disk.
-#[derive(Default)]
-pub(crate) struct Waits {
-    pub(crate) claims: Vec<Claim>,
-    /// What is to be settled then.
-    due: Option<(Arc<Gate>, [u8; 32])>,
-}
-
-impl Waits {
-    /// Whether nobody has to wait.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.claims.is_empty() && self.due.is_none()
-    }
-
-    /// The end of the call is on disk, or never will be.
-    pub(crate) fn over(self, written: bool) {
-        if let Some((gate, key)) = self.due.filter(|_| written) {
-            gate.unsettled.ask_now(key);
-        }
-    }
-}
-
 /// Lets go of the key of a payment that moved nothing.
 ///
 /// # Errors
@@ -486,122 +442,6 @@ pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
             Ok(())
         }
         Err(error) => Err(unsure(&error)),
-    }
-}
-
-/// What a call that was charged leaves behind: what the same request gets from now on, and the claims to let
-/// go when that is on disk.
-pub(crate) struct Ending {
-    brought: Option<Brought>,
-    idempotent: Vec<([u8; 32], Idempotent)>,
-    outcome: Outcome,
-    waits: Waits,
-}
-
-/// The end of a call as it is written down.
-#[derive(Default)]
-pub(crate) struct Joined {
-    /// Without a charge there is only a payment to remember, if that.
-    pub(crate) write: Option<Op>,
-    pub(crate) waits: Waits,
-    /// What the payer is told of a settlement that the call did not wait for.
-    pub(crate) result: Option<PaymentResult>,
-}
-
-impl Ending {
-    pub(crate) fn of(brought: Option<Brought>, attempt: Option<Attempt>, outcome: Outcome) -> Self {
-        let (idempotent, claims) = attempt.map(|attempt| attempt.ended(&outcome)).unwrap_or_default();
-        let waits = Waits { claims, due: None };
-        Self { brought, idempotent, outcome, waits }
-    }
-
-    /// The one write of the end of a call that took `captured`.
-    pub(crate) fn join(self, gate: &Arc<Gate>, capture: Option<Op>, captured: Amount) -> Joined {
-        let Self { brought, idempotent, outcome, mut waits } = self;
-        let (mut served, mut settles, mut result) = (None, None, None);
-        match brought {
-            None => {}
-            Some(Brought::Deposit(deposit)) => {
-                waits.claims.push(deposit.claim);
-                served = Some((deposit.key, outcome));
-            }
-            Some(Brought::Promise(promise)) => {
-                settles = promise.settles(captured, &outcome, Now::read());
-                let is_whole = promise.is_whole();
-                let ended = promise.ended(captured, settles.is_some());
-                waits.claims.push(ended.claim);
-                waits.due = settles.as_ref().map(|_| (Arc::clone(gate), ended.key));
-                served = is_whole.then_some((ended.key, outcome));
-                result = Some(ended.result);
-            }
-        }
-        let write = match (capture, served) {
-            (Some(Op::Capture { id, entry, facts, income, .. }), served) => {
-                Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
-            }
-            (Some(other), _) => Some(other),
-            (None, Some((key, outcome))) => Some(Op::Served { key, outcome }),
-            (None, None) => None,
-        };
-        Joined { write, waits, result }
-    }
-}
-
-/// A key that opens what the payer did not use. It is in one answer and nowhere else (item 38).
-pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<String> {
-    let key_id = random::bytes();
-    let expires = now.seconds() + CHANGE_KEY_SECONDS;
-    let caveats = [format!("expires={expires}")];
-    let text =
-        proof::credit_key::mint(&gate.keys.masters, gate.keys.mode, account.0, key_id, &caveats).ok()?;
-    let record = KeyRecord {
-        account: account.0,
-        label: "change".to_owned(),
-        created_ms: now.millis(),
-        expires_s: Some(expires),
-    };
-    let op = Op::Key { id: key_id, record };
-    if let Err(error) = gate.store.submit(op.clone(), None) {
-        // The payer has paid for it: it opens his change whether it is on our list or not.
-        tracing::warn!(%error, "a key for change is recorded later");
-        drop(commit_in_background(gate, op, Waits::default()));
-    }
-    Some(text)
-}
-
-/// The header that hands a key out.
-pub(crate) fn key_header(text: &str) -> Option<(HeaderName, HeaderValue)> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some((HeaderName::from_static("farthing-key"), value))
-}
-
-fn payment_response(verified: &Verified, transaction: &str) -> HeaderMap {
-    let said = SettlementResponse {
-        success: true,
-        transaction: transaction.to_owned(),
-        network: network_text(verified),
-        payer: Some(verified.proof.payer()),
-        ..SettlementResponse::default()
-    };
-    let (name, value) = response_header(&verified.sent, &said);
-    HeaderMap::from_iter([(name, value)])
-}
-
-fn response_header(sent: &Payment, said: &SettlementResponse) -> (HeaderName, HeaderValue) {
-    let name = match sent {
-        Payment::V1(_) => x402::X_PAYMENT_RESPONSE,
-        Payment::V2(_) => x402::PAYMENT_RESPONSE,
-    };
-    let value = HeaderValue::from_str(&x402::encode(said)).unwrap_or(HeaderValue::from_static(""));
-    (HeaderName::from_static(name), value)
-}
-
-fn network_text(verified: &Verified) -> String {
-    let caip2 = verified.proof.network();
-    match &verified.sent {
-        Payment::V1(_) => network::v1_from_caip2(caip2).unwrap_or(caip2).to_owned(),
-        Payment::V2(_) => caip2.to_owned(),
     }
 }
 
