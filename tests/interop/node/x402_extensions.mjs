@@ -161,5 +161,5 @@ await run({
   "sign-in-once": signInOnce,
   "key-without-a-call": keyWithoutACall,
   "offers-and-receipts": offersAndReceipts,
-  discovery,
+  "discovery": discovery,
 });
