@@ -58,7 +58,7 @@ impl Challenge {
     }
 
     /// Every line in the order it is sent in, before the line of any other scheme; never joined with a
-    /// comma. With `lsat` the old name comes first, because its clients read the first line only.
+    /// comma. With `lsat` the old name comes first, as its clients have always seen it.
     #[must_use]
     pub fn lines(&self, lsat: bool) -> Vec<String> {
         lsat.then(|| self.lsat_line()).into_iter().chain([self.l402_line()]).collect()
