@@ -1,5 +1,7 @@
 //! Accounts of payers who came without a key: the same payer finds the same account again.
 
+use sha2::{Digest as _, Sha256};
+use wire::l402::PaymentHash;
 use wire::x402::Address;
 
 use crate::mac;
@@ -24,6 +26,14 @@ pub fn channel(channel_id: &[u8; 32]) -> [u8; 16] {
     mac::first_half(channel_id)
 }
 
+/// The account of a Lightning payment: everything that was made of it spends one balance (L402-59). The one
+/// field has a fixed length, so nothing stands before it.
+#[must_use]
+pub fn lightning(payment_hash: &PaymentHash) -> [u8; 16] {
+    let hash = Sha256::new().chain_update("farthing/account/l402/1").chain_update(payment_hash.0).finalize();
+    mac::first_half(&hash.into())
+}
+
 /// The account of a payer on the test rail.
 #[must_use]
 pub fn test(payer: &[u8; 32]) -> [u8; 16] {
@@ -32,8 +42,9 @@ pub fn test(payer: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{channel, evm, svm, test};
+    use super::{channel, evm, lightning, svm, test};
     use wire::hex;
+    use wire::l402::PaymentHash;
     use wire::x402::Address;
 
     /// Computed with another implementation of SHA-256 over the bytes written out by hand.
@@ -44,6 +55,9 @@ mod tests {
         let account = svm("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1", &[2; 32], &[1; 32]);
         assert_eq!(hex::encode(&account), "5132baf8b21e13b24d6aca4c0279981c");
         assert_eq!(channel(&[0xcc; 32]), [0xcc; 16]);
+        let paid = "4752f2ae061a0945c43b0d8a03c6380b4fba96c75b18de705acc459c4af76ee0";
+        let account = lightning(&PaymentHash::parse(paid).unwrap());
+        assert_eq!(hex::encode(&account), "264afb52ccbe0df272ba943cabb6cbc9");
         assert_eq!(hex::encode(&test(&[4; 32])), "dff8e965ed3369a28dc28c83f86e6491");
     }
 

@@ -95,6 +95,14 @@ pub fn check_narrowing(caveats: &[Caveat]) -> Result<(), Widened> {
 /// [`Refused`] of the first that does not.
 pub fn evaluate(caveats: &[Caveat], context: &Context<'_>) -> Result<(), Refused> {
     check_narrowing(caveats)?;
+    permit(caveats, context)
+}
+
+/// The same for caveats that were found to narrow when they were read: what is left for each request.
+///
+/// # Errors
+/// [`Refused`] of the first that does not hold.
+pub fn permit(caveats: &[Caveat], context: &Context<'_>) -> Result<(), Refused> {
     let scoped = caveats.iter().any(|caveat| matches!(caveat, Caveat::Services(_)));
     if context.require_scope && !scoped {
         return Err(Refused::Unscoped);

@@ -298,7 +298,7 @@ fn understand(key: &CreditKey) -> Result<Vec<Caveat>, KeyError> {
 }
 
 /// The public name of one point of a chain (L402-43).
-fn link(signature: &[u8; 32]) -> [u8; 16] {
+pub(crate) fn link(signature: &[u8; 32]) -> [u8; 16] {
     let hash = Sha256::new().chain_update(b"farthing/link/1").chain_update(signature).finalize();
     first_half(&hash.into())
 }

@@ -11,6 +11,7 @@ pub mod deposit_key;
 pub mod ed25519;
 pub mod eip712;
 pub mod epoch;
+pub mod l402;
 mod mac;
 pub mod payment_identifier;
 pub mod quote;

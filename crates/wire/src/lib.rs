@@ -9,5 +9,6 @@ pub mod credit_key;
 pub mod hex;
 pub mod json;
 pub mod jws;
+pub mod l402;
 pub mod macaroon;
 pub mod x402;
