@@ -13,7 +13,7 @@ use rails::facilitator::{Expected, Facilitator, Facilitators, Supports, Verifica
 use serde_json::Value;
 use wire::x402::facilitator::{SettleRequest, VerifyRequest};
 
-pub(crate) use health::{Health, WAIT_MAX};
+pub(crate) use health::{Health, Question, WAIT_MAX};
 
 use crate::gate::Gate;
 use crate::till::{Named, Till};
@@ -185,10 +185,10 @@ pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequ
     let body = Bytes::from(body);
     for facilitator in gate.directory.candidates(all, request, &expected.network) {
         let name = facilitator.name();
-        if !gate.health.admits(&name, gate.health.now_ms()) {
+        if !gate.health.admits(&name, Question::Verify, gate.health.now_ms()) {
             continue;
         }
-        let watch = Watch::start(gate, &name, "verify");
+        let watch = Watch::start(gate, &name, Question::Verify);
         let opinion = all.verify(facilitator, body.clone(), &expected.payers).await;
         let outcome = match &opinion {
             Verification::Valid { .. } => "valid",
@@ -219,7 +219,7 @@ pub(crate) async fn settle(
     expected: &Expected,
 ) -> Settlement {
     let name = facilitator.name();
-    let watch = Watch::start(gate, &name, "settle");
+    let watch = Watch::start(gate, &name, Question::Settle);
     let outcome = all.settle(facilitator, body, expected).await;
     let (word, is_fault) = match &outcome {
         Settlement::Settled(_) => ("settled", false),
@@ -235,20 +235,20 @@ pub(crate) async fn settle(
 struct Watch<'a> {
     gate: &'a Gate,
     facilitator: &'a str,
-    question: &'static str,
+    question: Question,
     started: Instant,
 }
 
 impl<'a> Watch<'a> {
-    fn start(gate: &'a Gate, facilitator: &'a str, question: &'static str) -> Self {
+    fn start(gate: &'a Gate, facilitator: &'a str, question: Question) -> Self {
         Self { gate, facilitator, question, started: Instant::now() }
     }
 
     /// `is_fault`: the facilitator did not do its part.
     fn ended(self, outcome: &'static str, is_fault: bool) {
         let Self { gate, facilitator, question, started } = self;
-        let is_asked = gate.health.ended(facilitator, is_fault, gate.health.now_ms());
-        gate.metrics.facilitator(facilitator, question, outcome);
+        let is_asked = gate.health.ended(facilitator, question, is_fault, gate.health.now_ms());
+        gate.metrics.facilitator(facilitator, question.name(), outcome);
         gate.metrics.facilitator_took(facilitator, started.elapsed().as_secs_f64());
         gate.metrics.facilitator_is_asked(facilitator, is_asked);
     }
@@ -289,7 +289,7 @@ mod tests {
     use serde_json::{Map, Value, json};
     use wire::x402::facilitator::SettleRequest;
 
-    use super::{Directory, NAMES_MAX};
+    use super::{Directory, NAMES_MAX, Question};
 
     const BASE: &str = "eip155:84532";
 
@@ -381,7 +381,7 @@ mod tests {
             supports(&[("upto", BASE, named("0xBB")), ("exact", BASE, json!({}))]),
         );
         for _ in 0..5 {
-            directory.health.ended("https://a", true, directory.health.now_ms());
+            directory.health.ended("https://a", Question::Settle, true, directory.health.now_ms());
         }
         assert_eq!(directory.member(&all, "upto", BASE, "facilitatorAddress").as_deref(), Some("0xBB"));
         assert_eq!(asked(&directory, &all, "upto", &json!({})), ["b", "a"]);

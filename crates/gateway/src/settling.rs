@@ -12,7 +12,7 @@ use store::{Attempt, Op, Payment, Store, StoreError};
 use wire::x402::facilitator::SettleRequest;
 
 use crate::clock::Now;
-use crate::facilitators::{self, WAIT_MAX};
+use crate::facilitators::{self, Question, WAIT_MAX};
 use crate::gate::Gate;
 use crate::random;
 
@@ -59,7 +59,7 @@ impl Asking<'_> {
         for facilitator in directory.candidates(all, request, &expected.network) {
             let name = facilitator.name();
             let Some(_turn) = health.turn(&name, all.at_once_max, WAIT_MAX).await else { continue };
-            if !health.admits(&name, health.now_ms()) {
+            if !health.admits(&name, Question::Settle, health.now_ms()) {
                 continue;
             }
             let attempt = attempt(name, &text, 1, Now::read());
@@ -249,7 +249,8 @@ impl Asking<'_> {
             Settlement::Settled(receipt) => {
                 let outcome = confirmed(node, &sought, receipt).await;
                 if let Settlement::Unknown(Unclear { is_fault: true, .. }) = &outcome {
-                    self.gate.health.ended(&attempt.facilitator, true, self.gate.health.now_ms());
+                    let health = &self.gate.health;
+                    health.ended(&attempt.facilitator, Question::Settle, true, health.now_ms());
                 }
                 outcome
             }

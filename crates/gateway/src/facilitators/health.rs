@@ -21,9 +21,28 @@ pub(crate) struct Health {
     payers: Mutex<Budget>,
 }
 
+/// What a facilitator is asked. It may do one well and fail at the other: a good opinion says nothing about a chain
+/// that nothing gets through to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Settle,
+    Verify,
+}
+
+impl Question {
+    /// The word in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Settle => "settle",
+            Self::Verify => "verify",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Row {
-    circuit: Circuit,
+    settle: Circuit,
+    verify: Circuit,
     at_once: usize,
     turns: Arc<Semaphore>,
 }
@@ -54,17 +73,19 @@ impl Health {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether a facilitator is to be asked now. Whoever is told so tells the end by [`Health::ended`].
-    pub(crate) fn admits(&self, facilitator: &str, now_ms: u64) -> bool {
-        self.rows().get_mut(facilitator).is_none_or(|row| row.circuit.admits(now_ms))
+    /// Whether a facilitator is to be asked this now. Whoever is told so tells the end by [`Health::ended`]. Nobody is
+    /// asked for an opinion of what he does not get settled.
+    pub(crate) fn admits(&self, facilitator: &str, question: Question, now_ms: u64) -> bool {
+        self.rows().get_mut(facilitator).is_none_or(|row| match question {
+            Question::Settle => row.settle.admits(now_ms),
+            Question::Verify => !rests(row.settle, now_ms) && row.verify.admits(now_ms),
+        })
     }
 
     /// Whether a facilitator is left alone now.
     pub(crate) fn rests(&self, facilitator: &str, now_ms: u64) -> bool {
-        self.rows().get(facilitator).is_some_and(|row| match row.circuit.state() {
-            CircuitState::Closed => false,
-            CircuitState::Open { until_ms } | CircuitState::Trying { until_ms } => now_ms < until_ms,
-        })
+        let any = |row: &Row| rests(row.settle, now_ms) || rests(row.verify, now_ms);
+        self.rows().get(facilitator).is_some_and(any)
     }
 
     /// A turn among the `at_once` that may settle there at the same time. None: too many are before us.
@@ -76,7 +97,7 @@ impl Health {
             let mut rows = self.rows();
             let row = rows.entry(facilitator.to_owned()).or_insert_with(|| Row::new(at_once));
             if row.at_once != at_once {
-                *row = Row { circuit: row.circuit, ..Row::new(at_once) };
+                *row = Row { settle: row.settle, verify: row.verify, ..Row::new(at_once) };
             }
             Arc::clone(&row.turns)
         };
@@ -85,15 +106,19 @@ impl Health {
     }
 
     /// A facilitator did its part, or did not. Returns whether it is asked from now on.
-    pub(crate) fn ended(&self, facilitator: &str, is_fault: bool, now_ms: u64) -> bool {
+    pub(crate) fn ended(&self, facilitator: &str, question: Question, is_fault: bool, now_ms: u64) -> bool {
         let mut rows = self.rows();
         let row = rows.entry(facilitator.to_owned()).or_insert_with(|| Row::new(1));
+        let circuit = match question {
+            Question::Settle => &mut row.settle,
+            Question::Verify => &mut row.verify,
+        };
         if is_fault {
-            row.circuit.failed(now_ms, u16::from_be_bytes(random::bytes()));
+            circuit.failed(now_ms, u16::from_be_bytes(random::bytes()));
         } else {
-            row.circuit.answered();
+            circuit.answered();
         }
-        row.circuit.state() == CircuitState::Closed
+        [row.settle, row.verify].iter().all(|circuit| circuit.state() == CircuitState::Closed)
     }
 
     /// One settlement of this payer. None: his budget is spent.
@@ -115,7 +140,15 @@ impl Health {
 
 impl Row {
     fn new(at_once: usize) -> Self {
-        Self { circuit: Circuit::default(), at_once, turns: Arc::new(Semaphore::new(at_once)) }
+        let (settle, verify) = (Circuit::default(), Circuit::default());
+        Self { settle, verify, at_once, turns: Arc::new(Semaphore::new(at_once)) }
+    }
+}
+
+fn rests(circuit: Circuit, now_ms: u64) -> bool {
+    match circuit.state() {
+        CircuitState::Closed => false,
+        CircuitState::Open { until_ms } | CircuitState::Trying { until_ms } => now_ms < until_ms,
     }
 }
 
@@ -138,23 +171,40 @@ impl Drop for Share<'_> {
 mod tests {
     use std::time::Duration;
 
-    use super::Health;
+    use super::{Health, Question};
 
     const AT_ONCE: Duration = Duration::ZERO;
 
     #[test]
     fn a_facilitator_that_fails_is_left_alone_and_no_other() {
-        let health = Health::default();
-        assert!(health.admits("a", 0));
+        let (health, settle) = (Health::default(), Question::Settle);
+        assert!(health.admits("a", settle, 0));
         for left in (0..5).rev() {
-            assert_eq!(health.ended("a", true, 0), left > 0);
+            assert_eq!(health.ended("a", settle, true, 0), left > 0);
         }
-        assert!(!health.admits("a", 1));
-        assert!(health.admits("b", 1));
+        assert!(!health.admits("a", settle, 1));
+        assert!(health.admits("b", settle, 1));
         // The try after the longest rest.
-        assert!(health.admits("a", 6_250));
-        assert!(health.ended("a", false, 6_300));
-        assert!(health.admits("a", 6_300));
+        assert!(health.admits("a", settle, 6_250));
+        assert!(health.ended("a", settle, false, 6_300));
+        assert!(health.admits("a", settle, 6_300));
+    }
+
+    /// X402-46: a facilitator that has opinions and gets nothing settled is found out, and not asked for opinions.
+    #[test]
+    fn good_opinions_do_not_hide_settlements_that_fail() {
+        let health = Health::default();
+        for _ in 0..5 {
+            health.ended("a", Question::Verify, false, 0);
+            health.ended("a", Question::Settle, true, 0);
+        }
+        assert!(health.rests("a", 1) && !health.admits("a", Question::Verify, 1));
+        // The other way round it goes on settling.
+        for _ in 0..5 {
+            health.ended("b", Question::Settle, false, 0);
+            health.ended("b", Question::Verify, true, 0);
+        }
+        assert!(!health.admits("b", Question::Verify, 1) && health.admits("b", Question::Settle, 1));
     }
 
     #[tokio::test]
