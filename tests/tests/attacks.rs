@@ -635,6 +635,35 @@ fn a17_no_answer_is_for_a_shared_cache() {
     }
 }
 
+/// A19: nobody pays for a payer's gas but his facilitator. We ask for no sponsoring, pass on none that a payer asks for,
+/// and a signature that brings a factory to deploy his wallet with (ERC-6492) is none.
+#[test]
+fn a19_nothing_is_sponsored() {
+    for signs in Signs::ALL {
+        let scene = Scene::signing(signs, []);
+        let unpaid = http::post(scene.gateway.address, CHAT, &[], &ask());
+        assert!(!challenge(&unpaid).to_string().contains("GasSponsoring"), "{signs:?}");
+        let good = &scene.payment;
+        let mut wrapped = good.clone();
+        let signature = good.payload["signature"].as_str().unwrap().trim_start_matches("0x");
+        let word = |number: u64| format!("{number:064x}");
+        let body = [&word(0xfac7), &word(96), &word(128), &word(0), &word(65), signature, &"0".repeat(62)];
+        let magic = "6492".repeat(16);
+        wrapped.payload["signature"] =
+            json!(format!("0x{}{magic}", body.map(|part| part.to_owned()).concat()));
+        assert_refused(&pay(&scene.gateway, &wrapped), 402, "proof_invalid", "nothing_taken");
+        assert!(scene.facilitator.settles().is_empty() && scene.upstream.hits() == 0, "{signs:?}");
+        let asks = json!({"eip2612GasSponsoring": {"info": {"signature": "0x"}}, "erc20ApprovalGasSponsoring": {"info": {}}});
+        let header = encode(&json!({"x402Version": 2, "resource": good.resource, "accepted": good.accepted,
+                                    "payload": good.payload, "extensions": asks}));
+        let answer = http::post(scene.gateway.address, CHAT, &[("payment-signature", &header)], &ask());
+        assert_eq!(answer.status, 200, "{signs:?}: {}", answer.text());
+        let settles = scene.facilitator.settles();
+        let asked = String::from_utf8_lossy(&settles[0]);
+        assert!(settles.len() == 1 && !asked.contains("GasSponsoring"), "{asked}");
+    }
+}
+
 /// A22: hidden reasoning is billed as the provider reports it, under the ceiling, and itemised: the lines of the receipt are
 /// the usage and sum to the charge.
 #[test]
