@@ -269,25 +269,35 @@ fn a_network_that_no_facilitator_settles_is_not_offered() {
 }
 
 /// Where a payment settles before it is served, the upstream is asked when the money is there and not before; a
-/// payment that does not arrive asks nobody.
+/// payment that does not arrive asks nobody. A ceiling settles when its call is over, for what that cost. (That a voucher is
+/// on disk before its answer begins is shown by kills: `channels::a20_a_kill_after_the_head_loses_nothing`.)
 #[test]
 fn r12_settlement_order_per_route() {
-    let facilitator = Arc::new(Facilitator::start([]));
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let upstream = {
-        let (facilitator, seen) = (Arc::clone(&facilitator), Arc::clone(&seen));
-        Upstream::start(move |request, stream| {
-            seen.lock().unwrap().push(facilitator.transfers());
-            let _ = std::io::Write::write_all(stream, &friendly_answer(request));
-        })
-    };
-    let gateway = Gateway::start(upstream.address, &Facilitator::rails(&[facilitator.address]));
-    for paid in 1..=3 {
-        assert_eq!(pay(&gateway, &new_payment(&gateway, paid)).status, 200);
+    for (signs, when_asked) in
+        [(Signs::Transfer, [1, 2, 3]), (Signs::Permit, [1, 2, 3]), (Signs::Ceiling, [0, 1, 2])]
+    {
+        let facilitator = Arc::new(Facilitator::start([]));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let upstream = {
+            let (facilitator, seen) = (Arc::clone(&facilitator), Arc::clone(&seen));
+            Upstream::start(move |request, stream| {
+                seen.lock().unwrap().push(facilitator.transfers());
+                let _ = std::io::Write::write_all(stream, &friendly_answer(request));
+            })
+        };
+        let rails = Facilitator::rails_with(&[facilitator.address], signs.keys());
+        let gateway = Gateway::start(upstream.address, &rails);
+        for paid in 1..=3 {
+            assert_eq!(pay(&gateway, &signs.payment(&gateway, paid)).status, 200, "{signs:?}");
+            wait_for("the payment to settle", || (facilitator.transfers() == u32::from(paid)).then_some(()));
+        }
+        if signs != Signs::Ceiling {
+            facilitator.next(Conduct::Only(failure("insufficient_funds")));
+            let refused = pay(&gateway, &signs.payment(&gateway, 4));
+            assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
+        }
+        assert_eq!(*seen.lock().unwrap(), when_asked, "{signs:?}: transfers when the upstream was asked");
     }
-    facilitator.next(Conduct::Only(failure("insufficient_funds")));
-    assert_refused(&pay(&gateway, &new_payment(&gateway, 4)), 402, "settlement_failed", "nothing_taken");
-    assert_eq!(*seen.lock().unwrap(), [1, 2, 3], "transfers when the upstream was asked");
 }
 
 /// X402-46: a facilitator that fails again and again is left alone, and asked once when its rest is over.
