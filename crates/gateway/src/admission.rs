@@ -160,10 +160,7 @@ pub(crate) fn payment(
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let Some(payment) = presented.payment else {
         return match payer {
-            None if presented.malformed => {
-                let detail = "The payment header cannot be decoded.";
-                Err(unpaid(Refusal::new(Code::MalformedCredential, detail)))
-            }
+            None if presented.malformed => Err(unpaid(undecodable())),
             None if !quote.is_free() => {
                 let refused = known.refused.clone();
                 Err(unpaid(refused.unwrap_or_else(|| payment_required(quote, &snapshot.tills))))
@@ -242,6 +239,11 @@ pub(crate) fn verify(
         snapshot.limiters.count_invalid(arrived.source);
         if refusal.lacks_offers() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
     })
+}
+
+/// A payment header was there that is none.
+pub(crate) fn undecodable() -> Refusal {
+    Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
 }
 
 /// Counts a payment that the rail refused for its source: a signature costs nothing, asking a facilitator about it

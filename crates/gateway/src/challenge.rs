@@ -8,6 +8,7 @@ use proof::quote::{self, QuoteScope};
 use serde_json::{Map, Value};
 use wire::x402::{header as x402, v1, v2};
 
+use crate::call::Arrived;
 use crate::clock::Now;
 use crate::config::Route;
 use crate::extensions::{self, discovery};
@@ -86,6 +87,27 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// What an endpoint of ours asks for that sells no call: `name` says what, to the payer and in the quote.
+    pub(crate) const fn of_endpoint(
+        arrived: &'a Arrived,
+        ceiling: Amount,
+        through: Through,
+        name: &'a str,
+    ) -> Self {
+        Self {
+            method: &arrived.head.method,
+            target: arrived.target.as_str(),
+            body: b"",
+            fingerprint: OnceCell::new(),
+            ceiling,
+            fits_within: None,
+            through,
+            tariff: name,
+            description: name,
+            discovery: false,
+        }
+    }
+
     /// The request, as it is recognised when it comes again.
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
@@ -134,9 +156,10 @@ impl<'a> Ask<'a> {
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
     /// by now.
-    pub(crate) fn takes(&self, gate: &Gate, snapshot: &Snapshot) -> Vec<(Till, Offer)> {
+    pub(crate) fn takes(&self, gate: &Gate, snapshot: &Snapshot, now: Now) -> Vec<(Till, Offer)> {
         let facilitators = snapshot.facilitators.as_ref();
-        let minted = self.quote(gate, 0);
+        // Good for as long as any: an offer of these goes out again where a channel's payer is put right (X402-29).
+        let minted = self.quote(gate, quote_end(now));
         let mut taken = Vec::new();
         for till in snapshot.tills.iter().filter(|till| self.through.includes(till)) {
             for named in gate.directory.taken(till, facilitators) {

@@ -180,8 +180,8 @@ impl Serving {
             let said = brought.at_head(parts.status).await;
             headers.extend(said.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
         }
-        let url = format!("{}{}", arrived.snapshot.public_url, arrived.target);
-        let notary = Notary::of(gate, &arrived.snapshot, url).filter(|_| parts.status.is_success());
+        let notary = parts.status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
+        let notary = notary.flatten();
         if let Some(notary) = &notary {
             notary.confirm_in(&mut headers);
         }

@@ -1,7 +1,6 @@
 //! What is left in a payment channel, for its payer: the same 402 as everywhere, and a refund in place of a call
 //! (X402-22). Stock clients ask with `GET` and without a body.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use http::Response;
@@ -22,22 +21,14 @@ const TOKEN_PRICE: Amount = Amount::from_units(1);
 pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Response<GateBody>, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
-    let ask = Ask {
-        method: &arrived.head.method,
-        target: &arrived.target,
-        body: b"",
-        fingerprint: OnceCell::new(),
-        ceiling: TOKEN_PRICE,
-        fits_within: None,
-        through: Through::Channels,
-        tariff: "refund",
-        description: "refund",
-        discovery: false,
-    };
+    let ask = Ask::of_endpoint(arrived, TOKEN_PRICE, Through::Channels, "refund");
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented)?;
     let Some(payment) = presented.payment else {
+        if presented.malformed {
+            return Err(unpaid(admission::undecodable()));
+        }
         let detail = "Send a refund request of your channel to have back what is left in it.";
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail)));
     };

@@ -1,6 +1,5 @@
 //! Balance for a payment, without a call.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,25 +29,13 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
-    let ask = Ask {
-        method: &arrived.head.method,
-        target: &arrived.target,
-        body: b"",
-        fingerprint: OnceCell::new(),
-        ceiling: amount,
-        fits_within: None,
-        through: Through::Deposits,
-        tariff: "topup",
-        description: "balance",
-        discovery: false,
-    };
+    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
     let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented)?;
     let Some(payment) = presented.payment else {
         if presented.malformed {
-            let detail = "The payment header cannot be decoded.";
-            return Err(unpaid(Refusal::new(Code::MalformedCredential, detail)));
+            return Err(unpaid(admission::undecodable()));
         }
         let asset = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
         let facts = Facts { need: Some((amount, asset)), ..Facts::default() };
@@ -59,7 +46,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let fingerprint = *ask.fingerprint();
     let verified = admission::verify(worker, arrived, payment, &ask)?;
     let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
-    let url = ask.url(snapshot);
+    let notary = Notary::of(gate, snapshot, &arrived.target);
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
@@ -83,7 +70,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.headers_mut().extend(deposit.headers.clone());
-        if let Some(notary) = Notary::of(&gate, &snapshot, url) {
+        if let Some(notary) = notary {
             notary.confirm_in(response.headers_mut());
         }
         let mut stored = response.clone();

@@ -74,9 +74,10 @@ pub(crate) struct Notary {
 }
 
 impl Notary {
-    /// For answers about `resource_url`; none where nothing is signed.
-    pub(crate) fn of(gate: &Arc<Gate>, snapshot: &Arc<Snapshot>, resource_url: String) -> Option<Self> {
+    /// For answers at this path and query; none where nothing is signed.
+    pub(crate) fn of(gate: &Arc<Gate>, snapshot: &Arc<Snapshot>, target: &str) -> Option<Self> {
         switched_on(snapshot)?.offer_receipt.as_ref()?;
+        let resource_url = format!("{}{target}", snapshot.public_url);
         Some(Self { gate: Arc::clone(gate), snapshot: Arc::clone(snapshot), resource_url })
     }
 

@@ -245,7 +245,7 @@ pub(crate) fn verify(
     ask: &Ask<'_>,
     now: Now,
 ) -> Result<Verified, Refusal> {
-    let offered = ask.takes(gate, snapshot);
+    let offered = ask.takes(gate, snapshot, now);
     let checked = match genuine(gate, snapshot, &payment, ask, &offered, now.seconds()) {
         Ok(proof) => proof,
         Err(refused) => match known::again(gate, snapshot, &payment, ask.fingerprint())? {
