@@ -1,7 +1,5 @@
 //! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,9 +12,7 @@ use crate::config::Route;
 use crate::gate::Gate;
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
-
-/// Verified keys remembered per thread.
-const KNOWN_MAX: usize = 4096;
+use crate::remembered::Remembered;
 
 /// The window of an account's spend limit.
 const DAY_SECONDS: u64 = 24 * 3600;
@@ -59,21 +55,20 @@ pub(crate) struct HoldTerms {
     pub(crate) now_s: u64,
 }
 
-/// Keys this thread has verified, by their whole text. Only successes are kept (PERF-24).
-#[derive(Default)]
-pub(crate) struct KnownKeys(RefCell<HashMap<Box<str>, Rc<VerifiedKey>>>);
+/// Keys this thread has verified.
+pub(crate) type KnownKeys = Remembered<VerifiedKey>;
 
 impl KnownKeys {
     /// Checks a key: genuine, in time, not revoked.
     pub(crate) fn verify(&self, gate: &Gate, text: &str, now_s: u64) -> Result<Rc<VerifiedKey>, Refusal> {
-        let known = self.0.borrow().get(text).map(Rc::clone);
-        let key = match known {
+        let masters = gate.keys.masters.load();
+        let key = match self.get(&masters, text) {
             Some(key) => key,
             None => {
                 let parsed = CreditKey::parse(text).map_err(|_| unknown_key())?;
-                let verified = credit_key::verify(&gate.keys.masters, gate.keys.mode, &parsed, now_s);
+                let verified = credit_key::verify(&masters.credit, gate.keys.mode, &parsed, now_s);
                 let verified = Rc::new(verified.map_err(key_refusal)?);
-                self.remember(text, &verified);
+                self.keep(&masters, text, &verified);
                 verified
             }
         };
@@ -85,14 +80,6 @@ impl KnownKeys {
             return Err(Refusal::new(Code::KeyRevoked, "This credit key has been revoked."));
         }
         Ok(key)
-    }
-
-    fn remember(&self, text: &str, key: &Rc<VerifiedKey>) {
-        let mut known = self.0.borrow_mut();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(text.into(), Rc::clone(key));
     }
 }
 
