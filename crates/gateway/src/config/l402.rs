@@ -295,13 +295,7 @@ fn unknown(text: &str) -> Result<UnknownCaveats, String> {
 }
 
 fn network(text: &str) -> Result<Network, String> {
-    match text {
-        "mainnet" => Ok(Network::Mainnet),
-        "testnet" => Ok(Network::Testnet),
-        "signet" => Ok(Network::Signet),
-        "regtest" => Ok(Network::Regtest),
-        _ => Err(format!("\"{text}\" is none of mainnet, testnet, signet, regtest")),
-    }
+    text.parse().map_err(|_| format!("\"{text}\" is none of mainnet, testnet, signet, regtest"))
 }
 
 fn node_key(text: &str) -> Result<[u8; 33], String> {
