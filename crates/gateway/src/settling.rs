@@ -455,6 +455,7 @@ mod tests {
             created_ms: 0,
             valid_before_s: 100,
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: last_ms.map(|last_ms| Attempt {
                 facilitator: String::new(),
