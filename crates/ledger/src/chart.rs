@@ -62,7 +62,7 @@ pub enum Chart {
     OverrunLoss,
     /// Taken from payers for money that is on its way back to them, until it is known to have moved.
     RefundPayable,
-    /// What a rail took for moving money: `l402`.
+    /// What a rail took for moving money: `lightning`.
     RailFee(String),
     /// Fees of rails that payers made good out of their balances.
     FeesPassedOn,
@@ -117,7 +117,7 @@ mod tests {
             (Chart::UsageClearing, "usage_clearing", "4e1087b9db540783afda940ed34d7484"),
             (Chart::OverrunLoss, "overrun_loss", "cc8e35ee1921f2f315bec39fb41fceb7"),
             (Chart::RefundPayable, "refund_payable", "47f7f437fefbf6ce8b36d0a09183e4a1"),
-            (Chart::RailFee("l402".into()), "rail_fee:l402", "e70511869ea13ddd0fad7763cd9d82fd"),
+            (Chart::RailFee("lightning".into()), "rail_fee:lightning", "c505cb365fc3490525f5f8e4b8fb235c"),
             (Chart::FeesPassedOn, "fees_passed_on", "95f2563d2ea2504a5d0fdad651609829"),
             (Chart::Memo, "memo", "a662e0e084ace545f7a97922340f859e"),
         ] {

@@ -64,6 +64,14 @@ impl Lot {
         i64::try_from(up).map_or(left, |up| up.min(left))
     }
 
+    /// Whether as much is left of each as is taken of it: what was looked at may have moved since.
+    pub(crate) fn have(lots: &[Self], taken: &[Taken]) -> bool {
+        taken.iter().all(|part| {
+            let of = lots.iter().find(|lot| lot.key == part.key);
+            of.is_some_and(|lot| part.msat <= lot.msat.saturating_sub(lot.back_msat) && part.credit >= 0)
+        })
+    }
+
     /// Notes what has gone back.
     pub(crate) fn give(lots: &mut [Self], taken: &[Taken]) {
         for part in taken {

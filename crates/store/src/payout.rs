@@ -55,7 +55,7 @@ pub struct Payout {
 /// How a node was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asking {
-    /// How often it was asked to pay, or was about to be.
+    /// How often it was asked: to pay once, and after that what became of it.
     pub count: u32,
     /// Unix milliseconds of the last time.
     pub last_ms: u64,
@@ -100,14 +100,14 @@ fn id(what: &[u8], hash: &[u8; 32]) -> [u8; 16] {
 #[derive(Clone, Debug)]
 pub enum PayoutStep {
     /// The money is set aside, and the node is about to be asked. Refused while the account has another payout
-    /// that is not decided, and where the invoice is known.
+    /// that is not decided, where the invoice is known, and where less is left of its deposits than it takes.
     Begin {
         /// As it is to be paid; its state is set by the store.
         payout: Box<Payout>,
         /// Takes the money from the holder.
         entry: Draft,
     },
-    /// The node is about to be asked again, or was, and could not tell.
+    /// The node was asked what became of it, and could not tell yet.
     Asked(Asking),
     /// The node has paid.
     Paid {

@@ -171,7 +171,15 @@ impl Model {
         let is_open = |payout: &Payout| payout.state == PayoutState::Open;
         if let PayoutStep::Begin { payout, entry } = step {
             let of_account = |other: &Payout| other.account == payout.account && is_open(other);
-            if self.payouts.contains_key(hash) || self.payouts.values().any(of_account) {
+            let none = Vec::new();
+            let lots = self.lots.get(&payout.account).unwrap_or(&none);
+            let has = |part: &Taken| {
+                lots.iter().any(|lot| lot.key == part.key && lot.back_msat + part.msat <= lot.msat)
+            };
+            if self.payouts.contains_key(hash)
+                || self.payouts.values().any(of_account)
+                || !payout.taken.iter().all(has)
+            {
                 return Err(Refusal::Conflict);
             }
             self.post(entry, None)?;
@@ -328,7 +336,7 @@ fn some_entry(dice: &mut Dice, kind: Kind) -> (Draft, Option<Chart>) {
 
 /// A deposit that came in over Lightning.
 fn from_lightning(payer: AccountId, units: i64, msat: u64) -> Payment {
-    Payment { rail: "l402".into(), received_msat: Some(msat), ..payment(payer, units) }
+    Payment { rail: "lightning".into(), received_msat: Some(msat), ..payment(payer, units) }
 }
 
 fn some_payment(dice: &mut Dice) -> Payment {
@@ -345,11 +353,11 @@ fn some_promise(dice: &mut Dice) -> Box<Promised> {
     Box::new(Promised { key: few(dice, 6), payment: some_payment(dice) })
 }
 
-fn some_op(dice: &mut Dice) -> Op {
+fn some_op(dice: &mut Dice, model: &Model) -> Op {
     let key = few::<32>(dice, 6);
     match dice.below(26) {
         20 | 21 => some_channel(dice, key),
-        22..=25 => some_payout(dice),
+        22..=25 => some_payout(dice, &model.lots),
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
         2 => Op::Attempt {
             key,
@@ -401,11 +409,16 @@ fn some_op(dice: &mut Dice) -> Op {
 }
 
 /// Few invoices of few accounts: most steps meet a payout that is elsewhere.
-fn some_payout(dice: &mut Dice) -> Op {
+fn some_payout(dice: &mut Dice, lots: &BTreeMap<[u8; 16], Vec<Lot>>) -> Op {
     let (hash, account) = (few(dice, 4), AccountId(few(dice, 3)));
+    let known: Vec<[u8; 32]> = lots.get(&account.0).into_iter().flatten().map(|lot| lot.key).collect();
     let part = |dice: &mut Dice| Taken {
-        key: few(dice, 6),
-        msat: 1 + dice.below(900),
+        // As a rule one that is there.
+        key: match known.len() {
+            0 => few(dice, 6),
+            count => known[dice.below(count as u64) as usize],
+        },
+        msat: 1 + dice.below(40),
         credit: 1 + dice.below(400) as i64,
     };
     let payout = payout(account, (0..1 + dice.below(2)).map(|_| part(dice)).collect());
@@ -498,7 +511,7 @@ impl Case {
                 }
                 1 => case.burst(&mut dice, runtime),
                 _ => {
-                    let op = some_op(&mut dice);
+                    let op = some_op(&mut dice, &case.model);
                     let expected = case.model.apply(&op);
                     let answer = runtime.block_on(case.store().commit(op.clone()));
                     assert_eq!(refusal(answer), expected, "seed {seed}, step {step}: {op:?}");
@@ -511,7 +524,7 @@ impl Case {
     /// Several at once: they share transactions, and nothing of it can be seen.
     fn burst(&mut self, dice: &mut Dice, runtime: &tokio::runtime::Runtime) {
         for _ in 0..dice.below(12) {
-            let op = some_op(dice);
+            let op = some_op(dice, &self.model);
             // What a batch earns stands in clearing until its end, and so much at once is out of range there.
             if is_huge(&op) {
                 continue;

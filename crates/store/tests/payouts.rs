@@ -36,9 +36,9 @@ fn commit(store: &Store, op: Op) -> Result<Committed, StoreError> {
 fn deposit(key: [u8; 32]) -> Op {
     let mut id = [0; 16];
     id.copy_from_slice(&key[..16]);
-    let rail = Chart::RailClearing("l402".into());
+    let rail = Chart::RailClearing("lightning".into());
     let entry = draft(Kind::Deposit, id, key, &[(rail.id(), -1000), (PAYER, 1000)]);
-    let payment = Payment { rail: "l402".into(), received_msat: Some(20_000), ..payment(PAYER, 1000) };
+    let payment = Payment { rail: "lightning".into(), received_msat: Some(20_000), ..payment(PAYER, 1000) };
     Op::Deposit { key, payment, entry }
 }
 

@@ -152,7 +152,7 @@ mod tests {
             "usage_clearing",
             "overrun_loss",
             "refund_payable",
-            "rail_fee:l402",
+            "rail_fee:lightning",
             "fees_passed_on",
             "memo",
         ] {

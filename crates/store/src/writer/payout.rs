@@ -10,7 +10,7 @@ use crate::tables::{EXPIRY_PAYOUT, expiry_key};
 use crate::{Lot, Payment, Payout, PayoutState, PayoutStep, StoreError, Taken};
 
 /// The rail that payouts go by.
-const RAIL: &str = "l402";
+const RAIL: &str = "lightning";
 /// Seconds after its invoice's end that a decided payout is kept, for late questions.
 const KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -44,7 +44,7 @@ impl Batch<'_> {
     fn begin_payout(&mut self, hash: &[u8; 32], payout: &Payout, entry: &Draft) -> Answer {
         let known: Option<Payout> = get_json(&self.payouts, hash)?;
         let is_busy = self.open_payouts.get(&payout.account).map_err(unavailable)?.is_some();
-        if known.is_some() || is_busy {
+        if known.is_some() || is_busy || !Lot::have(&self.lots(&payout.account)?, &payout.taken) {
             return Err(StoreError::Conflict);
         }
         let posting = self.prepare(entry, None)?;

@@ -147,7 +147,8 @@ impl Business {
     /// A payment from its intent to its end, as far as it gets.
     async fn pay(&self, dice: &mut Dice, on_chain: bool) -> Result<(), Over> {
         let (payer, key, units) = (self.payer(dice), dice.bytes::<32>(), 1 + dice.below(200_000) as i64);
-        let mut payment = payment(payer.id(), units);
+        let received_msat = (!on_chain).then_some(units.unsigned_abs() * 20);
+        let mut payment = Payment { received_msat, ..payment(payer.id(), units) };
         let is_voucher = dice.one_in(3);
         if is_voucher {
             payment.rail = "x402-batch:eip155:84532".into();

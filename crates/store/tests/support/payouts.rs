@@ -2,7 +2,7 @@
 
 use ledger::{AccountId, Chart, Kind, Reserve};
 use money::Amount;
-use store::{Asking, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
+use store::{Asking, Lot, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
 
 use super::business::{ASSET, Business, NOW_MS, Over, draft};
 use super::dice::Dice;
@@ -39,7 +39,7 @@ pub(crate) fn paid(hash: [u8; 32], payout: &Payout, spent: Vec<Taken>) -> Op {
     let (account, held, charged) =
         (AccountId(payout.account), payout.held(), spent.iter().map(|part| part.credit).sum::<i64>());
     let mut legs = vec![(Chart::RefundPayable.id(), -held)];
-    legs.extend((charged > 0).then(|| (Chart::RailClearing("l402".into()).id(), charged)));
+    legs.extend((charged > 0).then(|| (Chart::RailClearing("lightning".into()).id(), charged)));
     legs.extend((held > charged).then_some((account, held - charged)));
     let entry = draft(Kind::Refund, Payout::end_id(&hash), [0; 32], &legs);
     Op::Payout { hash, step: PayoutStep::Paid { fee_msat: 3, spent, entry } }
@@ -61,10 +61,11 @@ impl Business {
     /// this one must be refused.
     pub(crate) async fn payout(&self, dice: &mut Dice) -> Result<(), Over> {
         let (payer, hash) = (self.payer(dice), dice.bytes::<32>());
-        let amount = Amount::from_units(2 + dice.below(40_000) as i64);
+        let lots = self.store.reader().lots(payer.id()).map_err(|_| Over)?;
+        let Some(taken) = Lot::take(&lots, 20 + dice.below(400_000)) else { return Ok(()) };
+        let amount = Amount::from_units(Taken::credit_of(&taken));
         let wanted = Reserve { account: &payer, budgets: &[], amount, beyond: Amount::ZERO };
         let Ok(hold) = self.book.reserve(wanted) else { return Ok(()) };
-        let taken = vec![Taken { key: [9; 32], msat: 1000, credit: amount.units() }];
         let payout = payout(payer.id(), taken);
         let begin = begins(hash, payout.clone());
         self.note(Payout::begin_id(&hash), Kind::Refund, payer.id(), -amount.units());
@@ -84,8 +85,8 @@ impl Business {
         self.commit(asked).await?.ok();
         let (state, back, end) = match dice.below(3) {
             0 => {
-                let charged = 1 + dice.below(amount.units() as u64 - 1) as i64;
-                let spent = vec![Taken { key: [9; 32], msat: 500, credit: charged }];
+                let spent = Taken::first(&payout.taken, payout.amount_msat / 2);
+                let charged = Taken::credit_of(&spent);
                 (PayoutState::Paid, amount.units() - charged, paid(hash, &payout, spent))
             }
             1 => (PayoutState::Failed, amount.units(), failed(hash, &payout)),
