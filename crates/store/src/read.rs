@@ -321,6 +321,16 @@ impl Reader {
         Ok(rows)
     }
 
+    /// A key that was handed out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn key(&self, id: &[u8; 16]) -> Result<Option<KeyRecord>, StoreError> {
+        let table = self.begin()?.open_table(KEYS).map_err(unavailable)?;
+        let found = table.get(id).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
     /// Every revoked id with its time.
     ///
     /// # Errors
