@@ -19,7 +19,7 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
-use crate::lightning::Claiming;
+use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
@@ -44,6 +44,7 @@ pub(crate) struct Gate {
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
     pub(crate) claiming: Claiming,
+    pub(crate) invoices: Invoices,
     pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -101,6 +102,7 @@ impl Gate {
             store_epoch,
             claims: Arc::default(),
             claiming: Claiming::default(),
+            invoices: Invoices::default(),
             channels,
             replays: Replays::default(),
             retries: Arc::default(),

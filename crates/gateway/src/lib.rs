@@ -38,6 +38,7 @@ mod heads;
 mod idempotency;
 mod journalled;
 mod lenient;
+mod lightning;
 mod limits;
 mod open_hold;
 mod passing;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,8 +31,12 @@ enum Phase {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watch(Rc<State>);
 
-#[derive(Debug, Default)]
+/// Connections so far: each has a number that no other has.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug)]
 struct State {
+    number: u64,
     phase: Cell<Phase>,
     /// Grows with each change of phase, so that a clock of an earlier one is not taken for this one's.
     turn: Cell<u64>,
@@ -40,6 +45,19 @@ struct State {
     multiplexed: Cell<bool>,
     /// The connection's task, as it was last seen.
     waits: RefCell<Option<Waker>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            phase: Cell::default(),
+            turn: Cell::default(),
+            underway: Cell::default(),
+            multiplexed: Cell::default(),
+            waits: RefCell::default(),
+        }
+    }
 }
 
 /// A request that has not been answered to the end. The last one to go makes the connection idle.
@@ -66,6 +84,13 @@ impl Watch {
     fn turn_to(&self, phase: Phase) {
         self.0.phase.set(phase);
         self.0.turn.set(self.0.turn.get() + 1);
+    }
+}
+
+impl Underway {
+    /// Tells the connection from every other of this process.
+    pub(crate) fn connection(&self) -> u64 {
+        self.0.0.number
     }
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use money::{Amount, Decimal};
+use money::Amount;
 use proof::caveat::UnknownCaveats;
 use rails::lightning::Network;
 
@@ -59,8 +59,8 @@ pub struct L402 {
 /// What a bitcoin costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BitcoinPrice {
-    /// The operator's own price, nano-USD.
-    Fixed(u128),
+    /// The operator's own price.
+    Fixed(money::BitcoinPrice),
     /// Read again and again.
     Read {
         /// A JSON document ...
@@ -219,9 +219,8 @@ fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     };
     if section.get("url").is_none() {
         let fixed = section.required("usd_per_btc", |text| {
-            let wrong = || format!("\"{text}\" is no price; write it like 95000 or 95000.50");
-            let units = Decimal::parse(text).ok().and_then(|decimal| decimal.exact(9)).ok_or_else(wrong)?;
-            if units == 0 { Err("must be more than 0".to_owned()) } else { Ok(units) }
+            money::BitcoinPrice::from_usd_per_btc(text)
+                .map_err(|_| format!("\"{text}\" is no price; write it like 95000 or 95000.50"))
         });
         return fixed.map(BitcoinPrice::Fixed);
     }
