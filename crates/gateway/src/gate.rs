@@ -12,6 +12,7 @@ use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::channels::Channels;
 use crate::claims::Claims;
+use crate::clock::Now;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
@@ -21,6 +22,7 @@ use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
+use crate::payouts::Payouts;
 use crate::price_list::PriceList;
 use crate::promises::{Promises, signer};
 use crate::replays::Replays;
@@ -49,6 +51,7 @@ pub(crate) struct Gate {
     pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
+    pub(crate) payouts: Payouts,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -106,6 +109,7 @@ impl Gate {
             sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
             promises: Arc::default(),
+            payouts: Payouts::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
@@ -123,6 +127,7 @@ impl Gate {
             gate.apply(id, settings);
         }
         gate.remember_promises()?;
+        gate.payouts.take_up(&gate, Now::read())?;
         Ok(gate)
     }
 

@@ -44,6 +44,7 @@ mod open_hold;
 mod passing;
 mod payer;
 mod payments;
+mod payouts;
 mod posting;
 mod presence;
 mod price_ask;

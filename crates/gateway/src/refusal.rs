@@ -473,6 +473,12 @@ impl Refusal {
         Value::Object(members)
     }
 
+    /// Finer reason than the code, where there is one.
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.0.facts.reason.as_deref()
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {

@@ -144,6 +144,7 @@ async fn supervise(
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     tokio::spawn(resolver::run(Arc::clone(&gate)));
+    tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));

@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     intents: Gauge,
     intents_stuck: Gauge,
     debtors: Gauge,
+    payouts: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -107,6 +108,7 @@ impl Default for Metrics {
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
             debtors: Gauge::default(),
+            payouts: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: latency(),
@@ -170,6 +172,11 @@ impl Default for Metrics {
             "debtors",
             "Payers who owe for calls whose payments were refused",
             metrics.debtors.clone(),
+        );
+        registry.register(
+            "payouts_open",
+            "Refunds over Lightning that are not decided",
+            metrics.payouts.clone(),
         );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
@@ -281,6 +288,11 @@ impl Metrics {
     /// How many payers owe for what was served before its payment was refused.
     pub(crate) fn debtors(&self, count: usize) {
         self.debtors.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many refunds over Lightning are not decided.
+    pub(crate) fn payouts(&self, open: usize) {
+        self.payouts.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

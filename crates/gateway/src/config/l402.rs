@@ -8,6 +8,7 @@ use proof::caveat::UnknownCaveats;
 use rails::lightning::Network;
 
 use super::Mode;
+use super::l402_refunds::{self, LightningRefunds};
 use super::lightning_node::{self, LightningNode};
 use super::section::{Context, Keys, Section};
 use super::url::BaseUrl;
@@ -49,6 +50,8 @@ pub struct L402 {
     pub first_claim_epoch_min: u16,
     /// Whether a payment counts only once the node has said that it arrived, default no (L402-50).
     pub strict: bool,
+    /// What of a balance may go back over Lightning; nothing when absent.
+    pub refunds: Option<LightningRefunds>,
     /// How long the node has for an answer, default 2 s (L402-61).
     pub time_max: Duration,
 }
@@ -146,6 +149,7 @@ const KEYS: Keys = Keys::secret(
         "claim_window",
         "first_claim_epoch_min",
         "strict",
+        "refunds",
         "timeout",
     ],
     &["mode", "hold_invoices", "btcpay"],
@@ -199,6 +203,7 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
         claim_window: section.value("claim_window", value::duration).unwrap_or(CLAIM_WINDOW),
         first_claim_epoch_min: section.value("first_claim_epoch_min", epoch).unwrap_or(0),
         strict,
+        refunds: l402_refunds::read(&section),
         time_max: section.value("timeout", value::duration).unwrap_or(TIME_MAX),
         node: node?,
         price: price?,

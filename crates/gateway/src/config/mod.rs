@@ -13,6 +13,7 @@ mod extensions;
 mod finding;
 mod glob;
 mod l402;
+mod l402_refunds;
 mod lightning_node;
 mod limits;
 pub(crate) mod metadata;
@@ -49,6 +50,7 @@ pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use l402::{BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RouteL402};
+pub use l402_refunds::LightningRefunds;
 pub use lightning_node::LightningNode;
 pub use limits::RateLimits;
 pub use meter::Provider;

@@ -1,5 +1,6 @@
 //! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
 
+mod payout;
 mod price_page;
 mod prices;
 mod quote;
@@ -36,7 +37,7 @@ pub(crate) enum Endpoint {
     Keys,
     Balance,
     TopUp,
-    /// What is left in a payment channel.
+    /// What is left in a payment channel, or of a balance that came in over Lightning.
     Refund,
     Receipt(String),
     /// That the entry of a receipt is in the journal.
@@ -150,7 +151,11 @@ pub(crate) async fn answer(
         }
         Endpoint::Refund => {
             only(arrived, &[Method::GET, Method::POST])?;
-            refund::refund(worker, arrived).await
+            if payout::is_asked(arrived) {
+                payout::payout(worker, arrived, body).await
+            } else {
+                refund::refund(worker, arrived).await
+            }
         }
         Endpoint::Quote => {
             only(arrived, &[Method::POST])?;

@@ -154,6 +154,7 @@ async fn deposit(
         // After that it could not be claimed a second time, even if it were forgotten.
         valid_before_s: u64::from(terms.issued_at_s).saturating_add(rules.claim_window.as_secs()),
         outcome: None,
+        received_msat: Some(terms.amount_msat),
         promised: false,
         attempt: None,
     };
