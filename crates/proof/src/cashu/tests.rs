@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

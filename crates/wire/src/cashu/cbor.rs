@@ -175,8 +175,6 @@ fn length(length: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
     use super::{CborError, Reader, Writer};
     use proptest::prelude::*;
 

@@ -97,8 +97,6 @@ impl fmt::Debug for KeysetId {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
     use super::{KeysetId, Point};
 
     #[test]

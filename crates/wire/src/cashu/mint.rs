@@ -245,8 +245,6 @@ pub fn keyset_id(text: &str) -> Option<KeysetId> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
     use super::{Info, Keys, Keysets, Restored, Standing, States, Swapped, keyset_id, read};
 
     #[test]

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
