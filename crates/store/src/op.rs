@@ -3,7 +3,9 @@
 use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountSettings, Attempt, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, Promised};
+use crate::{
+    AccountSettings, Attempt, CashuWrite, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, Promised,
+};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ pub enum Op {
     },
     /// Where a payment channel stands from now on, with what was charged or given back.
     Channel(Box<ChannelWrite>),
+    /// Ecash: what is asked of a mint, what it gave, what the operator took.
+    Cashu(Box<CashuWrite>),
     /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
     /// what was there. [`Op::Capture`] of the same id ends it too.
     Open {

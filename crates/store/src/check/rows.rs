@@ -134,7 +134,7 @@ fn is_before(
 }
 
 /// The rows of a table that can be read; the others are findings.
-fn rows<const N: usize, T: DeserializeOwned>(
+pub(super) fn rows<const N: usize, T: DeserializeOwned>(
     transaction: &ReadTransaction,
     table: TableDefinition<'static, &'static [u8; N], &'static [u8]>,
     name: &'static str,
