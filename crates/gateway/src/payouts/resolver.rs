@@ -78,7 +78,7 @@ async fn ask(gate: &Gate, turn: Turn<'_>, hash: [u8; 32]) -> Result<(), StoreErr
     };
     let snapshot = gate.snapshot.load_full();
     let told = match &snapshot.lightning {
-        Some(node) => node.outgoing(&payout.invoice).await,
+        Some(desk) => desk.node().outgoing(&payout.invoice).await,
         None => Err(NodeError::NotAsked),
     };
     let now = Now::read();

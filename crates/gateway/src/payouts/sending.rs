@@ -115,7 +115,7 @@ pub(crate) fn back(payout: &Payout, step: &PayoutStep) -> Amount {
 pub(super) async fn send(gate: Arc<Gate>, snapshot: Arc<Snapshot>, hash: [u8; 32], payout: Payout) {
     let turn = Turn::of(&gate, hash);
     let sent = match &snapshot.lightning {
-        Some(node) => node.pay(&payout.invoice, payout.fee_max_msat).await,
+        Some(desk) => desk.node().pay(&payout.invoice, payout.fee_max_msat).await,
         None => Sent::Unknown,
     };
     match sent {
