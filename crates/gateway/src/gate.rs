@@ -18,6 +18,7 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
+use crate::lightning::Claiming;
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::price_list::PriceList;
@@ -40,6 +41,7 @@ pub(crate) struct Gate {
     pub(crate) store: Store,
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) claiming: Claiming,
     pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -95,6 +97,7 @@ impl Gate {
             store,
             store_epoch,
             claims: Arc::default(),
+            claiming: Claiming::default(),
             channels,
             replays: Replays::default(),
             retries: Arc::default(),

@@ -50,6 +50,7 @@ mod price_list;
 mod promises;
 mod quote;
 mod random;
+mod remembered;
 mod replays;
 mod resolver;
 mod retention;

@@ -222,7 +222,7 @@ async fn reader(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
         ));
     };
     arrived.snapshot.limiters.account(account.id()).admit_read()?;
-    Ok(Payer { account, key: None, protocol: "x402-v2" })
+    Ok(Payer { account, key: None, token: None, protocol: "x402-v2" })
 }
 
 fn balance(worker: &Worker, payer: &Payer) -> Value {

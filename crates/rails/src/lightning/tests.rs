@@ -1,0 +1,3 @@
+//! What the port promises, node by node.
+
+mod test_node;
