@@ -16,7 +16,9 @@ pub struct Pointer(Vec<String>);
 
 /// Text that is no pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a pointer is empty or begins with `/`, has at most {STEPS_MAX} steps, and a `~` in it is `~0` or `~1`")]
+#[error(
+    "a pointer is empty or begins with `/`, has at most {STEPS_MAX} steps, and a `~` in it is `~0` or `~1`"
+)]
 pub struct PointerError;
 
 impl FromStr for Pointer {
