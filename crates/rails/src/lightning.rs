@@ -7,7 +7,9 @@
 mod backend;
 pub mod bolt11;
 mod node;
+pub mod nwc;
 mod port;
+pub mod rate;
 pub mod test_node;
 #[cfg(test)]
 mod tests;

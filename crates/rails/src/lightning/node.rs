@@ -7,7 +7,7 @@ use super::bolt11::{self, Returned};
 use super::port::{
     About, Expect, Invoice, InvoiceState, Network, NodeError, Outgoing, Sent, Settled, Wanted,
 };
-use super::test_node;
+use super::{nwc, test_node};
 use crate::dial::Dialer;
 
 /// The operator's node. One per configuration.
@@ -15,9 +15,7 @@ use crate::dial::Dialer;
 pub struct LightningNode {
     backend: Backend,
     expect: Expect,
-    #[expect(dead_code, reason = "the test node needs no connection")]
     dialer: Dialer,
-    #[expect(dead_code, reason = "the test node needs no time")]
     time_max: Duration,
 }
 
@@ -45,6 +43,12 @@ impl LightningNode {
                 bolt11::check(returned, wanted, wanted.amount_msat, &self.expect, now_s)
                     .map_err(NodeError::Lied)
             }
+            Backend::Nwc(wallet) => {
+                let too_much = NodeError::Refused("no wallet makes such an invoice".to_owned());
+                let amount_msat = nwc::whole_sat_up(wanted.amount_msat).ok_or(too_much)?;
+                let returned = self.questions(wallet).make_invoice(wanted, amount_msat).await?;
+                bolt11::check(returned, wanted, amount_msat, &self.expect, now_s).map_err(NodeError::Lied)
+            }
         }
     }
 
@@ -55,9 +59,10 @@ impl LightningNode {
     ///
     /// # Cancel safety
     /// Nothing moves; it may be dropped at any time.
-    pub async fn look_up(&self, _payment_hash: &[u8; 32]) -> Result<InvoiceState, NodeError> {
+    pub async fn look_up(&self, payment_hash: &[u8; 32]) -> Result<InvoiceState, NodeError> {
         match &self.backend {
             Backend::Test => Err(NodeError::Refused("the test node keeps no books".to_owned())),
+            Backend::Nwc(wallet) => self.questions(wallet).look_up(payment_hash).await,
         }
     }
 
@@ -69,9 +74,10 @@ impl LightningNode {
     ///
     /// # Cancel safety
     /// Nothing moves; it may be dropped at any time.
-    pub async fn next_settled(&self, _cursor: u64) -> Result<Vec<Settled>, NodeError> {
+    pub async fn next_settled(&self, cursor: u64) -> Result<Vec<Settled>, NodeError> {
         match &self.backend {
             Backend::Test => Ok(Vec::new()),
+            Backend::Nwc(wallet) => Ok(self.questions(wallet).next_settled(cursor).await),
         }
     }
 
@@ -85,6 +91,7 @@ impl LightningNode {
                 Some(preimage) => Sent::Paid { preimage, fee_msat: 0 },
                 None => Sent::Failed("not an invoice of the test node".to_owned()),
             },
+            Backend::Nwc(wallet) => self.questions(wallet).pay(bolt11).await,
         }
     }
 
@@ -101,6 +108,7 @@ impl LightningNode {
                 Some(preimage) => Outgoing::Paid { preimage, fee_msat: 0 },
                 None => Outgoing::Absent,
             }),
+            Backend::Nwc(wallet) => self.questions(wallet).outgoing(bolt11).await,
         }
     }
 
@@ -118,6 +126,11 @@ impl LightningNode {
                 network: Some(Network::Regtest),
                 can_receive_msat: None,
             }),
+            Backend::Nwc(wallet) => self.questions(wallet).about().await,
         }
+    }
+
+    fn questions<'a>(&'a self, wallet: &'a nwc::Wallet) -> nwc::Questions<'a> {
+        wallet.over(&self.dialer, self.time_max)
     }
 }
