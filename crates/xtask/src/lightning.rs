@@ -6,6 +6,7 @@
 
 mod bitcoind;
 mod calls;
+mod flood;
 mod gateway;
 mod http;
 mod nodes;
@@ -34,12 +35,13 @@ const ON_NODES: [(&str, OnNodes); 3] = [
 ];
 
 /// The last one looks at what the others left behind.
-const ON_GATEWAYS: [(&str, OnGateways); 6] = [
+const ON_GATEWAYS: [(&str, OnGateways); 7] = [
     ("payments-buy-calls", calls::payments_buy_calls),
     ("one-payment-is-drawn-on", calls::one_payment_is_drawn_on),
     ("one-token-64-times-at-once", calls::one_token_at_once),
     ("another-preimage-opens-nothing", calls::another_preimage_opens_nothing),
     ("strict-waits-for-the-node", calls::strict_waits_for_the_node),
+    ("a-flood-makes-few-invoices", flood::makes_few_invoices),
     ("secrets-are-written-nowhere", calls::secrets_are_written_nowhere),
 ];
 

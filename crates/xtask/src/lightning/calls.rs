@@ -36,7 +36,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Pays an offer over the channel; its preimage in hex.
-    fn pay(&mut self, offer: &Offer) -> Result<String, String> {
+    pub(super) fn pay(&mut self, offer: &Offer) -> Result<String, String> {
         match self.nodes.payer.pay(&offer.invoice)? {
             Sent::Paid(preimage) => {
                 self.secrets.extend([preimage.clone(), offer.token.clone()]);
@@ -210,7 +210,7 @@ fn cost(answer: &Value) -> Result<u64, String> {
     Ok(tokens("input_tokens")? * INPUT_NANO + tokens("output_tokens")? * OUTPUT_NANO)
 }
 
-fn expect(what: &str, found: u64, expected: u64) -> Result<(), String> {
+pub(super) fn expect(what: &str, found: u64, expected: u64) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("{found} {what}, not {expected}")) }
 }
 

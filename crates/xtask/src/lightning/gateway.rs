@@ -20,6 +20,9 @@ pub(super) const FIXED: &str = "/v1/chat/completions";
 pub(super) const FIXED_MSAT: u64 = 10_000;
 /// By its tokens, drawn from a deposit.
 pub(super) const METERED: &str = "/v1/responses";
+/// What the strict gateway asks of its node at most.
+pub(super) const INVOICES_PER_SECOND: u64 = 5;
+pub(super) const INVOICES_AT_ONCE: u64 = 20;
 /// Nano-dollars in a millisatoshi at that price.
 const NANO_PER_MSAT: u64 = 1000;
 
@@ -46,7 +49,7 @@ pub(super) struct Offer {
 }
 
 impl Gateway {
-    /// Starts it. `strict`: payments count once the node has told of them.
+    /// Starts it. `strict`: payments count once the node has told of them, and few invoices are made.
     pub(super) fn start(nodes: &Nodes, strict: bool, places: &Places) -> Result<Self, String> {
         let binary = binary(places)?;
         let name = if strict { "strict" } else { "usual" };
@@ -81,11 +84,16 @@ impl Gateway {
 
     /// A request without any payment, and what is offered for one.
     pub(super) fn offer(&self, nodes: &Nodes, path: &str) -> Result<Offer, String> {
-        let answer = http::post(self.port, path, &[], &body(path))?;
+        let answer = self.ask(path)?;
         if answer.status != 402 {
             return Err(unexpected("an unpaid request", &answer));
         }
         offered(nodes, &answer)
+    }
+
+    /// A request without any payment.
+    pub(super) fn ask(&self, path: &str) -> Result<Answer, String> {
+        http::post(self.port, path, &[], &body(path))
     }
 
     /// A request with a token and its preimage.
@@ -157,6 +165,11 @@ struct Node<'a> {
 
 fn configuration(port: u16, admin: u16, upstream: u16, store: &str, node: &Node<'_>) -> String {
     let Node { port: node_port, key, strict } = node;
+    let mint = if *strict {
+        format!("per_second: {INVOICES_PER_SECOND}, burst: {INVOICES_AT_ONCE}")
+    } else {
+        "per_second: 1000, burst: 1000".to_owned()
+    };
     format!(
         r#"mode: test
 server: {{ listen: ["127.0.0.1:{port}"], public_url: "http://127.0.0.1:{port}" }}
@@ -178,8 +191,10 @@ rails:
     node_key: {key}
     price: {{ usd_per_btc: 100000 }}
     strict: {strict}
+    # A machine that is busy with a build takes its time.
+    timeout: 30s
     # One address pays for everything here.
-    mint: {{ per_source_per_second: 100, per_source_burst: 100 }}
+    mint: {{ {mint}, per_source_per_second: 10000, per_source_burst: 10000 }}
 admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )

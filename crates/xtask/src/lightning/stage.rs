@@ -141,6 +141,13 @@ impl Node {
         }
     }
 
+    /// How many invoices it has made.
+    pub(super) fn invoices(self) -> Result<u64, String> {
+        let told = self.get("/v1/invoices?reversed=true&num_max_invoices=1")?.json()?;
+        let last = told["last_index_offset"].as_str().and_then(|index| index.parse().ok());
+        last.ok_or_else(|| format!("no invoices: {told}"))
+    }
+
     /// The preimage of an invoice of its own, in hex: an administrator of the node can see it.
     pub(super) fn preimage(self, hash: &str) -> Result<String, String> {
         let found = self.get(&format!("/v1/invoice/{hash}"))?.json()?;
