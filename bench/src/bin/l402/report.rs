@@ -88,7 +88,8 @@ impl Report {
         if let Some(why) = missing {
             let _ = writeln!(text, "\nThe crate `macaroon` was not measured: {why}.");
         }
-        let tenths = |nanos: &[f64]| -> Vec<f64> { nanos.iter().map(|n| (n * 10.0).round() / 10.0).collect() };
+        let tenths =
+            |nanos: &[f64]| -> Vec<f64> { nanos.iter().map(|n| (n * 10.0).round() / 10.0).collect() };
         let rows: Vec<Value> =
             series.iter().map(|row| json!({"name": row.name, "nanos": tenths(&row.nanos)})).collect();
         let raw = json!({
