@@ -14,6 +14,13 @@ mod nip44;
 mod seal;
 mod session;
 
+/// What a wallet of the tests is made of.
+#[cfg(test)]
+pub(super) mod standin {
+    pub(in crate::lightning) use super::event::Event;
+    pub(in crate::lightning) use super::seal::{Scheme, Seal};
+}
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
