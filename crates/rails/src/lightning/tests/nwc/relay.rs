@@ -111,7 +111,8 @@ fn public(secret: [u8; 32]) -> String {
 
 /// The connection string of the wallet over these ports.
 pub(super) fn uri(ports: &[u16]) -> String {
-    let relays: String = ports.iter().map(|port| format!("&relay=ws%3A%2F%2F127.0.0.1%3A{port}%2Fv1")).collect();
+    let relays: String =
+        ports.iter().map(|port| format!("&relay=ws%3A%2F%2F127.0.0.1%3A{port}%2Fv1")).collect();
     format!("nostr+walletconnect://{}?secret={}{relays}", public(WALLET), hex::encode(&CLIENT))
 }
 
@@ -284,7 +285,11 @@ impl Served {
         assert_eq!(event.tag("p"), Some(public(WALLET).as_str()));
         let expires_at_s: u64 = event.tag("expiration").unwrap().parse().unwrap();
         assert!(expires_at_s > now_s(), "the wallet would have passed it over");
-        let best = if self.nature.encryption.is_some_and(|tag| tag.contains("nip44")) { Scheme::Nip44 } else { Scheme::Nip04 };
+        let best = if self.nature.encryption.is_some_and(|tag| tag.contains("nip44")) {
+            Scheme::Nip44
+        } else {
+            Scheme::Nip04
+        };
         assert_eq!(event.tag("encryption"), Some(best.name()));
         let question: Value = serde_json::from_str(&seal().open(best, &event.content).unwrap()).unwrap();
 
@@ -296,7 +301,8 @@ impl Served {
         books.questions.push(question.clone());
         let response = |by: [u8; 32], question: &str, result: &Value| {
             let content = seal().seal(best, &result.to_string()).unwrap();
-            Event::signed(&keys(by), 23195, &[&["p", &public(CLIENT)], &["e", question]], content, now_s()).unwrap()
+            Event::signed(&keys(by), 23195, &[&["p", &public(CLIENT)], &["e", question]], content, now_s())
+                .unwrap()
         };
         let right = |books: &mut Books| result_of(&method, &question["params"], &mut books.entries);
         let error = |code: &str| json!({"result_type": method, "error": {"code": code, "message": "no"}, "result": null});
@@ -390,8 +396,10 @@ fn result_of(method: &str, params: &Value, entries: &mut Entries) -> Value {
             );
             json!({"preimage": preimage, "fees_paid": 3})
         }
-        "get_info" => json!({"alias": "stand-in", "pubkey": hex::encode(&test_node::node_key()), "network": "regtest",
-            "methods": ["make_invoice"]}),
+        "get_info" => {
+            json!({"alias": "stand-in", "pubkey": hex::encode(&test_node::node_key()), "network": "regtest",
+            "methods": ["make_invoice"]})
+        }
         other => panic!("{other}"),
     };
     json!({"result_type": method, "error": null, "result": result})
