@@ -4,7 +4,7 @@ use std::io;
 
 use rails::Secret;
 use rails::dial::{Dialer, Origin};
-use rails::lightning::nwc::{Connection, Wallet};
+use rails::lightning::nwc::Connection;
 use rails::lightning::rate::{Feed, RateSettings, Unit};
 use rails::lightning::{Backend, Expect, LightningNode};
 use rustls::pki_types::CertificateDer;
@@ -53,7 +53,7 @@ fn backend(node: &config::LightningNode) -> io::Result<Backend> {
         }
         config::LightningNode::Nwc { uri } => {
             let connection = Connection::parse(uri.expose()).map_err(io::Error::other)?;
-            Backend::Nwc(Wallet::new(connection))
+            Backend::Nwc(connection)
         }
     })
 }

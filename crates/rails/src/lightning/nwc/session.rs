@@ -14,9 +14,10 @@ use zeroize::Zeroizing;
 use super::connection::Connection;
 use super::event::Event;
 use super::frame::{self, FromRelay};
-use super::message::{self, printable};
+use super::message;
 use super::seal::{Scheme, Seal};
 use crate::lightning::port::NodeError;
+use crate::lightning::rest::printable;
 
 const INFO: u16 = 13194;
 const REQUEST: u16 = 23194;
