@@ -8,6 +8,7 @@ mod backend;
 pub mod bolt11;
 mod node;
 mod port;
+pub mod rate;
 pub mod test_node;
 #[cfg(test)]
 mod tests;

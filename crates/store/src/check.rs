@@ -7,6 +7,7 @@ mod books;
 mod cashu;
 mod finding;
 pub(crate) mod overlay;
+mod payouts;
 mod rows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ use crate::space::Space;
 use crate::store::FILE;
 use crate::{Reader, StoreError, schema};
 
-pub use self::finding::{Finding, PaymentProblem};
+pub use self::finding::{Finding, PaymentProblem, PayoutProblem};
 
 /// Findings kept in full.
 const FINDINGS_MAX: usize = 1000;
@@ -72,6 +73,8 @@ pub struct Report {
     pub undecided: u64,
     /// Payments that were refused after their calls were served.
     pub owed: u64,
+    /// Payouts that are not decided.
+    pub payouts_open: u64,
     /// Payments that are deposits.
     pub deposited: u64,
     /// Calls that were charged more than was held for them: used beyond it and there to be taken (LED-11).

@@ -6,6 +6,7 @@ mod channel;
 mod forget;
 mod income;
 mod intake;
+mod payout;
 mod post;
 mod sweep;
 mod tail;

@@ -6,10 +6,10 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
-mod install;
-mod process;
-mod stage;
-mod tools;
+pub(crate) mod install;
+pub(crate) mod process;
+pub(crate) mod stage;
+pub(crate) mod tools;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -261,11 +261,11 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-/// Where things are: sources in the repository, everything made by a run under `target/interop`.
-struct Places {
+/// Where things are: sources in the repository, everything made by a run below `target`.
+pub(crate) struct Places {
     root: PathBuf,
-    sources: PathBuf,
-    work: PathBuf,
+    pub(crate) sources: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 /// Runs the clients whose name contains NAME, or all, and prints a line per scenario.
@@ -495,15 +495,20 @@ impl Report {
 
 impl Places {
     fn find() -> Self {
+        Self::of("interop")
+    }
+
+    /// Sources below `tests`, work below `target`, each in the folder `name`.
+    pub(crate) fn of(name: &str) -> Self {
         let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let root = root.canonicalize().unwrap_or(root);
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let work = root.join(target).join("interop");
-        Self { sources: root.join("tests/interop"), root, work }
+        let work = root.join(target).join(name);
+        Self { sources: root.join("tests").join(name), root, work }
     }
 
     /// Where the process `name` writes what it has to say.
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.work.join("log").join(format!("{name}.log"))
     }
 }
