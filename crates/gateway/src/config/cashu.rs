@@ -25,7 +25,8 @@ pub struct Cashu {
     pub time_max: Duration,
 }
 
-const KEYS: Keys = Keys::new(&["mints", "unit", "price", "deposit", "ceiling_max", "timeout"], &["lock", "melt"]);
+const KEYS: Keys =
+    Keys::new(&["mints", "unit", "price", "deposit", "ceiling_max", "timeout"], &["lock", "melt"]);
 
 /// One dollar.
 const USD_1: Amount = Amount::from_units(1_000_000_000);

@@ -330,7 +330,8 @@ fn backend(node: &config::LightningNode) -> io::Result<Backend> {
     }
 }
 
-fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
+/// Where the price of a bitcoin comes from.
+pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
         BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {

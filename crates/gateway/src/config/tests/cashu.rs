@@ -18,7 +18,8 @@ const PRICE: &str = "price: { usd_per_btc: 95000 }";
 
 #[test]
 fn mints_have_their_terms() {
-    let config = check(&with("live", &format!("mints: [https://Mint.Example/Bitcoin/], unit: sat, {PRICE}"))).unwrap();
+    let config =
+        check(&with("live", &format!("mints: [https://Mint.Example/Bitcoin/], unit: sat, {PRICE}"))).unwrap();
     assert_eq!(config.mode, Mode::Live);
     let cashu = config.rails.cashu.unwrap();
     assert_eq!(cashu.mints[0].to_string(), "https://mint.example/Bitcoin");
@@ -26,7 +27,10 @@ fn mints_have_their_terms() {
     assert_eq!(cashu.time_max, Duration::from_secs(15));
     let own = "mints: http://127.0.0.1:3338, deposit: 0.02 USD, ceiling_max: 2 USD, timeout: 3s";
     let cashu = check(&with("test", &format!("{own}, {PRICE}"))).unwrap().rails.cashu.unwrap();
-    assert_eq!((cashu.deposit, cashu.time_max), (Some(Amount::from_units(20_000_000)), Duration::from_secs(3)));
+    assert_eq!(
+        (cashu.deposit, cashu.time_max),
+        (Some(Amount::from_units(20_000_000)), Duration::from_secs(3))
+    );
 }
 
 /// CASHU-4: which mints, and where.
