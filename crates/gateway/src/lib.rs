@@ -18,6 +18,7 @@ mod bill;
 mod body;
 mod call;
 mod call_id;
+mod cashu;
 mod catalogues;
 mod challenge;
 mod channels;

@@ -15,6 +15,7 @@ use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
+use crate::cashu;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
@@ -58,6 +59,7 @@ impl Serving {
         let protocol = brings.protocol();
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
+            Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
             Brings::Token(token, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
                 (Some(token), arrival)
