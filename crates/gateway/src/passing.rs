@@ -21,7 +21,9 @@ use tokio::time::{Instant, Sleep};
 use crate::charge::{Charge, Counting, Landing, Stop};
 use crate::epilogue::{Bill, Epilogue, end_mark};
 use crate::payments::PaymentResult;
+use crate::sending::Sending;
 use crate::upstream::UpstreamBody;
+use crate::upstream::grpc::{self, BrokenBy, GrpcEnd};
 
 /// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
 /// of metering.md).
@@ -124,8 +126,12 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
                     Err(Stop::KeySeen) => return End::Reset,
                     Err(Stop::Exhausted | Stop::Unpaid) => return End::CutShort,
                 },
-                Ok(Err(_)) => {}
-                Err(_) => return End::Reset,
+                Ok(Err(frame)) => {
+                    if charge.take_trailers(frame).is_err() {
+                        return End::Reset;
+                    }
+                }
+                Err(_) => return charge.broken_end(),
             }
             discarded.clear();
             // Nothing counts after the end mark (MTR-13), and an upstream may keep the connection open.
@@ -172,6 +178,21 @@ pub(crate) enum AnswerError {
     /// The upstream sent back what only it and we may know.
     #[error("the upstream's answer was cut off")]
     Withheld,
+    /// The client's own request broke off, or is too large.
+    #[error("the request broke off")]
+    Request,
+}
+
+impl AnswerError {
+    /// The same for who reads gRPC's trailers.
+    const fn broken_by(&self) -> BrokenBy {
+        match self {
+            Self::Upstream(_) | Self::Silent => BrokenBy::Upstream,
+            Self::Unpaid | Self::Request => BrokenBy::Bound,
+            Self::Ended => BrokenBy::Time,
+            Self::Unrecorded | Self::Withheld => BrokenBy::Gateway,
+        }
+    }
 }
 
 /// An answer on its way down, and the charge for it.
@@ -181,6 +202,8 @@ pub(crate) struct ChargedBody {
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
+    /// Whether it ends with a status in its trailers, whatever happens.
+    is_grpc: bool,
     epilogue: Epilogue,
     /// What ends the stream, behind the comment that waits for the bill.
     held_back: Option<Bytes>,
@@ -208,19 +231,31 @@ struct Idle {
     after: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// A request that still goes up is no silence.
+    sending: Option<Sending>,
 }
 
 impl Idle {
     fn elapsed(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.waiting {
-            let deadline = Instant::now() + self.after;
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
+            self.wait_until(Instant::now() + self.after);
             self.waiting = true;
         }
-        self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        while self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+            let moved = self.sending.as_ref().map(|sending| sending.moved() + self.after);
+            match moved.filter(|deadline| *deadline > Instant::now()) {
+                Some(deadline) => self.wait_until(deadline),
+                None => return true,
+            }
+        }
+        false
+    }
+
+    fn wait_until(&mut self, deadline: Instant) {
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(deadline),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+        }
     }
 }
 
@@ -236,7 +271,8 @@ impl ChargedBody {
         let plain = !charge.quote.hides_usage() && !epilogue.is_wanted() && charge.growth.is_none();
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
-        let deadline = charge.deadline;
+        let (deadline, is_grpc, sending) =
+            (charge.deadline, charge.grpc.is_some(), charge.quote.sending.clone());
         let going = RefCell::new(Some((upstream, Box::new(charge))));
         let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
         aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
@@ -246,6 +282,7 @@ impl ChargedBody {
             ready: VecDeque::new(),
             scratch: Vec::new(),
             trailers: None,
+            is_grpc,
             epilogue,
             held_back: None,
             bill: None,
@@ -256,7 +293,7 @@ impl ChargedBody {
             broken: None,
             leftover: false,
             flushed: false,
-            idle: Idle { after: stream_idle, sleep: None, waiting: false },
+            idle: Idle { after: stream_idle, sleep: None, waiting: false, sending },
             aftercare,
         };
         if is_empty {
@@ -321,10 +358,11 @@ impl ChargedBody {
     fn finish(&mut self, charge: &mut Charge, counted: Counted) {
         let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
+        self.trailers = charge.grpc.as_mut().map(GrpcEnd::trailers);
         if let Some(payer) = charge.payer.as_ref().filter(|_| self.epilogue.is_wanted()) {
             let bill = Bill::of(&sum, payer, charge.call);
             if self.epilogue.trailers {
-                self.trailers = Some(bill.trailers());
+                self.trailers.get_or_insert_default().extend(bill.trailers());
             }
             if self.epilogue.comment {
                 self.hold_back();
@@ -377,6 +415,16 @@ impl ChargedBody {
         None
     }
 
+    /// Ends an answer in gRPC's words that breaks off.
+    fn break_off(&mut self, error: &AnswerError) -> Frame<Bytes> {
+        self.ended = true;
+        self.ready.clear();
+        (self.counting, self.landing, self.broken) = (None, None, None);
+        let mut trailers = self.trailers.take().unwrap_or_default();
+        grpc::complete(&mut trailers, error.broken_by());
+        Frame::trailers(trailers)
+    }
+
     /// Takes the next frame of the upstream in, to what is ready.
     fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
         let seat = Rc::clone(&self.seat);
@@ -390,10 +438,12 @@ impl ChargedBody {
             Poll::Ready(Some(Ok(frame))) => {
                 self.idle.waiting = false;
                 let last = upstream.is_end_stream();
-                // Trailers of the upstream are dropped (SEC-10).
+                if let Some(sending) = &charge.quote.sending {
+                    sending.touch();
+                }
                 let passed = match frame.into_data() {
                     Ok(chunk) => charge.feed(chunk, &mut self.scratch),
-                    Err(_) => Ok(()),
+                    Err(frame) => charge.take_trailers(frame),
                 };
                 self.ready.extend(self.scratch.drain(..));
                 // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
@@ -411,7 +461,10 @@ impl ChargedBody {
                 }
             }
             Poll::Ready(None) => (Some(End::Eof), Ok(())),
-            Poll::Ready(Some(Err(error))) => (Some(End::Reset), Err(AnswerError::Upstream(error))),
+            Poll::Ready(Some(Err(error))) => match charge.broken_end() {
+                End::CutShort => (Some(End::CutShort), Err(AnswerError::Request)),
+                end => (Some(end), Err(AnswerError::Upstream(error))),
+            },
             Poll::Pending if self.idle.elapsed(cx) => (Some(End::Reset), Err(AnswerError::Silent)),
             Poll::Pending => return Poll::Pending,
         };
@@ -457,7 +510,12 @@ impl ChargedBody {
                 self.ready.extend([bill.comment(), end]);
                 continue;
             }
-            if let Some(trailers) = self.trailers.take_if(|_| self.ended) {
+            if let Some(mut trailers) = self.trailers.take_if(|_| self.ended) {
+                if self.is_grpc {
+                    let broken = self.broken.take();
+                    let broken = broken.as_ref().map_or(BrokenBy::Nothing, AnswerError::broken_by);
+                    grpc::complete(&mut trailers, broken);
+                }
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
             if self.ended {
@@ -485,7 +543,10 @@ impl Body for ChargedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let body = self.get_mut();
-        let polled = body.poll_next(cx);
+        let polled = match body.poll_next(cx) {
+            Poll::Ready(Some(Err(error))) if body.is_grpc => Poll::Ready(Some(Ok(body.break_off(&error)))),
+            polled => polled,
+        };
         let out = matches!(polled, Poll::Ready(Some(Ok(_))));
         body.seat.unread_since.set(out.then(Instant::now));
         body.seat.waiting.set(polled.is_pending().then(|| cx.waker().clone()));

@@ -20,7 +20,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(super) fn take(source: Source, slots: (Slot, Slot), per_source: &PerSource, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn take(
+        source: Source,
+        slots: (Slot, Slot),
+        per_source: &PerSource,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         metrics.connection_opened();
         Self { source, per_source: Arc::clone(per_source), metrics: Arc::clone(metrics), slots: Some(slots) }
     }

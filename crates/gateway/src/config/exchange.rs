@@ -18,7 +18,8 @@ pub(super) fn check(
         upstream.names().filter_map(|name| upstreams.get(name)).map(|upstream| upstream.protocol);
     let first = protocols.next()?;
     if protocols.any(|other| (other == Protocol::Grpc) != (first == Protocol::Grpc)) {
-        route.complain("upstream", format!("{}: some of these upstreams speak gRPC, some do not", route.path));
+        route
+            .complain("upstream", format!("{}: some of these upstreams speak gRPC, some do not", route.path));
     }
     if websocket && first != Protocol::Http1 {
         let path = route.path_of("websocket");

@@ -196,7 +196,8 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
     let name = section.value("name", value::name);
     let websocket = section.value("websocket", value::flag).unwrap_or(false);
     let upstream = read_upstream(section);
-    let protocol = upstream.as_ref().and_then(|upstream| exchange::check(section, upstream, upstreams, websocket));
+    let protocol =
+        upstream.as_ref().and_then(|upstream| exchange::check(section, upstream, upstreams, websocket));
     let found = read_match(section, exchange::methods(websocket, protocol));
     let price = read_price(section);
     let body_bytes = section.value("body", value::size).unwrap_or(usual.body_bytes);

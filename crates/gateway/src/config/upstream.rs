@@ -134,7 +134,8 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
     };
     if protocol == Protocol::Grpc && provider.is_some_and(|provider| provider != Provider::Raw) {
         let path = section.path_of("dialect");
-        section.complain("dialect", format!("{path}: nothing of gRPC is metered by its dialect; leave it off"));
+        section
+            .complain("dialect", format!("{path}: nothing of gRPC is metered by its dialect; leave it off"));
     }
     let model = section.value("model", value::some_text);
     let auth = read_auth(section, provider);
