@@ -12,6 +12,7 @@ pub mod crowd;
 pub mod exposure;
 pub mod facilitator;
 pub mod gateway;
+pub mod grpc_peer;
 pub mod http;
 pub mod http2;
 pub mod kept;

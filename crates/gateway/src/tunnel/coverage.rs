@@ -18,7 +18,6 @@ pub(crate) enum Measure {
     Down,
 }
 
-
 /// So much of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Extent {
