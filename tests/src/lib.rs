@@ -29,3 +29,4 @@ pub mod stand;
 pub mod tls;
 pub mod turns;
 pub mod upstream;
+pub mod web_socket;

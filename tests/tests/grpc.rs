@@ -498,10 +498,15 @@ fn grpc_10_an_upstream_may_die_and_come_back() {
             loop {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 let mut up = tokio::net::TcpStream::connect(target).await.unwrap();
-                let _ = tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut tcp, &mut up) => (),
-                    () = async { while cuts.try_recv().is_err() { tokio::time::sleep(Duration::from_millis(5)).await; } } => (),
+                let is_cut = async {
+                    while cuts.try_recv().is_err() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
                 };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut tcp, &mut up) => {}
+                    () = is_cut => {}
+                }
             }
         });
     });

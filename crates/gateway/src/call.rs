@@ -10,6 +10,7 @@ use tracing::{Instrument, field};
 
 use crate::accept::Underway;
 use crate::admission;
+use crate::aftercare::Aftercare;
 use crate::body::GateBody;
 use crate::call_id::CallId;
 use crate::clock::Now;
@@ -19,7 +20,6 @@ use crate::extensions::sign_in;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
 use crate::limits::Source;
-use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::presence::Presence;
 use crate::quote::Quote;

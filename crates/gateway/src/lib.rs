@@ -13,6 +13,7 @@ pub mod server;
 
 mod accept;
 mod admission;
+mod aftercare;
 mod asked;
 mod bill;
 mod body;
@@ -61,6 +62,7 @@ mod selling;
 mod sending;
 mod serving;
 mod settling;
+mod silence;
 mod snapshot;
 mod telemetry;
 mod till;

@@ -32,13 +32,13 @@ impl Refusal {
     pub(crate) fn told_to(self, reader: Reader, call: CallId) -> Response<Bytes> {
         match reader {
             Reader::Sdk(sdk) => self.response(sdk, call),
-            Reader::Grpc => self.as_trailers(call),
+            Reader::Grpc => self.into_trailers(call),
         }
     }
 
     /// Nothing but trailers, which are headers then: the status that stands for the one of HTTP, and in a 402 the lines that
     /// an L402 client looks for.
-    fn as_trailers(self, call: CallId) -> Response<Bytes> {
+    fn into_trailers(self, call: CallId) -> Response<Bytes> {
         let status = self.code().status();
         let (money, money_text) = self.0.money.facts();
         let code = self.code().name();
