@@ -15,22 +15,26 @@ pub(super) struct Client {
     pub(super) runtime: Runtime,
     pub(super) script: &'static str,
     pub(super) scenarios: &'static [&'static str],
-    /// Needs a local chain and a facilitator.
-    pub(super) on: Option<Ground>,
+    /// What it pays on or with.
+    pub(super) on: &'static [Ground],
     /// Needs the mock upstream and a gateway, which takes this.
     pub(super) before: Option<Takes>,
 }
 
-/// What kind of chain a client pays on.
+/// What a client pays on or with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
-    /// anvil, with our contracts.
+    /// anvil, with our contracts, and a facilitator.
     Evm,
     /// That, and a machine that runs the programs of Solana: it is written in Python.
     Solana,
+    /// A wallet that pays the invoices of the `test` node.
+    Wallet,
+    /// LNbits, with play money of its own.
+    LnBits,
 }
 
-/// What a gateway offers first to those who pay on the chain: stock clients take the first offer that they know.
+/// What a gateway offers first: stock clients take the first offer that they know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Takes {
     /// `exact`, by EIP-3009.
@@ -45,6 +49,12 @@ pub(super) enum Takes {
     Extensions,
     /// `exact`, on Solana.
     Solana,
+    /// L402 and nothing else, with invoices of the `test` node.
+    Lightning,
+    /// L402, and `exact` by EIP-3009.
+    LightningAndChain,
+    /// L402 and nothing else, with invoices of LNbits.
+    LnBits,
 }
 
 const OPENAI: &[&str] = &[
@@ -66,7 +76,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "openai_sdk.py",
         scenarios: OPENAI,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -74,7 +84,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "openai.mjs",
         scenarios: OPENAI,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -82,7 +92,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "anthropic_sdk.py",
         scenarios: ANTHROPIC,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -90,7 +100,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "anthropic.mjs",
         scenarios: ANTHROPIC,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -103,7 +113,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "token-received-by-its-payee-only",
             "facilitator-offers",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -111,7 +121,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "permit_check.mjs",
         scenarios: &["permit-moves-once", "permit-refuses", "upto-moves-what-was-used", "upto-refuses"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -125,7 +135,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "channel-refund-refuses",
             "channel-withdraw-takes-its-time",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -139,7 +149,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "disconnect-is-charged",
             "one-payment-64-times",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -147,7 +157,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_axios.mjs",
         scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -155,7 +165,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_exact.py",
         scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -163,7 +173,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_permit.mjs",
         scenarios: PERMIT,
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Permit),
     },
     Client {
@@ -171,7 +181,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_permit.py",
         scenarios: PERMIT,
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Permit),
     },
     Client {
@@ -179,7 +189,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_upto.mjs",
         scenarios: &["upto-without-allowance-is-412", "upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Upto),
     },
     Client {
@@ -187,7 +197,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_upto.py",
         scenarios: &["upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Upto),
     },
     Client {
@@ -201,7 +211,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "channel-is-claimed-and-settled",
             "refund-gives-the-rest-back",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Channels),
     },
     Client {
@@ -214,7 +224,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "cold-client-is-put-right",
             "refund-gives-the-rest-back",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Channels),
     },
     Client {
@@ -229,7 +239,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "offers-and-receipts",
             "discovery",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Extensions),
     },
     Client {
@@ -237,7 +247,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_svm.mjs",
         scenarios: &["solana-pays", "solana-pays-and-streams"],
-        on: Some(Ground::Solana),
+        on: &[Ground::Solana],
         before: Some(Takes::Solana),
     },
 ];
@@ -252,17 +262,35 @@ impl Runtime {
     }
 }
 
+impl Ground {
+    /// What it runs on: a facilitator is always a program of Node.
+    fn runtimes(self) -> &'static [Runtime] {
+        match self {
+            Ground::Evm | Ground::Wallet => &[Runtime::Node],
+            Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
+            Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+        }
+    }
+
+    /// Whether it needs anvil.
+    fn has_chain(self) -> bool {
+        match self {
+            Ground::Evm | Ground::Solana => true,
+            Ground::Wallet | Ground::LnBits => false,
+        }
+    }
+}
+
 impl Client {
     /// What its script, and what stands around it, run on.
-    pub(super) fn runtimes(&self) -> Vec<Runtime> {
-        let around = match self.on {
-            None => None,
-            Some(Ground::Evm) => Some(Runtime::Node),
-            Some(Ground::Solana) => Some(Runtime::Python(Environment::Sdks)),
-        };
-        // A facilitator is always a program of Node.
-        let facilitator = self.on.map(|_| Runtime::Node);
-        [Some(self.runtime), facilitator, around].into_iter().flatten().collect()
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = Runtime> + use<> {
+        let around = self.on.iter().flat_map(|ground| ground.runtimes().iter().copied());
+        std::iter::once(self.runtime).chain(around)
+    }
+
+    /// Whether it needs anvil.
+    pub(super) fn has_chain(&self) -> bool {
+        self.on.iter().any(|ground| ground.has_chain())
     }
 }
 
