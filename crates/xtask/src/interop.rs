@@ -8,11 +8,11 @@
 pub(crate) mod books;
 mod clients;
 mod config;
-mod install;
+pub(crate) mod install;
 mod lightning;
-mod process;
-mod stage;
-mod tools;
+pub(crate) mod process;
+pub(crate) mod stage;
+pub(crate) mod tools;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,10 +29,10 @@ use crate::outcome::Outcome;
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Where things are: sources in the repository, everything made by a run under `target/interop`.
-struct Places {
+pub(crate) struct Places {
     root: PathBuf,
-    sources: PathBuf,
-    work: PathBuf,
+    pub(crate) sources: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 /// Runs the clients whose name contains NAME, or all, and prints a line per scenario.
@@ -278,15 +278,20 @@ impl Report {
 
 impl Places {
     fn find() -> Self {
+        Self::of("interop")
+    }
+
+    /// Sources below `tests`, work below `target`, each in the folder `name`.
+    pub(crate) fn of(name: &str) -> Self {
         let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let root = root.canonicalize().unwrap_or(root);
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let work = root.join(target).join("interop");
-        Self { sources: root.join("tests/interop"), root, work }
+        let work = root.join(target).join(name);
+        Self { sources: root.join("tests").join(name), root, work }
     }
 
     /// Where the process `name` writes what it has to say.
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.work.join("log").join(format!("{name}.log"))
     }
 }

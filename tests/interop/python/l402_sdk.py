@@ -24,14 +24,14 @@ def post(sdk, url, body):
 def l402_pays():
     before, hits = len(payments()), upstream_hits()
     response = post(usual, URL, call("Say something short."))
-    assert (response.status, response.paid, response.cached_token) == (200, True, False), response.text
+    assert (response.status, response.paid, response.cached_token) == (200, True, False), response.text()
     assert (len(payments()), upstream_hits()) == (before + 1, hits + 1)
     payment = payments()[-1]
     assert payment["how"] == "lnd"
     assert response.receipt.payment_hash == payment["hash"]
     assert response.receipt.amount_sats == 2 == usual.total_spent()
     # It hands out headers, so that the key for the rest is at hand; the credential itself it keeps.
-    usage = json.loads(response.text)["usage"]
+    usage = json.loads(response.text())["usage"]
     paid["key"] = response.headers["farthing-key"]
     paid["left"] = assert_paid_call(usage, paid["key"], payment["msat"] * NANO_PER_MSAT)
 
@@ -39,13 +39,13 @@ def l402_pays():
 def l402_draws_without_paying():
     before = len(payments())
     response = post(usual, URL, call("And something more."))
-    assert (response.status, response.paid, response.cached_token) == (200, False, True), response.text
-    paid["left"] = assert_paid_call(json.loads(response.text)["usage"], paid["key"], paid["left"])
+    assert (response.status, response.paid, response.cached_token) == (200, False, True), response.text()
+    paid["left"] = assert_paid_call(json.loads(response.text())["usage"], paid["key"], paid["left"])
     # It reads an answer before it hands it over, streamed or not.
     streamed = call("A short story, please.", stream=True, stream_options={"include_usage": True})
     response = post(usual, URL, streamed)
-    assert response.cached_token and response.text.rstrip().endswith("data: [DONE]"), response.text
-    usage = json.loads(response.text.split("data: ")[-2])["usage"]
+    assert response.cached_token and response.text().rstrip().endswith("data: [DONE]"), response.text()
+    usage = json.loads(response.text().split("data: ")[-2])["usage"]
     assert_paid_call(usage, paid["key"], paid["left"])
     assert len(payments()) == before
 
@@ -56,7 +56,7 @@ def l402_exhausted_pays_again():
     for _ in range(20):
         hits = upstream_hits()
         response = post(usual, URL, call(LONG))
-        assert response.status == 200, response.text
+        assert response.status == 200, response.text()
         assert upstream_hits() == hits + 1
         if response.paid:
             break
@@ -66,10 +66,10 @@ def l402_exhausted_pays_again():
 def l402_fixed_price_once():
     """It keeps what it paid with, and shows it again: each later call of it is refused as the copy it is."""
     first = post(usual, ONCE_URL, once("Once."))
-    assert (first.status, first.paid) == (200, True), first.text
+    assert (first.status, first.paid) == (200, True), first.text()
     hits, before = upstream_hits(), len(payments())
     second = post(usual, ONCE_URL, once("Twice."))
-    assert (second.status, second.cached_token) == (403, True), second.text
+    assert (second.status, second.cached_token) == (403, True), second.text()
     assert (upstream_hits(), len(payments())) == (hits, before)
 
 

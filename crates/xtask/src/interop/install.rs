@@ -128,7 +128,7 @@ pub(super) fn python(python: &Python, environment: Environment, places: &Places)
     Ok(program)
 }
 
-const STAMP: &str = "installed-from";
+pub(crate) const STAMP: &str = "installed-from";
 
 fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
     let mut stamp = format!("{version}\n").into_bytes();
@@ -138,7 +138,7 @@ fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
     Ok(stamp)
 }
 
-pub(super) fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
+pub(crate) fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
     fs::read(folder.join(STAMP)).is_ok_and(|found| found == stamp)
 }
 
@@ -150,7 +150,7 @@ fn finish(command: Command, what: &str, places: &Places, log: &str) -> Result<()
 }
 
 /// Leaves an empty folder, whatever was there.
-pub(super) fn empty(folder: &Path) -> Result<(), String> {
+pub(crate) fn empty(folder: &Path) -> Result<(), String> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(told("remove", folder, &e)),
         Ok(()) | Err(_) => {}
@@ -171,7 +171,7 @@ fn copy_flat(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 /// An input/output error with what we were about.
-pub(super) fn told(what: &str, path: &Path, error: &io::Error) -> String {
+pub(crate) fn told(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 

@@ -12,9 +12,10 @@ use super::process::{self, Server, answers, free_port, listens};
 use super::{Env, Places, install};
 
 /// Longest start of one server on a busy machine.
-pub(super) const START_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest build of the gateway from nothing.
-const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
+pub(crate) const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
+
 /// Signs claims and refunds of payment channels: a public test key, worth nothing.
 const AUTHORIZER_KEY: &str = "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
 
@@ -126,7 +127,7 @@ fn second_facilitator(rpc_url: &str, places: &Places) -> Result<Option<(u16, Ser
 }
 
 /// The tool that builds.
-fn cargo() -> std::ffi::OsString {
+pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
@@ -228,7 +229,7 @@ impl Gateway {
 }
 
 /// The binary in `FARTHING_BIN`, or the one of this workspace, built now.
-fn binary(places: &Places) -> Result<PathBuf, String> {
+pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("FARTHING_BIN") {
         return Ok(PathBuf::from(binary));
     }

@@ -58,7 +58,7 @@ pub(super) fn anvil() -> Result<PathBuf, String> {
 }
 
 /// Finds a program that tells its version.
-pub(super) fn program(name: &str) -> Result<String, String> {
+pub(crate) fn program(name: &str) -> Result<String, String> {
     first_line(name, &["--version"]).map(|_| name.to_owned()).ok_or_else(|| format!("{name} not found"))
 }
 
