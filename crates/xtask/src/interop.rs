@@ -80,7 +80,7 @@ fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> 
     }
     let mut ready = Vec::new();
     for &client in clients {
-        let found = || client.runtimes().into_iter().filter_map(|runtime| programs.get(&runtime));
+        let found = || client.runtimes().filter_map(|runtime| programs.get(&runtime));
         let anvil = if client.has_chain() { install::anvil(places).err() } else { None };
         let missing = found().find_map(|found| found.as_ref().err()).or(anvil.as_ref());
         let broken = found().find_map(|found| found.as_ref().ok()?.as_ref().err());

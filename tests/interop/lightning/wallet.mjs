@@ -21,7 +21,7 @@ function pay(invoice, how) {
   if (createHash("sha256").update(preimage).digest("hex") !== hash) throw new Error("not an invoice of the test node");
   if (Date.now() / 1000 >= timeExpireDate) throw new Error("invoice expired");
   if (paid.some((payment) => payment.hash === hash)) throw new Error("invoice is already paid");
-  paid.push({ hash, msat: millisatoshis, how });
+  paid.push({ hash, msat: Number(millisatoshis), how });
   return { hash, msat: BigInt(millisatoshis), preimage: preimage.toString("hex") };
 }
 

@@ -369,6 +369,19 @@ pub(super) const CLIENTS: &[Client] = &[
         on: &[Ground::Evm, Ground::Wallet],
         before: Some(Takes::LightningAndChain),
     },
+    Client {
+        name: "l402-lnbits",
+        runtime: Runtime::Python(Environment::LnBits),
+        script: "l402_lnbits.py",
+        scenarios: &[
+            "lnbits-invoice-is-what-was-offered",
+            "lnbits-payment-opens-calls",
+            "lnbits-leaked-preimage-opens-nothing",
+            "lnbits-payment-is-for-one-token",
+        ],
+        on: &[Ground::LnBits],
+        before: Some(Takes::LnBits),
+    },
 ];
 
 impl Runtime {

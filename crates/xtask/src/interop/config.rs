@@ -128,7 +128,8 @@ impl Takes {
         let node = match self {
             Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
             Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, .. }| {
-                format!(r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}"#)
+                // It tells preimages before they are paid for, so its word is asked for.
+                format!(r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}\n    strict: true"#)
             }),
             Takes::Exact
             | Takes::Permit
