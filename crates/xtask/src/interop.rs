@@ -104,6 +104,7 @@ fn found(runtime: Runtime, places: &Places) -> Found {
             environment.suits(&python)?;
             Ok(install::python(&python, environment, places))
         }
+        Runtime::Cargo => Ok(stage::rails_tests(places)),
     }
 }
 
@@ -203,20 +204,24 @@ fn surroundings(client: &Client, grounds: &Grounds, gateways: &Gateways) -> Resu
 
 /// Runs one client's script and reports each of its scenarios.
 fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mut Report) {
-    let folder = match client.runtime {
-        Runtime::Node => places.work.join("npm"),
-        Runtime::Python(_) => places.sources.clone(),
-    };
-    let script = folder.join(client.runtime.folder()).join(client.script);
     let log = places.log(client.name);
     let mut command = Command::new(program);
-    command.arg(script).args(client.scenarios).envs(env).env("PYTHONDONTWRITEBYTECODE", "1");
+    match client.runtime {
+        Runtime::Node => command.arg(places.work.join("npm/node").join(client.script)),
+        Runtime::Python(_) => command.arg(places.sources.join("python").join(client.script)),
+        // Its program is the tests themselves; those that want a stage are marked as such.
+        Runtime::Cargo => command.args(["--ignored", "--test-threads=1"]),
+    };
+    if client.runtime != Runtime::Cargo {
+        command.args(client.scenarios);
+    }
+    command.envs(env).env("PYTHONDONTWRITEBYTECODE", "1");
     // A proxy of this machine would stand between the client and the loopback gateway.
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     let played = process::run(command, &log, CLIENT_TIME_MAX);
     let told = told(&played.stdout);
     for &scenario in client.scenarios {
-        match told.get(scenario) {
+        match told.get(&*scenario.replace('-', "_")).or_else(|| told.get(scenario)) {
             Some(Ok(())) => report.passed(client, scenario),
             Some(Err(why)) => report.failed(client, scenario, why),
             None => report.failed(client, scenario, &format!("no outcome told: {}", played.end)),
@@ -227,16 +232,18 @@ fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mu
     }
 }
 
-/// Reads a script's lines, `pass NAME` or `fail NAME reason`; anything else is not for us.
+/// Reads a script's lines, `pass NAME` or `fail NAME reason`, and those of a test of Rust, `test NAME ... ok` or
+/// something else than ok; anything else is not for us.
 fn told(stdout: &str) -> BTreeMap<&str, Result<(), &str>> {
     stdout
         .lines()
         .filter_map(|line| {
             let (verdict, rest) = line.split_once(' ')?;
             let (name, reason) = rest.split_once(' ').unwrap_or((rest, "no reason told"));
-            match verdict {
-                "pass" => Some((name, Ok(()))),
-                "fail" => Some((name, Err(reason))),
+            match (verdict, reason) {
+                ("pass", _) | ("test", "... ok") => Some((name, Ok(()))),
+                ("test", _) if name == "result:" => None,
+                ("fail" | "test", _) => Some((name, Err(reason))),
                 _ => None,
             }
         })
@@ -311,11 +318,15 @@ mod tests {
 
     #[test]
     fn told_table() {
-        let told = told("pass a\nnoise\nfail b because of this\nfail c\npassed d\n");
-        assert_eq!(told.len(), 3);
+        let told = told(
+            "pass a\nnoise\nfail b because of this\nfail c\npassed d\ntest e_f ... ok\ntest g ... FAILED\n",
+        );
+        assert_eq!(told.len(), 5);
         assert_eq!(told["a"], Ok(()));
         assert_eq!(told["b"], Err("because of this"));
         assert_eq!(told["c"], Err("no reason told"));
+        assert_eq!(told["e_f"], Ok(()));
+        assert_eq!(told["g"], Err("... FAILED"));
     }
 
     #[test]

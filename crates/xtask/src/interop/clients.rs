@@ -7,6 +7,8 @@ use super::install::Environment;
 pub(super) enum Runtime {
     Node,
     Python(Environment),
+    /// Rust: tests of our own, which want somebody else's program around them.
+    Cargo,
 }
 
 /// One foreign client, its script, and every scenario it must report on.
@@ -370,6 +372,19 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::LightningAndChain),
     },
     Client {
+        name: "lnbits-adapter",
+        runtime: Runtime::Cargo,
+        script: "lnbits.rs",
+        scenarios: &[
+            "makes-an-invoice-in-whole-satoshis",
+            "is-paid-once-and-tells-it",
+            "pays-once",
+            "invoice-key-cannot-pay",
+        ],
+        on: &[Ground::LnBits],
+        before: None,
+    },
+    Client {
         name: "l402-lnbits",
         runtime: Runtime::Python(Environment::LnBits),
         script: "l402_lnbits.py",
@@ -384,12 +399,14 @@ pub(super) const CLIENTS: &[Client] = &[
     },
 ];
 
+#[cfg(test)]
 impl Runtime {
-    /// Where its scripts are.
+    /// Where its scripts are, from the root of the repository.
     pub(super) fn folder(self) -> &'static str {
         match self {
-            Runtime::Node => "node",
-            Runtime::Python(_) => "python",
+            Runtime::Node => "tests/interop/node",
+            Runtime::Python(_) => "tests/interop/python",
+            Runtime::Cargo => "crates/rails/tests",
         }
     }
 }
@@ -436,7 +453,7 @@ mod tests {
     fn every_scenario_is_in_its_script() {
         let places = Places::find();
         for client in CLIENTS {
-            let path = places.sources.join(client.runtime.folder()).join(client.script);
+            let path = places.root.join(client.runtime.folder()).join(client.script);
             let text = std::fs::read_to_string(path).unwrap();
             for scenario in client.scenarios {
                 let python = format!("def {}(", scenario.replace('-', "_"));

@@ -244,6 +244,21 @@ pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     Ok(target.join("debug/farthing"))
 }
 
+/// The tests of the rails against programs of others, built now.
+pub(super) fn rails_tests(places: &Places) -> Result<PathBuf, String> {
+    let mut cargo = Command::new(cargo());
+    cargo.args(["test", "--no-run", "--package", "rails", "--test", "lnbits", "--message-format=json"]);
+    cargo.current_dir(&places.root);
+    let log = places.log("build-rails-tests");
+    let built = process::run(cargo, &log, BUILD_TIME_MAX);
+    let program = built.stdout.lines().find_map(|line| {
+        let told: serde_json::Value = serde_json::from_str(line).ok()?;
+        told.get("executable")?.as_str().map(PathBuf::from)
+    });
+    let program = program.filter(|_| built.succeeded);
+    program.ok_or_else(|| format!("cargo test: {}, see {}", built.end, log.display()))
+}
+
 pub(super) fn loopback(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
