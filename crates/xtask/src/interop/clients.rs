@@ -459,7 +459,8 @@ mod tests {
                 let python = format!("def {}(", scenario.replace('-', "_"));
                 let quoted = format!("\"{scenario}\"");
                 let method = format!("async {scenario}()");
-                let there = [python, quoted, method].iter().any(|name| text.contains(name));
+                let rust = format!("fn {}(", scenario.replace('-', "_"));
+                let there = [python, rust, quoted, method].iter().any(|name| text.contains(name));
                 assert!(there, "{} has no scenario {scenario}", client.script);
             }
         }
