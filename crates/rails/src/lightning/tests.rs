@@ -1,4 +1,9 @@
 //! What the port promises, node by node.
 
 mod bolt11;
+mod creating;
+mod fake;
+mod looking_up;
+mod paying;
+mod settling;
 mod test_node;
