@@ -7,7 +7,6 @@ use ledger::{Account, Reserve, ReserveError};
 use money::Amount;
 use rails::lightning::LightningNode;
 use store::{Asking, Lot, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
-use wire::l402::PaymentHash;
 
 use super::invoice::{Invoice, unfit};
 use super::{DAY_S, Share, entries, sending};
@@ -34,7 +33,7 @@ struct Purse<'s> {
 impl<'s> Purse<'s> {
     fn of(snapshot: &'s Snapshot) -> Option<Self> {
         let l402 = snapshot.config.rails.l402.as_ref()?;
-        Some(Self { node: snapshot.lightning.as_ref()?, l402, rules: l402.refunds.as_ref()? })
+        Some(Self { node: snapshot.lightning.as_ref()?.node(), l402, rules: l402.refunds.as_ref()? })
     }
 
     /// The key that signs the invoices of our node. What cannot be held against it is not paid.
@@ -102,7 +101,7 @@ fn known(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Payou
 
 /// Whether a payment to us has this hash: only our own invoices do.
 fn is_deposit(gate: &Gate, hash: &[u8; 32]) -> Result<bool, Refusal> {
-    let key = proof::deposit_key::lightning(&PaymentHash(*hash));
+    let key = proof::deposit_key::ln(hash);
     let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
     Ok(known.is_some())
 }
