@@ -4,6 +4,7 @@
 //! older version, is judged as the next opening would find it, and stays as it is.
 
 mod books;
+mod cashu;
 mod finding;
 pub(crate) mod overlay;
 mod payouts;
@@ -153,5 +154,6 @@ fn all_rows(overlay: Overlay, options: &CheckOptions, report: &mut Report) -> Re
     (report.store_id, report.epoch) = (reader.store_id()?, reader.epoch()?);
     let transaction = disk.read()?;
     let deposits = books::check(&reader, &transaction, options, report)?;
-    rows::check(&transaction, &deposits, options, report)
+    rows::check(&transaction, &deposits, options, report)?;
+    cashu::check(&transaction, report)
 }

@@ -7,6 +7,7 @@
 
 mod backup;
 mod blank;
+mod cashu;
 mod channel;
 mod check;
 mod disk;
@@ -36,6 +37,7 @@ mod view;
 mod writer;
 
 pub use backup::{RestoreError, restore};
+pub use cashu::{CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite};
 pub use channel::{Channel, ChannelMirror, ChannelRefund, ChannelWrite, Promise};
 pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, check};
 pub use head::SignedHead;

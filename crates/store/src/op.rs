@@ -4,7 +4,8 @@ use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountSettings, Attempt, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, PayoutStep, Promised,
+    AccountSettings, Attempt, CashuWrite, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, PayoutStep,
+    Promised,
 };
 
 /// One write. Each is applied whole or refused whole; several share one sync.
@@ -60,6 +61,8 @@ pub enum Op {
         /// The step.
         step: PayoutStep,
     },
+    /// Ecash: what is asked of a mint, what it gave, what the operator took.
+    Cashu(Box<CashuWrite>),
     /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
     /// what was there. [`Op::Capture`] of the same id ends it too.
     Open {

@@ -1,5 +1,6 @@
 //! Reading the store: snapshots that never wait for the writer.
 
+mod cashu;
 mod tree;
 
 use ledger::{AccountId, Entry};

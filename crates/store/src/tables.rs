@@ -39,6 +39,12 @@ pub(crate) const OPEN_PAYOUTS: TableDefinition<'static, &[u8; 16], &[u8; 32]> =
     TableDefinition::new("open_payouts");
 /// Account id -> JSON of the `Lot`s that came in over Lightning, oldest first.
 pub(crate) const LOTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("lots");
+/// Deposit key of a payment by ecash -> JSON of `CashuSwap`.
+pub(crate) const CASHU_SWAPS: TableDefinition<'static, &[u8; 32], &[u8]> =
+    TableDefinition::new("cashu_swaps");
+/// Deposit key of a payer's coin -> that of the payment it was in.
+pub(crate) const CASHU_COINS: TableDefinition<'static, &[u8; 32], &[u8; 32]> =
+    TableDefinition::new("cashu_coins");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
 pub(crate) const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
 /// Level (8, 16, ...) and index of a complete subtree -> its hash; of any level for the right edge of what was
@@ -124,6 +130,8 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(PAYOUTS)?;
     each.table(OPEN_PAYOUTS)?;
     each.table(LOTS)?;
+    each.table(CASHU_SWAPS)?;
+    each.table(CASHU_COINS)?;
     each.table(EXPIRIES)?;
     each.table(TILES)?;
     each.table(HEADS)

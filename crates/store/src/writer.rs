@@ -1,6 +1,7 @@
 //! The one thread that writes.
 
 mod batch;
+mod cashu;
 mod channel;
 mod forget;
 mod income;

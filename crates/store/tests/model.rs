@@ -110,6 +110,8 @@ impl Model {
                 self.channels.insert(write.id, write.channel.clone());
             }
             Op::Payout { hash, step } => self.payout(hash, step)?,
+            // It has tests of its own.
+            Op::Cashu(_) => unreachable!(),
             Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
             Op::Ended { id } => drop(self.open_calls.remove(id)),
             Op::Capture { id, entry, facts, served, settles, income, idempotent } => {

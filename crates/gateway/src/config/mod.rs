@@ -8,6 +8,7 @@
 mod admin;
 mod batch;
 mod example;
+mod exchange;
 mod extensions;
 mod finding;
 mod glob;
@@ -15,6 +16,7 @@ mod l402;
 mod l402_refunds;
 mod lightning_node;
 mod limits;
+pub(crate) mod metadata;
 mod metering;
 mod network;
 mod policy;
@@ -63,7 +65,7 @@ pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
-pub use upstream::{Auth, Upstream};
+pub use upstream::{Auth, Protocol, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;
 

@@ -4,6 +4,7 @@
 //! [`claim`] makes a payment that was never seen before a deposit, once.
 
 mod claim;
+mod configured;
 mod desk;
 mod invoices;
 mod token;

@@ -134,6 +134,14 @@ pub enum Finding {
         /// Its entry.
         lsn: u64,
     },
+    /// Ecash is not where it is said to be.
+    #[error("cashu {}: {problem}", hex(key))]
+    Cashu {
+        /// Deposit key of its payment.
+        key: [u8; 32],
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// A row that cannot be read.
     #[error("table {table}: row {} cannot be read", hex(key))]
     Row {
@@ -209,6 +217,7 @@ impl Finding {
             | Self::Lots { .. }
             | Self::Idempotent { .. }
             | Self::Closed { .. }
+            | Self::Cashu { .. }
             | Self::Row { .. } => None,
         }
     }
