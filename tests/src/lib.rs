@@ -19,6 +19,7 @@ pub mod lightning;
 pub mod metrics;
 pub mod office;
 pub mod payer;
+pub mod paying_node;
 pub mod refused;
 pub mod scene;
 pub mod socket;
