@@ -21,6 +21,7 @@ pub mod lnd;
 pub mod metrics;
 pub mod office;
 pub mod payer;
+pub mod paying_node;
 pub mod refused;
 pub mod scene;
 pub mod socket;
