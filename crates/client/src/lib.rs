@@ -37,6 +37,7 @@ mod inclusion;
 mod judged;
 mod kept;
 mod keyring;
+mod lightning;
 mod offer;
 mod payment;
 mod pending;
@@ -71,6 +72,9 @@ pub use heads::{HeadAlarm, Progress};
 pub use inclusion::{Inclusion, InclusionError, SignedHead};
 pub use kept::{Booked, Checked, KeptReceipt, Trust};
 pub use keyring::Key;
+pub use lightning::{
+    FeeMax, InvoiceTerms, Lightning, LightningFile, LightningFileError, NodeSettings, PriceSettings,
+};
 pub use offer::{ChannelTerms, Offer, Scheme, SchemeError, Terms, Unpayable, Version, Way};
 pub use payment::Payment;
 pub use policy::{CapError, Choice, Policy, PolicyError, parse_cap};
