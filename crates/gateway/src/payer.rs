@@ -129,9 +129,9 @@ impl Payer {
         Self { account: found.unwrap_or_else(empty), key: Some(key), token: None, protocol: "key" }
     }
 
-    /// The payer behind a token whose payment is in its own account. None: nobody has shown that payment yet.
+    /// The payer behind a token whose payment is in its own account. None: that is not known yet.
     pub(crate) fn of_token(gate: &Gate, token: &OpenToken) -> Option<Self> {
-        let account = gate.book.find_any(token.account())?;
+        let account = gate.book.find_any(token.account()).filter(|_| token.is_in())?;
         Some(Self { account, key: None, token: None, protocol: PROTOCOL })
     }
 

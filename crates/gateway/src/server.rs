@@ -28,6 +28,7 @@ use crate::gate::Gate;
 use crate::heads;
 use crate::journalled;
 use crate::keys::{Keys, KeysError, Masters};
+use crate::lightning::{self, KnownTokens};
 use crate::limits::Slots;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
@@ -143,7 +144,9 @@ async fn supervise(
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     tokio::spawn(resolver::run(Arc::clone(&gate)));
+    tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
+    tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
@@ -266,7 +269,13 @@ async fn work(
 ) {
     let for_stall = Arc::clone(&gate);
     let aftercare = Aftercare::start(move || for_stall.snapshot.load().config.server.timeouts.write_stall);
-    let worker = Rc::new(Worker { gate, pool: Pool::default(), known: KnownKeys::default(), aftercare });
+    let worker = Rc::new(Worker {
+        gate,
+        pool: Pool::default(),
+        known: KnownKeys::default(),
+        tokens: KnownTokens::default(),
+        aftercare,
+    });
     let answer =
         Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();

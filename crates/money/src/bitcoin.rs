@@ -154,7 +154,11 @@ mod tests {
             (sats, usd("200001"), true),
             (usd("0.00000001"), usd("184467440737"), true),
         ] {
-            assert_eq!((a.is_further_than(2, b), b.is_further_than(2, a)), (expected, expected), "{a:?} {b:?}");
+            assert_eq!(
+                (a.is_further_than(2, b), b.is_further_than(2, a)),
+                (expected, expected),
+                "{a:?} {b:?}"
+            );
         }
     }
 

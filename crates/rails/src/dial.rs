@@ -1,5 +1,7 @@
 //! Outgoing connections to hosts of the operator's configuration, and to nobody else (SEC-40).
 
+mod pinned;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
+
+use pinned::Pinned;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,10 +72,34 @@ impl Dialer {
         Ok(Self { tls: Arc::new(tls), connect_max })
     }
 
+    /// Trusts these certificates, or what they have signed, and nobody else: not the public roots either.
+    ///
+    /// # Errors
+    /// None given, or one that is no certificate.
+    pub fn pinned(certificates: &[CertificateDer<'static>], connect_max: Duration) -> io::Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(Pinned::new(certificates, Arc::clone(&provider))?);
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Self { tls: Arc::new(tls), connect_max })
+    }
+
     /// The same, with other patience.
     #[must_use]
     pub fn within(&self, connect_max: Duration) -> Self {
         Self { tls: Arc::clone(&self.tls), connect_max }
+    }
+
+    /// The same for hosts that have to speak `protocol` (a name of ALPN) where there is TLS.
+    #[must_use]
+    pub fn speaking(&self, protocol: &[u8]) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        Self { tls: Arc::new(tls), connect_max: self.connect_max }
     }
 
     /// Connects, and ends the TLS handshake where there is one.
@@ -92,6 +120,11 @@ impl Dialer {
         }
         let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
+        // Who ignores what is asked for would take another protocol's bytes for his own.
+        let wanted = self.tls.alpn_protocols.first().map(Vec::as_slice);
+        if wanted.is_some() && tls.get_ref().1.alpn_protocol() != wanted {
+            return Err(io::Error::other("the host does not speak the protocol that is asked for"));
+        }
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 }
@@ -147,17 +180,4 @@ impl AsyncWrite for Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Origin;
-
-    #[test]
-    fn authority_names_only_an_unusual_port() {
-        for (tls, host, port, expected) in [
-            (true, "api.example.com", 443, "api.example.com"),
-            (false, "localhost", 8080, "localhost:8080"),
-            (false, "::1", 80, "[::1]"),
-        ] {
-            assert_eq!(Origin { tls, host: host.into(), port }.authority(), expected);
-        }
-    }
-}
+mod tests;

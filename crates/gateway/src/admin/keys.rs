@@ -24,8 +24,9 @@ impl Office<'_> {
         };
         let key_id = random::bytes();
         let keys = self.keys();
-        let text = proof::credit_key::mint(&keys.masters.load().credit, keys.mode, account.0, key_id, caveats)
-            .map_err(|error| usage(format!("the key would be refused: {error}")))?;
+        let text =
+            proof::credit_key::mint(&keys.masters.load().credit, keys.mode, account.0, key_id, caveats)
+                .map_err(|error| usage(format!("the key would be refused: {error}")))?;
         let credited = match credit {
             Some(amount) => Some(self.credit(account, &amount, id.as_deref()).await?),
             None => None,

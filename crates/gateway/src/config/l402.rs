@@ -3,11 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use money::{Amount, Decimal};
+use money::Amount;
 use proof::caveat::UnknownCaveats;
 use rails::lightning::Network;
 
 use super::Mode;
+use super::l402_refunds::{self, LightningRefunds};
 use super::lightning_node::{self, LightningNode};
 use super::section::{Context, Keys, Section};
 use super::url::BaseUrl;
@@ -49,6 +50,8 @@ pub struct L402 {
     pub first_claim_epoch_min: u16,
     /// Whether a payment counts only once the node has said that it arrived, default no (L402-50).
     pub strict: bool,
+    /// What of a balance may go back over Lightning; nothing when absent.
+    pub refunds: Option<LightningRefunds>,
     /// How long the node has for an answer, default 2 s (L402-61).
     pub time_max: Duration,
 }
@@ -56,8 +59,8 @@ pub struct L402 {
 /// What a bitcoin costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BitcoinPrice {
-    /// The operator's own price, nano-USD.
-    Fixed(u128),
+    /// The operator's own price.
+    Fixed(money::BitcoinPrice),
     /// Read again and again.
     Read {
         /// A JSON document ...
@@ -146,15 +149,14 @@ const KEYS: Keys = Keys::secret(
         "claim_window",
         "first_claim_epoch_min",
         "strict",
+        "refunds",
         "timeout",
     ],
     &["mode", "hold_invoices", "btcpay"],
 );
 const PRICE_KEYS: Keys = Keys::new(&["usd_per_btc", "url", "pointer", "unit", "every", "max_age"], &[]);
-const MINT_KEYS: Keys = Keys::new(
-    &["when", "per_second", "burst", "per_source_per_second", "per_source_burst", "open_max"],
-    &[],
-);
+const MINT_KEYS: Keys =
+    Keys::new(&["when", "per_second", "burst", "per_source_per_second", "per_source_burst", "open_max"], &[]);
 const ROUTE_KEYS: Keys = Keys::new(&["service", "tier", "capability", "mint"], &[]);
 
 /// One dollar.
@@ -201,6 +203,7 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
         claim_window: section.value("claim_window", value::duration).unwrap_or(CLAIM_WINDOW),
         first_claim_epoch_min: section.value("first_claim_epoch_min", epoch).unwrap_or(0),
         strict,
+        refunds: l402_refunds::read(&section),
         time_max: section.value("timeout", value::duration).unwrap_or(TIME_MAX),
         node: node?,
         price: price?,
@@ -216,9 +219,8 @@ fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     };
     if section.get("url").is_none() {
         let fixed = section.required("usd_per_btc", |text| {
-            let wrong = || format!("\"{text}\" is no price; write it like 95000 or 95000.50");
-            let units = Decimal::parse(text).ok().and_then(|decimal| decimal.exact(9)).ok_or_else(wrong)?;
-            if units == 0 { Err("must be more than 0".to_owned()) } else { Ok(units) }
+            money::BitcoinPrice::from_usd_per_btc(text)
+                .map_err(|_| format!("\"{text}\" is no price; write it like 95000 or 95000.50"))
         });
         return fixed.map(BitcoinPrice::Fixed);
     }
@@ -227,7 +229,11 @@ fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     }
     let url = section.required("url", |text| super::rail::encrypted(text, "a source of prices"));
     let pointer = section.required("pointer", |text| {
-        if text.starts_with('/') { Ok(text.to_owned()) } else { Err(format!("\"{text}\" is no place; write it like /data/amount")) }
+        if text.starts_with('/') {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("\"{text}\" is no place; write it like /data/amount"))
+        }
     });
     let in_sats = section.value("unit", |text| match text {
         "usd_per_btc" => Ok(false),
@@ -237,9 +243,18 @@ fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     let every = section.value("every", value::duration).unwrap_or(Duration::from_secs(60));
     let max_age = section.value("max_age", value::duration).unwrap_or(Duration::from_secs(600));
     if max_age < every {
-        section.complain("max_age", format!("{}: a price is read less often than it has to be new", section.path));
+        section.complain(
+            "max_age",
+            format!("{}: a price is read less often than it has to be new", section.path),
+        );
     }
-    Some(BitcoinPrice::Read { url: url?, pointer: pointer?, in_sats: in_sats.unwrap_or(false), every, max_age })
+    Some(BitcoinPrice::Read {
+        url: url?,
+        pointer: pointer?,
+        in_sats: in_sats.unwrap_or(false),
+        every,
+        max_age,
+    })
 }
 
 fn read_mint(l402: &Section<'_>) -> Minting {
@@ -306,7 +321,11 @@ fn node_key(text: &str) -> Result<[u8; 33], String> {
 
 fn expiry(text: &str) -> Result<Duration, String> {
     let expiry = value::duration(text)?;
-    if (60..=600).contains(&expiry.as_secs()) { Ok(expiry) } else { Err("is between 60 s and 10 minutes".to_owned()) }
+    if (60..=600).contains(&expiry.as_secs()) {
+        Ok(expiry)
+    } else {
+        Err("is between 60 s and 10 minutes".to_owned())
+    }
 }
 
 fn epoch(text: &str) -> Result<u16, String> {
@@ -321,7 +340,9 @@ fn tier(text: &str) -> Result<u8, String> {
 fn service(text: &str) -> Result<String, String> {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if text.is_empty() || text.len() > 32 || !text.bytes().all(fits) {
-        return Err(format!("\"{text}\" is no name of a service: small letters, digits, _ and at most 32 of them"));
+        return Err(format!(
+            "\"{text}\" is no name of a service: small letters, digits, _ and at most 32 of them"
+        ));
     }
     Ok(text.to_owned())
 }

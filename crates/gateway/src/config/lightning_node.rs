@@ -122,7 +122,10 @@ fn secret(section: &Section<'_>, key: &str) -> Option<Secret> {
 fn cert(section: &Section<'_>, url: Option<&BaseUrl>) -> Vec<CertificateDer<'static>> {
     let found = read_ca(section, "cert");
     if !found.is_empty() && url.is_some_and(|url| url.scheme != Scheme::Https) {
-        section.complain("cert", format!("{}: the node is reached without TLS; write https in its url", section.path));
+        section.complain(
+            "cert",
+            format!("{}: the node is reached without TLS; write https in its url", section.path),
+        );
     }
     found
 }

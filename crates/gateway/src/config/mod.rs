@@ -8,12 +8,15 @@
 mod admin;
 mod batch;
 mod example;
+mod exchange;
 mod extensions;
 mod finding;
 mod glob;
 mod l402;
+mod l402_refunds;
 mod lightning_node;
 mod limits;
+pub(crate) mod metadata;
 mod metering;
 mod network;
 mod policy;
@@ -47,6 +50,7 @@ pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
 pub use l402::{BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RouteL402};
+pub use l402_refunds::LightningRefunds;
 pub use lightning_node::LightningNode;
 pub use limits::RateLimits;
 pub use meter::Provider;
@@ -61,7 +65,7 @@ pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
-pub use upstream::{Auth, Upstream};
+pub use upstream::{Auth, Protocol, Upstream};
 pub use url::{BaseUrl, Scheme};
 pub use wire::credit_key::Mode;
 

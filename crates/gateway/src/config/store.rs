@@ -160,12 +160,7 @@ fn read_master_keys(tokens: &Section<'_>, list: &str) -> Option<Vec<MasterKey>> 
     Some(keys)
 }
 
-fn read_master_key<'a>(
-    context: &'a Context<'a>,
-    list: &str,
-    at: usize,
-    item: &'a Node,
-) -> Option<MasterKey> {
+fn read_master_key<'a>(context: &'a Context<'a>, list: &str, at: usize, item: &'a Node) -> Option<MasterKey> {
     let path = format!("tokens.{list}[{at}]");
     let section = Section::open(context, &path, item, MASTER_KEYS)?;
     let epoch = section.required("epoch", |text| {

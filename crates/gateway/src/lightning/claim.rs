@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use http::HeaderMap;
-use ledger::{Account, AccountId};
-use money::Amount;
+use ledger::AccountId;
 use proof::l402::{self, FirstClaim};
+use rails::lightning::InvoiceState;
 use store::{Payment, PaymentState};
 use tokio::sync::OnceCell;
 
 use super::token::{self, TokenUse};
-use crate::clock::Now;
 use crate::config::L402;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
@@ -38,11 +37,11 @@ pub(crate) struct Claiming(DashMap<[u8; 32], Arc<OnceCell<AccountId>>>);
 pub(crate) async fn receive(
     gate: &Arc<Gate>,
     snapshot: &Snapshot,
-    rules: &L402,
     token: &TokenUse,
     delivery: Delivery,
     spends: Spends,
 ) -> Result<Arrival, Refusal> {
+    let rules = snapshot.config.rails.l402.as_ref().ok_or_else(not_ours)?;
     let terms = *token.terms().ok_or_else(not_ours)?;
     let verified = &token.open().verified;
     let key = verified.deposit_key;
@@ -107,6 +106,9 @@ pub(crate) async fn receive(
     {
         headers.extend(key_header(&text));
     }
+    if account == token.open().account() {
+        token.open().came_in();
+    }
     let account = gate.book.account(account, terms.asset);
     let reference = wire::hex::encode(&verified.payment_hash.0);
     Ok(Arrival::Deposited(Box::new(Deposit {
@@ -152,6 +154,7 @@ async fn deposit(
         // After that it could not be claimed a second time, even if it were forgotten.
         valid_before_s: u64::from(terms.issued_at_s).saturating_add(rules.claim_window.as_secs()),
         outcome: None,
+        received_msat: Some(terms.amount_msat),
         promised: false,
         attempt: None,
     };
@@ -159,16 +162,17 @@ async fn deposit(
         .await
         .map_err(|error| unsure(&error))?;
     gate.book.deposit(owner, terms.asset, terms.credit);
+    gate.invoices.paid(&verified.payment_hash.0);
     gate.metrics.settlement(RAIL, "settled");
     Ok(())
 }
 
 /// With `strict` a payment counts only once the node has it: a preimage may leak (L402-50).
 async fn settled(snapshot: &Snapshot, rules: &L402, payment_hash: &[u8; 32]) -> Result<(), Refusal> {
-    let Some(node) = snapshot.lightning.as_ref().filter(|_| rules.strict) else { return Ok(()) };
-    match node.look_up(payment_hash).await {
-        Ok(rails::lightning::InvoiceState::Settled { .. }) => Ok(()),
-        Ok(rails::lightning::InvoiceState::Unpaid | rails::lightning::InvoiceState::Cancelled) => {
+    let Some(desk) = snapshot.lightning.as_ref().filter(|_| rules.strict) else { return Ok(()) };
+    match desk.look_up(payment_hash).await {
+        Ok(InvoiceState::Settled { .. }) => Ok(()),
+        Ok(InvoiceState::Unpaid | InvoiceState::Cancelled) => {
             let facts = Facts { reason: Some("not_settled".to_owned()), ..Facts::default() };
             Err(Refusal::new(Code::ProofInvalid, "The node has not got this payment.").facts(facts))
         }
@@ -199,7 +203,8 @@ fn in_progress() -> Refusal {
 /// Single use, and used (reference items 5 and 14).
 fn spent() -> Refusal {
     let facts = Facts { reason: Some("token_used".to_owned()), ..Facts::default() };
-    let detail = "This token was good for one call, and that was made. Send the request without it to buy another.";
+    let detail =
+        "This token was good for one call, and that was made. Send the request without it to buy another.";
     Refusal::new(Code::VerificationFailed, detail).facts(facts)
 }
 
@@ -211,6 +216,7 @@ fn narrowed() -> Refusal {
 
 fn elsewhere() -> Refusal {
     let facts = Facts { reason: Some("deposited_elsewhere".to_owned()), ..Facts::default() };
-    let detail = "This payment is in another account: use the key of that, or the token alone, as when it came in.";
+    let detail =
+        "This payment is in another account: use the key of that, or the token alone, as when it came in.";
     Refusal::new(Code::VerificationFailed, detail).facts(facts)
 }

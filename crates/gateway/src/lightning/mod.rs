@@ -4,10 +4,17 @@
 //! [`claim`] makes a payment that was never seen before a deposit, once.
 
 mod claim;
+mod configured;
+mod desk;
+mod invoices;
 mod token;
+mod watching;
 
 pub(crate) use claim::{Claiming, RAIL, receive};
+pub(crate) use desk::{Desk, offer};
+pub(crate) use invoices::Invoices;
 pub(crate) use token::{KnownTokens, OpenToken, TokenUse, is_shown};
+pub(crate) use watching::watch;
 
 /// The name in logs and receipts.
 pub(crate) const PROTOCOL: &str = "l402";

@@ -1,9 +1,10 @@
 //! The credential: whether it was paid, whether we sold it, and what it permits (L402-10..17, L402-50..57).
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use http::{HeaderMap, header};
-use ledger::{Budget, AccountId};
+use ledger::{AccountId, Budget};
 use money::Amount;
 use proof::caveat::Context;
 use proof::l402::{self, L402Error, Verified, VerifiedToken};
@@ -22,6 +23,8 @@ pub(crate) type KnownTokens = Remembered<OpenToken>;
 #[derive(Debug)]
 pub(crate) struct OpenToken {
     pub(crate) verified: Verified,
+    /// Whether this thread has seen its payment in the account that it names.
+    is_in: Cell<bool>,
 }
 
 /// The token of a credential that permits a request.
@@ -100,7 +103,7 @@ impl KnownTokens {
         }
         let Some(credential) = read(headers).map_err(unreadable)? else { return Ok(None) };
         let verified = l402::verify(&masters.l402, &credential).map_err(refusal)?;
-        let open = Rc::new(OpenToken { verified });
+        let open = Rc::new(OpenToken { verified, is_in: Cell::new(false) });
         if let Some(text) = text {
             self.keep(&masters, text, &open);
         }
@@ -112,6 +115,16 @@ impl OpenToken {
     /// The account of its payment, whatever tokens were made of it (L402-59).
     pub(crate) const fn account(&self) -> AccountId {
         AccountId(self.verified.account)
+    }
+
+    /// Whether its payment is a deposit already, as far as this thread knows.
+    pub(crate) fn is_in(&self) -> bool {
+        self.is_in.get()
+    }
+
+    /// Its payment is in the account that it names.
+    pub(super) fn came_in(&self) {
+        self.is_in.set(true);
     }
 
     /// The first of its tokens that permits a call.
@@ -141,7 +154,12 @@ impl OpenToken {
     ///
     /// # Errors
     /// As [`OpenToken::permits`].
-    pub(crate) fn permits_no_call(self: &Rc<Self>, gate: &Gate, rules: &L402, now_s: u64) -> Result<TokenUse, Refusal> {
+    pub(crate) fn permits_no_call(
+        self: &Rc<Self>,
+        gate: &Gate,
+        rules: &L402,
+        now_s: u64,
+    ) -> Result<TokenUse, Refusal> {
         let named = self.verified.tokens.iter().flat_map(|token| &token.caveats).find_map(first_service);
         let scope = Scope {
             service: named.unwrap_or(&rules.service),
@@ -153,7 +171,13 @@ impl OpenToken {
         self.within(gate, rules, scope, now_s)
     }
 
-    fn within(self: &Rc<Self>, gate: &Gate, rules: &L402, scope: Scope<'_>, now_s: u64) -> Result<TokenUse, Refusal> {
+    fn within(
+        self: &Rc<Self>,
+        gate: &Gate,
+        rules: &L402,
+        scope: Scope<'_>,
+        now_s: u64,
+    ) -> Result<TokenUse, Refusal> {
         let context = Context {
             now_unix_s: now_s,
             service: scope.service,
@@ -207,10 +231,8 @@ pub(super) fn refusal(error: L402Error) -> Refusal {
 
 /// What is wrong with lines that are no credential.
 fn unreadable(error: CredentialError) -> Refusal {
-    let code = match &error {
-        CredentialError::Ambiguous => Code::AmbiguousCredentials,
-        _ => Code::MalformedCredential,
-    };
+    let is_ambiguous = error == CredentialError::Ambiguous;
+    let code = if is_ambiguous { Code::AmbiguousCredentials } else { Code::MalformedCredential };
     refused(code, error.reason(), format!("The L402 credential cannot be read: {error}."))
 }
 

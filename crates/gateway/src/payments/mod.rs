@@ -441,6 +441,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.proof.valid_before_s(self.delivery.now.seconds()),
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: None,
         }
