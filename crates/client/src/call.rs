@@ -1,7 +1,5 @@
 //! One call, top to bottom: ask, choose, sign, write down, pay, and find out what became of it.
 
-use std::time::Duration;
-
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use money::Asset;
 use wire::credit_key::CreditKey;
@@ -13,6 +11,7 @@ use crate::error::CallError;
 use crate::judged::Judged;
 use crate::lightning::Invoiced;
 use crate::offer::Way;
+use crate::pauses::Pauses;
 use crate::pending::{Kind, Pending};
 use crate::policy::Choice;
 use crate::receipt::ReceiptRef;
@@ -49,7 +48,7 @@ impl Client {
             see(Step::Resuming { paid: left.paid() });
             let sending = self.resume(left).await?;
             match self.open_invoice(request, sending, see).await? {
-                Invoiced::Paid(sending) => return self.present(request, sending, see).await,
+                Invoiced::Paid(sending) => return self.present(request, *sending, see).await,
                 // Nothing left the wallet, and nothing will: the call begins anew.
                 Invoiced::NotPaid { what, reason } => {
                     see(Step::Doubt(&format!("an earlier run did not pay {what} after all: {reason}")));
@@ -98,7 +97,7 @@ impl Client {
     ) -> Result<Response, CallError> {
         let sending = self.pay(request, challenge, key, see)?;
         match self.open_invoice(request, sending, see).await? {
-            Invoiced::Paid(sending) => self.present(request, sending, see).await,
+            Invoiced::Paid(sending) => self.present(request, *sending, see).await,
             Invoiced::NotPaid { what, reason } => Err(CallError::NotPaid { what, reason }),
         }
     }
@@ -423,29 +422,6 @@ pub(crate) struct UsedKey {
     pub(crate) asset: Option<Asset>,
     /// What the budget has set aside for it.
     pub(crate) reserved: Option<Reservation>,
-}
-
-/// The pauses between replays.
-pub(crate) struct Pauses {
-    patience: crate::Patience,
-    left: u32,
-}
-
-impl Pauses {
-    pub(crate) const fn new(patience: crate::Patience) -> Self {
-        Self { patience, left: patience.replays }
-    }
-
-    /// How long to wait, or `None` when it is enough. `after` is what the seller asks for.
-    pub(crate) fn next(&mut self, after: Option<Duration>) -> Option<Duration> {
-        let made = self.patience.replays.saturating_sub(self.left);
-        self.left = self.left.checked_sub(1)?;
-        let Some(asked) = after else {
-            let doubled = self.patience.wait_min.saturating_mul(2u32.saturating_pow(made));
-            return Some(doubled.min(self.patience.wait_max));
-        };
-        (asked <= self.patience.wait_max).then(|| asked.max(self.patience.wait_min))
-    }
 }
 
 /// Puts a key where the caller has put nothing.

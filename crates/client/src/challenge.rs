@@ -144,7 +144,8 @@ fn offers_v1(document: &Value) -> Vec<Offer> {
 #[cfg(test)]
 mod tests {
     use super::{Challenge, ChallengeError, Said};
-    use crate::offer::{Unpayable as U, Version};
+    use crate::offer::Version;
+    use crate::unpayable::Unpayable as U;
     use http::HeaderMap;
     use serde_json::{Value, json};
     use wire::base64::encode_std;

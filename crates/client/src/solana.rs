@@ -214,8 +214,9 @@ mod tests {
     use super::{LIFE_S, SolanaTerms, sign};
     use crate::Wallet;
     use crate::challenge::Challenge;
-    use crate::offer::{Offer, Unpayable, Way};
+    use crate::offer::{Offer, Way};
     use crate::payment::{Chance, Payment};
+    use crate::unpayable::Unpayable;
     use proof::SigningKey;
     use proof::secp::SecretKey;
     use serde_json::{Value, json};

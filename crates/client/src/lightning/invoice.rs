@@ -11,7 +11,8 @@ use wire::hex;
 use wire::l402::{Offered, OfferedError, PaymentHash};
 
 use super::Lightning;
-use crate::offer::{Terms, Unpayable, Way};
+use crate::offer::{Terms, Way};
+use crate::unpayable::Unpayable;
 
 /// An invoice that ends sooner is not paid: the payment could be on its way when it does.
 const LEFT_S_MIN: u64 = 10;

@@ -11,10 +11,10 @@ mod tokens;
 
 use std::time::Duration;
 
-use money::BitcoinPrice;
+use money::{Amount, BitcoinPrice};
 use rails::dial::Dialer;
 use rails::lightning::rate::RateSource;
-use rails::lightning::{Expect, LightningNode, Network};
+use rails::lightning::{Expect, LightningNode, Network, NodeError};
 
 pub use invoice::InvoiceTerms;
 pub use settings::{FeeMax, LightningFile, LightningFileError, NodeSettings, PriceSettings};
@@ -42,6 +42,33 @@ pub struct Lightning {
     rate: Option<RateSource>,
 }
 
+/// What a wallet's node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its key; `None` where ours to it does not let us ask.
+    pub node_key: Option<[u8; 33]>,
+    /// Its chain; `None` where it does not say.
+    pub network: Option<Network>,
+    /// What 1000 satoshi are worth in dollars; `None` without a price.
+    pub per_1000_sat: Option<Amount>,
+}
+
+/// Why a wallet is none that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// The node cannot be asked.
+    #[error("the node: {0}")]
+    Node(#[from] NodeError),
+    /// It pays other invoices than the settings say.
+    #[error("the node is on {theirs}, the settings say {ours}")]
+    Network {
+        /// The node's.
+        theirs: Network,
+        /// Of the settings.
+        ours: Network,
+    },
+}
+
 impl Lightning {
     /// The wallet of a settings file. `dialer` trusts the usual certificates; a node with one of its own is reached
     /// with that alone.
@@ -55,6 +82,28 @@ impl Lightning {
         let expect = Expect { network, node_key: None };
         let node = LightningNode::new(backend, expect, own.unwrap_or_else(|| dialer.clone()), NODE_TIME_MAX);
         Ok(Self { node, name: file.name()?, network, fee_max: file.fee_max(), rate })
+    }
+
+    /// Which wallet it is, without its key.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the node who it is, and what a bitcoin costs. Nothing is paid.
+    ///
+    /// # Errors
+    /// [`CheckError`]
+    pub async fn check(&self) -> Result<Found, CheckError> {
+        let about = self.node.about().await?;
+        if let Some(theirs) = about.network
+            && theirs != self.network
+        {
+            return Err(CheckError::Network { theirs, ours: self.network });
+        }
+        let price = self.price().await;
+        let per_1000_sat = price.and_then(|price| invoice::worth_up(price.fraction(), 1_000_000));
+        Ok(Found { node_key: about.node_key, network: about.network, per_1000_sat })
     }
 
     pub(crate) const fn network(&self) -> Network {

@@ -18,9 +18,10 @@ use zeroize::Zeroize as _;
 
 use super::invoice::{sat, worth_up};
 use super::{InvoiceTerms, Lightning, Token, tokens};
-use crate::call::{Credential, Pauses};
+use crate::call::Credential;
 use crate::client::{Client, See, Step};
 use crate::error::CallError;
+use crate::pauses::Pauses;
 use crate::payment::Chance;
 use crate::pending::{self, Facts, Kind, Pending};
 use crate::policy::Choice;
@@ -56,7 +57,7 @@ pub(crate) struct Intent {
 /// What became of an invoice.
 pub(crate) enum Invoiced {
     /// It is paid, and what it bought can be sent.
-    Paid(Sending),
+    Paid(Box<Sending>),
     /// Nothing was paid, and nothing will be.
     NotPaid {
         /// What it would have paid.
@@ -226,7 +227,7 @@ impl Client {
     ) -> Result<Invoiced, CallError> {
         let pending = &mut sending.pending;
         let Some(intent) = pending.intent().cloned().filter(|intent| intent.preimage().is_none()) else {
-            return Ok(Invoiced::Paid(sending));
+            return Ok(Invoiced::Paid(Box::new(sending)));
         };
         let unknown = |pending: &Pending, why: &str| {
             let (paid, path) = (pending.paid().to_owned(), pending.path().to_owned());
@@ -291,7 +292,7 @@ impl Client {
             self.end(self.reserved(request, &sending.pending).as_ref(), End::Paid(came_to), see);
         }
         see(Step::InvoicePaid { payment_hash: intent.payment_hash(), fee_msat });
-        Ok(Invoiced::Paid(sending))
+        Ok(Invoiced::Paid(Box::new(sending)))
     }
 
     fn not_paid(&self, request: &Request, sending: Sending, reason: &str, see: &mut See<'_>) -> Invoiced {

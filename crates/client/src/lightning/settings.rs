@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use money::{BitcoinPrice, DecimalError};
 use rails::dial::{Dialer, Origin};
@@ -13,11 +14,13 @@ use serde_json::{Value, json};
 use zeroize::Zeroize as _;
 
 use crate::folder::{self, FileError};
-use crate::{Target, TargetError};
+use crate::{Target, TargetError, roots_from_pem};
 
 const VERSION: u8 = 1;
+/// Longest that connecting to a node may take.
+const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// A price of bitcoin that a service told is used for so long.
-const PRICE_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+const PRICE_AGE_MAX: Duration = Duration::from_secs(60);
 /// The fee of the way is at most this part of the amount, in millionths ...
 const FEE_PPM: u32 = 10_000;
 /// ... or this, whichever is more.
@@ -41,6 +44,40 @@ pub struct LightningFile {
 pub enum NodeSettings {
     /// No node: play money, for gateways in test mode.
     Test {},
+    /// LND's REST interface.
+    Lnd {
+        /// Where it listens.
+        url: String,
+        /// In hexadecimal, with `offchain:read` and `offchain:write`.
+        macaroon: String,
+        /// PEM; then no other certificate is trusted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cert: Option<String>,
+    },
+    /// Core Lightning's CLNRest.
+    Cln {
+        /// Where it listens.
+        url: String,
+        /// For `xpay`, `pay` and `listpays`.
+        rune: String,
+        /// PEM; then no other certificate is trusted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cert: Option<String>,
+    },
+    /// phoenixd.
+    Phoenixd {
+        /// Where it listens.
+        url: String,
+        /// The full one.
+        password: String,
+    },
+    /// LNbits.
+    LnBits {
+        /// Where it listens.
+        url: String,
+        /// A wallet's admin key.
+        key: String,
+    },
 }
 
 /// What a bitcoin costs.
@@ -98,9 +135,15 @@ pub enum LightningFileError {
     /// More than everything.
     #[error("the fee is a part of the amount: at most 100 %")]
     Fee,
-    /// Not what the node takes.
-    #[error("the key to the node: {0}")]
-    Key(String),
+    /// Empty, or with bytes that no header can carry.
+    #[error("the key to the node is none")]
+    Key,
+    /// Not certificates, or for a node that is reached without TLS.
+    #[error("the node's certificate: {0}")]
+    Cert(String),
+    /// A node's address with a question in it.
+    #[error("the node's address ends with its path")]
+    Query,
 }
 
 impl Default for FeeMax {
@@ -131,6 +174,10 @@ impl LightningFile {
     ) -> Result<Self, LightningFileError> {
         let usual = match node {
             NodeSettings::Test {} => Network::Regtest,
+            NodeSettings::Lnd { .. }
+            | NodeSettings::Cln { .. }
+            | NodeSettings::Phoenixd { .. }
+            | NodeSettings::LnBits { .. } => Network::Mainnet,
         };
         let network = network.unwrap_or(usual).to_string();
         let file = Self { version: VERSION, node, network, price, fee_max };
@@ -186,14 +233,36 @@ impl LightningFile {
         self.network.parse().unwrap_or(Network::Mainnet)
     }
 
-    pub(crate) const fn fee_max(&self) -> FeeMax {
+    /// What the way of a payment may cost.
+    #[must_use]
+    pub const fn fee_max(&self) -> FeeMax {
         self.fee_max
+    }
+
+    /// Where the price of bitcoin comes from.
+    #[must_use]
+    pub const fn price(&self) -> Option<&PriceSettings> {
+        self.price.as_ref()
+    }
+
+    /// The same node with another fee, and another price where one is named.
+    ///
+    /// # Errors
+    /// [`LightningFileError`]
+    pub fn with(self, price: Option<PriceSettings>, fee_max: FeeMax) -> Result<Self, LightningFileError> {
+        let file = Self { price: price.or(self.price), fee_max, ..self };
+        file.check()?;
+        Ok(file)
     }
 
     /// Which wallet it is, without its key.
     pub(crate) fn name(&self) -> Result<String, LightningFileError> {
         Ok(match &self.node {
             NodeSettings::Test {} => "test".to_owned(),
+            NodeSettings::Lnd { url, .. } => format!("lnd {}", Place::read(url)?),
+            NodeSettings::Cln { url, .. } => format!("cln {}", Place::read(url)?),
+            NodeSettings::Phoenixd { url, .. } => format!("phoenixd {}", Place::read(url)?),
+            NodeSettings::LnBits { url, .. } => format!("lnbits {}", Place::read(url)?),
         })
     }
 
@@ -201,6 +270,24 @@ impl LightningFile {
     pub(super) fn backend(&self) -> Result<(Backend, Option<Dialer>), LightningFileError> {
         Ok(match &self.node {
             NodeSettings::Test {} => (Backend::Test, None),
+            NodeSettings::Lnd { url, macaroon, cert } => {
+                let Place { origin, base } = Place::read(url)?;
+                let pinned = pinned(&origin, cert.as_deref())?;
+                (Backend::Lnd { origin, base, macaroon: key(macaroon)? }, pinned)
+            }
+            NodeSettings::Cln { url, rune, cert } => {
+                let Place { origin, base } = Place::read(url)?;
+                let pinned = pinned(&origin, cert.as_deref())?;
+                (Backend::Cln { origin, base, rune: key(rune)? }, pinned)
+            }
+            NodeSettings::Phoenixd { url, password } => {
+                let Place { origin, base } = Place::read(url)?;
+                (Backend::Phoenixd { origin, base, password: key(password)? }, None)
+            }
+            NodeSettings::LnBits { url, key: secret } => {
+                let Place { origin, base } = Place::read(url)?;
+                (Backend::LnBits { origin, base, key: key(secret)? }, None)
+            }
         })
     }
 
@@ -211,7 +298,7 @@ impl LightningFile {
                 Some(RateSettings::Fixed(BitcoinPrice::from_usd_per_btc(usd_per_btc)?))
             }
             Some(PriceSettings::Read { url, pointer }) => {
-                let target = Target::parse(url)?;
+                let target = confidential(url)?;
                 let pointer: Result<Pointer, _> = pointer.parse();
                 Some(RateSettings::Read(Feed {
                     origin: target.origin().clone(),
@@ -246,19 +333,65 @@ fn percent(ppm: u32) -> String {
 }
 
 /// A node's address that its key may be sent to.
-#[expect(dead_code, reason = "the test node has no address")]
-fn origin(url: &str) -> Result<Origin, LightningFileError> {
+struct Place {
+    origin: Origin,
+    /// Before every path: empty, or without a closing slash.
+    base: String,
+}
+
+impl Place {
+    fn read(url: &str) -> Result<Self, LightningFileError> {
+        let target = confidential(url)?;
+        if target.path().contains('?') {
+            return Err(LightningFileError::Query);
+        }
+        Ok(Self { origin: target.origin().clone(), base: target.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.origin.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.origin.authority(), self.base)
+    }
+}
+
+/// An address that may be sent a key, and whose answers nobody between can change.
+fn confidential(url: &str) -> Result<Target, LightningFileError> {
     let target = Target::parse(url)?;
     if !target.may_carry_credentials() {
         return Err(LightningFileError::ClearText(target.origin_text()));
     }
-    Ok(target.origin().clone())
+    Ok(target)
+}
+
+fn key(text: &str) -> Result<rails::Secret, LightningFileError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(LightningFileError::Key);
+    }
+    Ok(rails::Secret::new(text))
+}
+
+/// What reaches a node by its own certificate, and by no other.
+fn pinned(origin: &Origin, cert: Option<&str>) -> Result<Option<Dialer>, LightningFileError> {
+    let wrong = |text: String| LightningFileError::Cert(text);
+    let Some(cert) = cert else { return Ok(None) };
+    if !origin.tls {
+        return Err(wrong("the node is reached without TLS".to_owned()));
+    }
+    let certificates = roots_from_pem(cert.as_bytes()).map_err(|error| wrong(error.to_owned()))?;
+    let dialer = Dialer::pinned(&certificates, CONNECT_MAX).map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(dialer))
 }
 
 impl Drop for NodeSettings {
     fn drop(&mut self) {
         match self {
             Self::Test {} => {}
+            Self::Lnd { macaroon: key, .. }
+            | Self::Cln { rune: key, .. }
+            | Self::Phoenixd { password: key, .. }
+            | Self::LnBits { key, .. } => key.zeroize(),
         }
     }
 }
@@ -271,8 +404,15 @@ impl fmt::Debug for LightningFile {
 
 impl fmt::Debug for NodeSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Test {} => "test",
-        })
+        match self {
+            Self::Test {} => f.write_str("test"),
+            Self::Lnd { url, .. } => write!(f, "lnd {url}"),
+            Self::Cln { url, .. } => write!(f, "cln {url}"),
+            Self::Phoenixd { url, .. } => write!(f, "phoenixd {url}"),
+            Self::LnBits { url, .. } => write!(f, "lnbits {url}"),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

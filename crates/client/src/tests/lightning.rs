@@ -115,7 +115,18 @@ async fn l402_91_92_an_invoice_is_paid_and_its_token_serves_again() {
         }
         Step::InvoicePaid { fee_msat, .. } => steps.push(format!("fee {fee_msat}")),
         Step::TokenSaved => steps.push("kept".to_owned()),
-        _ => {}
+        Step::Request { .. }
+        | Step::Challenge(_)
+        | Step::Paying { .. }
+        | Step::Token { .. }
+        | Step::TokenRefused { .. }
+        | Step::Resuming { .. }
+        | Step::Waiting { .. }
+        | Step::Response { .. }
+        | Step::KeySaved
+        | Step::Warning(_)
+        | Step::Doubt(_)
+        | Step::Receipt(_) => {}
     };
     let response = payer.client.call(&post(&seller.url("/a?q=1"), "x"), &mut see).await.unwrap();
     let hash = test_node::preimage_of(&made.lock().unwrap()).unwrap().payment_hash().to_string();
