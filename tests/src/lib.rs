@@ -16,6 +16,7 @@ pub mod http;
 pub mod http2;
 pub mod kept;
 pub mod lightning;
+pub mod lnd;
 pub mod metrics;
 pub mod office;
 pub mod payer;

@@ -129,13 +129,13 @@ async fn paid_call(
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
+    known.permit(gate, &arrived, &route, &quote)?;
     let funds = known.payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
         payer.funds(gate, limits, arrived.now.seconds())
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
-    known.permit(gate, &arrived, &route, &quote)?;
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
     let paying = admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?;
     let payer = known.payer.take();

@@ -25,7 +25,7 @@ use crate::outcome::Outcome;
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Where things are: sources in the repository, everything made by a run under `target/interop`.
-struct Places {
+pub(crate) struct Places {
     root: PathBuf,
     pub(crate) sources: PathBuf,
     pub(crate) work: PathBuf,

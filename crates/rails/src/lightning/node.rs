@@ -14,6 +14,7 @@ use super::bolt11::{self, Returned};
 use super::cln::Cln;
 use super::lnbits::LnBits;
 use super::lnd::Lnd;
+use super::nwc::Nwc;
 use super::payment::{Order, Ordered};
 use super::phoenixd::Phoenixd;
 use super::port::{
@@ -46,6 +47,7 @@ enum Adapter {
     Cln(Cln),
     Phoenixd(Phoenixd),
     LnBits(LnBits),
+    Nwc(Nwc),
 }
 
 impl LightningNode {
@@ -56,7 +58,7 @@ impl LightningNode {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
-            dialer,
+            dialer: dialer.clone(),
             time_max,
             key: Key { name, value },
         };
@@ -75,6 +77,7 @@ impl LightningNode {
                 let rest = rest(origin, base, named("x-api-key"), key);
                 Adapter::LnBits(LnBits { rest, told: Recent::default() })
             }
+            Backend::Nwc(connection) => Adapter::Nwc(Nwc::new(connection, dialer, time_max)),
         };
         Self {
             adapter,
@@ -117,6 +120,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.look_up(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.look_up(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.look_up(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.look_up(payment_hash).await,
         }
     }
 
@@ -139,6 +143,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.next_settled(cursor).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.next_settled(cursor).await,
             Adapter::LnBits(lnbits) => lnbits.next_settled(cursor).await,
+            Adapter::Nwc(nwc) => Ok(nwc.next_settled(cursor).await),
         }
     }
 
@@ -171,6 +176,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.order(&order).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.order(&order).await,
             Adapter::LnBits(lnbits) => lnbits.order(&order).await,
+            Adapter::Nwc(nwc) => nwc.order(&order).await,
         };
         let known = if ordered.is_open() { Some(self.outgoing_by_hash(&payment_hash).await) } else { None };
         ordered.end(&payment_hash, known)
@@ -211,6 +217,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.about().await,
             Adapter::Phoenixd(phoenixd) => phoenixd.about().await,
             Adapter::LnBits(_) => Ok(About::default()),
+            Adapter::Nwc(nwc) => nwc.about().await,
         }
     }
 
@@ -229,6 +236,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.create(wanted, amount_msat).await?,
             Adapter::Phoenixd(phoenixd) => phoenixd.create(wanted, amount_msat).await?,
             Adapter::LnBits(lnbits) => lnbits.create(wanted, amount_msat).await?,
+            Adapter::Nwc(nwc) => nwc.create(wanted, amount_msat).await?,
         };
         let expect = Expect { node_key: signer, ..self.expect };
         let invoice =
@@ -258,7 +266,10 @@ impl LightningNode {
     fn amount_msat(&self, wanted: &Wanted<'_>) -> Result<u64, NodeError> {
         match &self.adapter {
             Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) => Some(wanted.amount_msat),
-            Adapter::Phoenixd(_) | Adapter::LnBits(_) => wanted.amount_msat.checked_next_multiple_of(1000),
+            // Many wallets behind relays know nothing smaller than a satoshi.
+            Adapter::Phoenixd(_) | Adapter::LnBits(_) | Adapter::Nwc(_) => {
+                wanted.amount_msat.checked_next_multiple_of(1000)
+            }
         }
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
     }
@@ -270,6 +281,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.outgoing(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.outgoing(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.outgoing(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.outgoing(payment_hash).await,
         }
     }
 
