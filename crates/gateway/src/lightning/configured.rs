@@ -52,7 +52,8 @@ fn backend(node: &config::LightningNode) -> io::Result<Backend> {
             Backend::LnBits { origin, base, key: secret(key) }
         }
         config::LightningNode::Nwc { uri } => {
-            Backend::Nwc(Connection::parse(uri.expose()).map_err(io::Error::other)?)
+            let connection = Connection::parse(uri.expose()).map_err(io::Error::other)?;
+            Backend::Nwc(connection)
         }
     })
 }
@@ -65,7 +66,7 @@ fn secret(secret: &config::Secret) -> Secret {
     Secret::new(secret.expose())
 }
 
-pub(super) fn rate(price: &BitcoinPrice) -> io::Result<RateSettings> {
+pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
         BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {
