@@ -420,6 +420,22 @@ impl Refusal {
         self
     }
 
+    /// Adds a line of ours to a field that may have several.
+    #[must_use]
+    pub(crate) fn line(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.append(name, value);
+        self
+    }
+
+    /// The same facts and headers under another code: what it asks for cannot be had now.
+    #[must_use]
+    pub(crate) fn instead(mut self, code: Code, detail: &'static str) -> Self {
+        (self.0.code, self.0.detail) = (code, detail.to_owned());
+        (self.0.accepts, self.0.top_up_url) = (None, None);
+        self.0.headers.remove("payment-required");
+        self
+    }
+
     /// Makes it a challenge: the offers, as x402 v1 entries in the body and v2 in a header.
     #[must_use]
     pub(crate) fn offers(
@@ -457,6 +473,12 @@ impl Refusal {
         Value::Object(members)
     }
 
+    /// Finer reason than the code, where there is one.
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.0.facts.reason.as_deref()
+    }
+
     /// Its code.
     #[must_use]
     pub const fn code(&self) -> Code {
@@ -485,7 +507,7 @@ impl Refusal {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.is_payable() {
-            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
+            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, X-Cashu";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }
         if let Money::Captured(receipt) = self.0.money {

@@ -330,7 +330,8 @@ pub(crate) fn unasked(facilitator: String, request: &SettleRequest, now: Now) ->
     Some(Attempt { facilitator, request, count: 0, in_vain: 0, last_ms, next_ms, transaction: String::new() })
 }
 
-fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
+/// An asking that is about to be made, for the time with this number.
+pub(crate) fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
     let next_ms = now.millis().saturating_add(wait_ms(count, random::bytes()));
     let request = request.to_owned();
     let last_ms = now.millis();
@@ -339,7 +340,7 @@ fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt 
 
 /// How long to wait after so many attempts: doubling, and up to a quarter more or less, so that what failed
 /// together does not come again together.
-fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
+pub(crate) fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
     let doublings = count.saturating_sub(1).min(30);
     let wait = (WAIT_MS << doublings).min(WAIT_MS_MAX);
     wait * 3 / 4 + wait / 2 * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)
@@ -455,6 +456,7 @@ mod tests {
             created_ms: 0,
             valid_before_s: 100,
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: last_ms.map(|last_ms| Attempt {
                 facilitator: String::new(),

@@ -13,6 +13,7 @@ use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
 
+use crate::cashu;
 use crate::clock::Now;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
@@ -22,6 +23,7 @@ use crate::endpoints::Pages;
 use crate::exchange::Exchange;
 use crate::extensions::Terms;
 use crate::lenient::reading;
+use crate::lightning::Desk;
 use crate::limits::Limiters;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
@@ -68,6 +70,10 @@ pub(crate) struct Snapshot {
     pub(crate) prices: Arc<PriceList>,
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
+    /// Who makes invoices.
+    pub(crate) lightning: Option<Desk>,
+    /// Whose ecash is taken.
+    pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
@@ -91,6 +97,8 @@ impl Snapshot {
             let scheme = if config.server.tls.is_some() { "https" } else { "http" };
             listen.map_or(String::new(), |address| format!("{scheme}://{address}"))
         });
+        let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
+        let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -106,6 +114,8 @@ impl Snapshot {
             pages: ArcSwapOption::empty(),
             public_url,
             facilitators,
+            lightning,
+            cashu,
             upstreams,
             config,
         })

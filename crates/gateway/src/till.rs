@@ -10,8 +10,12 @@ use proof::x402_permit2::{self, Spends};
 use proof::x402_svm::{self, SvmToken};
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
 
+use crate::cashu;
 use crate::channels::Unit;
 use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+use crate::keys::mode;
+use crate::lightning;
+use crate::payer::usual_asset;
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
 pub(crate) const QUOTE_SECONDS: u64 = 300;
@@ -49,6 +53,10 @@ pub(crate) enum Method {
     Channel { token: Arc<EvmToken>, terms: ChannelTerms },
     /// `exact` on Solana.
     Solana { token: Arc<SvmToken> },
+    /// An invoice, and a token for whoever pays it: offered by `lightning`, not as an entry of x402.
+    Lightning,
+    /// Ecash of a mint.
+    Cashu,
 }
 
 /// What channels that pay us are made with.
@@ -91,14 +99,16 @@ impl Till {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Solana { .. } => ceiling.max(self.deposit),
+            | Method::Solana { .. }
+            | Method::Lightning
+            | Method::Cashu => ceiling.max(self.deposit),
         }
     }
 
     /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
     pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
         match &self.method {
-            Method::Test { .. } => None,
+            Method::Test { .. } | Method::Lightning | Method::Cashu => None,
             Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
                 Some((SCHEME_EXACT, token.network()))
             }
@@ -187,7 +197,7 @@ impl Till {
                 max_timeout_s: QUOTE_SECONDS,
                 quote,
             })),
-            (Method::Upto { .. } | Method::Solana { .. }, _) => None,
+            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning | Method::Cashu, _) => None,
         }
     }
 
@@ -235,7 +245,9 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Channel { .. } => None,
+            | Method::Channel { .. }
+            | Method::Lightning
+            | Method::Cashu => None,
             Method::Upto { .. } => Some("facilitatorAddress"),
             Method::Solana { .. } => Some("feePayer"),
         }
@@ -247,7 +259,9 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Channel { .. } => None,
+            | Method::Channel { .. }
+            | Method::Lightning
+            | Method::Cashu => None,
             Method::Upto { .. } => text.parse().ok().map(Self::Evm),
             Method::Solana { .. } => base58::decode_array(text).ok().map(Self::Svm),
         }
@@ -282,6 +296,31 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
                 Network::Svm(_) => {}
             }
         }
+    }
+    if let Some(l402) = &config.rails.l402 {
+        let asset = usual_asset(mode(config.mode));
+        tills.push(Till {
+            method: Method::Lightning,
+            asset,
+            decimals: asset.exponent(),
+            deposit: l402.deposit.unwrap_or_default(),
+            ceiling_max: Some(l402.ceiling_max),
+            margin_s: x402_exact::SETTLE_MARGIN_S,
+            rail: lightning::RAIL.to_owned(),
+        });
+    }
+    if let Some(cashu) = &config.rails.cashu {
+        let asset = usual_asset(mode(config.mode));
+        tills.push(Till {
+            method: Method::Cashu,
+            asset,
+            decimals: asset.exponent(),
+            deposit: cashu.deposit.unwrap_or_default(),
+            ceiling_max: Some(cashu.ceiling_max),
+            margin_s: x402_exact::SETTLE_MARGIN_S,
+            // Each mint is a rail of its own.
+            rail: cashu::PROTOCOL.to_owned(),
+        });
     }
     Ok(tills)
 }

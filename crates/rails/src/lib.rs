@@ -4,12 +4,16 @@
 //! refused or unknown: never a guess.
 
 mod budget;
+pub mod cashu;
 mod circuit;
 pub mod dial;
 mod evm_channel;
 mod evm_node;
 pub mod facilitator;
 mod http;
+pub mod lightning;
+mod random;
+mod secret;
 mod settlement;
 
 pub use budget::Budget;
@@ -17,4 +21,5 @@ pub use circuit::{Circuit, State as CircuitState};
 pub use evm_channel::ChannelOnChain;
 pub use evm_node::{Confirmation, Evidence, EvmNode, Sought};
 pub use http::{Answer, Exchange, ExchangeError};
+pub use secret::Secret;
 pub use settlement::{Receipt, Refused, Settlement, Unclear};

@@ -33,8 +33,12 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct Watch(Arc<State>);
 
+/// Connections so far: each has a number that no other has.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 #[derive(Debug)]
 struct State {
+    number: u64,
     phase: AtomicU8,
     /// Grows with each change of phase, so that a clock of an earlier one is not taken for this one's.
     turn: AtomicU64,
@@ -56,6 +60,7 @@ impl Watch {
     /// Of a connection that has just been opened.
     pub(super) fn new(place: Place) -> Self {
         Self(Arc::new(State {
+            number: CONNECTIONS.fetch_add(1, Relaxed),
             phase: AtomicU8::new(Phase::Idle as u8),
             turn: AtomicU64::new(0),
             underway: AtomicUsize::new(0),
@@ -92,6 +97,13 @@ impl Watch {
     fn turn_to(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Relaxed);
         self.0.turn.fetch_add(1, Relaxed);
+    }
+}
+
+impl Underway {
+    /// Tells the connection from every other of this process.
+    pub(crate) fn connection(&self) -> u64 {
+        self.0.0.number
     }
 }
 

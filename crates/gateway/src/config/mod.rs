@@ -7,11 +7,15 @@
 
 mod admin;
 mod batch;
+mod cashu;
 mod example;
 mod exchange;
 mod extensions;
 mod finding;
 mod glob;
+mod l402;
+mod l402_refunds;
+mod lightning_node;
 mod limits;
 pub(crate) mod metadata;
 mod metering;
@@ -42,10 +46,14 @@ use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use batch::Batch;
+pub use cashu::Cashu;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use glob::Glob;
+pub use l402::{BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RouteL402};
+pub use l402_refunds::LightningRefunds;
+pub use lightning_node::LightningNode;
 pub use limits::RateLimits;
 pub use meter::Provider;
 pub use metering::{Dedupe, HoldInput, Metering};

@@ -9,6 +9,7 @@ use money::Amount;
 use super::exchange;
 use super::extensions::{self, RouteDiscovery};
 use super::glob::Glob;
+use super::l402::{self, RouteL402};
 use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
 use super::unit_price::{self, UnitPrice};
@@ -38,6 +39,8 @@ pub struct Route {
     pub policy: Policy,
     /// What it tells catalogues.
     pub discovery: Option<RouteDiscovery>,
+    /// What L402 tokens must say to open it.
+    pub l402: RouteL402,
 }
 
 /// What a route has that says nothing else.
@@ -153,7 +156,7 @@ pub enum RoutePrice {
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery"],
+    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery", "l402"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
@@ -215,6 +218,8 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         exchange::check_price(section, &price);
     }
     let discovery = extensions::read_route(section, &path);
+    let own = section.get("l402");
+    let l402 = own.map(|node| l402::read_route(section.context, &section.path_of("l402"), node));
     Some(Route {
         name: name.unwrap_or(written),
         methods,
@@ -225,6 +230,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         body_bytes,
         policy,
         discovery,
+        l402: l402.unwrap_or_default(),
     })
 }
 

@@ -139,7 +139,7 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
     }
     let model = section.value("model", value::some_text);
     let auth = read_auth(section, provider);
-    let ca = read_ca(section);
+    let ca = read_ca(section, "ca");
     let own = section.section("timeouts", TIMEOUT_KEYS);
     let time = |key: &str, default: Duration| {
         own.as_ref().and_then(|own| own.value(key, value::duration)).unwrap_or(default)
@@ -201,14 +201,15 @@ fn metadata_name(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
-fn read_ca(section: &Section<'_>) -> Vec<CertificateDer<'static>> {
-    let Some(text) = section.value("ca", value::some_text) else { return Vec::new() };
+/// The certificates in the file that a key names.
+pub(super) fn read_ca(section: &Section<'_>, key: &str) -> Vec<CertificateDer<'static>> {
+    let Some(text) = section.value(key, value::some_text) else { return Vec::new() };
     let file = section.context.path(&text);
     let roots = (section.context.read)(&file)
         .map_err(|error| why_unread(&error))
         .and_then(|found| roots(&found.bytes));
     roots.unwrap_or_else(|why| {
-        section.complain("ca", format!("{}: {}: {why}", section.path_of("ca"), file.display()));
+        section.complain(key, format!("{}: {}: {why}", section.path_of(key), file.display()));
         Vec::new()
     })
 }
