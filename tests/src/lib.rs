@@ -17,6 +17,7 @@ pub mod http2;
 pub mod kept;
 pub mod lightning;
 pub mod metrics;
+pub mod mint;
 pub mod office;
 pub mod payer;
 pub mod refused;
