@@ -627,5 +627,9 @@ const fn google_status(status: StatusCode) -> &'static str {
     }
 }
 
+mod reader;
+
+pub(crate) use reader::Reader;
+
 #[cfg(test)]
 mod tests;

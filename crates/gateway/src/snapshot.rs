@@ -16,9 +16,11 @@ use tariff::Found;
 use crate::cashu;
 use crate::clock::Now;
 use crate::config::{
-    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, RoutePrice, RouteUpstream, Scheme,
+    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
+    Scheme,
 };
 use crate::endpoints::Pages;
+use crate::exchange::Exchange;
 use crate::extensions::Terms;
 use crate::lenient::reading;
 use crate::lightning::Desk;
@@ -37,6 +39,9 @@ pub(crate) struct Upstream {
     /// The one model it has, if it has only one.
     pub(crate) model: Option<String>,
     pub(crate) way: Way,
+    pub(crate) protocol: Protocol,
+    /// Custom metadata that may pass.
+    pub(crate) metadata: Vec<HeaderName>,
     base_path: String,
     pub(crate) auth: Option<(HeaderName, HeaderValue)>,
     /// Looks for that key in its answers (SEC-31).
@@ -175,9 +180,22 @@ impl Snapshot {
         self.prices.lookup(model, group, moment(now))
     }
 
+    /// How the calls of a route travel. All of its upstreams are reached alike in this.
+    pub(crate) fn exchange(&self, route: &config::Route) -> Exchange {
+        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
+        match first.map(|upstream| upstream.protocol) {
+            _ if route.websocket => Exchange::WebSocket,
+            Some(Protocol::Grpc) => Exchange::Grpc,
+            Some(Protocol::Http1 | Protocol::H2) | None => Exchange::Document,
+        }
+    }
+
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
     /// in how they answer only. A route priced without usage is not read at all.
     pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
+        if self.exchange(route).streams() {
+            return Dialect::Raw;
+        }
         let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
         let provider = first.map(|upstream| upstream.provider);
         match &route.price {
@@ -218,7 +236,9 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
         name: upstream.name.clone(),
         provider: upstream.provider,
         model: upstream.model.clone(),
-        way: Way::new(origin(&upstream.url), &upstream.ca, dialer),
+        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol),
+        protocol: upstream.protocol,
+        metadata: upstream.metadata.clone(),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
         auth,
         key_search,

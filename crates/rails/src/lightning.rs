@@ -6,9 +6,19 @@
 
 mod backend;
 pub mod bolt11;
+mod cln;
+mod lnbits;
+mod lnd;
 mod node;
+mod number;
+pub mod nwc;
+mod payment;
+mod phoenixd;
+mod polling;
 mod port;
 pub mod rate;
+mod recent;
+mod rest;
 pub mod test_node;
 #[cfg(test)]
 mod tests;
@@ -16,5 +26,6 @@ mod tests;
 pub use backend::Backend;
 pub use node::LightningNode;
 pub use port::{
-    About, Expect, Invoice, InvoiceState, Network, NodeError, Outgoing, Sent, Settled, UnknownNetwork, Wanted,
+    About, EXPIRY_S, Expect, Invoice, InvoiceState, Network, NodeError, Outgoing, Sent, Settled,
+    UnknownNetwork, Wanted,
 };

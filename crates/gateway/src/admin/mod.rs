@@ -10,6 +10,7 @@ mod intents;
 mod keys;
 mod listener;
 mod office;
+mod payouts;
 mod show;
 mod socket;
 

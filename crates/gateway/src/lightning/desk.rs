@@ -12,21 +12,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use money::{Amount, Asset};
 use proof::l402::{Sale, mint};
 use rails::dial::Dialer;
-use rails::lightning::rate::{Feed, RateSettings, RateSource, Unit};
-use rails::lightning::{Backend, Expect, Invoice, InvoiceState, LightningNode, NodeError, Wanted};
+use rails::lightning::rate::RateSource;
+use rails::lightning::{Invoice, InvoiceState, LightningNode, NodeError, Wanted};
 use sha2::{Digest as _, Sha256};
 use wire::l402::{Challenge, PaymentHash};
 
+use super::configured;
 use super::invoices::{Asker, Made, Slot};
 use super::token::is_shown;
 use crate::call::Arrived;
 use crate::challenge::Ask;
-use crate::config::{self, BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RoutePrice};
+use crate::config::{FixedPrice, L402, MintWhen, Minting, RoutePrice};
 use crate::gate::Gate;
 use crate::limits::Source;
 use crate::random;
 use crate::refusal::{Code, Refusal};
-use crate::snapshot::origin;
 use crate::till::{Method, Till};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
@@ -96,16 +96,10 @@ fn is_ours(till: &Till) -> bool {
 
 impl Desk {
     pub(crate) fn new(rules: &L402, public: &Dialer) -> io::Result<Self> {
-        let expect = Expect { network: rules.network, node_key: rules.node_key };
         let Minting { per_second, burst, per_source_per_second, per_source_burst, .. } = rules.mint;
         Ok(Self {
-            node: LightningNode::new(
-                backend(&rules.node)?,
-                expect,
-                public.within(rules.time_max),
-                rules.time_max,
-            ),
-            rate: RateSource::new(rate_settings(&rules.price)?, public.clone()),
+            node: configured::node(rules, public)?,
+            rate: RateSource::new(configured::rate_settings(&rules.price)?, public.clone()),
             everybody: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
             sources: RateLimiter::keyed(
                 Quota::per_second(per_source_per_second).allow_burst(per_source_burst),
@@ -317,32 +311,6 @@ fn description(public_url: &str, name: &str) -> String {
     text.retain(|c| c.is_ascii_graphic() || c == ' ');
     text.truncate(DESCRIPTION_BYTES_MAX);
     text
-}
-
-fn backend(node: &config::LightningNode) -> io::Result<Backend> {
-    match node {
-        config::LightningNode::Test => Ok(Backend::Test),
-        config::LightningNode::Lnd { .. }
-        | config::LightningNode::Cln { .. }
-        | config::LightningNode::Phoenixd { .. }
-        | config::LightningNode::LnBits { .. }
-        | config::LightningNode::Nwc { .. } => Err(io::Error::other("this node is not built in")),
-    }
-}
-
-/// Where the price of a bitcoin comes from.
-pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
-    Ok(match price {
-        BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
-        BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {
-            origin: origin(url),
-            path: if url.base_path.is_empty() { "/".to_owned() } else { url.base_path.clone() },
-            pointer: pointer.parse().map_err(|_| io::Error::other("a place in a JSON document is none"))?,
-            unit: if *in_sats { Unit::SatsPerUsd } else { Unit::UsdPerBtc },
-            every: *every,
-            max_age: *max_age,
-        }),
-    })
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@
 //! [`claim`] makes a payment that was never seen before a deposit, once.
 
 mod claim;
+mod configured;
 mod desk;
 mod invoices;
 mod token;
 mod watching;
 
 pub(crate) use claim::{Claiming, RAIL, receive};
-pub(crate) use desk::{Desk, offer, rate_settings};
+pub(crate) use configured::rate_settings;
+pub(crate) use desk::{Desk, offer};
 pub(crate) use invoices::Invoices;
 pub(crate) use token::{KnownTokens, OpenToken, TokenUse, is_shown};
 pub(crate) use watching::watch;

@@ -1,18 +1,26 @@
 //! What is asked of a node, and what it may answer.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use wire::l402::Preimage;
+
+/// How long an invoice may be open for payment, seconds (L402-63).
+pub const EXPIRY_S: RangeInclusive<u32> = 60..=600;
+/// How long a question for settlements waits for one.
+pub(super) const WAIT: Duration = Duration::from_secs(25);
 
 /// An invoice that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted<'a> {
     /// What it asks for, millisatoshi, above zero. A node that knows only whole satoshi is asked for the next one.
     pub amount_msat: u64,
-    /// What the payer's wallet shows: at most [`DESCRIPTION_BYTES_MAX`](super::bolt11::DESCRIPTION_BYTES_MAX) bytes.
+    /// What the payer's wallet shows: at most [`DESCRIPTION_BYTES_MAX`](super::bolt11::DESCRIPTION_BYTES_MAX) bytes
+    /// without control characters. phoenixd takes 128 characters.
     pub description: &'a str,
-    /// How long it can be paid, seconds (L402-63).
+    /// How long it can be paid, seconds: within [`EXPIRY_S`].
     pub expiry_s: u32,
     /// What the operator's node calls it: no other invoice may have it.
     pub label: &'a str,

@@ -31,7 +31,7 @@ pub(super) fn node(node: &Node, places: &Places) -> Result<PathBuf, String> {
         finish(npm, "npm ci", places, "npm")?;
         fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     }
-    for part in ["chain", "node"] {
+    for part in ["chain", "lightning", "node"] {
         copy_flat(&source(part), &folder.join(part))?;
     }
     Ok(node.program.clone())
@@ -43,11 +43,71 @@ pub(super) fn anvil(places: &Places) -> Result<PathBuf, String> {
     if packaged.is_file() { Ok(packaged) } else { tools::anvil() }
 }
 
-/// Makes an environment with the PyPI packages and returns its interpreter.
-pub(super) fn python(python: &Python, places: &Places) -> Result<PathBuf, String> {
-    let folder = places.work.join("python");
+/// Python packages that are installed together, apart from those of the other environments: two of them may bring the
+/// same module, or want different versions of a third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Environment {
+    /// The SDKs of the providers and of x402, a chain of Solana, bean-check.
+    Sdks,
+    /// Clients that pay by L402, and second opinions on macaroons and invoices.
+    L402,
+    /// LNbits.
+    LnBits,
+}
+
+impl Environment {
+    #[cfg(test)]
+    const ALL: [Self; 3] = [Self::Sdks, Self::L402, Self::LnBits];
+
+    /// Where it is installed.
+    fn folder(self) -> &'static str {
+        match self {
+            Environment::Sdks => "python",
+            Environment::L402 => "python-l402",
+            Environment::LnBits => "python-lnbits",
+        }
+    }
+
+    /// What is installed.
+    fn lock(self) -> &'static str {
+        match self {
+            Environment::Sdks => "requirements.txt",
+            Environment::L402 => "requirements-l402.txt",
+            Environment::LnBits => "requirements-lnbits.txt",
+        }
+    }
+
+    /// The newest Python 3 that its packages are for.
+    fn minor_max(self) -> u32 {
+        match self {
+            Environment::Sdks => u32::MAX,
+            // bolt11 and LNbits say so of themselves.
+            Environment::L402 | Environment::LnBits => 12,
+        }
+    }
+
+    /// Whether some of what its packages ask for is left out: `lightning/lnbits_server.py` says what, and why.
+    fn leaves_out(self) -> bool {
+        match self {
+            Environment::Sdks | Environment::L402 => false,
+            Environment::LnBits => true,
+        }
+    }
+
+    /// Whether its packages are for this Python, and why not if they are not.
+    pub(super) fn suits(self, python: &Python) -> Result<(), String> {
+        if python.minor <= self.minor_max() {
+            return Ok(());
+        }
+        Err(format!("{} is newer than 3.{}", python.version, self.minor_max()))
+    }
+}
+
+/// Makes an environment with its PyPI packages and returns its interpreter.
+pub(super) fn python(python: &Python, environment: Environment, places: &Places) -> Result<PathBuf, String> {
+    let folder = places.work.join(environment.folder());
     let program = folder.join("bin/python");
-    let requirements = places.sources.join("requirements.txt");
+    let requirements = places.sources.join(environment.lock());
     let stamp = stamp(&[&requirements], &python.version)?;
     if is_stamped(&folder, &stamp) {
         return Ok(program);
@@ -55,12 +115,15 @@ pub(super) fn python(python: &Python, places: &Places) -> Result<PathBuf, String
     empty(&folder)?;
     let mut venv = Command::new(&python.program);
     venv.args(["-m", "venv"]).arg(&folder);
-    finish(venv, "python3 -m venv", places, "venv")?;
+    finish(venv, "python3 -m venv", places, &format!("venv-{}", environment.folder()))?;
     let mut pip = Command::new(&program);
     pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
     // Every file is pinned by its hash, and none may run code to build itself.
     pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(&requirements);
-    finish(pip, "pip install", places, "pip")?;
+    if environment.leaves_out() {
+        pip.arg("--no-deps");
+    }
+    finish(pip, "pip install", places, &format!("pip-{}", environment.folder()))?;
     fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     Ok(program)
 }
@@ -116,7 +179,7 @@ pub(crate) fn told(what: &str, path: &Path, error: &io::Error) -> String {
 mod tests {
     use std::fs;
 
-    use super::Places;
+    use super::{Environment, Places};
 
     /// Where packages come from is the machine's business; what they are is pinned by hash.
     #[test]
@@ -125,10 +188,12 @@ mod tests {
         let npm = fs::read_to_string(sources.join("package-lock.json")).unwrap();
         assert!(!npm.contains("\"resolved\""), "install with the .npmrc beside the lock file");
         assert!(npm.matches("\"integrity\": \"sha512-").count() > 20);
-        let pypi = fs::read_to_string(sources.join("requirements.txt")).unwrap();
-        assert!(!pypi.contains("://") && !pypi.contains("index-url"));
-        for line in pypi.lines().filter(|line| line.contains("==")) {
-            assert!(line.ends_with(" \\"), "no hash follows {line}");
+        for environment in Environment::ALL {
+            let pypi = fs::read_to_string(sources.join(environment.lock())).unwrap();
+            assert!(!pypi.contains("://") && !pypi.contains("index-url"));
+            for line in pypi.lines().filter(|line| line.contains("==")) {
+                assert!(line.ends_with(" \\"), "no hash follows {line}");
+            }
         }
     }
 }

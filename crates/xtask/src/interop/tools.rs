@@ -18,6 +18,8 @@ pub(super) struct Node {
 pub(super) struct Python {
     pub(super) program: PathBuf,
     pub(super) version: String,
+    /// Of Python 3.
+    pub(super) minor: u32,
 }
 
 /// Finds Node 20 or newer.
@@ -40,13 +42,12 @@ pub(super) fn python() -> Result<Python, String> {
         .strip_prefix("Python 3.")
         .and_then(|v| v.split('.').next())
         .and_then(|n| n.parse::<u32>().ok());
-    if minor.is_none_or(|minor| minor < PYTHON_MINOR_MIN) {
-        return Err(format!("{version} is older than 3.{PYTHON_MINOR_MIN}"));
-    }
+    let minor = minor.filter(|minor| *minor >= PYTHON_MINOR_MIN);
+    let minor = minor.ok_or_else(|| format!("{version} is older than 3.{PYTHON_MINOR_MIN}"))?;
     // Some distributions ship Python without the means to make an environment with pip in it.
     first_line("python3", &["-c", "import ensurepip, venv; print('ok')"])
         .ok_or("python3 has no venv module")?;
-    Ok(Python { program: PathBuf::from("python3"), version })
+    Ok(Python { program: PathBuf::from("python3"), version, minor })
 }
 
 /// Finds a development chain installed by the user.
