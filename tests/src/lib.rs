@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod http;
 pub mod http2;
 pub mod kept;
+pub mod lightning;
 pub mod lnd;
 pub mod metrics;
 pub mod office;

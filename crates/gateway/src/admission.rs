@@ -1,6 +1,7 @@
 //! Who may come in: room for one more call, credentials, the limits of source and account, and whether a
 //! payment is genuine. Cheapest first; nothing here moves money.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -10,14 +11,16 @@ use tracing::field;
 
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
+use crate::config::{FixedPrice, Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions;
 use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
+use crate::lightning::{self, OpenToken, TokenUse};
 use crate::limits::{Running, Slot};
 use crate::payer::{Credit, HoldTerms, Payer};
-use crate::payments::{self, Delivery, Verified};
+use crate::payments::{self, Delivery, Spends, Verified};
 use crate::quote::Quote;
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
@@ -62,6 +65,23 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
     Ok(presented)
 }
 
+/// The token of a request that makes no call, if there is one and it was paid.
+pub(crate) fn paid_token(
+    worker: &Worker,
+    arrived: &Arrived,
+    presented: &Presented,
+) -> Result<Option<TokenUse>, Refusal> {
+    let (open, refused) = token(worker, arrived, presented)?;
+    let rules = arrived.snapshot.config.rails.l402.as_ref();
+    match (open.zip(rules), refused) {
+        (_, Some(refusal)) => Err(refusal),
+        (Some((open, rules)), None) => {
+            open.permits_no_call(&worker.gate, rules, arrived.now.seconds()).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
 /// The payer behind the credit key, if there is one and it is good.
 pub(crate) fn key_payer(
     worker: &Worker,
@@ -85,16 +105,110 @@ pub(crate) struct Known {
     pub(crate) payer: Option<Payer>,
     /// The call that is counted for the payer's account.
     pub(crate) running: Option<Running>,
-    /// Why a wallet could not sign in. A payment would help.
+    /// A credential of L402 that was paid.
+    token: Option<Rc<OpenToken>>,
+    /// What it is to bring in, and how often it does.
+    brings: Option<(TokenUse, Spends)>,
+    /// Why a wallet could not sign in, or a token is not taken. A payment would help.
     pub(crate) refused: Option<Refusal>,
+}
+
+impl Known {
+    /// Whether key or token cover this call. A token of a payment that is not a deposit yet is to bring that in; where each
+    /// call costs the same, it does so for one call.
+    ///
+    /// # Errors
+    /// They do not, and paying would not help.
+    pub(crate) fn permit(
+        &mut self,
+        gate: &Gate,
+        arrived: &Arrived,
+        route: &Route,
+        quote: &Quote,
+    ) -> Result<(), Refusal> {
+        let now_s = arrived.now.seconds();
+        if let Some(payer) = &self.payer {
+            payer.permits(route, quote, now_s)?;
+        }
+        let rules = arrived.snapshot.config.rails.l402.as_ref();
+        let Some((open, rules)) = self.token.as_ref().zip(rules).filter(|_| !quote.is_free()) else {
+            return Ok(());
+        };
+        let using = match open.permits(gate, rules, route, &quote.model, now_s) {
+            Ok(using) => using,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        let has_key = self.payer.as_ref().is_some_and(|payer| payer.token.is_none() && payer.key.is_some());
+        let is_single =
+            matches!(route.price, RoutePrice::PerCall(_)) && rules.fixed_price == FixedPrice::Single;
+        match &mut self.payer {
+            Some(payer) if !has_key && !is_single => payer.token = Some(using),
+            Some(_) | None => {
+                if !has_key {
+                    self.payer = None;
+                }
+                let spends = if is_single { Spends::OnceCharged } else { Spends::Again };
+                self.brings = Some((using, spends));
+            }
+        }
+        Ok(())
+    }
+
+    /// The token is not taken: told with our offers, where paying anew helps.
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        if !refusal.is_payable() {
+            return Err(refusal);
+        }
+        (self.payer, self.refused) = (None, Some(refusal));
+        Ok(())
+    }
+}
+
+/// The credential of L402, if there is one and it was paid. A line that cannot be read counts only where nothing else
+/// pays (reference item 20).
+fn token(
+    worker: &Worker,
+    arrived: &Arrived,
+    presented: &Presented,
+) -> Result<(Option<Rc<OpenToken>>, Option<Refusal>), Refusal> {
+    if !presented.token || arrived.snapshot.config.rails.l402.is_none() {
+        return Ok((None, None));
+    }
+    let verified = worker.tokens.verify(&worker.gate, &arrived.head.headers);
+    worker.gate.metrics.proof(lightning::PROTOCOL, if verified.is_ok() { "good" } else { "bad" });
+    match verified {
+        Ok(Some(_)) if presented.payment.is_some() => {
+            Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."))
+        }
+        Ok(open) => Ok((open, None)),
+        Err(refusal) => {
+            arrived.snapshot.limiters.count_invalid(arrived.source);
+            let is_unread = refusal.code() == Code::MalformedCredential;
+            if is_unread && (presented.payment.is_some() || presented.key.is_some()) {
+                return Ok((None, None));
+            }
+            if refusal.is_payable() { Ok((None, Some(refusal))) } else { Err(refusal) }
+        }
+    }
 }
 
 /// The holder of the credit key, or the wallet that signs in. A key or a payment beside a sign-in decides alone, and
 /// the sign-in is not used up.
 pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Known, Refusal> {
-    if let Some(payer) = key_payer(worker, arrived, presented)? {
-        let running = account(arrived, payer.account.id())?;
-        return Ok(Known { payer: Some(payer), running: Some(running), refused: None });
+    let (token, refused) = token(worker, arrived, presented)?;
+    let of_key = key_payer(worker, arrived, presented)?;
+    let is_told = of_key.is_some() || token.is_some() || refused.is_some();
+    let of_token = || Payer::of_token(&worker.gate, token.as_ref()?);
+    // A token that is not taken beside a key: whoever sent it meant to pay with it.
+    let payer = of_key.or_else(of_token).filter(|_| refused.is_none());
+    if is_told {
+        let payer_id = payer.as_ref().map(|payer| payer.account.id());
+        let id = payer_id.or_else(|| token.as_ref().map(|token| token.account()));
+        let running = id.map(|id| account(arrived, id)).transpose()?;
+        if token.is_some() {
+            tracing::Span::current().record("protocol", lightning::PROTOCOL);
+        }
+        return Ok(Known { payer, running, token, brings: None, refused });
     }
     let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
     let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };
@@ -103,7 +217,7 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
             let span = tracing::Span::current();
             span.record("protocol", payer.protocol);
             span.record("payer", field::display(payer.account.id()));
-            Ok(Known { payer: Some(payer), running: Some(running), refused: None })
+            Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
         }
         Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
         Err(refusal) => Err(refusal),
@@ -115,9 +229,26 @@ pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refus
     arrived.snapshot.limiters.account(id).admit()
 }
 
+/// What brings money.
+pub(crate) enum Brings {
+    /// A payment that is to be settled.
+    Payment(Box<Verified>),
+    /// One that was settled before it was shown.
+    Token(TokenUse, Spends),
+}
+
+impl Brings {
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self {
+            Self::Payment(verified) => verified.protocol(),
+            Self::Token(..) => lightning::PROTOCOL,
+        }
+    }
+}
+
 /// A genuine payment that may be brought in.
 pub(crate) struct Paying {
-    pub(crate) verified: Verified,
+    pub(crate) brings: Brings,
     pub(crate) delivery: Delivery,
     /// Of the account that the payment itself names; none where a key has counted already.
     pub(crate) running: Option<Running>,
@@ -128,12 +259,12 @@ pub(crate) struct Paying {
 pub(crate) fn asked(
     arrived: &Arrived,
     presented: &Presented,
-    payer: Option<&Payer>,
+    known: &Known,
     quote: &Quote,
     naming: Naming,
     body: &[u8],
 ) -> Option<Asked> {
-    let pays = payer.is_some() || presented.payment.is_some();
+    let pays = known.payer.is_some() || known.brings.is_some() || presented.payment.is_some();
     (pays && !quote.is_free()).then(|| {
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
@@ -141,11 +272,11 @@ pub(crate) fn asked(
 }
 
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.
-pub(crate) fn payment(
+pub(crate) async fn payment(
     worker: &Worker,
     arrived: &Arrived,
     presented: Presented,
-    known: &Known,
+    known: &mut Known,
     quote: &Quote,
     asked: Option<Asked>,
     body: &[u8],
@@ -157,19 +288,26 @@ pub(crate) fn payment(
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
-    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
+    if let Some((token, spends)) = known.brings.take() {
+        let fingerprint = *ask.fingerprint();
+        let delivery =
+            Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
+        return Ok(Some(Paying { brings: Brings::Token(token, spends), delivery, running: None }));
+    }
     let Some(payment) = presented.payment else {
         return match payer {
-            None if presented.malformed => Err(unpaid(undecodable())),
-            None if !quote.is_free() => {
+            None if presented.malformed => Err(unpaid(undecodable()).await),
+            None if quote.is_free() => Ok(None),
+            None => {
                 let refused = known.refused.clone();
-                Err(unpaid(refused.unwrap_or_else(|| payment_required(quote, &snapshot.tills))))
+                Err(unpaid(refused.unwrap_or_else(|| payment_required(quote, &snapshot.tills))).await)
             }
-            Some(_) | None => Ok(None),
+            Some(_) => Ok(None),
         };
     };
     let fingerprint = *ask.fingerprint();
-    let verified = verify(worker, arrived, payment, &ask)?;
+    let verified = verify(worker, arrived, payment, &ask).await?;
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
     let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
@@ -177,10 +315,13 @@ pub(crate) fn payment(
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    runs_with(gate, arrived, &verified, payer, quote)
-        .map_err(|refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal })?;
+    match runs_with(gate, arrived, &verified, payer, quote) {
+        Ok(()) => {}
+        Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
+        Err(refusal) => return Err(refusal),
+    }
     let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
-    Ok(Some(Paying { verified, delivery, running }))
+    Ok(Some(Paying { brings: Brings::Payment(Box::new(verified)), delivery, running }))
 }
 
 /// Whether the call could run with the payment in: a limit of key or account that would refuse it then refuses it before
@@ -211,7 +352,8 @@ fn runs_with(
         now_s: arrived.now.seconds(),
     };
     let key = payer.and_then(|payer| payer.key.clone());
-    match (Payer { account, key, protocol: verified.protocol() }).would_hold(gate, quote, terms) {
+    match (Payer { account, key, token: None, protocol: verified.protocol() }).would_hold(gate, quote, terms)
+    {
         Ok(_) => Ok(()),
         // What came before is told what became of it.
         Err(_) if verified.is_known(gate)? => Ok(()),
@@ -220,7 +362,7 @@ fn runs_with(
 }
 
 /// Checks a payment against our offers for `ask`, and counts it for its source where it is bad.
-pub(crate) fn verify(
+pub(crate) async fn verify(
     worker: &Worker,
     arrived: &Arrived,
     payment: crate::credential::Payment,
@@ -235,10 +377,14 @@ pub(crate) fn verify(
         Ok(verified)
     });
     gate.metrics.proof(protocol, if verified.is_ok() { "good" } else { "bad" });
-    verified.map_err(|refusal| {
-        snapshot.limiters.count_invalid(arrived.source);
-        if refusal.lacks_offers() { challenge(gate, snapshot, ask, refusal, arrived.now) } else { refusal }
-    })
+    match verified {
+        Ok(verified) => Ok(verified),
+        Err(refusal) => {
+            snapshot.limiters.count_invalid(arrived.source);
+            let lacks = refusal.lacks_offers();
+            Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })
+        }
+    }
 }
 
 /// A payment header was there that is none.

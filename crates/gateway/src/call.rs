@@ -18,6 +18,7 @@ use crate::endpoints::{self, Endpoint};
 use crate::extensions::sign_in;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun, Naming};
+use crate::lightning::KnownTokens;
 use crate::limits::Source;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
     pub(crate) gate: Arc<Gate>,
     pub(crate) pool: Pool,
     pub(crate) known: KnownKeys,
+    pub(crate) tokens: KnownTokens,
     pub(crate) aftercare: Rc<Aftercare>,
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Worker {
 pub(crate) struct Arrived {
     pub(crate) call: CallId,
     pub(crate) source: Source,
+    /// Number of its connection.
+    pub(crate) connection: u64,
     pub(crate) head: request::Parts,
     pub(crate) path: String,
     pub(crate) target: String,
@@ -62,7 +66,7 @@ pub(crate) async fn answer(
         quote = field::Empty, captured = field::Empty
     );
     let sdk = meter::Dialect::from_path(request.uri().path()).map_or(Sdk::OpenAi, meter::Dialect::sdk);
-    let handled = handle(worker, call, peer, request).instrument(span).await;
+    let handled = handle(worker, call, peer, underway.connection(), request).instrument(span).await;
     let response = handled.unwrap_or_else(|refusal| refusal.response(sdk, call).map(GateBody::whole));
     response.map(|body| body.with(underway))
 }
@@ -71,6 +75,7 @@ async fn handle(
     worker: Rc<Worker>,
     call: CallId,
     peer: SocketAddr,
+    connection: u64,
     request: Request<Incoming>,
 ) -> Result<Response<GateBody>, Refusal> {
     let gate = Arc::clone(&worker.gate);
@@ -81,7 +86,8 @@ async fn handle(
     let source = Source::of(peer.ip());
     let (head, body) = request.into_parts();
     let client = Rc::default();
-    let arrived = Arrived { call, source, head, path, target, now: Now::read(), snapshot, client };
+    let arrived =
+        Arrived { call, source, connection, head, path, target, now: Now::read(), snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
         None if endpoints::is_for_refund(&arrived) => {
@@ -116,25 +122,23 @@ async fn paid_call(
     let naming = Naming::read(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let mut known = admission::known(&worker, &arrived, &presented)?;
-    let payer = known.payer.clone();
     let body =
         body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
-    let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
+    let group = known.payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
-    let funds = payer.as_ref().map(|payer| {
+    let funds = known.payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
         payer.funds(gate, limits, arrived.now.seconds())
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
-    if let Some(payer) = &payer {
-        payer.permits(&route, &quote, arrived.now.seconds())?;
-    }
-    let asked = admission::asked(&arrived, &presented, payer.as_ref(), &quote, naming, &body);
-    let paying = admission::payment(&worker, &arrived, presented, &known, &quote, asked, &body)?;
+    known.permit(gate, &arrived, &route, &quote)?;
+    let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
+    let paying = admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?;
+    let payer = known.payer.take();
     // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
     let begun = begins.map(|(asked, payer)| {
@@ -159,7 +163,7 @@ async fn paid_call(
             None => serving.serve(None).await,
             Some(paying) => {
                 serving.running = paying.running.or(serving.running);
-                serving.bring_in_and_serve(paying.verified, paying.delivery).await
+                serving.bring_in_and_serve(paying.brings, paying.delivery).await
             }
         }
     };

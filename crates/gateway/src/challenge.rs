@@ -14,6 +14,7 @@ use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
+use crate::lightning;
 use crate::quote::Quote;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -53,7 +54,7 @@ pub(crate) enum Through {
 }
 
 impl Through {
-    fn includes(self, till: &Till) -> bool {
+    pub(crate) fn includes(self, till: &Till) -> bool {
         match self {
             Self::All => true,
             Self::Deposits => !till.is_channel() && !till.is_settled_after(),
@@ -176,7 +177,7 @@ impl<'a> Ask<'a> {
     }
 
     /// At most what the till asks at once, as long as the call still fits into it.
-    fn deposit(&self, till: &Till) -> Amount {
+    pub(crate) fn deposit(&self, till: &Till) -> Amount {
         let ceiling = match (till.ceiling_max(), self.fits_within) {
             (Some(max), Some(fits)) if self.ceiling > max => fits.min(max),
             (Some(_) | None, _) => self.ceiling,
@@ -262,15 +263,11 @@ fn fitted(
     }
 }
 
-/// Makes a refusal a challenge with our offers for `ask`.
-pub(crate) fn challenge(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    ask: &Ask<'_>,
-    refusal: Refusal,
-    now: Now,
-) -> Refusal {
-    let Offered { entries, header, top_up_url, .. } =
-        Offered::new(gate, snapshot, ask, refusal.code().name(), now);
-    refusal.offers(entries, header, top_up_url)
+/// Makes a refusal a challenge with our offers for `ask`. Only for an invoice does it wait, and only so long.
+pub(crate) async fn challenge(gate: &Gate, arrived: &Arrived, ask: &Ask<'_>, refusal: Refusal) -> Refusal {
+    let snapshot = &arrived.snapshot;
+    let name = refusal.code().name();
+    let Offered { entries, header, top_up_url, .. } = Offered::new(gate, snapshot, ask, name, arrived.now);
+    let refusal = refusal.offers(entries, header, top_up_url);
+    lightning::offer(gate, arrived, ask, refusal).await
 }

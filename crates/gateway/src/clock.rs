@@ -15,6 +15,12 @@ impl Now {
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// A moment that a test has chosen.
+    #[cfg(test)]
+    pub(crate) const fn of_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
     /// Unix milliseconds.
     #[must_use]
     pub const fn millis(self) -> u64 {

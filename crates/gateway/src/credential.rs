@@ -4,6 +4,7 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 use wire::x402::{header as x402, v1, v2};
 
+use crate::lightning;
 use crate::refusal::{Code, Refusal};
 
 /// A decoded payment, not verified.
@@ -42,6 +43,8 @@ pub(crate) struct Presented {
     pub(crate) payment: Option<Payment>,
     /// A payment header was there that is none.
     pub(crate) malformed: bool,
+    /// Whether there is something of L402.
+    pub(crate) token: bool,
 }
 
 impl Presented {
@@ -66,11 +69,11 @@ impl Presented {
             }
             (payment, None) | (None, payment) => payment,
         };
-        Ok(Self { key: key(headers)?, malformed, payment })
+        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers) })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.key.is_none() && self.payment.is_none() && !self.malformed
+        self.key.is_none() && self.payment.is_none() && !self.malformed && !self.token
     }
 }
 

@@ -12,14 +12,17 @@ use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::channels::Channels;
 use crate::claims::Claims;
+use crate::clock::Now;
 use crate::config::RateLimits;
 use crate::estimate::Estimator;
 use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::keys::Keys;
+use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
+use crate::payouts::Payouts;
 use crate::price_list::PriceList;
 use crate::promises::{Promises, signer};
 use crate::replays::Replays;
@@ -40,12 +43,15 @@ pub(crate) struct Gate {
     pub(crate) store: Store,
     pub(crate) store_epoch: u64,
     pub(crate) claims: Arc<Claims>,
+    pub(crate) claiming: Claiming,
+    pub(crate) invoices: Invoices,
     pub(crate) channels: Channels,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
+    pub(crate) payouts: Payouts,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -95,12 +101,15 @@ impl Gate {
             store,
             store_epoch,
             claims: Arc::default(),
+            claiming: Claiming::default(),
+            invoices: Invoices::default(),
             channels,
             replays: Replays::default(),
             retries: Arc::default(),
             sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
             promises: Arc::default(),
+            payouts: Payouts::default(),
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),
@@ -118,6 +127,7 @@ impl Gate {
             gate.apply(id, settings);
         }
         gate.remember_promises()?;
+        gate.payouts.take_up(&gate, Now::read())?;
         Ok(gate)
     }
 

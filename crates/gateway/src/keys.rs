@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
 use proof::quote::QuoteKey;
 use proof::{EpochState, MasterKey, MasterKeys, SigningKey, receipt};
@@ -33,12 +34,51 @@ pub enum KeysError {
 pub struct Keys {
     /// Live or test: the mode of every credit key.
     pub mode: Mode,
-    /// What credit keys are derived from.
-    pub masters: MasterKeys,
+    /// What tokens are derived from. A reload swaps it: who rotates keys stops nothing (L402-42).
+    pub masters: ArcSwap<Masters>,
     /// Signs receipts; its public half is the payee of the test rail.
     pub receipt: SigningKey,
     /// Binds quotes.
     pub quote: QuoteKey,
+}
+
+/// The epochs of each kind of token. No `Debug`.
+pub struct Masters {
+    /// Of credit keys, which name their mode.
+    pub credit: MasterKeys,
+    /// Of L402 tokens. Their identifier has no room for a mode, so live and test have other keys.
+    pub l402: MasterKeys,
+}
+
+impl Masters {
+    /// Reads the master keys of the configuration; makes the one that is to be made and is not there yet.
+    ///
+    /// # Errors
+    /// [`KeysError`]
+    pub fn load(config: &Config) -> Result<Self, KeysError> {
+        let label: &[u8] = match config.mode {
+            config::Mode::Live => b"farthing/l402-master/live/1",
+            config::Mode::Test => b"farthing/l402-master/test/1",
+        };
+        let credit = epochs(&config.tokens.master_keys, |secret| Zeroizing::new(*secret.expose()))?;
+        let l402 = match &config.tokens.l402_keys {
+            Some(own) => epochs(own, |secret| Zeroizing::new(*secret.expose()))?,
+            None => epochs(&config.tokens.master_keys, |secret| derived(secret, label))?,
+        };
+        Ok(Self { credit, l402 })
+    }
+}
+
+fn epochs(
+    written: &[config::MasterKey],
+    secret_of: impl Fn(&Secret32) -> Zeroizing<[u8; 32]>,
+) -> Result<MasterKeys, KeysError> {
+    let mut keys = Vec::with_capacity(written.len());
+    for master in written {
+        let state = if master.verify_only { EpochState::Verify } else { EpochState::Mint };
+        keys.push(MasterKey { epoch: master.epoch, state, secret: secret_of(&secret(&master.key)?) });
+    }
+    Ok(MasterKeys::new(keys)?)
 }
 
 impl Keys {
@@ -47,21 +87,12 @@ impl Keys {
     /// # Errors
     /// [`KeysError`]
     pub fn load(config: &Config) -> Result<Self, KeysError> {
-        let mut masters = Vec::new();
-        let mut quote_secret = None;
-        for master in &config.tokens.master_keys {
-            let secret = secret(&master.key)?;
-            let state = if master.verify_only { EpochState::Verify } else { EpochState::Mint };
-            if state == EpochState::Mint {
-                quote_secret = Some(derived(&secret, b"farthing/quote/1"));
-            }
-            let bytes = Zeroizing::new(*secret.expose());
-            masters.push(MasterKey { epoch: master.epoch, state, secret: bytes });
-        }
-        let quote_secret = quote_secret.ok_or(proof::epoch::MasterKeysError::NoMint)?;
+        let minting = config.tokens.master_keys.iter().find(|master| !master.verify_only);
+        let minting = minting.ok_or(proof::epoch::MasterKeysError::NoMint)?;
+        let quote_secret = derived(&secret(&minting.key)?, b"farthing/quote/1");
         Ok(Self {
             mode: mode(config.mode),
-            masters: MasterKeys::new(masters)?,
+            masters: ArcSwap::from_pointee(Masters::load(config)?),
             receipt: SigningKey::from_bytes(secret(&config.receipt_key)?.expose()),
             quote: QuoteKey::new(&quote_secret),
         })

@@ -40,11 +40,15 @@ impl Source {
     }
 }
 
+/// Invoices that one account may hand in, or ask after.
+const REFUNDS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+
 /// What an account may do beside spending.
 #[derive(Debug)]
 pub(crate) struct AccountLimits {
     rate: DefaultDirectRateLimiter,
     reads: DefaultDirectRateLimiter,
+    refunds: DefaultDirectRateLimiter,
     concurrent: AtomicU32,
     concurrent_max: u32,
 }
@@ -143,6 +147,7 @@ impl Limiters {
             Arc::new(AccountLimits {
                 rate: RateLimiter::direct(Quota::per_minute(self.rules.account_per_minute)),
                 reads: RateLimiter::direct(Quota::per_minute(READS_PER_MINUTE)),
+                refunds: RateLimiter::direct(Quota::per_minute(REFUNDS_PER_MINUTE)),
                 concurrent: AtomicU32::new(0),
                 concurrent_max: self.rules.account_concurrent.get(),
             })
@@ -155,6 +160,11 @@ impl AccountLimits {
     /// Counts a look at balance or receipts, apart from the calls.
     pub(crate) fn admit_read(&self) -> Result<(), Refusal> {
         check(&self.reads)
+    }
+
+    /// Counts an invoice that is handed in.
+    pub(crate) fn admit_refund(&self) -> Result<(), Refusal> {
+        check(&self.refunds)
     }
 
     /// Counts one call in, until the returned guard goes.

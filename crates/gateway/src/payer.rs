@@ -1,7 +1,5 @@
 //! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,11 +10,10 @@ use wire::credit_key::{CreditKey, Mode};
 
 use crate::config::Route;
 use crate::gate::Gate;
+use crate::lightning::{OpenToken, PROTOCOL, TokenUse};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
-
-/// Verified keys remembered per thread.
-const KNOWN_MAX: usize = 4096;
+use crate::remembered::Remembered;
 
 /// The window of an account's spend limit.
 const DAY_SECONDS: u64 = 24 * 3600;
@@ -59,21 +56,20 @@ pub(crate) struct HoldTerms {
     pub(crate) now_s: u64,
 }
 
-/// Keys this thread has verified, by their whole text. Only successes are kept (PERF-24).
-#[derive(Default)]
-pub(crate) struct KnownKeys(RefCell<HashMap<Box<str>, Rc<VerifiedKey>>>);
+/// Keys this thread has verified.
+pub(crate) type KnownKeys = Remembered<VerifiedKey>;
 
 impl KnownKeys {
     /// Checks a key: genuine, in time, not revoked.
     pub(crate) fn verify(&self, gate: &Gate, text: &str, now_s: u64) -> Result<Rc<VerifiedKey>, Refusal> {
-        let known = self.0.borrow().get(text).map(Rc::clone);
-        let key = match known {
+        let masters = gate.keys.masters.load();
+        let key = match self.get(&masters, text) {
             Some(key) => key,
             None => {
                 let parsed = CreditKey::parse(text).map_err(|_| unknown_key())?;
-                let verified = credit_key::verify(&gate.keys.masters, gate.keys.mode, &parsed, now_s);
+                let verified = credit_key::verify(&masters.credit, gate.keys.mode, &parsed, now_s);
                 let verified = Rc::new(verified.map_err(key_refusal)?);
-                self.remember(text, &verified);
+                self.keep(&masters, text, &verified);
                 verified
             }
         };
@@ -85,14 +81,6 @@ impl KnownKeys {
             return Err(Refusal::new(Code::KeyRevoked, "This credit key has been revoked."));
         }
         Ok(key)
-    }
-
-    fn remember(&self, text: &str, key: &Rc<VerifiedKey>) {
-        let mut known = self.0.borrow_mut();
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(text.into(), Rc::clone(key));
     }
 }
 
@@ -124,7 +112,9 @@ fn key_refusal(error: KeyError) -> Refusal {
 pub(crate) struct Payer {
     pub(crate) account: Arc<Account>,
     pub(crate) key: Option<Rc<VerifiedKey>>,
-    /// `key`, `sign-in`, `x402-v1`, `x402-v2`.
+    /// The L402 token that draws on its payment, with what it may.
+    pub(crate) token: Option<TokenUse>,
+    /// `key`, `sign-in`, `x402-v1`, `x402-v2`, `l402`.
     pub(crate) protocol: &'static str,
 }
 
@@ -136,7 +126,13 @@ impl Payer {
         let found = gate.book.find(id, usual).or_else(|| gate.book.find_any(id));
         // Not put into the book: a key alone must not make us remember anything.
         let empty = || Arc::new(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
-        Self { account: found.unwrap_or_else(empty), key: Some(key), protocol: "key" }
+        Self { account: found.unwrap_or_else(empty), key: Some(key), token: None, protocol: "key" }
+    }
+
+    /// The payer behind a token whose payment is in its own account. None: that is not known yet.
+    pub(crate) fn of_token(gate: &Gate, token: &OpenToken) -> Option<Self> {
+        let account = gate.book.find_any(token.account()).filter(|_| token.is_in())?;
+        Some(Self { account, key: None, token: None, protocol: PROTOCOL })
     }
 
     /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost
@@ -145,8 +141,9 @@ impl Payer {
         let budgets = self.key.iter().flat_map(|key| &key.budgets);
         let of_key =
             budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None });
+        let of_token = self.token.iter().flat_map(TokenUse::budgets);
         let day = |limit| Budget::window(self.account.id(), PER_DAY, DAY_SECONDS, now_s, limit);
-        of_key.chain(limits.per_day.map(day)).collect()
+        of_key.chain(of_token).chain(limits.per_day.map(day)).collect()
     }
 
     /// Whether the key permits this route and model now.
@@ -257,7 +254,8 @@ impl Payer {
     /// Most that one call may cost, by the key or the account.
     fn per_call(&self, limits: SpendLimits) -> Option<Amount> {
         let of_key = self.key.as_ref().and_then(|key| key.per_call).map(|(_, most)| most);
-        of_key.into_iter().chain(limits.per_call).min()
+        let of_token = self.token.as_ref().and_then(TokenUse::per_call);
+        of_key.into_iter().chain(of_token).chain(limits.per_call).min()
     }
 
     /// What a call could be paid with now.
@@ -268,7 +266,8 @@ impl Payer {
 
     fn room(&self, gate: &Gate, budgets: &[Budget], limits: SpendLimits, credit: Option<Credit>) -> Room {
         let asset = self.account.asset();
-        let of_key = self.key.as_ref().map_or(0, |key| key.budgets.len());
+        let of_key = self.key.as_ref().map_or(0, |key| key.budgets.len())
+            + self.token.as_ref().map_or(0, |token| token.budgets().count());
         let purse = self.purse();
         let spendable = match credit {
             None => Amount::from_units(purse),

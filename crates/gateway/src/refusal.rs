@@ -420,6 +420,22 @@ impl Refusal {
         self
     }
 
+    /// Adds a line of ours to a field that may have several.
+    #[must_use]
+    pub(crate) fn line(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.append(name, value);
+        self
+    }
+
+    /// The same facts and headers under another code: what it asks for cannot be had now.
+    #[must_use]
+    pub(crate) fn instead(mut self, code: Code, detail: &'static str) -> Self {
+        (self.0.code, self.0.detail) = (code, detail.to_owned());
+        (self.0.accepts, self.0.top_up_url) = (None, None);
+        self.0.headers.remove("payment-required");
+        self
+    }
+
     /// Makes it a challenge: the offers, as x402 v1 entries in the body and v2 in a header.
     #[must_use]
     pub(crate) fn offers(
@@ -455,6 +471,12 @@ impl Refusal {
         facts.remove("money");
         members.extend(facts);
         Value::Object(members)
+    }
+
+    /// Finer reason than the code, where there is one.
+    #[cfg(test)]
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.0.facts.reason.as_deref()
     }
 
     /// Its code.

@@ -27,7 +27,8 @@ use crate::config::{self, Apply, Config, Tls};
 use crate::gate::Gate;
 use crate::heads;
 use crate::journalled;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Keys, KeysError, Masters};
+use crate::lightning::{self, KnownTokens};
 use crate::limits::Slots;
 use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
@@ -143,7 +144,9 @@ async fn supervise(
     tokio::spawn(serve_commands(sockets.commands, Arc::clone(&gate), orders));
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     tokio::spawn(resolver::run(Arc::clone(&gate)));
+    tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
+    tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
@@ -266,7 +269,13 @@ async fn work(
 ) {
     let for_stall = Arc::clone(&gate);
     let aftercare = Aftercare::start(move || for_stall.snapshot.load().config.server.timeouts.write_stall);
-    let worker = Rc::new(Worker { gate, pool: Pool::default(), known: KnownKeys::default(), aftercare });
+    let worker = Rc::new(Worker {
+        gate,
+        pool: Pool::default(),
+        known: KnownKeys::default(),
+        tokens: KnownTokens::default(),
+        aftercare,
+    });
     let answer =
         Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
@@ -378,12 +387,8 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
         }
     };
     let (old, new) = (&first.server, &next.server);
-    let epochs = |config: &Config| -> Vec<(u16, bool)> {
-        config.tokens.master_keys.iter().map(|key| (key.epoch, key.verify_only)).collect()
-    };
     fixed("store", next.store.path == first.store.path);
     fixed("admin", next.admin.listen == first.admin.listen && next.admin.socket == first.admin.socket);
-    fixed("tokens.master_keys", epochs(&next) == epochs(first));
     fixed("server.listen", new.listen == old.listen || old.listen.iter().any(|address| address.port() == 0));
     fixed("server.tls", new.tls == old.tls);
     fixed("server.threads", new.threads == old.threads);
@@ -400,6 +405,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     if next.mode != first.mode {
         return Err("the mode of a gateway cannot change while it runs".to_owned());
     }
+    let masters = Masters::load(&next).map_err(|error| error.to_string())?;
     let old = gate.snapshot.load_full();
     next.server.listen.clone_from(&first.server.listen);
     let loaded = PriceList::load(&next.prices, &next.store.path).await.map_err(|error| error.to_string())?;
@@ -410,6 +416,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     let mut told = told(&old.prices, pending.as_ref().unwrap_or(&prices), &changes, waits);
     told["notes"] = notes.into();
     let next = Snapshot::new(next, payee, prices).map_err(|error| error.to_string())?;
+    gate.keys.masters.store(Arc::new(masters));
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
     Ok(told)

@@ -11,7 +11,7 @@ use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
 
-use crate::admission;
+use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
@@ -23,11 +23,12 @@ use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
 use crate::extensions::offers::Notary;
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
+use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
-use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Verified};
+use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::snapshot::Upstream;
@@ -50,21 +51,29 @@ impl Serving {
     /// Claim, settle, deposit; then the call draws on it.
     pub(crate) async fn bring_in_and_serve(
         self,
-        verified: Verified,
+        brings: Brings,
         delivery: Delivery,
     ) -> Result<Response<GateBody>, Refusal> {
-        let protocol = verified.protocol();
-        match payments::receive(&self.worker.gate, &self.arrived.snapshot, verified, delivery).await {
+        let (gate, snapshot) = (&self.worker.gate, &self.arrived.snapshot);
+        let protocol = brings.protocol();
+        let (token, arrival) = match brings {
+            Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
+            Brings::Token(token, spends) => {
+                let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
+                (Some(token), arrival)
+            }
+        };
+        match arrival {
             Ok(Arrival::Answered(before)) => {
                 let answer = before.answer(&self.worker.gate, &self.route.name);
                 answer.map(|answer| answer.map(GateBody::whole))
             }
-            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, protocol).await,
+            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, token, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Err(refusal) => {
                 admission::count_refused(&self.arrived, &refusal);
-                Err(self.payable(refusal))
+                Err(self.payable(refusal).await)
             }
         }
     }
@@ -73,9 +82,10 @@ impl Serving {
     async fn deposited(
         mut self,
         mut deposit: Box<Deposit>,
+        token: Option<TokenUse>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&deposit.account), protocol);
+        self.pays(Arc::clone(&deposit.account), token, protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
         let served = self.serve(Some(Brought::Deposit(deposit))).await;
@@ -96,7 +106,7 @@ impl Serving {
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&promise.account), protocol);
+        self.pays(Arc::clone(&promise.account), None, protocol);
         self.attempt = promise.attempt.take();
         if !promise.is_whole() {
             // Nothing is taken before the call has cost something.
@@ -113,15 +123,17 @@ impl Serving {
         })
     }
 
-    fn pays(&mut self, account: Arc<Account>, protocol: &'static str) {
+    fn pays(&mut self, account: Arc<Account>, token: Option<TokenUse>, protocol: &'static str) {
         self.arrived.snapshot.limiters.paid(self.arrived.source);
         let key = self.payer.take().and_then(|payer| payer.key);
+        // Into the account of a key only a whole token goes, which limits nothing.
+        let token = token.filter(|_| key.is_none());
         tracing::Span::current().record("payer", field::display(account.id()));
-        self.payer = Some(Payer { account, key, protocol });
+        self.payer = Some(Payer { account, key, token, protocol });
     }
 
-    fn payable(&self, refusal: Refusal) -> Refusal {
-        payable(&self.worker, &self.arrived, &self.quote, refusal)
+    async fn payable(&self, refusal: Refusal) -> Refusal {
+        payable(&self.worker, &self.arrived, &self.quote, refusal).await
     }
 
     fn hold(&self, brought: Option<&Brought>) -> Result<Option<(OpenHold, Fitted)>, Refusal> {
@@ -135,13 +147,16 @@ impl Serving {
         };
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
         let open = |(hold, fitted)| Some((OpenHold::new(hold, &self.worker.gate), fitted));
-        held.map(open).map_err(|refusal| self.payable(refusal))
+        held.map(open)
     }
 
     /// Reserve, forward, attach the charge to the answer.
     pub(crate) async fn serve(self, mut brought: Option<Brought>) -> Result<Response<GateBody>, Refusal> {
         let upstream = Arc::clone(&self.quote.upstream);
-        let held = self.hold(brought.as_ref())?;
+        let held = match self.hold(brought.as_ref()) {
+            Ok(held) => held,
+            Err(refusal) => return Err(self.payable(refusal).await),
+        };
         let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
@@ -177,8 +192,10 @@ impl Serving {
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            let said = brought.at_head(parts.status).await;
-            headers.extend(said.map_err(|refusal| payable(&worker, &arrived, &quote, refusal))?);
+            match brought.at_head(parts.status).await {
+                Ok(said) => headers.extend(said),
+                Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
+            }
         }
         let notary = parts.status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
         let notary = notary.flatten();
@@ -290,14 +307,14 @@ async fn forward(
 }
 
 /// What a payment would help gets our offers; what was refused for another reason must not.
-fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
+async fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
     if !refusal.lacks_offers() {
         return refusal;
     }
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
         .with_head(&arrived.head.headers);
-    challenge(&worker.gate, snapshot, &ask, refusal, arrived.now)
+    challenge(&worker.gate, arrived, &ask, refusal).await
 }
 
 /// Money went back, and nothing was asked of an upstream.

@@ -339,7 +339,7 @@ fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt 
 
 /// How long to wait after so many attempts: doubling, and up to a quarter more or less, so that what failed
 /// together does not come again together.
-fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
+pub(crate) fn wait_ms(count: u32, random: [u8; 2]) -> u64 {
     let doublings = count.saturating_sub(1).min(30);
     let wait = (WAIT_MS << doublings).min(WAIT_MS_MAX);
     wait * 3 / 4 + wait / 2 * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)
@@ -455,6 +455,7 @@ mod tests {
             created_ms: 0,
             valid_before_s: 100,
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: last_ms.map(|last_ms| Attempt {
                 facilitator: String::new(),

@@ -20,6 +20,7 @@ use crate::config::{
 use crate::endpoints::Pages;
 use crate::extensions::Terms;
 use crate::lenient::reading;
+use crate::lightning::Desk;
 use crate::limits::Limiters;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
@@ -63,6 +64,8 @@ pub(crate) struct Snapshot {
     pub(crate) prices: Arc<PriceList>,
     pub(crate) tills: Vec<Till>,
     pub(crate) facilitators: Option<Facilitators>,
+    /// Who makes invoices.
+    pub(crate) lightning: Option<Desk>,
     pub(crate) limiters: Limiters,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
@@ -86,6 +89,7 @@ impl Snapshot {
             let scheme = if config.server.tls.is_some() { "https" } else { "http" };
             listen.map_or(String::new(), |address| format!("{scheme}://{address}"))
         });
+        let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -101,6 +105,7 @@ impl Snapshot {
             pages: ArcSwapOption::empty(),
             public_url,
             facilitators,
+            lightning,
             upstreams,
             config,
         })

@@ -33,6 +33,11 @@ struct QuestionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InvoiceLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FacilitatorLabels {
     facilitator: String,
 }
@@ -61,6 +66,10 @@ pub(crate) struct Metrics {
     proofs: Family<ProofLabels, Counter>,
     settlements: Family<SettlementLabels, Counter>,
     facilitators: Family<QuestionLabels, Counter>,
+    invoices: Family<InvoiceLabels, Counter>,
+    invoices_open: Gauge,
+    invoices_paid: Counter,
+    invoices_paid_msat: Counter,
     facilitators_asked: Family<FacilitatorLabels, Gauge>,
     facilitator_seconds: Family<FacilitatorLabels, Histogram, fn() -> Histogram>,
     charged: Family<AssetLabels, Counter>,
@@ -71,6 +80,7 @@ pub(crate) struct Metrics {
     intents: Gauge,
     intents_stuck: Gauge,
     debtors: Gauge,
+    payouts: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -84,6 +94,10 @@ impl Default for Metrics {
             proofs: Family::default(),
             settlements: Family::default(),
             facilitators: Family::default(),
+            invoices: Family::default(),
+            invoices_open: Gauge::default(),
+            invoices_paid: Counter::default(),
+            invoices_paid_msat: Counter::default(),
             facilitators_asked: Family::default(),
             facilitator_seconds: Family::new_with_constructor(latency),
             charged: Family::default(),
@@ -94,6 +108,7 @@ impl Default for Metrics {
             intents: Gauge::default(),
             intents_stuck: Gauge::default(),
             debtors: Gauge::default(),
+            payouts: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: latency(),
@@ -116,6 +131,18 @@ impl Default for Metrics {
             "facilitator_seconds",
             "Time to a facilitator's answer, or to none",
             metrics.facilitator_seconds.clone(),
+        );
+        registry.register(
+            "invoices",
+            "Invoices for challenges by what came of them",
+            metrics.invoices.clone(),
+        );
+        registry.register("invoices_open", "Invoices that can still be paid", metrics.invoices_open.clone());
+        registry.register("invoices_paid", "Invoices that the node got paid", metrics.invoices_paid.clone());
+        registry.register(
+            "invoices_paid_msat",
+            "What the node got for them, millisatoshi",
+            metrics.invoices_paid_msat.clone(),
         );
         registry.register("charge_nano", "Captured, in ledger units", metrics.charged.clone());
         registry.register("overrun_loss_nano", "Used beyond what the payer had", metrics.overrun.clone());
@@ -146,6 +173,11 @@ impl Default for Metrics {
             "Payers who owe for calls whose payments were refused",
             metrics.debtors.clone(),
         );
+        registry.register(
+            "payouts_open",
+            "Refunds over Lightning that are not decided",
+            metrics.payouts.clone(),
+        );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
             "upstream_seconds",
@@ -174,6 +206,22 @@ impl Metrics {
     /// A rail answered.
     pub(crate) fn settlement(&self, rail: &str, state: &'static str) {
         self.settlements.get_or_create(&SettlementLabels { rail: rail.to_owned(), state }).inc();
+    }
+
+    /// A challenge was to have an invoice.
+    pub(crate) fn invoice(&self, outcome: &'static str) {
+        self.invoices.get_or_create(&InvoiceLabels { outcome }).inc();
+    }
+
+    /// So many invoices can still be paid.
+    pub(crate) fn invoices_open(&self, count: usize) {
+        self.invoices_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The node got so much for an invoice.
+    pub(crate) fn invoice_paid(&self, msat: u64) {
+        self.invoices_paid.inc();
+        self.invoices_paid_msat.inc_by(msat);
     }
 
     /// A facilitator was asked something. Its name is that of the configuration.
@@ -240,6 +288,11 @@ impl Metrics {
     /// How many payers owe for what was served before its payment was refused.
     pub(crate) fn debtors(&self, count: usize) {
         self.debtors.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many refunds over Lightning are not decided.
+    pub(crate) fn payouts(&self, open: usize) {
+        self.payouts.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

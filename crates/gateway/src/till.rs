@@ -12,6 +12,9 @@ use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
 
 use crate::channels::Unit;
 use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+use crate::keys::mode;
+use crate::lightning;
+use crate::payer::usual_asset;
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
 pub(crate) const QUOTE_SECONDS: u64 = 300;
@@ -49,6 +52,8 @@ pub(crate) enum Method {
     Channel { token: Arc<EvmToken>, terms: ChannelTerms },
     /// `exact` on Solana.
     Solana { token: Arc<SvmToken> },
+    /// An invoice, and a token for whoever pays it: offered by `lightning`, not as an entry of x402.
+    Lightning,
 }
 
 /// What channels that pay us are made with.
@@ -91,14 +96,15 @@ impl Till {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Solana { .. } => ceiling.max(self.deposit),
+            | Method::Solana { .. }
+            | Method::Lightning => ceiling.max(self.deposit),
         }
     }
 
     /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
     pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
         match &self.method {
-            Method::Test { .. } => None,
+            Method::Test { .. } | Method::Lightning => None,
             Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
                 Some((SCHEME_EXACT, token.network()))
             }
@@ -187,7 +193,7 @@ impl Till {
                 max_timeout_s: QUOTE_SECONDS,
                 quote,
             })),
-            (Method::Upto { .. } | Method::Solana { .. }, _) => None,
+            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning, _) => None,
         }
     }
 
@@ -235,7 +241,8 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Channel { .. } => None,
+            | Method::Channel { .. }
+            | Method::Lightning => None,
             Method::Upto { .. } => Some("facilitatorAddress"),
             Method::Solana { .. } => Some("feePayer"),
         }
@@ -247,7 +254,8 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
-            | Method::Channel { .. } => None,
+            | Method::Channel { .. }
+            | Method::Lightning => None,
             Method::Upto { .. } => text.parse().ok().map(Self::Evm),
             Method::Solana { .. } => base58::decode_array(text).ok().map(Self::Svm),
         }
@@ -282,6 +290,18 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
                 Network::Svm(_) => {}
             }
         }
+    }
+    if let Some(l402) = &config.rails.l402 {
+        let asset = usual_asset(mode(config.mode));
+        tills.push(Till {
+            method: Method::Lightning,
+            asset,
+            decimals: asset.exponent(),
+            deposit: l402.deposit.unwrap_or_default(),
+            ceiling_max: Some(l402.ceiling_max),
+            margin_s: x402_exact::SETTLE_MARGIN_S,
+            rail: lightning::RAIL.to_owned(),
+        });
     }
     Ok(tills)
 }

@@ -60,6 +60,12 @@ pub enum Chart {
     UsageClearing,
     /// Used by a payer who could not pay it.
     OverrunLoss,
+    /// Taken from payers for money that is on its way back to them, until it is known to have moved.
+    RefundPayable,
+    /// What a rail took for moving money: `lightning`.
+    RailFee(String),
+    /// Fees of rails that payers made good out of their balances.
+    FeesPassedOn,
     /// Counterpart of memo legs.
     Memo,
 }
@@ -73,6 +79,9 @@ impl Chart {
             Self::Usage(model) => format!("usage:{model}"),
             Self::UsageClearing => "usage_clearing".to_owned(),
             Self::OverrunLoss => "overrun_loss".to_owned(),
+            Self::RefundPayable => "refund_payable".to_owned(),
+            Self::RailFee(rail) => format!("rail_fee:{rail}"),
+            Self::FeesPassedOn => "fees_passed_on".to_owned(),
             Self::Memo => "memo".to_owned(),
         }
     }
@@ -107,6 +116,9 @@ mod tests {
             (Chart::Usage("m".into()), "usage:m", "d334750a398e9afa01958beb30c290ce"),
             (Chart::UsageClearing, "usage_clearing", "4e1087b9db540783afda940ed34d7484"),
             (Chart::OverrunLoss, "overrun_loss", "cc8e35ee1921f2f315bec39fb41fceb7"),
+            (Chart::RefundPayable, "refund_payable", "47f7f437fefbf6ce8b36d0a09183e4a1"),
+            (Chart::RailFee("lightning".into()), "rail_fee:lightning", "c505cb365fc3490525f5f8e4b8fb235c"),
+            (Chart::FeesPassedOn, "fees_passed_on", "95f2563d2ea2504a5d0fdad651609829"),
             (Chart::Memo, "memo", "a662e0e084ace545f7a97922340f859e"),
         ] {
             assert_eq!(chart.name(), name);

@@ -5,12 +5,14 @@
 
 mod amount;
 mod asset;
+mod bitcoin;
 mod decimal;
 mod rate;
 mod units;
 
 pub use amount::{Amount, AmountError};
 pub use asset::Asset;
+pub use bitcoin::BitcoinPrice;
 pub use decimal::{Decimal, DecimalError, parse_money, parse_rate};
 pub use rate::{FEMTO_PER_NANO, Femto, Rate};
 pub use units::{atomic_from_ledger_up, ledger_from_atomic_down};

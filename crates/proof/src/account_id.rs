@@ -34,6 +34,12 @@ pub fn lightning(payment_hash: &PaymentHash) -> [u8; 16] {
     mac::first_half(&hash.into())
 }
 
+/// The account of a Cashu payment: whoever pays so has no name, so each payment has an account of its own.
+#[must_use]
+pub fn cashu(payment: &[u8; 32]) -> [u8; 16] {
+    mac::first_half(&mac::hash("farthing/account/cashu/1", &[payment]))
+}
+
 /// The account of a payer on the test rail.
 #[must_use]
 pub fn test(payer: &[u8; 32]) -> [u8; 16] {
@@ -42,7 +48,7 @@ pub fn test(payer: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{channel, evm, lightning, svm, test};
+    use super::{cashu, channel, evm, lightning, svm, test};
     use wire::hex;
     use wire::l402::PaymentHash;
     use wire::x402::Address;
@@ -58,6 +64,7 @@ mod tests {
         let paid = "4752f2ae061a0945c43b0d8a03c6380b4fba96c75b18de705acc459c4af76ee0";
         let account = lightning(&PaymentHash::parse(paid).unwrap());
         assert_eq!(hex::encode(&account), "264afb52ccbe0df272ba943cabb6cbc9");
+        assert_eq!(hex::encode(&cashu(&[4; 32])), "6c3c3ef7f91544b7c1a5a6c1c60de798");
         assert_eq!(hex::encode(&test(&[4; 32])), "dff8e965ed3369a28dc28c83f86e6491");
     }
 

@@ -4,6 +4,7 @@
 //! are fixed-width big-endian, hex is decoded to bytes, text is UTF-8. The key is also the deposit's
 //! idempotency key (X402-1).
 
+use wire::cashu::Point;
 use wire::x402::Address;
 
 use crate::mac;
@@ -59,6 +60,12 @@ pub fn ln(payment_hash: &[u8; 32]) -> [u8; 32] {
     mac::hash(LABEL, &[b"ln", payment_hash])
 }
 
+/// One coin of a Cashu token: the point of its secret. A token has one key for each of its coins.
+#[must_use]
+pub fn cashu(point: &Point) -> [u8; 32] {
+    mac::hash(LABEL, &[b"cashu", &point.0])
+}
+
 /// A payment a rail knows by its own reference.
 #[must_use]
 pub fn rail(family: &str, reference: &str) -> [u8; 32] {
@@ -67,8 +74,9 @@ pub fn rail(family: &str, reference: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::{EvmMethod, evm, ln, rail, svm, test};
+    use super::{EvmMethod, cashu, evm, ln, rail, svm, test};
     use std::collections::HashSet;
+    use wire::cashu::Point;
     use wire::hex;
     use wire::x402::Address;
 
@@ -91,6 +99,10 @@ mod tests {
         assert_eq!(
             hex::encode(&ln(&[5; 32])),
             "3a72d11ca671bf47b8639a6ba67dddc80ce0c590663a1b577abc6776b143667e"
+        );
+        assert_eq!(
+            hex::encode(&cashu(&Point([2; 33]))),
+            "8bb459e6e1e3e36627fb49d9ad442df662166789c76c8e2543e07a2d9023ac23"
         );
         assert_eq!(
             hex::encode(&rail("stripe", "pi_1")),
@@ -117,6 +129,8 @@ mod tests {
             test("farthing:test", &[2; 32], &nonce),
             test("farthing:test", &[1; 32], &[4; 32]),
             ln(&[1; 32]),
+            cashu(&Point([2; 33])),
+            cashu(&Point([3; 33])),
             rail("stripe", "pi_1"),
             rail("strip", "epi_1"),
         ];

@@ -5,6 +5,7 @@
 #![deny(clippy::float_arithmetic)]
 
 pub mod account_id;
+pub mod cashu;
 pub mod caveat;
 pub mod credit_key;
 pub mod deposit_key;

@@ -94,6 +94,14 @@ impl Dialer {
         Self { tls: Arc::clone(&self.tls), connect_max }
     }
 
+    /// The same for hosts that have to speak `protocol` (a name of ALPN) where there is TLS.
+    #[must_use]
+    pub fn speaking(&self, protocol: &[u8]) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        Self { tls: Arc::new(tls), connect_max: self.connect_max }
+    }
+
     /// Connects, and ends the TLS handshake where there is one.
     ///
     /// # Errors
@@ -112,6 +120,11 @@ impl Dialer {
         }
         let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
+        // Who ignores what is asked for would take another protocol's bytes for his own.
+        let wanted = self.tls.alpn_protocols.first().map(Vec::as_slice);
+        if wanted.is_some() && tls.get_ref().1.alpn_protocol() != wanted {
+            return Err(io::Error::other("the host does not speak the protocol that is asked for"));
+        }
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 }

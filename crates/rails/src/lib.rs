@@ -4,6 +4,7 @@
 //! refused or unknown: never a guess.
 
 mod budget;
+pub mod cashu;
 mod circuit;
 pub mod dial;
 mod evm_channel;

@@ -4,8 +4,10 @@
 //! older version, is judged as the next opening would find it, and stays as it is.
 
 mod books;
+mod cashu;
 mod finding;
 pub(crate) mod overlay;
+mod payouts;
 mod rows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +23,7 @@ use crate::space::Space;
 use crate::store::FILE;
 use crate::{Reader, StoreError, schema};
 
-pub use self::finding::{Finding, PaymentProblem};
+pub use self::finding::{Finding, PaymentProblem, PayoutProblem};
 
 /// Findings kept in full.
 const FINDINGS_MAX: usize = 1000;
@@ -71,6 +73,8 @@ pub struct Report {
     pub undecided: u64,
     /// Payments that were refused after their calls were served.
     pub owed: u64,
+    /// Payouts that are not decided.
+    pub payouts_open: u64,
     /// Payments that are deposits.
     pub deposited: u64,
     /// Calls that were charged more than was held for them: used beyond it and there to be taken (LED-11).
@@ -150,5 +154,6 @@ fn all_rows(overlay: Overlay, options: &CheckOptions, report: &mut Report) -> Re
     (report.store_id, report.epoch) = (reader.store_id()?, reader.epoch()?);
     let transaction = disk.read()?;
     let deposits = books::check(&reader, &transaction, options, report)?;
-    rows::check(&transaction, &deposits, options, report)
+    rows::check(&transaction, &deposits, options, report)?;
+    cashu::check(&transaction, report)
 }

@@ -3,7 +3,10 @@
 use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountSettings, Attempt, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, Promised};
+use crate::{
+    AccountSettings, Attempt, CashuWrite, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, PayoutStep,
+    Promised,
+};
 
 /// One write. Each is applied whole or refused whole; several share one sync.
 #[derive(Clone, Debug)]
@@ -51,6 +54,15 @@ pub enum Op {
     },
     /// Where a payment channel stands from now on, with what was charged or given back.
     Channel(Box<ChannelWrite>),
+    /// A holder's balance goes back over Lightning: one step of it, with its entry.
+    Payout {
+        /// Payment hash of the invoice that is to be paid.
+        hash: [u8; 32],
+        /// The step.
+        step: PayoutStep,
+    },
+    /// Ecash: what is asked of a mint, what it gave, what the operator took.
+    Cashu(Box<CashuWrite>),
     /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
     /// what was there. [`Op::Capture`] of the same id ends it too.
     Open {

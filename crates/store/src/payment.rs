@@ -64,6 +64,10 @@ pub struct Payment {
     pub valid_before_s: u64,
     /// What the same request gets once the call has ended.
     pub outcome: Option<Outcome>,
+    /// What came in over Lightning, in millisatoshi: with it the deposit may go back that way (FIN-34). None for every
+    /// other rail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_msat: Option<u64>,
     /// The call does not wait for it: it settles while the call runs, or after.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub promised: bool,

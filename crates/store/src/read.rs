@@ -1,5 +1,6 @@
 //! Reading the store: snapshots that never wait for the writer.
 
+mod cashu;
 mod tree;
 
 use ledger::{AccountId, Entry};
@@ -8,11 +9,12 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, META, META_EPOCH,
-    META_STORE_ID, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, balance_of,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, LOTS, META, META_EPOCH,
+    META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, balance_of,
 };
 use crate::{
-    AccountSettings, Channel, Idempotent, KeyRecord, OpenCall, Payment, PaymentState, StoreError, meta,
+    AccountSettings, Channel, Idempotent, KeyRecord, Lot, OpenCall, Payment, PaymentState, Payout,
+    StoreError, meta,
 };
 
 /// One row of the fold over the journal.
@@ -216,6 +218,69 @@ impl Reader {
         Ok(rows)
     }
 
+    /// The payout of an invoice, by its payment hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn payout(&self, hash: &[u8; 32]) -> Result<Option<Payout>, StoreError> {
+        let table = self.begin()?.open_table(PAYOUTS).map_err(unavailable)?;
+        let found = table.get(hash).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
+    /// Every payout that is remembered, by payment hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn payouts(&self) -> Result<Vec<([u8; 32], Payout)>, StoreError> {
+        let table = self.begin()?.open_table(PAYOUTS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (hash, payout) = row.map_err(unavailable)?;
+            rows.push((*hash.value(), serde_json::from_slice(payout.value()).map_err(unavailable)?));
+        }
+        Ok(rows)
+    }
+
+    /// Payouts that are not decided, by payment hash. Reads no other.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn open_payouts(&self) -> Result<Vec<([u8; 32], Payout)>, StoreError> {
+        let transaction = self.begin()?;
+        let open = transaction.open_table(OPEN_PAYOUTS).map_err(unavailable)?;
+        let table = transaction.open_table(PAYOUTS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in open.iter().map_err(unavailable)? {
+            let hash = *row.map_err(unavailable)?.1.value();
+            let payout = table.get(&hash).map_err(unavailable)?;
+            let payout = payout.ok_or_else(|| unavailable("an open payout is missing"))?;
+            rows.push((hash, serde_json::from_slice(payout.value()).map_err(unavailable)?));
+        }
+        Ok(rows)
+    }
+
+    /// The payment hash of the one payout of an account that is not decided.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn open_payout(&self, account: AccountId) -> Result<Option<[u8; 32]>, StoreError> {
+        let open = self.begin()?.open_table(OPEN_PAYOUTS).map_err(unavailable)?;
+        Ok(open.get(&account.0).map_err(unavailable)?.map(|hash| *hash.value()))
+    }
+
+    /// What came into an account over Lightning and may go back that way, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn lots(&self, account: AccountId) -> Result<Vec<Lot>, StoreError> {
+        let table = self.begin()?.open_table(LOTS).map_err(unavailable)?;
+        let found = table.get(&account.0).map_err(unavailable)?;
+        let lots =
+            found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()?;
+        Ok(lots.unwrap_or_default())
+    }
+
     /// Calls that have not ended, by id: right after opening, those that a crash has cut off (LED-26).
     ///
     /// # Errors
@@ -255,6 +320,16 @@ impl Reader {
             rows.push((*id.value(), serde_json::from_slice(record.value()).map_err(unavailable)?));
         }
         Ok(rows)
+    }
+
+    /// A key that was handed out.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn key(&self, id: &[u8; 16]) -> Result<Option<KeyRecord>, StoreError> {
+        let table = self.begin()?.open_table(KEYS).map_err(unavailable)?;
+        let found = table.get(id).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
     }
 
     /// Every revoked id with its time.

@@ -32,6 +32,19 @@ pub(crate) const IDEMPOTENT: TableDefinition<'static, &[u8; 32], &[u8]> = TableD
 pub(crate) const OPEN_CALLS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open_calls");
 /// Channel id -> JSON of `Channel`.
 pub(crate) const CHANNELS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("channels");
+/// Payment hash -> JSON of `Payout`.
+pub(crate) const PAYOUTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("payouts");
+/// Account id -> payment hash of its one payout that is not decided.
+pub(crate) const OPEN_PAYOUTS: TableDefinition<'static, &[u8; 16], &[u8; 32]> =
+    TableDefinition::new("open_payouts");
+/// Account id -> JSON of the `Lot`s that came in over Lightning, oldest first.
+pub(crate) const LOTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("lots");
+/// Deposit key of a payment by ecash -> JSON of `CashuSwap`.
+pub(crate) const CASHU_SWAPS: TableDefinition<'static, &[u8; 32], &[u8]> =
+    TableDefinition::new("cashu_swaps");
+/// Deposit key of a payer's coin -> that of the payment it was in.
+pub(crate) const CASHU_COINS: TableDefinition<'static, &[u8; 32], &[u8; 32]> =
+    TableDefinition::new("cashu_coins");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
 pub(crate) const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
 /// Level (8, 16, ...) and index of a complete subtree -> its hash; of any level for the right edge of what was
@@ -64,6 +77,8 @@ pub(crate) const META_SWEPT: &str = "swept_payments";
 pub(crate) const EXPIRY_PAYMENT: u8 = 1;
 /// The kind byte of an idempotent outcome's expiry.
 pub(crate) const EXPIRY_IDEMPOTENT: u8 = 2;
+/// The kind byte of a payout's expiry.
+pub(crate) const EXPIRY_PAYOUT: u8 = 3;
 
 pub(crate) fn balance_key(asset: u16, account: [u8; 16]) -> [u8; 18] {
     let mut key = [0; 18];
@@ -112,6 +127,11 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(IDEMPOTENT)?;
     each.table(OPEN_CALLS)?;
     each.table(CHANNELS)?;
+    each.table(PAYOUTS)?;
+    each.table(OPEN_PAYOUTS)?;
+    each.table(LOTS)?;
+    each.table(CASHU_SWAPS)?;
+    each.table(CASHU_COINS)?;
     each.table(EXPIRIES)?;
     each.table(TILES)?;
     each.table(HEADS)

@@ -1,10 +1,12 @@
 //! The one thread that writes.
 
 mod batch;
+mod cashu;
 mod channel;
 mod forget;
 mod income;
 mod intake;
+mod payout;
 mod post;
 mod sweep;
 mod tail;

@@ -140,7 +140,8 @@ fn a_check_changes_no_byte() {
     assert!(before == fs::read(crashed.path().join("farthing.redb")).unwrap());
     // Old questions are found, and called so.
     let late = check(crashed.path(), &CheckOptions::new(NOW_MS + 3_600_001)).unwrap();
-    assert_eq!((late.findings.len(), late.undecided), (1, 1));
+    let open = late.undecided + late.payouts_open;
+    assert!(late.findings.len() as u64 == open && late.undecided > 0 && late.payouts_open > 0, "{late:?}");
     assert!(late.findings.iter().all(Finding::is_open_question));
 }
 

@@ -57,6 +57,12 @@ pub fn encode_url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// URL alphabet, padded: what Cashu's published examples have (NUT-00, NUT-18).
+#[must_use]
+pub fn encode_url_padded(bytes: &[u8]) -> String {
+    URL_SAFE.encode(bytes)
+}
+
 fn bounded(text: &str, max: usize) -> Result<(), Base64Error> {
     if text.len() > max {
         return Err(Base64Error::TooLong { length: text.len(), max });

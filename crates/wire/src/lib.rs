@@ -4,6 +4,7 @@
 //! Whether something decoded here is genuine is decided in `proof`.
 
 pub mod base64;
+pub mod cashu;
 pub mod caveat;
 pub mod credit_key;
 pub mod hex;

@@ -6,266 +6,29 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
-mod install;
-mod process;
-mod stage;
-mod tools;
+mod clients;
+pub(crate) mod install;
+pub(crate) mod process;
+pub(crate) mod stage;
+pub(crate) mod tools;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
+use self::install::Environment;
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// What a client's script is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Runtime {
-    Node,
-    Python,
-}
-
-/// One foreign client, its script, and every scenario it must report on.
-struct Client {
-    name: &'static str,
-    runtime: Runtime,
-    script: &'static str,
-    scenarios: &'static [&'static str],
-    /// Needs a local chain and a facilitator.
-    on: Option<Ground>,
-    /// Needs the mock upstream and a gateway, which takes this.
-    before: Option<Takes>,
-}
-
-/// What kind of chain a client pays on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ground {
-    /// anvil, with our contracts.
-    Evm,
-    /// That, and a machine that runs the programs of Solana: it is written in Python.
-    Solana,
-}
-
-/// What a gateway offers first to those who pay on the chain: stock clients take the first offer that they know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Takes {
-    /// `exact`, by EIP-3009.
-    Exact,
-    /// `exact`, by Permit2.
-    Permit,
-    /// `upto`.
-    Upto,
-    /// `batch-settlement`.
-    Channels,
-    /// By `exact`, with every extension.
-    Extensions,
-    /// `exact`, on Solana.
-    Solana,
-}
-
-const OPENAI: &[&str] = &[
-    "chat",
-    "chat-stream",
-    "chat-stream-usage",
-    "responses",
-    "responses-stream",
-    "empty-balance",
-    "lost-answer",
-    "stream-outlives-balance",
-];
-const ANTHROPIC: &[&str] = &["messages", "messages-stream", "empty-balance", "lost-answer"];
-const PERMIT: &[&str] = &["permit-without-allowance-is-412", "permit-pays-and-streams"];
-
-const CLIENTS: &[Client] = &[
-    Client {
-        name: "openai-python",
-        runtime: Runtime::Python,
-        script: "openai_sdk.py",
-        scenarios: OPENAI,
-        on: None,
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "openai-node",
-        runtime: Runtime::Node,
-        script: "openai.mjs",
-        scenarios: OPENAI,
-        on: None,
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "anthropic-python",
-        runtime: Runtime::Python,
-        script: "anthropic_sdk.py",
-        scenarios: ANTHROPIC,
-        on: None,
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "anthropic-node",
-        runtime: Runtime::Node,
-        script: "anthropic.mjs",
-        scenarios: ANTHROPIC,
-        on: None,
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "chain",
-        runtime: Runtime::Node,
-        script: "chain_check.mjs",
-        scenarios: &[
-            "token-moves-once",
-            "token-refuses",
-            "token-received-by-its-payee-only",
-            "facilitator-offers",
-        ],
-        on: Some(Ground::Evm),
-        before: None,
-    },
-    Client {
-        name: "chain-permit",
-        runtime: Runtime::Node,
-        script: "permit_check.mjs",
-        scenarios: &["permit-moves-once", "permit-refuses", "upto-moves-what-was-used", "upto-refuses"],
-        on: Some(Ground::Evm),
-        before: None,
-    },
-    Client {
-        name: "chain-channels",
-        runtime: Runtime::Node,
-        script: "channels_check.mjs",
-        scenarios: &[
-            "channel-deposit-claim-settle-refund",
-            "channel-deposit-refuses",
-            "channel-claim-refuses",
-            "channel-refund-refuses",
-            "channel-withdraw-takes-its-time",
-        ],
-        on: Some(Ground::Evm),
-        before: None,
-    },
-    Client {
-        name: "x402-fetch",
-        runtime: Runtime::Node,
-        script: "x402_fetch.mjs",
-        scenarios: &[
-            "pays-and-streams",
-            "pays-as-version-1",
-            "key-spends-change",
-            "disconnect-is-charged",
-            "one-payment-64-times",
-        ],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "x402-axios",
-        runtime: Runtime::Node,
-        script: "x402_axios.mjs",
-        scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "x402-python",
-        runtime: Runtime::Python,
-        script: "x402_exact.py",
-        scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Exact),
-    },
-    Client {
-        name: "x402-fetch-permit",
-        runtime: Runtime::Node,
-        script: "x402_fetch_permit.mjs",
-        scenarios: PERMIT,
-        on: Some(Ground::Evm),
-        before: Some(Takes::Permit),
-    },
-    Client {
-        name: "x402-python-permit",
-        runtime: Runtime::Python,
-        script: "x402_permit.py",
-        scenarios: PERMIT,
-        on: Some(Ground::Evm),
-        before: Some(Takes::Permit),
-    },
-    Client {
-        name: "x402-fetch-upto",
-        runtime: Runtime::Node,
-        script: "x402_fetch_upto.mjs",
-        scenarios: &["upto-without-allowance-is-412", "upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Upto),
-    },
-    Client {
-        name: "x402-python-upto",
-        runtime: Runtime::Python,
-        script: "x402_upto.py",
-        scenarios: &["upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Upto),
-    },
-    Client {
-        name: "x402-fetch-channels",
-        runtime: Runtime::Node,
-        script: "x402_fetch_channels.mjs",
-        scenarios: &[
-            "channel-opens-and-streams",
-            "vouchers-ask-nobody",
-            "cold-client-is-put-right",
-            "channel-is-claimed-and-settled",
-            "refund-gives-the-rest-back",
-        ],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Channels),
-    },
-    Client {
-        name: "x402-python-channels",
-        runtime: Runtime::Python,
-        script: "x402_channels.py",
-        scenarios: &[
-            "channel-opens-and-streams",
-            "vouchers-ask-nobody",
-            "cold-client-is-put-right",
-            "refund-gives-the-rest-back",
-        ],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Channels),
-    },
-    Client {
-        name: "x402-extensions",
-        runtime: Runtime::Node,
-        script: "x402_extensions.mjs",
-        scenarios: &[
-            "named-payment",
-            "sign-in",
-            "sign-in-once",
-            "key-without-a-call",
-            "offers-and-receipts",
-            "discovery",
-        ],
-        on: Some(Ground::Evm),
-        before: Some(Takes::Extensions),
-    },
-    Client {
-        name: "x402-fetch-svm",
-        runtime: Runtime::Node,
-        script: "x402_fetch_svm.mjs",
-        scenarios: &["solana-pays", "solana-pays-and-streams"],
-        on: Some(Ground::Solana),
-        before: Some(Takes::Solana),
-    },
-];
-
 /// Where things are: sources in the repository, everything made by a run under `target/interop`.
-struct Places {
+pub(crate) struct Places {
     root: PathBuf,
-    sources: PathBuf,
-    work: PathBuf,
+    pub(crate) sources: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 /// Runs the clients whose name contains NAME, or all, and prints a line per scenario.
@@ -298,70 +61,46 @@ type Env = BTreeMap<&'static str, String>;
 /// A client with the program that runs its script.
 type Ready<'a> = (&'a Client, PathBuf);
 
-/// Programs that scripts run on, each with why it is not there if it is not.
-struct Programs {
-    node: Found,
-    python: Found,
-}
+/// Programs that scripts run on.
+type Programs = BTreeMap<Runtime, Found>;
 
 /// A program with its packages. `Ok(Err)`: the packages cannot be installed, and that is a failure; `Err`: this machine
 /// has no such program.
 type Found = Result<Result<PathBuf, String>, String>;
 
-impl Programs {
-    fn of(&self, runtime: Runtime) -> &Found {
-        match runtime {
-            Runtime::Node => &self.node,
-            Runtime::Python => &self.python,
-        }
-    }
-}
-
-impl Client {
-    /// What its script, and what stands around it, run on.
-    fn runtimes(&self) -> Vec<Runtime> {
-        let around = match self.on {
-            None => None,
-            Some(Ground::Evm) => Some(Runtime::Node),
-            Some(Ground::Solana) => Some(Runtime::Python),
-        };
-        // A facilitator is always a program of Node.
-        let facilitator = self.on.map(|_| Runtime::Node);
-        [Some(self.runtime), facilitator, around].into_iter().flatten().collect()
-    }
-}
-
 /// Installs the packages that clients need; what cannot run is reported here and not returned.
 fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> (Vec<Ready<'a>>, Programs) {
-    let wanted = |runtime| clients.iter().any(|client| client.runtimes().contains(&runtime));
-    let unwanted = || Err("not wanted".to_owned());
-    let programs = Programs {
-        python: if wanted(Runtime::Python) {
-            tools::python().map(|python| install::python(&python, places))
-        } else {
-            unwanted()
-        },
-        node: if wanted(Runtime::Node) {
-            tools::node().map(|node| install::node(&node, places))
-        } else {
-            unwanted()
-        },
-    };
+    let mut programs = Programs::new();
+    for runtime in clients.iter().flat_map(|client| client.runtimes()) {
+        programs.entry(runtime).or_insert_with(|| found(runtime, places));
+    }
     let mut ready = Vec::new();
     for &client in clients {
-        let runtimes = client.runtimes();
-        let found = |runtime: &Runtime| programs.of(*runtime);
-        let missing = runtimes.iter().find_map(|runtime| found(runtime).as_ref().err());
-        let broken = runtimes.iter().find_map(|runtime| found(runtime).as_ref().ok()?.as_ref().err());
+        let found = || client.runtimes().into_iter().filter_map(|runtime| programs.get(&runtime));
         let anvil = client.on.and_then(|_| install::anvil(places).err());
-        match (missing.or(anvil.as_ref()), broken, programs.of(client.runtime)) {
+        let missing = found().find_map(|found| found.as_ref().err()).or(anvil.as_ref());
+        let broken = found().find_map(|found| found.as_ref().ok()?.as_ref().err());
+        match (missing, broken, programs.get(&client.runtime)) {
             (Some(missing), _, _) => report.missing(client, missing),
             (None, Some(why), _) => report.all_failed(client, why),
-            (None, None, Ok(Ok(program))) => ready.push((client, program.clone())),
-            (None, None, Ok(Err(why)) | Err(why)) => report.all_failed(client, why),
+            (None, None, Some(Ok(Ok(program)))) => ready.push((client, program.clone())),
+            (None, None, Some(Ok(Err(why)) | Err(why))) => report.all_failed(client, why),
+            (None, None, None) => report.all_failed(client, "nobody looked for what it runs on"),
         }
     }
     (ready, programs)
+}
+
+/// A program with its packages, which are installed if they are not.
+fn found(runtime: Runtime, places: &Places) -> Found {
+    match runtime {
+        Runtime::Node => tools::node().map(|node| install::node(&node, places)),
+        Runtime::Python(environment) => {
+            let python = tools::python()?;
+            environment.suits(&python)?;
+            Ok(install::python(&python, environment, places))
+        }
+    }
 }
 
 /// Sets the stage and runs the clients one after the other: several count what reaches the upstream.
@@ -380,12 +119,16 @@ fn perform(ready: &[Ready<'_>], programs: &Programs, places: &Places, report: &m
 /// The chains that the clients need, if they need any.
 fn chain(ready: &[Ready<'_>], programs: &Programs, places: &Places) -> Result<Option<stage::Chain>, String> {
     let needs = |ground| ready.iter().any(|(client, _)| client.on == Some(ground));
-    let program = |found: &Found| found.clone().and_then(|installed| installed);
-    let solana = if needs(Ground::Solana) { Some(program(&programs.python)?) } else { None };
+    let program = |runtime| {
+        let found = programs.get(&runtime).ok_or("nobody looked for what it runs on")?;
+        found.clone().and_then(|installed| installed)
+    };
+    let solana = Runtime::Python(Environment::Sdks);
+    let solana = if needs(Ground::Solana) { Some(program(solana)?) } else { None };
     if solana.is_none() && !needs(Ground::Evm) {
         return Ok(None);
     }
-    let node = program(&programs.node)?;
+    let node = program(Runtime::Node)?;
     stage::Chain::start(&install::anvil(places)?, &node, solana.as_deref(), places).map(Some)
 }
 
@@ -423,7 +166,7 @@ fn surroundings(
 fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mut Report) {
     let script = match client.runtime {
         Runtime::Node => places.work.join("npm/node").join(client.script),
-        Runtime::Python => places.sources.join("python").join(client.script),
+        Runtime::Python(_) => places.sources.join("python").join(client.script),
     };
     let log = places.log(client.name);
     let mut command = Command::new(program);
@@ -495,15 +238,20 @@ impl Report {
 
 impl Places {
     fn find() -> Self {
+        Self::of("interop")
+    }
+
+    /// Sources below `tests`, work below `target`, each in the folder `name`.
+    pub(crate) fn of(name: &str) -> Self {
         let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let root = root.canonicalize().unwrap_or(root);
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let work = root.join(target).join("interop");
-        Self { sources: root.join("tests/interop"), root, work }
+        let work = root.join(target).join(name);
+        Self { sources: root.join("tests").join(name), root, work }
     }
 
     /// Where the process `name` writes what it has to say.
-    fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.work.join("log").join(format!("{name}.log"))
     }
 }
@@ -519,7 +267,7 @@ fn names() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{CLIENTS, Outcome, Places, Report, Runtime, told};
+    use super::{CLIENTS, Outcome, Report, told};
 
     #[test]
     fn told_table() {
@@ -538,26 +286,6 @@ mod tests {
             let mut report = Report { require_all, outcome: Outcome::default() };
             report.missing(client, "python3 not found");
             assert_eq!(report.outcome, Outcome { passed: 0, failed, skipped });
-        }
-    }
-
-    /// The table and the scripts must agree, or a scenario would be lost without a word.
-    #[test]
-    fn every_scenario_is_in_its_script() {
-        let places = Places::find();
-        for client in CLIENTS {
-            let folder = match client.runtime {
-                Runtime::Node => "node",
-                Runtime::Python => "python",
-            };
-            let text = std::fs::read_to_string(places.sources.join(folder).join(client.script)).unwrap();
-            for scenario in client.scenarios {
-                let python = format!("def {}(", scenario.replace('-', "_"));
-                let quoted = format!("\"{scenario}\"");
-                let method = format!("async {scenario}()");
-                let there = [python, quoted, method].iter().any(|name| text.contains(name));
-                assert!(there, "{} has no scenario {scenario}", client.script);
-            }
         }
     }
 }

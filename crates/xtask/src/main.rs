@@ -2,6 +2,7 @@
 
 mod check;
 mod interop;
+mod lightning;
 mod outcome;
 mod proofs;
 mod specs;
@@ -20,6 +21,8 @@ usage: cargo xtask <command>
   check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
   interop [--only NAME]
           foreign clients against the gateway, one line per scenario
+  lightning
+          real payments over a channel on a test chain; minutes the first time, no part of `test`
   tools   hledger, ledger and bean-check for the tests of exports, below target/
   specs   which rules of specs/ stand in which test
 ";
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         "check" => check::run(),
         "test" => test::run(),
         "interop" => interop::run(rest),
+        "lightning" => lightning::run(rest),
         "tools" => tools(),
         "specs" => specs::run(),
         _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {

@@ -11,8 +11,14 @@ pub(crate) struct Names(HashMap<AccountId, String>);
 impl Names {
     /// The names a store has written down. Those whose name never changes are known without it.
     pub(crate) fn new(known: impl IntoIterator<Item = (AccountId, String)>) -> Self {
-        let usual =
-            [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo].map(|chart| (chart.id(), chart.name()));
+        let usual = [
+            Chart::UsageClearing,
+            Chart::OverrunLoss,
+            Chart::RefundPayable,
+            Chart::FeesPassedOn,
+            Chart::Memo,
+        ]
+        .map(|chart| (chart.id(), chart.name()));
         let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));
         let rails = networks.chain(["test", "operator"].map(str::to_owned)).map(Chart::RailClearing);
         let rails = rails.map(|chart| (chart.id(), chart.name()));
@@ -45,6 +51,7 @@ fn exported(name: &str) -> String {
         ("refund_payable", _) => "liabilities:refund-payable".to_owned(),
         ("suspense_unknown", _) => "liabilities:suspense".to_owned(),
         ("tax", _) => "liabilities:tax".to_owned(),
+        ("fees_passed_on", _) => "income:fees-passed-on".to_owned(),
         ("fx_spread", _) => "income:fx-spread".to_owned(),
         ("breakage", _) => "income:breakage".to_owned(),
         ("upstream_cost", upstream) => format!("expenses:cogs:{}", path(upstream)),
@@ -62,10 +69,13 @@ pub(super) fn chart_of(name: &str) -> Option<Chart> {
     Some(match name.split_once(':') {
         Some(("rail_clearing", rail)) => Chart::RailClearing(rail.to_owned()),
         Some(("usage", model)) => Chart::Usage(model.to_owned()),
+        Some(("rail_fee", rail)) => Chart::RailFee(rail.to_owned()),
         Some(_) => return None,
-        None => [Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo]
-            .into_iter()
-            .find(|chart| chart.name() == name)?,
+        None => {
+            [Chart::UsageClearing, Chart::OverrunLoss, Chart::RefundPayable, Chart::FeesPassedOn, Chart::Memo]
+                .into_iter()
+                .find(|chart| chart.name() == name)?
+        }
     })
 }
 
@@ -111,6 +121,7 @@ mod tests {
             ("refund_payable", "liabilities:refund-payable", "Liabilities:Refund-payable"),
             ("suspense_unknown", "liabilities:suspense", "Liabilities:Suspense"),
             ("tax", "liabilities:tax", "Liabilities:Tax"),
+            ("fees_passed_on", "income:fees-passed-on", "Income:Fees-passed-on"),
             ("fx_spread", "income:fx-spread", "Income:Fx-spread"),
             ("breakage", "income:breakage", "Income:Breakage"),
             ("upstream_cost:openai", "expenses:cogs:openai", "Expenses:Cogs:Openai"),
@@ -135,7 +146,16 @@ mod tests {
         assert_eq!(names.exported(AccountId([8; 16])), "liabilities:credit");
         assert_eq!(names.exported(Chart::RailClearing("test".into()).id()), "assets:psp:test");
         assert_eq!(names.exported(Chart::OverrunLoss.id()), "expenses:bad-debt");
-        for name in ["rail_clearing:x402:eip155:1", "usage:a:b", "usage_clearing", "overrun_loss", "memo"] {
+        for name in [
+            "rail_clearing:x402:eip155:1",
+            "usage:a:b",
+            "usage_clearing",
+            "overrun_loss",
+            "refund_payable",
+            "rail_fee:lightning",
+            "fees_passed_on",
+            "memo",
+        ] {
             assert_eq!(chart_of(name).map(|chart| chart.name()).as_deref(), Some(name));
         }
         assert_eq!(chart_of("liabilities:credit"), None);

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dashmap::DashMap;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -21,7 +20,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::watched::{Patience, Watched};
-use super::{Underway, Watch};
+use super::{PerSource, Place, Underway, Watch};
 use crate::config::{Limits, Timeouts};
 use crate::limits::{Slots, Source};
 use crate::telemetry::Metrics;
@@ -48,7 +47,7 @@ pub(crate) struct Door {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) connections: Arc<Slots>,
-    pub(crate) per_source: Arc<DashMap<Source, Arc<Slots>>>,
+    pub(crate) per_source: PerSource,
     pub(crate) metrics: Arc<Metrics>,
     /// Turns true once: no new connection, no further request on the old ones.
     pub(crate) closing: watch::Receiver<bool>,
@@ -80,17 +79,15 @@ where
             }
         };
         let Some(slot) = door.connections.take(door.limits.connections) else { continue };
-        let here = Arc::clone(&door.per_source.entry(Source::of(peer.ip())).or_insert_with(Slots::new));
-        let Some(place) = here.take(door.limits.per_ip) else { continue };
+        let source = Source::of(peer.ip());
+        let here = Arc::clone(&door.per_source.entry(source).or_insert_with(Slots::new));
+        let Some(among_its_own) = here.take(door.limits.per_ip) else { continue };
+        let place = Place::take(source, (slot, among_its_own), &door.per_source, &door.metrics);
         let (door, answer) = (door.clone(), Rc::clone(&answer));
         tokio::task::spawn_local(async move {
-            door.metrics.connection_opened();
-            if let Err(error) = connection(&door, tcp, peer, answer).await {
+            if let Err(error) = connection(&door, tcp, peer, place, answer).await {
                 tracing::debug!(%error, "connection ended");
             }
-            door.metrics.connection_closed();
-            drop((slot, place));
-            door.per_source.remove_if(&Source::of(peer.ip()), |_, slots| slots.taken() == 0);
         });
     }
 }
@@ -99,6 +96,7 @@ async fn connection<A, F, B>(
     door: &Door,
     tcp: TcpStream,
     peer: SocketAddr,
+    place: Place,
     answer: Rc<A>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
@@ -117,7 +115,7 @@ where
     };
     let times = &door.timeouts;
     let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
-    let watch = Watch::default();
+    let watch = Watch::new(place);
     let io = TokioIo::new(Watched::new(stream, watch.clone(), patience));
     let service = service_fn(move |request: Request<Incoming>| {
         let underway = watch.begin(request.version());
@@ -125,7 +123,7 @@ where
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let builder = protocols(door);
-    let served = builder.serve_connection(io, service);
+    let served = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(served);
     let mut closing = door.closing.clone();
     tokio::select! {

@@ -1,11 +1,11 @@
 //! A client connection with the clocks of security.md section 3: a head must arrive in time, an idle
 //! connection closes, and a client that stops reading does not keep a call open for ever.
 
-use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,32 +14,42 @@ use rails::dial::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::Place;
+
 /// What the connection waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Phase {
     /// The next request.
-    #[default]
-    Idle,
+    Idle = 0,
     /// The rest of a head.
-    Head,
+    Head = 1,
     /// Our answer, or the body that its reader watches.
-    Request,
+    Request = 2,
 }
 
-/// Shared between a connection and the requests on it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watch(Rc<State>);
+/// Shared between a connection and the requests on it. All of it is one thread's: that it could go to another is what
+/// hyper asks of a connection that may become a tunnel.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch(Arc<State>);
 
-#[derive(Debug, Default)]
+/// Connections so far: each has a number that no other has.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug)]
 struct State {
-    phase: Cell<Phase>,
+    number: u64,
+    phase: AtomicU8,
     /// Grows with each change of phase, so that a clock of an earlier one is not taken for this one's.
-    turn: Cell<u64>,
-    underway: Cell<usize>,
+    turn: AtomicU64,
+    underway: AtomicUsize,
     /// Streams share the connection: what arrives between requests is not the head of one.
-    multiplexed: Cell<bool>,
+    multiplexed: AtomicBool,
     /// The connection's task, as it was last seen.
-    waits: RefCell<Option<Waker>>,
+    waits: Mutex<Option<Waker>>,
+    /// That it is open counts for as long as anything of it lasts.
+    #[expect(dead_code, reason = "held for what its drop does")]
+    place: Place,
 }
 
 /// A request that has not been answered to the end. The last one to go makes the connection idle.
@@ -47,36 +57,64 @@ struct State {
 pub(crate) struct Underway(Watch);
 
 impl Watch {
+    /// Of a connection that has just been opened.
+    pub(super) fn new(place: Place) -> Self {
+        Self(Arc::new(State {
+            number: CONNECTIONS.fetch_add(1, Relaxed),
+            phase: AtomicU8::new(Phase::Idle as u8),
+            turn: AtomicU64::new(0),
+            underway: AtomicUsize::new(0),
+            multiplexed: AtomicBool::new(false),
+            waits: Mutex::new(None),
+            place,
+        }))
+    }
+
     /// A request has arrived.
     pub(crate) fn begin(&self, version: Version) -> Underway {
-        self.0.multiplexed.set(version >= Version::HTTP_2);
-        self.0.underway.set(self.0.underway.get() + 1);
+        self.0.multiplexed.store(version >= Version::HTTP_2, Relaxed);
+        self.0.underway.fetch_add(1, Relaxed);
         self.turn_to(Phase::Request);
         Underway(self.clone())
     }
 
     /// Remembers whom to wake when the last request goes.
     fn remember(&self, cx: &Context<'_>) {
-        let mut waits = self.0.waits.borrow_mut();
+        let mut waits = self.0.waits.lock().unwrap_or_else(PoisonError::into_inner);
         if !waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waits = Some(cx.waker().clone());
         }
     }
 
+    fn is_in(&self, phase: Phase) -> bool {
+        self.0.phase.load(Relaxed) == phase as u8
+    }
+
+    fn turn(&self) -> u64 {
+        self.0.turn.load(Relaxed)
+    }
+
     fn turn_to(&self, phase: Phase) {
-        self.0.phase.set(phase);
-        self.0.turn.set(self.0.turn.get() + 1);
+        self.0.phase.store(phase as u8, Relaxed);
+        self.0.turn.fetch_add(1, Relaxed);
+    }
+}
+
+impl Underway {
+    /// Tells the connection from every other of this process.
+    pub(crate) fn connection(&self) -> u64 {
+        self.0.0.number
     }
 }
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        let state = &self.0.0;
-        state.underway.set(state.underway.get().saturating_sub(1));
-        if state.underway.get() == 0 {
-            self.0.turn_to(Phase::Idle);
+        let watch = &self.0;
+        if watch.0.underway.fetch_sub(1, Relaxed) == 1 {
+            watch.turn_to(Phase::Idle);
             // Its clock starts when the connection looks again, and nothing else may make it look.
-            if let Some(waker) = state.waits.take() {
+            let waits = watch.0.waits.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waker) = waits {
                 waker.wake();
             }
         }
@@ -148,20 +186,20 @@ impl AsyncRead for Watched {
         this.watch.remember(cx);
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let state = Rc::clone(&this.watch.0);
+        let turn = this.watch.turn();
         if polled.is_ready() {
             let came = buf.filled().len() > before;
-            if came && state.phase.get() == Phase::Idle && !state.multiplexed.get() {
+            if came && this.watch.is_in(Phase::Idle) && !this.watch.0.multiplexed.load(Relaxed) {
                 this.watch.turn_to(Phase::Head);
                 // The clock of a head starts with its first byte and is not restarted by the next ones.
-                let _ = this.reading.rings(state.turn.get(), this.patience.head, cx);
+                let _ = this.reading.rings(this.watch.turn(), this.patience.head, cx);
             }
             return polled;
         }
-        let late = match state.phase.get() {
-            Phase::Idle => this.reading.rings(state.turn.get(), this.patience.idle, cx),
-            Phase::Head => this.reading.rings(state.turn.get(), this.patience.head, cx),
-            Phase::Request => false,
+        let late = if this.watch.is_in(Phase::Idle) {
+            this.reading.rings(turn, this.patience.idle, cx)
+        } else {
+            this.watch.is_in(Phase::Head) && this.reading.rings(turn, this.patience.head, cx)
         };
         if late {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client is silent")));

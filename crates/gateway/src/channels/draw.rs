@@ -217,6 +217,7 @@ impl Calling<'_> {
             created_ms: delivery.now.millis(),
             valid_before_s: delivery.now.seconds().saturating_add(REMEMBERED_S),
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: None,
         })

@@ -160,6 +160,7 @@ impl Bringing<'_> {
             created_ms: delivery.now.millis(),
             valid_before_s: valid_at(deposit).unwrap_or(0).saturating_add(SETTLE_MARGIN_S),
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: None,
         }

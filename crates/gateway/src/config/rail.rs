@@ -7,6 +7,7 @@ use money::Amount;
 use super::Mode;
 use super::batch::{self, Batch};
 use super::extensions::{self, Extensions};
+use super::l402::{self, L402};
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, joined, scalar, suggestion};
 use super::svm;
@@ -21,6 +22,8 @@ pub struct Rails {
     pub test: Option<TestRail>,
     /// Stablecoins over x402.
     pub x402: Option<X402>,
+    /// Lightning over L402.
+    pub l402: Option<L402>,
 }
 
 /// The `test` rail: real signatures, play money (reference item 42).
@@ -121,10 +124,9 @@ pub struct SvmNetwork {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["test", "x402"],
+    &["test", "x402", "l402"],
     &[
         "mpp",
-        "l402",
         "alipay_a2m",
         "stripe",
         "alipay",
@@ -165,7 +167,7 @@ const USD_1: Amount = Amount::from_units(1_000_000_000);
 
 pub(super) fn read(top: &Section<'_>) -> Rails {
     let Some(section) = top.section("rails", KEYS) else { return Rails::default() };
-    Rails { test: read_test(&section), x402: read_x402(&section) }
+    Rails { test: read_test(&section), x402: read_x402(&section), l402: l402::read(&section) }
 }
 
 fn read_test(rails: &Section<'_>) -> Option<TestRail> {
@@ -266,7 +268,7 @@ fn read_facilitators(x402: &Section<'_>) -> Vec<BaseUrl> {
 }
 
 /// A service that is told about payments: encrypted, or on this machine.
-fn encrypted(text: &str, what: &str) -> Result<BaseUrl, String> {
+pub(super) fn encrypted(text: &str, what: &str) -> Result<BaseUrl, String> {
     let url = BaseUrl::parse(text)?;
     match url.scheme {
         super::Scheme::Https => Ok(url),

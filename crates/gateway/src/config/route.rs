@@ -6,8 +6,10 @@ use http::Method;
 use meter::{Dialect, Provider};
 use money::Amount;
 
+use super::exchange;
 use super::extensions::{self, RouteDiscovery};
 use super::glob::Glob;
+use super::l402::{self, RouteL402};
 use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
 use super::unit_price::{self, UnitPrice};
@@ -29,12 +31,16 @@ pub struct Route {
     pub upstream: RouteUpstream,
     /// What it costs.
     pub price: RoutePrice,
+    /// Whether it is for WebSockets, and for nothing else.
+    pub websocket: bool,
     /// Largest request body here.
     pub body_bytes: usize,
     /// Who pays for a call that did not end as it should.
     pub policy: Policy,
     /// What it tells catalogues.
     pub discovery: Option<RouteDiscovery>,
+    /// What L402 tokens must say to open it.
+    pub l402: RouteL402,
 }
 
 /// What a route has that says nothing else.
@@ -150,7 +156,7 @@ pub enum RoutePrice {
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "price", "body", "metering", "discovery"],
+    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery", "l402"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
@@ -191,8 +197,11 @@ pub(super) fn read(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Ve
 
 fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Option<Route> {
     let name = section.value("name", value::name);
-    let found = read_match(section);
+    let websocket = section.value("websocket", value::flag).unwrap_or(false);
     let upstream = read_upstream(section);
+    let protocol =
+        upstream.as_ref().and_then(|upstream| exchange::check(section, upstream, upstreams, websocket));
+    let found = read_match(section, exchange::methods(websocket, protocol));
     let price = read_price(section);
     let body_bytes = section.value("body", value::size).unwrap_or(usual.body_bytes);
     let own = section.section("metering", POLICY_KEYS);
@@ -203,18 +212,25 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
     }
     if let RoutePrice::Units(price) = &price {
         let providers = upstream.names().filter_map(|name| upstreams.get(name)).map(|one| one.provider);
-        unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path);
+        unit_price::check(section, price, &providers.collect::<Vec<_>>(), &path, websocket);
+    }
+    if websocket {
+        exchange::check_price(section, &price);
     }
     let discovery = extensions::read_route(section, &path);
+    let own = section.get("l402");
+    let l402 = own.map(|node| l402::read_route(section.context, &section.path_of("l402"), node));
     Some(Route {
         name: name.unwrap_or(written),
         methods,
         path,
         upstream,
         price,
+        websocket,
         body_bytes,
         policy,
         discovery,
+        l402: l402.unwrap_or_default(),
     })
 }
 
@@ -246,7 +262,8 @@ fn is_metered(section: &Section<'_>, upstream: &RouteUpstream, upstreams: &Upstr
     }
 }
 
-fn read_match(route: &Section<'_>) -> Option<(Vec<Method>, PathPattern, String)> {
+/// `usual` are the only methods there can be, where the upstream leaves no choice.
+fn read_match(route: &Section<'_>, usual: Option<Method>) -> Option<(Vec<Method>, PathPattern, String)> {
     let Some(node) = route.get("match") else {
         route.missing(format!("{} needs \"match\"", route.path));
         return None;
@@ -254,10 +271,14 @@ fn read_match(route: &Section<'_>) -> Option<(Vec<Method>, PathPattern, String)>
     let section = Section::open(route.context, &route.path_of("match"), node, MATCH_KEYS)?;
     let methods = section.values("method", method);
     let path = section.required("path", |text| PathPattern::parse(text).map(|path| (path, text.to_owned())));
-    let methods = match methods {
-        Some(methods) => methods.into_iter().map(|(_, method)| method).collect(),
-        None => vec![Method::GET, Method::POST],
+    let methods: Vec<Method> = match (methods, &usual) {
+        (Some(methods), _) => methods.into_iter().map(|(_, method)| method).collect(),
+        (None, Some(usual)) => vec![usual.clone()],
+        (None, None) => vec![Method::GET, Method::POST],
     };
+    if let Some(usual) = usual.filter(|usual| methods.iter().any(|method| method != usual)) {
+        section.complain("method", format!("{}: only {usual} can be asked there", section.path_of("method")));
+    }
     let (path, written) = path?;
     Some((methods, path, written))
 }

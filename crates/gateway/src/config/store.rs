@@ -35,6 +35,8 @@ pub enum CrashCharge {
 pub struct Tokens {
     /// At least one that signs; epochs are unique and ascending.
     pub master_keys: Vec<MasterKey>,
+    /// The same for L402 tokens alone; without it they have keys derived from those.
+    pub l402_keys: Option<Vec<MasterKey>>,
 }
 
 /// Root key of a token = HMAC(master key of its epoch, identifier).
@@ -50,7 +52,7 @@ pub struct MasterKey {
 
 const STORE_KEYS: Keys = Keys::new(&["kind", "path", "durability", "exposure", "crash_charge"], &[]);
 const EXPOSURE_KEYS: Keys = Keys::new(&["per_account", "total", "delay"], &[]);
-const TOKEN_KEYS: Keys = Keys::secret(&["master_keys"], &["holder"]);
+const TOKEN_KEYS: Keys = Keys::secret(&["master_keys", "l402_keys"], &["holder"]);
 const MASTER_KEYS: Keys = Keys::secret(&["epoch", "key", "verify_only"], &[]);
 const RECEIPT_KEYS: Keys = Keys::secret(&["key"], &[]);
 
@@ -119,23 +121,27 @@ fn default_path(top: &Section<'_>) -> PathBuf {
 }
 
 pub(super) fn read_tokens(top: &Section<'_>, store: &Store) -> Tokens {
-    let written = top.section("tokens", TOKEN_KEYS).and_then(|section| read_master_keys(&section));
     let generated = || MasterKey {
         epoch: 1,
         key: KeySource::Generated(store.path.join("master-1.key")),
         verify_only: false,
     };
-    Tokens { master_keys: written.unwrap_or_else(|| vec![generated()]) }
+    let section = top.section("tokens", TOKEN_KEYS);
+    let written = |list| section.as_ref().and_then(|section| read_master_keys(section, list));
+    Tokens {
+        master_keys: written("master_keys").unwrap_or_else(|| vec![generated()]),
+        l402_keys: written("l402_keys"),
+    }
 }
 
-fn read_master_keys(tokens: &Section<'_>) -> Option<Vec<MasterKey>> {
-    let node = tokens.get("master_keys")?;
+fn read_master_keys(tokens: &Section<'_>, list: &str) -> Option<Vec<MasterKey>> {
+    let node = tokens.get(list)?;
     let Kind::List(items) = &node.kind else {
         node.hide_scalars(&tokens.context.report);
-        tokens.complain("master_keys", format!("tokens.master_keys must be a list, not {}", node.what()));
+        tokens.complain(list, format!("tokens.{list} must be a list, not {}", node.what()));
         return None;
     };
-    let read = |(at, item)| read_master_key(tokens.context, at, item);
+    let read = |(at, item)| read_master_key(tokens.context, list, at, item);
     let mut keys: Vec<MasterKey> = items.iter().enumerate().filter_map(read).collect();
     if keys.len() < items.len() {
         return None;
@@ -145,17 +151,17 @@ fn read_master_keys(tokens: &Section<'_>) -> Option<Vec<MasterKey>> {
         if let [first, second] = pair
             && first.epoch == second.epoch
         {
-            tokens.complain("master_keys", format!("tokens.master_keys: epoch {} stands twice", first.epoch));
+            tokens.complain(list, format!("tokens.{list}: epoch {} stands twice", first.epoch));
         }
     }
     if keys.iter().all(|key| key.verify_only) {
-        tokens.complain("master_keys", "tokens.master_keys: no key may sign; one must not be verify_only");
+        tokens.complain(list, format!("tokens.{list}: no key may sign; one must not be verify_only"));
     }
     Some(keys)
 }
 
-fn read_master_key<'a>(context: &'a Context<'a>, at: usize, item: &'a Node) -> Option<MasterKey> {
-    let path = format!("tokens.master_keys[{at}]");
+fn read_master_key<'a>(context: &'a Context<'a>, list: &str, at: usize, item: &'a Node) -> Option<MasterKey> {
+    let path = format!("tokens.{list}[{at}]");
     let section = Section::open(context, &path, item, MASTER_KEYS)?;
     let epoch = section.required("epoch", |text| {
         let number = value::count(text)?;

@@ -94,11 +94,18 @@ fn read_hold(section: &Section<'_>) -> (Option<u64>, Option<u64>) {
 }
 
 /// What has to hold between price, path and upstream for the units to be counted and held for.
-pub(super) fn check(section: &Section<'_>, price: &UnitPrice, providers: &[Provider], path: &PathPattern) {
+pub(super) fn check(
+    section: &Section<'_>,
+    price: &UnitPrice,
+    providers: &[Provider],
+    path: &PathPattern,
+    websocket: bool,
+) {
     let Some(node) = section.get("price") else { return };
     let at = match path {
-        PathPattern::Exact(path) => path.as_str(),
-        PathPattern::Below(_) => "",
+        // What is counted of a WebSocket does not depend on who is behind it.
+        PathPattern::Exact(path) if !websocket => path.as_str(),
+        PathPattern::Exact(_) | PathPattern::Below(_) => "",
     };
     let place = section.path_of("price");
     let complain = |message: String| section.context.report.add(node.span, format!("{place}: {message}"));
@@ -123,7 +130,7 @@ pub(super) fn check(section: &Section<'_>, price: &UnitPrice, providers: &[Provi
         complain("per_second does not go with per_character or per_image".to_owned());
     }
     if price.seconds_max.is_some() && price.second.is_none()
-        || price.bytes_max.is_some() && price.byte_out.is_none()
+        || price.bytes_max.is_some() && price.byte_out.is_none() && !(websocket && price.byte_in.is_some())
     {
         complain("hold bounds nothing that has a price here".to_owned());
     }

@@ -9,6 +9,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::metadata::is_custom;
 use super::secret::{Secret, why_unread};
 use super::section::{Keys, Section};
 use super::server::Timeouts;
@@ -22,6 +23,10 @@ pub struct Upstream {
     pub name: String,
     /// Where it is. Paths of requests are appended to its prefix.
     pub url: BaseUrl,
+    /// What is spoken there below the API.
+    pub protocol: Protocol,
+    /// Custom fields of a gRPC call's metadata that may pass both ways, in lower case.
+    pub metadata: Vec<HeaderName>,
     /// Who answers there: decides the usual routes and how requests and answers are metered.
     pub provider: Provider,
     /// The one model it has, whatever a request names; none where it has many.
@@ -38,6 +43,39 @@ pub struct Upstream {
     pub stream_idle: Duration,
 }
 
+/// What carries requests to an upstream and its answers back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, a connection for each call at a time.
+    #[default]
+    Http1,
+    /// HTTP/2, one connection of a thread for all calls.
+    H2,
+    /// The same, with gRPC on it: requests stream up, trailers come down.
+    Grpc,
+}
+
+impl Protocol {
+    const ALL: [Self; 3] = [Self::Http1, Self::H2, Self::Grpc];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2 => "h2",
+            Self::Grpc => "grpc",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name);
+        let found = Self::ALL.into_iter().find(|protocol| protocol.name() == text);
+        found.ok_or_else(|| {
+            let hint = super::section::suggestion(text, names.into_iter());
+            format!("\"{text}\" is none of {}{hint}", names.join(", "))
+        })
+    }
+}
+
 /// How the operator's key travels to the upstream.
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -48,7 +86,7 @@ pub enum Auth {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["url", "dialect", "model", "auth", "ca", "timeouts"],
+    &["url", "protocol", "metadata", "dialect", "model", "auth", "ca", "timeouts"],
     &["allow_private", "commitment", "weight"],
 );
 const AUTH_KEYS: Keys = Keys::secret(&["key", "bearer", "header", "value"], &[]);
@@ -88,10 +126,20 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
             }
         })
     });
-    let provider = section.required("dialect", parse_provider);
+    let protocol = section.value("protocol", Protocol::parse).unwrap_or_default();
+    let metadata = read_metadata(section, protocol);
+    let provider = match section.get("dialect") {
+        None if protocol == Protocol::Grpc => Some(Provider::Raw),
+        Some(_) | None => section.required("dialect", parse_provider),
+    };
+    if protocol == Protocol::Grpc && provider.is_some_and(|provider| provider != Provider::Raw) {
+        let path = section.path_of("dialect");
+        section
+            .complain("dialect", format!("{path}: nothing of gRPC is metered by its dialect; leave it off"));
+    }
     let model = section.value("model", value::some_text);
     let auth = read_auth(section, provider);
-    let ca = read_ca(section);
+    let ca = read_ca(section, "ca");
     let own = section.section("timeouts", TIMEOUT_KEYS);
     let time = |key: &str, default: Duration| {
         own.as_ref().and_then(|own| own.value(key, value::duration)).unwrap_or(default)
@@ -120,17 +168,48 @@ fn read_one(section: &Section<'_>, name: String, timeouts: &Timeouts) -> Option<
         let path = section.path_of("ca");
         section.complain("ca", format!("{path}: {name} is reached without TLS; write https in its url"));
     }
-    Some(Upstream { name, url, provider, model, auth, ca, connect, first_byte, stream_idle })
+    Some(Upstream {
+        name,
+        url,
+        protocol,
+        metadata,
+        provider,
+        model,
+        auth,
+        ca,
+        connect,
+        first_byte,
+        stream_idle,
+    })
 }
 
-fn read_ca(section: &Section<'_>) -> Vec<CertificateDer<'static>> {
-    let Some(text) = section.value("ca", value::some_text) else { return Vec::new() };
+fn read_metadata(section: &Section<'_>, protocol: Protocol) -> Vec<HeaderName> {
+    let Some(names) = section.values("metadata", metadata_name) else { return Vec::new() };
+    if protocol != Protocol::Grpc {
+        let path = section.path_of("metadata");
+        section.complain("metadata", format!("{path} is for protocol: grpc only"));
+    }
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
+fn metadata_name(text: &str) -> Result<HeaderName, String> {
+    let name =
+        HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("\"{text}\" is no name of metadata"))?;
+    if !is_custom(name.as_str()) || name.as_str() != text {
+        return Err(format!("\"{text}\" cannot pass: it frames the call, or may be a credential"));
+    }
+    Ok(name)
+}
+
+/// The certificates in the file that a key names.
+pub(super) fn read_ca(section: &Section<'_>, key: &str) -> Vec<CertificateDer<'static>> {
+    let Some(text) = section.value(key, value::some_text) else { return Vec::new() };
     let file = section.context.path(&text);
     let roots = (section.context.read)(&file)
         .map_err(|error| why_unread(&error))
         .and_then(|found| roots(&found.bytes));
     roots.unwrap_or_else(|why| {
-        section.complain("ca", format!("{}: {}: {why}", section.path_of("ca"), file.display()));
+        section.complain(key, format!("{}: {}: {why}", section.path_of(key), file.display()));
         Vec::new()
     })
 }

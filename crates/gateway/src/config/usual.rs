@@ -82,8 +82,10 @@ fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Optio
         name: path,
         upstream: RouteUpstream::One(upstream.to_owned()),
         price,
+        websocket: false,
         body_bytes: usual.body_bytes,
         policy: usual.policy,
         discovery: None,
+        l402: super::l402::RouteL402::default(),
     })
 }

@@ -1,5 +1,6 @@
 //! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
 
+mod payout;
 mod price_page;
 mod prices;
 mod quote;
@@ -19,10 +20,12 @@ use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker, only};
 use crate::channels;
-use crate::credential::Payment;
+use crate::credential::{Payment, Presented};
 use crate::extensions::offers;
 use crate::facts;
+use crate::lightning;
 use crate::payer::Payer;
+use crate::payments;
 use crate::refusal::{Code, Refusal};
 use crate::till::Till;
 use crate::till::{Named, Offer};
@@ -34,7 +37,7 @@ pub(crate) enum Endpoint {
     Keys,
     Balance,
     TopUp,
-    /// What is left in a payment channel.
+    /// What is left in a payment channel, or of a balance that came in over Lightning.
     Refund,
     Receipt(String),
     /// That the entry of a receipt is in the journal.
@@ -148,7 +151,11 @@ pub(crate) async fn answer(
         }
         Endpoint::Refund => {
             only(arrived, &[Method::GET, Method::POST])?;
-            refund::refund(worker, arrived).await
+            if payout::is_asked(arrived) {
+                payout::payout(worker, arrived, body).await
+            } else {
+                refund::refund(worker, arrived).await
+            }
         }
         Endpoint::Quote => {
             only(arrived, &[Method::POST])?;
@@ -194,13 +201,28 @@ fn told(body: Bytes, kind: &'static str, cache: &'static str) -> Response<GateBo
     response
 }
 
-/// Whoever shows a good credit key, as often as its account may call.
+/// Whoever shows a good credit key, or a token of a payment that came in, as often as its account may call.
 fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
     let presented = admission::credentials(worker, arrived)?;
-    let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
-    let payer = admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
+    let missing =
+        || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key, or a token that was used.");
+    let payer = match admission::key_payer(worker, arrived, &presented)? {
+        Some(payer) => payer,
+        None => token_holder(worker, arrived, &presented)?.ok_or_else(missing)?,
+    };
     arrived.snapshot.limiters.account(payer.account.id()).admit_read()?;
     Ok(payer)
+}
+
+/// The payer behind a token. None: there is no token, or nothing has come in by it yet.
+fn token_holder(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Option<Payer>, Refusal> {
+    let Some(token) = admission::paid_token(worker, arrived, presented)? else { return Ok(None) };
+    let gate = &worker.gate;
+    let known = gate.store.reader().payment(&token.open().verified.deposit_key);
+    let known = known.map_err(|error| payments::store_refusal(&error))?;
+    let own = known.filter(|payment| payment.account == token.open().account().0);
+    let account = own.and_then(|payment| gate.account_of(&payment));
+    Ok(account.map(|account| Payer { account, key: None, token: Some(token), protocol: lightning::PROTOCOL }))
 }
 
 /// As [`holder`], or the payer of a channel by a voucher of it: he has no key.
@@ -222,7 +244,7 @@ async fn reader(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
         ));
     };
     arrived.snapshot.limiters.account(account.id()).admit_read()?;
-    Ok(Payer { account, key: None, protocol: "x402-v2" })
+    Ok(Payer { account, key: None, token: None, protocol: "x402-v2" })
 }
 
 fn balance(worker: &Worker, payer: &Payer) -> Value {

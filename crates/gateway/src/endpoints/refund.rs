@@ -22,18 +22,18 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let ask = Ask::of_endpoint(arrived, TOKEN_PRICE, Through::Channels, "refund");
-    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented)?;
     let Some(payment) = presented.payment else {
         if presented.malformed {
-            return Err(unpaid(admission::undecodable()));
+            return Err(unpaid(admission::undecodable()).await);
         }
         let detail = "Send a refund request of your channel to have back what is left in it.";
-        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail)));
+        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail)).await);
     };
     let fingerprint = *ask.fingerprint();
-    let verified = admission::verify(worker, arrived, payment, &ask)?;
+    let verified = admission::verify(worker, arrived, payment, &ask).await?;
     if !verified.asks_for_refund() {
         return Err(Refusal::new(Code::BadRequest, "Nothing is sold here: only refunds are made."));
     }
@@ -51,5 +51,8 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
     });
     let cut = |_| Refusal::new(Code::Internal, "The refund was cut short.").money(Money::Unknown);
     let ended: Result<_, Refusal> = task.await.map_err(cut)?;
-    ended.map_err(|refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal })
+    match ended {
+        Err(refusal) if refusal.lacks_offers() => Err(unpaid(refusal).await),
+        ended => ended,
+    }
 }

@@ -8,7 +8,7 @@ use money::{Amount, Asset};
 use serde_json::json;
 use store::Outcome;
 
-use crate::admission;
+use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Through, challenge};
@@ -16,7 +16,8 @@ use crate::charge::commit_in_background;
 use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
-use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined};
+use crate::lightning;
+use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
@@ -30,28 +31,46 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
     let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
-    let unpaid = |refusal| challenge(gate, snapshot, &ask, refusal, arrived.now);
+    let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented)?;
-    let Some(payment) = presented.payment else {
+    let brings = match admission::paid_token(worker, arrived, &presented) {
+        Ok(Some(token)) => Some(Brings::Token(token, Spends::Again)),
+        Ok(None) => None,
+        Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
+        Err(refusal) => return Err(refusal),
+    };
+    let brings = match (brings, presented.payment) {
+        (None, Some(payment)) => {
+            let verified = admission::verify(worker, arrived, payment, &ask).await?;
+            Some(Brings::Payment(Box::new(verified)))
+        }
+        (brings, _) => brings,
+    };
+    let Some(brings) = brings else {
         if presented.malformed {
-            return Err(unpaid(admission::undecodable()));
+            return Err(unpaid(admission::undecodable()).await);
         }
         let asset = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
         let facts = Facts { need: Some((amount, asset)), ..Facts::default() };
         let detail = format!("Pay {} {asset} to add it to a balance.", amount.short(asset));
-        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)));
+        return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)).await);
     };
-    let protocol = payment.protocol();
+    let protocol = brings.protocol();
     let fingerprint = *ask.fingerprint();
-    let verified = admission::verify(worker, arrived, payment, &ask)?;
     let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
     let notary = Notary::of(gate, snapshot, &arrived.target);
     let (in_gate, in_snapshot, call) = (Arc::clone(gate), Arc::clone(snapshot), arrived.call);
     // A client that hangs up must not stop a settlement halfway.
     let task = tokio::task::spawn_local(async move {
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
-        let deposit = match payments::receive(&gate, &snapshot, verified, delivery).await? {
+        let arrival = match brings {
+            Brings::Payment(verified) => payments::receive(&gate, &snapshot, *verified, delivery).await?,
+            Brings::Token(token, spends) => {
+                lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
+            }
+        };
+        let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
             Arrival::Deposited(deposit) => deposit,
             // Neither a promise nor a channel is offered here.
@@ -89,10 +108,13 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     });
     let cut = |_| Refusal::new(Code::Internal, "The top-up was cut short.").money(Money::Unknown);
     let ended = task.await.map_err(cut)?;
-    let ended = ended.inspect_err(|refusal| admission::count_refused(arrived, refusal));
-    let ended =
-        ended.map_err(|refusal: Refusal| if refusal.lacks_offers() { unpaid(refusal) } else { refusal });
-    ended.map(|response| response.map(GateBody::whole))
+    let ended: Result<Response<Bytes>, Refusal> =
+        ended.inspect_err(|refusal| admission::count_refused(arrived, refusal));
+    match ended {
+        Ok(response) => Ok(response.map(GateBody::whole)),
+        Err(refusal) if refusal.lacks_offers() => Err(unpaid(refusal).await),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn asked_amount(arrived: &Arrived) -> Result<Amount, Refusal> {

@@ -18,8 +18,14 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     let key_id = random::bytes();
     let expires = now.seconds() + CHANGE_KEY_SECONDS;
     let caveats = [format!("expires={expires}")];
-    let text =
-        proof::credit_key::mint(&gate.keys.masters, gate.keys.mode, account.0, key_id, &caveats).ok()?;
+    let text = proof::credit_key::mint(
+        &gate.keys.masters.load().credit,
+        gate.keys.mode,
+        account.0,
+        key_id,
+        &caveats,
+    )
+    .ok()?;
     let record = KeyRecord {
         account: account.0,
         label: "change".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use money::Amount;
 use store::{Idempotent, Op, Outcome};
 
-use super::{Brought, PaymentResult};
+use super::{Brought, PaymentResult, Spends};
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::gate::Gate;
@@ -66,8 +66,13 @@ impl Ending {
         match brought {
             None => {}
             Some(Brought::Deposit(deposit)) => {
-                waits.claims.push(deposit.claim);
-                served = Some((deposit.key, outcome));
+                waits.claims.extend(deposit.claim);
+                let is_used_up = match deposit.spends {
+                    Spends::Once => true,
+                    Spends::OnceCharged => captured > Amount::ZERO,
+                    Spends::Again => false,
+                };
+                served = is_used_up.then_some((deposit.key, outcome));
             }
             Some(Brought::Promise(promise)) => {
                 settles = promise.settles(captured, &outcome, Now::read());

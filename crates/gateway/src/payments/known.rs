@@ -95,8 +95,8 @@ impl Shown {
                 let found = Self { key, ceiling, named, payload: Payload::Permit(payload) };
                 (network == Some(token.network())).then_some(found)
             }
-            // Looked up by its channel.
-            Method::Channel { .. } => None,
+            // Looked up by its channel, and by its payment hash.
+            Method::Channel { .. } | Method::Lightning => None,
             Method::Solana { token } => {
                 let payload = SvmPayload::from_value(payload)?;
                 let transaction = payload.transaction().ok()?;

@@ -39,6 +39,17 @@ use crate::resolver::RESOLVING;
 use crate::settling::{self, Asking};
 use crate::snapshot::Snapshot;
 
+/// How often a proof opens what it paid for (reference item 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spends {
+    /// Once: everybody can see it by then.
+    Once,
+    /// Until a call is charged: it has a secret part, and its route a fixed price.
+    OnceCharged,
+    /// Until nothing is left: it has a secret part.
+    Again,
+}
+
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
     pub(crate) account: Arc<Account>,
@@ -49,7 +60,10 @@ pub(crate) struct Deposit {
     pub(crate) rail: String,
     pub(crate) reference: String,
     pub(crate) payer: String,
-    pub(crate) claim: Claim,
+    /// None where several calls may draw on it at once.
+    pub(crate) claim: Option<Claim>,
+    /// How often it is shown.
+    pub(crate) spends: Spends,
     /// What the call may be asked for again by, beside the payment.
     pub(crate) attempt: Option<Attempt>,
     /// Where it comes from a channel: it is charged at the head of the answer, and not before.
@@ -68,7 +82,8 @@ impl Deposit {
             rail: drawing.rail(),
             reference: drawing.reference(),
             payer: drawing.payer.clone(),
-            claim,
+            claim: Some(claim),
+            spends: Spends::Once,
             attempt: drawing.attempt.take(),
             drawing: Some(drawing),
         }
@@ -155,7 +170,7 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     /// An account holds one asset: that of the first payment into it, unless its key says another.
-    fn may_bring(&self, gate: &Gate, asset: Asset) -> bool {
+    pub(crate) fn may_bring(&self, gate: &Gate, asset: Asset) -> bool {
         let Some(payer) = &self.payer else { return true };
         let limited = payer.key.as_ref().and_then(|key| key.asset());
         // Fixed before anything is settled: two payments at once must not bring two assets.
@@ -386,7 +401,8 @@ impl Bringing<'_> {
             rail,
             reference,
             payer,
-            claim,
+            claim: Some(claim),
+            spends: Spends::Once,
             attempt,
             drawing,
         })
@@ -404,7 +420,8 @@ impl Bringing<'_> {
             rail: known.rail,
             reference: known.reference,
             payer: known.payer,
-            claim,
+            claim: Some(claim),
+            spends: Spends::Once,
             attempt,
             drawing: None,
         }
@@ -424,6 +441,7 @@ impl Bringing<'_> {
             created_ms: self.delivery.now.millis(),
             valid_before_s: verified.proof.valid_before_s(self.delivery.now.seconds()),
             outcome: None,
+            received_msat: None,
             promised: false,
             attempt: None,
         }

@@ -1,5 +1,6 @@
 //! Which node, and the key to it.
 
+use super::nwc;
 use crate::Secret;
 use crate::dial::Origin;
 
@@ -48,4 +49,6 @@ pub enum Backend {
         /// A wallet's invoice key; for refunds its admin key.
         key: Secret,
     },
+    /// A wallet that is reached over Nostr relays (NIP-47).
+    Nwc(nwc::Wallet),
 }

@@ -21,7 +21,7 @@ use super::port::{
 };
 use super::recent::Recent;
 use super::rest::{Key, Rest};
-use super::test_node;
+use super::{nwc, test_node};
 use crate::dial::{Dialer, Origin};
 use crate::{Circuit, CircuitState, Secret, random};
 
@@ -46,6 +46,21 @@ enum Adapter {
     Cln(Cln),
     Phoenixd(Phoenixd),
     LnBits(LnBits),
+    Nwc(Nwc),
+}
+
+/// A wallet behind relays, and the way there.
+#[derive(Debug)]
+struct Nwc {
+    wallet: nwc::Wallet,
+    dialer: Dialer,
+    time_max: Duration,
+}
+
+impl Nwc {
+    fn questions(&self) -> nwc::Questions<'_> {
+        self.wallet.over(&self.dialer, self.time_max)
+    }
 }
 
 impl LightningNode {
@@ -56,7 +71,7 @@ impl LightningNode {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
-            dialer,
+            dialer: dialer.clone(),
             time_max,
             key: Key { name, value },
         };
@@ -75,6 +90,7 @@ impl LightningNode {
                 let rest = rest(origin, base, named("x-api-key"), key);
                 Adapter::LnBits(LnBits { rest, told: Recent::default() })
             }
+            Backend::Nwc(wallet) => Adapter::Nwc(Nwc { wallet, dialer, time_max }),
         };
         Self {
             adapter,
@@ -117,6 +133,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.look_up(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.look_up(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.look_up(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.questions().look_up(payment_hash).await,
         }
     }
 
@@ -139,6 +156,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.next_settled(cursor).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.next_settled(cursor).await,
             Adapter::LnBits(lnbits) => lnbits.next_settled(cursor).await,
+            Adapter::Nwc(nwc) => Ok(nwc.questions().next_settled(cursor).await),
         }
     }
 
@@ -171,6 +189,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.order(&order).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.order(&order).await,
             Adapter::LnBits(lnbits) => lnbits.order(&order).await,
+            Adapter::Nwc(nwc) => return nwc.questions().pay(bolt11).await,
         };
         let known = if ordered.is_open() { Some(self.outgoing_by_hash(&payment_hash).await) } else { None };
         ordered.end(&payment_hash, known)
@@ -188,6 +207,9 @@ impl LightningNode {
         if let Adapter::Test = &self.adapter {
             let opened = test_node::opened(&invoice);
             return Ok(opened.map_or(Outgoing::Absent, |preimage| Outgoing::Paid { preimage, fee_msat: 0 }));
+        }
+        if let Adapter::Nwc(nwc) = &self.adapter {
+            return nwc.questions().outgoing(bolt11).await;
         }
         let known = self.outgoing_by_hash(&invoice.payment_hash).await?;
         Ok(known.proven(&invoice.payment_hash))
@@ -211,6 +233,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.about().await,
             Adapter::Phoenixd(phoenixd) => phoenixd.about().await,
             Adapter::LnBits(_) => Ok(About::default()),
+            Adapter::Nwc(nwc) => nwc.questions().about().await,
         }
     }
 
@@ -229,6 +252,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.create(wanted, amount_msat).await?,
             Adapter::Phoenixd(phoenixd) => phoenixd.create(wanted, amount_msat).await?,
             Adapter::LnBits(lnbits) => lnbits.create(wanted, amount_msat).await?,
+            Adapter::Nwc(nwc) => nwc.questions().make_invoice(wanted, amount_msat).await?,
         };
         let expect = Expect { node_key: signer, ..self.expect };
         let invoice =
@@ -259,6 +283,7 @@ impl LightningNode {
         match &self.adapter {
             Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) => Some(wanted.amount_msat),
             Adapter::Phoenixd(_) | Adapter::LnBits(_) => wanted.amount_msat.checked_next_multiple_of(1000),
+            Adapter::Nwc(_) => nwc::whole_sat_up(wanted.amount_msat),
         }
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
     }
@@ -270,6 +295,8 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.outgoing(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.outgoing(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.outgoing(payment_hash).await,
+            // It is asked by the invoice.
+            Adapter::Nwc(_) => Err(NodeError::NotAsked),
         }
     }
 

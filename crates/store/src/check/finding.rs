@@ -3,7 +3,7 @@
 use ledger::{AccountId, audit};
 use money::Amount;
 
-use crate::PaymentState;
+use crate::{PaymentState, PayoutState};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +88,30 @@ pub enum Finding {
         /// What the sweeps have counted.
         forgotten: u64,
     },
+    /// A payout and the journal disagree.
+    #[error("payout {}: {problem}", hex(hash))]
+    Payout {
+        /// Payment hash.
+        hash: [u8; 32],
+        /// What is wrong.
+        problem: PayoutProblem,
+    },
+    /// What is set aside for payouts is not what those that are not decided hold.
+    #[error("payouts hold {held} in asset {asset}, and {kept} is set aside")]
+    Payable {
+        /// Asset code.
+        asset: u16,
+        /// What the rows come to.
+        held: i128,
+        /// What the journal comes to.
+        kept: i64,
+    },
+    /// More is said to have gone back of a deposit than came in.
+    #[error("lots of {account}: more went back than came in")]
+    Lots {
+        /// Whose.
+        account: AccountId,
+    },
     /// The outcome of an idempotent request that would never be forgotten.
     #[error("idempotent {}: it would never be forgotten", hex(key))]
     Idempotent {
@@ -109,6 +133,14 @@ pub enum Finding {
         call: [u8; 16],
         /// Its entry.
         lsn: u64,
+    },
+    /// Ecash is not where it is said to be.
+    #[error("cashu {}: {problem}", hex(key))]
+    Cashu {
+        /// Deposit key of its payment.
+        key: [u8; 32],
+        /// What is wrong.
+        problem: &'static str,
     },
     /// A row that cannot be read.
     #[error("table {table}: row {} cannot be read", hex(key))]
@@ -145,6 +177,26 @@ pub enum PaymentProblem {
     Kept,
 }
 
+/// How a payout and the journal disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayoutProblem {
+    /// Nothing was set aside for it.
+    #[error("no entry sets its money aside")]
+    NoBegin,
+    /// It is not decided, and an entry has ended it; or it is decided, and none has.
+    #[error("it is {0:?}, and the journal says otherwise")]
+    End(PayoutState),
+    /// Its account does not know of it, so that another could begin; or knows of it although it is decided.
+    #[error("it is {0:?}, and its account is told otherwise")]
+    Account(PayoutState),
+    /// It is not decided for too long.
+    #[error("it is open since {created_ms}")]
+    Stale {
+        /// Unix milliseconds.
+        created_ms: u64,
+    },
+}
+
 impl Finding {
     /// The entry it is about, where it is about one.
     #[must_use]
@@ -160,16 +212,24 @@ impl Finding {
             | Self::Tile { .. }
             | Self::Payment { .. }
             | Self::Deposits { .. }
+            | Self::Payout { .. }
+            | Self::Payable { .. }
+            | Self::Lots { .. }
             | Self::Idempotent { .. }
             | Self::Closed { .. }
+            | Self::Cashu { .. }
             | Self::Row { .. } => None,
         }
     }
 
-    /// Whether it is a payment that waits for its rail: an operator's business, and no damage.
+    /// Whether it is a payment or payout that waits for its rail: an operator's business, and no damage.
     #[must_use]
     pub const fn is_open_question(&self) -> bool {
-        matches!(self, Self::Payment { problem: PaymentProblem::Stale { .. }, .. })
+        matches!(
+            self,
+            Self::Payment { problem: PaymentProblem::Stale { .. }, .. }
+                | Self::Payout { problem: PayoutProblem::Stale { .. }, .. }
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::books::Deposits;
 use super::finding::{Finding, PaymentProblem};
-use super::{CheckOptions, Report};
+use super::{CheckOptions, Report, payouts};
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, IDEMPOTENT, KEYS, META,
@@ -28,6 +28,7 @@ pub(super) fn check(
     report: &mut Report,
 ) -> Result<(), StoreError> {
     payments(transaction, deposits, options, report)?;
+    payouts::check(transaction, options, report)?;
     let expiries = transaction.open_table(EXPIRIES).map_err(unavailable)?;
     for (key, outcome) in rows::<32, Idempotent>(transaction, IDEMPOTENT, "idempotent", report)? {
         let expiry = expiry_key(outcome.expires_s, EXPIRY_IDEMPOTENT, &key);
@@ -134,7 +135,7 @@ fn is_before(
 }
 
 /// The rows of a table that can be read; the others are findings.
-fn rows<const N: usize, T: DeserializeOwned>(
+pub(super) fn rows<const N: usize, T: DeserializeOwned>(
     transaction: &ReadTransaction,
     table: TableDefinition<'static, &'static [u8; N], &'static [u8]>,
     name: &'static str,

@@ -15,13 +15,13 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS,
-    FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS, META, NAMES, OPEN_CALLS, PAYMENTS, REVOKED, TILES,
-    balance_key, expiry_key,
+    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
+    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS, META, NAMES,
+    OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
 };
 use crate::{
-    AccountMode, AccountSettings, Committed, Idempotent, Op, Outcome, Payment, PaymentState, SignedHead,
-    StoreError,
+    AccountMode, AccountSettings, CashuWrite, Committed, Idempotent, Op, Outcome, Payment, PaymentState,
+    PayoutStep, SignedHead, StoreError,
 };
 
 pub(crate) type Answer = Result<Committed, StoreError>;
@@ -49,6 +49,11 @@ pub(super) struct Batch<'t> {
     pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) facts_at: Table<'t, u64, &'static [u8]>,
     pub(super) channels: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) payouts: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) open_payouts: Table<'t, &'static [u8; 16], &'static [u8; 32]>,
+    pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
@@ -75,6 +80,11 @@ impl<'t> Batch<'t> {
             facts: transaction.open_table(FACTS).map_err(unavailable)?,
             facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
             channels: transaction.open_table(CHANNELS).map_err(unavailable)?,
+            payouts: transaction.open_table(PAYOUTS).map_err(unavailable)?,
+            open_payouts: transaction.open_table(OPEN_PAYOUTS).map_err(unavailable)?,
+            lots: transaction.open_table(LOTS).map_err(unavailable)?,
+            cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
+            cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
@@ -91,6 +101,11 @@ impl<'t> Batch<'t> {
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
             Op::Channel(write) => write.begins,
+            Op::Payout { step, .. } => match step {
+                PayoutStep::Begin { .. } | PayoutStep::Asked(_) => true,
+                PayoutStep::Paid { .. } | PayoutStep::Failed { .. } => false,
+            },
+            Op::Cashu(write) => matches!(**write, CashuWrite::Ask { .. }),
             Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
@@ -128,17 +143,19 @@ impl<'t> Batch<'t> {
                 if payment.promised {
                     return self.put_payment(key, Payment { state: PaymentState::Owed, ..payment });
                 }
+                self.let_go(key)?;
                 self.payments.remove(key).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
             Op::Deposit { key, payment, entry } => {
                 let known = self.payment(key)?;
-                if known.as_ref().is_some_and(|known| known.state.is_deposited()) {
+                if known.as_ref().is_some_and(|known| known.state.is_deposited()) || !self.has_coins(key)? {
                     return Err(StoreError::Conflict);
                 }
                 let posting = self.prepare(entry, None)?;
                 let rail = Chart::RailClearing(payment.rail.clone());
                 self.name(rail.id(), &rail)?;
+                self.note_lot(key, payment)?;
                 let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
                 let attempt = payment.attempt.clone().or(attempt);
                 let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
@@ -154,6 +171,8 @@ impl<'t> Batch<'t> {
                 self.end(key, payment, outcome)
             }
             Op::Channel(write) => self.channel(write),
+            Op::Payout { hash, step } => self.payout(hash, step),
+            Op::Cashu(write) => self.cashu(write),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
             Op::Ended { id } => {
                 self.open_calls.remove(id).map_err(unavailable)?;

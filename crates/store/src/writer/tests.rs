@@ -69,6 +69,7 @@ fn payment() -> Payment {
         created_ms: 1,
         valid_before_s: 2,
         outcome: None,
+        received_msat: None,
         promised: false,
         attempt: None,
     }

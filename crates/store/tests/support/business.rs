@@ -14,6 +14,7 @@ use store::{
 };
 
 use super::dice::Dice;
+use super::payouts::Said;
 
 pub(crate) const ASSET: Asset = Asset::Usd;
 pub(crate) const PAYERS: u8 = 4;
@@ -54,6 +55,7 @@ pub(crate) struct Posted {
 pub(crate) struct History {
     pub(crate) entries: HashMap<[u8; 16], Posted>,
     pub(crate) payments: HashMap<[u8; 32], (Place, Option<Place>)>,
+    pub(crate) payouts: HashMap<[u8; 32], Said>,
     pub(crate) idempotent: HashMap<[u8; 32], [u8; 16]>,
     pub(crate) keys: HashMap<[u8; 16], Told>,
     pub(crate) revoked: HashMap<[u8; 16], Told>,
@@ -71,7 +73,7 @@ pub(crate) struct History {
 #[derive(Clone)]
 pub(crate) struct Business {
     pub(crate) store: Store,
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
     history: Arc<Mutex<History>>,
 }
 
@@ -91,7 +93,7 @@ impl Business {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn payer(&self, dice: &mut Dice) -> Arc<Account> {
+    pub(super) fn payer(&self, dice: &mut Dice) -> Arc<Account> {
         self.book.account(AccountId([1 + dice.below(PAYERS.into()) as u8; 16]), ASSET)
     }
 
@@ -114,7 +116,7 @@ impl Business {
     }
 
     async fn act(&self, dice: &mut Dice) -> Result<(), Over> {
-        match dice.below(18) {
+        match dice.below(20) {
             0 => self.credit(dice).await,
             1 | 2 => self.pay(dice, false).await,
             3 | 4 => self.pay(dice, true).await,
@@ -124,6 +126,7 @@ impl Business {
             8 | 9 => self.open_call(dice).await,
             10 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
             11 => self.promised_call(dice).await,
+            12 | 13 => self.payout(dice).await,
             _ => self.call(dice).await,
         }
     }
@@ -144,7 +147,8 @@ impl Business {
     /// A payment from its intent to its end, as far as it gets.
     async fn pay(&self, dice: &mut Dice, on_chain: bool) -> Result<(), Over> {
         let (payer, key, units) = (self.payer(dice), dice.bytes::<32>(), 1 + dice.below(200_000) as i64);
-        let mut payment = payment(payer.id(), units);
+        let received_msat = (!on_chain).then_some(units.unsigned_abs() * 20);
+        let mut payment = Payment { received_msat, ..payment(payer.id(), units) };
         let is_voucher = dice.one_in(3);
         if is_voucher {
             payment.rail = "x402-batch:eip155:84532".into();
@@ -439,7 +443,7 @@ impl Business {
         Ok(answer.is_ok())
     }
 
-    async fn commit(&self, op: Op) -> Result<Result<(), StoreError>, Over> {
+    pub(super) async fn commit(&self, op: Op) -> Result<Result<(), StoreError>, Over> {
         match self.store.commit(op).await {
             Ok(_) => {
                 self.history().acked_a += 1;
@@ -453,12 +457,12 @@ impl Business {
         }
     }
 
-    fn note(&self, id: [u8; 16], kind: Kind, payer: AccountId, units: i64) {
+    pub(super) fn note(&self, id: [u8; 16], kind: Kind, payer: AccountId, units: i64) {
         self.history().entries.insert(id, Posted { kind, payer, units, told: Told::Nothing });
     }
 
     /// Over: not told anything, so either way.
-    fn told(&self, id: [u8; 16], answer: &Result<bool, Over>) {
+    pub(super) fn told(&self, id: [u8; 16], answer: &Result<bool, Over>) {
         match answer {
             Ok(true) => self.set_told(id, Told::Written),
             Ok(false) => self.set_told(id, Told::Refused),
@@ -521,6 +525,7 @@ pub(crate) fn payment(payer: AccountId, units: i64) -> Payment {
         created_ms: NOW_MS,
         valid_before_s: NOW_MS / 1000 + 60,
         outcome: None,
+        received_msat: None,
         promised: false,
         attempt: None,
     }

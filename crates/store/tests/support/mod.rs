@@ -4,5 +4,6 @@
 
 pub(crate) mod business;
 pub(crate) mod dice;
+pub(crate) mod payouts;
 pub(crate) mod platter;
 pub(crate) mod verdict;

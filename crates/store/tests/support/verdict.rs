@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ledger::audit::Accounts;
 use ledger::{AccountId, Audit, Chart, Checkpoint, Entry, Kind};
 use money::Amount;
-use store::{PaymentState, Reader};
+use store::{PaymentState, Payout, PayoutState, Reader};
 
 use super::business::{History, Place, Posted, Told};
 
@@ -56,6 +56,7 @@ pub(crate) fn judge(reader: &Reader, history: &mut History) -> Loss {
     }
     loss.acked += payments(reader, history, &found);
     loss.acked += open_calls(reader, history, &found);
+    loss.acked += payouts(reader, history, &found);
     loss.acked += rows(reader, history);
     loss
 }
@@ -141,6 +142,30 @@ fn open_calls(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], 
         lost += u64::from(there != *said && Some(there) != *next);
         (*said, *next) = (there, None);
     }
+    lost
+}
+
+/// Each payout is where it was last said to be, or where it was being brought; with the entries that this means, and
+/// set aside is what the open ones hold. An account has one of them at most.
+fn payouts(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
+    let there: HashMap<_, _> = reader.payouts().unwrap().into_iter().collect();
+    assert!(there.keys().all(|hash| history.payouts.contains_key(hash)), "a payout that nobody wrote");
+    let mut lost = 0;
+    for (hash, (said, next)) in &mut history.payouts {
+        let state = there.get(hash).map(|payout| payout.state);
+        lost += u64::from(state != *said && (next.is_none() || state != *next));
+        assert_eq!(found.contains_key(&Payout::begin_id(hash)), state.is_some(), "half a payout");
+        let is_ended = matches!(state, Some(PayoutState::Paid | PayoutState::Failed));
+        assert_eq!(found.contains_key(&Payout::end_id(hash)), is_ended, "half an end");
+        (*said, *next) = (state, None);
+    }
+    let open = reader.open_payouts().unwrap();
+    let accounts: HashSet<_> = open.iter().map(|(_, payout)| payout.account).collect();
+    assert_eq!(accounts.len(), open.len());
+    assert_eq!(there.values().filter(|payout| payout.state == PayoutState::Open).count(), open.len());
+    let held: i64 = open.iter().map(|(_, payout)| payout.held()).sum();
+    let payable = reader.balances().unwrap().into_iter().find(|row| row.account == Chart::RefundPayable.id());
+    assert_eq!(payable.map_or(0, |row| row.amount.units()), held, "set aside for nobody");
     lost
 }
 

@@ -7,12 +7,14 @@ pub mod challenge;
 pub mod credential;
 pub mod grpc;
 pub mod identifier;
+pub mod offered;
 pub mod preimage;
 pub mod token;
 
 pub use challenge::{Challenge, ChallengeError};
 pub use credential::{Credential, CredentialError};
 pub use identifier::{Identifier, Terms};
+pub use offered::{Offered, OfferedError, Scheme};
 pub use preimage::{PaymentHash, Preimage};
 pub use token::{Token, TokenError};
 

@@ -3,6 +3,7 @@
 mod challenge;
 mod credential;
 mod identifier;
+mod offered;
 
 use serde_json::Value;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::install::{empty, is_stamped, python, told};
+use super::install::{Environment, empty, is_stamped, python, told};
 use super::{Places, process, tools};
 
 /// Debian packages: name, version. Of the release whose versions finance.md 9.2 was checked with.
@@ -33,7 +33,8 @@ pub(crate) fn install() -> Vec<(&'static str, Result<(), String>)> {
             (name, found.and_then(|command| wrap(&folder, name, &command)))
         })
         .collect();
-    let bean = tools::python().and_then(|found| python(&found, &places)).and_then(|program| {
+    let sdks = tools::python().and_then(|found| python(&found, Environment::Sdks, &places));
+    let bean = sdks.and_then(|program| {
         wrap(&folder, "bean-check", &format!("\"{}\" -m beancount.scripts.check", program.display()))
     });
     ready.push(("bean-check", bean));

@@ -43,11 +43,60 @@ pub(super) fn anvil(places: &Places) -> Result<PathBuf, String> {
     if packaged.is_file() { Ok(packaged) } else { tools::anvil() }
 }
 
-/// Makes an environment with the PyPI packages and returns its interpreter.
-pub(super) fn python(python: &Python, places: &Places) -> Result<PathBuf, String> {
-    let folder = places.work.join("python");
+/// Python packages that are installed together, apart from those of the other environments: two of them may bring the
+/// same module, or want different versions of a third.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Environment {
+    /// The SDKs of the providers and of x402, a chain of Solana, bean-check.
+    Sdks,
+    /// Clients that pay by L402, and second opinions on macaroons and invoices.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no client runs in it yet"))]
+    L402,
+}
+
+impl Environment {
+    #[cfg(test)]
+    const ALL: [Self; 2] = [Self::Sdks, Self::L402];
+
+    /// Where it is installed.
+    fn folder(self) -> &'static str {
+        match self {
+            Environment::Sdks => "python",
+            Environment::L402 => "python-l402",
+        }
+    }
+
+    /// What is installed.
+    fn lock(self) -> &'static str {
+        match self {
+            Environment::Sdks => "requirements.txt",
+            Environment::L402 => "requirements-l402.txt",
+        }
+    }
+
+    /// The newest Python 3 that its packages are for.
+    fn minor_max(self) -> u32 {
+        match self {
+            Environment::Sdks => u32::MAX,
+            // bolt11 says so of itself.
+            Environment::L402 => 12,
+        }
+    }
+
+    /// Whether its packages are for this Python, and why not if they are not.
+    pub(super) fn suits(self, python: &Python) -> Result<(), String> {
+        if python.minor <= self.minor_max() {
+            return Ok(());
+        }
+        Err(format!("{} is newer than 3.{}", python.version, self.minor_max()))
+    }
+}
+
+/// Makes an environment with its PyPI packages and returns its interpreter.
+pub(super) fn python(python: &Python, environment: Environment, places: &Places) -> Result<PathBuf, String> {
+    let folder = places.work.join(environment.folder());
     let program = folder.join("bin/python");
-    let requirements = places.sources.join("requirements.txt");
+    let requirements = places.sources.join(environment.lock());
     let stamp = stamp(&[&requirements], &python.version)?;
     if is_stamped(&folder, &stamp) {
         return Ok(program);
@@ -55,17 +104,17 @@ pub(super) fn python(python: &Python, places: &Places) -> Result<PathBuf, String
     empty(&folder)?;
     let mut venv = Command::new(&python.program);
     venv.args(["-m", "venv"]).arg(&folder);
-    finish(venv, "python3 -m venv", places, "venv")?;
+    finish(venv, "python3 -m venv", places, &format!("venv-{}", environment.folder()))?;
     let mut pip = Command::new(&program);
     pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
     // Every file is pinned by its hash, and none may run code to build itself.
     pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(&requirements);
-    finish(pip, "pip install", places, "pip")?;
+    finish(pip, "pip install", places, &format!("pip-{}", environment.folder()))?;
     fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     Ok(program)
 }
 
-const STAMP: &str = "installed-from";
+pub(crate) const STAMP: &str = "installed-from";
 
 fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
     let mut stamp = format!("{version}\n").into_bytes();
@@ -75,7 +124,7 @@ fn stamp(files: &[&Path], version: &str) -> Result<Vec<u8>, String> {
     Ok(stamp)
 }
 
-pub(super) fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
+pub(crate) fn is_stamped(folder: &Path, stamp: &[u8]) -> bool {
     fs::read(folder.join(STAMP)).is_ok_and(|found| found == stamp)
 }
 
@@ -87,7 +136,7 @@ fn finish(command: Command, what: &str, places: &Places, log: &str) -> Result<()
 }
 
 /// Leaves an empty folder, whatever was there.
-pub(super) fn empty(folder: &Path) -> Result<(), String> {
+pub(crate) fn empty(folder: &Path) -> Result<(), String> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(told("remove", folder, &e)),
         Ok(()) | Err(_) => {}
@@ -108,7 +157,7 @@ fn copy_flat(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 /// An input/output error with what we were about.
-pub(super) fn told(what: &str, path: &Path, error: &io::Error) -> String {
+pub(crate) fn told(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 
@@ -116,7 +165,7 @@ pub(super) fn told(what: &str, path: &Path, error: &io::Error) -> String {
 mod tests {
     use std::fs;
 
-    use super::Places;
+    use super::{Environment, Places};
 
     /// Where packages come from is the machine's business; what they are is pinned by hash.
     #[test]
@@ -125,10 +174,12 @@ mod tests {
         let npm = fs::read_to_string(sources.join("package-lock.json")).unwrap();
         assert!(!npm.contains("\"resolved\""), "install with the .npmrc beside the lock file");
         assert!(npm.matches("\"integrity\": \"sha512-").count() > 20);
-        let pypi = fs::read_to_string(sources.join("requirements.txt")).unwrap();
-        assert!(!pypi.contains("://") && !pypi.contains("index-url"));
-        for line in pypi.lines().filter(|line| line.contains("==")) {
-            assert!(line.ends_with(" \\"), "no hash follows {line}");
+        for environment in Environment::ALL {
+            let pypi = fs::read_to_string(sources.join(environment.lock())).unwrap();
+            assert!(!pypi.contains("://") && !pypi.contains("index-url"));
+            for line in pypi.lines().filter(|line| line.contains("==")) {
+                assert!(line.ends_with(" \\"), "no hash follows {line}");
+            }
         }
     }
 }

@@ -13,11 +13,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How a program ended that was run to its end.
-pub(super) struct Ended {
-    pub(super) succeeded: bool,
+pub(crate) struct Ended {
+    pub(crate) succeeded: bool,
     /// For people: "ended with 1", "stopped after 120 s" ...
-    pub(super) end: String,
-    pub(super) stdout: String,
+    pub(crate) end: String,
+    pub(crate) stdout: String,
 }
 
 impl Ended {
@@ -27,7 +27,7 @@ impl Ended {
 }
 
 /// Runs a program to its end or for `time_max`, with its complaints in the file `log`.
-pub(super) fn run(mut command: Command, log: &Path, time_max: Duration) -> Ended {
+pub(crate) fn run(mut command: Command, log: &Path, time_max: Duration) -> Ended {
     let stderr = match create(log) {
         Ok(file) => file,
         Err(why) => return Ended::never_started(why),
@@ -69,7 +69,7 @@ fn wait(child: &mut Child, time_max: Duration) -> (bool, String) {
 }
 
 /// A server that lives as long as this value.
-pub(super) struct Server {
+pub(crate) struct Server {
     name: &'static str,
     leash: Child,
 }
@@ -81,7 +81,7 @@ const LEASH: &str = r#"( "$@" </dev/null; kill -USR1 $$ ) & cat >/dev/null; kill
 
 impl Server {
     /// Starts `command` with all it prints in the file `log`.
-    pub(super) fn start(name: &'static str, command: &Command, log: &Path) -> Result<Self, String> {
+    pub(crate) fn start(name: &'static str, command: &Command, log: &Path) -> Result<Self, String> {
         let output = create(log)?;
         let errors = output.try_clone().map_err(|e| format!("cannot write {}: {e}", log.display()))?;
         let mut shell = Command::new("sh");
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Waits until `ready` says so; `Err` if the server ends before, or is not ready in `time_max`.
-    pub(super) fn wait_until(
+    pub(crate) fn wait_until(
         &mut self,
         log: &Path,
         time_max: Duration,
@@ -123,7 +123,7 @@ impl Drop for Server {
 
 /// A port that was free a moment ago, below those that the system gives to connections, and each once in
 /// this process: otherwise somebody else may have it before it is used.
-pub(super) fn free_port() -> Result<u16, String> {
+pub(crate) fn free_port() -> Result<u16, String> {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 20_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -137,12 +137,12 @@ pub(super) fn free_port() -> Result<u16, String> {
 }
 
 /// Whether somebody listens on this loopback port.
-pub(super) fn listens(port: u16) -> bool {
+pub(crate) fn listens(port: u16) -> bool {
     TcpStream::connect_timeout(&loopback(port), Duration::from_secs(1)).is_ok()
 }
 
 /// Whether `GET path` on this loopback port is answered with 200.
-pub(super) fn answers(port: u16, path: &str) -> bool {
+pub(crate) fn answers(port: u16, path: &str) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&loopback(port), Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

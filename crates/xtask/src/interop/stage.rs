@@ -10,9 +10,9 @@ use super::process::{self, Server, answers, free_port, listens};
 use super::{Env, Places, Takes, install};
 
 /// Longest start of one server on a busy machine.
-const START_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest build of the gateway from nothing.
-const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
+pub(crate) const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Where the seller is paid: a public test account, worth nothing.
 const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 
@@ -129,7 +129,7 @@ fn second_facilitator(rpc_url: &str, places: &Places) -> Result<Option<(u16, Ser
 }
 
 /// The tool that builds.
-fn cargo() -> std::ffi::OsString {
+pub(crate) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
@@ -338,7 +338,7 @@ metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 }
 
 /// The binary in `FARTHING_BIN`, or the one of this workspace, built now.
-fn binary(places: &Places) -> Result<PathBuf, String> {
+pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("FARTHING_BIN") {
         return Ok(PathBuf::from(binary));
     }

@@ -18,6 +18,8 @@ pub(super) struct Node {
 pub(super) struct Python {
     pub(super) program: PathBuf,
     pub(super) version: String,
+    /// Of Python 3.
+    pub(super) minor: u32,
 }
 
 /// Finds Node 20 or newer.
@@ -40,13 +42,12 @@ pub(super) fn python() -> Result<Python, String> {
         .strip_prefix("Python 3.")
         .and_then(|v| v.split('.').next())
         .and_then(|n| n.parse::<u32>().ok());
-    if minor.is_none_or(|minor| minor < PYTHON_MINOR_MIN) {
-        return Err(format!("{version} is older than 3.{PYTHON_MINOR_MIN}"));
-    }
+    let minor = minor.filter(|minor| *minor >= PYTHON_MINOR_MIN);
+    let minor = minor.ok_or_else(|| format!("{version} is older than 3.{PYTHON_MINOR_MIN}"))?;
     // Some distributions ship Python without the means to make an environment with pip in it.
     first_line("python3", &["-c", "import ensurepip, venv; print('ok')"])
         .ok_or("python3 has no venv module")?;
-    Ok(Python { program: PathBuf::from("python3"), version })
+    Ok(Python { program: PathBuf::from("python3"), version, minor })
 }
 
 /// Finds a development chain installed by the user.
@@ -57,7 +58,7 @@ pub(super) fn anvil() -> Result<PathBuf, String> {
 }
 
 /// Finds a program that tells its version.
-pub(super) fn program(name: &str) -> Result<String, String> {
+pub(crate) fn program(name: &str) -> Result<String, String> {
     first_line(name, &["--version"]).map(|_| name.to_owned()).ok_or_else(|| format!("{name} not found"))
 }
 

@@ -1,0 +1,244 @@
+//! A holder hands in an invoice: what it costs him is set aside, and the intent written down, before our node hears of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::{Account, Reserve, ReserveError};
+use money::Amount;
+use rails::lightning::LightningNode;
+use store::{Asking, Lot, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
+
+use super::invoice::{Invoice, unfit};
+use super::{DAY_S, Share, entries, sending};
+use crate::clock::Now;
+use crate::config::{L402, LightningRefunds};
+use crate::gate::Gate;
+use crate::payments::{store_refusal, unsure};
+use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::settling::wait_ms;
+use crate::snapshot::Snapshot;
+
+/// How long whoever hands an invoice in is kept waiting for its end. The paying goes on after that.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Basis points of the whole.
+const WHOLE_BP: u64 = 10_000;
+
+/// Who moves money back, and within which bounds.
+struct Purse<'s> {
+    node: &'s LightningNode,
+    l402: &'s L402,
+    rules: &'s LightningRefunds,
+}
+
+impl<'s> Purse<'s> {
+    fn of(snapshot: &'s Snapshot) -> Option<Self> {
+        let l402 = snapshot.config.rails.l402.as_ref()?;
+        Some(Self { node: snapshot.lightning.as_ref()?.node(), l402, rules: l402.refunds.as_ref()? })
+    }
+
+    /// The key that signs the invoices of our node. What cannot be held against it is not paid.
+    async fn own_key(&self) -> Result<[u8; 33], Refusal> {
+        if let Some(key) = self.l402.node_key {
+            return Ok(key);
+        }
+        let about = self.node.about().await;
+        let key = about.inspect_err(|error| tracing::warn!(%error, "our node does not say who it is"));
+        key.ok().and_then(|about| about.node_key).ok_or_else(|| {
+            let detail = "This gateway cannot tell now whether the invoice is its own.";
+            Refusal::new(Code::FacilitatorFailed, detail).retry_after(30)
+        })
+    }
+}
+
+/// Pays an invoice out of an account, or tells what became of it: the same invoice is paid once, however often it is
+/// handed in.
+///
+/// # Errors
+/// The refusal says why; nothing was taken, or an earlier copy of the request decides.
+///
+/// # Cancel safety
+/// None: run it in a task that a lost connection does not end.
+pub(crate) async fn hand_in(
+    gate: &Arc<Gate>,
+    snapshot: &Arc<Snapshot>,
+    account: &Arc<Account>,
+    text: &str,
+    now: Now,
+) -> Result<([u8; 32], Payout), Refusal> {
+    let Some(purse) = Purse::of(snapshot) else {
+        return Err(Refusal::new(Code::RouteNotFound, "This gateway makes no refunds over Lightning."));
+    };
+    let invoice = Invoice::read(text)?;
+    let hash = invoice.hash;
+    if let Some(known) = known(gate, account, &hash)? {
+        return Ok((hash, known));
+    }
+    if is_deposit(gate, &hash)? {
+        return Err(unfit("invoice_of_ours", "The invoice is one that this gateway was paid by."));
+    }
+    invoice.check(purse.l402.network, &purse.own_key().await?, now.seconds())?;
+    let wish = wish(gate, &purse, account, &invoice, now)?;
+    let share = share(gate, purse.rules, &wish, now)?;
+    if begin(gate, account, &hash, &wish, share, now).await? {
+        let snapshot = Arc::clone(snapshot);
+        let sending = gate.background.spawn(sending::send(Arc::clone(gate), snapshot, hash, wish));
+        // Whatever comes of it is in the store.
+        let _ = tokio::time::timeout(ANSWER_MAX, sending).await;
+    }
+    known(gate, account, &hash)?.map(|payout| (hash, payout)).ok_or_else(busy)
+}
+
+/// What became of an invoice that was handed in before, by its own account.
+fn known(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Payout>, Refusal> {
+    let known = gate.store.reader().payout(hash).map_err(|error| store_refusal(&error))?;
+    match known {
+        Some(payout) if payout.account != account.id().0 => {
+            Err(unfit("invoice_known", "The invoice was handed in by somebody else."))
+        }
+        known => Ok(known),
+    }
+}
+
+/// Whether a payment to us has this hash: only our own invoices do.
+fn is_deposit(gate: &Gate, hash: &[u8; 32]) -> Result<bool, Refusal> {
+    let key = proof::deposit_key::ln(hash);
+    let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
+    Ok(known.is_some())
+}
+
+/// The payout that an invoice asks for, within the bounds.
+fn wish(
+    gate: &Gate,
+    purse: &Purse<'_>,
+    account: &Account,
+    invoice: &Invoice,
+    now: Now,
+) -> Result<Payout, Refusal> {
+    let fee_max_msat = invoice.amount_msat.saturating_mul(u64::from(purse.rules.fee_max_bp)) / WHOLE_BP;
+    let lots = gate.store.reader().lots(account.id()).map_err(|error| store_refusal(&error))?;
+    let whole_msat = invoice.amount_msat.saturating_add(fee_max_msat);
+    let taken = Lot::take(&lots, whole_msat).filter(|_| account.asset().is_dollar_parity());
+    let Some(taken) = taken else {
+        let detail = "No more goes back over Lightning than came into this account that way, fee included.";
+        return Err(unfit("above_deposits", detail));
+    };
+    let amount = Amount::from_units(Taken::credit_of(&Taken::first(&taken, invoice.amount_msat)));
+    let whole = Amount::from_units(Taken::credit_of(&taken));
+    let told = |amount: Amount| amount.short(account.asset());
+    if amount < purse.rules.min {
+        let detail = format!(
+            "The invoice comes to {} {}; the least that goes back is {}.",
+            told(amount),
+            account.asset(),
+            told(purse.rules.min)
+        );
+        return Err(unfit("below_min", detail));
+    }
+    if whole > purse.rules.max {
+        let detail = format!(
+            "The invoice comes to {} {}, fee included; the most that goes back at once is {}.",
+            told(whole),
+            account.asset(),
+            told(purse.rules.max)
+        );
+        return Err(unfit("above_max", detail));
+    }
+    let asking =
+        Asking { count: 1, last_ms: now.millis(), next_ms: now.millis().saturating_add(wait_ms(1, [0; 2])) };
+    Ok(Payout {
+        state: PayoutState::Open,
+        account: account.id().0,
+        asset: account.asset().code(),
+        amount_msat: invoice.amount_msat,
+        fee_max_msat,
+        fee_msat: 0,
+        taken,
+        charged: 0,
+        invoice: invoice.text.clone(),
+        expires_s: invoice.expires_s,
+        created_ms: now.millis(),
+        asking,
+        reason: String::new(),
+    })
+}
+
+fn share<'g>(
+    gate: &'g Gate,
+    rules: &LightningRefunds,
+    wish: &Payout,
+    now: Now,
+) -> Result<Share<'g>, Refusal> {
+    gate.payouts.share(wish.held(), rules.per_day, now).ok_or_else(|| {
+        let wait_s = u32::try_from(DAY_S - now.seconds() % DAY_S).unwrap_or(u32::MAX);
+        let facts = Facts { limit_source: Some("refunds_per_day"), ..Facts::default() };
+        let detail = "As much as may go back in one day has gone back today.";
+        Refusal::new(Code::RateLimited, detail).facts(facts).retry_after(wait_s)
+    })
+}
+
+/// Sets the money aside and writes the intent down. False: an earlier copy of this request has.
+async fn begin(
+    gate: &Arc<Gate>,
+    account: &Arc<Account>,
+    hash: &[u8; 32],
+    wish: &Payout,
+    share: Share<'_>,
+    now: Now,
+) -> Result<bool, Refusal> {
+    let amount = Amount::from_units(wish.held());
+    let wanted = Reserve { account, budgets: &[], amount, beyond: Amount::ZERO };
+    let hold = gate.book.reserve(wanted).map_err(|error| short(account, error))?;
+    // What goes back is the holder's own: a credit line is not.
+    if account.available() < Amount::ZERO {
+        drop(hold);
+        return Err(above_balance(account));
+    }
+    let out_of_range = || Refusal::new(Code::Internal, "The refund came out of range.");
+    let entry = entries::begun(hash, wish, now).ok_or_else(out_of_range)?;
+    let step = PayoutStep::Begin { payout: Box::new(wish.clone()), entry };
+    match gate.store.commit(Op::Payout { hash: *hash, step }).await {
+        Ok(_) => {
+            hold.finish(amount);
+            share.keep();
+            Ok(true)
+        }
+        // This invoice, or another one of this account, came first.
+        Err(StoreError::Conflict) => {
+            drop(hold);
+            if known(gate, account, hash)?.is_some() { Ok(false) } else { Err(busy()) }
+        }
+        Err(error @ StoreError::Unavailable(_)) => Err(unsure(&error)),
+        Err(error) => Err(store_refusal(&error)),
+    }
+}
+
+fn short(account: &Account, error: ReserveError) -> Refusal {
+    match error {
+        ReserveError::Balance { .. } | ReserveError::Budget { .. } => above_balance(account),
+        ReserveError::Frozen | ReserveError::Closed => {
+            Refusal::new(Code::AccountFrozen, "This account is frozen: ask the operator.")
+        }
+        ReserveError::TooManyBudgets
+        | ReserveError::WindowOver
+        | ReserveError::Negative
+        | ReserveError::Ended => Refusal::new(Code::Internal, "The refund came out of range."),
+    }
+}
+
+fn above_balance(account: &Account) -> Refusal {
+    let asset = account.asset();
+    let facts = Facts {
+        balance: Some((account.available(), asset)),
+        reason: Some("above_balance".to_owned()),
+        ..Facts::default()
+    };
+    let have = account.available().short(asset);
+    let detail = format!("The balance is {have} {asset}: less than the invoice and the most its fee may be.");
+    Refusal::new(Code::BadRequest, detail).facts(facts)
+}
+
+fn busy() -> Refusal {
+    let facts = Facts { reason: Some("another_refund_open".to_owned()), ..Facts::default() };
+    let detail = "Another refund of this account is not decided yet. Hand this invoice in again after that.";
+    Refusal::new(Code::InProgress, detail).facts(facts).money(Money::FirstAttemptDecides).retry_after(5)
+}

@@ -1,0 +1,48 @@
+//! Credentials that one thread has verified, by their whole text: showing one again costs a look (PERF-24).
+//!
+//! Only successes are kept, and only what stays true: clock, revocation and the request itself are looked at each time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::keys::Masters;
+
+/// Credentials remembered per thread, of each kind.
+const REMEMBERED_MAX: usize = 4096;
+
+/// What came out of verifying, as long as the keys are those that it was verified with.
+pub(crate) struct Remembered<T>(RefCell<Shelf<T>>);
+
+struct Shelf<T> {
+    /// Held, so that no other keys can have its address.
+    masters: Option<Arc<Masters>>,
+    known: HashMap<Box<str>, Rc<T>>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(RefCell::new(Shelf { masters: None, known: HashMap::new() }))
+    }
+}
+
+impl<T> Remembered<T> {
+    pub(crate) fn get(&self, masters: &Arc<Masters>, text: &str) -> Option<Rc<T>> {
+        let shelf = self.0.borrow();
+        let current = shelf.masters.as_ref().is_some_and(|known| Arc::ptr_eq(known, masters));
+        current.then(|| shelf.known.get(text).map(Rc::clone)).flatten()
+    }
+
+    pub(crate) fn keep(&self, masters: &Arc<Masters>, text: &str, verified: &Rc<T>) {
+        let mut shelf = self.0.borrow_mut();
+        let current = shelf.masters.as_ref().is_some_and(|known| Arc::ptr_eq(known, masters));
+        if !current {
+            shelf.masters = Some(Arc::clone(masters));
+        }
+        if !current || shelf.known.len() >= REMEMBERED_MAX {
+            shelf.known.clear();
+        }
+        shelf.known.insert(text.into(), Rc::clone(verified));
+    }
+}
