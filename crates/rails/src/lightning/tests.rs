@@ -4,6 +4,8 @@ mod bolt11;
 mod creating;
 mod fake;
 mod looking_up;
+mod ordering;
 mod paying;
 mod settling;
+mod shapes;
 mod test_node;
