@@ -17,7 +17,7 @@ use crate::drawing::Outcome;
 use crate::error::{Allowance, CallError};
 use crate::folder::Folder;
 use crate::keyring;
-use crate::pending::{Kind, Pending};
+use crate::pending::{Kind, PROOF_S, Pending};
 use crate::receipt::ReceiptRef;
 use crate::reservation::End;
 use crate::sale::Sending;
@@ -52,7 +52,11 @@ impl Client {
             answer.body = Body::memory(body);
         }
         let challenge = refusal(&answer, &mut said);
-        match verdict::read(answer.status, &answer.headers, &said, pending.network()) {
+        let verdict = match pending.intent() {
+            Some(intent) => verdict::of_proof(answer.status, &answer.headers, &said, intent.payment_hash()),
+            None => verdict::read(answer.status, &answer.headers, &said, pending.network()),
+        };
+        match verdict {
             Verdict::Taken(settled) => Judged::Taken { answer, settled },
             Verdict::Refused => Judged::Refused { answer, said, challenge },
             Verdict::Unknown { after } => {
@@ -80,7 +84,8 @@ impl Client {
         let folder = self.folder.as_ref().filter(|_| self.save_keys).map(Folder::keys_file);
         if let (Some(key), Some(file)) = (&key, folder) {
             let origin = request.target.origin_text();
-            match keyring::save(&file, &origin, key, sending.pending.asset()) {
+            let asset = sending.pending.asset().or_else(|| keyring::usual_asset(key));
+            match keyring::save(&file, &origin, key, asset) {
                 Ok(()) => see(Step::KeySaved),
                 Err(error) => see(Step::Warning(&error)),
             }
@@ -91,6 +96,7 @@ impl Client {
             None => sending.pending.headers().pop(),
         };
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
+        self.keep_token(request, &sending.pending, receipt.is_some(), see);
         let reserved = self.reserved(request, &sending.pending);
         let whole = match &receipt {
             Some(_) => End::Served,
@@ -158,6 +164,10 @@ impl Client {
             return Err(missing);
         }
         self.end(reserved.as_ref(), End::Open, see);
+        if *pending.kind() == Kind::Invoice {
+            self.note(pending.refuse(now), see);
+            return Err(CallError::TokenRefused { status, said, paid: what, seconds: PROOF_S });
+        }
         if let Kind::Batch { deposit: 0, .. } = pending.kind() {
             // A voucher has no end and needs none: the next one contains it.
             if let Some(held) = &mut sending.held {

@@ -90,6 +90,21 @@ pub(crate) fn read(status: StatusCode, headers: &HeaderMap, said: &Said, paid_on
     }
 }
 
+/// Reads an answer to the proof of a paid invoice. The money is gone whatever it says: the question is whether the call
+/// was served, so that nothing else is to be paid for it.
+pub(crate) fn of_proof(status: StatusCode, headers: &HeaderMap, said: &Said, payment_hash: &str) -> Verdict {
+    // A key to what it took says that it was taken, as does an answer that speaks of the call and not of the payment.
+    let taken = || Verdict::Taken(Settled { transaction: payment_hash.to_owned(), ..Settled::default() });
+    if headers.contains_key("farthing-key") || said.code == "already_served" {
+        return taken();
+    }
+    match status.as_u16() {
+        401..=403 => Verdict::Refused,
+        408 | 409 | 425 | 429 | 500..=599 => Verdict::Unknown { after: retry_after(headers) },
+        _ => taken(),
+    }
+}
+
 fn settlement(headers: &HeaderMap) -> Option<SettlementResponse> {
     let names = [wire::x402::header::PAYMENT_RESPONSE, wire::x402::header::X_PAYMENT_RESPONSE];
     let value = names.iter().find_map(|name| headers.get(*name))?;

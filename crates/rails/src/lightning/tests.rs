@@ -4,6 +4,7 @@ mod bolt11;
 mod creating;
 mod fake;
 mod looking_up;
+mod nwc;
 mod paying;
 mod settling;
 mod test_node;
