@@ -9,6 +9,7 @@ mod intents;
 mod keys;
 mod listener;
 mod office;
+mod payouts;
 mod show;
 mod socket;
 

@@ -66,7 +66,7 @@ fn secret(secret: &config::Secret) -> Secret {
     Secret::new(secret.expose())
 }
 
-pub(super) fn rate(price: &BitcoinPrice) -> io::Result<RateSettings> {
+pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
         BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {
