@@ -16,6 +16,7 @@ use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
 use crate::extensions::sign_in;
+use crate::forwarded;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun, Naming};
 use crate::lightning::KnownTokens;
@@ -83,7 +84,8 @@ async fn handle(
     let server = &snapshot.config.server;
     let target = wall::check(&request, |host| server.allows_host(host), snapshot.bounds())?;
     let (path, target) = (target.path.to_owned(), target.to_text());
-    let source = Source::of(peer.ip());
+    let client = forwarded::client(peer.ip(), request.headers(), &server.trusted_proxies);
+    let source = Source::of(client);
     let (head, body) = request.into_parts();
     let client = Rc::default();
     let arrived =

@@ -32,6 +32,7 @@ mod estimates;
 mod extensions;
 mod facilitators;
 mod facts;
+mod forwarded;
 mod gate;
 mod growth;
 mod heads;
