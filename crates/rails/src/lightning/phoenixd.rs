@@ -111,7 +111,7 @@ impl Phoenixd {
 
     /// The cursor is the millisecond of the last one.
     pub(super) async fn next_settled(&self, cursor: u64) -> Result<Vec<Settled>, NodeError> {
-        polling::next_settled(self, &self.told, cursor).await
+        polling::next_settled(self, &self.told, self.rest.wait, cursor).await
     }
 
     /// Pays, unless phoenixd might pay more for the way than is allowed.
