@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use store::{Op, Payment, PaymentState, Store, StoreError};
 
 use super::office::{Office, OfficeError, usage};
+use super::payouts;
 use crate::channels;
 use crate::clock::Now;
 use crate::facts;
@@ -52,6 +53,14 @@ pub(super) async fn decide(
     refused: bool,
 ) -> Result<Value, OfficeError> {
     let key = wire::hex::decode_array(key).map_err(|_| usage("a deposit key is 64 hex digits"))?;
+    if payouts::is_one(office.store(), &key)? {
+        if settled.is_some() == refused {
+            return Err(usage("say either what was paid, or that nothing was"));
+        }
+        let done = payouts::decide(office, key, settled).await?;
+        tracing::info!(payout = %wire::hex::encode(&key), done, "operator's decision about a refund");
+        return Ok(json!({"payment_hash": wire::hex::encode(&key), "done": done}));
+    }
     // While a request with the payment is served, or a facilitator is asked about it, they decide.
     let _claim = match office {
         Office::Alone { .. } => None,

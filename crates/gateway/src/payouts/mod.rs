@@ -19,6 +19,7 @@ use store::{Payout, PayoutState, StoreError};
 pub(crate) use begin::hand_in;
 pub(crate) use entries::{failed, paid};
 pub(crate) use resolver::run;
+pub(crate) use sending::write;
 
 use crate::clock::Now;
 use crate::gate::Gate;

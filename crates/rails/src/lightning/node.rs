@@ -14,6 +14,7 @@ use super::bolt11::{self, Returned};
 use super::cln::Cln;
 use super::lnbits::LnBits;
 use super::lnd::Lnd;
+use super::nwc::Nwc;
 use super::payment::{Order, Ordered};
 use super::phoenixd::Phoenixd;
 use super::port::{
@@ -21,7 +22,7 @@ use super::port::{
 };
 use super::recent::Recent;
 use super::rest::{Key, Rest};
-use super::{nwc, test_node};
+use super::test_node;
 use crate::dial::{Dialer, Origin};
 use crate::{Circuit, CircuitState, Secret, random};
 
@@ -47,20 +48,6 @@ enum Adapter {
     Phoenixd(Phoenixd),
     LnBits(LnBits),
     Nwc(Nwc),
-}
-
-/// A wallet behind relays, and the way there.
-#[derive(Debug)]
-struct Nwc {
-    wallet: nwc::Wallet,
-    dialer: Dialer,
-    time_max: Duration,
-}
-
-impl Nwc {
-    fn questions(&self) -> nwc::Questions<'_> {
-        self.wallet.over(&self.dialer, self.time_max)
-    }
 }
 
 impl LightningNode {
@@ -102,7 +89,7 @@ impl LightningNode {
                 let rest = rest(origin, base, named("x-api-key"), key);
                 Adapter::LnBits(LnBits { rest, told: Recent::default() })
             }
-            Backend::Nwc(wallet) => Adapter::Nwc(Nwc { wallet, dialer, time_max }),
+            Backend::Nwc(connection) => Adapter::Nwc(Nwc::new(connection, dialer, time_max)),
         };
         Self {
             adapter,
@@ -145,7 +132,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.look_up(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.look_up(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.look_up(payment_hash).await,
-            Adapter::Nwc(nwc) => nwc.questions().look_up(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.look_up(payment_hash).await,
         }
     }
 
@@ -168,7 +155,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.next_settled(cursor).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.next_settled(cursor).await,
             Adapter::LnBits(lnbits) => lnbits.next_settled(cursor).await,
-            Adapter::Nwc(nwc) => Ok(nwc.questions().next_settled(cursor).await),
+            Adapter::Nwc(nwc) => Ok(nwc.next_settled(cursor).await),
         }
     }
 
@@ -195,8 +182,11 @@ impl LightningNode {
                 || Sent::Failed("not an invoice of the test node".to_owned()),
                 |preimage| Sent::Paid { preimage, fee_msat: 0 },
             ),
-            Adapter::Nwc(nwc) => nwc.questions().pay(bolt11).await,
-            Adapter::Lnd(_) | Adapter::Cln(_) | Adapter::Phoenixd(_) | Adapter::LnBits(_) => {
+            Adapter::Lnd(_)
+            | Adapter::Cln(_)
+            | Adapter::Phoenixd(_)
+            | Adapter::LnBits(_)
+            | Adapter::Nwc(_) => {
                 let payment_hash = invoice.payment_hash;
                 self.order(&Order { bolt11, payment_hash, amount_msat, max_fee_msat }).await
             }
@@ -215,9 +205,6 @@ impl LightningNode {
         if let Adapter::Test = &self.adapter {
             let opened = test_node::opened(&invoice);
             return Ok(opened.map_or(Outgoing::Absent, |preimage| Outgoing::Paid { preimage, fee_msat: 0 }));
-        }
-        if let Adapter::Nwc(nwc) = &self.adapter {
-            return nwc.questions().outgoing(bolt11).await;
         }
         let known = self.outgoing_by_hash(&invoice.payment_hash).await?;
         Ok(known.proven(&invoice.payment_hash))
@@ -241,7 +228,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.about().await,
             Adapter::Phoenixd(phoenixd) => phoenixd.about().await,
             Adapter::LnBits(_) => Ok(About::default()),
-            Adapter::Nwc(nwc) => nwc.questions().about().await,
+            Adapter::Nwc(nwc) => nwc.about().await,
         }
     }
 
@@ -260,7 +247,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.create(wanted, amount_msat).await?,
             Adapter::Phoenixd(phoenixd) => phoenixd.create(wanted, amount_msat).await?,
             Adapter::LnBits(lnbits) => lnbits.create(wanted, amount_msat).await?,
-            Adapter::Nwc(nwc) => nwc.questions().make_invoice(wanted, amount_msat).await?,
+            Adapter::Nwc(nwc) => nwc.create(wanted, amount_msat).await?,
         };
         let expect = Expect { node_key: signer, ..self.expect };
         let invoice =
@@ -290,8 +277,10 @@ impl LightningNode {
     fn amount_msat(&self, wanted: &Wanted<'_>) -> Result<u64, NodeError> {
         match &self.adapter {
             Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) => Some(wanted.amount_msat),
-            Adapter::Phoenixd(_) | Adapter::LnBits(_) => wanted.amount_msat.checked_next_multiple_of(1000),
-            Adapter::Nwc(_) => nwc::whole_sat_up(wanted.amount_msat),
+            // Many wallets behind relays know nothing smaller than a satoshi.
+            Adapter::Phoenixd(_) | Adapter::LnBits(_) | Adapter::Nwc(_) => {
+                wanted.amount_msat.checked_next_multiple_of(1000)
+            }
         }
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
     }
@@ -311,7 +300,8 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.order(order).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.order(order).await,
             Adapter::LnBits(lnbits) => lnbits.order(order).await,
-            Adapter::Test | Adapter::Nwc(_) => Ordered::Never("not paid this way".to_owned()),
+            Adapter::Nwc(nwc) => nwc.order(order).await,
+            Adapter::Test => Ordered::Never("not paid this way".to_owned()),
         };
         let known =
             if ordered.is_open() { Some(self.outgoing_by_hash(&order.payment_hash).await) } else { None };
@@ -325,8 +315,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.outgoing(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.outgoing(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.outgoing(payment_hash).await,
-            // It is asked by the invoice.
-            Adapter::Nwc(_) => Err(NodeError::NotAsked),
+            Adapter::Nwc(nwc) => nwc.outgoing(payment_hash).await,
         }
     }
 

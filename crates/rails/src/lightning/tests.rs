@@ -4,6 +4,7 @@ mod bolt11;
 mod creating;
 mod fake;
 mod looking_up;
+mod nwc;
 mod ordering;
 mod paying;
 mod settling;

@@ -1,6 +1,6 @@
 //! Answers as wallets write them.
 
-use super::{Code, Failure, Info, Looked, Made, Proof, Request, Stage, printable, received};
+use super::{Code, Failure, Info, Looked, Made, Proof, Request, Stage, received};
 use crate::lightning::port::{InvoiceState, Network, NodeError};
 
 const HASH: [u8; 32] = [0xab; 32];
@@ -174,10 +174,4 @@ fn notifications_table() {
     assert_eq!(told("payment_received", &settled.replace("1000", "0")), None);
     assert_eq!(told("payment_received", &settled.replace("payment_hash", "hash")), None);
     assert_eq!(received("{}"), None);
-}
-
-#[test]
-fn words_of_others_are_printable_and_short() {
-    assert_eq!(printable("a\nb\u{1b}[31m"), "a b [31m");
-    assert_eq!(printable(&"é".repeat(500)).chars().count(), 200);
 }
