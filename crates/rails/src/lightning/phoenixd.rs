@@ -199,7 +199,6 @@ fn network(name: &str) -> Option<Network> {
     match name {
         "mainnet" => Some(Network::Mainnet),
         "testnet" | "testnet3" | "testnet4" => Some(Network::Testnet),
-        "signet" => Some(Network::Signet),
         "regtest" => Some(Network::Regtest),
         _ => None,
     }
