@@ -55,11 +55,23 @@ impl LightningNode {
     /// longer.
     #[must_use]
     pub fn new(backend: Backend, expect: Expect, dialer: Dialer, time_max: Duration) -> Self {
+        Self::waiting(backend, expect, dialer, time_max, WAIT)
+    }
+
+    /// The same, with other patience for settlements.
+    pub(super) fn waiting(
+        backend: Backend,
+        expect: Expect,
+        dialer: Dialer,
+        time_max: Duration,
+        wait: Duration,
+    ) -> Self {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
             dialer: dialer.clone(),
             time_max,
+            wait,
             key: Key { name, value },
         };
         let named = HeaderName::from_static;
