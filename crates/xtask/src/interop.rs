@@ -6,6 +6,7 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
+mod cashu;
 mod clients;
 mod config;
 pub(crate) mod install;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::config::Around;
 use self::install::Environment;
@@ -125,6 +127,7 @@ struct Grounds {
     chain: Result<Option<stage::Chain>, String>,
     wallet: Result<Option<Wallet>, String>,
     lnbits: Result<Option<LnBits>, String>,
+    mint: Result<Option<CashuMint>, String>,
 }
 
 impl Grounds {
@@ -141,6 +144,7 @@ impl Grounds {
             stage::Chain::start(&install::anvil(places)?, &node, python.as_deref(), places)
         };
         let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
+        let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
         let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
         Self {
             chain: has_chain.then(chain).transpose(),
@@ -148,6 +152,7 @@ impl Grounds {
                 .then(|| Wallet::start(&program(Runtime::Node)?, places))
                 .transpose(),
             lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
+            mint: needed(Ground::Cashu).then(mint).transpose(),
         }
     }
 
@@ -155,7 +160,12 @@ impl Grounds {
     fn around(&self) -> Around {
         let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
-        Around { chain: chain.map(stage::Chain::urls), lnbits: lnbits.map(LnBits::urls) }
+        let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
+        Around {
+            chain: chain.map(stage::Chain::urls),
+            lnbits: lnbits.map(LnBits::urls),
+            mint: mint.map(CashuMint::url),
+        }
     }
 
     /// Tells a script of its ground, or why that does not stand.
@@ -172,6 +182,10 @@ impl Grounds {
             Ground::LnBits => {
                 let lnbits = self.lnbits.as_ref().map_err(Clone::clone)?;
                 lnbits.as_ref().into_iter().for_each(|lnbits| lnbits.describe(env));
+            }
+            Ground::Cashu => {
+                let mint = self.mint.as_ref().map_err(Clone::clone)?;
+                mint.as_ref().into_iter().for_each(|mint| mint.describe(env));
             }
         }
         Ok(())

@@ -34,6 +34,8 @@ pub(super) enum Ground {
     Wallet,
     /// LNbits, with play money of its own.
     LnBits,
+    /// A Cashu mint, of play money.
+    Cashu,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -57,6 +59,8 @@ pub(super) enum Takes {
     LightningAndChain,
     /// L402 and nothing else, with invoices of LNbits.
     LnBits,
+    /// Ecash and nothing else.
+    Cashu,
 }
 
 const OPENAI: &[&str] = &[
@@ -397,6 +401,25 @@ pub(super) const CLIENTS: &[Client] = &[
         on: &[Ground::LnBits],
         before: Some(Takes::LnBits),
     },
+    Client {
+        name: "cashu-nutshell",
+        runtime: Runtime::Python(Environment::Cashu),
+        script: "cashu_wallet.py",
+        scenarios: &[
+            "pays",
+            "pays-with-evidence",
+            "pays-with-an-old-token",
+            "key-spends-change",
+            "replay-is-refused",
+            "double-spend-is-refused",
+            "spent-at-the-gateway-is-spent",
+            "too-little-is-400",
+            "lost-answer-is-restored",
+            "held-ecash-is-taken-out",
+        ],
+        on: &[Ground::Cashu],
+        before: Some(Takes::Cashu),
+    },
 ];
 
 #[cfg(test)]
@@ -418,6 +441,7 @@ impl Ground {
             Ground::Evm | Ground::Wallet => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+            Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
         }
     }
 
@@ -425,7 +449,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana => true,
-            Ground::Wallet | Ground::LnBits => false,
+            Ground::Wallet | Ground::LnBits | Ground::Cashu => false,
         }
     }
 }
