@@ -86,7 +86,7 @@ mod tests {
     use super::{Frames, close};
 
     #[test]
-    fn ws_7_a_close_frame_may_stand_between_frames_only() {
+    fn ws_6_a_close_frame_may_stand_between_frames_only() {
         let small = [&[0x81, 5][..], b"hello"].concat();
         let masked = [&[0x82, 0x83, 1, 2, 3, 4][..], b"abc"].concat();
         let medium = [&[0x82, 126, 1, 0][..], &[b'x'; 256]].concat();

@@ -202,7 +202,7 @@ mod tests {
         trailers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
     }
 
-    /// GRPC-6, GRPC-7
+    /// GRPC-6
     #[test]
     fn which_trailers_come_down() {
         let long = "x".repeat(5000);

@@ -115,6 +115,7 @@ impl Takes {
             Takes::Lightning | Takes::LightningAndChain | Takes::LnBits => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
+  - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
   - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.002 USD } }
 "#
             }
@@ -129,7 +130,7 @@ impl Takes {
             Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
             Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
-                format!(r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}\n    strict: true"#)
+                format!("lnbits: {{ url: \"{url}\", key: \"${{env:LNBITS_KEY}}\" }}\n    strict: true\n    timeout: 10s")
             }),
             Takes::Exact
             | Takes::Permit

@@ -23,6 +23,7 @@ const OLD: Nature = Nature {
     encryption: None,
     is_known: true,
     asks_who: false,
+    names_us: false,
 };
 
 fn node_within(ports: &[u16], time_max: Duration) -> LightningNode {

@@ -1,7 +1,7 @@
 //! Settlements as they come: late, twice, out of order, or not at all.
 
 use super::fake::{Does, Fake, Kind};
-use super::looking_up::lnd_invoice;
+use super::shapes::lnd_invoice;
 use crate::lightning::{NodeError, Settled};
 
 fn settled(number: u8, msat: u64, cursor: u64) -> Settled {

@@ -118,8 +118,9 @@ fn it_opens_with_what_the_wallet_can_do_and_says_to_us() {
             frames,
             [
                 json!(["REQ", "info", {"kinds": [13194], "authors": [public(8)], "limit": 1}]),
-                json!(["REQ", "wallet", {"kinds": [23195, 23196, 23197], "authors": [public(8)],
-                    "#p": [public(7)], "since": NOW_S - 600}]),
+                json!(["REQ", "wallet",
+                    {"kinds": [23195], "authors": [public(8)], "since": NOW_S - 600},
+                    {"kinds": [23196, 23197], "authors": [public(8)], "#p": [public(7)], "since": NOW_S - 600}]),
             ]
         );
     });
