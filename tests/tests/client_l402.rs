@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::{
     CallError, Client, FeeMax, Folder, Lightning, LightningFile, NodeSettings, Paid, Patience, Policy,
@@ -15,10 +16,10 @@ use farthing_tests::gateway::{Gateway, binary};
 use farthing_tests::lightning::{TEST_NODE, TOOL, with_tool};
 use farthing_tests::lnd::{Conduct, Door, Lnd, MACAROON};
 use farthing_tests::scene::CHAT;
-use farthing_tests::upstream::Upstream;
+use farthing_tests::upstream::{Upstream, plain};
 use http::Method;
 use rails::dial::Dialer;
-use rails::lightning::Network;
+use rails::lightning::{Network, Wanted, test_node};
 use serde_json::Value;
 use wire::hex;
 
@@ -143,7 +144,9 @@ fn a_token_serves_until_it_is_used_up_and_is_paid_anew_within_the_budget() {
         let done = stand.curl(TOOL, &["--no-save-key", "-v"]);
         assert_eq!(done.code, Some(0), "call {number}: {done:?}");
         assert!(done.said.contains(said), "call {number}: {done:?}");
-        assert_eq!((stand.deposits(), stand.spent().0), (deposits, paid), "call {number}");
+        assert!(done.said.contains("verified"), "the token opens the receipt: {done:?}");
+        let used = 10_000_000 * (i64::try_from(number).unwrap() + 1);
+        assert_eq!((stand.deposits(), stand.spent()), (deposits, (paid, used)), "call {number}");
     }
     // A third deposit would be above the cap of the day.
     let done = stand.curl(TOOL, &["--no-save-key"]);
@@ -273,6 +276,7 @@ fn l402_93_a_lost_order_is_looked_up_and_never_paid_twice() {
         (Conduct::DoesThenHangup, Conduct::Says(500, "{}".to_owned())),
     ] {
         let pair = Pair::new();
+        pair.wallet.next(Door::Track, Conduct::Well);
         pair.wallet.next(Door::Send, done);
         pair.wallet.always(Door::Track, looked_up);
         for _ in 0..2 {
@@ -288,16 +292,28 @@ fn l402_93_a_lost_order_is_looked_up_and_never_paid_twice() {
     }
 }
 
-/// The order never arrived, as far as the node knows: it might still, so nothing else is paid before the invoice is over.
+/// The order never arrived, as far as the node knows, and might still: the run that gave it pays nothing else, and the
+/// next one orders the very same invoice.
 #[test]
 fn l402_93_an_order_that_nobody_knows_is_not_replaced() {
     let pair = Pair::new();
     pair.wallet.next(Door::Send, Conduct::Hangup);
-    let error = pair.call().unwrap_err();
-    assert!(matches!(error, CallError::Unknown { .. }), "{error}");
-    let error = pair.call().unwrap_err();
-    assert!(error.to_string().contains("knows nothing of the payment; unless it comes within"), "{error}");
-    assert_eq!(pair.counts(), (1, 0, 0));
+    pair.wallet.next(Door::Send, Conduct::Hangup);
+    for orders in [1, 2] {
+        let error = pair.call().unwrap_err();
+        assert!(matches!(error, CallError::Unknown { .. }), "{error}");
+        assert!(
+            error.to_string().contains("knows nothing of the payment; unless it comes within"),
+            "{error}"
+        );
+        assert_eq!(pair.counts(), (orders, 0, 0));
+    }
+    pair.call().unwrap();
+    assert_eq!(pair.counts(), (3, 1, 1));
+    let seen = pair.wallet.seen();
+    let orders: Vec<&[u8]> =
+        seen.iter().filter(|seen| seen.method == "POST").map(|seen| seen.body.as_slice()).collect();
+    assert!(orders.len() == 3 && orders.iter().all(|order| *order == orders[0]), "one invoice");
 }
 
 /// A wallet that shows a preimage of nothing has proved nothing: none of it is sent, and no other invoice is paid.
@@ -309,6 +325,7 @@ fn l402_93_a_preimage_that_opens_nothing_is_not_sent() {
         "value_msat": "1", "value_sat": "0", "fee_msat": "0", "fee_sat": "0", "payment_request": "",
         "failure_reason": "FAILURE_REASON_NONE", "htlcs": [],
     }});
+    pair.wallet.next(Door::Track, Conduct::Well);
     for door in [Door::Send, Door::Track] {
         pair.wallet.always(door, Conduct::Says(200, format!("{lie}\n")));
     }
@@ -318,6 +335,32 @@ fn l402_93_a_preimage_that_opens_nothing_is_not_sent() {
     }
     assert_eq!(pair.counts(), (1, 0, 0));
     assert_eq!(pair.gateway.books().entries.len(), 0, "nothing was shown to the seller");
+}
+
+/// A seller that shows one invoice for every call is paid for it once: the wallet gives the same preimage again.
+#[test]
+fn l402_93_an_invoice_that_was_paid_before_costs_nothing_again() {
+    let wanted = Wanted { amount_msat: 20_000, description: "", expiry_s: 300, label: "" };
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let invoice = test_node::mint(&wanted, now_s).unwrap();
+    let seller = Upstream::start(move |request, stream| {
+        let paid = request.header("authorization").is_some_and(|value| value.starts_with("L402 t"));
+        let head = format!(
+            "HTTP/1.1 402 Payment Required\r\nwww-authenticate: L402 token=t{}, invoice={invoice}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            request.target.len()
+        );
+        let answer = if paid { plain(200, "text/plain", "served") } else { head.into_bytes() };
+        let _ = stream.write_all(&answer);
+    });
+    let pair = Pair::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for path in ["/a", "/ab"] {
+        let request = Request::new(Method::GET, &format!("http://{}{path}", seller.address)).unwrap();
+        let client = pair.client();
+        runtime.block_on(client.call(&request, &mut |_: Step<'_>| {})).unwrap();
+        fs::remove_file(pair.home.path().join("tokens.json")).unwrap();
+    }
+    assert_eq!((pair.counts().0, pair.counts().1), (1, 1));
 }
 
 /// The key to a node comes from a file, is kept in one, and is shown by no command.
