@@ -1,7 +1,7 @@
 //! Nostr Wallet Connect (NIP-47): a wallet that is reached over relays, with messages that only it and we can read.
 //!
 //! Relays are strangers. They see who talks to whom, may lose, delay and repeat; what they say about money counts for
-//! nothing. A wallet's answer counts once, when it is signed by the wallet and names the question.
+//! nothing. A wallet's answer counts once, when it is signed by the wallet and names the question (L402-72).
 
 mod books;
 mod connection;
