@@ -402,6 +402,6 @@ fn minted(wanted: &Wanted<'_>, now_s: u64) -> Result<Returned, NodeError> {
 
 /// HTTP's Basic, with a password only.
 fn basic(password: &Secret) -> Secret {
-    let pair = Secret::new(format!(":{}", password.expose()));
+    let pair = Secret::new(format!(":{}", password.expose().trim()));
     Secret::new(format!("Basic {}", base64::encode_std(pair.expose().as_bytes())))
 }
