@@ -10,7 +10,8 @@ const wallet = { payInvoice: async ({ invoice }) => ({ preimage: await payInvoic
 /** What a scenario passes on to the next: the credential, and what is left on it, in nano-USD. */
 const paid = new Map();
 
-const tokenOf = ({ value }) => /^L402 ([^:]+):/.exec(value)[1];
+/** It answers in the name that it was asked in. */
+const tokenOf = ({ value }) => /^(?:L402|LSAT) ([^:]+):/.exec(value)[1];
 
 async function pays(pay) {
   const before = (await payments()).length;
@@ -87,7 +88,7 @@ async function fixedPriceOnce(pay) {
   assert.equal(again.status, 403, await again.text());
   assert.equal(await upstreamHits(), hits, "one payment, two calls");
   assert.equal((await payments()).length, before);
-  await assertBalance(credentials.value, creditNano(tokenOf(credentials)) - 2_000_000n);
+  await assertBalance(credentials.value, creditNano(tokenOf(credentials)) - 3_000_000n);
 }
 
 await run({

@@ -53,6 +53,8 @@ pub(super) enum Takes {
     Solana,
     /// L402 and nothing else, with invoices of the `test` node.
     Lightning,
+    /// That, with a line in the old name before the other.
+    Lsat,
     /// L402, and `exact` by EIP-3009.
     LightningAndChain,
     /// L402 and nothing else, with invoices of LNbits.
@@ -297,6 +299,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-exhausted-pays-again",
             "l402-fixed-price-once",
             "l402-budget-stops-it",
+            "l402-below-a-satoshi",
             "l402-own-lnd-wallet-misreads",
         ],
         on: &[Ground::Wallet],
@@ -312,9 +315,42 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-exhausted-pays-again",
             "l402-fixed-price-once",
             "l402-budget-stops-it",
+            "l402-below-a-satoshi",
         ],
         on: &[Ground::Wallet],
         before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "lsat-alby",
+        runtime: Runtime::Node,
+        script: "l402_alby.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying", "fetch402-pays"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-lsat-js",
+        runtime: Runtime::Node,
+        script: "l402_lsat_js.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-requests",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_requests_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-sdk",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
     },
     Client {
         name: "l402-openai-python",
@@ -393,6 +429,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "lnbits-payment-opens-calls",
             "lnbits-leaked-preimage-opens-nothing",
             "lnbits-payment-is-for-one-token",
+            "lnbits-refund-to-itself-is-refused",
         ],
         on: &[Ground::LnBits],
         before: Some(Takes::LnBits),
