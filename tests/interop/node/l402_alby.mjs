@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { fetch402, fetchWithL402 } from "@getalby/lightning-tools/402";
 import { assertStreamed, call, readStream, streamed, url } from "./calls.mjs";
 import { assertBalance, balanceNano, costNano, run, upstreamHits } from "./harness.mjs";
-import { assertPaidCall, creditNano, onceCall, onceUrl, payInvoice, payments, settled, useUp } from "./l402.mjs";
+import { assertPaidCall, cheapCall, cheapUrl, creditNano, onceCall, onceUrl, payInvoice, payments, settled, useUp } from "./l402.mjs";
 
 const wallet = { payInvoice: async ({ invoice }) => ({ preimage: await payInvoice(invoice) }) };
 
@@ -91,6 +91,15 @@ async function fixedPriceOnce(pay) {
   await assertBalance(credentials.value, creditNano(tokenOf(credentials)) - 3_000_000n);
 }
 
+/** It pays, and counts none. */
+async function belowASatoshi(pay) {
+  const before = (await payments()).length;
+  const response = await pay(cheapUrl, { ...cheapCall }, { wallet });
+  assert.equal(response.status, 200, await response.text());
+  assert.equal(response.payment.amountSat, 0);
+  assert.deepEqual((await payments()).slice(before).map(({ msat }) => msat), [100]);
+}
+
 await run({
   "l402-pays": () => pays(fetchWithL402),
   "l402-draws-without-paying": () => drawsWithoutPaying(fetchWithL402),
@@ -98,6 +107,7 @@ await run({
   "l402-pays-and-streams": () => paysAndStreams(fetchWithL402),
   "l402-exhausted-is-told": () => exhaustedIsTold(fetchWithL402),
   "l402-fixed-price-once": () => fixedPriceOnce(fetchWithL402),
+  "l402-below-a-satoshi": () => belowASatoshi(fetchWithL402),
   "fetch402-pays": () => pays(fetch402),
   "fetch402-draws-without-paying": () => drawsWithoutPaying(fetch402),
   "fetch402-pays-and-streams": () => paysAndStreams(fetch402),
