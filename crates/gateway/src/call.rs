@@ -17,6 +17,7 @@ use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
 use crate::exchange::Received;
 use crate::extensions::sign_in;
+use crate::forwarded;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
 use crate::lightning::KnownTokens;
@@ -83,7 +84,8 @@ async fn handle(
     let server = &snapshot.config.server;
     let target = wall::check(&request, |host| server.allows_host(host), snapshot.bounds())?;
     let (path, target) = (target.path.to_owned(), target.to_text());
-    let source = Source::of(peer.ip());
+    let client = forwarded::client(peer.ip(), request.headers(), &server.trusted_proxies);
+    let source = Source::of(client);
     let (head, body) = request.into_parts();
     let client = Rc::default();
     let arrived =

@@ -35,6 +35,7 @@ mod exchange;
 mod extensions;
 mod facilitators;
 mod facts;
+mod forwarded;
 mod forwarding;
 mod gate;
 mod growth;

@@ -289,7 +289,7 @@ async fn interrupted(seller: &Seller, payer: &Payer) -> (Request, PathBuf) {
     let choice = payer.client.choose(&request, &challenge).unwrap();
     let crate::Way::Invoice(terms) = &choice.terms.way else { panic!() };
     let reserved = payer.client.reserve_payment(&request, &choice).unwrap();
-    let sending = payer.client.intend(&request, &choice, terms, reserved.as_ref(), &mut quiet).unwrap();
+    let sending = payer.client.intend(&request, &choice, terms, reserved.as_ref(), None, &mut quiet).unwrap();
     (request, sending.pending.path().to_owned())
 }
 
@@ -447,6 +447,50 @@ async fn l402_94_a_token_goes_to_no_other_origin() {
     assert_eq!(tokens(&other), shown(&[None]));
     let far = Request::new(Method::POST, "http://far.example/").unwrap();
     assert!(payer.client.token_for(&far).unwrap().is_none());
+}
+
+/// A seller that is paid and then busy for ever: its answer is handed on, and what it was paid for stays.
+#[tokio::test]
+async fn l402_93_a_paid_seller_that_cannot_serve_is_not_paid_again() {
+    let seller = Seller::open(|seen, number| match proof(seen) {
+        None => ask("AgE=", 20),
+        Some(_) if number <= 4 => problem(502, "upstream_failed", vec![("retry-after", "0".into())]),
+        Some(_) => ok(),
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let response = payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert_eq!(response.status, 502);
+    assert!(matches!(response.paid, Paid::Taken { .. }));
+    assert!(payer.pending().is_empty());
+    again(&payer).call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert_eq!(tokens(&seller)[1..], shown(&[Some("AgE="); 5]));
+    assert_eq!(spent(&payer).0, 20_000_000);
+}
+
+/// With a key that has too little the payment goes into the key's account: its token opens nothing alone, and is not
+/// kept.
+#[tokio::test]
+async fn l402_94_beside_a_key_the_payment_tops_up_its_account() {
+    let seller = Seller::open(|seen, _| {
+        let key = seen.header("x-api-key").map(str::to_owned);
+        match (proof(seen), key) {
+            (Some(_), Some(key)) if key.starts_with("fk_test_") => ok(),
+            (Some(_), _) => problem(402, "no key", vec![]),
+            (None, _) => ask("AgE=", 20),
+        }
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let file = payer.home.path().join("keys.json");
+    let key = crate::Secret::new(fresh_key(1));
+    crate::keyring::save(&file, &seller.url(""), &key, Some(money::Asset::Test)).unwrap();
+    payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert!(!payer.home.path().join("tokens.json").exists());
+    // One whose account holds something else stays out of it.
+    crate::keyring::save(&file, &seller.url(""), &key, Some(money::Asset::Usdc)).unwrap();
+    let error = payer.client.call(&post(&seller.url("/"), "y"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::TokenRefused { .. }), "{error}");
 }
 
 /// A seller like us gives a key for what is left: it goes first, because it can be narrowed.

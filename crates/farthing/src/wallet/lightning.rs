@@ -39,7 +39,7 @@ pub(super) struct SetArgs {
     #[arg(long, value_name = "URL", requires = "kind")]
     url: Option<String>,
     /// File with its key, - for standard input [default: FARTHING_LIGHTNING_KEY]. LND: a macaroon that may pay; CLN: a
-    /// rune; phoenixd: the full password; LNbits: a wallet's admin key
+    /// rune; phoenixd: the full password; LNbits: a wallet's admin key; NWC: the connection string
     #[arg(long, value_name = "FILE", requires = "kind")]
     key_file: Option<PathBuf>,
     /// Certificate of LND or CLN, in PEM: then no other is trusted
@@ -85,6 +85,8 @@ enum Kind {
     Cln,
     Phoenixd,
     Lnbits,
+    /// Nostr Wallet Connect: the connection string is the key
+    Nwc,
 }
 
 pub(super) fn run(command: &LightningCommand) -> ExitCode {
@@ -129,6 +131,9 @@ fn node(kind: Kind, args: &SetArgs) -> Result<NodeSettings, String> {
     if kind == Kind::Test {
         return Ok(NodeSettings::Test {});
     }
+    if kind == Kind::Nwc && args.url.is_some() {
+        return Err("--url: the connection string names the relays".into());
+    }
     let url = args.url.clone().unwrap_or_default();
     let key = key(kind, args.key_file.as_deref())?;
     let cert = args.cert.as_deref().map(|path| Ok(text(read(path)?))).transpose();
@@ -142,6 +147,7 @@ fn node(kind: Kind, args: &SetArgs) -> Result<NodeSettings, String> {
         Kind::Cln => NodeSettings::Cln { url, rune: key, cert },
         Kind::Phoenixd => NodeSettings::Phoenixd { url, password: key },
         Kind::Lnbits => NodeSettings::LnBits { url, key },
+        Kind::Nwc => NodeSettings::Nwc { uri: key },
     })
 }
 

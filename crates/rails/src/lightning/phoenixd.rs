@@ -111,7 +111,7 @@ impl Phoenixd {
 
     /// The cursor is the millisecond of the last one.
     pub(super) async fn next_settled(&self, cursor: u64) -> Result<Vec<Settled>, NodeError> {
-        polling::next_settled(self, &self.told, cursor).await
+        polling::next_settled(self, &self.told, self.rest.wait, cursor).await
     }
 
     /// Pays, unless phoenixd might pay more for the way than is allowed.
@@ -199,7 +199,6 @@ fn network(name: &str) -> Option<Network> {
     match name {
         "mainnet" => Some(Network::Mainnet),
         "testnet" | "testnet3" | "testnet4" => Some(Network::Testnet),
-        "signet" => Some(Network::Signet),
         "regtest" => Some(Network::Regtest),
         _ => None,
     }

@@ -16,6 +16,8 @@ use crate::lightning::{Backend, Expect, LightningNode, Network, Wanted, bolt11};
 pub(super) const NOW_S: u64 = 1_790_000_000;
 /// How long a question may take in these tests.
 pub(super) const TIME_MAX: Duration = Duration::from_millis(500);
+/// How long a question for settlements waits for one, here. Whole seconds, for Core Lightning.
+pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// The key to every node here.
 pub(super) const KEY: &str = "0201036c6e64secret";
 
@@ -96,7 +98,7 @@ impl Fake {
     pub(super) fn node_of(&self, kind: Kind, node_key: Option<[u8; 33]>) -> LightningNode {
         let expect = Expect { network: Network::Regtest, node_key };
         let dialer = Dialer::new(&[], Duration::from_secs(5)).unwrap();
-        LightningNode::new(kind.backend(self.origin.clone()), expect, dialer, TIME_MAX)
+        LightningNode::waiting(kind.backend(self.origin.clone()), expect, dialer, TIME_MAX, WAIT)
     }
 }
 
