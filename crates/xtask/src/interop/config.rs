@@ -28,6 +28,7 @@ impl Takes {
             Takes::Extensions => "extensions",
             Takes::Solana => "solana",
             Takes::Lightning => "lightning",
+            Takes::Lsat => "lsat",
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
         }
@@ -44,6 +45,7 @@ impl Takes {
             | Takes::Extensions
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain => "test",
         }
     }
@@ -61,7 +63,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::LnBits => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
         }
     }
 
@@ -82,6 +84,7 @@ impl Takes {
             | Takes::Upto
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits => "",
         }
@@ -91,7 +94,7 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::LnBits => "",
+            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -112,11 +115,12 @@ impl Takes {
     discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
 "#
             }
-            Takes::Lightning | Takes::LightningAndChain | Takes::LnBits => {
+            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
-  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.002 USD } }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD } }
+  - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
             Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => "",
@@ -128,9 +132,16 @@ impl Takes {
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
             Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
-            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, .. }| {
+            Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
+            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
-                format!("lnbits: {{ url: \"{url}\", key: \"${{env:LNBITS_KEY}}\" }}\n    strict: true\n    timeout: 10s")
+                format!(
+                    r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}
+    node_key: {node_key}
+    strict: true
+    timeout: 10s
+    refunds: {{ max: 1 USD, per_day: 10 USD }}"#
+                )
             }),
             Takes::Exact
             | Takes::Permit
@@ -163,6 +174,7 @@ impl Takes {
             | Takes::Channels
             | Takes::Extensions
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits => evm,
             Takes::Solana => format!("{solana}, {evm}"),
@@ -248,7 +260,8 @@ mod tests {
 
     #[test]
     fn lnbits_is_asked_with_a_key_that_is_not_written() {
-        let lnbits = LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into() };
+        let lnbits =
+            LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into(), node_key: "02".into() };
         let text = config(Takes::LnBits, &Around { chain: None, lnbits: Some(lnbits) });
         assert!(text.starts_with("mode: live\n") && !text.contains("a secret"));
         assert!(text.contains(r#"lnbits: { url: "http://127.0.0.1:7", key: "${env:LNBITS_KEY}" }"#));
