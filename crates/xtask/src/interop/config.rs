@@ -30,6 +30,7 @@ impl Takes {
             Takes::Extensions => "extensions",
             Takes::Solana => "solana",
             Takes::Lightning => "lightning",
+            Takes::Lsat => "lsat",
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
             Takes::Cashu => "cashu",
@@ -47,6 +48,7 @@ impl Takes {
             | Takes::Extensions
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::Cashu => "test",
         }
@@ -65,7 +67,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::LnBits | Takes::Cashu => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
         }
     }
 
@@ -86,6 +88,7 @@ impl Takes {
             | Takes::Upto
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu => "",
@@ -96,7 +99,7 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::LnBits | Takes::Cashu => "",
+            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -117,11 +120,12 @@ impl Takes {
     discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
 "#
             }
-            Takes::Lightning | Takes::LightningAndChain | Takes::LnBits => {
+            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
-  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.002 USD } }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD } }
+  - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
             Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
@@ -133,9 +137,16 @@ impl Takes {
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
             Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
-            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, .. }| {
+            Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
+            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
-                format!("lnbits: {{ url: \"{url}\", key: \"${{env:LNBITS_KEY}}\" }}\n    strict: true\n    timeout: 10s")
+                format!(
+                    r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}
+    node_key: {node_key}
+    strict: true
+    timeout: 10s
+    refunds: {{ max: 1 USD, per_day: 10 USD }}"#
+                )
             }),
             Takes::Exact
             | Takes::Permit
@@ -181,6 +192,7 @@ impl Takes {
             | Takes::Channels
             | Takes::Extensions
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu => evm,
@@ -276,7 +288,8 @@ mod tests {
 
     #[test]
     fn lnbits_is_asked_with_a_key_that_is_not_written() {
-        let lnbits = LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into() };
+        let lnbits =
+            LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into(), node_key: "02".into() };
         let text = config(Takes::LnBits, &Around { lnbits: Some(lnbits), ..Around::default() });
         assert!(text.starts_with("mode: live\n") && !text.contains("a secret"));
         assert!(text.contains(r#"lnbits: { url: "http://127.0.0.1:7", key: "${env:LNBITS_KEY}" }"#));

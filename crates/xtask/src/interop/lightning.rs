@@ -62,6 +62,8 @@ pub(super) struct LnBits {
     seller_key: String,
     /// Pays out of the payer's wallet.
     payer_key: String,
+    /// Signs the invoices.
+    node_key: String,
     _server: Server,
 }
 
@@ -69,8 +71,10 @@ pub(super) struct LnBits {
 #[derive(Clone)]
 pub(super) struct LnBitsUrls {
     pub(super) url: String,
-    /// Makes invoices.
+    /// Makes invoices, and would pay for refunds.
     pub(super) key: String,
+    /// Signs the invoices.
+    pub(super) node_key: String,
 }
 
 impl LnBits {
@@ -100,13 +104,19 @@ impl LnBits {
             let why = || format!("cannot make the wallets: {}, see {}", made.end, log.display());
             key.map(str::to_owned).ok_or_else(why)
         };
-        let (invoice_key, seller_key, payer_key) = (key("invoice")?, key("seller")?, key("payer")?);
-        Ok(Self { port, invoice_key, seller_key, payer_key, _server: server })
+        Ok(Self {
+            port,
+            invoice_key: key("invoice")?,
+            seller_key: key("seller")?,
+            payer_key: key("payer")?,
+            node_key: key("node")?,
+            _server: server,
+        })
     }
 
     /// Where a gateway reaches it.
     pub(super) fn urls(&self) -> LnBitsUrls {
-        LnBitsUrls { url: loopback(self.port), key: self.invoice_key.clone() }
+        LnBitsUrls { url: loopback(self.port), key: self.seller_key.clone(), node_key: self.node_key.clone() }
     }
 
     /// Tells a script where it is, and how it pays.
