@@ -16,7 +16,8 @@ use crate::{root, step};
 
 /// Families of rule numbers.
 const FAMILIES: [&str; 16] = [
-    "402", "ENG", "FIN", "GRPC", "IDN", "KEY", "L402", "LED", "MPP", "MTR", "PERF", "RAIL", "SEC", "UX", "WS", "X402",
+    "402", "ENG", "FIN", "GRPC", "IDN", "KEY", "L402", "LED", "MPP", "MTR", "PERF", "RAIL", "SEC", "UX",
+    "WS", "X402",
 ];
 /// What a cell says of a rule that the code keeps.
 const MET: &str = "met";
