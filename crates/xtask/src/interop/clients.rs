@@ -65,6 +65,8 @@ pub(super) enum Takes {
     LnBits,
     /// Ecash and nothing else.
     Cashu,
+    /// L402 and keys, for gRPC and WebSockets of a peer that the script plays itself.
+    Streams,
 }
 
 const OPENAI: &[&str] = &[
@@ -472,6 +474,45 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Cashu],
         before: Some(Takes::Cashu),
+    },
+    Client {
+        name: "grpc-python",
+        runtime: Runtime::Python(Environment::Grpc),
+        script: "grpc_io.py",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "compressed-messages-pass",
+            "fixed-price-once",
+            "failures-before-a-message-are-free",
+            "deadline-reaches-the-server",
+            "refused-in-grpcs-words",
+            "pays-by-l402",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "grpc-node",
+        runtime: Runtime::Node,
+        script: "grpc_js.mjs",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "refusals-and-failures-are-free",
+        ],
+        on: &[],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "websocket-node",
+        runtime: Runtime::Node,
+        script: "ws.mjs",
+        scenarios: &["conversation-is-paid", "each-end-is-told", "ends-with-the-balance", "unpaid-is-402"],
+        on: &[],
+        before: Some(Takes::Streams),
     },
 ];
 

@@ -34,6 +34,7 @@ impl Takes {
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
             Takes::Cashu => "cashu",
+            Takes::Streams => "streams",
         }
     }
 
@@ -50,7 +51,8 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::Cashu => "test",
+            | Takes::Cashu
+            | Takes::Streams => "test",
         }
     }
 
@@ -67,7 +69,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams => "",
         }
     }
 
@@ -91,7 +93,8 @@ impl Takes {
             | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Cashu => "",
+            | Takes::Cashu
+            | Takes::Streams => "",
         }
     }
 
@@ -99,7 +102,12 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
+            Takes::Extensions
+            | Takes::Lightning
+            | Takes::Lsat
+            | Takes::LnBits
+            | Takes::Cashu
+            | Takes::Streams => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -128,15 +136,35 @@ impl Takes {
   - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
+            Takes::Streams => {
+                r#"routes:
+  - { match: { path: /metered.M/** }, upstream: grpc, price: { per_byte_out: 1 USD/MB, hold: 1kB } }
+  - { match: { path: /fixed.F/** }, upstream: grpc, price: { per_call: 0.001 USD } }
+  - { match: { path: /talk }, upstream: socket, websocket: true, price: { per_call: 0.001 USD } }
+  - { match: { path: /flow }, upstream: socket, websocket: true, price: { per_byte_out: 0.01 USD/MB, hold: 1kB } }
+"#
+            }
             Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
         }
+    }
+
+    /// The upstreams that a script plays itself, at the port that it is told.
+    fn peers(self, port: u16) -> String {
+        if self != Takes::Streams {
+            return String::new();
+        }
+        format!(
+            r#"  grpc: {{ url: "http://127.0.0.1:{port}", protocol: grpc, metadata: [x-session] }}
+  socket: {{ url: "http://127.0.0.1:{port}", dialect: raw }}
+"#
+        )
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
     /// at least, since some clients count in whole ones.
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
-            Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
+            Takes::Lightning | Takes::LightningAndChain | Takes::Streams => "test: {}".to_owned(),
             Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
             Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
@@ -195,7 +223,8 @@ impl Takes {
             | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Cashu => evm,
+            | Takes::Cashu
+            | Takes::Streams => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -212,6 +241,8 @@ pub(super) struct Ports {
     pub(super) gateway: u16,
     pub(super) admin: u16,
     pub(super) upstream: u16,
+    /// Where a script serves what the gateway stands before, if it does.
+    pub(super) peer: u16,
 }
 
 /// The configuration under test. Prices are those that the scripts count with.
@@ -231,7 +262,8 @@ pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -
 {more}"#
         )
     });
-    let Ports { gateway, admin, upstream } = ports;
+    let Ports { gateway, admin, upstream, peer } = ports;
+    let peers = takes.peers(*peer);
     let store = store.display();
     format!(
         r#"mode: {mode}
@@ -240,7 +272,7 @@ store: {{ path: "{store}" }}
 upstreams:
   mock: {{ url: "http://127.0.0.1:{upstream}", dialect: openai }}
   claude: {{ url: "http://127.0.0.1:{upstream}", dialect: anthropic }}
-prices:
+{peers}prices:
   models:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
@@ -261,7 +293,7 @@ mod tests {
     use super::{Around, ChainUrls, LnBitsUrls, Ports, Takes, text};
 
     fn config(takes: Takes, around: &Around) -> String {
-        text(takes, &Ports { gateway: 1, admin: 2, upstream: 3 }, Path::new("/s"), around)
+        text(takes, &Ports { gateway: 1, admin: 2, upstream: 3, peer: 4 }, Path::new("/s"), around)
     }
 
     #[test]
