@@ -271,6 +271,25 @@ pub(crate) fn asked(
     })
 }
 
+/// A call that the route gives away to who shows no credential at all: how many are left then. None: it is to be paid.
+pub(crate) fn free_call(
+    worker: &Worker,
+    arrived: &Arrived,
+    route: &Route,
+    presented: &Presented,
+    known: &Known,
+    quote: &Quote,
+) -> Option<u32> {
+    let is_nobody = presented.is_empty() && known.payer.is_none() && known.refused.is_none();
+    if !is_nobody || known.brings.is_some() || quote.is_free() {
+        return None;
+    }
+    let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
+    worker.gate.metrics.proof("free", "given");
+    tracing::Span::current().record("protocol", "free");
+    Some(left)
+}
+
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.
 pub(crate) async fn payment(
     worker: &Worker,

@@ -33,6 +33,7 @@ mod extensions;
 mod facilitators;
 mod facts;
 mod forwarded;
+mod free_calls;
 mod gate;
 mod growth;
 mod heads;
