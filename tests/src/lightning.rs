@@ -88,3 +88,14 @@ pub fn offered(address: SocketAddr, path: &str, body: &Value) -> Offered {
 pub fn call(address: SocketAddr, path: &str, credential: &str, body: &Value) -> Answer {
     http::post(address, path, &[("authorization", credential)], body)
 }
+
+/// A route whose calls cost a cent each.
+pub const TOOL: &str = "/tool/x";
+/// That route, beside the usual ones, and the test node.
+pub fn with_tool(more: &str) -> String {
+    format!(
+        "routes: [{{ name: tool, match: {{ method: POST, path: \"/tool/**\" }}, upstream: openai, price: {{ per_call: 0.01 USD }} }}, \
+         {{ name: chat, match: {{ method: POST, path: /v1/chat/completions }}, upstream: openai, price: by_model }}]\n\
+         rails: {{ l402: {{ test: {{}}, price: {{ usd_per_btc: 100000 }}, mint: {{ per_source_per_second: 1000, per_source_burst: 1000 }}{more} }} }}\n"
+    )
+}

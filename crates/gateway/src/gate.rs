@@ -10,6 +10,7 @@ use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
+use crate::cashu::Mints;
 use crate::channels::Channels;
 use crate::claims::Claims;
 use crate::clock::Now;
@@ -47,6 +48,7 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Invoices,
     pub(crate) channels: Channels,
+    pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) sign_ins: SignIns,
@@ -107,6 +109,7 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Invoices::default(),
             channels,
+            mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
             sign_ins: SignIns::default(),

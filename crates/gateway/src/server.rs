@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Door, bind, serve};
 use crate::admin::{serve_commands, serve_probes, socket_bind};
+use crate::aftercare::Aftercare;
 use crate::call::{self, Worker};
 use crate::clock::Now;
 use crate::config::{self, Apply, Config, Tls};
@@ -30,7 +31,6 @@ use crate::journalled;
 use crate::keys::{Keys, KeysError, Masters};
 use crate::lightning::{self, KnownTokens};
 use crate::limits::Slots;
-use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::price_list::{PriceChange, PriceList, PriceListError};
 use crate::random;
@@ -148,6 +148,7 @@ async fn supervise(
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
+    tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));

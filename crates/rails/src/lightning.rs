@@ -11,6 +11,7 @@ mod lnbits;
 mod lnd;
 mod node;
 mod number;
+pub mod nwc;
 mod payment;
 mod phoenixd;
 mod polling;

@@ -29,7 +29,7 @@ fn commit_op(store: &Store, op: Op) -> Result<Committed, StoreError> {
 }
 
 fn paid() -> Payment {
-    Payment { rail: RAIL.into(), valid_before_s: u64::MAX, ..payment(PAYER, 100) }
+    Payment { rail: RAIL.into(), ..payment(PAYER, 100) }
 }
 
 fn coin(amount: u64, signed: bool) -> CashuCoin {

@@ -23,6 +23,7 @@ use super::watched::{Patience, Watched};
 use super::{PerSource, Place, Underway, Watch};
 use crate::config::{Limits, Net, Timeouts};
 use crate::limits::{Slots, Source};
+use crate::local_executor::LocalExecutor;
 use crate::telemetry::Metrics;
 
 const BACKLOG: i32 = 4096;
@@ -156,18 +157,4 @@ fn protocols(door: &Door) -> auto::Builder<LocalExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
-}
-
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
 }

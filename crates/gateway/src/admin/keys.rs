@@ -4,6 +4,7 @@ use ledger::AccountId;
 use serde_json::{Value, json};
 use store::{KeyRecord, Op};
 use wire::credit_key::CreditKey;
+use wire::l402::PaymentHash;
 
 use super::office::{Office, OfficeError, account_id, usage};
 use crate::clock::Now;
@@ -56,8 +57,12 @@ impl Office<'_> {
     pub(super) async fn revoke(&self, key: &str) -> Result<Value, OfficeError> {
         let id = if key.starts_with("fk_") {
             CreditKey::parse(key).map_err(|error| usage(error.to_string()))?.id().key_id
+        } else if let Ok(payment_hash) = PaymentHash::parse(key) {
+            // Every token of that payment, and every credit key for what it has left (L402-44).
+            proof::account_id::lightning(&payment_hash)
         } else {
-            AccountId::from_hex(key).ok_or_else(|| usage("a key id is 32 hex digits"))?.0
+            let unknown = "a key id, an account or a link is 32 hex digits, a payment hash is 64";
+            AccountId::from_hex(key).ok_or_else(|| usage(unknown))?.0
         };
         self.store().commit(Op::Revoke { id, time_ms: Now::read().millis() }).await?;
         if let Self::Running(gate) = self {

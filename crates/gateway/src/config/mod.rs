@@ -7,6 +7,7 @@
 
 mod admin;
 mod batch;
+mod cashu;
 mod example;
 mod exchange;
 mod extensions;
@@ -47,6 +48,7 @@ use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use batch::Batch;
+pub use cashu::Cashu;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};

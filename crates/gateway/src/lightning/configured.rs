@@ -4,6 +4,7 @@ use std::io;
 
 use rails::Secret;
 use rails::dial::{Dialer, Origin};
+use rails::lightning::nwc::Connection;
 use rails::lightning::rate::{Feed, RateSettings, Unit};
 use rails::lightning::{Backend, Expect, LightningNode};
 use rustls::pki_types::CertificateDer;
@@ -18,7 +19,7 @@ pub(super) fn node(rules: &L402, public: &Dialer) -> io::Result<LightningNode> {
         pinned => Dialer::pinned(pinned, rules.time_max)?,
     };
     let expect = Expect { network: rules.network, node_key: rules.node_key };
-    Ok(LightningNode::new(backend(&rules.node), expect, dialer, rules.time_max))
+    Ok(LightningNode::new(backend(&rules.node)?, expect, dialer, rules.time_max))
 }
 
 fn certificates(node: &config::LightningNode) -> &[CertificateDer<'static>] {
@@ -31,8 +32,8 @@ fn certificates(node: &config::LightningNode) -> &[CertificateDer<'static>] {
     }
 }
 
-fn backend(node: &config::LightningNode) -> Backend {
-    match node {
+fn backend(node: &config::LightningNode) -> io::Result<Backend> {
+    Ok(match node {
         config::LightningNode::Test => Backend::Test,
         config::LightningNode::Lnd { url, macaroon, .. } => {
             let (origin, base) = place(url);
@@ -50,8 +51,11 @@ fn backend(node: &config::LightningNode) -> Backend {
             let (origin, base) = place(url);
             Backend::LnBits { origin, base, key: secret(key) }
         }
-        config::LightningNode::Nwc { .. } => Backend::Test,
-    }
+        config::LightningNode::Nwc { uri } => {
+            let connection = Connection::parse(uri.expose()).map_err(io::Error::other)?;
+            Backend::Nwc(connection)
+        }
+    })
 }
 
 fn place(url: &BaseUrl) -> (Origin, String) {
@@ -62,7 +66,7 @@ fn secret(secret: &config::Secret) -> Secret {
     Secret::new(secret.expose())
 }
 
-pub(super) fn rate(price: &BitcoinPrice) -> io::Result<RateSettings> {
+pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
         BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {

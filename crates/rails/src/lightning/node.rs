@@ -14,6 +14,7 @@ use super::bolt11::{self, Returned};
 use super::cln::Cln;
 use super::lnbits::LnBits;
 use super::lnd::Lnd;
+use super::nwc::Nwc;
 use super::payment::{Order, Ordered};
 use super::phoenixd::Phoenixd;
 use super::port::{
@@ -46,6 +47,7 @@ enum Adapter {
     Cln(Cln),
     Phoenixd(Phoenixd),
     LnBits(LnBits),
+    Nwc(Nwc),
 }
 
 impl LightningNode {
@@ -56,7 +58,7 @@ impl LightningNode {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
-            dialer,
+            dialer: dialer.clone(),
             time_max,
             key: Key { name, value },
         };
@@ -75,6 +77,7 @@ impl LightningNode {
                 let rest = rest(origin, base, named("x-api-key"), key);
                 Adapter::LnBits(LnBits { rest, told: Recent::default() })
             }
+            Backend::Nwc(connection) => Adapter::Nwc(Nwc::new(connection, dialer, time_max)),
         };
         Self {
             adapter,
@@ -117,6 +120,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.look_up(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.look_up(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.look_up(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.look_up(payment_hash).await,
         }
     }
 
@@ -139,13 +143,14 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.next_settled(cursor).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.next_settled(cursor).await,
             Adapter::LnBits(lnbits) => lnbits.next_settled(cursor).await,
+            Adapter::Nwc(nwc) => Ok(nwc.next_settled(cursor).await),
         }
     }
 
     /// Pays an invoice that names its amount, for a fee of at most so much. Takes up to a minute and a half.
     ///
-    /// Order each invoice once. An order whose end is [`Sent::Unknown`] is resolved by [`LightningNode::outgoing`], and
-    /// never by paying something else in its place.
+    /// An invoice is paid once, however often it is ordered. An order whose end is [`Sent::Unknown`] is resolved by
+    /// [`LightningNode::outgoing`], and never by paying something else in its place.
     ///
     /// # Cancel safety
     /// Dropped midway, it may have been paid: ask [`LightningNode::outgoing`].
@@ -160,20 +165,20 @@ impl LightningNode {
         let Some(amount_msat) = invoice.amount_msat.filter(|amount| *amount > 0) else {
             return Sent::Failed("invoice names no amount".to_owned());
         };
-        let payment_hash = invoice.payment_hash;
-        let order = Order { bolt11, payment_hash, amount_msat, max_fee_msat };
-        let ordered = match &self.adapter {
-            Adapter::Test => match test_node::opened(&invoice) {
-                Some(preimage) => Ordered::Paid { preimage, fee_msat: 0 },
-                None => Ordered::Never("not an invoice of the test node".to_owned()),
-            },
-            Adapter::Lnd(lnd) => lnd.order(&order).await,
-            Adapter::Cln(cln) => cln.order(&order).await,
-            Adapter::Phoenixd(phoenixd) => phoenixd.order(&order).await,
-            Adapter::LnBits(lnbits) => lnbits.order(&order).await,
-        };
-        let known = if ordered.is_open() { Some(self.outgoing_by_hash(&payment_hash).await) } else { None };
-        ordered.end(&payment_hash, known)
+        match &self.adapter {
+            Adapter::Test => test_node::opened(&invoice).map_or_else(
+                || Sent::Failed("not an invoice of the test node".to_owned()),
+                |preimage| Sent::Paid { preimage, fee_msat: 0 },
+            ),
+            Adapter::Lnd(_)
+            | Adapter::Cln(_)
+            | Adapter::Phoenixd(_)
+            | Adapter::LnBits(_)
+            | Adapter::Nwc(_) => {
+                let payment_hash = invoice.payment_hash;
+                self.order(&Order { bolt11, payment_hash, amount_msat, max_fee_msat }).await
+            }
+        }
     }
 
     /// What the node knows of a payment that it was asked to make. At the test node every payment has arrived that can.
@@ -211,6 +216,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.about().await,
             Adapter::Phoenixd(phoenixd) => phoenixd.about().await,
             Adapter::LnBits(_) => Ok(About::default()),
+            Adapter::Nwc(nwc) => nwc.about().await,
         }
     }
 
@@ -229,6 +235,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.create(wanted, amount_msat).await?,
             Adapter::Phoenixd(phoenixd) => phoenixd.create(wanted, amount_msat).await?,
             Adapter::LnBits(lnbits) => lnbits.create(wanted, amount_msat).await?,
+            Adapter::Nwc(nwc) => nwc.create(wanted, amount_msat).await?,
         };
         let expect = Expect { node_key: signer, ..self.expect };
         let invoice =
@@ -258,9 +265,35 @@ impl LightningNode {
     fn amount_msat(&self, wanted: &Wanted<'_>) -> Result<u64, NodeError> {
         match &self.adapter {
             Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) => Some(wanted.amount_msat),
-            Adapter::Phoenixd(_) | Adapter::LnBits(_) => wanted.amount_msat.checked_next_multiple_of(1000),
+            // Many wallets behind relays know nothing smaller than a satoshi.
+            Adapter::Phoenixd(_) | Adapter::LnBits(_) | Adapter::Nwc(_) => {
+                wanted.amount_msat.checked_next_multiple_of(1000)
+            }
         }
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
+    }
+
+    /// Orders a payment that is neither made nor under way, as far as the node knows. A node that does not say is
+    /// ordered nothing: nobody could tell afterwards what became of it.
+    async fn order(&self, order: &Order<'_>) -> Sent {
+        let known = self.outgoing_by_hash(&order.payment_hash).await;
+        match known.map(|known| known.proven(&order.payment_hash)) {
+            Ok(Outgoing::Absent | Outgoing::Failed(_)) => {}
+            Ok(Outgoing::Paid { preimage, fee_msat }) => return Sent::Paid { preimage, fee_msat },
+            Ok(Outgoing::UnderWay) => return Sent::Unknown,
+            Err(error) => return Sent::Failed(format!("the node was not asked to pay: {error}")),
+        }
+        let ordered = match &self.adapter {
+            Adapter::Lnd(lnd) => lnd.order(order).await,
+            Adapter::Cln(cln) => cln.order(order).await,
+            Adapter::Phoenixd(phoenixd) => phoenixd.order(order).await,
+            Adapter::LnBits(lnbits) => lnbits.order(order).await,
+            Adapter::Nwc(nwc) => nwc.order(order).await,
+            Adapter::Test => Ordered::Never("not paid this way".to_owned()),
+        };
+        let known =
+            if ordered.is_open() { Some(self.outgoing_by_hash(&order.payment_hash).await) } else { None };
+        ordered.end(&order.payment_hash, known)
     }
 
     async fn outgoing_by_hash(&self, payment_hash: &[u8; 32]) -> Result<Outgoing, NodeError> {
@@ -270,6 +303,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.outgoing(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.outgoing(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.outgoing(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.outgoing(payment_hash).await,
         }
     }
 

@@ -344,9 +344,11 @@ impl<'t> Batch<'t> {
 }
 
 /// When a payment may be forgotten once it was served: its proof is refused as expired long before, and
-/// cannot settle on any chain. One without an end is never forgotten, because it could be brought again.
+/// cannot settle on any chain. One without an end is never forgotten, because it could be brought again; ecash has none,
+/// however long its mint is asked.
 pub(crate) fn forgotten_s(payment: &Payment) -> Option<u64> {
-    (payment.valid_before_s != 0).then(|| payment.valid_before_s.checked_add(PAYMENT_KEPT_SECONDS)).flatten()
+    let has_end = payment.valid_before_s != 0 && !payment.rail.starts_with("cashu:");
+    has_end.then(|| payment.valid_before_s.checked_add(PAYMENT_KEPT_SECONDS)).flatten()
 }
 
 pub(super) fn get_json<K, T>(
