@@ -17,6 +17,7 @@ use crate::config::{FixedPrice, Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions;
 use crate::extensions::sign_in::{self, Opened};
+use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{self, OpenToken, TokenUse};
@@ -297,8 +298,8 @@ pub(crate) fn free_call(
         return None;
     }
     let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
-    worker.gate.metrics.proof("free", "given");
-    tracing::Span::current().record("protocol", "free");
+    worker.gate.metrics.proof(free_calls::PROTOCOL, "given");
+    tracing::Span::current().record("protocol", free_calls::PROTOCOL);
     Some(left)
 }
 

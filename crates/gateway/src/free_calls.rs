@@ -21,6 +21,8 @@ use crate::gate::Gate;
 use crate::limits::Source;
 use crate::payer::{Payer, usual_asset};
 
+/// The name in logs and facts.
+pub(crate) const PROTOCOL: &str = "free";
 /// Sources remembered at most. Beyond it nobody new is given anything until windows are over.
 const SOURCES_MAX: usize = 100_000;
 
@@ -108,7 +110,7 @@ impl Charge {
         let asset = usual_asset(self.gate.keys.mode);
         let nothing = Amount::ZERO;
         let nobody = Arc::new(Account::new(AccountId([0; 16]), asset, nothing, nothing));
-        let payer = Payer { account: nobody, key: None, token: None, protocol: "free" };
+        let payer = Payer { account: nobody, key: None, token: None, protocol: PROTOCOL };
         let ended = Ended { end: HoldEnd::Voided, captured: nothing, overrun: nothing, available: nothing };
         let facts = CallFacts {
             call: self.call,
