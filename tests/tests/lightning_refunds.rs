@@ -1,5 +1,6 @@
 //! What is left of a balance goes back over Lightning: once, within its bounds, and whatever the node tells or does not
 //! tell, the books close.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::thread;
 
