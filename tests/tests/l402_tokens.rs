@@ -2,12 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use farthing_tests::gateway::{Gateway, wait_for};
+use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::lightning::{Offered, TEST_NODE, TOOL, call, offered, with_tool};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
-use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use farthing_tests::upstream::Upstream;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -92,23 +92,28 @@ fn l402_55_each_branch_has_its_own_budget() {
     let upstream = Upstream::friendly();
     let gateway = Gateway::start(upstream.address, &TEST_NODE.replace("mint:", "deposit: 0.1 USD, mint:"));
     let offer = offered(gateway.address, CHAT, &ask());
-    // Holds are for 4,020,000; charges are 30,000.
-    let budget = format!("budget=kid:TEST:{}", 4_020_000 + FRIENDLY_COST);
+    let unpaid = http::post(gateway.address, CHAT, &[], &ask());
+    let need = nano(&unpaid.json()["error"]["need"]);
+    let budget = format!("budget=kid:TEST:{need}");
     let branch = |first: &str| offer.narrowed(&[first, &budget]);
-    for token in [branch("expires=4000000001"), branch("expires=4000000002")] {
-        for nth in 0..2 {
-            let answer = call(gateway.address, CHAT, &token, &ask());
-            assert_eq!(answer.status, 200, "{nth}: {}", answer.text());
-            assert!(answer.header("farthing-clamped").is_none());
+    // How many calls a budget covers whole, before the next gets what fits.
+    let whole_calls = |tokens: &[String]| {
+        let mut tokens = tokens.iter().cycle();
+        let is_whole = |_: &i32| {
+            let answer = call(gateway.address, CHAT, tokens.next().unwrap(), &ask());
+            assert_eq!(answer.status, 200, "{}", answer.text());
             // The hold has ended before the next is looked at.
             gateway.books_after(upstream.hits());
-        }
-        // Of the budget less than a whole call is left: it gets what fits.
-        let third = call(gateway.address, CHAT, &token, &ask());
-        assert_eq!(third.status, 200, "{}", third.text());
-        assert!(third.header("farthing-clamped").is_some());
-        gateway.books_after(upstream.hits());
-    }
+            answer.header("farthing-clamped").is_none()
+        };
+        (0..20).take_while(is_whole).count()
+    };
+    let (one, two) = (branch("expires=4000000001"), branch("expires=4000000002"));
+    let below = |models: &str| offer.narrowed(&["expires=4000000003", &budget, models]);
+    let alone = whole_calls(&[one]);
+    assert!((1..20).contains(&alone), "{alone}");
+    assert_eq!(whole_calls(&[two]), alone, "another branch has its own");
+    assert_eq!(whole_calls(&[below("models=m"), below("models=m*")]), alone, "what comes below shares");
     assert_eq!(gateway.books().count("deposit"), 1);
 }
 
@@ -284,7 +289,7 @@ fn l402_50_only_our_token_and_its_preimage_pay() {
         &call(gateway.address, CHAT, &unpaid, &ask()),
         402,
         "malformed_credential",
-        "preimage_malformed",
+        "preimage_missing",
     );
     let strict = Gateway::start(
         upstream.address,

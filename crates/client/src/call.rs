@@ -1,7 +1,5 @@
 //! One call, top to bottom: ask, choose, sign, write down, pay, and find out what became of it.
 
-use std::time::Duration;
-
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use money::Asset;
 use wire::credit_key::CreditKey;
@@ -11,14 +9,17 @@ use crate::client::{Client, Response, See, Step};
 use crate::connection::{Answer, Outgoing, SendError};
 use crate::error::CallError;
 use crate::judged::Judged;
+use crate::lightning::{Intent, Invoiced};
 use crate::offer::Way;
+use crate::pauses::Pauses;
 use crate::pending::{Kind, Pending};
+use crate::policy::Choice;
 use crate::receipt::ReceiptRef;
 use crate::request::KEY_FIELDS;
 use crate::reservation::{End, Reservation};
 use crate::sale::{Sale, Sending};
-use crate::verdict::Paid;
-use crate::{Policy, Request, Secret, now_unix_s};
+use crate::verdict::{Paid, Settled};
+use crate::{Policy, Request, Secret, keyring, now_unix_s};
 
 pub(crate) type Credential = (HeaderName, HeaderValue);
 
@@ -46,20 +47,24 @@ impl Client {
             self.permit(request)?;
             see(Step::Resuming { paid: left.paid() });
             let sending = self.resume(left).await?;
-            return self.present(request, sending, see).await;
+            match self.open_invoice(request, sending, see).await? {
+                Invoiced::Paid(sending) => return self.present(request, *sending, see).await,
+                // Nothing left the wallet, and nothing will: the call begins anew.
+                Invoiced::NotPaid { what, reason } => {
+                    see(Step::Doubt(&format!("an earlier run did not pay {what} after all: {reason}")));
+                }
+            }
         }
         let Opened { answer, key, refused } = self.open(request, see).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED || request.brings_payment() {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let mut challenge = Self::read_challenge(answer, see).await?;
-        self.complete(&mut challenge).await;
+        let challenge = self.read_challenge(answer, see).await?;
         if key.is_none() && self.may_sign_in(request, &challenge, refused) {
             return self.call_signed_in(request, challenge, see).await;
         }
-        let sending = self.pay(request, &challenge, key, see)?;
-        self.present(request, sending, see).await
+        self.buy(request, &challenge, key, see).await
     }
 
     /// Opens the balance whose key was lost, and pays with it; pays anew where there is none, or too little.
@@ -71,27 +76,37 @@ impl Client {
     ) -> Result<Response, CallError> {
         if let Err(error) = self.sign_in(&request.target, see).await {
             see(Step::Doubt(&format!("the wallet did not sign in: {error}")));
-            let sending = self.pay(request, &challenge, None, see)?;
-            return self.present(request, sending, see).await;
+            return self.buy(request, &challenge, None, see).await;
         }
         let Opened { answer, key, .. } = self.open(request, see).await?;
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return self.unpaid(request, answer, key, see).await;
         }
         self.end(key.as_ref().and_then(|key| key.reserved.as_ref()), End::Nothing, see);
-        let mut challenge = Self::read_challenge(answer, see).await?;
-        self.complete(&mut challenge).await;
-        let sending = self.pay(request, &challenge, key, see)?;
-        self.present(request, sending, see).await
+        let challenge = self.read_challenge(answer, see).await?;
+        self.buy(request, &challenge, key, see).await
     }
 
-    /// The first request: with a credit key if there is one, and never above cap and budget.
+    /// Pays a challenge, and shows the payment.
+    async fn buy(
+        &self,
+        request: &Request,
+        challenge: &Challenge,
+        key: Option<UsedKey>,
+        see: &mut See<'_>,
+    ) -> Result<Response, CallError> {
+        let sending = self.pay(request, challenge, key, see)?;
+        match self.open_invoice(request, sending, see).await? {
+            Invoiced::Paid(sending) => self.present(request, *sending, see).await,
+            Invoiced::NotPaid { what, reason } => Err(CallError::NotPaid { what, reason }),
+        }
+    }
+
+    /// The first request: with a credit key if there is one, else with a token that was paid for, and never above cap
+    /// and budget.
     async fn open(&self, request: &Request, see: &mut See<'_>) -> Result<Opened, CallError> {
         let network = |error: SendError| CallError::Network(error.to_string());
-        let without = |answer| Opened { answer, key: None, refused: false };
-        let Some(key) = self.key_for(request)? else {
-            return Ok(without(self.ask(request, &[], see).await.map_err(network)?));
-        };
+        let Some(key) = self.key_for(request)? else { return self.open_with_token(request, see).await };
         let unasked = self.policy_for(request)?.unasked();
         let mut reserved = self.reserve_narrowed(request, unasked)?;
         let text = match key.capped(reserved.as_ref().map_or(unasked, |reserved| reserved.amount)) {
@@ -101,7 +116,7 @@ impl Client {
                 self.end(reserved.as_ref(), End::Nothing, see);
                 match self.admitted(request, see).await? {
                     Ok(price) => reserved = price,
-                    Err(free) => return Ok(without(free)),
+                    Err(free) => return Ok(Opened::without(free)),
                 }
                 key.text().clone()
             }
@@ -116,18 +131,18 @@ impl Client {
                 return Err(network(error));
             }
         };
-        // A key that its issuer no longer knows: what it opened is reached again by signing in, or by paying.
+        // A key that its issuer no longer knows: what it opened is reached again by a token, by signing in, or by
+        // paying.
         if answer.status == StatusCode::UNAUTHORIZED && key.is_saved() {
             self.end(reserved.as_ref(), End::Nothing, see);
-            let answer = self.ask(request, &[], see).await.map_err(network)?;
-            return Ok(Opened { answer, key: None, refused: true });
+            return Ok(Opened { refused: true, ..self.open_with_token(request, see).await? });
         }
         let key = Some(UsedKey { credential, asset: key.asset(), reserved });
         Ok(Opened { answer, key, refused: false })
     }
 
     /// Asks for the price of a call that a key is to pay, and reserves it. `Err(answer)` if it is free.
-    async fn admitted(
+    pub(crate) async fn admitted(
         &self,
         request: &Request,
         see: &mut See<'_>,
@@ -137,7 +152,7 @@ impl Client {
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Ok(Err(answer));
         }
-        let challenge = Self::read_challenge(answer, see).await?;
+        let challenge = self.read_challenge(answer, see).await?;
         let Some(price) = challenge.lowest_price() else {
             return Err(self.policy.nothing_payable(&challenge, &[]).into());
         };
@@ -167,24 +182,48 @@ impl Client {
             return Err(CallError::ClearText(request.target.origin_text()));
         }
         let chosen = self.choose_within_caps(request, challenge)?;
+        let is_invoice = matches!(chosen.terms.way, Way::Invoice(_));
+        if !is_invoice && self.wallet.is_none() {
+            return Err(CallError::NoWallet { price: challenge.lowest_price() });
+        }
+        if self.folder.is_none() {
+            return Err(CallError::NoFolder);
+        }
+        let reserved = self.reserve_payment(request, &chosen)?;
+        let written = match &chosen.terms.way {
+            Way::Invoice(invoice) => {
+                let key = key.and_then(|key| key.beside_proof(request));
+                self.intend(request, &chosen, invoice, reserved.as_ref(), key, see)
+            }
+            Way::Channel(_) | Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => {
+                self.sign(request, challenge, chosen, reserved.as_ref(), key, see)
+            }
+        };
+        if written.is_err() {
+            self.end(reserved.as_ref(), End::Nothing, see);
+        }
+        written
+    }
+
+    /// Signs a payment with the wallet's own keys, and writes it down.
+    fn sign(
+        &self,
+        request: &Request,
+        challenge: &Challenge,
+        chosen: Choice<'_>,
+        reserved: Option<&Reservation>,
+        key: Option<UsedKey>,
+        see: &mut See<'_>,
+    ) -> Result<Sending, CallError> {
         let wallet = self.wallet.as_ref().ok_or(CallError::NoWallet { price: challenge.lowest_price() })?;
         let folder = self.folder.as_ref().ok_or(CallError::NoFolder)?;
-        let reserved = self.reserve_payment(request, &chosen)?;
-        let sale = Sale { request, challenge, chosen, wallet, folder, reserved: reserved.as_ref() };
-        let signed = match &chosen.terms.way {
-            Way::Channel(channel) => sale.draw(channel),
-            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => sale.sign(key),
+        let sale = Sale { request, challenge, chosen, wallet, folder, reserved };
+        let (payment, sending) = match &chosen.terms.way {
+            Way::Channel(channel) => sale.draw(channel)?,
+            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) | Way::Invoice(_) => sale.sign(key)?,
         };
-        match signed {
-            Ok((payment, sending)) => {
-                see(Step::Paying { offer: chosen.offer, payment: &payment });
-                Ok(sending)
-            }
-            Err(error) => {
-                self.end(reserved.as_ref(), End::Nothing, see);
-                Err(error)
-            }
-        }
+        see(Step::Paying { offer: chosen.offer, payment: &payment });
+        Ok(sending)
     }
 
     /// Sends a payment until somebody can say what became of it: the same bytes each time. Only a channel that was
@@ -195,20 +234,22 @@ impl Client {
         mut sending: Sending,
         see: &mut See<'_>,
     ) -> Result<Response, CallError> {
-        let mut sent = sending.pending.sent;
+        // A paid invoice is money that is gone, even if its proof never leaves this machine.
+        let mut sent = sending.pending.sent || *sending.pending.kind() == Kind::Invoice;
         let mut corrected = false;
-        let mut pauses = Pauses { patience: self.patience, left: self.patience.replays };
+        let mut pauses = Pauses::new(self.patience);
         loop {
             let pending = &sending.pending;
             let trailers = *pending.kind() == Kind::Upto;
-            let (why, after) = match self.send(request, &pending.headers(), trailers, see).await {
+            // What a paid seller answered last: when it is enough, that is the answer.
+            let (why, after, last) = match self.send(request, &pending.headers(), trailers, see).await {
                 Err(SendError::NotSent(why)) if !sent => {
                     self.never_left(request, sending, see);
                     return Err(CallError::Network(why));
                 }
-                Err(SendError::NotSent(why) | SendError::Lost(why)) => (why, None),
+                Err(SendError::NotSent(why) | SendError::Lost(why)) => (why, None, None),
                 Ok(answer) => match self.judge(request, answer, pending).await {
-                    Judged::Unknown { why, after } => (why, after),
+                    Judged::Unknown { why, after, answer } => (why, after, answer),
                     Judged::Taken { answer, settled } => {
                         return Ok(self.taken(request, answer, settled, sending, see));
                     }
@@ -228,6 +269,10 @@ impl Client {
             };
             sent = true;
             let Some(pause) = pauses.next(after) else {
+                if let Some(answer) = last {
+                    let settled = Settled::of_invoice(pending.intent().map_or("", Intent::payment_hash));
+                    return Ok(self.taken(request, *answer, settled, sending, see));
+                }
                 self.end(self.reserved(request, pending).as_ref(), End::Open, see);
                 let (paid, path) = (pending.paid().to_owned(), pending.path().to_owned());
                 return Err(CallError::Unknown { paid, why, path });
@@ -317,11 +362,18 @@ impl Client {
             .await
     }
 
-    pub(crate) async fn read_challenge(answer: Answer, see: &mut See<'_>) -> Result<Challenge, CallError> {
+    /// Reads a 402, and says of each offer what it asks of this client's means.
+    pub(crate) async fn read_challenge(
+        &self,
+        answer: Answer,
+        see: &mut See<'_>,
+    ) -> Result<Challenge, CallError> {
         let body = answer.body.collect(challenge::BODY_BYTES_MAX).await;
         let body = body.map_err(|error| CallError::Network(error.to_string()))?;
-        let challenge = Challenge::read(&answer.headers, &body)
+        let mut challenge = Challenge::read(&answer.headers, &body)
             .map_err(|error| CallError::Challenge { error, said: Box::new(Said::parse(&body)) })?;
+        self.name_blockhash(&mut challenge).await;
+        self.value_invoices(&mut challenge).await;
         see(Step::Challenge(&challenge));
         Ok(challenge)
     }
@@ -357,38 +409,43 @@ impl Client {
 }
 
 /// The answer to the first request.
-struct Opened {
-    answer: Answer,
+pub(crate) struct Opened {
+    pub(crate) answer: Answer,
     /// What it was sent with.
-    key: Option<UsedKey>,
+    pub(crate) key: Option<UsedKey>,
     /// A key was sent before, and its issuer did not know it.
-    refused: bool,
+    pub(crate) refused: bool,
 }
 
-/// The key that a request was sent with.
+impl Opened {
+    /// An answer to a request that carried nothing of ours.
+    pub(crate) const fn without(answer: Answer) -> Self {
+        Self { answer, key: None, refused: false }
+    }
+}
+
+/// The key or token that a request was sent with.
 pub(crate) struct UsedKey {
     pub(crate) credential: Credential,
     pub(crate) asset: Option<Asset>,
     /// What the budget has set aside for it.
-    reserved: Option<Reservation>,
+    pub(crate) reserved: Option<Reservation>,
 }
 
-/// The pauses between replays.
-struct Pauses {
-    patience: crate::Patience,
-    left: u32,
-}
-
-impl Pauses {
-    /// How long to wait, or `None` when it is enough. `after` is what the seller asks for.
-    fn next(&mut self, after: Option<Duration>) -> Option<Duration> {
-        let made = self.patience.replays.saturating_sub(self.left);
-        self.left = self.left.checked_sub(1)?;
-        let Some(asked) = after else {
-            let doubled = self.patience.wait_min.saturating_mul(2u32.saturating_pow(made));
-            return Some(doubled.min(self.patience.wait_max));
-        };
-        (asked <= self.patience.wait_max).then(|| asked.max(self.patience.wait_min))
+impl UsedKey {
+    /// The key as it goes beside the proof of a paid invoice, so that the payment tops up its account: not where the
+    /// proof stands, and only for an account of the asset that the seller is paid in.
+    fn beside_proof(&self, request: &Request) -> Option<Credential> {
+        let text = self.credential.1.to_str().ok()?;
+        let key = Secret::new(text.strip_prefix("Bearer ").unwrap_or(text).to_owned());
+        if self.asset.is_none() || keyring::usual_asset(&key) != self.asset {
+            return None;
+        }
+        let free =
+            |name: &&HeaderName| **name != header::AUTHORIZATION && !request.headers.contains_key(*name);
+        let mut value = HeaderValue::from_str(key.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((KEY_FIELDS.iter().find(free)?.clone(), value))
     }
 }
 

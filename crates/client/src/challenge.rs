@@ -1,9 +1,11 @@
 //! A 402, read: the offers, and what the seller says about the refusal. All of it is a stranger's claim.
 
-use http::HeaderMap;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue};
 use money::Amount;
 use serde_json::{Map, Value};
 use wire::json;
+use wire::l402::Offered;
 use wire::x402::{header, v1, v2};
 
 use crate::attested;
@@ -18,7 +20,8 @@ const OFFERS_MAX: usize = 64;
 /// What a 402 says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Challenge {
-    /// In the seller's order. With a `PAYMENT-REQUIRED` header those of version 2, else those of the body.
+    /// In the seller's order. With a `PAYMENT-REQUIRED` header those of version 2, else those of the body; then the L402
+    /// challenges.
     pub offers: Vec<Offer>,
     /// What is for sale, echoed by a version 2 payment.
     pub(crate) resource: Option<v2::ResourceInfo>,
@@ -51,25 +54,32 @@ pub enum ChallengeError {
     #[error("PAYMENT-REQUIRED cannot be read: {0}")]
     Header(header::HeaderError),
     /// Neither a header nor a body that offers anything.
-    #[error("the 402 offers no x402 payment")]
+    #[error("the 402 offers no x402 or L402 payment")]
     NoOffers,
 }
 
 impl Challenge {
-    /// Reads a 402 (X402-6).
+    /// Reads a 402 (X402-6, L402-90).
     ///
     /// # Errors
     /// [`ChallengeError`]
     pub fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, ChallengeError> {
+        let mut challenge = Self::read_x402(headers, body)?;
+        let lines = headers.get_all(WWW_AUTHENTICATE).iter().map(HeaderValue::as_bytes);
+        challenge.offers.extend(Offered::read(lines).into_iter().map(Offer::l402));
+        if challenge.offers.is_empty() && !headers.contains_key(header::PAYMENT_REQUIRED) {
+            return Err(ChallengeError::NoOffers);
+        }
+        Ok(challenge)
+    }
+
+    fn read_x402(headers: &HeaderMap, body: &[u8]) -> Result<Self, ChallengeError> {
         let document = json::parse_strict(body).unwrap_or_default();
         let of_body = offers_v1(&document);
         let mut values = headers.get_all(header::PAYMENT_REQUIRED).iter();
         let Some(value) = values.next() else {
             let refusal = Said::read(&document);
-            return match of_body {
-                offers if offers.is_empty() => Err(ChallengeError::NoOffers),
-                offers => Ok(Self { offers, resource: None, extensions: None, refusal }),
-            };
+            return Ok(Self { offers: of_body, resource: None, extensions: None, refusal });
         };
         let one = values.next().is_none().then(|| value.to_str().ok()).flatten();
         let text = one.ok_or(ChallengeError::Header(header::HeaderError::Base64))?;
@@ -134,7 +144,8 @@ fn offers_v1(document: &Value) -> Vec<Offer> {
 #[cfg(test)]
 mod tests {
     use super::{Challenge, ChallengeError, Said};
-    use crate::offer::{Unpayable as U, Version};
+    use crate::offer::Version;
+    use crate::unpayable::Unpayable as U;
     use http::HeaderMap;
     use serde_json::{Value, json};
     use wire::base64::encode_std;

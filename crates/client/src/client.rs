@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 use rails::dial::Dialer;
+use wire::l402::PaymentHash;
 
 use crate::attested::{Attested, AttestedError};
 use crate::challenge::Challenge;
@@ -12,6 +13,7 @@ use crate::error::CallError;
 use crate::folder::{FileError, Folder};
 use crate::kept::KeptReceipt;
 use crate::keyring::{self, Key};
+use crate::lightning::Lightning;
 use crate::offer::Offer;
 use crate::payment::Payment;
 use crate::policy::Policy;
@@ -35,6 +37,7 @@ pub struct Client {
     pub(crate) key: Option<Key>,
     pub(crate) save_keys: bool,
     pub(crate) solana_node: Option<Target>,
+    pub(crate) lightning: Option<Lightning>,
 }
 
 /// How long we wait for what.
@@ -85,6 +88,34 @@ pub enum Step<'a> {
         /// The header.
         payment: &'a Payment,
     },
+    /// An invoice was written down, and is paid next.
+    PayingInvoice {
+        /// The chosen offer.
+        offer: &'a Offer,
+        /// Names the payment.
+        payment_hash: &'a PaymentHash,
+        /// What the way may cost, millisatoshi.
+        fee_max_msat: u64,
+    },
+    /// The invoice is paid; the proof goes to the seller next.
+    InvoicePaid {
+        /// Names the payment.
+        payment_hash: &'a str,
+        /// What the way cost, millisatoshi.
+        fee_msat: u64,
+    },
+    /// A token that was paid for earlier goes out.
+    Token {
+        /// Names its payment.
+        payment_hash: &'a str,
+    },
+    /// The seller did not take that token.
+    TokenRefused {
+        /// 402: used up, or not good here. 401, 403: not good here.
+        status: StatusCode,
+    },
+    /// The token that was paid for was kept for this origin.
+    TokenSaved,
     /// An earlier run left a payment for this request: the same one goes out again.
     Resuming {
         /// `0.02 TEST to ...`
@@ -144,6 +175,8 @@ pub struct Quote {
     pub challenge: Option<Challenge>,
     /// A credit key is at hand and would be used first.
     pub has_key: bool,
+    /// A token that was paid for is at hand and would be tried first.
+    pub has_token: bool,
     /// An earlier run left a payment for this request, which would be sent again.
     pub pending: Option<String>,
 }
@@ -162,6 +195,7 @@ impl Client {
             key: None,
             save_keys: true,
             solana_node: None,
+            lightning: None,
         }
     }
 
@@ -201,6 +235,13 @@ impl Client {
         self
     }
 
+    /// Pays invoices with this wallet.
+    #[must_use]
+    pub fn with_lightning(mut self, wallet: Lightning) -> Self {
+        self.lightning = Some(wallet);
+        self
+    }
+
     /// Waits differently.
     #[must_use]
     pub const fn with_patience(mut self, patience: Patience) -> Self {
@@ -222,18 +263,15 @@ impl Client {
         self.check_own(request)?;
         let pending = self.left_over(request)?.map(|pending| pending.paid().to_owned());
         let has_key = self.key_for(request)?.is_some();
+        let has_token = self.token_for(request)?.is_some();
         let answer =
             self.ask(request, &[], see).await.map_err(|error| CallError::Network(error.to_string()))?;
         let status = answer.status;
         let challenge = match status {
-            StatusCode::PAYMENT_REQUIRED => {
-                let mut challenge = Self::read_challenge(answer, see).await?;
-                self.complete(&mut challenge).await;
-                Some(challenge)
-            }
+            StatusCode::PAYMENT_REQUIRED => Some(self.read_challenge(answer, see).await?),
             _ => None,
         };
-        Ok(Quote { status, challenge, has_key, pending })
+        Ok(Quote { status, challenge, has_key, has_token, pending })
     }
 
     /// Fetches and checks the receipt of a call whose body has ended. What it says was charged takes the place

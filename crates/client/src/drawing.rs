@@ -94,7 +94,7 @@ impl Client {
         let origin = request.target.origin_text();
         let serves = |offer: &&Offer| match offer.terms.as_ref().map(|terms| &terms.way) {
             Ok(Way::Channel(channel)) => held.channel.serves(&origin, channel, wallet),
-            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_)) | Err(_) => false,
+            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) | Way::Invoice(_)) | Err(_) => false,
         };
         let offer = challenge.offers.iter().find(serves);
         let Some((offer, terms)) = offer.and_then(|offer| Some((offer, offer.terms.as_ref().ok()?))) else {
@@ -156,7 +156,7 @@ impl Client {
             return Outcome { paid: taken(pending.paid()), end: whole, promise: None };
         };
         match pending.kind() {
-            Kind::Exact | Kind::Permit2 => {
+            Kind::Exact | Kind::Permit2 | Kind::Invoice => {
                 if let Err(misfit) = promise::whole(sum, settled.amount.as_deref()) {
                     see(Step::Doubt(&misfit.to_string()));
                 }

@@ -95,6 +95,37 @@ pub enum CallError {
         /// `0.02 USDC from channel ...`
         paid: String,
     },
+    /// There is an invoice, and no wallet that pays it.
+    #[error("no Lightning wallet is set: farthing wallet lightning set; nothing was paid")]
+    NoLightning,
+    /// The Lightning wallet says no.
+    #[error("the Lightning wallet did not pay {what}: {reason}; nothing was paid")]
+    NotPaid {
+        /// `21 sat (0.02 USD) over Lightning to ...`
+        what: String,
+        /// What it says.
+        reason: String,
+    },
+    /// The Lightning wallet says yes, and shows something that is no proof of it.
+    #[error("the Lightning wallet says that it paid {paid}, and its preimage does not open the invoice: nothing was sent to the seller, and nothing more is paid for this call (kept in {})", path.display())]
+    WalletLied {
+        /// `21 sat (0.02 USD) over Lightning to ...`
+        paid: String,
+        /// Where the payment is kept.
+        path: PathBuf,
+    },
+    /// The invoice was paid, and the seller does not serve.
+    #[error("{paid} was paid, and the seller answered {status} all the same{}; nothing more is paid for this call. For {seconds} s the same command shows the same proof of payment", quoted(.said))]
+    TokenRefused {
+        /// The answer.
+        status: StatusCode,
+        /// What it says.
+        said: Box<Said>,
+        /// `21 sat (0.02 USD) over Lightning to ...`
+        paid: String,
+        /// For how long no other invoice is paid for it.
+        seconds: u64,
+    },
     /// Another call took the channel between choosing and signing.
     #[error("another call has just taken the payment channel; nothing was paid, run the same command again")]
     ChannelTaken,
@@ -140,7 +171,8 @@ impl CallError {
             Self::Challenge { said, .. }
             | Self::KeyRefused { said, .. }
             | Self::Refused { said, .. }
-            | Self::VoucherRefused { said, .. } => Some(said),
+            | Self::VoucherRefused { said, .. }
+            | Self::TokenRefused { said, .. } => Some(said),
             Self::ClearText(_)
             | Self::KeyOfAnotherOrigin { .. }
             | Self::File(_)
@@ -152,6 +184,9 @@ impl CallError {
             | Self::Budget(_)
             | Self::NoWallet { .. }
             | Self::Allowance(_)
+            | Self::NoLightning
+            | Self::NotPaid { .. }
+            | Self::WalletLied { .. }
             | Self::ChannelTaken
             | Self::Unknown { .. } => None,
         }

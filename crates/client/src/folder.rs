@@ -76,6 +76,18 @@ impl Folder {
         self.config.join("keys.json")
     }
 
+    /// `lightning.json`: the node that pays invoices, with the key to it.
+    #[must_use]
+    pub fn lightning_file(&self) -> PathBuf {
+        self.config.join("lightning.json")
+    }
+
+    /// `tokens.json`: L402 tokens that were paid for, by origin.
+    #[must_use]
+    pub fn tokens_file(&self) -> PathBuf {
+        self.config.join("tokens.json")
+    }
+
     /// `trust.json`: receipt keys by origin.
     #[must_use]
     pub fn trust_file(&self) -> PathBuf {

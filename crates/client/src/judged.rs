@@ -17,7 +17,7 @@ use crate::drawing::Outcome;
 use crate::error::{Allowance, CallError};
 use crate::folder::Folder;
 use crate::keyring;
-use crate::pending::{Kind, Pending};
+use crate::pending::{Kind, PROOF_S, Pending};
 use crate::receipt::ReceiptRef;
 use crate::reservation::End;
 use crate::sale::Sending;
@@ -33,6 +33,8 @@ pub(crate) enum Judged {
     Unknown {
         why: String,
         after: Option<Duration>,
+        /// Of a seller that was paid before it was asked: the money is not in question.
+        answer: Option<Box<Answer>>,
     },
     Refused {
         answer: Answer,
@@ -52,7 +54,11 @@ impl Client {
             answer.body = Body::memory(body);
         }
         let challenge = refusal(&answer, &mut said);
-        match verdict::read(answer.status, &answer.headers, &said, pending.network()) {
+        let verdict = match pending.intent() {
+            Some(intent) => verdict::of_proof(answer.status, &answer.headers, &said, intent.payment_hash()),
+            None => verdict::read(answer.status, &answer.headers, &said, pending.network()),
+        };
+        match verdict {
             Verdict::Taken(settled) => Judged::Taken { answer, settled },
             Verdict::Refused => Judged::Refused { answer, said, challenge },
             Verdict::Unknown { after } => {
@@ -62,7 +68,9 @@ impl Client {
                     answer.status.as_u16(),
                     said.code
                 );
-                Judged::Unknown { why: why.trim_end().to_owned(), after }
+                let paid = *pending.kind() == Kind::Invoice;
+                let answer = paid.then(|| Box::new(answer));
+                Judged::Unknown { why: why.trim_end().to_owned(), after, answer }
             }
         }
     }
@@ -80,7 +88,8 @@ impl Client {
         let folder = self.folder.as_ref().filter(|_| self.save_keys).map(Folder::keys_file);
         if let (Some(key), Some(file)) = (&key, folder) {
             let origin = request.target.origin_text();
-            match keyring::save(&file, &origin, key, sending.pending.asset()) {
+            let asset = sending.pending.asset().or_else(|| keyring::usual_asset(key));
+            match keyring::save(&file, &origin, key, asset) {
                 Ok(()) => see(Step::KeySaved),
                 Err(error) => see(Step::Warning(&error)),
             }
@@ -88,14 +97,17 @@ impl Client {
         // The new key opens the receipt; without one, what was sent does.
         let credential = match &key {
             Some(key) => Some(key_header(request, key)),
-            None => sending.pending.headers().pop(),
+            None => sending.pending.opener(),
         };
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
+        self.keep_token(request, &sending.pending, receipt.is_some(), see);
         let reserved = self.reserved(request, &sending.pending);
+        let invoice = *sending.pending.kind() == Kind::Invoice;
         let whole = match &receipt {
             Some(_) => End::Served,
             // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
             None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
+            None if invoice && verdict::is_undecided(answer.status) => End::Open,
             None => End::ServedInFull,
         };
         let Outcome { paid, end, promise } =
@@ -158,6 +170,10 @@ impl Client {
             return Err(missing);
         }
         self.end(reserved.as_ref(), End::Open, see);
+        if *pending.kind() == Kind::Invoice {
+            self.note(pending.refuse(now), see);
+            return Err(CallError::TokenRefused { status, said, paid: what, seconds: PROOF_S });
+        }
         if let Kind::Batch { deposit: 0, .. } = pending.kind() {
             // A voucher has no end and needs none: the next one contains it.
             if let Some(held) = &mut sending.held {

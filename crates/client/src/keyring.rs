@@ -7,7 +7,7 @@ use money::{Amount, Asset};
 use proof::credit_key::attenuate;
 use serde::{Deserialize, Serialize};
 use wire::caveat::Caveat;
-use wire::credit_key::{CreditKey, CreditKeyError};
+use wire::credit_key::{CreditKey, CreditKeyError, Mode};
 use wire::hex;
 use zeroize::Zeroize as _;
 
@@ -113,6 +113,14 @@ impl Drop for Saved {
 
 /// Most keys whose origin is remembered.
 const GIVEN_MAX: usize = 4096;
+
+/// What an account is denominated in whose seller was paid over Lightning: the usual asset of the key's mode.
+pub(crate) fn usual_asset(key: &Secret) -> Option<Asset> {
+    Some(match CreditKey::parse(key.expose()).ok()?.mode() {
+        Mode::Live => Asset::Usd,
+        Mode::Test => Asset::Test,
+    })
+}
 
 /// The key that this origin gave us.
 pub(crate) fn saved_for(file: &Path, origin: &str) -> Result<Option<Key>, FileError> {

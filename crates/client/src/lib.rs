@@ -37,7 +37,9 @@ mod inclusion;
 mod judged;
 mod kept;
 mod keyring;
+mod lightning;
 mod offer;
+mod pauses;
 mod payment;
 mod pending;
 mod pins;
@@ -54,6 +56,7 @@ mod solana;
 mod target;
 #[cfg(test)]
 mod tests;
+mod unpayable;
 mod verdict;
 mod wallet;
 
@@ -71,7 +74,11 @@ pub use heads::{HeadAlarm, Progress};
 pub use inclusion::{Inclusion, InclusionError, SignedHead};
 pub use kept::{Booked, Checked, KeptReceipt, Trust};
 pub use keyring::Key;
-pub use offer::{ChannelTerms, Offer, Scheme, SchemeError, Terms, Unpayable, Version, Way};
+pub use lightning::{
+    CheckError, FeeMax, Found, InvoiceTerms, Lightning, LightningFile, LightningFileError, NodeSettings,
+    PriceSettings,
+};
+pub use offer::{ChannelTerms, Offer, Scheme, SchemeError, Terms, Version, Way};
 pub use payment::Payment;
 pub use policy::{CapError, Choice, Policy, PolicyError, parse_cap};
 pub use receipt::{Money, Receipt, ReceiptError, ReceiptRef};
@@ -81,6 +88,7 @@ pub use secret::Secret;
 pub use sign_in::{SignInError, SignedIn};
 pub use solana::SolanaTerms;
 pub use target::{Target, TargetError};
+pub use unpayable::Unpayable;
 pub use verdict::Paid;
 pub use wallet::{Wallet, WalletError};
 

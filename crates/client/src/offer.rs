@@ -11,6 +11,7 @@ use proof::x402_permit2::Spends;
 use proof::{x402_batch, x402_permit2};
 use serde_json::{Map, Value};
 use wire::hex;
+use wire::l402::{Offered, OfferedError};
 use wire::x402::exact::decimal;
 use wire::x402::network::{self, FARTHING_TEST};
 use wire::x402::offer_receipt::{self, Signed};
@@ -18,18 +19,22 @@ use wire::x402::permit2::TRANSFER_METHOD;
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, asset, base58, batch, v1, v2};
 
 use crate::attested;
+use crate::lightning::{Invoice, InvoiceTerms};
 use crate::solana::{self, SolanaTerms};
+use crate::unpayable::Unpayable;
 
-/// Which version of x402 made the offer.
+/// Which protocol made the offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// Body of the 402, paid in `X-PAYMENT`.
+    /// x402: body of the 402, paid in `X-PAYMENT`.
     V1,
-    /// Header of the 402, paid in `PAYMENT-SIGNATURE`.
+    /// x402: header of the 402, paid in `PAYMENT-SIGNATURE`.
     V2,
+    /// L402: `WWW-Authenticate`, paid over Lightning and shown in `Authorization`.
+    L402,
 }
 
-/// One entry of `accepts`.
+/// One entry of `accepts`, or an L402 challenge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
     /// As it came: what a version 2 payment echoes.
@@ -44,14 +49,17 @@ pub struct Offer {
 pub(crate) enum Entry {
     V1(v1::PaymentRequirements),
     V2(v2::PaymentRequirements),
+    L402(Box<Invoice>),
 }
 
 /// What an offer asks for, read strictly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Atomic units of the token: the price, or under `upto` and `batch-settlement` the most that the call can cost.
+    /// Of an invoice millisatoshi, without the fee of the way.
     pub atomic: u128,
-    /// The same in the ledger unit of `asset`; all our assets here stand at a dollar.
+    /// The same in the ledger unit of `asset`; all our assets here stand at a dollar. Of an invoice with the highest fee,
+    /// by the wallet's own price of bitcoin.
     pub price: Amount,
     /// What is paid.
     pub asset: Asset,
@@ -81,6 +89,8 @@ pub enum Way {
     Channel(ChannelTerms),
     /// `exact` on Solana: a transaction.
     Solana(SolanaTerms),
+    /// L402: an invoice.
+    Invoice(InvoiceTerms),
 }
 
 /// What a channel that pays an offer must be like.
@@ -109,15 +119,17 @@ pub enum Scheme {
     Upto,
     /// A payment channel.
     Batch,
+    /// An invoice over Lightning.
+    L402,
 }
 
 /// Text that names no scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a scheme: exact, permit2, upto, batch-settlement")]
+#[error("not a scheme: exact, permit2, upto, batch-settlement, l402")]
 pub struct SchemeError;
 
 impl Scheme {
-    const ALL: [Self; 4] = [Self::Exact, Self::Permit2, Self::Upto, Self::Batch];
+    const ALL: [Self; 5] = [Self::Exact, Self::Permit2, Self::Upto, Self::Batch, Self::L402];
 
     /// As people write it.
     #[must_use]
@@ -127,6 +139,7 @@ impl Scheme {
             Self::Permit2 => "permit2",
             Self::Upto => "upto",
             Self::Batch => "batch-settlement",
+            Self::L402 => "l402",
         }
     }
 }
@@ -154,22 +167,26 @@ impl Terms {
             Way::Permit { spends: Spends::Exact, .. } => Scheme::Permit2,
             Way::Permit { spends: Spends::Upto { .. }, .. } => Scheme::Upto,
             Way::Channel(_) => Scheme::Batch,
+            Way::Invoice(_) => Scheme::L402,
         }
     }
 
-    /// The token's contract; empty on the test rail.
+    /// The token's contract; empty on the test rail and over Lightning.
     pub(crate) fn token(&self) -> String {
         let token = match &self.way {
             Way::Transfer(Method::Evm { token, .. }) | Way::Permit { token, .. } => token,
             Way::Channel(channel) => &channel.token,
             Way::Solana(solana) => return base58::encode(solana.token.mint()),
-            Way::Transfer(Method::Test { .. }) => return String::new(),
+            Way::Transfer(Method::Test { .. }) | Way::Invoice(_) => return String::new(),
         };
         token.contract().to_string()
     }
 
     /// What so many atomic units are worth; `None` beyond what we count.
     pub(crate) fn worth(&self, atomic: u128) -> Option<Amount> {
+        if let Way::Invoice(invoice) = &self.way {
+            return invoice.worth_up(u64::try_from(atomic).ok()?);
+        }
         ledger_from_atomic_down(atomic, self.asset.exponent(), self.decimals).ok()
     }
 
@@ -195,41 +212,6 @@ impl ChannelTerms {
             quote: None,
         }
     }
-}
-
-/// Why an offer cannot be paid by us. Never an error: another offer may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unpayable {
-    /// A scheme we do not sign.
-    #[error("scheme not supported")]
-    Scheme,
-    /// A network we have no key for.
-    #[error("network not supported")]
-    Network,
-    /// A token we do not know: neither its worth nor what its signatures cover.
-    #[error("token not known")]
-    Asset,
-    /// The token shall move in a way that we do not sign.
-    #[error("transfer method not supported")]
-    Transfer,
-    /// What the scheme needs besides is missing or malformed: a facilitator, an authorizer, a delay, a blockhash.
-    #[error("members that the scheme needs are missing or malformed")]
-    Members,
-    /// Not a positive number of atomic units within our range.
-    #[error("amount is not usable")]
-    Amount,
-    /// Not an address of the network.
-    #[error("payee is not an address")]
-    Payee,
-    /// Too short a time to settle, so it could only fail.
-    #[error("time limit is too short")]
-    Window,
-    /// The seller signed something else than he asks for.
-    #[error("the seller's signed offer promises something else")]
-    Promise,
-    /// Header and body of the same 402 name different amounts or payees for the same token.
-    #[error("the 402 contradicts itself about amount or payee")]
-    Contradiction,
 }
 
 /// Longest time we let a signature stand (README item 7).
@@ -266,21 +248,30 @@ impl Offer {
         Self { entry: Entry::V1(entry), terms, promise: None }
     }
 
+    /// Not payable until a Lightning wallet says what it is worth.
+    pub(crate) fn l402(offered: Result<Offered, OfferedError>) -> Self {
+        let invoice = Invoice::new(offered);
+        let terms = Err(invoice.without_wallet());
+        Self { entry: Entry::L402(Box::new(invoice)), terms, promise: None }
+    }
+
     /// Which version it is of.
     #[must_use]
     pub const fn version(&self) -> Version {
         match self.entry {
             Entry::V1(_) => Version::V1,
             Entry::V2(_) => Version::V2,
+            Entry::L402(_) => Version::L402,
         }
     }
 
-    /// CAIP-2 id, or the seller's word where there is none.
+    /// CAIP-2 id, or the seller's word where there is none; of an invoice `lightning:` and the chain.
     #[must_use]
     pub fn network(&self) -> &str {
         match &self.entry {
             Entry::V1(entry) => network::caip2_from_v1(&entry.network).unwrap_or(&entry.network),
             Entry::V2(entry) => &entry.network,
+            Entry::L402(invoice) => invoice.network(),
         }
     }
 
@@ -290,24 +281,27 @@ impl Offer {
         match &self.entry {
             Entry::V1(entry) => &entry.scheme,
             Entry::V2(entry) => &entry.scheme,
+            Entry::L402(_) => Scheme::L402.name(),
         }
     }
 
-    /// The payee as the seller wrote it.
+    /// The payee as the seller wrote it; of an invoice the key of the node that made it.
     #[must_use]
     pub fn pay_to(&self) -> &str {
         match &self.entry {
             Entry::V1(entry) => &entry.pay_to,
             Entry::V2(entry) => &entry.pay_to,
+            Entry::L402(invoice) => invoice.pay_to(),
         }
     }
 
-    /// The amount as the seller wrote it, in atomic units.
+    /// The amount as the seller wrote it, in atomic units; of an invoice millisatoshi, empty if it names none.
     #[must_use]
     pub fn amount(&self) -> &str {
         match &self.entry {
             Entry::V1(entry) => &entry.max_amount_required,
             Entry::V2(entry) => &entry.amount,
+            Entry::L402(invoice) => invoice.amount(),
         }
     }
 

@@ -75,7 +75,7 @@ impl Payment {
         // As deployed clients do (X402-18).
         let valid_after = match &offer.entry {
             Entry::V1(_) => now_unix_s.saturating_sub(600),
-            Entry::V2(_) => 0,
+            Entry::V2(_) | Entry::L402(_) => 0,
         };
         let times = Times { valid_after, valid_before, now_unix_s };
         let payload = match &terms.way {
@@ -88,7 +88,7 @@ impl Payment {
                 let valid_before = now_unix_s.saturating_add(solana::LIFE_S);
                 return Self::write(challenge, offer, payload, chance, valid_before);
             }
-            Way::Channel(_) => return Err(PaymentError::Unanswerable),
+            Way::Channel(_) | Way::Invoice(_) => return Err(PaymentError::Unanswerable),
         };
         Self::write(challenge, offer, payload, chance, valid_before)
     }
@@ -138,6 +138,7 @@ impl Payment {
                 };
                 (header::PAYMENT_SIGNATURE, header::encode(&payment))
             }
+            Entry::L402(_) => return Err(PaymentError::Unanswerable),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| PaymentError::Unanswerable)?;
         value.set_sensitive(true);

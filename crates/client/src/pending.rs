@@ -12,11 +12,13 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wire::hex;
+use wire::l402::Preimage;
 use wire::x402::offer_receipt::{Offer, Signed};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::Request;
 use crate::folder::{self, FileError, FileProblem};
+use crate::lightning::Intent;
 
 /// Calls with the same bytes that run at once, each with a payment of its own.
 const TWINS_MAX: u32 = 64;
@@ -24,6 +26,8 @@ const TWINS_MAX: u32 = 64;
 const SWEEP_MAX: usize = 1000;
 /// For how long after its last second a payment may still come to light.
 const SETTLE_GRACE_S: u64 = 60;
+/// For how long the proof of a paid invoice is shown again to a seller that refused it, and no other invoice is paid.
+pub(crate) const PROOF_S: u64 = 3_600;
 
 /// A pending payment. The file is locked while this lives: no other process sends it at the same time.
 pub(crate) struct Pending {
@@ -55,6 +59,9 @@ struct Content {
     /// What the seller had signed about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     promise: Option<Signed<Offer>>,
+    /// The invoice that is paid for it, and its token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intent: Option<Intent>,
     /// Tells it from other payments of the same request.
     #[serde(default)]
     ticket: String,
@@ -84,6 +91,8 @@ pub(crate) enum Kind {
         #[serde(with = "crate::atomic")]
         deposit: u128,
     },
+    /// An L402 token, whose invoice a wallet pays before it is sent.
+    Invoice,
 }
 
 /// An amount of a token.
@@ -126,6 +135,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) kind: Kind,
     pub(crate) sum: Option<Sum>,
     pub(crate) promise: Option<Signed<Offer>>,
+    pub(crate) intent: Option<Intent>,
     pub(crate) ticket: &'a str,
     pub(crate) valid_before: u64,
     /// Name of its reservation in the budget.
@@ -176,6 +186,7 @@ impl Pending {
             kind: facts.kind.clone(),
             sum: facts.sum.clone(),
             promise: facts.promise.clone(),
+            intent: facts.intent.clone(),
             ticket: facts.ticket.to_owned(),
             valid_before: facts.valid_before,
             reserved: facts.reserved.map(str::to_owned),
@@ -203,14 +214,38 @@ impl Pending {
         Err(folder::failed(&last)(std::io::Error::other("too many calls with the same bytes at once")))
     }
 
-    /// What is sent.
+    /// What is sent. The proof that an invoice was paid comes last.
     pub(crate) fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         let header = |(name, value): &(String, String)| {
             let mut value = HeaderValue::from_str(value).ok()?;
             value.set_sensitive(true);
             Some((name.parse().ok()?, value))
         };
-        self.content.headers.iter().filter_map(header).collect()
+        let proof = self.content.intent.as_ref().and_then(Intent::credential);
+        self.content.headers.iter().filter_map(header).chain(proof).collect()
+    }
+
+    /// What of it opens the receipt: the key beside it, else the payment itself.
+    pub(crate) fn opener(&self) -> Option<(HeaderName, HeaderValue)> {
+        let mut headers = self.headers();
+        if self.intent().is_some_and(Intent::tops_up) {
+            headers.truncate(1);
+        }
+        headers.pop()
+    }
+
+    /// The invoice that is paid for it.
+    pub(crate) const fn intent(&self) -> Option<&Intent> {
+        self.content.intent.as_ref()
+    }
+
+    /// Its invoice was paid: from here on the proof is sent. A file that cannot be changed still names the invoice,
+    /// whose preimage the wallet gives again.
+    pub(crate) fn open(&mut self, preimage: &Preimage) -> Result<(), FileError> {
+        if let Some(intent) = &mut self.content.intent {
+            intent.open(preimage);
+        }
+        self.rewrite()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -262,10 +297,18 @@ impl Pending {
     /// The seller refused it. What was signed can still be taken until its time is over: until then the
     /// same request sends the same payment, and no other.
     pub(crate) fn refuse(mut self, now_unix_s: u64) -> Result<(), FileError> {
+        if self.content.intent.is_some() && self.content.end == End::Unknown {
+            // What was paid does not end by itself: a seller that has refused it is given this long.
+            self.content.valid_before = now_unix_s.saturating_add(PROOF_S);
+        }
         self.content.end = End::Refused;
         if self.content.is_over(now_unix_s) {
             return remove(&self.path);
         }
+        self.rewrite()
+    }
+
+    fn rewrite(&mut self) -> Result<(), FileError> {
         // In place and of the same length: another name would come without the lock, and whoever waits for
         // the lock must find the payment and not an empty file.
         let bytes = self.content.encode(&self.path)?;
@@ -377,6 +420,7 @@ mod tests {
             kind: Kind::Exact,
             sum: None,
             promise: None,
+            intent: None,
             ticket: "t",
             valid_before: 100,
             reserved: None,

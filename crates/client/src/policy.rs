@@ -96,9 +96,10 @@ impl Policy {
     /// The best payable offer within the limits. `standings` tells of each offer that a channel pays what that takes.
     ///
     /// Our own order: the test rail; a channel that is open and has enough, because nothing leaves the wallet; a
-    /// deposit that the caller allows by name; a transfer, whose change a seller like us gives a key for; a deposit
-    /// within the cap of the call; `upto` and Permit2 last, because they fail where the token's owner has not let
-    /// Permit2 move it. Among equals the seller's order.
+    /// deposit that the caller allows by name; a transfer or an invoice, whichever is cheaper with its fee, and whose
+    /// change a seller like us gives a key for; a deposit within the cap of the call; `upto` and Permit2 last, because
+    /// they fail where the token's owner has not let Permit2 move it. Among invoices the cheapest, among other equals
+    /// the seller's order.
     ///
     /// # Errors
     /// [`PolicyError`]
@@ -114,7 +115,16 @@ impl Policy {
             .enumerate()
             .filter_map(|(place, offer)| self.rank(offer, standing(place)))
             .collect();
-        payable.sort_by_key(|(rank, _)| *rank);
+        let transfers = payable.iter().filter(|(_, choice)| choice.terms.scheme() == Scheme::Exact);
+        let transfer = transfers.map(|(_, choice)| choice.terms.price).min();
+        payable.sort_by_key(|(rank, choice)| match choice.terms.scheme() {
+            Scheme::L402 => {
+                let price = choice.terms.price;
+                (*rank, transfer.is_some_and(|transfer| transfer <= price), price)
+            }
+            Scheme::Exact => (*rank, true, Amount::ZERO),
+            Scheme::Permit2 | Scheme::Upto | Scheme::Batch => (*rank, false, Amount::ZERO),
+        });
         let within = payable.iter().find(|(_, choice)| choice.terms.price <= self.max);
         let Some(&(_, choice)) = within else {
             return Err(match payable.iter().map(|(_, choice)| choice.terms.price).min() {
@@ -133,7 +143,8 @@ impl Policy {
             (Scheme::Batch, Some(Standing::Deposit(atomic))) => atomic,
             (_, Some(Standing::NoKey | Standing::NoBlockhash | Standing::TooDear(_) | Standing::Busy))
             | (Scheme::Batch, None) => return None,
-            (Scheme::Batch, Some(Standing::Open)) | (Scheme::Exact | Scheme::Permit2 | Scheme::Upto, _) => 0,
+            (Scheme::Batch, Some(Standing::Open))
+            | (Scheme::Exact | Scheme::Permit2 | Scheme::Upto | Scheme::L402, _) => 0,
         };
         let deposit = terms.worth(deposit_atomic)?;
         let rank = match &self.schemes {
@@ -142,7 +153,7 @@ impl Policy {
                 Scheme::Exact if offer.is_test_rail() => 0,
                 Scheme::Batch if deposit_atomic == 0 => 1,
                 Scheme::Batch if self.deposit_max.is_some() => 2,
-                Scheme::Exact => 3,
+                Scheme::Exact | Scheme::L402 => 3,
                 Scheme::Batch => 4,
                 Scheme::Upto => 5,
                 Scheme::Permit2 => 6,

@@ -84,10 +84,10 @@ impl Client {
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Err(RefundError::NoOffer(request.target.url()));
         }
-        let challenge = Self::read_challenge(answer, see).await?;
+        let challenge = self.read_challenge(answer, see).await?;
         let pays = |offer: &&Offer| match offer.terms.as_ref().map(|terms| &terms.way) {
             Ok(Way::Channel(channel)) => held.channel.serves(&origin, channel, wallet),
-            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_)) | Err(_) => false,
+            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) | Way::Invoice(_)) | Err(_) => false,
         };
         let offer = challenge.offers.iter().find(pays);
         let offer = offer.ok_or_else(|| RefundError::NoOffer(request.target.url()))?;

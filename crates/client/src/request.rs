@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use wire::l402::Scheme;
 use wire::x402::header as x402;
 
 use crate::{Target, TargetError};
@@ -99,7 +100,10 @@ impl Request {
 
     /// Whether the caller put a payment in it: then we neither add one nor pay.
     pub(crate) fn brings_payment(&self) -> bool {
-        self.headers.contains_key(x402::PAYMENT_SIGNATURE) || self.headers.contains_key(x402::X_PAYMENT)
+        let shown = self.headers.get_all(header::AUTHORIZATION).iter().any(is_l402);
+        shown
+            || self.headers.contains_key(x402::PAYMENT_SIGNATURE)
+            || self.headers.contains_key(x402::X_PAYMENT)
     }
 
     /// Whether the caller put a credit key in it.
@@ -121,6 +125,11 @@ impl fmt::Debug for Request {
             self.body.len()
         )
     }
+}
+
+fn is_l402(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| *byte == b' ').find(|word| !word.is_empty());
+    scheme.and_then(|scheme| std::str::from_utf8(scheme).ok()).and_then(Scheme::parse).is_some()
 }
 
 fn contains_key(value: &[u8]) -> bool {
@@ -157,5 +166,7 @@ mod tests {
         assert!(!format!("{request:?}").contains("fk_test"));
         assert!(!with("authorization", "Bearer sk-1").unwrap().brings_key());
         assert!(with("X-PAYMENT", "e30=").unwrap().brings_payment());
+        assert!(with("authorization", "lsat AgE=:00").unwrap().brings_payment());
+        assert!(!with("authorization", "Basic L402").unwrap().brings_payment());
     }
 }

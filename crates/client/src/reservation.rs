@@ -12,7 +12,7 @@ use crate::channel::{self, Standing};
 use crate::client::Client;
 use crate::error::CallError;
 use crate::folder::{FileError, Folder};
-use crate::offer::{Scheme, Way};
+use crate::offer::{Entry, Offer, Scheme, Way};
 use crate::policy::{Choice, PolicyError};
 use crate::receipt::Receipt;
 use crate::{Policy, Request, now_unix_s};
@@ -40,6 +40,8 @@ pub(crate) enum End {
     KeyRefused,
     /// The payment was refused, or nobody says what became of it. Either way somebody else holds it.
     Open,
+    /// So much left the wallet; whether the call is served is told later.
+    Paid(Amount),
     /// Served, and a receipt will say what it cost.
     Served,
     /// Served, and it cost what was reserved.
@@ -77,6 +79,7 @@ impl Reservation {
                 budget.fail(host, now);
             }
             End::Open | End::BadReceipt => budget.fail(host, now),
+            End::Paid(paid) => budget.pay(id, paid),
             End::Served => budget.serve(host),
             End::ServedInFull => {
                 budget.serve(host);
@@ -92,6 +95,14 @@ impl Reservation {
                 budget.settle(id, came_to);
             }
         })
+    }
+
+    /// The reservation, if it is whole.
+    pub(crate) fn whole(self) -> Result<Self, CallError> {
+        match self.narrowed_by {
+            None => Ok(self),
+            Some(by) => Err(BudgetError::Over(by).into()),
+        }
     }
 
     /// That a key was refused because the budget made it too narrow.
@@ -190,7 +201,13 @@ impl Client {
         challenge: &Challenge,
         policy: &Policy,
     ) -> Result<Vec<Option<Standing>>, CallError> {
-        let (Some(wallet), Some(folder)) = (&self.wallet, &self.folder) else { return Ok(Vec::new()) };
+        let (Some(wallet), Some(folder)) = (&self.wallet, &self.folder) else {
+            // Who has a Lightning wallet and no other pays invoices and nothing else.
+            let is_invoice = |offer: &Offer| matches!(offer.entry, Entry::L402(_));
+            let standing = |offer: &Offer| (!is_invoice(offer)).then_some(Standing::NoKey);
+            let only_lightning = self.lightning.is_some() && self.wallet.is_none();
+            return Ok(if only_lightning { challenge.offers.iter().map(standing).collect() } else { vec![] });
+        };
         let mut standings = Vec::new();
         for offer in &challenge.offers {
             let standing = match &offer.terms {
@@ -201,7 +218,7 @@ impl Client {
                     }
                     Way::Solana(_) if wallet.solana.is_none() => Some(Standing::NoKey),
                     Way::Solana(solana) if solana.blockhash.is_none() => Some(Standing::NoBlockhash),
-                    Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => None,
+                    Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) | Way::Invoice(_) => None,
                 },
                 Err(_) => None,
             };
@@ -213,7 +230,7 @@ impl Client {
     /// Whether the budget has room for a payment, as things are now.
     fn try_reserving(&self, request: &Request, choice: &Choice<'_>) -> Result<(), CallError> {
         let host = host_of(request)?;
-        let shape = Shape::of(&host, request);
+        let shape = shape_of(&host, request, choice);
         self.budget()?.reserve("", &host, &claim(request, choice, &shape), now_unix_s())?;
         Ok(())
     }
@@ -224,7 +241,7 @@ impl Client {
         request: &Request,
         choice: &Choice<'_>,
     ) -> Result<Option<Reservation>, CallError> {
-        let shape = Shape::of(&host_of(request)?, request);
+        let shape = shape_of(&host_of(request)?, request, choice);
         self.reserve(request, &claim(request, choice, &shape))
     }
 
@@ -261,13 +278,20 @@ impl Client {
     }
 }
 
+fn shape_of(host: &Host, request: &Request, choice: &Choice<'_>) -> Shape {
+    let shape = Shape::of(host, request);
+    if choice.terms.scheme() == Scheme::L402 { shape.of_invoice() } else { shape }
+}
+
 /// A call that a channel pays was paid for when the deposit was.
 fn claim<'c>(request: &Request, choice: &Choice<'_>, shape: &'c Shape) -> Claim<'c> {
     let (price, deposit) = (choice.terms.price, choice.deposit);
     match choice.terms.scheme() {
         Scheme::Batch if deposit > Amount::ZERO => Claim::Deposit { deposit, price, shape },
         Scheme::Batch => Claim::Priced { price, shape },
-        Scheme::Exact | Scheme::Permit2 | Scheme::Upto => payment(asks_the_gateway(request), price, shape),
+        Scheme::Exact | Scheme::Permit2 | Scheme::Upto | Scheme::L402 => {
+            payment(asks_the_gateway(request), price, shape)
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl Sale<'_> {
         let (kind, what) = match terms.scheme() {
             Scheme::Upto => (Kind::Upto, "up to "),
             Scheme::Permit2 => (Kind::Permit2, ""),
-            Scheme::Exact | Scheme::Batch => (Kind::Exact, ""),
+            Scheme::Exact | Scheme::Batch | Scheme::L402 => (Kind::Exact, ""),
         };
         // Beside a key a deposit tops up its account, which takes its own asset only.
         let tops_up = |key: &UsedKey| key.asset == Some(terms.asset) && kind != Kind::Upto;
@@ -76,6 +76,7 @@ impl Sale<'_> {
                 pay_to: self.chosen.offer.pay_to().to_owned(),
             }),
             promise: self.chosen.offer.promise.as_deref().cloned(),
+            intent: None,
             ticket: &chance.ticket(),
             valid_before: payment.valid_before,
             reserved: self.reserved.map(Reservation::id),

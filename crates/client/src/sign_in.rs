@@ -80,7 +80,7 @@ impl Client {
         if answer.status != StatusCode::PAYMENT_REQUIRED {
             return Err(SignInError::NotOffered(origin));
         }
-        let challenge = Self::read_challenge(answer, see).await?;
+        let challenge = self.read_challenge(answer, see).await?;
         let terms = terms(&challenge).ok_or_else(|| SignInError::NotOffered(origin.clone()))?;
         let header = answer_to(&terms, &request, |info, chain| siwx::answer(&wallet.evm, info, chain))?;
         let answer = self.ask(&request, &[header], see).await.map_err(network)?;

@@ -169,11 +169,11 @@ fn length(message: &mut Vec<u8>, length: usize) {
 impl Client {
     /// Names a blockhash in the offers that have none, where the caller has named a node. Without one they are not
     /// payable, and other offers may be.
-    pub(crate) async fn complete(&self, challenge: &mut Challenge) {
+    pub(crate) async fn name_blockhash(&self, challenge: &mut Challenge) {
         let Some(node) = &self.solana_node else { return };
         let incomplete = |offer: &Offer| match offer.terms.as_ref().map(|terms| &terms.way) {
             Ok(Way::Solana(solana)) => solana.blockhash.is_none(),
-            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Channel(_)) | Err(_) => false,
+            Ok(Way::Transfer(_) | Way::Permit { .. } | Way::Channel(_) | Way::Invoice(_)) | Err(_) => false,
         };
         if !challenge.offers.iter().any(incomplete) {
             return;
@@ -214,8 +214,9 @@ mod tests {
     use super::{LIFE_S, SolanaTerms, sign};
     use crate::Wallet;
     use crate::challenge::Challenge;
-    use crate::offer::{Offer, Unpayable, Way};
+    use crate::offer::{Offer, Way};
     use crate::payment::{Chance, Payment};
+    use crate::unpayable::Unpayable;
     use proof::SigningKey;
     use proof::secp::SecretKey;
     use serde_json::{Value, json};
@@ -250,7 +251,7 @@ mod tests {
     fn solana(offer: &Offer) -> &SolanaTerms {
         match &offer.terms.as_ref().unwrap().way {
             Way::Solana(solana) => solana,
-            Way::Transfer(_) | Way::Permit { .. } | Way::Channel(_) => panic!(),
+            Way::Transfer(_) | Way::Permit { .. } | Way::Channel(_) | Way::Invoice(_) => panic!(),
         }
     }
 

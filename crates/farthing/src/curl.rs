@@ -7,13 +7,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::{
-    CallError, Choice, Client, Folder, Key, Paid, Policy, Quote, Request, Response, Scheme, Step, Target,
-    Wallet, WalletError,
+    CallError, Choice, Client, Folder, Key, Lightning, LightningFile, LightningFileError, Paid, Policy,
+    Quote, Request, Response, Scheme, Step, Target, Wallet, WalletError,
 };
 use http::{Method, StatusCode, header};
 use money::{Amount, Asset};
 use rails::dial::Dialer;
 use serde_json::{Value, json};
+
+mod steps;
+
+use steps::Talk;
 
 /// `farthing curl`
 #[derive(Debug, clap::Args)]
@@ -49,6 +53,9 @@ pub(crate) struct CurlArgs {
     /// Nothing on standard error but errors
     #[arg(short = 's', long)]
     silent: bool,
+    /// Tell each step on standard error
+    #[arg(short = 'v', long)]
+    verbose: bool,
     /// Write the body there
     #[arg(short = 'o', long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -64,10 +71,10 @@ pub(crate) struct CurlArgs {
     /// Wallet file [default: ~/.config/farthing/wallet.json]
     #[arg(long, value_name = "FILE")]
     wallet: Option<PathBuf>,
-    /// Pay on this network only, such as eip155:8453; may be repeated
+    /// Pay on this network only, such as eip155:8453 or lightning:mainnet; may be repeated
     #[arg(long = "network", value_name = "CAIP2")]
     networks: Vec<String>,
-    /// Pay this way only: exact, upto, batch-settlement, permit2; may be repeated, the most liked first
+    /// Pay this way only: exact, upto, batch-settlement, permit2, l402; may be repeated, the most liked first
     #[arg(long = "scheme", value_name = "SCHEME")]
     schemes: Vec<Scheme>,
     /// Open a payment channel where one is offered, and put at most so much into it at once [default: at most --max]
@@ -133,26 +140,9 @@ pub(crate) fn run(args: &CurlArgs) -> ExitCode {
 }
 
 async fn call(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
-    let say = |text: &str| {
-        if !args.silent {
-            eprintln!("farthing: {text}");
-        }
-    };
-    let mut see = |step: Step<'_>| match step {
-        Step::Resuming { paid } => say(&format!("sending the payment of {paid} that an earlier run left")),
-        Step::Waiting { pause, why } => {
-            say(&format!("{why}; the same payment again in {} s", pause.as_secs()))
-        }
-        Step::Warning(error) => say(&error.to_string()),
-        // Not silenced: it is about money.
-        Step::Doubt(doubt) => eprintln!("farthing: {doubt}"),
-        Step::Request { .. }
-        | Step::Challenge(_)
-        | Step::Paying { .. }
-        | Step::Response { .. }
-        | Step::KeySaved
-        | Step::Receipt(_) => {}
-    };
+    let talk = Talk { silent: args.silent, verbose: args.verbose };
+    let say = |text: &str| talk.say(text);
+    let mut see = |step: Step<'_>| talk.step(&step);
     let mut response = match client.call(request, &mut see).await {
         Ok(response) => response,
         Err(error) => {
@@ -277,14 +267,15 @@ async fn quote(client: &Client, request: &Request, args: &CurlArgs) -> u8 {
     } else {
         let document = json!({
             "url": args.url, "status": quote.status.as_u16(), "offers": offers,
-            "max": args.max.decimal(Asset::Usd), "key_first": quote.has_key, "pending": quote.pending,
+            "max": args.max.decimal(Asset::Usd), "key_first": quote.has_key, "token_first": quote.has_token,
+            "pending": quote.pending,
             "refused": problem.map(ToString::to_string),
         });
         println!("{document}");
     }
     // A key may pay where no offer does.
     match problem {
-        Some(problem) if !quote.has_key => code_of(problem),
+        Some(problem) if !quote.has_key && !quote.has_token => code_of(problem),
         Some(_) | None => 0,
     }
 }
@@ -323,6 +314,8 @@ fn print_table(quote: &Quote, offers: &[Value], problem: Option<&CallError>) {
     }
     if quote.has_key {
         println!("a credit key would be used first");
+    } else if quote.has_token {
+        println!("a token that was paid for would be tried first");
     }
     if let Some(problem) = problem {
         println!("{problem}");
@@ -342,6 +335,7 @@ fn code_of(error: &CallError) -> u8 {
         CallError::KeyRefused { said, .. }
         | CallError::Refused { said, .. }
         | CallError::VoucherRefused { said, .. }
+        | CallError::TokenRefused { said, .. }
             if no_funds(&said.code) || no_funds(&said.reason) =>
         {
             code::NO_FUNDS
@@ -349,15 +343,17 @@ fn code_of(error: &CallError) -> u8 {
         CallError::KeyRefused { .. }
         | CallError::Refused { .. }
         | CallError::VoucherRefused { .. }
+        | CallError::TokenRefused { .. }
+        | CallError::NotPaid { .. }
         | CallError::Allowance(_) => code::REFUSED,
-        CallError::NoWallet { .. } => code::NO_FUNDS,
+        CallError::NoWallet { .. } | CallError::NoLightning => code::NO_FUNDS,
         CallError::Policy(_)
         | CallError::Budget(_)
         | CallError::ClearText(_)
         | CallError::KeyOfAnotherOrigin { .. } => code::OVER_CAP,
         CallError::Network(_) => code::NETWORK,
         CallError::Challenge { .. } => code::REMOTE,
-        CallError::Unknown { .. } => code::UNKNOWN,
+        CallError::Unknown { .. } | CallError::WalletLied { .. } => code::UNKNOWN,
         CallError::File(_)
         | CallError::NoFolder
         | CallError::Randomness
@@ -373,16 +369,24 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
     policy.networks = (!args.networks.is_empty()).then(|| args.networks.clone());
     policy.schemes = (!args.schemes.is_empty()).then(|| args.schemes.clone());
     policy.deposit_max = args.deposit;
-    let mut client = Client::new(dialer, policy);
+    let mut client = Client::new(dialer.clone(), policy);
+    let mut has_lightning = false;
     let folder = args.wallet.as_deref().map(Folder::beside).or_else(Folder::of_user);
     let file = args.wallet.clone().or_else(|| folder.as_ref().map(Folder::wallet_file));
     if let Some(folder) = folder {
+        let path = folder.lightning_file();
+        let problem = |error: LightningFileError| format!("{}: {error}", path.display());
+        if let Some(lightning) = LightningFile::load(&path).map_err(problem)? {
+            let wallet = Lightning::open(&lightning, &dialer).map_err(problem)?;
+            client = client.with_lightning(wallet);
+            has_lightning = true;
+        }
         client = client.with_folder(folder);
     }
     match file.map(|file| Wallet::load(&file)) {
         Some(Ok(wallet)) => client = client.with_wallet(wallet),
-        // Without a wallet a key may still pay; one that was named must be there.
-        Some(Err(WalletError::Missing(_))) if args.wallet.is_none() => {}
+        // Without a wallet a key or a Lightning wallet may still pay; one that was named must be there otherwise.
+        Some(Err(WalletError::Missing(_))) if args.wallet.is_none() || has_lightning => {}
         Some(Err(error)) => return Err(error.to_string()),
         None => {}
     }
@@ -522,6 +526,18 @@ mod tests {
             (key(said("over_token_budget", "", "token_budget")), 8),
             (refused(said("settlement_failed", "invalid_exact_evm_insufficient_balance", "")), 8),
             (CallError::Unknown { paid: String::new(), why: String::new(), path: "p".into() }, 9),
+            (CallError::WalletLied { paid: String::new(), path: "p".into() }, 9),
+            (CallError::NotPaid { what: String::new(), reason: String::new() }, 4),
+            (
+                CallError::TokenRefused {
+                    status,
+                    said: said("payment_required", "", ""),
+                    paid: String::new(),
+                    seconds: 0,
+                },
+                4,
+            ),
+            (CallError::NoLightning, 8),
             (CallError::NoFolder, 2),
         ] {
             assert_eq!(code_of(&error), expected, "{error}");

@@ -118,11 +118,13 @@ pub(crate) enum LedgerCommand {
     Intents,
     /// Show the payment channels: what was charged, what of it is unused, what the chain has.
     Channels,
+    /// Show the refunds over Lightning, those that are not decided first.
+    Payouts,
     /// Decide a payment that no rail can: farthing ledger resolve DEPOSIT-KEY --settled 0xTRANSACTION
     Resolve {
-        /// Deposit key, as `ledger intents` shows it.
+        /// Deposit key, as `ledger intents` shows it, or payment hash, as `ledger payouts` does.
         key: String,
-        /// Its transaction, which you have seen: the money becomes balance of the payer.
+        /// Its transaction, which you have seen: the money becomes balance of the payer. Of a refund its preimage.
         #[arg(
             long,
             value_name = "TRANSACTION",
@@ -130,7 +132,7 @@ pub(crate) enum LedgerCommand {
             required_unless_present = "refused"
         )]
         settled: Option<String>,
-        /// Nothing moved, and the proof's time is over.
+        /// Nothing moved, and the proof's time is over; of a refund, that your node has not paid and will not.
         #[arg(long)]
         refused: bool,
     },
@@ -251,6 +253,7 @@ pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
         LedgerCommand::Head => Command::LedgerHead,
         LedgerCommand::Intents => Command::LedgerIntents,
         LedgerCommand::Channels => Command::LedgerChannels,
+        LedgerCommand::Payouts => Command::LedgerPayouts,
         LedgerCommand::Resolve { key, settled, refused } => Command::LedgerResolve { key, settled, refused },
     };
     carry_out(&command, common)

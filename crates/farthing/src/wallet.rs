@@ -1,5 +1,7 @@
 //! `farthing wallet`: the keys that payments are signed with, and what they have with sellers.
 
+mod lightning;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +30,11 @@ enum WalletCommand {
     Refund(RefundArgs),
     /// Open the balance that this wallet has with a seller, and keep its key: farthing wallet sign-in URL
     SignIn(SignInArgs),
+    /// The node that pays L402 invoices: farthing wallet lightning set lnd --url https://...
+    Lightning {
+        #[command(subcommand)]
+        command: lightning::LightningCommand,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +90,7 @@ pub(crate) fn run(args: &WalletArgs) -> ExitCode {
         WalletCommand::Channels(which) => which.folder().and_then(|folder| channels(&folder, which)),
         WalletCommand::Refund(args) => return refund(args),
         WalletCommand::SignIn(args) => return sign_in(args),
+        WalletCommand::Lightning { command } => return lightning::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

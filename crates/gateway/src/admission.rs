@@ -8,13 +8,16 @@ use http::HeaderMap;
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use tracing::field;
+use wire::cashu::Token;
 
 use crate::call::{Arrived, Worker};
+use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
 use crate::config::{FixedPrice, Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions;
 use crate::extensions::sign_in::{self, Opened};
+use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{self, OpenToken, TokenUse};
@@ -56,9 +59,13 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         }
         Ok(presented)
     };
-    let presented: Presented = read(&arrived.head.headers).inspect_err(|_: &Refusal| {
+    let mut presented: Presented = read(&arrived.head.headers).inspect_err(|_: &Refusal| {
         limiters.count_invalid(arrived.source);
     })?;
+    if arrived.snapshot.cashu.is_none() {
+        // Foreign, as a bearer string is that is not ours.
+        presented.ecash = None;
+    }
     if presented.is_empty() {
         limiters.admit_unpaid(arrived.source)?;
     }
@@ -177,7 +184,7 @@ fn token(
     let verified = worker.tokens.verify(&worker.gate, &arrived.head.headers);
     worker.gate.metrics.proof(lightning::PROTOCOL, if verified.is_ok() { "good" } else { "bad" });
     match verified {
-        Ok(Some(_)) if presented.payment.is_some() => {
+        Ok(Some(_)) if presented.payment.is_some() || presented.ecash.is_some() => {
             Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."))
         }
         Ok(open) => Ok((open, None)),
@@ -233,6 +240,8 @@ pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refus
 pub(crate) enum Brings {
     /// A payment that is to be settled.
     Payment(Box<Verified>),
+    /// Ecash that is to be swapped.
+    Ecash(Box<Paid>),
     /// One that was settled before it was shown.
     Token(TokenUse, Spends),
 }
@@ -241,6 +250,7 @@ impl Brings {
     pub(crate) fn protocol(&self) -> &'static str {
         match self {
             Self::Payment(verified) => verified.protocol(),
+            Self::Ecash(_) => cashu::PROTOCOL,
             Self::Token(..) => lightning::PROTOCOL,
         }
     }
@@ -264,11 +274,33 @@ pub(crate) fn asked(
     naming: Naming,
     body: &[u8],
 ) -> Option<Asked> {
-    let pays = known.payer.is_some() || known.brings.is_some() || presented.payment.is_some();
+    let pays = known.payer.is_some()
+        || known.brings.is_some()
+        || presented.payment.is_some()
+        || presented.ecash.is_some();
     (pays && !quote.is_free()).then(|| {
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
     })
+}
+
+/// A call that the route gives away to who shows no credential at all: how many are left then. None: it is to be paid.
+pub(crate) fn free_call(
+    worker: &Worker,
+    arrived: &Arrived,
+    route: &Route,
+    presented: &Presented,
+    known: &Known,
+    quote: &Quote,
+) -> Option<u32> {
+    let is_nobody = presented.is_empty() && known.payer.is_none() && known.refused.is_none();
+    if !is_nobody || known.brings.is_some() || quote.is_free() {
+        return None;
+    }
+    let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
+    worker.gate.metrics.proof(free_calls::PROTOCOL, "given");
+    tracing::Span::current().record("protocol", free_calls::PROTOCOL);
+    Some(left)
 }
 
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.
@@ -295,6 +327,25 @@ pub(crate) async fn payment(
             Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
         return Ok(Some(Paying { brings: Brings::Token(token, spends), delivery, running: None }));
     }
+    if let Some(token) = presented.ecash {
+        let fingerprint = *ask.fingerprint();
+        let paid = ecash(worker, arrived, token, &ask).await?;
+        let running = match payer {
+            Some(_) => None,
+            None => Some(account(arrived, paid.account())?),
+        };
+        let incoming = Incoming::of_ecash(&paid);
+        match runs_with(gate, arrived, incoming, payer, quote) {
+            // What came before is told what became of it.
+            Err(_) if paid.is_known => {}
+            Ok(()) => {}
+            Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
+            Err(refusal) => return Err(refusal),
+        }
+        let delivery =
+            Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
+        return Ok(Some(Paying { brings: Brings::Ecash(Box::new(paid)), delivery, running }));
+    }
     let Some(payment) = presented.payment else {
         return match payer {
             None if presented.malformed => Err(unpaid(undecodable()).await),
@@ -315,8 +366,10 @@ pub(crate) async fn payment(
         Some(_) => None,
         None => Some(account(arrived, verified.account())?),
     };
-    match runs_with(gate, arrived, &verified, payer, quote) {
+    match runs_with(gate, arrived, Incoming::of(&verified), payer, quote) {
         Ok(()) => {}
+        // What came before is told what became of it.
+        Err(_) if verified.is_known(gate)? => {}
         Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
         Err(refusal) => return Err(refusal),
     }
@@ -329,12 +382,13 @@ pub(crate) async fn payment(
 fn runs_with(
     gate: &Gate,
     arrived: &Arrived,
-    verified: &Verified,
+    incoming: Incoming,
     payer: Option<&Payer>,
     quote: &Quote,
 ) -> Result<(), Refusal> {
-    let Some((most, asset)) = verified.brings().filter(|_| !quote.is_free()) else { return Ok(()) };
-    let id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
+    let Incoming { brings, account: own, protocol } = incoming;
+    let Some((most, asset)) = brings.filter(|_| !quote.is_free()) else { return Ok(()) };
+    let id = payer.map_or(own, |payer| payer.account.id());
     let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
     let account = match payer {
         None => gate.book.find(id, asset).unwrap_or_else(empty),
@@ -352,12 +406,48 @@ fn runs_with(
         now_s: arrived.now.seconds(),
     };
     let key = payer.and_then(|payer| payer.key.clone());
-    match (Payer { account, key, token: None, protocol: verified.protocol() }).would_hold(gate, quote, terms)
-    {
-        Ok(_) => Ok(()),
-        // What came before is told what became of it.
-        Err(_) if verified.is_known(gate)? => Ok(()),
-        Err(refusal) => Err(refusal),
+    Payer { account, key, token: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
+}
+
+/// What a payment would bring, where, before it is brought.
+struct Incoming {
+    brings: Option<(Amount, Asset)>,
+    /// Where it goes when no key names an account.
+    account: AccountId,
+    protocol: &'static str,
+}
+
+impl Incoming {
+    fn of(verified: &Verified) -> Self {
+        Self { brings: verified.brings(), account: verified.account(), protocol: verified.protocol() }
+    }
+
+    fn of_ecash(paid: &Paid) -> Self {
+        Self { brings: Some(paid.brings()), account: paid.account(), protocol: cashu::PROTOCOL }
+    }
+}
+
+/// Looks at ecash that is to pay for `ask`, and counts it for its source where it does not.
+pub(crate) async fn ecash(
+    worker: &Worker,
+    arrived: &Arrived,
+    token: Token,
+    ask: &Ask<'_>,
+) -> Result<Paid, Refusal> {
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    tracing::Span::current().record("protocol", cashu::PROTOCOL);
+    let paid = cashu::verify(gate, snapshot, token, ask, arrived.now);
+    gate.metrics.proof(cashu::PROTOCOL, if paid.is_ok() { "good" } else { "bad" });
+    match paid {
+        Ok(paid) => Ok(paid),
+        Err(refusal) => {
+            // Where the mint cannot be asked, its payer is not to blame.
+            if refusal.code() != Code::FacilitatorFailed {
+                snapshot.limiters.count_invalid(arrived.source);
+            }
+            let lacks = refusal.lacks_offers();
+            Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })
+        }
     }
 }
 

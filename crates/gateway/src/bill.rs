@@ -50,6 +50,25 @@ pub(crate) fn with_request(cost: Femto, price: &UnitPrice, request_bytes: u64) -
     price.byte_in.map_or(Ok(cost), |rate| cost.add_units(request_bytes, rate))
 }
 
+/// What a connection costs that was open for so long and has carried so much; no less than its least.
+pub(crate) fn cost_of(
+    price: &UnitPrice,
+    milliseconds: u64,
+    up: u64,
+    down: u64,
+) -> Result<Femto, AmountError> {
+    let rates = rates(price);
+    let free = Rate::FREE;
+    let fee = u64::try_from(price.call.units()).map_err(|_| AmountError)?;
+    let cost = Femto::ZERO
+        .add_units(fee, Rate::from_femto(1_000_000))?
+        .add_units(milliseconds, rates.millisecond_rate().unwrap_or(free))?
+        .add_units(up, price.byte_in.unwrap_or(free))?
+        .add_units(down, price.byte_out.unwrap_or(free))?;
+    let least = u128::try_from(price.min.units()).map_err(|_| AmountError)? * FEMTO_PER_NANO;
+    Ok(Femto::from_units(cost.units().max(least)))
+}
+
 /// Adds the request's bytes to a bill, and what is missing to the least that a call costs. Not for a free one.
 pub(crate) fn complete(
     charge: &mut Charge,

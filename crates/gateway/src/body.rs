@@ -16,6 +16,7 @@ use crate::config::Route;
 use crate::passing::{AnswerError, ChargedBody};
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
+use crate::tunnel::Tunnel;
 
 /// What a route takes of a body.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,8 @@ pub(crate) struct GateBody {
     content: Content,
     /// Goes with the answer, so that the connection's clock starts again.
     underway: Option<Underway>,
+    /// What the connection becomes behind an answer without a body.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 enum Content {
@@ -82,15 +85,23 @@ enum Content {
 
 impl GateBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), underway: None }
+        Self { content: Content::Whole((!bytes.is_empty()).then_some(bytes)), underway: None, tunnel: None }
     }
 
     pub(crate) fn charged(body: ChargedBody) -> Self {
-        Self { content: Content::Charged(Box::new(body)), underway: None }
+        Self { content: Content::Charged(Box::new(body)), underway: None, tunnel: None }
+    }
+
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Self { tunnel: Some(Box::new(tunnel)), ..Self::whole(Bytes::new()) }
     }
 
     pub(crate) fn with(mut self, underway: Underway) -> Self {
-        self.underway = Some(underway);
+        match self.tunnel.take() {
+            // The request is over when the tunnel is.
+            Some(tunnel) => tunnel.start(underway),
+            None => self.underway = Some(underway),
+        }
         self
     }
 }

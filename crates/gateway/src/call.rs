@@ -6,25 +6,26 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
-use meter::Sdk;
 use tracing::{Instrument, field};
 
 use crate::accept::Underway;
 use crate::admission;
-use crate::body::{self, GateBody};
+use crate::aftercare::Aftercare;
+use crate::body::GateBody;
 use crate::call_id::CallId;
 use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
+use crate::exchange::Received;
 use crate::extensions::sign_in;
+use crate::forwarded;
 use crate::gate::Gate;
-use crate::idempotency::{self, Begun, Naming};
+use crate::idempotency::{self, Begun};
 use crate::lightning::KnownTokens;
 use crate::limits::Source;
-use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::presence::Presence;
 use crate::quote::Quote;
-use crate::refusal::{Code, Money, Refusal};
+use crate::refusal::{Code, Money, Reader, Refusal};
 use crate::serving::Serving;
 use crate::snapshot::Snapshot;
 use crate::upstream::Pool;
@@ -65,9 +66,9 @@ pub(crate) async fn answer(
         "call", id = %call, route = field::Empty, protocol = field::Empty, payer = field::Empty,
         quote = field::Empty, captured = field::Empty
     );
-    let sdk = meter::Dialect::from_path(request.uri().path()).map_or(Sdk::OpenAi, meter::Dialect::sdk);
+    let reader = Reader::of(&request);
     let handled = handle(worker, call, peer, underway.connection(), request).instrument(span).await;
-    let response = handled.unwrap_or_else(|refusal| refusal.response(sdk, call).map(GateBody::whole));
+    let response = handled.unwrap_or_else(|refusal| refusal.told_to(reader, call).map(GateBody::whole));
     response.map(|body| body.with(underway))
 }
 
@@ -83,7 +84,8 @@ async fn handle(
     let server = &snapshot.config.server;
     let target = wall::check(&request, |host| server.allows_host(host), snapshot.bounds())?;
     let (path, target) = (target.path.to_owned(), target.to_text());
-    let source = Source::of(peer.ip());
+    let client = forwarded::client(peer.ip(), request.headers(), &server.trusted_proxies);
+    let source = Source::of(client);
     let (head, body) = request.into_parts();
     let client = Rc::default();
     let arrived =
@@ -119,25 +121,29 @@ async fn paid_call(
     let slot = admission::slot(gate, snapshot)?;
     let route = snapshot.route(&arrived.head.method, &arrived.path)?.clone();
     tracing::Span::current().record("route", route.name.as_str());
-    let naming = Naming::read(&arrived.head.headers)?;
+    let exchange = snapshot.exchange(&route);
+    let naming = exchange.naming(&arrived.head.headers)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let mut known = admission::known(&worker, &arrived, &presented)?;
-    let body =
-        body::read(body, &arrived.head.headers, body::Take::of(snapshot, &route, &arrived.path)).await?;
+    let Received { body, rest } = exchange.receive(body, &arrived, &route).await?;
     let group = known.payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
+    known.permit(gate, &arrived, &route, &quote)?;
     let funds = known.payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
         payer.funds(gate, limits, arrived.now.seconds())
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
-    known.permit(gate, &arrived, &route, &quote)?;
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
-    let paying = admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?;
+    let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
+    let paying = match given {
+        Some(_) => None,
+        None => admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?,
+    };
     let payer = known.payer.take();
     // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
@@ -155,7 +161,8 @@ async fn paid_call(
     let worker_too = Rc::clone(&worker);
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let running = known.running.take();
-    let mut serving = Serving { worker: worker_too, arrived, route, quote, payer, attempt, running, slot };
+    let mut serving =
+        Serving { worker: worker_too, arrived, route, quote, rest, payer, given, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use wire::x402::{header as x402, v1, v2};
 
 use crate::call::Arrived;
+use crate::cashu;
 use crate::clock::Now;
 use crate::config::Route;
 use crate::extensions::{self, discovery};
@@ -269,5 +270,6 @@ pub(crate) async fn challenge(gate: &Gate, arrived: &Arrived, ask: &Ask<'_>, ref
     let name = refusal.code().name();
     let Offered { entries, header, top_up_url, .. } = Offered::new(gate, snapshot, ask, name, arrived.now);
     let refusal = refusal.offers(entries, header, top_up_url);
+    let refusal = cashu::offer(gate, snapshot, ask, refusal, arrived.now);
     lightning::offer(gate, arrived, ask, refusal).await
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use http_body::Frame;
 use ledger::{Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
 use money::Amount;
@@ -35,6 +36,8 @@ use crate::presence::Presence;
 use crate::quote::Quote;
 use crate::refusal::Code;
 use crate::replays::Worth;
+use crate::sending::{Fault, Sending};
+use crate::upstream::grpc::{GrpcEnd, KeyTold};
 use crate::upstream::{KeySeen, KeyWatch};
 
 /// Pieces in which a chunk is metered near the end of what is held.
@@ -58,6 +61,8 @@ pub(crate) struct Charge {
     pub(crate) hold: Option<OpenHold>,
     /// That the call is open, where that is on disk.
     pub(crate) journalled: Option<Journalled>,
+    /// Whether the route gives it away: nobody pays, and it is remembered all the same.
+    pub(crate) is_given: bool,
     /// How the hold keeps up with a stream.
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
@@ -71,12 +76,16 @@ pub(crate) struct Charge {
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
+    /// How the upstream ends it, where that is gRPC's to say.
+    pub(crate) grpc: Option<GrpcEnd>,
     /// Who pays if it does not end as it should.
     pub(crate) policy: Policy,
     /// When the upstream was asked.
     pub(crate) asked: Instant,
     /// Bytes of the answer that are still held for, where bytes are sold.
     pub(crate) bytes_left: Option<u64>,
+    /// The time that is held for, where that is sold.
+    pub(crate) time_max: Option<Duration>,
     pub(crate) status: StatusCode,
     /// When the hold expires.
     pub(crate) deadline: Instant,
@@ -112,6 +121,11 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
+    /// Of an answer that is not remembered, only that it was given.
+    pub(crate) const fn without_body(head: Response<()>) -> Self {
+        Self { head, chunks: None, bytes: 0, bytes_max: 0 }
+    }
+
     pub(crate) const fn new(head: Response<()>, bytes_max: usize) -> Self {
         Self { head, chunks: Some(Vec::new()), bytes: 0, bytes_max }
     }
@@ -198,6 +212,29 @@ impl Charge {
         if sold_out { Err(Stop::Unpaid) } else { Ok(()) }
     }
 
+    /// Takes trailers of the answer. None but gRPC's go on (SEC-10).
+    ///
+    /// # Errors
+    /// [`Stop`]: the answer ends here.
+    pub(crate) fn take_trailers(&mut self, frame: Frame<Bytes>) -> Result<(), Stop> {
+        let (Some(grpc), Ok(trailers)) = (&mut self.grpc, frame.into_trailers()) else { return Ok(()) };
+        let key = self.key_watch.as_ref().map(KeyWatch::search);
+        grpc.take(&trailers, key).map_err(|KeyTold| {
+            tracing::error!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream sent its own key back; answer cut off");
+            Stop::KeySeen
+        })
+    }
+
+    /// How an answer ends that the upstream has broken off. Where that is because the client's request broke off, the
+    /// upstream is not to blame.
+    pub(crate) fn broken_end(&self) -> End {
+        match self.quote.sending.as_ref().and_then(Sending::fault) {
+            None => End::Reset,
+            Some(Fault::Gone) => End::ClientGone,
+            Some(Fault::TooLarge | Fault::Late) => End::CutShort,
+        }
+    }
+
     /// Near the end of what is held a chunk is taken in pieces, so that an upstream that is ahead of the client
     /// gets no more through than is paid for.
     fn piece_bytes(&self, chunk_bytes: usize) -> usize {
@@ -234,7 +271,7 @@ impl Charge {
     /// Ends the call because its time is over (LED 4.3); where it is sold by time, because what is held for is.
     pub(crate) fn expire(&mut self) {
         if !self.ended {
-            if self.quote.time_max().is_none_or(|most| self.asked.elapsed() < most) {
+            if self.time_max.is_none_or(|most| self.asked.elapsed() < most) {
                 tracing::warn!(parent: &self.span, "the hold of a call expired");
                 self.expired = true;
             }
@@ -256,11 +293,14 @@ impl Charge {
                 self.meter.feed(rest, out);
             }
         }
-        if let Some(most) = self.quote.time_max() {
+        if let Some(most) = self.time_max {
             let took = self.asked.elapsed().min(most).as_millis();
             self.meter.took(u64::try_from(took).unwrap_or(u64::MAX));
         }
-        let metered = self.meter.end(end, out);
+        let mut metered = self.meter.end(end, out);
+        if let Some(grpc) = &self.grpc {
+            grpc.judge(end, &mut metered);
+        }
         self.keep_on_tape(&out[before..]);
         if self.growth.is_some() {
             self.gate.unseen.learn(&self.quote.model, &metered);
@@ -305,7 +345,7 @@ impl Charge {
         let cost = priced.unwrap_or_else(|| self.cost(&metered, counted));
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
-            None => (None, None),
+            None => (None, self.gift(&cost, &metered)),
         };
         let last_words = if end == End::CutShort { self.last_words(ended.as_ref(), &cost) } else { None };
         // What is broken off is nobody's answer.

@@ -21,6 +21,8 @@ pub(crate) struct Claims(DashMap<[u8; 32], [u8; 32]>);
 pub(crate) struct Claim {
     claims: Arc<Claims>,
     key: [u8; 32],
+    /// What else was taken with it: the other coins of a token.
+    more: Vec<[u8; 32]>,
 }
 
 /// Somebody has the claim.
@@ -36,11 +38,34 @@ impl Claims {
     /// # Errors
     /// [`InFlight`]: come back later.
     pub(crate) fn take(self: &Arc<Self>, key: [u8; 32], fingerprint: [u8; 32]) -> Result<Claim, InFlight> {
+        self.enter(key, fingerprint)?;
+        Ok(Claim { claims: Arc::clone(self), key, more: Vec::new() })
+    }
+
+    /// Takes the claims of several keys, or of none.
+    ///
+    /// # Errors
+    /// [`InFlight`] of the first that somebody has.
+    pub(crate) fn take_all(
+        self: &Arc<Self>,
+        keys: &[[u8; 32]],
+        fingerprint: [u8; 32],
+    ) -> Result<Claim, InFlight> {
+        let (first, rest) = keys.split_first().ok_or(InFlight { fingerprint })?;
+        let mut claim = self.take(*first, fingerprint)?;
+        for key in rest {
+            self.enter(*key, fingerprint)?;
+            claim.more.push(*key);
+        }
+        Ok(claim)
+    }
+
+    fn enter(&self, key: [u8; 32], fingerprint: [u8; 32]) -> Result<(), InFlight> {
         match self.0.entry(key) {
             Entry::Occupied(taken) => Err(InFlight { fingerprint: *taken.get() }),
             Entry::Vacant(free) => {
                 free.insert(fingerprint);
-                Ok(Claim { claims: Arc::clone(self), key })
+                Ok(())
             }
         }
     }
@@ -48,7 +73,9 @@ impl Claims {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claims.0.remove(&self.key);
+        for key in std::iter::once(&self.key).chain(&self.more) {
+            self.claims.0.remove(key);
+        }
     }
 }
 
@@ -67,6 +94,23 @@ mod tests {
         assert_eq!(claims.take([1; 32], [8; 32]).err(), Some(InFlight { fingerprint: [7; 32] }));
         drop(first);
         assert!(claims.take([1; 32], [8; 32]).is_ok());
+    }
+
+    /// CASHU-12: a token with a coin of another waits for that one, and takes nothing meanwhile.
+    #[test]
+    fn cashu_12_several_are_taken_together_or_not_at_all() {
+        let claims = Arc::new(Claims::default());
+        let first = claims.take_all(&[[1; 32], [2; 32]], [7; 32]).unwrap();
+        assert_eq!(
+            claims.take_all(&[[3; 32], [2; 32]], [8; 32]).err(),
+            Some(InFlight { fingerprint: [7; 32] })
+        );
+        assert!(claims.take([3; 32], [8; 32]).is_ok(), "nothing is kept of what was refused");
+        assert!(claims.take([2; 32], [8; 32]).is_err());
+        drop(first);
+        assert!(claims.take_all(&[[1; 32], [2; 32], [3; 32]], [8; 32]).is_ok());
+        assert!(claims.0.is_empty());
+        assert!(claims.take_all(&[], [8; 32]).is_err());
     }
 
     /// LED-16: a holder that ends in a panic lets go as well.

@@ -2,8 +2,10 @@
 
 use http::{HeaderMap, header};
 use serde_json::{Map, Value};
+use wire::cashu::Token;
 use wire::x402::{header as x402, v1, v2};
 
+use crate::cashu;
 use crate::lightning;
 use crate::refusal::{Code, Refusal};
 
@@ -45,6 +47,8 @@ pub(crate) struct Presented {
     pub(crate) malformed: bool,
     /// Whether there is something of L402.
     pub(crate) token: bool,
+    /// Ecash.
+    pub(crate) ecash: Option<Token>,
 }
 
 impl Presented {
@@ -62,18 +66,20 @@ impl Presented {
             x402::decode_x_payment(text).ok().map(Payment::V1)
         });
         // A line that cannot be decoded is passed over if another can (reference item 20).
-        let malformed = matches!(v2, Some(None)) || matches!(v1, Some(None));
-        let payment = match (v2.flatten(), v1.flatten()) {
-            (Some(_), Some(_)) => {
+        let ecash = cashu::read(headers);
+        let malformed = matches!(v2, Some(None)) || matches!(v1, Some(None)) || matches!(ecash, Some(None));
+        let (payment, ecash) = match (v2.flatten(), v1.flatten(), ecash.flatten()) {
+            (payment, None, None) | (None, payment, None) => (payment, None),
+            (None, None, ecash) => (None, ecash),
+            (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
-            (payment, None) | (None, payment) => payment,
         };
-        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers) })
+        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers), ecash })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.key.is_none() && self.payment.is_none() && !self.malformed && !self.token
+        self.key.is_none() && self.payment.is_none() && !self.malformed && !self.token && self.ecash.is_none()
     }
 }
 

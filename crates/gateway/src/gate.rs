@@ -10,6 +10,7 @@ use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
+use crate::cashu::Mints;
 use crate::channels::Channels;
 use crate::claims::Claims;
 use crate::clock::Now;
@@ -18,6 +19,7 @@ use crate::estimate::Estimator;
 use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
+use crate::free_calls::FreeCalls;
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
@@ -46,12 +48,14 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Invoices,
     pub(crate) channels: Channels,
+    pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
     pub(crate) sign_ins: SignIns,
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
     pub(crate) payouts: Payouts,
+    pub(crate) free_calls: FreeCalls,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -91,6 +95,7 @@ impl Gate {
         let channels = Channels::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
+        let free_calls = FreeCalls::open(reader, Now::read())?;
         let settings = reader.accounts()?;
         let directory = Directory::default();
         let gate = Self {
@@ -104,12 +109,14 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Invoices::default(),
             channels,
+            mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
             sign_ins: SignIns::default(),
             unsettled: Unsettled::default(),
             promises: Arc::default(),
             payouts: Payouts::default(),
+            free_calls,
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),

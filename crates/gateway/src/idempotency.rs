@@ -55,6 +55,10 @@ impl Naming {
         let tries = headers.get(RETRY_FIELD).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Self { key, tries, payment: None })
     }
+
+    pub(crate) const fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
 }
 
 /// A request that is going to be charged, as it may be asked again.

@@ -4,9 +4,11 @@ use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
+use proof::cashu::OutputSeed;
 use proof::quote::QuoteKey;
 use proof::{EpochState, MasterKey, MasterKeys, SigningKey, receipt};
 use sha2::Sha256;
@@ -40,6 +42,8 @@ pub struct Keys {
     pub receipt: SigningKey,
     /// Binds quotes.
     pub quote: QuoteKey,
+    /// Makes our coins at Cashu mints.
+    pub cashu: Arc<OutputSeed>,
 }
 
 /// The epochs of each kind of token. No `Debug`.
@@ -89,12 +93,14 @@ impl Keys {
     pub fn load(config: &Config) -> Result<Self, KeysError> {
         let minting = config.tokens.master_keys.iter().find(|master| !master.verify_only);
         let minting = minting.ok_or(proof::epoch::MasterKeysError::NoMint)?;
-        let quote_secret = derived(&secret(&minting.key)?, b"farthing/quote/1");
+        let minting = secret(&minting.key)?;
+        let quote_secret = derived(&minting, b"farthing/quote/1");
         Ok(Self {
             mode: mode(config.mode),
             masters: ArcSwap::from_pointee(Masters::load(config)?),
             receipt: SigningKey::from_bytes(secret(&config.receipt_key)?.expose()),
             quote: QuoteKey::new(&quote_secret),
+            cashu: Arc::new(OutputSeed::new(&derived(&minting, b"farthing/cashu/1"))),
         })
     }
 

@@ -1,155 +1,24 @@
-//! An answer on its way down: each piece goes out as it comes in, and the charge for it ends with it. What
-//! nobody waits for any more is read on for a while in the background.
+//! An answer on its way down: each piece goes out as it comes in, and the charge for it ends with it.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use meter::{Counted, End};
 use store::StoreError;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
 
+use crate::aftercare::{Aftercare, Seat};
 use crate::charge::{Charge, Counting, Landing, Stop};
 use crate::epilogue::{Bill, Epilogue, end_mark};
 use crate::payments::PaymentResult;
+use crate::silence::Silence;
 use crate::upstream::UpstreamBody;
-
-/// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
-/// of metering.md).
-pub(crate) struct Aftercare {
-    abandoned: mpsc::UnboundedSender<Going>,
-    seats: RefCell<Vec<Weak<Seat>>>,
-}
-
-/// An answer that is being passed on, and its charge.
-type Going = (UpstreamBody, Box<Charge>);
-
-/// Where an answer waits for its client. HTTP/2 lets a client close its window and keep the connection
-/// alive for ever; then nothing asks for the next piece, and only this shows it.
-struct Seat {
-    going: RefCell<Option<Going>>,
-    /// Since when a piece has been out and the next was not asked for.
-    unread_since: Cell<Option<Instant>>,
-    /// When the hold expires.
-    deadline: Instant,
-    /// Who waits for the next piece: what ends the call from aside must tell them.
-    waiting: Cell<Option<Waker>>,
-}
-
-/// How often seats are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-impl Aftercare {
-    /// Starts this thread's tasks. Reading on is bounded by the policy of the route; a client that does not read
-    /// for `patience` is taken for gone.
-    pub(crate) fn start(patience: impl Fn() -> Duration + 'static) -> Rc<Self> {
-        let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
-        tokio::task::spawn_local(async move {
-            while let Some((body, charge)) = arrivals.recv().await {
-                let drain =
-                    if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
-                // Whoever leaves gets no longer a call than whoever stays.
-                let left = charge.deadline.saturating_duration_since(Instant::now());
-                let drain = charge.client.left_of(drain).min(left);
-                tokio::task::spawn_local(read_out(body, charge, drain));
-            }
-        });
-        let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
-        let watched = Rc::downgrade(&aftercare);
-        tokio::task::spawn_local(async move {
-            let mut tick = tokio::time::interval(LOOK_EVERY);
-            loop {
-                tick.tick().await;
-                let Some(aftercare) = watched.upgrade() else { return };
-                aftercare.look(patience());
-            }
-        });
-        aftercare
-    }
-
-    fn look(&self, patience: Duration) {
-        self.seats.borrow_mut().retain(|seat| {
-            let Some(seat) = seat.upgrade() else { return false };
-            if seat.deadline <= Instant::now() {
-                seat.expire();
-            } else if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
-                seat.give_up(&self.abandoned);
-            }
-            true
-        });
-    }
-}
-
-impl Seat {
-    /// Ends the call where it is: what was metered until now is charged, the rest of its hold goes back.
-    fn expire(&self) {
-        if let Some((_, mut charge)) = self.going.borrow_mut().take() {
-            charge.expire();
-            if let Some(waker) = self.waiting.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    fn give_up(&self, abandoned: &mpsc::UnboundedSender<Going>) {
-        if let Some(going) = self.going.borrow_mut().take() {
-            // If the task is gone, so is the process: dropping the charge settles it.
-            let _ = abandoned.send(going);
-        }
-    }
-}
-
-/// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
-async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
-    let mut discarded = Vec::new();
-    if charge.meter.progress().terminal.is_some() || charge.ended {
-        // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).
-        charge.stop(End::Eof, &mut discarded);
-        return count_and_finish(charge).await;
-    }
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            match frame.map(Frame::into_data) {
-                Ok(Ok(chunk)) => match charge.feed(chunk, &mut discarded) {
-                    Ok(()) => {}
-                    Err(Stop::KeySeen) => return End::Reset,
-                    Err(Stop::Exhausted | Stop::Unpaid) => return End::CutShort,
-                },
-                Ok(Err(_)) => {}
-                Err(_) => return End::Reset,
-            }
-            discarded.clear();
-            // Nothing counts after the end mark (MTR-13), and an upstream may keep the connection open.
-            if charge.meter.progress().terminal.is_some() {
-                break;
-            }
-        }
-        End::Eof
-    };
-    let end = tokio::time::timeout(drain, reading).await.unwrap_or(End::ClientGone);
-    charge.stop(end, &mut discarded);
-    // Nothing more is wanted of the upstream while tokens are counted.
-    drop(body);
-    count_and_finish(charge).await;
-}
-
-/// Charges a call whose answer nobody waits for any more.
-async fn count_and_finish(mut charge: Box<Charge>) {
-    let counted = match charge.begin_count() {
-        Some(counting) => counting.await,
-        None => Counted::NOTHING,
-    };
-    charge.finish(counted, &mut Vec::new());
-}
+use crate::upstream::grpc::{self, BrokenBy, GrpcEnd};
 
 /// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +41,21 @@ pub(crate) enum AnswerError {
     /// The upstream sent back what only it and we may know.
     #[error("the upstream's answer was cut off")]
     Withheld,
+    /// The client's own request broke off, or is too large.
+    #[error("the request broke off")]
+    Request,
+}
+
+impl AnswerError {
+    /// The same for who reads gRPC's trailers.
+    const fn broken_by(&self) -> BrokenBy {
+        match self {
+            Self::Upstream(_) | Self::Silent => BrokenBy::Upstream,
+            Self::Unpaid | Self::Request => BrokenBy::Bound,
+            Self::Ended => BrokenBy::Time,
+            Self::Unrecorded | Self::Withheld => BrokenBy::Gateway,
+        }
+    }
 }
 
 /// An answer on its way down, and the charge for it.
@@ -181,6 +65,8 @@ pub(crate) struct ChargedBody {
     ready: VecDeque<Bytes>,
     scratch: Vec<Bytes>,
     trailers: Option<HeaderMap>,
+    /// Whether it ends with a status in its trailers, whatever happens.
+    is_grpc: bool,
     epilogue: Epilogue,
     /// What ends the stream, behind the comment that waits for the bill.
     held_back: Option<Bytes>,
@@ -200,28 +86,8 @@ pub(crate) struct ChargedBody {
     leftover: bool,
     /// Whether what was paid for had a turn to be written before the break takes the connection.
     flushed: bool,
-    idle: Idle,
+    silence: Silence,
     aftercare: Rc<Aftercare>,
-}
-
-struct Idle {
-    after: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
-}
-
-impl Idle {
-    fn elapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.waiting {
-            let deadline = Instant::now() + self.after;
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
-            self.waiting = true;
-        }
-        self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
-    }
 }
 
 impl ChargedBody {
@@ -236,16 +102,15 @@ impl ChargedBody {
         let plain = !charge.quote.hides_usage() && !epilogue.is_wanted() && charge.growth.is_none();
         let left = upstream.size_hint().exact().filter(|_| plain);
         let is_empty = upstream.is_end_stream();
-        let deadline = charge.deadline;
-        let going = RefCell::new(Some((upstream, Box::new(charge))));
-        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
-        aftercare.seats.borrow_mut().push(Rc::downgrade(&seat));
+        let (is_grpc, sending) = (charge.grpc.is_some(), charge.quote.sending.clone());
+        let seat = aftercare.seat(upstream, charge);
         let mut body = Self {
             seat,
             ended: false,
             ready: VecDeque::new(),
             scratch: Vec::new(),
             trailers: None,
+            is_grpc,
             epilogue,
             held_back: None,
             bill: None,
@@ -256,7 +121,7 @@ impl ChargedBody {
             broken: None,
             leftover: false,
             flushed: false,
-            idle: Idle { after: stream_idle, sleep: None, waiting: false },
+            silence: Silence::after(stream_idle, sending),
             aftercare,
         };
         if is_empty {
@@ -321,10 +186,11 @@ impl ChargedBody {
     fn finish(&mut self, charge: &mut Charge, counted: Counted) {
         let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
+        self.trailers = charge.grpc.as_mut().map(GrpcEnd::trailers);
         if let Some(payer) = charge.payer.as_ref().filter(|_| self.epilogue.is_wanted()) {
             let bill = Bill::of(&sum, payer, charge.call);
             if self.epilogue.trailers {
-                self.trailers = Some(bill.trailers());
+                self.trailers.get_or_insert_default().extend(bill.trailers());
             }
             if self.epilogue.comment {
                 self.hold_back();
@@ -377,6 +243,16 @@ impl ChargedBody {
         None
     }
 
+    /// Ends an answer in gRPC's words that breaks off.
+    fn break_off(&mut self, error: &AnswerError) -> Frame<Bytes> {
+        self.ended = true;
+        self.ready.clear();
+        (self.counting, self.landing, self.broken) = (None, None, None);
+        let mut trailers = self.trailers.take().unwrap_or_default();
+        grpc::complete(&mut trailers, error.broken_by());
+        Frame::trailers(trailers)
+    }
+
     /// Takes the next frame of the upstream in, to what is ready.
     fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
         let seat = Rc::clone(&self.seat);
@@ -388,12 +264,11 @@ impl ChargedBody {
         let polled = Pin::new(&mut *upstream).poll_frame(cx);
         let (end, answer) = match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.idle.waiting = false;
+                self.silence.is_broken();
                 let last = upstream.is_end_stream();
-                // Trailers of the upstream are dropped (SEC-10).
                 let passed = match frame.into_data() {
                     Ok(chunk) => charge.feed(chunk, &mut self.scratch),
-                    Err(_) => Ok(()),
+                    Err(frame) => charge.take_trailers(frame),
                 };
                 self.ready.extend(self.scratch.drain(..));
                 // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
@@ -411,8 +286,13 @@ impl ChargedBody {
                 }
             }
             Poll::Ready(None) => (Some(End::Eof), Ok(())),
-            Poll::Ready(Some(Err(error))) => (Some(End::Reset), Err(AnswerError::Upstream(error))),
-            Poll::Pending if self.idle.elapsed(cx) => (Some(End::Reset), Err(AnswerError::Silent)),
+            Poll::Ready(Some(Err(error))) => {
+                let end = charge.broken_end();
+                let is_cut = end == End::CutShort;
+                let error = if is_cut { AnswerError::Request } else { AnswerError::Upstream(error) };
+                (Some(end), Err(error))
+            }
+            Poll::Pending if self.silence.elapsed(cx) => (Some(End::Reset), Err(AnswerError::Silent)),
             Poll::Pending => return Poll::Pending,
         };
         drop(going);
@@ -457,7 +337,12 @@ impl ChargedBody {
                 self.ready.extend([bill.comment(), end]);
                 continue;
             }
-            if let Some(trailers) = self.trailers.take_if(|_| self.ended) {
+            if let Some(mut trailers) = self.trailers.take_if(|_| self.ended) {
+                if self.is_grpc {
+                    let broken = self.broken.take();
+                    let broken = broken.as_ref().map_or(BrokenBy::Nothing, AnswerError::broken_by);
+                    grpc::complete(&mut trailers, broken);
+                }
                 return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
             if self.ended {
@@ -485,10 +370,12 @@ impl Body for ChargedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let body = self.get_mut();
-        let polled = body.poll_next(cx);
+        let polled = match body.poll_next(cx) {
+            Poll::Ready(Some(Err(error))) if body.is_grpc => Poll::Ready(Some(Ok(body.break_off(&error)))),
+            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
+        };
         let out = matches!(polled, Poll::Ready(Some(Ok(_))));
-        body.seat.unread_since.set(out.then(Instant::now));
-        body.seat.waiting.set(polled.is_pending().then(|| cx.waker().clone()));
+        body.seat.asked(out, polled.is_pending().then(|| cx.waker().clone()));
         polled
     }
 
@@ -505,6 +392,6 @@ impl Body for ChargedBody {
 
 impl Drop for ChargedBody {
     fn drop(&mut self) {
-        self.seat.give_up(&self.aftercare.abandoned);
+        self.aftercare.take_over(&self.seat);
     }
 }

@@ -18,13 +18,16 @@ use crate::asked::Asked;
 use crate::bill;
 use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
+use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::growth::Growth;
 use crate::payer::Funds;
 use crate::refusal::{Code, Refusal};
 use crate::selling;
+use crate::sending::Sending;
 use crate::snapshot::{Snapshot, Upstream};
 use crate::tokens::Asked as Counting;
+use crate::tunnel::Coverage;
 use crate::unseen::Unseen;
 
 /// A document without a limit of its own gets one: what it is held for. The default output at least, and
@@ -72,6 +75,10 @@ pub(crate) struct Quote {
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
     body: Bytes,
+    /// How the call travels ...
+    pub(crate) exchange: Exchange,
+    /// ... and, where its request is on its way while it runs, what is known of that.
+    pub(crate) sending: Option<Sending>,
     policy: HoldPolicy,
     /// Output tokens of each step of a hold that grows with its stream; none where holds do not grow.
     step: Option<u64>,
@@ -87,6 +94,8 @@ pub(crate) struct Fitted {
     pub(crate) clamp: Option<u64>,
     /// How the hold grows, where it is less than the whole call may cost.
     pub(crate) growth: Option<Growth>,
+    /// The most that the key or what pays allows this call to cost.
+    pub(crate) most: Option<Amount>,
 }
 
 impl Quote {
@@ -102,6 +111,9 @@ impl Quote {
         now: Now,
     ) -> Result<Self, Refusal> {
         let metering = &snapshot.config.metering;
+        let exchange = snapshot.exchange(route);
+        // What a stream carries is not known yet: its price depends on the bounds alone.
+        let body = if exchange.streams() { Bytes::new() } else { body };
         let asked = Asked::read(snapshot, route, target, headers, &body)?;
         let mut quote = Self {
             dialect: asked.facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
@@ -120,6 +132,8 @@ impl Quote {
             markup_bp: 0,
             facts: None,
             body,
+            exchange,
+            sending: exchange.streams().then(|| Sending::new(upload_max(exchange, route))),
             policy: policy(metering),
             step: metering.step.map(u64::from),
             inject_usage: metering.inject_stream_usage,
@@ -291,14 +305,26 @@ impl Quote {
         }
     }
 
+    /// Bytes of the request at most.
     fn body_bytes(&self) -> u64 {
-        self.body.len() as u64
+        self.sending.as_ref().map_or(self.body.len() as u64, Sending::bytes_max)
+    }
+
+    /// Those that have gone up.
+    fn sent_bytes(&self) -> u64 {
+        self.sending.as_ref().map_or(self.body.len() as u64, Sending::bytes)
+    }
+
+    /// Where a connection is sold by time or bytes, what its hold grows by.
+    pub(crate) fn coverage(&self, most: Option<Amount>) -> Option<Coverage> {
+        let price = self.units.filter(|_| self.is_tunnel())?;
+        Some(Coverage::first(price, most))
     }
 
     /// Fits the call into `available`: whole if that covers it, with less output if enough of it is
     /// left to be useful (MTR-34), else not at all.
     pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
-        let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None });
+        let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None, most: None });
         let Some(facts) = self.facts.as_ref().filter(|_| self.units.is_none()) else {
             return if available >= self.ceiling { whole(self.ceiling, None) } else { None };
         };
@@ -326,7 +352,7 @@ impl Quote {
     /// Input and the first step of a stream that may go on to `limit`.
     fn first_step(&self, step: u64, limit: Option<u64>, clamp: Option<u64>) -> Option<Fitted> {
         let growth = Growth { covered: step, limit, step, per_call: None };
-        Some(Fitted { hold: self.cost_of(step)?, clamp, growth: Some(growth) })
+        Some(Fitted { hold: self.cost_of(step)?, clamp, growth: Some(growth), most: None })
     }
 
     /// A stream without a limit goes on for as long as it is paid for. Where that is soon over the upstream is
@@ -336,7 +362,7 @@ impl Quote {
         let affordable = self.affordable(available, &soon).filter(|tokens| *tokens < soon.default_output);
         match affordable {
             Some(tokens) if tokens <= step => {
-                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None })
+                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None, most: None })
             }
             limit => self.first_step(step, limit, limit),
         }
@@ -345,6 +371,7 @@ impl Quote {
     /// A hold that grows stays within what one call may cost. What is thought unseen is only known at the end:
     /// so the upstream is told as well, where the request has no limit of its own.
     pub(crate) fn growing_within(&self, fitted: Fitted, per_call: Amount) -> Fitted {
+        let fitted = Fitted { most: Some(per_call), ..fitted };
         let Some(growth) = fitted.growth else { return fitted };
         let open = growth.limit.is_none();
         let told = self.output_within(per_call).filter(|_| open).map(|tokens| tokens.min(OPEN_END_TOKENS));
@@ -411,13 +438,13 @@ impl Quote {
     fn fit_open_document(&self, available: Amount) -> Fitted {
         let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
         let clamp = Some(capped(self.policy.default_output));
-        let plain = Fitted { hold: self.ceiling, clamp, growth: None };
+        let plain = Fitted { hold: self.ceiling, clamp, growth: None, most: None };
         let quarter = Amount::from_units(available.units() / 4);
         let longer = self
             .affordable(quarter, &HoldPolicy { default_output: capped(OPEN_END_TOKENS), ..self.policy })
             .filter(|tokens| Some(*tokens) > plain.clamp)
             .and_then(|tokens| {
-                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None })
+                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None, most: None })
             });
         longer.filter(|longer| longer.hold <= available).unwrap_or(plain)
     }
@@ -458,7 +485,7 @@ impl Quote {
         basis.counted = counted;
         let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
         if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
-            bill::complete(&mut charge, price, self.body_bytes())?;
+            bill::complete(&mut charge, price, self.sent_bytes())?;
         }
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
@@ -475,19 +502,26 @@ impl Quote {
         &self.priced_as
     }
 
-    /// Whether what is counted here goes on for as long as the answer is read: who has left has no use for that.
+    /// Whether what is counted here goes on for as long as the answer is read, or with it the request: who has left has
+    /// no use for that.
     pub(crate) fn grows_by_reading(&self) -> bool {
-        self.units.is_some_and(|price| price.byte_out.is_some() || price.second.is_some())
+        self.exchange.streams()
+            || self.units.is_some_and(|price| price.byte_out.is_some() || price.second.is_some())
     }
 
     /// The longest the call may take, where that is what it is sold by.
     pub(crate) fn time_max(&self) -> Option<Duration> {
-        self.units.filter(|_| self.dialect == Dialect::Raw)?.seconds_max.map(Duration::from_secs)
+        let units = self.units.filter(|_| self.dialect == Dialect::Raw && !self.is_tunnel())?;
+        units.seconds_max.map(Duration::from_secs)
+    }
+
+    fn is_tunnel(&self) -> bool {
+        self.exchange == Exchange::WebSocket
     }
 
     /// The most bytes its answer may have, where that is what it is sold by.
     pub(crate) fn bytes_max(&self) -> Option<u64> {
-        self.units?.bytes_max
+        self.units.filter(|_| !self.is_tunnel())?.bytes_max
     }
 
     /// A meter for its answer.
@@ -534,6 +568,17 @@ fn sellable(facts: &RequestFacts, price: &Tariff) -> Result<(), Refusal> {
         return refused("This service tier has no price here.");
     }
     Ok(())
+}
+
+/// The most that a stream may carry up: what the route takes; of a tunnel what its first hold is for.
+fn upload_max(exchange: Exchange, route: &Route) -> u64 {
+    match (exchange, route.price) {
+        (Exchange::WebSocket, RoutePrice::Units(price)) => {
+            price.bytes_max.filter(|_| price.byte_in.is_some()).unwrap_or(0)
+        }
+        (Exchange::WebSocket, RoutePrice::ByModel | RoutePrice::PerCall(_) | RoutePrice::Free) => 0,
+        (Exchange::Document | Exchange::Grpc, _) => route.body_bytes as u64,
+    }
 }
 
 fn policy(metering: &Metering) -> HoldPolicy {

@@ -507,7 +507,7 @@ impl Refusal {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.is_payable() {
-            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate";
+            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, X-Cashu";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }
         if let Money::Captured(receipt) = self.0.money {
@@ -626,6 +626,10 @@ const fn google_status(status: StatusCode) -> &'static str {
         _ => "INTERNAL",
     }
 }
+
+mod reader;
+
+pub(crate) use reader::Reader;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use store::{Op, Payment, PaymentState, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::cashu;
 use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
@@ -227,7 +228,11 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
         gate.unsettled.forget(&key);
         return Ok(());
     };
-    match asking.again(&payment).await? {
+    let outcome = match cashu::mint_of(&payment.rail) {
+        Some(_) => cashu::again(gate, &snapshot, key, &payment).await?,
+        None => asking.again(&payment).await?,
+    };
+    match outcome {
         Settlement::Settled(receipt) if channels::network_of(&payment.rail).is_some() => {
             channels::settled_later(gate, key, payment, &receipt).await?;
             tracing::info!(payment = %wire::hex::encode(&key), "an unclear deposit into a channel turned out settled");

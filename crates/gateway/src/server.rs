@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Door, bind, serve};
 use crate::admin::{serve_commands, serve_probes, socket_bind};
+use crate::aftercare::Aftercare;
 use crate::call::{self, Worker};
 use crate::clock::Now;
 use crate::config::{self, Apply, Config, Tls};
@@ -30,7 +31,6 @@ use crate::journalled;
 use crate::keys::{Keys, KeysError, Masters};
 use crate::lightning::{self, KnownTokens};
 use crate::limits::Slots;
-use crate::passing::Aftercare;
 use crate::payer::KnownKeys;
 use crate::price_list::{PriceChange, PriceList, PriceListError};
 use crate::random;
@@ -133,6 +133,7 @@ async fn supervise(
     let door = Door {
         tls,
         limits: config.server.limits.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
         timeouts: config.server.timeouts.clone(),
         connections: Slots::new(),
         per_source: Arc::new(DashMap::new()),
@@ -147,6 +148,7 @@ async fn supervise(
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
+    tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
@@ -392,6 +394,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     fixed("server.listen", new.listen == old.listen || old.listen.iter().any(|address| address.port() == 0));
     fixed("server.tls", new.tls == old.tls);
     fixed("server.threads", new.threads == old.threads);
+    fixed("server.trusted_proxies, for connections,", new.trusted_proxies == old.trusted_proxies);
     fixed(
         "server.limits of connections and heads",
         (new.limits.connections, new.limits.per_ip, new.limits.header_bytes, new.limits.fields)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use ledger::Account;
 use meter::Head;
 use money::{Amount, Asset};
@@ -15,12 +16,15 @@ use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
+use crate::cashu;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
 use crate::config::Route;
 use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
+use crate::exchange::{Exchange, Rest};
 use crate::extensions::offers::Notary;
+use crate::forwarding::{Waits, forward};
 use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
@@ -31,8 +35,11 @@ use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
-use crate::snapshot::Upstream;
-use crate::upstream::{AnswerHead, KeySearch, SendError, UpstreamBody, answer_head, build, is_out_of_credit};
+use crate::sending::RequestStream;
+use crate::snapshot::Snapshot;
+use crate::tunnel::{Coverage, Tunnel};
+use crate::upstream::grpc::GrpcEnd;
+use crate::upstream::{AnswerHead, RequestBody, is_out_of_credit};
 
 /// A call that is paid for, or free, and about to go up.
 pub(crate) struct Serving {
@@ -40,7 +47,11 @@ pub(crate) struct Serving {
     pub(crate) arrived: Arrived,
     pub(crate) route: Route,
     pub(crate) quote: Quote,
+    /// What of the request is still to come.
+    pub(crate) rest: Rest,
     pub(crate) payer: Option<Payer>,
+    /// Calls that are left of those that the route gives away, where this is one.
+    pub(crate) given: Option<u32>,
     /// What the call may be asked for again by; of a payment, once that is in.
     pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
@@ -58,6 +69,7 @@ impl Serving {
         let protocol = brings.protocol();
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
+            Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
             Brings::Token(token, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
                 (Some(token), arrival)
@@ -157,59 +169,66 @@ impl Serving {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, payer, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
-        let (clamp, growth) = fitted.map_or((None, None), |fitted| (fitted.clamp, fitted.growth));
+        let (clamp, growth, coverage) = match fitted {
+            Some(fitted) => (fitted.clamp, fitted.growth, quote.coverage(fitted.most)),
+            None => (None, None, None),
+        };
         let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
         let asked = tokio::time::Instant::now();
-        let body = quote.rewritten(clamp);
         // A head that comes when its call can be settled no more would be a gift.
         let settled_by = |promise: &Promise| promise.time_max(Now::read());
         let time_max = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
         let patience = time_max.map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
-        let response = forward(&worker, &arrived, &upstream, body, patience, route.policy.drain).await?;
-        let (parts, mut upstream_body) = response.into_parts();
+        let drain = if quote.exchange.streams() { Duration::ZERO } else { route.policy.drain };
+        let waits = Waits { patience, drain, whole: time_max };
+        let (body, client) = outgoing(rest, &quote, clamp, &arrived.snapshot);
+        let response = forward(&worker, &arrived, &quote, body, waits).await?;
+        let (mut parts, mut upstream_body) = response.into_parts();
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
         if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
             gate.metrics.out_of_credit(&upstream.name);
             tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         }
-        let AnswerHead::Relay(mut headers) =
-            answer_head(parts.status, &parts.headers, upstream.key_search.as_ref())
-        else {
+        let AnswerHead::Relay(mut headers) = quote.exchange.answer_head(&parts, &upstream) else {
             tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
+        let status = quote.exchange.counted_as(parts.status);
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let meter = quote.meter(Head {
-            status: parts.status.as_u16(),
+            status: status.as_u16(),
             content_type: text(header::CONTENT_TYPE),
             content_encoding: text(header::CONTENT_ENCODING),
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            match brought.at_head(parts.status).await {
+            match brought.at_head(status).await {
                 Ok(said) => headers.extend(said),
                 Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
             }
         }
-        let notary = parts.status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
+        let notary = status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
         let notary = notary.flatten();
         if let Some(notary) = &notary {
             notary.confirm_in(&mut headers);
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
+        if let Some(left) = given {
+            headers.insert(HeaderName::from_static("farthing-free-calls-left"), HeaderValue::from(left));
+        }
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
-            tell_money(&mut headers, asset, hold.amount(), payer, parts.status.is_success(), arrived.call);
+            tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
         let epilogue = charged.map_or_else(Epilogue::default, |_| {
-            Epilogue::wanted(&arrived.head.headers, &headers, parts.status.is_success())
+            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success())
         });
         if epilogue.trailers {
             let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
@@ -219,6 +238,11 @@ impl Serving {
         *response.status_mut() = parts.status;
         *response.headers_mut() = headers;
         let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
+        let (streams, quote_is_grpc) = (quote.exchange.streams(), quote.exchange == Exchange::Grpc);
+        let tape = || match streams {
+            true => Tape::without_body(without_key(&response)),
+            false => Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max),
+        };
         let timeout = arrived.snapshot.config.server.timeouts.call;
         let left = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
         let deadline = tokio::time::Instant::now() + left.map_or(timeout, |most| most.min(timeout));
@@ -229,24 +253,29 @@ impl Serving {
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
+            is_given: given.is_some(),
             quote,
             clamp,
             hold,
             journalled,
             growth,
             exhausted: None,
-            tape: (brought.is_some() || attempt.is_some())
-                .then(|| Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max)),
+            tape: (brought.is_some() || attempt.is_some()).then(tape),
             brought,
             attempt,
             notary,
-            key_watch: upstream.key_search.as_ref().map(KeySearch::watch),
+            key_watch: upstream
+                .key_search
+                .as_ref()
+                .map(|key| if streams { key.watch_talk() } else { key.watch() }),
+            grpc: quote_is_grpc.then(|| GrpcEnd::of_head(&parts.headers)),
             meter,
             policy: route.policy,
             asked,
             // An error costs nothing, however long it is.
-            bytes_left: quote_bytes_max.filter(|_| parts.status.is_success()),
-            status: parts.status,
+            bytes_left: quote_bytes_max.filter(|_| status.is_success()),
+            time_max: coverage.as_ref().map_or(time_max, Coverage::time),
+            status,
             deadline: time_max.map_or(deadline, |most| deadline.min(asked + most)),
             expired: false,
             started: arrived.now,
@@ -262,6 +291,12 @@ impl Serving {
             charge.abandon();
             return Err(payments::store_refusal(&error));
         }
+        if let (Some(client), true) = (client, parts.status == StatusCode::SWITCHING_PROTOCOLS) {
+            let upstream_side = parts.extensions.remove::<OnUpgrade>().ok_or_else(refused_upgrade)?;
+            let (charge, idle) = (Box::new(charge), upstream.stream_idle);
+            let tunnel = Tunnel { client, upstream: upstream_side, charge, coverage, idle };
+            return Ok(response.map(|()| GateBody::tunnel(tunnel)));
+        }
         let aftercare = Rc::clone(&worker.aftercare);
         let mut body = ChargedBody::new(upstream_body, charge, epilogue, upstream.stream_idle, aftercare);
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
@@ -269,41 +304,26 @@ impl Serving {
     }
 }
 
-async fn forward(
-    worker: &Worker,
-    arrived: &Arrived,
-    upstream: &Upstream,
-    body: Bytes,
-    patience: Duration,
-    drain: Duration,
-) -> Result<Response<UpstreamBody>, Refusal> {
-    let target = upstream.target(&arrived.target);
-    let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
-    let method = arrived.head.method.clone();
-    let request = build(method, &target, &upstream.way.authority(), &arrived.head.headers, secret, body);
-    let request = request.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
-    let asked = std::time::Instant::now();
-    let answering = tokio::time::timeout(patience, worker.pool.send(&upstream.way, request));
-    let answered = tokio::select! {
-        answered = answering => answered,
-        // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
-        () = arrived.client.given_up(drain) => {
-            return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
+/// The body that goes up, and what becomes of the client's connection where that is a tunnel.
+fn outgoing(
+    rest: Rest,
+    quote: &Quote,
+    clamp: Option<u64>,
+    snapshot: &Snapshot,
+) -> (RequestBody, Option<OnUpgrade>) {
+    match (rest, &quote.sending) {
+        (Rest::Body(incoming), Some(sending)) => {
+            let first_max = snapshot.config.server.timeouts.body;
+            let stream = RequestStream::new(incoming, sending.clone(), first_max);
+            (RequestBody::Stream(Box::new(stream)), None)
         }
-    };
-    worker.gate.metrics.upstream_took(asked.elapsed().as_secs_f64());
-    match answered {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => {
-            let detail = match &error {
-                SendError::Connect(_) => "The upstream cannot be reached.",
-                SendError::Closed(_) => "The upstream closed without an answer.",
-            };
-            tracing::warn!(error = &error as &dyn std::error::Error, upstream = %upstream.name, "upstream failed");
-            Err(Refusal::new(Code::UpstreamFailed, detail))
-        }
-        Err(_) => Err(Refusal::new(Code::UpstreamTimeout, "The upstream did not answer in time.")),
+        (Rest::Tunnel(client), _) => (RequestBody::whole(Bytes::new()), Some(client)),
+        (Rest::Nothing | Rest::Body(_), _) => (RequestBody::whole(quote.rewritten(clamp)), None),
     }
+}
+
+fn refused_upgrade() -> Refusal {
+    Refusal::new(Code::UpstreamFailed, "The upstream did not open the connection.")
 }
 
 /// What a payment would help gets our offers; what was refused for another reason must not.

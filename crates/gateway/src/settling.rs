@@ -330,7 +330,8 @@ pub(crate) fn unasked(facilitator: String, request: &SettleRequest, now: Now) ->
     Some(Attempt { facilitator, request, count: 0, in_vain: 0, last_ms, next_ms, transaction: String::new() })
 }
 
-fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
+/// An asking that is about to be made, for the time with this number.
+pub(crate) fn attempt(facilitator: String, request: &str, count: u32, now: Now) -> Attempt {
     let next_ms = now.millis().saturating_add(wait_ms(count, random::bytes()));
     let request = request.to_owned();
     let last_ms = now.millis();

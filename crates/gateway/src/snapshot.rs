@@ -13,11 +13,14 @@ use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 use tariff::Found;
 
+use crate::cashu;
 use crate::clock::Now;
 use crate::config::{
-    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, RoutePrice, RouteUpstream, Scheme,
+    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
+    Scheme,
 };
 use crate::endpoints::Pages;
+use crate::exchange::Exchange;
 use crate::extensions::Terms;
 use crate::lenient::reading;
 use crate::lightning::Desk;
@@ -36,6 +39,9 @@ pub(crate) struct Upstream {
     /// The one model it has, if it has only one.
     pub(crate) model: Option<String>,
     pub(crate) way: Way,
+    pub(crate) protocol: Protocol,
+    /// Custom metadata that may pass.
+    pub(crate) metadata: Vec<HeaderName>,
     base_path: String,
     pub(crate) auth: Option<(HeaderName, HeaderValue)>,
     /// Looks for that key in its answers (SEC-31).
@@ -66,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) facilitators: Option<Facilitators>,
     /// Who makes invoices.
     pub(crate) lightning: Option<Desk>,
+    /// Whose ecash is taken.
+    pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
@@ -90,6 +98,7 @@ impl Snapshot {
             listen.map_or(String::new(), |address| format!("{scheme}://{address}"))
         });
         let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
+        let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -106,6 +115,7 @@ impl Snapshot {
             public_url,
             facilitators,
             lightning,
+            cashu,
             upstreams,
             config,
         })
@@ -170,9 +180,22 @@ impl Snapshot {
         self.prices.lookup(model, group, moment(now))
     }
 
+    /// How the calls of a route travel. All of its upstreams are reached alike in this.
+    pub(crate) fn exchange(&self, route: &config::Route) -> Exchange {
+        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
+        match first.map(|upstream| upstream.protocol) {
+            _ if route.websocket => Exchange::WebSocket,
+            Some(Protocol::Grpc) => Exchange::Grpc,
+            Some(Protocol::Http1 | Protocol::H2) | None => Exchange::Document,
+        }
+    }
+
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
     /// in how they answer only. A route priced without usage is not read at all.
     pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
+        if self.exchange(route).streams() {
+            return Dialect::Raw;
+        }
         let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
         let provider = first.map(|upstream| upstream.provider);
         match &route.price {
@@ -213,7 +236,9 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
         name: upstream.name.clone(),
         provider: upstream.provider,
         model: upstream.model.clone(),
-        way: Way::new(origin(&upstream.url), &upstream.ca, dialer),
+        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol),
+        protocol: upstream.protocol,
+        metadata: upstream.metadata.clone(),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
         auth,
         key_search,

@@ -10,6 +10,7 @@ use proof::x402_permit2::{self, Spends};
 use proof::x402_svm::{self, SvmToken};
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
 
+use crate::cashu;
 use crate::channels::Unit;
 use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
 use crate::keys::mode;
@@ -54,6 +55,8 @@ pub(crate) enum Method {
     Solana { token: Arc<SvmToken> },
     /// An invoice, and a token for whoever pays it: offered by `lightning`, not as an entry of x402.
     Lightning,
+    /// Ecash of a mint.
+    Cashu,
 }
 
 /// What channels that pay us are made with.
@@ -97,14 +100,15 @@ impl Till {
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
             | Method::Solana { .. }
-            | Method::Lightning => ceiling.max(self.deposit),
+            | Method::Lightning
+            | Method::Cashu => ceiling.max(self.deposit),
         }
     }
 
     /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
     pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
         match &self.method {
-            Method::Test { .. } | Method::Lightning => None,
+            Method::Test { .. } | Method::Lightning | Method::Cashu => None,
             Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
                 Some((SCHEME_EXACT, token.network()))
             }
@@ -193,7 +197,7 @@ impl Till {
                 max_timeout_s: QUOTE_SECONDS,
                 quote,
             })),
-            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning, _) => None,
+            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning | Method::Cashu, _) => None,
         }
     }
 
@@ -242,7 +246,8 @@ impl Named {
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
             | Method::Channel { .. }
-            | Method::Lightning => None,
+            | Method::Lightning
+            | Method::Cashu => None,
             Method::Upto { .. } => Some("facilitatorAddress"),
             Method::Solana { .. } => Some("feePayer"),
         }
@@ -255,7 +260,8 @@ impl Named {
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
             | Method::Channel { .. }
-            | Method::Lightning => None,
+            | Method::Lightning
+            | Method::Cashu => None,
             Method::Upto { .. } => text.parse().ok().map(Self::Evm),
             Method::Solana { .. } => base58::decode_array(text).ok().map(Self::Svm),
         }
@@ -301,6 +307,19 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             ceiling_max: Some(l402.ceiling_max),
             margin_s: x402_exact::SETTLE_MARGIN_S,
             rail: lightning::RAIL.to_owned(),
+        });
+    }
+    if let Some(cashu) = &config.rails.cashu {
+        let asset = usual_asset(mode(config.mode));
+        tills.push(Till {
+            method: Method::Cashu,
+            asset,
+            decimals: asset.exponent(),
+            deposit: cashu.deposit.unwrap_or_default(),
+            ceiling_max: Some(cashu.ceiling_max),
+            margin_s: x402_exact::SETTLE_MARGIN_S,
+            // Each mint is a rail of its own.
+            rail: cashu::PROTOCOL.to_owned(),
         });
     }
     Ok(tills)

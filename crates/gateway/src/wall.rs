@@ -14,7 +14,7 @@ pub(crate) struct Bounds {
 }
 
 /// Fields of which a second line is refused: two readers might pick different ones.
-const SINGLE: [&str; 10] = [
+const SINGLE: [&str; 11] = [
     "content-type",
     "content-encoding",
     "host",
@@ -23,17 +23,19 @@ const SINGLE: [&str; 10] = [
     "x-goog-api-key",
     "x-payment",
     "payment-signature",
+    "x-cashu",
     "sign-in-with-x",
     "idempotency-key",
 ];
 /// Fields that carry a credential, bounded before they are decoded.
-const CREDENTIALS: [&str; 7] = [
+const CREDENTIALS: [&str; 8] = [
     "authorization",
     "x-api-key",
     "api-key",
     "x-goog-api-key",
     "x-payment",
     "payment-signature",
+    "x-cashu",
     "sign-in-with-x",
 ];
 

@@ -91,6 +91,7 @@ impl fmt::Debug for CashuCoin {
 }
 
 /// What is written of ecash.
+#[expect(clippy::large_enum_variant, reason = "it is boxed as a whole where it is queued")]
 #[derive(Clone, Debug)]
 pub enum CashuWrite {
     /// A mint is about to be asked. Refused where any of the payer's coins is known.

@@ -6,8 +6,11 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
+mod cashu;
 mod clients;
+mod config;
 pub(crate) mod install;
+mod lightning;
 pub(crate) mod process;
 pub(crate) mod stage;
 pub(crate) mod tools;
@@ -17,8 +20,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
+use self::config::Around;
 use self::install::Environment;
+use self::lightning::{LnBits, NwcWallets, Wallet};
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
@@ -76,8 +82,8 @@ fn prepare<'a>(clients: &[&'a Client], places: &Places, report: &mut Report) -> 
     }
     let mut ready = Vec::new();
     for &client in clients {
-        let found = || client.runtimes().into_iter().filter_map(|runtime| programs.get(&runtime));
-        let anvil = client.on.and_then(|_| install::anvil(places).err());
+        let found = || client.runtimes().filter_map(|runtime| programs.get(&runtime));
+        let anvil = if client.has_chain() { install::anvil(places).err() } else { None };
         let missing = found().find_map(|found| found.as_ref().err()).or(anvil.as_ref());
         let broken = found().find_map(|found| found.as_ref().ok()?.as_ref().err());
         match (missing, broken, programs.get(&client.runtime)) {
@@ -100,61 +106,115 @@ fn found(runtime: Runtime, places: &Places) -> Found {
             environment.suits(&python)?;
             Ok(install::python(&python, environment, places))
         }
+        Runtime::Cargo(test) => Ok(stage::rails_test(test, places)),
     }
 }
 
 /// Sets the stage and runs the clients one after the other: several count what reaches the upstream.
 fn perform(ready: &[Ready<'_>], programs: &Programs, places: &Places, report: &mut Report) {
-    let chain = chain(ready, programs, places);
-    let urls = chain.as_ref().ok().and_then(|c| c.as_ref()).map(stage::Chain::urls);
-    let gateways = gateways(ready, urls.as_ref(), places);
+    let grounds = Grounds::set(ready, programs, places);
+    let gateways = gateways(ready, &grounds.around(), places);
     for (client, program) in ready {
-        match surroundings(client, &chain, &gateways) {
+        match surroundings(client, &grounds, &gateways) {
             Ok(env) => play(client, program, &env, places, report),
             Err(why) => report.all_failed(client, &why),
         }
     }
 }
 
-/// The chains that the clients need, if they need any.
-fn chain(ready: &[Ready<'_>], programs: &Programs, places: &Places) -> Result<Option<stage::Chain>, String> {
-    let needs = |ground| ready.iter().any(|(client, _)| client.on == Some(ground));
-    let program = |runtime| {
-        let found = programs.get(&runtime).ok_or("nobody looked for what it runs on")?;
-        found.clone().and_then(|installed| installed)
-    };
-    let solana = Runtime::Python(Environment::Sdks);
-    let solana = if needs(Ground::Solana) { Some(program(solana)?) } else { None };
-    if solana.is_none() && !needs(Ground::Evm) {
-        return Ok(None);
+/// What clients pay on and with: nothing where nobody needs it, or why it does not stand.
+struct Grounds {
+    chain: Result<Option<stage::Chain>, String>,
+    wallet: Result<Option<Wallet>, String>,
+    lnbits: Result<Option<LnBits>, String>,
+    nwc: Result<Option<NwcWallets>, String>,
+    mint: Result<Option<CashuMint>, String>,
+}
+
+impl Grounds {
+    fn set(ready: &[Ready<'_>], programs: &Programs, places: &Places) -> Self {
+        let needed = |ground: Ground| ready.iter().any(|(client, _)| client.on.contains(&ground));
+        let program = |runtime| {
+            let found = programs.get(&runtime).ok_or("nobody looked for what it runs on")?;
+            found.clone().and_then(|installed| installed)
+        };
+        let chain = || {
+            let python = Runtime::Python(Environment::Sdks);
+            let python = if needed(Ground::Solana) { Some(program(python)?) } else { None };
+            let node = program(Runtime::Node)?;
+            stage::Chain::start(&install::anvil(places)?, &node, python.as_deref(), places)
+        };
+        let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
+        let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
+        let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
+        Self {
+            chain: has_chain.then(chain).transpose(),
+            wallet: needed(Ground::Wallet)
+                .then(|| Wallet::start(&program(Runtime::Node)?, places))
+                .transpose(),
+            lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
+            nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
+            mint: needed(Ground::Cashu).then(mint).transpose(),
+        }
     }
-    let node = program(Runtime::Node)?;
-    stage::Chain::start(&install::anvil(places)?, &node, solana.as_deref(), places).map(Some)
+
+    /// What a gateway can reach of it.
+    fn around(&self) -> Around {
+        let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
+        let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
+        let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
+        Around {
+            chain: chain.map(stage::Chain::urls),
+            lnbits: lnbits.map(LnBits::urls),
+            mint: mint.map(CashuMint::url),
+        }
+    }
+
+    /// Tells a script of its ground, or why that does not stand.
+    fn describe(&self, ground: Ground, env: &mut Env) -> Result<(), String> {
+        match ground {
+            Ground::Evm | Ground::Solana => {
+                let chain = self.chain.as_ref().map_err(Clone::clone)?;
+                chain.as_ref().into_iter().for_each(|chain| chain.describe(env));
+            }
+            Ground::Wallet => {
+                let wallet = self.wallet.as_ref().map_err(Clone::clone)?;
+                wallet.as_ref().into_iter().for_each(|wallet| wallet.describe(env));
+            }
+            Ground::LnBits => {
+                let lnbits = self.lnbits.as_ref().map_err(Clone::clone)?;
+                lnbits.as_ref().into_iter().for_each(|lnbits| lnbits.describe(env));
+            }
+            Ground::Nwc => {
+                let nwc = self.nwc.as_ref().map_err(Clone::clone)?;
+                nwc.as_ref().into_iter().for_each(|nwc| nwc.describe(env));
+            }
+            Ground::Cashu => {
+                let mint = self.mint.as_ref().map_err(Clone::clone)?;
+                mint.as_ref().into_iter().for_each(|mint| mint.describe(env));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The gateways of a run, each with why it does not stand if it does not.
 type Gateways = BTreeMap<Takes, Result<stage::Gateway, String>>;
 
 /// One gateway for each of what the clients need.
-fn gateways(ready: &[Ready<'_>], urls: Option<&stage::ChainUrls>, places: &Places) -> Gateways {
+fn gateways(ready: &[Ready<'_>], around: &Around, places: &Places) -> Gateways {
     let mut gateways = Gateways::new();
     for takes in ready.iter().filter_map(|(client, _)| client.before) {
-        gateways.entry(takes).or_insert_with(|| stage::Gateway::start(takes, urls, places));
+        gateways.entry(takes).or_insert_with(|| stage::Gateway::start(takes, around, places));
     }
     gateways
 }
 
 /// What a script has to know, or why a part of the stage it needs does not stand.
-fn surroundings(
-    client: &Client,
-    chain: &Result<Option<stage::Chain>, String>,
-    gateways: &Gateways,
-) -> Result<Env, String> {
+fn surroundings(client: &Client, grounds: &Grounds, gateways: &Gateways) -> Result<Env, String> {
     let mut env = Env::new();
-    if client.on.is_some()
-        && let Some(chain) = chain.as_ref().map_err(Clone::clone)?
-    {
-        chain.describe(&mut env);
+    for ground in client.on {
+        grounds.describe(*ground, &mut env)?;
     }
     if let Some(gateway) = client.before.and_then(|takes| gateways.get(&takes)) {
         gateway.as_ref().map_err(Clone::clone)?.describe(&mut env)?;
@@ -164,19 +224,24 @@ fn surroundings(
 
 /// Runs one client's script and reports each of its scenarios.
 fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mut Report) {
-    let script = match client.runtime {
-        Runtime::Node => places.work.join("npm/node").join(client.script),
-        Runtime::Python(_) => places.sources.join("python").join(client.script),
-    };
     let log = places.log(client.name);
     let mut command = Command::new(program);
-    command.arg(script).args(client.scenarios).envs(env).env("PYTHONDONTWRITEBYTECODE", "1");
+    match client.runtime {
+        Runtime::Node => command.arg(places.work.join("npm/node").join(client.script)),
+        Runtime::Python(_) => command.arg(places.sources.join("python").join(client.script)),
+        // Its program is the tests themselves; those that want a stage are marked as such.
+        Runtime::Cargo(_) => command.args(["--ignored", "--test-threads=1"]),
+    };
+    if !matches!(client.runtime, Runtime::Cargo(_)) {
+        command.args(client.scenarios);
+    }
+    command.envs(env).env("PYTHONDONTWRITEBYTECODE", "1");
     // A proxy of this machine would stand between the client and the loopback gateway.
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     let played = process::run(command, &log, CLIENT_TIME_MAX);
     let told = told(&played.stdout);
     for &scenario in client.scenarios {
-        match told.get(scenario) {
+        match told.get(&*scenario.replace('-', "_")).or_else(|| told.get(scenario)) {
             Some(Ok(())) => report.passed(client, scenario),
             Some(Err(why)) => report.failed(client, scenario, why),
             None => report.failed(client, scenario, &format!("no outcome told: {}", played.end)),
@@ -187,16 +252,18 @@ fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mu
     }
 }
 
-/// Reads a script's lines, `pass NAME` or `fail NAME reason`; anything else is not for us.
+/// Reads a script's lines, `pass NAME` or `fail NAME reason`, and those of a test of Rust, `test NAME ... ok` or
+/// something else than ok; anything else is not for us.
 fn told(stdout: &str) -> BTreeMap<&str, Result<(), &str>> {
     stdout
         .lines()
         .filter_map(|line| {
             let (verdict, rest) = line.split_once(' ')?;
             let (name, reason) = rest.split_once(' ').unwrap_or((rest, "no reason told"));
-            match verdict {
-                "pass" => Some((name, Ok(()))),
-                "fail" => Some((name, Err(reason))),
+            match (verdict, reason) {
+                ("pass", _) | ("test", "... ok") => Some((name, Ok(()))),
+                ("test", _) if name == "result:" => None,
+                ("fail" | "test", _) => Some((name, Err(reason))),
                 _ => None,
             }
         })
@@ -271,11 +338,15 @@ mod tests {
 
     #[test]
     fn told_table() {
-        let told = told("pass a\nnoise\nfail b because of this\nfail c\npassed d\n");
-        assert_eq!(told.len(), 3);
+        let told = told(
+            "pass a\nnoise\nfail b because of this\nfail c\npassed d\ntest e_f ... ok\ntest g ... FAILED\n",
+        );
+        assert_eq!(told.len(), 5);
         assert_eq!(told["a"], Ok(()));
         assert_eq!(told["b"], Err("because of this"));
         assert_eq!(told["c"], Err("no reason told"));
+        assert_eq!(told["e_f"], Ok(()));
+        assert_eq!(told["g"], Err("... FAILED"));
     }
 
     #[test]

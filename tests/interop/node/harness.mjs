@@ -42,14 +42,17 @@ export async function upstreamHits() {
   return (await answer.json()).requests;
 }
 
+/** The header that shows a credit key, or that credential itself (`L402 ...`). */
+export const authorization = (key) => (key.includes(" ") ? key : `Bearer ${key}`);
+
 /**
- * The balance of a credit key in billionths of a dollar, once no call of it is open any more: a stream is
- * captured when the upstream ends it, which an SDK that stops at `[DONE]` does not wait for.
+ * The balance of a credit key, or of another credential, in billionths of a dollar, once no call of it is open any
+ * more: a stream is captured when the upstream ends it, which an SDK that stops at `[DONE]` does not wait for.
  */
 export async function balanceNano(key) {
   const deadline = Date.now() + 5_000;
   for (;;) {
-    const answer = await fetch(`${env("GATEWAY_URL")}/farthing/balance`, { headers: { authorization: `Bearer ${key}` } });
+    const answer = await fetch(`${env("GATEWAY_URL")}/farthing/balance`, { headers: { authorization: authorization(key) } });
     assert.equal(answer.status, 200, "GET /farthing/balance");
     const body = await answer.json();
     if (nano(body.held.amount) === 0n) return nano(body.balance.amount);

@@ -55,13 +55,19 @@ def upstream_hits():
     return get(env("UPSTREAM_URL") + "/__hits")["requests"]
 
 
+def authorization(key):
+    """The header that shows a credit key, or that credential itself."""
+    return key if " " in key else f"Bearer {key}"
+
+
 def balance_nano(key):
-    """The balance of a credit key in billionths of a dollar, once no call of it is open any more.
+    """The balance of a credit key, or of another credential (`L402 ...`), in billionths of a dollar, once no call of it
+    is open any more.
 
     A stream is captured when the upstream ends it, which an SDK that stops at `[DONE]` does not wait for.
     """
     def read():
-        return get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": f"Bearer {key}"})
+        return get(env("GATEWAY_URL") + "/farthing/balance", {"authorization": authorization(key)})
 
     body = until(read, lambda body: nano(body["held"]["amount"]) == 0, "a hold stays open")
     return nano(body["balance"]["amount"])

@@ -133,6 +133,11 @@ impl Shape {
         }
         Self(hex::encode(hasher.finalize().get(..8).unwrap_or_default()))
     }
+
+    /// The same, of what an invoice buys: credit for several calls, beside which the price of one is no measure.
+    pub(crate) fn of_invoice(self) -> Self {
+        Self(format!("{}-l402", self.0))
+    }
 }
 
 /// The telling members of a JSON body, in the order of their names.

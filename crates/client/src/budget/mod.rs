@@ -277,6 +277,17 @@ impl Budget {
         }
     }
 
+    /// So much left the wallet for a call; what of it is used is told later.
+    pub(crate) fn pay(&mut self, id: &str, paid: Amount) {
+        let Some(index) = self.open.iter().position(|open| open.id == id) else { return };
+        let open = self.open[index].clone();
+        // What is balance afterwards is not used by that.
+        let used = if open.reserved.used == Amount::ZERO { Amount::ZERO } else { paid };
+        let came_to = Spent { paid, used };
+        self.correct(&open, came_to);
+        self.open[index].reserved = came_to;
+    }
+
     /// A call cost what was reserved, and nobody will say it more exactly.
     pub(crate) fn close(&mut self, id: &str) {
         self.take(id);

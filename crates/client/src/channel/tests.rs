@@ -38,7 +38,7 @@ impl Desk {
     fn channel_terms(&self) -> &ChannelTerms {
         match &self.terms.way {
             Way::Channel(channel) => channel,
-            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => panic!(),
+            Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) | Way::Invoice(_) => panic!(),
         }
     }
 

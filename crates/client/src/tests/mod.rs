@@ -3,6 +3,7 @@
 mod balances;
 mod budgeted;
 mod hostile;
+mod lightning;
 mod paying;
 mod schemes;
 mod seller;

@@ -99,6 +99,11 @@ impl Scene {
             }
             Step::KeySaved => fact("farthing-key", "a credit key for the change, kept by the agent"),
             Step::Resuming { .. }
+            | Step::PayingInvoice { .. }
+            | Step::InvoicePaid { .. }
+            | Step::Token { .. }
+            | Step::TokenRefused { .. }
+            | Step::TokenSaved
             | Step::Waiting { .. }
             | Step::Warning(_)
             | Step::Doubt(_)
@@ -126,6 +131,11 @@ pub(super) fn brief(step: &Step<'_>) {
         Step::Doubt(doubt) => line(doubt),
         Step::Challenge(_)
         | Step::Paying { .. }
+        | Step::PayingInvoice { .. }
+        | Step::InvoicePaid { .. }
+        | Step::Token { .. }
+        | Step::TokenRefused { .. }
+        | Step::TokenSaved
         | Step::Resuming { .. }
         | Step::KeySaved
         | Step::Receipt(_) => {}

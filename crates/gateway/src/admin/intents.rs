@@ -8,6 +8,8 @@ use sha2::{Digest, Sha256};
 use store::{Op, Payment, PaymentState, Store, StoreError};
 
 use super::office::{Office, OfficeError, usage};
+use super::payouts;
+use crate::cashu;
 use crate::channels;
 use crate::clock::Now;
 use crate::facts;
@@ -52,6 +54,14 @@ pub(super) async fn decide(
     refused: bool,
 ) -> Result<Value, OfficeError> {
     let key = wire::hex::decode_array(key).map_err(|_| usage("a deposit key is 64 hex digits"))?;
+    if payouts::is_one(office.store(), &key)? {
+        if settled.is_some() == refused {
+            return Err(usage("say either what was paid, or that nothing was"));
+        }
+        let done = payouts::decide(office, key, settled).await?;
+        tracing::info!(payout = %wire::hex::encode(&key), done, "operator's decision about a refund");
+        return Ok(json!({"payment_hash": wire::hex::encode(&key), "done": done}));
+    }
     // While a request with the payment is served, or a facilitator is asked about it, they decide.
     let _claim = match office {
         Office::Alone { .. } => None,
@@ -85,6 +95,13 @@ async fn settle(
             return Ok("already settled");
         }
         return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    if cashu::mint_of(&payment.rail).is_some()
+        && office.store().reader().cashu(&key)?.is_some_and(|swap| !swap.is_held())
+    {
+        return Err(usage(
+            "its mint has not given us coins for it, and without them there is nothing to credit",
+        ));
     }
     if channels::network_of(&payment.rail).is_some() {
         let Office::Running(gate) = office else {

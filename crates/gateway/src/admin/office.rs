@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{AccountMode, Op, Options, Store, StoreError};
 
-use super::intents;
+use super::{intents, payouts};
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::random;
@@ -65,11 +65,25 @@ pub enum Command {
     LedgerIntents,
     /// Payment channels.
     LedgerChannels,
-    /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none.
+    /// Ecash that is held, and what of it was taken out.
+    CashuShow,
+    /// Takes ecash out.
+    CashuExport {
+        /// Of this mint.
+        #[serde(default)]
+        mint: Option<String>,
+        /// Hex id of a taking that is to be shown once more.
+        #[serde(default)]
+        again: Option<String>,
+    },
+    /// Refunds over Lightning.
+    LedgerPayouts,
+    /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none. The same of a
+    /// refund over Lightning.
     LedgerResolve {
-        /// Hex deposit key.
+        /// Hex deposit key, or payment hash of the refund.
         key: String,
-        /// The transaction that moved the money.
+        /// The transaction that moved the money, or the preimage.
         #[serde(default)]
         settled: Option<String>,
         /// Nothing moved, and nothing will.
@@ -213,7 +227,12 @@ impl Office<'_> {
                 self.show(account.as_deref(), limit.unwrap_or(20))
             }
             Command::LedgerChannels => self.channels().await,
+            Command::CashuShow => self.cashu().await,
+            Command::CashuExport { mint, again } => {
+                self.export_cashu(mint.as_deref(), again.as_deref()).await
+            }
             Command::LedgerIntents => intents::list(self.store()),
+            Command::LedgerPayouts => payouts::list(self.store()),
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }

@@ -55,7 +55,7 @@ fn model_of(facts: Option<&[u8]>) -> Option<String> {
 /// The operator's side of an entry has names; a payer's account has only its id. For entries of before the
 /// store kept the names.
 fn name_of(id: AccountId, entry: &Entry, model: Option<&str>) -> Option<String> {
-    let mut ours = vec![Chart::UsageClearing, Chart::OverrunLoss, Chart::Memo];
+    let mut ours = vec![Chart::UsageClearing, Chart::OverrunLoss, Chart::RefundPayable, Chart::Memo];
     ours.extend(model.map(|model| Chart::Usage(model.to_owned())));
     ours.extend(["test", "operator"].map(|rail| Chart::RailClearing(rail.to_owned())));
     let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));

@@ -210,7 +210,8 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
     })
 }
 
-fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
+/// What a bitcoin costs, of `rails.l402` or of another rail that counts in satoshi.
+pub(super) fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     let Some(section) = l402.section("price", PRICE_KEYS) else {
         if l402.get("price").is_none() {
             l402.missing("rails.l402 needs \"price\": what does a bitcoin cost? { usd_per_btc: .. } or { url, pointer }");

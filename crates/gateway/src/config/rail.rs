@@ -6,6 +6,7 @@ use money::Amount;
 
 use super::Mode;
 use super::batch::{self, Batch};
+use super::cashu::{self, Cashu};
 use super::extensions::{self, Extensions};
 use super::l402::{self, L402};
 use super::network::{self, Chain, Token};
@@ -24,6 +25,8 @@ pub struct Rails {
     pub x402: Option<X402>,
     /// Lightning over L402.
     pub l402: Option<L402>,
+    /// Ecash of Cashu mints.
+    pub cashu: Option<Cashu>,
 }
 
 /// The `test` rail: real signatures, play money (reference item 42).
@@ -124,7 +127,7 @@ pub struct SvmNetwork {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["test", "x402", "l402"],
+    &["test", "x402", "l402", "cashu"],
     &[
         "mpp",
         "alipay_a2m",
@@ -135,7 +138,6 @@ const KEYS: Keys = Keys::secret(
         "paypal",
         "airwallex",
         "codes",
-        "cashu",
         "epay",
         "order",
     ],
@@ -167,7 +169,12 @@ const USD_1: Amount = Amount::from_units(1_000_000_000);
 
 pub(super) fn read(top: &Section<'_>) -> Rails {
     let Some(section) = top.section("rails", KEYS) else { return Rails::default() };
-    Rails { test: read_test(&section), x402: read_x402(&section), l402: l402::read(&section) }
+    Rails {
+        test: read_test(&section),
+        x402: read_x402(&section),
+        l402: l402::read(&section),
+        cashu: cashu::read(&section),
+    }
 }
 
 fn read_test(rails: &Section<'_>) -> Option<TestRail> {

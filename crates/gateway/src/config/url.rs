@@ -68,6 +68,11 @@ impl BaseUrl {
         Ok(Self { scheme, host, port: port.unwrap_or(scheme.default_port()), base_path })
     }
 
+    /// The same of a URL that somebody else wrote, to compare it with the operator's; none where it is no base URL.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
     /// `host` or `host:port`, brackets where needed: the `Host` header of a request to it.
     #[must_use]
     pub fn authority(&self) -> String {

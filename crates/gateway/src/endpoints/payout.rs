@@ -46,7 +46,7 @@ pub(super) fn is_asked(arrived: &Arrived) -> bool {
     l402.is_some_and(|l402| l402.refunds.is_some()) && arrived.head.method == Method::POST && is_json
 }
 
-/// Pays the invoice in the body out of the account of the key, once.
+/// Pays the invoice in the body out of the account of the key or token, once.
 pub(super) async fn payout(
     worker: &Worker,
     arrived: &Arrived,
@@ -110,20 +110,20 @@ fn failed(payout: &Payout) -> Refusal {
     Refusal::new(Code::FacilitatorFailed, detail).facts(facts)
 }
 
-/// Whose balance it is. A key that was narrowed spends for its giver, and takes nothing out.
+/// Whose balance it is. A key or token that was narrowed spends for its giver, and takes nothing out.
 fn holder(worker: &Worker, arrived: &Arrived) -> Result<Arc<Account>, Refusal> {
-    let presented = admission::credentials(worker, arrived)?;
-    let missing = || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key.");
-    let Payer { account, key, .. } =
-        admission::key_payer(worker, arrived, &presented)?.ok_or_else(missing)?;
-    let key = key.ok_or_else(missing)?;
-    if !is_whole(&worker.gate, &key)? {
-        let facts = Facts { reason: Some("key_narrowed".to_owned()), ..Facts::default() };
-        let detail =
-            "This key was narrowed: what its account has left goes back to the holder of the whole key.";
-        return Err(Refusal::new(Code::KeyForbidden, detail).facts(facts));
+    let Payer { account, key, token, .. } = super::holder(worker, arrived)?;
+    let is_whole = match (&key, &token) {
+        (Some(key), _) => is_whole(&worker.gate, key)?,
+        (None, Some(token)) => token.is_whole(),
+        (None, None) => false,
+    };
+    if is_whole {
+        return Ok(account);
     }
-    Ok(account)
+    let facts = Facts { reason: Some("key_narrowed".to_owned()), ..Facts::default() };
+    let detail = "This credential was narrowed: what is left goes back to who holds the whole one.";
+    Err(Refusal::new(Code::KeyForbidden, detail).facts(facts))
 }
 
 /// Whether a key is as it was handed out, and limits nothing but time.

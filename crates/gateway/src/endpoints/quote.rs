@@ -34,7 +34,7 @@ pub(super) async fn quote(
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let _slot = admission::slot(gate, snapshot)?;
     let presented = admission::credentials(worker, arrived)?;
-    if presented.payment.is_some() || presented.malformed || presented.token {
+    if presented.payment.is_some() || presented.malformed || presented.token || presented.ecash.is_some() {
         return Err(bad("A quote takes no payment: send it with the call itself."));
     }
     let payer = admission::key_payer(worker, arrived, &presented)?;

@@ -11,6 +11,7 @@ use store::Outcome;
 use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
+use crate::cashu;
 use crate::challenge::{Ask, Through, challenge};
 use crate::charge::commit_in_background;
 use crate::extensions::offers::Notary;
@@ -47,6 +48,13 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         }
         (brings, _) => brings,
     };
+    let brings = match (brings, presented.ecash) {
+        (None, Some(token)) => {
+            let paid = admission::ecash(worker, arrived, token, &ask).await?;
+            Some(Brings::Ecash(Box::new(paid)))
+        }
+        (brings, _) => brings,
+    };
     let Some(brings) = brings else {
         if presented.malformed {
             return Err(unpaid(admission::undecodable()).await);
@@ -66,6 +74,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let (gate, snapshot, _slot) = (in_gate, in_snapshot, slot);
         let arrival = match brings {
             Brings::Payment(verified) => payments::receive(&gate, &snapshot, *verified, delivery).await?,
+            Brings::Ecash(paid) => cashu::receive(&gate, &snapshot, *paid, delivery).await?,
             Brings::Token(token, spends) => {
                 lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
             }

@@ -4,7 +4,7 @@ use std::io;
 
 use rails::Secret;
 use rails::dial::{Dialer, Origin};
-use rails::lightning::nwc::{Connection, Wallet};
+use rails::lightning::nwc::Connection;
 use rails::lightning::rate::{Feed, RateSettings, Unit};
 use rails::lightning::{Backend, Expect, LightningNode};
 use rustls::pki_types::CertificateDer;
@@ -53,7 +53,7 @@ fn backend(node: &config::LightningNode) -> io::Result<Backend> {
         }
         config::LightningNode::Nwc { uri } => {
             let connection = Connection::parse(uri.expose()).map_err(io::Error::other)?;
-            Backend::Nwc(Wallet::new(connection))
+            Backend::Nwc(connection)
         }
     })
 }
@@ -66,7 +66,7 @@ fn secret(secret: &config::Secret) -> Secret {
     Secret::new(secret.expose())
 }
 
-pub(super) fn rate(price: &BitcoinPrice) -> io::Result<RateSettings> {
+pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
         BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {

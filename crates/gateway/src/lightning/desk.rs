@@ -99,7 +99,7 @@ impl Desk {
         let Minting { per_second, burst, per_source_per_second, per_source_burst, .. } = rules.mint;
         Ok(Self {
             node: configured::node(rules, public)?,
-            rate: RateSource::new(configured::rate(&rules.price)?, public.clone()),
+            rate: RateSource::new(configured::rate_settings(&rules.price)?, public.clone()),
             everybody: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)),
             sources: RateLimiter::keyed(
                 Quota::per_second(per_source_per_second).allow_burst(per_source_burst),

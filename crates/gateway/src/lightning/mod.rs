@@ -11,6 +11,7 @@ mod token;
 mod watching;
 
 pub(crate) use claim::{Claiming, RAIL, receive};
+pub(crate) use configured::rate_settings;
 pub(crate) use desk::{Desk, offer};
 pub(crate) use invoices::Invoices;
 pub(crate) use token::{KnownTokens, OpenToken, TokenUse, is_shown};

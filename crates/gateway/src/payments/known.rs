@@ -96,7 +96,7 @@ impl Shown {
                 (network == Some(token.network())).then_some(found)
             }
             // Looked up by its channel, and by its payment hash.
-            Method::Channel { .. } | Method::Lightning => None,
+            Method::Channel { .. } | Method::Lightning | Method::Cashu => None,
             Method::Solana { token } => {
                 let payload = SvmPayload::from_value(payload)?;
                 let transaction = payload.transaction().ok()?;

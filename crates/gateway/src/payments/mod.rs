@@ -257,7 +257,7 @@ fn promised(promise: Promise) -> Arrival {
 }
 
 /// Somebody has the payment's claim.
-fn claimed(running: InFlight) -> Refusal {
+pub(crate) fn claimed(running: InFlight) -> Refusal {
     if running.fingerprint == RESOLVING { unknown_outcome() } else { in_progress() }
 }
 
@@ -463,7 +463,7 @@ pub(crate) async fn free(gate: &Gate, key: [u8; 32]) -> Result<(), Refusal> {
     }
 }
 
-fn in_progress() -> Refusal {
+pub(crate) fn in_progress() -> Refusal {
     Refusal::new(Code::InProgress, "A request with this payment is being served.")
         .money(Money::FirstAttemptDecides)
         .retry_after(1)

@@ -73,7 +73,7 @@ async fn resolve(gate: Arc<Gate>, hash: [u8; 32]) {
 async fn ask(gate: &Gate, turn: Turn<'_>, hash: [u8; 32]) -> Result<(), StoreError> {
     let known = gate.store.reader().payout(&hash)?;
     let Some(payout) = known.filter(|payout| payout.state == PayoutState::Open) else {
-        turn.is_over();
+        turn.close();
         return Ok(());
     };
     let snapshot = gate.snapshot.load_full();

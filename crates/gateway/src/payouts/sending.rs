@@ -34,7 +34,7 @@ impl<'g> Turn<'g> {
     }
 
     /// There is nothing to be asked about any more.
-    pub(super) fn is_over(self) {
+    pub(super) fn close(self) {
         let (gate, hash) = (self.gate, self.hash);
         drop(self);
         gate.payouts.forget(&hash);
@@ -64,10 +64,10 @@ impl<'g> Turn<'g> {
             Ok(()) => {
                 self.gate.metrics.settlement(RAIL, state);
                 tracing::info!(payout = %wire::hex::encode(&self.hash), state, "a refund over Lightning ended");
-                self.is_over();
+                self.close();
             }
             // The operator was faster.
-            Err(StoreError::Conflict) => self.is_over(),
+            Err(StoreError::Conflict) => self.close(),
             Err(error) => {
                 tracing::error!(%error, payout = %wire::hex::encode(&self.hash), "the end of a refund could not be recorded");
             }
@@ -86,7 +86,7 @@ impl Drop for Turn<'_> {
 ///
 /// # Errors
 /// A conflict when it had ended before.
-pub(super) async fn write(
+pub(crate) async fn write(
     gate: &Gate,
     hash: [u8; 32],
     payout: &Payout,
@@ -101,7 +101,7 @@ pub(super) async fn write(
 }
 
 /// What of the money that was set aside an end gives back.
-pub(crate) fn back(payout: &Payout, step: &PayoutStep) -> Amount {
+fn back(payout: &Payout, step: &PayoutStep) -> Amount {
     let charged = match step {
         PayoutStep::Begin { .. } | PayoutStep::Asked(_) => payout.held(),
         PayoutStep::Paid { spent, .. } => store::Taken::credit_of(spent),

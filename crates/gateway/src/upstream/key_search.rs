@@ -9,6 +9,8 @@ use memchr::memmem::Finder;
 
 /// A shorter key is a placeholder, such as local servers take, and may stand in any text.
 const KEY_BYTES_MIN: usize = 16;
+/// In a conversation so few bytes of a key tell nothing, and waiting might never end.
+const TALK_BYTES_MIN: usize = 8;
 
 /// Finds one key. `Debug` hides it.
 #[derive(Clone)]
@@ -23,6 +25,10 @@ pub(crate) struct KeySeen;
 pub(crate) struct KeyWatch {
     search: KeySearch,
     held: Bytes,
+    /// How many bytes of a possible key have gone on: none, unless the other side waits for each piece.
+    gone: usize,
+    /// A beginning that is shorter goes on.
+    held_bytes_min: usize,
 }
 
 impl KeySearch {
@@ -36,7 +42,12 @@ impl KeySearch {
     }
 
     pub(crate) fn watch(&self) -> KeyWatch {
-        KeyWatch { search: self.clone(), held: Bytes::new() }
+        KeyWatch { search: self.clone(), held: Bytes::new(), gone: 0, held_bytes_min: 1 }
+    }
+
+    /// The same for a conversation: what ends in a letter or two of the key must not wait for an answer to it.
+    pub(crate) fn watch_talk(&self) -> KeyWatch {
+        KeyWatch { held_bytes_min: TALK_BYTES_MIN, ..self.watch() }
     }
 
     /// Where a beginning of the key stands at the end of `text`; the length of `text` where none does.
@@ -57,8 +68,10 @@ impl KeyWatch {
     /// [`KeySeen`]: nothing more may go on.
     pub(crate) fn pass(&mut self, chunk: Bytes) -> Result<Bytes, KeySeen> {
         let mut text = chunk;
-        if !self.held.is_empty() {
-            let mut joined = BytesMut::with_capacity(self.held.len() + text.len());
+        let before = self.gone + self.held.len();
+        if before > 0 {
+            let mut joined = BytesMut::with_capacity(before + text.len());
+            joined.extend_from_slice(self.search.0.needle().get(..self.gone).unwrap_or_default());
             joined.extend_from_slice(&std::mem::take(&mut self.held));
             joined.extend_from_slice(&text);
             text = joined.freeze();
@@ -66,8 +79,21 @@ impl KeyWatch {
         if self.search.finds(&text) {
             return Err(KeySeen);
         }
-        self.held = text.split_off(self.search.beginning_at_end(&text));
+        let begins = self.search.beginning_at_end(&text);
+        let gone = std::mem::take(&mut self.gone);
+        if text.len() - begins >= self.held_bytes_min {
+            self.gone = gone.saturating_sub(begins);
+            self.held = text.split_off(begins.max(gone));
+        } else {
+            self.gone = text.len() - begins;
+        }
+        let _ = text.split_to(gone.min(text.len()));
         Ok(text)
+    }
+
+    /// Whether the key stands in a text beside the answer's body.
+    pub(crate) const fn search(&self) -> &KeySearch {
+        &self.search
     }
 
     /// What was held back: the answer ended, so it was no key.
@@ -134,6 +160,42 @@ mod tests {
         assert_eq!(watch.pass(Bytes::from_static(b"data: x\n\n")).unwrap(), "data: x\n\n");
         assert_eq!(watch.pass(Bytes::from_static(b"ask")).unwrap(), "a");
         assert_eq!(watch.pass(Bytes::from_static(b" me")).unwrap(), "sk me");
+    }
+
+    /// In a conversation a few letters of the key go on, and never the whole of it.
+    #[test]
+    fn sec_31_a_conversation_waits_for_no_letter() {
+        let talk = |pieces: &[&[u8]]| {
+            let mut watch = KeySearch::new(KEY).unwrap().watch_talk();
+            let mut down = Vec::new();
+            for piece in pieces {
+                match watch.pass(Bytes::copy_from_slice(piece)) {
+                    Ok(bytes) => down.push(String::from_utf8(bytes.to_vec()).unwrap()),
+                    Err(KeySeen) => return (down, true),
+                }
+            }
+            down.push(String::from_utf8(watch.rest().to_vec()).unwrap());
+            (down, false)
+        };
+        let all = |down: &[&str], cut| (down.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), cut);
+        assert_eq!(talk(&[b"ask", b" me"]), all(&["ask", " me", ""], false));
+        assert_eq!(talk(&[b"ask-sk-", b" me"]), all(&["ask-sk-", " me", ""], false));
+        assert_eq!(talk(&[b"ask-sk-01", b" me"]), all(&["a", "sk-sk-01 me", ""], false));
+        for first in 0..=KEY.len() {
+            for second in first..=KEY.len() {
+                let (down, cut) = talk(&[&KEY[..first], &KEY[first..second], &KEY[second..]]);
+                assert!(cut, "{first} {second}");
+                assert!(down.concat().len() < super::TALK_BYTES_MIN, "{down:?}");
+            }
+        }
+        let bytes: Vec<&[u8]> = KEY.chunks(1).collect();
+        assert_eq!(talk(&bytes).0.concat(), "sk-sk-0");
+        let near = b"sk-sk-sk-012345678 sssk-sk-012345678";
+        for size in 1..=near.len() {
+            let pieces: Vec<&[u8]> = near.chunks(size).collect();
+            let (down, cut) = talk(&pieces);
+            assert_eq!((down.concat().as_bytes(), cut), (&near[..], false), "by {size}");
+        }
     }
 
     #[test]

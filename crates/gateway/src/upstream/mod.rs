@@ -2,9 +2,12 @@
 
 mod answer;
 mod credit;
+pub(crate) mod grpc;
+mod h2;
 mod key_search;
 mod outgoing;
 mod pool;
+pub(crate) mod websocket;
 
 pub(crate) use answer::{AnswerHead, answer_head};
 pub(crate) use credit::is_out as is_out_of_credit;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::sending::{Fault, RequestStream};
+
 /// Fields of the client that the upstream gets to see. A content coding comes this far only with a body
 /// that nobody here reads.
 const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT];
@@ -20,33 +22,45 @@ const PASSED_BY_NAME: [&str; 6] = [
 ];
 const USER_AGENT_BYTES_MAX: usize = 256;
 
-/// A request body that is already here. Empty for GET.
-#[derive(Debug)]
-pub(crate) struct RequestBody(Option<Bytes>);
+/// The body of a request: already here, or on its way.
+pub(crate) enum RequestBody {
+    /// Empty for GET.
+    Whole(Option<Bytes>),
+    Stream(Box<RequestStream>),
+}
 
 impl RequestBody {
-    pub(crate) fn new(bytes: Bytes) -> Self {
-        Self((!bytes.is_empty()).then_some(bytes))
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Fault;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => Pin::new(stream.as_mut()).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(stream) => stream.size_hint(),
+        }
     }
 }
 
@@ -59,11 +73,12 @@ pub(crate) fn build(
     authority: &str,
     client: &HeaderMap,
     secret: Option<(&HeaderName, &HeaderValue)>,
-    body: Bytes,
+    body: RequestBody,
 ) -> Result<Request<RequestBody>, http::Error> {
     // A request that means to have a body says so even when it is empty (RFC 9110 section 8.6).
-    let says_empty = body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let mut request = Request::builder().method(method).uri(target).body(RequestBody::new(body))?;
+    let says_empty = matches!(body, RequestBody::Whole(None))
+        && [Method::POST, Method::PUT, Method::PATCH].contains(&method);
+    let mut request = Request::builder().method(method).uri(target).body(body)?;
     let headers = request.headers_mut();
     headers.reserve(12);
     if says_empty {
@@ -102,7 +117,7 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-    use super::build;
+    use super::{RequestBody, build};
 
     #[test]
     fn nothing_passes_that_is_not_on_the_list() {
@@ -135,9 +150,15 @@ mod tests {
         client.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         let name = HeaderName::from_static("x-api-key");
         let secret = HeaderValue::from_static("operator");
-        let built =
-            build(Method::POST, "/v1/messages", "up:1", &client, Some((&name, &secret)), Bytes::new())
-                .unwrap();
+        let built = build(
+            Method::POST,
+            "/v1/messages",
+            "up:1",
+            &client,
+            Some((&name, &secret)),
+            RequestBody::whole(Bytes::new()),
+        )
+        .unwrap();
         let mut names: Vec<_> = built.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let expected = [

@@ -13,11 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rails::dial::{Dialer, Origin};
+use rails::dial::{Dialer, Origin, Stream};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
 use super::RequestBody;
+use super::h2;
+use crate::config::Protocol;
 
 /// Idle connections kept per origin and thread.
 const IDLE_MAX: usize = 128;
@@ -47,22 +49,32 @@ type Shelf = Rc<RefCell<Vec<Idle>>>;
 /// How an upstream is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
-    place: Place,
-    dialer: Dialer,
+    pub(super) place: Place,
+    pub(super) dialer: Dialer,
+    protocol: Protocol,
 }
 
 /// What connections must have in common to stand for each other: where they go, and whom they trust there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Place {
-    origin: Origin,
+pub(super) struct Place {
+    pub(super) origin: Origin,
     trust: [u8; 32],
 }
 
 impl Way {
     /// `roots` are those that `dialer` trusts besides the public ones.
-    pub(crate) fn new(origin: Origin, roots: &[CertificateDer<'_>], dialer: Dialer) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        roots: &[CertificateDer<'_>],
+        dialer: Dialer,
+        protocol: Protocol,
+    ) -> Self {
         let trust = roots.iter().fold(Sha256::new(), |hash, root| hash.chain_update(Sha256::digest(root)));
-        Self { place: Place { origin, trust: trust.finalize().into() }, dialer }
+        let dialer = match protocol {
+            Protocol::Http1 => dialer,
+            Protocol::H2 | Protocol::Grpc => dialer.speaking(b"h2"),
+        };
+        Self { place: Place { origin, trust: trust.finalize().into() }, dialer, protocol }
     }
 
     /// The value of `Host` there.
@@ -75,6 +87,7 @@ impl Way {
 #[derive(Default)]
 pub(crate) struct Pool {
     shelves: RefCell<HashMap<Place, Shelf>>,
+    shared: h2::Connections,
 }
 
 impl Pool {
@@ -82,6 +95,40 @@ impl Pool {
     ///
     /// A connection that turns out stale before anything of the request was sent is replaced once.
     pub(crate) async fn send(
+        &self,
+        way: &Way,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        match way.protocol {
+            Protocol::Http1 => self.send_alone(way, request).await,
+            Protocol::H2 | Protocol::Grpc => {
+                Ok(self.shared.send(way, request).await?.map(UpstreamBody::without_home))
+            }
+        }
+    }
+
+    /// Sends a handshake on a connection of its own; what it becomes is in the answer's extensions.
+    pub(crate) async fn open(
+        &self,
+        way: &Way,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let (mut sender, connection) = handshake(way).await?;
+        keep(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(SendError::Closed)?;
+        Ok(response.map(UpstreamBody::without_home))
+    }
+
+    /// An answer did not come in time: where calls share a connection, the next one gets another.
+    pub(crate) fn distrust(&self, way: &Way) {
+        match way.protocol {
+            Protocol::Http1 => {}
+            Protocol::H2 | Protocol::Grpc => self.shared.distrust(way),
+        }
+    }
+
+    /// One call at a time on each connection.
+    async fn send_alone(
         &self,
         way: &Way,
         mut request: Request<RequestBody>,
@@ -99,7 +146,8 @@ impl Pool {
                 },
             }
         }
-        let mut sender = connect(way).await?;
+        let (mut sender, connection) = handshake(way).await?;
+        keep(connection);
         let response = sender.send_request(request).await.map_err(SendError::Closed)?;
         Ok(attach(response, sender, shelf))
     }
@@ -112,19 +160,24 @@ impl Pool {
     }
 }
 
-async fn connect(way: &Way) -> Result<SendRequest<RequestBody>, SendError> {
+type Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
+
+async fn handshake(way: &Way) -> Result<(SendRequest<RequestBody>, Connection), SendError> {
     let stream = way.dialer.dial(&way.place.origin).await.map_err(SendError::Connect)?;
-    let (sender, connection) = http1::Builder::new()
+    http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| SendError::Connect(std::io::Error::other(error)))?;
+        .map_err(|error| SendError::Connect(std::io::Error::other(error)))
+}
+
+/// Moves a connection's bytes until it ends.
+fn keep(connection: impl Future<Output = hyper::Result<()>> + 'static) {
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
 }
 
 fn take_live(shelf: &Shelf) -> Option<SendRequest<RequestBody>> {
@@ -171,6 +224,11 @@ pub(crate) struct UpstreamBody {
 }
 
 impl UpstreamBody {
+    /// Of a connection that nobody has to bring back.
+    fn without_home(incoming: Incoming) -> Self {
+        Self { seen: VecDeque::new(), incoming, home: None }
+    }
+
     /// The beginning of the body, which stays there to be read: as much as is enough, or all there is.
     pub(crate) async fn peek(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut beginning = Vec::new();

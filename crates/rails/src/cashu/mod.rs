@@ -22,7 +22,7 @@ use crate::{Answer, Exchange, ExchangeError};
 
 pub use keysets::{Keyset, Keysets, LearnError, MINT_NUTS};
 pub use plan::{Plan, PlanError};
-pub use swap::{Said, Swapped};
+pub use swap::{Found, Said, Swapped};
 
 /// Largest answer of a mint that is read: a keyset is some 6 KB, a list of keysets of an old mint more.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;

@@ -52,8 +52,9 @@ impl Said {
 }
 
 /// What the mint knows of a swap.
-enum Found {
-    /// Our coins are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Our coins are signed: they are ours, whatever else it says.
     Signed(Vec<Proof>),
     /// Ours are not, and the payer's are spent.
     SpentElsewhere,
@@ -66,33 +67,13 @@ enum Found {
 }
 
 impl Mint {
-    /// Asks for the swap for the first time. `keyset` is that of the plan's outputs.
+    /// Asks for the swap. `keyset` is that of the plan's outputs. `decides`: whether a refusal is one, which it is not
+    /// where something of an earlier asking may still be under way. Whoever has seen the coins may spend them at any
+    /// time: what is spent was not spent by us, unless our own coins are signed.
     ///
     /// # Cancel safety
     /// None: dropped midway, the coins may be swapped.
-    pub async fn swap(&self, plan: &Plan, keyset: &Keyset) -> Swapped {
-        // Whoever has seen the coins may spend them at any time: what is spent now was not spent by us, unless our own
-        // coins are signed.
-        self.send(plan, keyset, true).await
-    }
-
-    /// Asks what became of it, and for it again if nothing did. `is_old`: every earlier asking ended so long ago that
-    /// nothing of it can still be under way.
-    ///
-    /// # Cancel safety
-    /// None: dropped midway, the coins may be swapped.
-    pub async fn swap_again(&self, plan: &Plan, keyset: &Keyset, is_old: bool) -> Swapped {
-        match self.look(plan, keyset).await {
-            Found::Signed(coins) => Swapped::Settled(coins),
-            Found::SpentElsewhere if is_old => Swapped::Refused(Said::Spent),
-            Found::SpentElsewhere | Found::Unclear => Swapped::Unknown { is_fault: false },
-            Found::Fault => Swapped::Unknown { is_fault: true },
-            Found::Untouched => self.send(plan, keyset, is_old).await,
-        }
-    }
-
-    /// `decides`: whether a refusal is one.
-    async fn send(&self, plan: &Plan, keyset: &Keyset, decides: bool) -> Swapped {
+    pub async fn swap(&self, plan: &Plan, keyset: &Keyset, decides: bool) -> Swapped {
         let unknown = Swapped::Unknown { is_fault: false };
         let answer = match self.post("swap", &plan.swap).await {
             Ok(answer) => answer,
@@ -118,8 +99,8 @@ impl Mint {
         }
     }
 
-    /// First our coins: what the mint has signed for us is ours, whatever else it says.
-    async fn look(&self, plan: &Plan, keyset: &Keyset) -> Found {
+    /// Asks what became of a swap: first about our coins, then about the payer's. Nothing is moved by it.
+    pub async fn look(&self, plan: &Plan, keyset: &Keyset) -> Found {
         let outputs = &plan.swap.outputs;
         let Some(said) = read::<Restored>(self.post("restore", &Restore { outputs }).await) else {
             return Found::Unclear;

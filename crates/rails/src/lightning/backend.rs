@@ -1,6 +1,6 @@
 //! Which node, and the key to it.
 
-use super::nwc;
+use super::nwc::Connection;
 use crate::Secret;
 use crate::dial::Origin;
 
@@ -49,6 +49,7 @@ pub enum Backend {
         /// A wallet's invoice key; for refunds its admin key.
         key: Secret,
     },
-    /// A wallet that is reached over Nostr relays (NIP-47).
-    Nwc(nwc::Wallet),
+    /// A wallet that is reached over Nostr relays (NIP-47): its connection string is made with leave for `make_invoice`,
+    /// `lookup_invoice` and `get_info`, for refunds also for `pay_invoice`.
+    Nwc(Connection),
 }

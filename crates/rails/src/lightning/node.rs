@@ -14,6 +14,7 @@ use super::bolt11::{self, Returned};
 use super::cln::Cln;
 use super::lnbits::LnBits;
 use super::lnd::Lnd;
+use super::nwc::Nwc;
 use super::payment::{Order, Ordered};
 use super::phoenixd::Phoenixd;
 use super::port::{
@@ -21,7 +22,7 @@ use super::port::{
 };
 use super::recent::Recent;
 use super::rest::{Key, Rest};
-use super::{nwc, test_node};
+use super::test_node;
 use crate::dial::{Dialer, Origin};
 use crate::{Circuit, CircuitState, Secret, random};
 
@@ -49,30 +50,28 @@ enum Adapter {
     Nwc(Nwc),
 }
 
-/// A wallet behind relays, and the way there.
-#[derive(Debug)]
-struct Nwc {
-    wallet: nwc::Wallet,
-    dialer: Dialer,
-    time_max: Duration,
-}
-
-impl Nwc {
-    fn questions(&self) -> nwc::Questions<'_> {
-        self.wallet.over(&self.dialer, self.time_max)
-    }
-}
-
 impl LightningNode {
     /// A node that nobody has asked yet. `time_max` bounds each question; payments, and waiting for settlements, take
     /// longer.
     #[must_use]
     pub fn new(backend: Backend, expect: Expect, dialer: Dialer, time_max: Duration) -> Self {
+        Self::waiting(backend, expect, dialer, time_max, WAIT)
+    }
+
+    /// The same, with other patience for settlements.
+    pub(super) fn waiting(
+        backend: Backend,
+        expect: Expect,
+        dialer: Dialer,
+        time_max: Duration,
+        wait: Duration,
+    ) -> Self {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
             dialer: dialer.clone(),
             time_max,
+            wait,
             key: Key { name, value },
         };
         let named = HeaderName::from_static;
@@ -90,7 +89,7 @@ impl LightningNode {
                 let rest = rest(origin, base, named("x-api-key"), key);
                 Adapter::LnBits(LnBits { rest, told: Recent::default() })
             }
-            Backend::Nwc(wallet) => Adapter::Nwc(Nwc { wallet, dialer, time_max }),
+            Backend::Nwc(connection) => Adapter::Nwc(Nwc::new(connection, dialer, time_max)),
         };
         Self {
             adapter,
@@ -133,7 +132,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.look_up(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.look_up(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.look_up(payment_hash).await,
-            Adapter::Nwc(nwc) => nwc.questions().look_up(payment_hash).await,
+            Adapter::Nwc(nwc) => nwc.look_up(payment_hash).await,
         }
     }
 
@@ -156,14 +155,14 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.next_settled(cursor).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.next_settled(cursor).await,
             Adapter::LnBits(lnbits) => lnbits.next_settled(cursor).await,
-            Adapter::Nwc(nwc) => Ok(nwc.questions().next_settled(cursor).await),
+            Adapter::Nwc(nwc) => Ok(nwc.next_settled(cursor).await),
         }
     }
 
     /// Pays an invoice that names its amount, for a fee of at most so much. Takes up to a minute and a half.
     ///
-    /// Order each invoice once. An order whose end is [`Sent::Unknown`] is resolved by [`LightningNode::outgoing`], and
-    /// never by paying something else in its place.
+    /// An invoice is paid once, however often it is ordered. An order whose end is [`Sent::Unknown`] is resolved by
+    /// [`LightningNode::outgoing`], and never by paying something else in its place.
     ///
     /// # Cancel safety
     /// Dropped midway, it may have been paid: ask [`LightningNode::outgoing`].
@@ -178,21 +177,20 @@ impl LightningNode {
         let Some(amount_msat) = invoice.amount_msat.filter(|amount| *amount > 0) else {
             return Sent::Failed("invoice names no amount".to_owned());
         };
-        let payment_hash = invoice.payment_hash;
-        let order = Order { bolt11, payment_hash, amount_msat, max_fee_msat };
-        let ordered = match &self.adapter {
-            Adapter::Test => match test_node::opened(&invoice) {
-                Some(preimage) => Ordered::Paid { preimage, fee_msat: 0 },
-                None => Ordered::Never("not an invoice of the test node".to_owned()),
-            },
-            Adapter::Lnd(lnd) => lnd.order(&order).await,
-            Adapter::Cln(cln) => cln.order(&order).await,
-            Adapter::Phoenixd(phoenixd) => phoenixd.order(&order).await,
-            Adapter::LnBits(lnbits) => lnbits.order(&order).await,
-            Adapter::Nwc(nwc) => return nwc.questions().pay(bolt11).await,
-        };
-        let known = if ordered.is_open() { Some(self.outgoing_by_hash(&payment_hash).await) } else { None };
-        ordered.end(&payment_hash, known)
+        match &self.adapter {
+            Adapter::Test => test_node::opened(&invoice).map_or_else(
+                || Sent::Failed("not an invoice of the test node".to_owned()),
+                |preimage| Sent::Paid { preimage, fee_msat: 0 },
+            ),
+            Adapter::Lnd(_)
+            | Adapter::Cln(_)
+            | Adapter::Phoenixd(_)
+            | Adapter::LnBits(_)
+            | Adapter::Nwc(_) => {
+                let payment_hash = invoice.payment_hash;
+                self.order(&Order { bolt11, payment_hash, amount_msat, max_fee_msat }).await
+            }
+        }
     }
 
     /// What the node knows of a payment that it was asked to make. At the test node every payment has arrived that can.
@@ -207,9 +205,6 @@ impl LightningNode {
         if let Adapter::Test = &self.adapter {
             let opened = test_node::opened(&invoice);
             return Ok(opened.map_or(Outgoing::Absent, |preimage| Outgoing::Paid { preimage, fee_msat: 0 }));
-        }
-        if let Adapter::Nwc(nwc) = &self.adapter {
-            return nwc.questions().outgoing(bolt11).await;
         }
         let known = self.outgoing_by_hash(&invoice.payment_hash).await?;
         Ok(known.proven(&invoice.payment_hash))
@@ -233,7 +228,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.about().await,
             Adapter::Phoenixd(phoenixd) => phoenixd.about().await,
             Adapter::LnBits(_) => Ok(About::default()),
-            Adapter::Nwc(nwc) => nwc.questions().about().await,
+            Adapter::Nwc(nwc) => nwc.about().await,
         }
     }
 
@@ -252,7 +247,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.create(wanted, amount_msat).await?,
             Adapter::Phoenixd(phoenixd) => phoenixd.create(wanted, amount_msat).await?,
             Adapter::LnBits(lnbits) => lnbits.create(wanted, amount_msat).await?,
-            Adapter::Nwc(nwc) => nwc.questions().make_invoice(wanted, amount_msat).await?,
+            Adapter::Nwc(nwc) => nwc.create(wanted, amount_msat).await?,
         };
         let expect = Expect { node_key: signer, ..self.expect };
         let invoice =
@@ -282,10 +277,50 @@ impl LightningNode {
     fn amount_msat(&self, wanted: &Wanted<'_>) -> Result<u64, NodeError> {
         match &self.adapter {
             Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) => Some(wanted.amount_msat),
-            Adapter::Phoenixd(_) | Adapter::LnBits(_) => wanted.amount_msat.checked_next_multiple_of(1000),
-            Adapter::Nwc(_) => nwc::whole_sat_up(wanted.amount_msat),
+            // Many wallets behind relays know nothing smaller than a satoshi.
+            Adapter::Phoenixd(_) | Adapter::LnBits(_) | Adapter::Nwc(_) => {
+                wanted.amount_msat.checked_next_multiple_of(1000)
+            }
         }
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
+    }
+
+    /// Orders a payment that is neither made nor under way, as far as the node knows. A node that does not say is
+    /// ordered nothing: nobody could tell afterwards what became of it.
+    async fn order(&self, order: &Order<'_>) -> Sent {
+        if self.fee_max_msat(order) > order.max_fee_msat {
+            return Sent::Failed(
+                "the node takes no limit for fees, and may pay more than is allowed".to_owned(),
+            );
+        }
+        let known = self.outgoing_by_hash(&order.payment_hash).await;
+        match known.map(|known| known.proven(&order.payment_hash)) {
+            Ok(Outgoing::Absent | Outgoing::Failed(_)) => {}
+            Ok(Outgoing::Paid { preimage, fee_msat }) => return Sent::Paid { preimage, fee_msat },
+            Ok(Outgoing::UnderWay) => return Sent::Unknown,
+            Err(error) => return Sent::Failed(format!("the node was not asked to pay: {error}")),
+        }
+        let ordered = match &self.adapter {
+            Adapter::Lnd(lnd) => lnd.order(order).await,
+            Adapter::Cln(cln) => cln.order(order).await,
+            Adapter::Phoenixd(phoenixd) => phoenixd.order(order).await,
+            Adapter::LnBits(lnbits) => lnbits.order(order).await,
+            Adapter::Nwc(nwc) => nwc.order(order).await,
+            Adapter::Test => Ordered::Never("not paid this way".to_owned()),
+        };
+        let known =
+            if ordered.is_open() { Some(self.outgoing_by_hash(&order.payment_hash).await) } else { None };
+        ordered.end(&order.payment_hash, known)
+    }
+
+    /// What the way may cost, whatever the node is told.
+    fn fee_max_msat(&self, order: &Order<'_>) -> u64 {
+        match &self.adapter {
+            // Told a limit, or asked what theirs is.
+            Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) | Adapter::LnBits(_) => 0,
+            Adapter::Phoenixd(_) => Phoenixd::fee_max_msat(order.amount_msat),
+            Adapter::Nwc(_) => Nwc::fee_max_msat(order.amount_msat),
+        }
     }
 
     async fn outgoing_by_hash(&self, payment_hash: &[u8; 32]) -> Result<Outgoing, NodeError> {
@@ -295,8 +330,7 @@ impl LightningNode {
             Adapter::Cln(cln) => cln.outgoing(payment_hash).await,
             Adapter::Phoenixd(phoenixd) => phoenixd.outgoing(payment_hash).await,
             Adapter::LnBits(lnbits) => lnbits.outgoing(payment_hash).await,
-            // It is asked by the invoice.
-            Adapter::Nwc(_) => Err(NodeError::NotAsked),
+            Adapter::Nwc(nwc) => nwc.outgoing(payment_hash).await,
         }
     }
 
@@ -368,6 +402,6 @@ fn minted(wanted: &Wanted<'_>, now_s: u64) -> Result<Returned, NodeError> {
 
 /// HTTP's Basic, with a password only.
 fn basic(password: &Secret) -> Secret {
-    let pair = Secret::new(format!(":{}", password.expose()));
+    let pair = Secret::new(format!(":{}", password.expose().trim()));
     Secret::new(format!("Basic {}", base64::encode_std(pair.expose().as_bytes())))
 }

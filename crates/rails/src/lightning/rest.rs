@@ -29,6 +29,8 @@ pub(super) struct Rest {
     pub dialer: Dialer,
     /// For one question.
     pub time_max: Duration,
+    /// How long a question for settlements waits for one.
+    pub wait: Duration,
     /// What every request carries.
     pub key: Key,
 }
@@ -145,7 +147,11 @@ impl Reply {
 
     /// Why not, in the node's words.
     pub(super) fn reason(&self) -> String {
-        let said = serde_json::from_slice::<Complaint>(&self.body).ok().and_then(Complaint::text);
+        let said = match serde_json::from_slice::<Complaint>(&self.body) {
+            Ok(complaint) => complaint.text(),
+            // phoenixd complains in plain words.
+            Err(_) => str::from_utf8(&self.body).ok().filter(|text| is_words(text)).map(str::to_owned),
+        };
         said.map_or_else(|| format!("status {}", self.status), |said| printable(&said))
     }
 
@@ -169,6 +175,10 @@ impl Complaint {
         let said = [self.message, self.detail, self.error];
         said.into_iter().flatten().find_map(|value| value.as_str().map(str::to_owned))
     }
+}
+
+fn is_words(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
 /// Somebody else's words, fit for a log and for a refusal.

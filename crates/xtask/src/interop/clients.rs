@@ -7,6 +7,8 @@ use super::install::Environment;
 pub(super) enum Runtime {
     Node,
     Python(Environment),
+    /// Rust: a test target of the rails, which wants somebody else's program around it.
+    Cargo(&'static str),
 }
 
 /// One foreign client, its script, and every scenario it must report on.
@@ -15,22 +17,30 @@ pub(super) struct Client {
     pub(super) runtime: Runtime,
     pub(super) script: &'static str,
     pub(super) scenarios: &'static [&'static str],
-    /// Needs a local chain and a facilitator.
-    pub(super) on: Option<Ground>,
+    /// What it pays on or with.
+    pub(super) on: &'static [Ground],
     /// Needs the mock upstream and a gateway, which takes this.
     pub(super) before: Option<Takes>,
 }
 
-/// What kind of chain a client pays on.
+/// What a client pays on or with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
-    /// anvil, with our contracts.
+    /// anvil, with our contracts, and a facilitator.
     Evm,
     /// That, and a machine that runs the programs of Solana: it is written in Python.
     Solana,
+    /// A wallet that pays the invoices of the `test` node.
+    Wallet,
+    /// LNbits, with play money of its own.
+    LnBits,
+    /// Wallets behind a Nostr relay, as Alby's service speaks for them.
+    Nwc,
+    /// A Cashu mint, of play money.
+    Cashu,
 }
 
-/// What a gateway offers first to those who pay on the chain: stock clients take the first offer that they know.
+/// What a gateway offers first: stock clients take the first offer that they know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Takes {
     /// `exact`, by EIP-3009.
@@ -45,6 +55,18 @@ pub(super) enum Takes {
     Extensions,
     /// `exact`, on Solana.
     Solana,
+    /// L402 and nothing else, with invoices of the `test` node.
+    Lightning,
+    /// That, with a line in the old name before the other.
+    Lsat,
+    /// L402, and `exact` by EIP-3009.
+    LightningAndChain,
+    /// L402 and nothing else, with invoices of LNbits.
+    LnBits,
+    /// Ecash and nothing else.
+    Cashu,
+    /// L402 and keys, for gRPC and WebSockets of a peer that the script plays itself.
+    Streams,
 }
 
 const OPENAI: &[&str] = &[
@@ -66,7 +88,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "openai_sdk.py",
         scenarios: OPENAI,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -74,7 +96,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "openai.mjs",
         scenarios: OPENAI,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -82,7 +104,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "anthropic_sdk.py",
         scenarios: ANTHROPIC,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -90,7 +112,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "anthropic.mjs",
         scenarios: ANTHROPIC,
-        on: None,
+        on: &[],
         before: Some(Takes::Exact),
     },
     Client {
@@ -103,7 +125,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "token-received-by-its-payee-only",
             "facilitator-offers",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -111,7 +133,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "permit_check.mjs",
         scenarios: &["permit-moves-once", "permit-refuses", "upto-moves-what-was-used", "upto-refuses"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -125,7 +147,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "channel-refund-refuses",
             "channel-withdraw-takes-its-time",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: None,
     },
     Client {
@@ -139,7 +161,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "disconnect-is-charged",
             "one-payment-64-times",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -147,7 +169,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_axios.mjs",
         scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -155,7 +177,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_exact.py",
         scenarios: &["pays", "pays-and-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Exact),
     },
     Client {
@@ -163,7 +185,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_permit.mjs",
         scenarios: PERMIT,
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Permit),
     },
     Client {
@@ -171,7 +193,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_permit.py",
         scenarios: PERMIT,
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Permit),
     },
     Client {
@@ -179,7 +201,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_upto.mjs",
         scenarios: &["upto-without-allowance-is-412", "upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Upto),
     },
     Client {
@@ -187,7 +209,7 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Python(Environment::Sdks),
         script: "x402_upto.py",
         scenarios: &["upto-takes-what-was-used", "upto-streams"],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Upto),
     },
     Client {
@@ -201,7 +223,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "channel-is-claimed-and-settled",
             "refund-gives-the-rest-back",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Channels),
     },
     Client {
@@ -214,7 +236,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "cold-client-is-put-right",
             "refund-gives-the-rest-back",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Channels),
     },
     Client {
@@ -229,7 +251,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "offers-and-receipts",
             "discovery",
         ],
-        on: Some(Ground::Evm),
+        on: &[Ground::Evm],
         before: Some(Takes::Extensions),
     },
     Client {
@@ -237,32 +259,305 @@ pub(super) const CLIENTS: &[Client] = &[
         runtime: Runtime::Node,
         script: "x402_fetch_svm.mjs",
         scenarios: &["solana-pays", "solana-pays-and-streams"],
-        on: Some(Ground::Solana),
+        on: &[Ground::Solana],
         before: Some(Takes::Solana),
+    },
+    Client {
+        name: "l402-alby",
+        runtime: Runtime::Node,
+        script: "l402_alby.mjs",
+        scenarios: &[
+            "l402-pays",
+            "l402-draws-without-paying",
+            "l402-streams",
+            "l402-pays-and-streams",
+            "l402-exhausted-is-told",
+            "l402-fixed-price-once",
+            "l402-below-a-satoshi",
+            "fetch402-pays",
+            "fetch402-draws-without-paying",
+            "fetch402-pays-and-streams",
+            "fetch402-exhausted-is-told",
+            "fetch402-fixed-price-once",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-lsat-js",
+        runtime: Runtime::Node,
+        script: "l402_lsat_js.mjs",
+        scenarios: &[
+            "l402-pays",
+            "l402-draws-without-paying",
+            "l402-expiration-in-ms",
+            "l402-exhausted",
+            "l402-fixed-price-once",
+            "l402-below-a-satoshi",
+            "two-clients-two-hashes",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-requests",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_requests_sdk.py",
+        scenarios: &[
+            "l402-pays",
+            "l402-draws-without-paying",
+            "l402-exhausted-pays-again",
+            "l402-fixed-price-once",
+            "l402-budget-stops-it",
+            "l402-below-a-satoshi",
+            "l402-own-lnd-wallet-misreads",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-sdk",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_sdk.py",
+        scenarios: &[
+            "l402-pays",
+            "l402-draws-without-paying",
+            "l402-exhausted-pays-again",
+            "l402-fixed-price-once",
+            "l402-budget-stops-it",
+            "l402-below-a-satoshi",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "lsat-alby",
+        runtime: Runtime::Node,
+        script: "l402_alby.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying", "fetch402-pays"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-lsat-js",
+        runtime: Runtime::Node,
+        script: "l402_lsat_js.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-requests",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_requests_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-sdk",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "l402-openai-python",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_openai.py",
+        scenarios: &["wrapped-token-as-api-key", "wrapped-token-is-spent"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-openai-node",
+        runtime: Runtime::Node,
+        script: "l402_openai.mjs",
+        scenarios: &["wrapped-token-as-api-key", "wrapped-token-as-anthropic-key", "wrapped-token-is-spent"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-macaroon",
+        runtime: Runtime::Node,
+        script: "l402_macaroon.mjs",
+        scenarios: &[
+            "macaroon-reads-our-token",
+            "macaroon-narrows-offline",
+            "macaroon-caveat-forbids",
+            "macaroon-widened-is-refused",
+            "macaroon-tampered-is-refused",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-second-opinions",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_second_opinions.py",
+        scenarios: &[
+            "bolt11-reads-our-invoice",
+            "pymacaroons-reads-our-token",
+            "pymacaroons-narrows-offline",
+            "pymacaroons-caveat-forbids",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "l402-and-x402",
+        runtime: Runtime::Node,
+        script: "l402_and_x402.mjs",
+        scenarios: &[
+            "lightning-stands-first",
+            "fetch402-pays-over-lightning",
+            "x402-fetch-pays-on-the-chain",
+        ],
+        on: &[Ground::Evm, Ground::Wallet],
+        before: Some(Takes::LightningAndChain),
+    },
+    Client {
+        name: "lnbits-adapter",
+        runtime: Runtime::Cargo("lnbits"),
+        script: "lnbits.rs",
+        scenarios: &[
+            "makes-an-invoice-in-whole-satoshis",
+            "is-paid-once-and-tells-it",
+            "pays-once",
+            "invoice-key-cannot-pay",
+        ],
+        on: &[Ground::LnBits],
+        before: None,
+    },
+    Client {
+        name: "nwc-adapter",
+        runtime: Runtime::Cargo("nwc"),
+        script: "nwc.rs",
+        scenarios: &[
+            "makes-an-invoice-in-whole-satoshis",
+            "is-paid-once-and-tells-it",
+            "what-a-wallet-does-not-offer-is-not-asked",
+        ],
+        on: &[Ground::Nwc],
+        before: None,
+    },
+    Client {
+        name: "l402-lnbits",
+        runtime: Runtime::Python(Environment::LnBits),
+        script: "l402_lnbits.py",
+        scenarios: &[
+            "lnbits-invoice-is-what-was-offered",
+            "lnbits-payment-opens-calls",
+            "lnbits-leaked-preimage-opens-nothing",
+            "lnbits-payment-is-for-one-token",
+            "lnbits-refund-to-itself-is-refused",
+        ],
+        on: &[Ground::LnBits],
+        before: Some(Takes::LnBits),
+    },
+    Client {
+        name: "cashu-nutshell",
+        runtime: Runtime::Python(Environment::Cashu),
+        script: "cashu_wallet.py",
+        scenarios: &[
+            "pays",
+            "pays-with-evidence",
+            "pays-with-an-old-token",
+            "key-spends-change",
+            "replay-is-refused",
+            "double-spend-is-refused",
+            "spent-at-the-gateway-is-spent",
+            "too-little-is-400",
+            "lost-answer-is-restored",
+            "held-ecash-is-taken-out",
+        ],
+        on: &[Ground::Cashu],
+        before: Some(Takes::Cashu),
+    },
+    Client {
+        name: "grpc-python",
+        runtime: Runtime::Python(Environment::Grpc),
+        script: "grpc_io.py",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "compressed-messages-pass",
+            "fixed-price-once",
+            "failures-before-a-message-are-free",
+            "deadline-reaches-the-server",
+            "refused-in-grpcs-words",
+            "pays-by-l402",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "grpc-node",
+        runtime: Runtime::Node,
+        script: "grpc_js.mjs",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "refusals-and-failures-are-free",
+        ],
+        on: &[],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "websocket-node",
+        runtime: Runtime::Node,
+        script: "ws.mjs",
+        scenarios: &["conversation-is-paid", "each-end-is-told", "ends-with-the-balance", "unpaid-is-402"],
+        on: &[],
+        before: Some(Takes::Streams),
     },
 ];
 
+#[cfg(test)]
 impl Runtime {
-    /// Where its scripts are.
+    /// Where its scripts are, from the root of the repository.
     pub(super) fn folder(self) -> &'static str {
         match self {
-            Runtime::Node => "node",
-            Runtime::Python(_) => "python",
+            Runtime::Node => "tests/interop/node",
+            Runtime::Python(_) => "tests/interop/python",
+            Runtime::Cargo(_) => "crates/rails/tests",
+        }
+    }
+}
+
+impl Ground {
+    /// What it runs on: a facilitator is always a program of Node.
+    fn runtimes(self) -> &'static [Runtime] {
+        match self {
+            Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
+            Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
+            Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+            Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
+        }
+    }
+
+    /// Whether it needs anvil.
+    fn has_chain(self) -> bool {
+        match self {
+            Ground::Evm | Ground::Solana => true,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
 }
 
 impl Client {
     /// What its script, and what stands around it, run on.
-    pub(super) fn runtimes(&self) -> Vec<Runtime> {
-        let around = match self.on {
-            None => None,
-            Some(Ground::Evm) => Some(Runtime::Node),
-            Some(Ground::Solana) => Some(Runtime::Python(Environment::Sdks)),
-        };
-        // A facilitator is always a program of Node.
-        let facilitator = self.on.map(|_| Runtime::Node);
-        [Some(self.runtime), facilitator, around].into_iter().flatten().collect()
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = Runtime> + use<> {
+        let around = self.on.iter().flat_map(|ground| ground.runtimes().iter().copied());
+        std::iter::once(self.runtime).chain(around)
+    }
+
+    /// Whether it needs anvil.
+    pub(super) fn has_chain(&self) -> bool {
+        self.on.iter().any(|ground| ground.has_chain())
     }
 }
 
@@ -276,13 +571,14 @@ mod tests {
     fn every_scenario_is_in_its_script() {
         let places = Places::find();
         for client in CLIENTS {
-            let path = places.sources.join(client.runtime.folder()).join(client.script);
+            let path = places.root.join(client.runtime.folder()).join(client.script);
             let text = std::fs::read_to_string(path).unwrap();
             for scenario in client.scenarios {
                 let python = format!("def {}(", scenario.replace('-', "_"));
                 let quoted = format!("\"{scenario}\"");
                 let method = format!("async {scenario}()");
-                let there = [python, quoted, method].iter().any(|name| text.contains(name));
+                let rust = format!("fn {}(", scenario.replace('-', "_"));
+                let there = [python, rust, quoted, method].iter().any(|name| text.contains(name));
                 assert!(there, "{} has no scenario {scenario}", client.script);
             }
         }

@@ -31,7 +31,7 @@ pub(super) fn node(node: &Node, places: &Places) -> Result<PathBuf, String> {
         finish(npm, "npm ci", places, "npm")?;
         fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     }
-    for part in ["chain", "node"] {
+    for part in ["chain", "lightning", "node"] {
         copy_flat(&source(part), &folder.join(part))?;
     }
     Ok(node.program.clone())
@@ -50,19 +50,27 @@ pub(super) enum Environment {
     /// The SDKs of the providers and of x402, a chain of Solana, bean-check.
     Sdks,
     /// Clients that pay by L402, and second opinions on macaroons and invoices.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no client runs in it yet"))]
     L402,
+    /// LNbits.
+    LnBits,
+    /// Nutshell, a Cashu mint and its wallet.
+    Cashu,
+    /// gRPC.
+    Grpc,
 }
 
 impl Environment {
     #[cfg(test)]
-    const ALL: [Self; 2] = [Self::Sdks, Self::L402];
+    const ALL: [Self; 5] = [Self::Sdks, Self::L402, Self::LnBits, Self::Cashu, Self::Grpc];
 
     /// Where it is installed.
     fn folder(self) -> &'static str {
         match self {
             Environment::Sdks => "python",
             Environment::L402 => "python-l402",
+            Environment::LnBits => "python-lnbits",
+            Environment::Cashu => "python-cashu",
+            Environment::Grpc => "python-grpc",
         }
     }
 
@@ -71,15 +79,26 @@ impl Environment {
         match self {
             Environment::Sdks => "requirements.txt",
             Environment::L402 => "requirements-l402.txt",
+            Environment::LnBits => "requirements-lnbits.txt",
+            Environment::Cashu => "requirements-cashu.txt",
+            Environment::Grpc => "requirements-grpc.txt",
         }
     }
 
     /// The newest Python 3 that its packages are for.
     fn minor_max(self) -> u32 {
         match self {
-            Environment::Sdks => u32::MAX,
-            // bolt11 says so of itself.
-            Environment::L402 => 12,
+            Environment::Sdks | Environment::Cashu | Environment::Grpc => u32::MAX,
+            // bolt11 and LNbits say so of themselves.
+            Environment::L402 | Environment::LnBits => 12,
+        }
+    }
+
+    /// Whether some of what its packages ask for is left out: `lightning/lnbits_server.py` says what, and why.
+    fn leaves_out(self) -> bool {
+        match self {
+            Environment::Sdks | Environment::L402 | Environment::Cashu | Environment::Grpc => false,
+            Environment::LnBits => true,
         }
     }
 
@@ -109,6 +128,9 @@ pub(super) fn python(python: &Python, environment: Environment, places: &Places)
     pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
     // Every file is pinned by its hash, and none may run code to build itself.
     pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(&requirements);
+    if environment.leaves_out() {
+        pip.arg("--no-deps");
+    }
     finish(pip, "pip install", places, &format!("pip-{}", environment.folder()))?;
     fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     Ok(program)

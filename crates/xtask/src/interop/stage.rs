@@ -6,20 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::clients::Takes;
+use super::config::{Around, ChainUrls, PAY_TO, Ports, text};
 use super::process::{self, Server, answers, free_port, listens};
-use super::{Env, Places, Takes, install};
+use super::{Env, Places, install};
 
 /// Longest start of one server on a busy machine.
 pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Longest build of the gateway from nothing.
 pub(crate) const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
-/// Where the seller is paid: a public test account, worth nothing.
-const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 
 /// Signs claims and refunds of payment channels: a public test key, worth nothing.
 const AUTHORIZER_KEY: &str = "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
-/// Where it is paid on Solana: of the seed 08, 32 times.
-const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 
 /// A development chain with the play token on it, and a facilitator that moves it; beside it one of Solana, if that is
 /// needed.
@@ -149,18 +147,24 @@ fn solana(python: &Path, places: &Places) -> Result<(u16, Server), String> {
 pub(super) struct Gateway {
     binary: PathBuf,
     config: PathBuf,
+    /// What it finds its secrets in.
+    secrets: Vec<(&'static str, String)>,
+    /// Of balances.
+    currency: &'static str,
     port: u16,
     upstream_port: u16,
+    peer_port: u16,
     log: PathBuf,
     /// Dropped in this order.
     _servers: [Server; 2],
 }
 
 impl Gateway {
-    /// Starts both; with a facilitator the gateway also takes x402 payments on the local chain.
-    pub(super) fn start(takes: Takes, chain: Option<&ChainUrls>, places: &Places) -> Result<Self, String> {
+    /// Starts both; the gateway takes what there is around it.
+    pub(super) fn start(takes: Takes, around: &Around, places: &Places) -> Result<Self, String> {
         let binary = binary(places)?;
         let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
+        let peer_port = free_port()?;
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
@@ -173,39 +177,54 @@ impl Gateway {
         install::empty(&folder)?;
         let config = folder.join("farthing.yaml");
         let store = folder.join("store");
-        let text = config_text(
-            takes,
-            &Ports { gateway: port, admin: admin_port, upstream: upstream_port },
-            &store,
-            chain,
-        );
+        let ports = Ports { gateway: port, admin: admin_port, upstream: upstream_port, peer: peer_port };
+        let text = text(takes, &ports, &store, around);
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
-        serve.arg("serve").arg("--config").arg(&config).env("AUTHORIZER_KEY", AUTHORIZER_KEY);
+        let mut secrets = vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned())];
+        secrets.extend(around.lnbits.as_ref().map(|lnbits| ("LNBITS_KEY", lnbits.key.clone())));
+        serve.arg("serve").arg("--config").arg(&config).envs(secrets.iter().cloned());
         let log = places.log(&format!("gateway-{name}"));
         let mut gateway = Server::start("gateway", &serve, &log)?;
         gateway.wait_until(&log, START_TIME_MAX, || answers(admin_port, "/readyz"))?;
 
         let log = places.log("key");
-        Ok(Self { binary, config, port, upstream_port, log, _servers: [gateway, upstream] })
+        let currency = takes.currency();
+        Ok(Self {
+            binary,
+            config,
+            secrets,
+            currency,
+            port,
+            upstream_port,
+            peer_port,
+            log,
+            _servers: [gateway, upstream],
+        })
     }
 
     /// Tells a script where the gateway is, with a funded and an empty key of its own.
     pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
         env.insert("GATEWAY_URL", loopback(self.port));
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
-        env.insert("FARTHING_KEY", self.new_key(&["--credit", "1 TEST"])?);
-        env.insert("FARTHING_EMPTY_KEY", self.new_key(&[])?);
+        env.insert("FARTHING_BIN", self.binary.display().to_string());
+        env.insert("FARTHING_CONFIG", self.config.display().to_string());
+        env.insert("PEER_PORT", self.peer_port.to_string());
+        env.insert("FARTHING_KEY", self.new_key(Some("1"))?);
+        env.insert("FARTHING_EMPTY_KEY", self.new_key(None)?);
         // Enough for a prompt and half of what the mock upstream says.
-        env.insert("FARTHING_SMALL_KEY", self.new_key(&["--credit", "0.00013 TEST"])?);
-        env.insert("FARTHING_SMALL_KEY_TOO", self.new_key(&["--credit", "0.00013 TEST"])?);
+        env.insert("FARTHING_SMALL_KEY", self.new_key(Some("0.00013"))?);
+        env.insert("FARTHING_SMALL_KEY_TOO", self.new_key(Some("0.00013"))?);
         Ok(())
     }
 
-    fn new_key(&self, more: &[&str]) -> Result<String, String> {
+    fn new_key(&self, credit: Option<&str>) -> Result<String, String> {
         let mut command = Command::new(&self.binary);
-        command.args(["key", "new", "--json", "--config"]).arg(&self.config).args(more);
-        command.env("AUTHORIZER_KEY", AUTHORIZER_KEY);
+        command.args(["key", "new", "--json", "--config"]).arg(&self.config);
+        command.envs(self.secrets.iter().cloned());
+        if let Some(credit) = credit {
+            command.arg("--credit").arg(format!("{credit} {}", self.currency));
+        }
         let ended = process::run(command, &self.log, START_TIME_MAX);
         let told: Option<serde_json::Value> = serde_json::from_str(&ended.stdout).ok();
         let key = told.as_ref().and_then(|told| told.get("key")?.as_str());
@@ -213,128 +232,6 @@ impl Gateway {
         let key = key.filter(|_| ended.succeeded).map(str::to_owned);
         key.ok_or_else(|| format!("farthing key new: {}, see {}", ended.end, self.log.display()))
     }
-}
-
-impl Takes {
-    /// What its logs and its folder are called by.
-    fn name(self) -> &'static str {
-        match self {
-            Takes::Exact => "exact",
-            Takes::Permit => "permit",
-            Takes::Upto => "upto",
-            Takes::Channels => "channels",
-            Takes::Extensions => "extensions",
-            Takes::Solana => "solana",
-        }
-    }
-
-    /// The ways to pay in the order of the offers: whoever knows the first one takes it.
-    fn schemes(self) -> &'static str {
-        match self {
-            Takes::Exact => "exact, permit2",
-            Takes::Permit => "permit2, exact",
-            Takes::Upto => "upto, exact",
-            Takes::Channels => "batch-settlement, exact",
-            Takes::Extensions | Takes::Solana => "exact",
-        }
-    }
-
-    /// What payment channels and extensions need besides. What the scripts use of one before they look for a claim is worth less than
-    /// what is claimed.
-    fn more(self) -> &'static str {
-        match self {
-            Takes::Channels => {
-                r#"    batch:
-      { authorizer_key: "${env:AUTHORIZER_KEY}", withdraw_delay: 15m, min_deposit: 0.005 USD, claim_above: 0.0005 USD }
-"#
-            }
-            Takes::Extensions => {
-                "    extensions: [payment-identifier, sign-in-with-x, offer-receipt, bazaar]\n"
-            }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Solana => "",
-        }
-    }
-
-    /// The rail of play money, and routes that describe themselves: what else stands in the file.
-    fn rest(self) -> (&'static str, &'static str) {
-        match self {
-            // One offer, or a challenge with every extension would be longer than some let through.
-            Takes::Extensions => (
-                "",
-                r#"routes:
-  - match: { method: POST, path: /v1/chat/completions }
-    upstream: mock
-    price: by_model
-    discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
-"#,
-            ),
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => {
-                ("  test: {}\n", "")
-            }
-        }
-    }
-
-    /// Where it is paid, in the order of the offers. What the facilitator says is held against the chain.
-    fn networks(self, rpc_url: &str) -> String {
-        let evm = format!(r#""eip155:84532": {{ asset: USDC, pay_to: "{PAY_TO}", rpc: "{rpc_url}" }}"#);
-        let solana = format!(
-            r#""solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1": {{ asset: USDC, pay_to: "{SOLANA_PAY_TO}" }}"#
-        );
-        match self {
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Extensions => evm,
-            Takes::Solana => format!("{solana}, {evm}"),
-        }
-    }
-}
-
-/// What a gateway asks about the chain.
-pub(super) struct ChainUrls {
-    facilitator: String,
-    rpc: String,
-}
-
-/// Where one gateway listens, and what it stands before.
-struct Ports {
-    gateway: u16,
-    admin: u16,
-    upstream: u16,
-}
-
-/// The configuration under test. Prices are those that the scripts count with.
-fn config_text(takes: Takes, ports: &Ports, store: &Path, chain: Option<&ChainUrls>) -> String {
-    let (schemes, more, (test, routes)) = (takes.schemes(), takes.more(), takes.rest());
-    let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
-        let networks = takes.networks(rpc);
-        format!(
-            r#"  x402:
-    schemes: [{schemes}]
-    networks: {{ {networks} }}
-    facilitators: ["{facilitator}"]
-    deposit: 0.01 USD
-{more}"#
-        )
-    });
-    let Ports { gateway, admin, upstream } = ports;
-    let store = store.display();
-    format!(
-        r#"mode: test
-server: {{ listen: ["127.0.0.1:{gateway}"], public_url: "http://127.0.0.1:{gateway}" }}
-store: {{ path: "{store}" }}
-upstreams:
-  mock: {{ url: "http://127.0.0.1:{upstream}", dialect: openai }}
-  claude: {{ url: "http://127.0.0.1:{upstream}", dialect: anthropic }}
-prices:
-  models:
-    "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
-    "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
-    "fine-*": {{ input: 0.1 USD/Mtok, output: 0.4 USD/Mtok }}
-# A stock client asks for the price before each payment; all of them are one address here.
-limits: {{ unpaid: {{ per_ip: 6000/min }} }}
-metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
-{routes}rails:
-{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
-"#
-    )
 }
 
 /// The binary in `FARTHING_BIN`, or the one of this workspace, built now.
@@ -353,25 +250,21 @@ pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     Ok(target.join("debug/farthing"))
 }
 
-fn loopback(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
+/// A test of the rails against a program of others, built now.
+pub(super) fn rails_test(name: &str, places: &Places) -> Result<PathBuf, String> {
+    let mut cargo = Command::new(cargo());
+    cargo.args(["test", "--no-run", "--package", "rails", "--test", name, "--message-format=json"]);
+    cargo.current_dir(&places.root);
+    let log = places.log(&format!("build-rails-{name}"));
+    let built = process::run(cargo, &log, BUILD_TIME_MAX);
+    let program = built.stdout.lines().find_map(|line| {
+        let told: serde_json::Value = serde_json::from_str(line).ok()?;
+        told.get("executable")?.as_str().map(PathBuf::from)
+    });
+    let program = program.filter(|_| built.succeeded);
+    program.ok_or_else(|| format!("cargo test: {}, see {}", built.end, log.display()))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{ChainUrls, Ports, Takes, config_text};
-
-    #[test]
-    fn x402_is_offered_only_with_a_facilitator() {
-        let ports = Ports { gateway: 1, admin: 2, upstream: 3 };
-        let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
-        let with = config_text(Takes::Permit, &ports, Path::new("/s"), Some(&urls));
-        assert!(with.contains("rpc: \"http://127.0.0.1:8\""));
-        assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
-        assert!(with.contains("facilitators: [\"http://127.0.0.1:9\"]\n    deposit:"));
-        let without = config_text(Takes::Permit, &ports, Path::new("/s"), None);
-        assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));
-    }
+pub(super) fn loopback(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }

@@ -9,19 +9,19 @@ use crate::random;
 
 /// What travels over relays. Every field is somebody's word until [`Event::is_by`] says yes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Event {
+pub(in crate::lightning) struct Event {
     id: String,
     pubkey: String,
-    pub(super) created_at: u64,
-    pub(super) kind: u16,
+    pub(in crate::lightning) created_at: u64,
+    pub(in crate::lightning) kind: u16,
     tags: Vec<Vec<String>>,
-    pub(super) content: String,
+    pub(in crate::lightning) content: String,
     sig: String,
 }
 
 impl Event {
     /// An event of ours. None without randomness.
-    pub(super) fn signed(
+    pub(in crate::lightning) fn signed(
         keys: &Keypair,
         kind: u16,
         tags: &[&[&str]],
@@ -46,7 +46,7 @@ impl Event {
     }
 
     /// Whether that author signed it, as it stands here.
-    pub(super) fn is_by(&self, author: &XOnlyPublicKey) -> bool {
+    pub(in crate::lightning) fn is_by(&self, author: &XOnlyPublicKey) -> bool {
         let (Some(id), Ok(sig)) = (self.hash(), hex::decode_array(&self.sig)) else { return false };
         self.claims(author)
             && self.id == hex::encode(&id)
@@ -54,17 +54,17 @@ impl Event {
     }
 
     /// Whether it says that it is by that author: asked first, being cheap.
-    pub(super) fn claims(&self, author: &XOnlyPublicKey) -> bool {
+    pub(in crate::lightning) fn claims(&self, author: &XOnlyPublicKey) -> bool {
         self.pubkey == hex::encode(&author.to_byte_array())
     }
 
     /// Its name.
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::lightning) fn id(&self) -> &str {
         &self.id
     }
 
     /// The first value of the first tag of that name.
-    pub(super) fn tag(&self, name: &str) -> Option<&str> {
+    pub(in crate::lightning) fn tag(&self, name: &str) -> Option<&str> {
         let tag = self.tags.iter().find(|tag| tag.first().is_some_and(|first| first == name))?;
         tag.get(1).map(String::as_str)
     }

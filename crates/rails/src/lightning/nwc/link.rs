@@ -1,5 +1,6 @@
 //! The connection to the wallet's relays: one at a time, kept open by a task of its own, which ends with its [`Line`].
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -40,18 +41,20 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// What it takes to reach a wallet.
 pub(super) struct Line {
     connection: Connection,
+    dialer: Dialer,
     books: Arc<Books>,
     asks: Mutex<Option<mpsc::Sender<Ask>>>,
 }
 
-impl Line {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, books: Arc::default(), asks: Mutex::default() }
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Line").field(&self.connection).finish()
     }
+}
 
-    /// Who is on its other end.
-    pub(super) const fn connection(&self) -> &Connection {
-        &self.connection
+impl Line {
+    pub(super) fn new(connection: Connection, dialer: Dialer) -> Self {
+        Self { connection, dialer, books: Arc::default(), asks: Mutex::default() }
     }
 
     /// Payments that the wallet has told of.
@@ -65,7 +68,6 @@ impl Line {
     /// Dropped midway, the question may have been sent.
     pub(super) async fn ask(
         &self,
-        dialer: &Dialer,
         request: &Request<'_>,
         time_max: Duration,
     ) -> Result<Zeroizing<String>, Unanswered> {
@@ -79,7 +81,7 @@ impl Line {
             turn: Arc::clone(&turn),
             reply,
         };
-        self.open(dialer).try_send(ask).map_err(|_| Unanswered::NotAsked)?;
+        self.open().try_send(ask).map_err(|_| Unanswered::NotAsked)?;
         match timeout(time_max, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(if turn.give_up() { Unanswered::NotAsked } else { Unanswered::Lost }),
@@ -87,7 +89,7 @@ impl Line {
     }
 
     /// Where questions go. The first one opens the connection, on the runtime that it is asked on.
-    pub(super) fn open(&self, dialer: &Dialer) -> mpsc::Sender<Ask> {
+    pub(super) fn open(&self) -> mpsc::Sender<Ask> {
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asks) = asks.as_ref().filter(|asks| !asks.is_closed()) {
             return asks.clone();
@@ -95,7 +97,7 @@ impl Line {
         let (sender, receiver) = mpsc::channel(ASKS_MAX);
         let link = Link {
             connection: self.connection.clone(),
-            dialer: dialer.clone(),
+            dialer: self.dialer.clone(),
             books: Arc::clone(&self.books),
             asks: receiver,
             offer: None,

@@ -8,9 +8,7 @@ use wire::hex;
 use wire::l402::Preimage;
 
 use crate::lightning::port::{InvoiceState, Network, NodeError};
-
-/// Longest reason of a wallet that is repeated.
-const REASON_CHARS_MAX: usize = 200;
+use crate::lightning::rest::printable;
 
 /// A question.
 #[derive(Clone, Debug, Serialize)]
@@ -271,12 +269,6 @@ pub(super) fn received(notification: &str) -> Option<([u8; 32], u64)> {
         Ok(InvoiceState::Settled { msat, .. }) => Some((hash, msat)),
         Ok(InvoiceState::Unpaid | InvoiceState::Cancelled) | Err(_) => None,
     }
-}
-
-/// Words of somebody else, fit for a log line.
-pub(super) fn printable(text: &str) -> String {
-    let visible = |character: char| if character.is_control() { ' ' } else { character };
-    text.chars().take(REASON_CHARS_MAX).map(visible).collect()
 }
 
 #[cfg(test)]

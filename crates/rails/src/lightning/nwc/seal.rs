@@ -8,7 +8,7 @@ use crate::random;
 
 /// How a text is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scheme {
+pub(in crate::lightning) enum Scheme {
     /// NIP-44 version 2.
     Nip44,
     /// NIP-04, which an info event without the tag means.
@@ -16,21 +16,21 @@ pub(super) enum Scheme {
 }
 
 /// The keys that we share with the wallet. No `Debug`: both are secrets.
-pub(super) struct Seal {
+pub(in crate::lightning) struct Seal {
     point: Zeroizing<[u8; 32]>,
     conversation: Zeroizing<[u8; 32]>,
 }
 
 impl Scheme {
     /// The better of those that an `encryption` tag lists; none where we know none of them.
-    pub(super) fn of_tag(tag: Option<&str>) -> Option<Self> {
+    pub(in crate::lightning) fn of_tag(tag: Option<&str>) -> Option<Self> {
         let lists =
             |scheme: &Self| tag.unwrap_or("nip04").split_whitespace().any(|name| name == scheme.name());
         [Self::Nip44, Self::Nip04].into_iter().find(lists)
     }
 
     /// Its name in tags.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::lightning) const fn name(self) -> &'static str {
         match self {
             Self::Nip44 => "nip44_v2",
             Self::Nip04 => "nip04",
@@ -40,7 +40,7 @@ impl Scheme {
 
 impl Seal {
     /// Never none: the key of the conversation is made of keys that are good.
-    pub(super) fn new(ours: &Keypair, theirs: XOnlyPublicKey) -> Option<Self> {
+    pub(in crate::lightning) fn new(ours: &Keypair, theirs: XOnlyPublicKey) -> Option<Self> {
         let theirs = PublicKey::from_x_only_public_key(theirs, Parity::Even);
         let shared = Zeroizing::new(ecdh::shared_secret_point(&theirs, &ours.secret_key()));
         let point = Zeroizing::new(*shared.first_chunk::<32>()?);
@@ -49,7 +49,7 @@ impl Seal {
     }
 
     /// None without randomness, and for a text that is too long.
-    pub(super) fn seal(&self, scheme: Scheme, text: &str) -> Option<String> {
+    pub(in crate::lightning) fn seal(&self, scheme: Scheme, text: &str) -> Option<String> {
         match scheme {
             Scheme::Nip44 => nip44::seal(&self.conversation, &random::bytes()?, text),
             Scheme::Nip04 => Some(nip04::seal(&self.point, &random::bytes()?, text)),
@@ -57,7 +57,7 @@ impl Seal {
     }
 
     /// None for what was not sealed in this way with these keys.
-    pub(super) fn open(&self, scheme: Scheme, payload: &str) -> Option<Zeroizing<String>> {
+    pub(in crate::lightning) fn open(&self, scheme: Scheme, payload: &str) -> Option<Zeroizing<String>> {
         match scheme {
             Scheme::Nip44 => nip44::open(&self.conversation, payload),
             Scheme::Nip04 => nip04::open(&self.point, payload),

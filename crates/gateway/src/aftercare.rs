@@ -1,0 +1,167 @@
+//! Answers that nobody waits for any more: read on for a while in the background, so that the provider's own report decides.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use http_body::Frame;
+use http_body_util::BodyExt;
+use meter::{Counted, End};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::charge::{Charge, Stop};
+use crate::upstream::UpstreamBody;
+
+/// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
+/// of metering.md).
+pub(crate) struct Aftercare {
+    abandoned: mpsc::UnboundedSender<Going>,
+    seats: RefCell<Vec<Weak<Seat>>>,
+}
+
+/// An answer that is being passed on, and its charge.
+type Going = (UpstreamBody, Box<Charge>);
+
+/// Where an answer waits for its client. HTTP/2 lets a client close its window and keep the connection
+/// alive for ever; then nothing asks for the next piece, and only this shows it.
+pub(crate) struct Seat {
+    pub(crate) going: RefCell<Option<Going>>,
+    /// Since when a piece has been out and the next was not asked for.
+    unread_since: Cell<Option<Instant>>,
+    /// When the hold expires.
+    deadline: Instant,
+    /// Who waits for the next piece: what ends the call from aside must tell them.
+    waiting: Cell<Option<Waker>>,
+}
+
+/// How often seats are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Aftercare {
+    /// Starts this thread's tasks. Reading on is bounded by the policy of the route; a client that does not read
+    /// for `patience` is taken for gone.
+    pub(crate) fn start(patience: impl Fn() -> Duration + 'static) -> Rc<Self> {
+        let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
+        tokio::task::spawn_local(async move {
+            while let Some((body, charge)) = arrivals.recv().await {
+                let drain =
+                    if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
+                // Whoever leaves gets no longer a call than whoever stays.
+                let left = charge.deadline.saturating_duration_since(Instant::now());
+                let drain = charge.client.left_of(drain).min(left);
+                tokio::task::spawn_local(read_out(body, charge, drain));
+            }
+        });
+        let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
+        let watched = Rc::downgrade(&aftercare);
+        tokio::task::spawn_local(async move {
+            let mut tick = tokio::time::interval(LOOK_EVERY);
+            loop {
+                tick.tick().await;
+                let Some(aftercare) = watched.upgrade() else { return };
+                aftercare.look(patience());
+            }
+        });
+        aftercare
+    }
+
+    /// Where an answer sits until it has ended.
+    pub(crate) fn seat(&self, upstream: UpstreamBody, charge: Charge) -> Rc<Seat> {
+        let deadline = charge.deadline;
+        let going = RefCell::new(Some((upstream, Box::new(charge))));
+        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
+        self.seats.borrow_mut().push(Rc::downgrade(&seat));
+        seat
+    }
+
+    /// The client has gone.
+    pub(crate) fn take_over(&self, seat: &Seat) {
+        seat.give_up(&self.abandoned);
+    }
+
+    fn look(&self, patience: Duration) {
+        self.seats.borrow_mut().retain(|seat| {
+            let Some(seat) = seat.upgrade() else { return false };
+            if seat.deadline <= Instant::now() {
+                seat.expire();
+            } else if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
+                seat.give_up(&self.abandoned);
+            }
+            true
+        });
+    }
+}
+
+impl Seat {
+    /// The client has asked for the next piece: whether it is out, or who waits for it.
+    pub(crate) fn asked(&self, is_out: bool, waiting: Option<Waker>) {
+        self.unread_since.set(is_out.then(Instant::now));
+        self.waiting.set(waiting);
+    }
+
+    /// Ends the call where it is: what was metered until now is charged, the rest of its hold goes back.
+    fn expire(&self) {
+        if let Some((_, mut charge)) = self.going.borrow_mut().take() {
+            charge.expire();
+            if let Some(waker) = self.waiting.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn give_up(&self, abandoned: &mpsc::UnboundedSender<Going>) {
+        if let Some(going) = self.going.borrow_mut().take() {
+            // If the task is gone, so is the process: dropping the charge settles it.
+            let _ = abandoned.send(going);
+        }
+    }
+}
+
+/// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
+async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
+    let mut discarded = Vec::new();
+    if charge.meter.progress().terminal.is_some() || charge.ended {
+        // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).
+        charge.stop(End::Eof, &mut discarded);
+        return count_and_finish(charge).await;
+    }
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            match frame.map(Frame::into_data) {
+                Ok(Ok(chunk)) => match charge.feed(chunk, &mut discarded) {
+                    Ok(()) => {}
+                    Err(Stop::KeySeen) => return End::Reset,
+                    Err(Stop::Exhausted | Stop::Unpaid) => return End::CutShort,
+                },
+                Ok(Err(frame)) => {
+                    if charge.take_trailers(frame).is_err() {
+                        return End::Reset;
+                    }
+                }
+                Err(_) => return charge.broken_end(),
+            }
+            discarded.clear();
+            // Nothing counts after the end mark (MTR-13), and an upstream may keep the connection open.
+            if charge.meter.progress().terminal.is_some() {
+                break;
+            }
+        }
+        End::Eof
+    };
+    let end = tokio::time::timeout(drain, reading).await.unwrap_or(End::ClientGone);
+    charge.stop(end, &mut discarded);
+    // Nothing more is wanted of the upstream while tokens are counted.
+    drop(body);
+    count_and_finish(charge).await;
+}
+
+/// Charges a call whose answer nobody waits for any more.
+async fn count_and_finish(mut charge: Box<Charge>) {
+    let counted = match charge.begin_count() {
+        Some(counting) => counting.await,
+        None => Counted::NOTHING,
+    };
+    charge.finish(counted, &mut Vec::new());
+}
