@@ -103,6 +103,11 @@ impl Balances {
     pub(super) fn after(self, msat: u64) -> Option<Self> {
         Some(Self { payer: self.payer.checked_sub(msat)?, payee: self.payee.checked_add(msat)? })
     }
+
+    /// The same the other way.
+    pub(super) fn back(self, msat: u64) -> Option<Self> {
+        Some(Self { payer: self.payer.checked_add(msat)?, payee: self.payee.checked_sub(msat)? })
+    }
 }
 
 /// How a payment ended.
