@@ -328,7 +328,6 @@ fn swap(vault: &Mutex<Vault>, asked: &Value) -> Option<(u16, Value)> {
             .collect(),
         Conduct::GivesLess => told[1..].to_vec(),
         Conduct::Well
-        | Conduct::SwapThenSilence
         | Conduct::Silence
         | Conduct::Fails
         | Conduct::Busy

@@ -1,6 +1,6 @@
 //! The adapter against Alby's wallet service, which `cargo xtask interop --only nwc` starts behind the relay
 //! `NWC_RELAY`: one wallet makes invoices, another pays them.
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ const SELLER: Keys = ("6360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325
 const PAYER: Keys = ("ff8adab52623bcb2717fc71d7edc6f55e98396e6c234dff01f307a12b2af1c99", "13");
 
 fn wallet((wallet, secret): Keys) -> LightningNode {
-    let relay = std::env::var("NWC_RELAY").unwrap_or_else(|_| panic!("NWC_RELAY is not set"));
+    let relay = std::env::var("NWC_RELAY").unwrap();
     let uri = format!("nostr+walletconnect://{wallet}?relay={relay}&secret={}", secret.repeat(32));
     let expect = Expect { network: Network::Regtest, node_key: None };
     let dialer = Dialer::new(&[], TIME_MAX).unwrap();

@@ -36,6 +36,8 @@ pub(super) enum Ground {
     LnBits,
     /// Wallets behind a Nostr relay, as Alby's service speaks for them.
     Nwc,
+    /// A Cashu mint, of play money.
+    Cashu,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -61,6 +63,8 @@ pub(super) enum Takes {
     LightningAndChain,
     /// L402 and nothing else, with invoices of LNbits.
     LnBits,
+    /// Ecash and nothing else.
+    Cashu,
 }
 
 const OPENAI: &[&str] = &[
@@ -450,6 +454,25 @@ pub(super) const CLIENTS: &[Client] = &[
         on: &[Ground::LnBits],
         before: Some(Takes::LnBits),
     },
+    Client {
+        name: "cashu-nutshell",
+        runtime: Runtime::Python(Environment::Cashu),
+        script: "cashu_wallet.py",
+        scenarios: &[
+            "pays",
+            "pays-with-evidence",
+            "pays-with-an-old-token",
+            "key-spends-change",
+            "replay-is-refused",
+            "double-spend-is-refused",
+            "spent-at-the-gateway-is-spent",
+            "too-little-is-400",
+            "lost-answer-is-restored",
+            "held-ecash-is-taken-out",
+        ],
+        on: &[Ground::Cashu],
+        before: Some(Takes::Cashu),
+    },
 ];
 
 #[cfg(test)]
@@ -471,6 +494,7 @@ impl Ground {
             Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+            Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
         }
     }
 
@@ -478,7 +502,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana => true,
-            Ground::Wallet | Ground::LnBits | Ground::Nwc => false,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
 }

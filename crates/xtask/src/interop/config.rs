@@ -15,6 +15,8 @@ const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 pub(super) struct Around {
     pub(super) chain: Option<ChainUrls>,
     pub(super) lnbits: Option<LnBitsUrls>,
+    /// Where a Cashu mint is.
+    pub(super) mint: Option<String>,
 }
 
 impl Takes {
@@ -31,6 +33,7 @@ impl Takes {
             Takes::Lsat => "lsat",
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
+            Takes::Cashu => "cashu",
         }
     }
 
@@ -46,7 +49,8 @@ impl Takes {
             | Takes::Solana
             | Takes::Lightning
             | Takes::Lsat
-            | Takes::LightningAndChain => "test",
+            | Takes::LightningAndChain
+            | Takes::Cashu => "test",
         }
     }
 
@@ -63,7 +67,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
         }
     }
 
@@ -86,7 +90,8 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::LnBits => "",
+            | Takes::LnBits
+            | Takes::Cashu => "",
         }
     }
 
@@ -94,7 +99,7 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
+            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -123,7 +128,7 @@ impl Takes {
   - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => "",
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
         }
     }
 
@@ -148,7 +153,8 @@ impl Takes {
             | Takes::Upto
             | Takes::Channels
             | Takes::Extensions
-            | Takes::Solana => return String::new(),
+            | Takes::Solana
+            | Takes::Cashu => return String::new(),
         };
         format!(
             "  l402:
@@ -157,6 +163,18 @@ impl Takes {
     deposit: 0.002 USD
     # All clients are one source here.
     mint: {{ per_second: 1000, burst: 1000, per_source_per_second: 1000, per_source_burst: 1000 }}
+"
+        )
+    }
+
+    /// The rail of ecash, if it has one, at the same price of a bitcoin: twenty satoshi at least.
+    fn cashu(self, mint: Option<&str>) -> String {
+        let Some(mint) = mint.filter(|_| self == Takes::Cashu) else { return String::new() };
+        format!(
+            "  cashu:
+    mints: [\"{mint}\"]
+    price: {{ usd_per_btc: 100000 }}
+    deposit: 0.02 USD
 "
         )
     }
@@ -176,7 +194,8 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::LnBits => evm,
+            | Takes::LnBits
+            | Takes::Cashu => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -199,6 +218,7 @@ pub(super) struct Ports {
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
+    let cashu = takes.cashu(around.mint.as_deref());
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -229,7 +249,7 @@ prices:
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 {routes}rails:
-{l402}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
+{l402}{cashu}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }
@@ -247,7 +267,7 @@ mod tests {
     #[test]
     fn x402_is_offered_only_with_a_facilitator() {
         let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
-        let around = Around { chain: Some(urls), lnbits: None };
+        let around = Around { chain: Some(urls), ..Around::default() };
         let with = config(Takes::Permit, &around);
         assert!(with.contains("rpc: \"http://127.0.0.1:8\""));
         assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
@@ -259,10 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn ecash_is_of_the_mint_that_stands_there() {
+        let around = Around { mint: Some("http://127.0.0.1:7".into()), ..Around::default() };
+        let text = config(Takes::Cashu, &around);
+        assert!(text.contains("rails:\n  cashu:\n    mints: [\"http://127.0.0.1:7\"]\n"));
+        assert!(!config(Takes::Exact, &around).contains("cashu"));
+    }
+
+    #[test]
     fn lnbits_is_asked_with_a_key_that_is_not_written() {
         let lnbits =
             LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into(), node_key: "02".into() };
-        let text = config(Takes::LnBits, &Around { chain: None, lnbits: Some(lnbits) });
+        let text = config(Takes::LnBits, &Around { lnbits: Some(lnbits), ..Around::default() });
         assert!(text.starts_with("mode: live\n") && !text.contains("a secret"));
         assert!(text.contains(r#"lnbits: { url: "http://127.0.0.1:7", key: "${env:LNBITS_KEY}" }"#));
     }

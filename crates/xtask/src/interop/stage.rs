@@ -204,6 +204,8 @@ impl Gateway {
     pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
         env.insert("GATEWAY_URL", loopback(self.port));
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
+        env.insert("FARTHING_BIN", self.binary.display().to_string());
+        env.insert("FARTHING_CONFIG", self.config.display().to_string());
         env.insert("FARTHING_KEY", self.new_key(Some("1"))?);
         env.insert("FARTHING_EMPTY_KEY", self.new_key(None)?);
         // Enough for a prompt and half of what the mock upstream says.
