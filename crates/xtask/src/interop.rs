@@ -157,7 +157,12 @@ impl Grounds {
     fn around(&self) -> Around {
         let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
-        Around { chain: chain.map(stage::Chain::urls), lnbits: lnbits.map(LnBits::urls) }
+        let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
+        Around {
+            chain: chain.map(stage::Chain::urls),
+            lnbits: lnbits.map(LnBits::urls),
+            nwc_uri: nwc.map(NwcWallets::seller),
+        }
     }
 
     /// Tells a script of its ground, or why that does not stand.

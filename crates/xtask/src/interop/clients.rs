@@ -61,6 +61,8 @@ pub(super) enum Takes {
     LightningAndChain,
     /// L402 and nothing else, with invoices of LNbits.
     LnBits,
+    /// L402 and nothing else, with invoices of a wallet behind a relay.
+    Nwc,
 }
 
 const OPENAI: &[&str] = &[
@@ -435,6 +437,14 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Nwc],
         before: None,
+    },
+    Client {
+        name: "l402-nwc",
+        runtime: Runtime::Node,
+        script: "l402_nwc.mjs",
+        scenarios: &["nwc-invoice-is-paid-by-albys-client", "nwc-preimage-without-payment-opens-nothing"],
+        on: &[Ground::Nwc],
+        before: Some(Takes::Nwc),
     },
     Client {
         name: "l402-lnbits",

@@ -15,6 +15,8 @@ const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 pub(super) struct Around {
     pub(super) chain: Option<ChainUrls>,
     pub(super) lnbits: Option<LnBitsUrls>,
+    /// How the seller's wallet behind the relay is reached.
+    pub(super) nwc_uri: Option<String>,
 }
 
 impl Takes {
@@ -31,6 +33,7 @@ impl Takes {
             Takes::Lsat => "lsat",
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
+            Takes::Nwc => "nwc",
         }
     }
 
@@ -46,7 +49,8 @@ impl Takes {
             | Takes::Solana
             | Takes::Lightning
             | Takes::Lsat
-            | Takes::LightningAndChain => "test",
+            | Takes::LightningAndChain
+            | Takes::Nwc => "test",
         }
     }
 
@@ -63,7 +67,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Nwc => "",
         }
     }
 
@@ -86,7 +90,8 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::LnBits => "",
+            | Takes::LnBits
+            | Takes::Nwc => "",
         }
     }
 
@@ -94,7 +99,7 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits => "",
+            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Nwc => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -115,7 +120,7 @@ impl Takes {
     discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
 "#
             }
-            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits => {
+            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits | Takes::Nwc => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
@@ -143,6 +148,8 @@ impl Takes {
     refunds: {{ max: 1 USD, per_day: 10 USD }}"#
                 )
             }),
+            // Whoever has an invoice of that wallet can work out its preimage, so its word is asked for.
+            Takes::Nwc => "nwc: { uri: \"${env:NWC_URI}\" }\n    strict: true\n    timeout: 10s".to_owned(),
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -176,7 +183,8 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::LnBits => evm,
+            | Takes::LnBits
+            | Takes::Nwc => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -247,7 +255,7 @@ mod tests {
     #[test]
     fn x402_is_offered_only_with_a_facilitator() {
         let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
-        let around = Around { chain: Some(urls), lnbits: None };
+        let around = Around { chain: Some(urls), ..Around::default() };
         let with = config(Takes::Permit, &around);
         assert!(with.contains("rpc: \"http://127.0.0.1:8\""));
         assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
@@ -262,7 +270,7 @@ mod tests {
     fn lnbits_is_asked_with_a_key_that_is_not_written() {
         let lnbits =
             LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into(), node_key: "02".into() };
-        let text = config(Takes::LnBits, &Around { chain: None, lnbits: Some(lnbits) });
+        let text = config(Takes::LnBits, &Around { lnbits: Some(lnbits), ..Around::default() });
         assert!(text.starts_with("mode: live\n") && !text.contains("a secret"));
         assert!(text.contains(r#"lnbits: { url: "http://127.0.0.1:7", key: "${env:LNBITS_KEY}" }"#));
     }
