@@ -164,6 +164,7 @@ fn offer(way: Scheme) -> Value {
             extra["minDeposit"] = json!(DEPOSIT.to_string());
             "batch-settlement"
         }
+        Scheme::L402 => unreachable!("an invoice stands in no x402 offer"),
     };
     json!({"scheme": scheme, "network": NETWORK, "amount": PRICE.to_string(), "asset": USDC, "payTo": PAYEE,
            "maxTimeoutSeconds": 300, "extra": extra})
@@ -187,7 +188,7 @@ fn result(sale: &Sale, changes: Value) -> (&'static str, String) {
     let mut told =
         json!({"success": true, "transaction": format!("0x{}", "ab".repeat(32)), "network": NETWORK});
     match sale.way {
-        Scheme::Exact | Scheme::Permit2 => {}
+        Scheme::Exact | Scheme::Permit2 | Scheme::L402 => {}
         Scheme::Upto => told["amount"] = json!("1858"),
         Scheme::Batch => {
             let batch = BatchPayload::from_value(&sale.payment.payload).unwrap();
