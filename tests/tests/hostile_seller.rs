@@ -165,6 +165,7 @@ fn offer(way: Scheme) -> Value {
             extra["minDeposit"] = json!(DEPOSIT.to_string());
             "batch-settlement"
         }
+        Scheme::L402 => unreachable!("an invoice stands in no x402 offer"),
     };
     json!({"scheme": scheme, "network": NETWORK, "amount": PRICE.to_string(), "asset": USDC, "payTo": PAYEE,
            "maxTimeoutSeconds": 300, "extra": extra})
