@@ -24,7 +24,7 @@ use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::config::Around;
 use self::install::Environment;
-use self::lightning::{LnBits, Wallet};
+use self::lightning::{LnBits, NwcWallets, Wallet};
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
@@ -106,7 +106,7 @@ fn found(runtime: Runtime, places: &Places) -> Found {
             environment.suits(&python)?;
             Ok(install::python(&python, environment, places))
         }
-        Runtime::Cargo => Ok(stage::rails_tests(places)),
+        Runtime::Cargo(test) => Ok(stage::rails_test(test, places)),
     }
 }
 
@@ -127,6 +127,7 @@ struct Grounds {
     chain: Result<Option<stage::Chain>, String>,
     wallet: Result<Option<Wallet>, String>,
     lnbits: Result<Option<LnBits>, String>,
+    nwc: Result<Option<NwcWallets>, String>,
     mint: Result<Option<CashuMint>, String>,
 }
 
@@ -152,6 +153,7 @@ impl Grounds {
                 .then(|| Wallet::start(&program(Runtime::Node)?, places))
                 .transpose(),
             lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
+            nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
             mint: needed(Ground::Cashu).then(mint).transpose(),
         }
     }
@@ -182,6 +184,10 @@ impl Grounds {
             Ground::LnBits => {
                 let lnbits = self.lnbits.as_ref().map_err(Clone::clone)?;
                 lnbits.as_ref().into_iter().for_each(|lnbits| lnbits.describe(env));
+            }
+            Ground::Nwc => {
+                let nwc = self.nwc.as_ref().map_err(Clone::clone)?;
+                nwc.as_ref().into_iter().for_each(|nwc| nwc.describe(env));
             }
             Ground::Cashu => {
                 let mint = self.mint.as_ref().map_err(Clone::clone)?;
@@ -224,9 +230,9 @@ fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mu
         Runtime::Node => command.arg(places.work.join("npm/node").join(client.script)),
         Runtime::Python(_) => command.arg(places.sources.join("python").join(client.script)),
         // Its program is the tests themselves; those that want a stage are marked as such.
-        Runtime::Cargo => command.args(["--ignored", "--test-threads=1"]),
+        Runtime::Cargo(_) => command.args(["--ignored", "--test-threads=1"]),
     };
-    if client.runtime != Runtime::Cargo {
+    if !matches!(client.runtime, Runtime::Cargo(_)) {
         command.args(client.scenarios);
     }
     command.envs(env).env("PYTHONDONTWRITEBYTECODE", "1");

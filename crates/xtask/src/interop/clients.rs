@@ -7,8 +7,8 @@ use super::install::Environment;
 pub(super) enum Runtime {
     Node,
     Python(Environment),
-    /// Rust: tests of our own, which want somebody else's program around them.
-    Cargo,
+    /// Rust: a test target of the rails, which wants somebody else's program around it.
+    Cargo(&'static str),
 }
 
 /// One foreign client, its script, and every scenario it must report on.
@@ -34,6 +34,8 @@ pub(super) enum Ground {
     Wallet,
     /// LNbits, with play money of its own.
     LnBits,
+    /// Wallets behind a Nostr relay, as Alby's service speaks for them.
+    Nwc,
     /// A Cashu mint, of play money.
     Cashu,
 }
@@ -377,7 +379,7 @@ pub(super) const CLIENTS: &[Client] = &[
     },
     Client {
         name: "lnbits-adapter",
-        runtime: Runtime::Cargo,
+        runtime: Runtime::Cargo("lnbits"),
         script: "lnbits.rs",
         scenarios: &[
             "makes-an-invoice-in-whole-satoshis",
@@ -386,6 +388,18 @@ pub(super) const CLIENTS: &[Client] = &[
             "invoice-key-cannot-pay",
         ],
         on: &[Ground::LnBits],
+        before: None,
+    },
+    Client {
+        name: "nwc-adapter",
+        runtime: Runtime::Cargo("nwc"),
+        script: "nwc.rs",
+        scenarios: &[
+            "makes-an-invoice-in-whole-satoshis",
+            "is-paid-once-and-tells-it",
+            "what-a-wallet-does-not-offer-is-not-asked",
+        ],
+        on: &[Ground::Nwc],
         before: None,
     },
     Client {
@@ -429,7 +443,7 @@ impl Runtime {
         match self {
             Runtime::Node => "tests/interop/node",
             Runtime::Python(_) => "tests/interop/python",
-            Runtime::Cargo => "crates/rails/tests",
+            Runtime::Cargo(_) => "crates/rails/tests",
         }
     }
 }
@@ -438,7 +452,7 @@ impl Ground {
     /// What it runs on: a facilitator is always a program of Node.
     fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Ground::Evm | Ground::Wallet => &[Runtime::Node],
+            Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
             Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
@@ -449,7 +463,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana => true,
-            Ground::Wallet | Ground::LnBits | Ground::Cashu => false,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
 }

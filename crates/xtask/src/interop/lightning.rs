@@ -1,4 +1,4 @@
-//! The wallet that L402 clients pay with, and a real LNbits. On loopback, for play money, gone when dropped.
+//! The wallet that L402 clients pay with, a real LNbits, and wallets behind a Nostr relay. On loopback, for play money, gone when dropped.
 
 use std::path::Path;
 use std::process::Command;
@@ -27,6 +27,29 @@ impl Wallet {
     /// Tells a script where it is.
     pub(super) fn describe(&self, env: &mut Env) {
         env.insert("WALLET_URL", loopback(self.port));
+    }
+}
+
+/// A relay, and wallets behind it that Alby's wallet service speaks for.
+pub(super) struct NwcWallets {
+    port: u16,
+    _server: Server,
+}
+
+impl NwcWallets {
+    pub(super) fn start(node: &Path, places: &Places) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut wallets = Command::new(node);
+        wallets.arg(places.work.join("npm/lightning/nwc_wallets.mjs")).env("PORT", port.to_string());
+        let log = places.log("nwc-wallets");
+        let mut wallets = Server::start("wallets behind a relay", &wallets, &log)?;
+        wallets.wait_until(&log, START_TIME_MAX, || answers(port, "/__calls"))?;
+        Ok(Self { port, _server: wallets })
+    }
+
+    /// Tells a script where the relay is.
+    pub(super) fn describe(&self, env: &mut Env) {
+        env.insert("NWC_RELAY", format!("ws://127.0.0.1:{}", self.port));
     }
 }
 

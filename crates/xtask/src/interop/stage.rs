@@ -246,12 +246,12 @@ pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     Ok(target.join("debug/farthing"))
 }
 
-/// The tests of the rails against programs of others, built now.
-pub(super) fn rails_tests(places: &Places) -> Result<PathBuf, String> {
+/// A test of the rails against a program of others, built now.
+pub(super) fn rails_test(name: &str, places: &Places) -> Result<PathBuf, String> {
     let mut cargo = Command::new(cargo());
-    cargo.args(["test", "--no-run", "--package", "rails", "--test", "lnbits", "--message-format=json"]);
+    cargo.args(["test", "--no-run", "--package", "rails", "--test", name, "--message-format=json"]);
     cargo.current_dir(&places.root);
-    let log = places.log("build-rails-tests");
+    let log = places.log(&format!("build-rails-{name}"));
     let built = process::run(cargo, &log, BUILD_TIME_MAX);
     let program = built.stdout.lines().find_map(|line| {
         let told: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -182,7 +182,8 @@ fn every_key_arrives() {
     let config = check(LIVE).unwrap_or_else(|errors| panic!("{errors}"));
     let secs = Duration::from_secs;
     assert_eq!(config.mode, Mode::Live);
-    let Server { listen, public_url, hosts, tls, limits, timeouts, threads } = &config.server;
+    let Server { listen, public_url, hosts, tls, limits, timeouts, threads, trusted_proxies } = &config.server;
+    assert!(trusted_proxies.is_empty());
     assert_eq!(*listen, ["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()]);
     assert_eq!(public_url.as_deref(), Some("https://api.example.com"));
     assert_eq!(*hosts, ["api.example.com"]);
