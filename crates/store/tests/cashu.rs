@@ -9,8 +9,8 @@ use std::path::Path;
 
 use ledger::{AccountId, Chart, Kind};
 use store::{
-    Attempt, CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite, CheckOptions, Committed, Op, Options,
-    Payment, PaymentState, Store, StoreError, check,
+    Attempt, CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite, CheckOptions, Committed, Op,
+    Options, Payment, PaymentState, Store, StoreError, check,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 

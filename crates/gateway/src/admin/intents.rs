@@ -99,7 +99,9 @@ async fn settle(
     if cashu::mint_of(&payment.rail).is_some()
         && office.store().reader().cashu(&key)?.is_some_and(|swap| !swap.is_held())
     {
-        return Err(usage("its mint has not given us coins for it, and without them there is nothing to credit"));
+        return Err(usage(
+            "its mint has not given us coins for it, and without them there is nothing to credit",
+        ));
     }
     if channels::network_of(&payment.rail).is_some() {
         let Office::Running(gate) = office else {
