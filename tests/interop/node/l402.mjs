@@ -9,6 +9,10 @@ import { assertBalance, balanceNano, costNano, env, upstreamHits } from "./harne
 export const onceUrl = `${env("GATEWAY_URL")}/v1/responses`;
 export const onceCall = (input) => ({ ...call(""), body: JSON.stringify({ model: "gpt-play", input }) });
 
+/** One that costs less than a satoshi. */
+export const cheapUrl = `${env("GATEWAY_URL")}/api/generate`;
+export const cheapCall = { ...call(""), body: JSON.stringify({ model: "gpt-play", prompt: "Cheap.", stream: false }) };
+
 /** The only form that every known client can read (specs/l402.md). */
 const CHALLENGE = /^L402 macaroon="([A-Za-z0-9+/]+={0,2})", invoice="(lnbcrt[a-z0-9]+)", version="0", token="([A-Za-z0-9+/]+={0,2})"$/;
 

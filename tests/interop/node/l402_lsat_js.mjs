@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Caveat, Lsat } from "lsat-js";
 import { assertStreamed, call, readStream, streamed, url } from "./calls.mjs";
 import { assertBalance, costNano, run, upstreamHits } from "./harness.mjs";
-import { assertPaidCall, challenged, creditNano, onceCall, onceUrl, payInvoice, payments, settled, useUp, withCredential } from "./l402.mjs";
+import { assertPaidCall, challenged, cheapCall, cheapUrl, creditNano, onceCall, onceUrl, payInvoice, payments, settled, useUp, withCredential } from "./l402.mjs";
 
 const paid = { lsat: undefined, left: 0n };
 
@@ -85,6 +85,14 @@ async function fixedPriceOnce() {
   assert.equal(await upstreamHits(), hits);
 }
 
+/** It counts none. */
+async function belowASatoshi() {
+  const lsat = await buy(cheapUrl, cheapCall);
+  assert.equal(lsat.invoiceAmount, 0);
+  const response = await fetch(cheapUrl, withCredential(lsat.toToken(), cheapCall));
+  assert.equal(response.status, 200, await response.text());
+}
+
 /** Every hop of a route learns the preimage of a payment, so one invoice is never for two. */
 async function twoClientsTwoHashes() {
   const asked = await Promise.all(Array.from({ length: 8 }, () => challenged(url, call("Whose is it?"))));
@@ -98,5 +106,6 @@ await run({
   "l402-expiration-in-ms": expires,
   "l402-exhausted": exhausted,
   "l402-fixed-price-once": fixedPriceOnce,
+  "l402-below-a-satoshi": belowASatoshi,
   "two-clients-two-hashes": twoClientsTwoHashes,
 });

@@ -256,15 +256,18 @@ fn tell(books: &Books, request: &Seen, stream: &mut TcpStream) {
     let mut desk = books.open();
     // Asked from 0, LND tells only what comes from now on.
     let mut told = if from == 0 { desk.settled } else { from };
-    let mut lines = head.to_owned();
+    let mut unsent = head;
     loop {
-        lines.push_str(&news(&desk, told));
+        let lines = news(&desk, told);
         told = told.max(desk.settled);
         drop(desk);
-        if stream.write_all(lines.as_bytes()).is_err() {
-            return;
+        // LND's answer begins with its first event.
+        if !lines.is_empty() {
+            if stream.write_all(format!("{unsent}{lines}").as_bytes()).is_err() {
+                return;
+            }
+            unsent = "";
         }
-        lines.clear();
         let (woken, waited) =
             books.bell.wait_timeout_while(books.open(), PATIENCE, |desk| desk.settled <= told).unwrap();
         if waited.timed_out() {

@@ -153,6 +153,7 @@ pub(super) struct Gateway {
     currency: &'static str,
     port: u16,
     upstream_port: u16,
+    peer_port: u16,
     log: PathBuf,
     /// Dropped in this order.
     _servers: [Server; 2],
@@ -163,6 +164,7 @@ impl Gateway {
     pub(super) fn start(takes: Takes, around: &Around, places: &Places) -> Result<Self, String> {
         let binary = binary(places)?;
         let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
+        let peer_port = free_port()?;
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
@@ -175,7 +177,7 @@ impl Gateway {
         install::empty(&folder)?;
         let config = folder.join("farthing.yaml");
         let store = folder.join("store");
-        let ports = Ports { gateway: port, admin: admin_port, upstream: upstream_port };
+        let ports = Ports { gateway: port, admin: admin_port, upstream: upstream_port, peer: peer_port };
         let text = text(takes, &ports, &store, around);
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
@@ -195,6 +197,7 @@ impl Gateway {
             currency,
             port,
             upstream_port,
+            peer_port,
             log,
             _servers: [gateway, upstream],
         })
@@ -204,6 +207,9 @@ impl Gateway {
     pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
         env.insert("GATEWAY_URL", loopback(self.port));
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
+        env.insert("FARTHING_BIN", self.binary.display().to_string());
+        env.insert("FARTHING_CONFIG", self.config.display().to_string());
+        env.insert("PEER_PORT", self.peer_port.to_string());
         env.insert("FARTHING_KEY", self.new_key(Some("1"))?);
         env.insert("FARTHING_EMPTY_KEY", self.new_key(None)?);
         // Enough for a prompt and half of what the mock upstream says.
@@ -244,12 +250,12 @@ pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     Ok(target.join("debug/farthing"))
 }
 
-/// The tests of the rails against programs of others, built now.
-pub(super) fn rails_tests(places: &Places) -> Result<PathBuf, String> {
+/// A test of the rails against a program of others, built now.
+pub(super) fn rails_test(name: &str, places: &Places) -> Result<PathBuf, String> {
     let mut cargo = Command::new(cargo());
-    cargo.args(["test", "--no-run", "--package", "rails", "--test", "lnbits", "--message-format=json"]);
+    cargo.args(["test", "--no-run", "--package", "rails", "--test", name, "--message-format=json"]);
     cargo.current_dir(&places.root);
-    let log = places.log("build-rails-tests");
+    let log = places.log(&format!("build-rails-{name}"));
     let built = process::run(cargo, &log, BUILD_TIME_MAX);
     let program = built.stdout.lines().find_map(|line| {
         let told: serde_json::Value = serde_json::from_str(line).ok()?;

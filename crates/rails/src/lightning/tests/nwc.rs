@@ -141,7 +141,7 @@ async fn refusals_of_wallet_and_relay_are_told_in_their_words() {
 }
 
 #[tokio::test]
-async fn answers_count_once_and_only_from_the_wallet() {
+async fn l402_72_answers_count_once_and_only_from_the_wallet() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     for manner in [Manner::Twice, Manner::Forgeries] {
@@ -153,7 +153,7 @@ async fn answers_count_once_and_only_from_the_wallet() {
 }
 
 #[tokio::test]
-async fn answers_find_their_questions_in_any_order() {
+async fn l402_72_answers_find_their_questions_in_any_order() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     relay.next("make_invoice", Manner::LaterThanNext);
@@ -169,7 +169,7 @@ async fn answers_find_their_questions_in_any_order() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_in_time_is_lost_and_harms_nobody() {
+async fn l402_72_who_does_not_answer_in_time_is_lost_and_harms_nobody() {
     let relay = Relay::start(Nature::default()).await;
     let node = node_within(&[relay.port], NO_TIME);
     warm(&node).await;
@@ -181,7 +181,7 @@ async fn who_does_not_answer_in_time_is_lost_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_relay_that_hangs_up_is_dialled_again() {
+async fn l402_74_a_relay_that_hangs_up_is_dialled_again() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
@@ -192,7 +192,7 @@ async fn a_relay_that_hangs_up_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_not_asked_and_soon_said() {
+async fn l402_74_nobody_there_is_not_asked_and_soon_said() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -207,7 +207,7 @@ async fn nobody_there_is_not_asked_and_soon_said() {
 }
 
 #[tokio::test]
-async fn relays_are_tried_in_their_order() {
+async fn l402_74_relays_are_tried_in_their_order() {
     let unknowing = Relay::start(Nature { is_known: false, ..Nature::default() }).await;
     let good = Relay::start(Nature::default()).await;
     let spare = Relay::start(Nature::default()).await;
@@ -221,7 +221,7 @@ async fn relays_are_tried_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
+async fn l402_74_a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
     let deaf = Relay::start(Nature::default()).await;
     let good = Relay::start(Nature::default()).await;
     let node = node_within(&[deaf.port, good.port], NO_TIME);
