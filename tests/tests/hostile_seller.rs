@@ -148,8 +148,7 @@ impl Seller {
 fn offer(way: Scheme) -> Value {
     let mut extra = json!({"name": "USDC", "version": "2"});
     let scheme = match way {
-        // Its sellers have tests of their own.
-        Scheme::Exact | Scheme::L402 => "exact",
+        Scheme::Exact => "exact",
         Scheme::Permit2 => {
             extra["assetTransferMethod"] = json!("permit2");
             "exact"
