@@ -11,7 +11,7 @@ use farthing_tests::http;
 use farthing_tests::lightning::{Offered, TEST_NODE};
 use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::tls::Authority;
-use farthing_tests::upstream::KEY;
+use farthing_tests::upstream::{FRIENDLY_COST, KEY};
 use serde_json::json;
 
 const CREDIT: i64 = 1_000_000_000;
@@ -101,6 +101,13 @@ async fn script(mut call: Call) {
             pipe.reset();
         }
         "/t.T/Unavailable" => drop(call.answer_with(503, &[])),
+        "/v1/chat/completions" => {
+            let body = json!({"id": "c", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"},
+                "finish_reason": "stop"}], "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}});
+            let (pipe, _) = call.answer(&[("content-type", "application/json"), ("grpc-status", "0")]);
+            pipe.bytes(body.to_string());
+            pipe.trailers(&[("x-trailer", "dropped")]);
+        }
         "/t.T/Never" => std::future::pending().await,
         "/t.T/Waits" => {
             let (pipe, _messages) = call.answer(&[]);
@@ -310,6 +317,9 @@ fn grpc_7_bytes_and_seconds_are_counted() {
         drop(pipe);
         answer.messages.rest().await;
         assert_eq!(answer.messages.trailers["grpc-status"], "0");
+        let call = answer.head.headers["farthing-request-id"].to_str().unwrap();
+        let told = stage.gateway.operator(&["explain", call]);
+        assert_eq!(told["agrees"], true, "{told}");
     });
     let talked = 20 * 300_005 + 50 * 300_009;
     assert_eq!(stage.spent(), talked);
@@ -484,6 +494,30 @@ fn grpc_10_connections_are_shared_verified_and_replaced() {
         assert_eq!(client.unary("/t.T/Talk", &paid, "a").await.messages, ["re: a"]);
     });
     assert_eq!((late.connections(), CREDIT - gateway.settled_balance(&key)), (1, 4 * FEE));
+}
+
+/// Any API may stand behind HTTP/2: its requests are whole, and its answers metered, as ever.
+#[test]
+fn grpc_10_other_apis_over_the_same_connection() {
+    let upstream = GrpcServer::start(script);
+    let gateway = Gateway::start(
+        upstream.address,
+        &format!(
+            "server: {{ listen: [\"{{address}}\"], threads: 1 }}\nupstreams: {{ o: {{ url: \"http://{}\", protocol: h2, dialect: openai }} }}\n",
+            upstream.address
+        ),
+    );
+    let key = gateway.key("1 TEST");
+    let ask = json!({"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]});
+    for calls in 1..4 {
+        let answer = http::post(gateway.address, "/v1/chat/completions", &[("x-api-key", &key)], &ask);
+        assert_eq!((answer.status, answer.json()["usage"]["total_tokens"].as_u64()), (200, Some(15)));
+        assert!(answer.trailers.is_empty() && answer.header("grpc-status").is_none());
+        assert_eq!(CREDIT - gateway.settled_balance(&key), calls * FRIENDLY_COST);
+    }
+    assert_eq!(upstream.connections(), 1);
+    let seen = upstream.seen().pop().unwrap();
+    assert!(seen.headers.contains_key("content-length") && !seen.headers.contains_key("te"));
 }
 
 /// GRPC-10: an upstream that dies in a call, and one that comes back.

@@ -265,6 +265,10 @@ fn ws_4_bytes_are_counted_both_ways() {
             assert_eq!(talk.heard().await.len(), 1000);
         }
         drop(talk);
+        wait_for("the hold to end", || (stage.gateway.metric("farthing_holds_open") == 0).then_some(()));
+        stage.gateway.books_after(1);
+        let told = stage.gateway.operator(&["explain", head["farthing-request-id"].to_str().unwrap()]);
+        assert_eq!(told["agrees"], true, "{told}");
     });
     // A client's frame has a head of 8 bytes at that length, a server's one of 4.
     assert_eq!(stage.spent(), 20 * (1008 * 20 + 1004 * 50));
