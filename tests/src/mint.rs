@@ -327,12 +327,7 @@ fn swap(vault: &Mutex<Vault>, asked: &Value) -> Option<(u16, Value)> {
             })
             .collect(),
         Conduct::GivesLess => told[1..].to_vec(),
-        Conduct::Well
-        | Conduct::SwapThenSilence
-        | Conduct::Silence
-        | Conduct::Fails
-        | Conduct::Busy
-        | Conduct::Steals => told,
+        Conduct::Well | Conduct::Silence | Conduct::Fails | Conduct::Busy | Conduct::Steals => told,
     };
     Some((200, json!({"signatures": lies})))
 }

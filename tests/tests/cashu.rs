@@ -7,6 +7,7 @@ use farthing_tests::crowd;
 use farthing_tests::gateway::{Gateway, free_address, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mint::{Conduct, Mint, rails};
+use farthing_tests::payer::{Wallet, challenge};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask, assert_unknown};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
@@ -376,6 +377,28 @@ fn cashu_a_mint_that_is_away_is_not_offered() {
     let answer = http::post(gateway.address, CHAT, &[], &ask());
     assert_refused(&answer, 503, "facilitator_failed", "nothing_taken");
     assert_eq!(answer.header("x-cashu"), None);
+    let mint = Mint::start_at(address, 0, []);
+    offered(&gateway);
+    assert_eq!(pay(gateway.address, &mint.token(&[32]), &ask()).status, 200);
+}
+
+/// CASHU-3, CASHU-13: one request for payment among the other offers, and one payment in a request.
+#[test]
+fn cashu_stands_beside_other_offers_and_pays_alone() {
+    let (upstream, mint) = (Upstream::friendly(), Mint::start([]));
+    let gateway = Gateway::start(upstream.address, &mint.rails().replace("cashu:", "test: {}, cashu:"));
+    offered(&gateway);
+    let answer = http::post(gateway.address, CHAT, &[], &ask());
+    assert_eq!(challenge(&answer)["accepts"].as_array().unwrap().len(), 1);
+    assert!(answer.header("x-cashu").is_some());
+    let (token, other) = (mint.token(&[32]).encode(), Wallet::new(1).pay(&answer, "farthing:test").v2());
+    let both = [("x-cashu", token.as_str()), ("payment-signature", other.as_str())];
+    let refused = http::post(gateway.address, CHAT, &both, &ask());
+    assert_refused(&refused, 400, "ambiguous_credentials", "nothing_taken");
+    assert_eq!((mint.swaps(), upstream.hits()), (0, 0));
+    for one in both {
+        assert_eq!(http::post(gateway.address, CHAT, &[one], &ask()).status, 200);
+    }
 }
 
 /// CASHU-13: ecash beside a key is a top-up of its account, and so is ecash at the top-up.

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use farthing_tests::gateway::{Gateway, free_address, wait_for};
-use farthing_tests::grpc_peer::{Call, GrpcClient, GrpcServer, run};
+use farthing_tests::grpc_peer::{Call, Ended, GrpcClient, GrpcServer, run};
 use farthing_tests::http;
+use farthing_tests::lightning::{Offered, TEST_NODE};
+use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::tls::Authority;
 use farthing_tests::upstream::KEY;
 use serde_json::json;
@@ -543,6 +546,80 @@ fn grpc_10_an_upstream_may_die_and_come_back() {
     assert_eq!(behind.connections(), 2);
     assert_eq!(CREDIT - gateway.settled_balance(&key), 3 * FEE);
     wait_for("the books", || (gateway.metric("farthing_holds_open") == 0).then_some(()));
+}
+
+/// An answer of HTTP with the head of one of gRPC, for what reads challenges.
+fn as_http(ended: &Ended) -> http::Answer {
+    let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+    let headers = ended.head.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    http::Answer { status: 402, headers, body: Vec::new(), trailers: Vec::new() }
+}
+
+/// GRPC-11: a payment that was made for a call pays for it once, whatever is sent behind it.
+#[test]
+fn grpc_11_a_payment_stands_for_method_and_target() {
+    let stage = Stage::new(PER_CALL, "");
+    let quoted = http::request(
+        stage.gateway.address,
+        "POST",
+        "/farthing/quote?path=/t.T/Unary",
+        &[],
+        b"some body, which does not matter",
+    );
+    assert_eq!(quoted.json()["ceiling"]["amount"], "0.001000000");
+    let payment = Wallet::new(7).pay(&quoted, TEST).v2();
+    let paid = [("payment-signature", payment.as_str())];
+    run(async {
+        let client = GrpcClient::connect(stage.gateway.address).await;
+        let first = client.unary("/t.T/Unary", &paid, "hello").await;
+        assert_eq!((first.status().0, first.messages.as_slice()), ("0", &["HELLO".to_owned()][..]));
+        assert!(first.head.contains_key("farthing-key"));
+        for (path, message, code) in
+            [("/t.T/Unary", "hello", "already_served"), ("/t.T/Unary", "other", "already_served")]
+        {
+            let again = client.unary(path, &paid, message).await;
+            assert_eq!((again.told("farthing-code"), again.told("farthing-money")), (code, "captured"));
+            assert!(again.messages.is_empty());
+        }
+        let elsewhere = client.unary("/t.T/Collect", &paid, "hello").await;
+        assert!(elsewhere.messages.is_empty() && elsewhere.told("farthing-code") != "");
+    });
+    assert_eq!(stage.upstream.seen().len(), 1);
+    let books = stage.gateway.books_after(1);
+    assert_eq!((books.count("deposit"), books.count("capture")), (2, 1));
+}
+
+/// L402-2: a call is refused with a challenge in its trailers, paid over Lightning, and made; what is left pays for the next.
+#[test]
+fn l402_2_a_grpc_call_is_paid_over_lightning() {
+    let rails = TEST_NODE.replace("test: {},", "test: {}, deposit: 0.0001 USD,");
+    let upstream = GrpcServer::start(script);
+    // Ten bytes a call, of fifteen that are held for.
+    let routes = "{ match: { path: /t.T/** }, upstream: t, price: { per_byte_out: 1 USD/MB, hold: 15B } }";
+    let gateway = Gateway::start(upstream.address, &format!("{rails}{}", config(&upstream, routes, "")));
+    run(async {
+        let client = GrpcClient::connect(gateway.address).await;
+        let unpaid = client.unary("/t.T/Unary", &[], "hello").await;
+        assert_eq!(unpaid.status(), ("13", "payment required"));
+        let paid = Offered::of(&as_http(&unpaid)).paid();
+        let paid = [("authorization", paid.as_str())];
+        for _ in 0..9 {
+            let ended = client.unary("/t.T/Unary", &paid, "hello").await;
+            assert_eq!((ended.status().0, ended.messages.len()), ("0", 1), "{ended:?}");
+            assert_eq!(ended.trailers["farthing-charge"], "0.000010000 TEST");
+        }
+        let empty = client.unary("/t.T/Unary", &paid, "hello").await;
+        assert_eq!(
+            (empty.status(), empty.told("farthing-code")),
+            (("13", "payment required"), "insufficient_balance")
+        );
+        assert!(Offered::find(&as_http(&empty)).is_some());
+        let seen = upstream.seen();
+        assert!(seen.iter().all(|head| head.headers["authorization"] == format!("Bearer {KEY}")));
+        assert_eq!(seen.len(), 9);
+    });
+    let books = gateway.books_after(9);
+    assert_eq!((books.count("deposit"), books.count("capture")), (1, 9));
 }
 
 mod rustls_pem {

@@ -1,8 +1,10 @@
 //! What is left of a balance goes back over Lightning: once, within its bounds, and whatever the node tells or does not
 //! tell, the books close.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::thread;
 
+use farthing_tests::accountant::ACCOUNTANTS;
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::lightning::{call, offered};
@@ -153,6 +155,15 @@ fn a_refund_is_paid_once_and_told_again() {
     ] {
         assert!(csv.contains(name), "{name}: {csv}");
     }
+    for accountant in ACCOUNTANTS {
+        let Some(program) = accountant.find() else { continue };
+        let journal = scene.gateway.folder().join(accountant.name);
+        let path = journal.to_str().unwrap();
+        let exported = scene.gateway.command(&["export", "--format", accountant.format, "--out", path]);
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+        let said = accountant.judge(&program, &journal);
+        assert!(said.status.success(), "{}: {}", accountant.name, String::from_utf8_lossy(&said.stderr));
+    }
     let log = scene.gateway.log();
     assert!(!log.contains(&invoice) && !log.contains(&preimage_of(&invoice)) && !log.contains(MACAROON));
     assert!(!scene.gateway.store_file().contains(&preimage_of(&invoice)));
@@ -206,7 +217,7 @@ fn another_invoice_waits_for_the_first() {
         let waiting = scope.spawn(|| scene.hand_in(&first));
         wait_for("the order", || (scene.node.orders().len() == 1).then_some(()));
         let refused = scene.hand_in(&second);
-        assert_refused(&refused, 409, "in_progress", "first_attempt_decides");
+        assert_refused(&refused, 409, "in_progress", "nothing_taken");
         assert_eq!(reason(&refused), "another_refund_open");
         scene.assert_books(LEFT - 20_200 * PER_MSAT, 20_200 * PER_MSAT, "set aside");
         assert_eq!(scene.gateway.balance(&scene.key).0, LEFT - 20_200 * PER_MSAT);
@@ -355,7 +366,7 @@ fn a_lost_answer_is_looked_up_and_never_paid_again() {
         scene.assert_books(LEFT - set_aside, set_aside, &what);
         assert_eq!(scene.gateway.balance(&scene.key), (LEFT - set_aside, 0), "{what}");
         let other = invoice_of_holder(1_000, 600);
-        assert_refused(&scene.hand_in(&other), 409, "in_progress", "first_attempt_decides");
+        assert_refused(&scene.hand_in(&other), 409, "in_progress", "nothing_taken");
         let rows = scene.gateway.operator(&["ledger", "payouts"]);
         assert_eq!(
             (&rows["payouts"][0]["state"], rows["payouts"].as_array().unwrap().len()),

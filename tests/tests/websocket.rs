@@ -8,6 +8,8 @@ use ::http::HeaderMap;
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::grpc_peer::run;
 use farthing_tests::http;
+use farthing_tests::lightning::{Offered, TEST_NODE};
+use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::upstream::{KEY, Upstream};
 use farthing_tests::web_socket::{Talk, WebSocketServer, open};
@@ -452,6 +454,55 @@ fn ws_7_limits_count_open_tunnels() {
         wait_for("the first to end", || (stage.gateway.metric("farthing_holds_open") == 1).then_some(()));
         stage.open("/echo").await;
     });
+}
+
+/// WS-1, GRPC-11: the handshake is paid by whatever pays for a call; a payment opens one tunnel.
+#[test]
+fn ws_1_a_payment_opens_one_tunnel() {
+    let stage = Stage::new("");
+    let quoted =
+        http::request(stage.gateway.address, "POST", "/farthing/quote?path=/echo&method=GET", &[], b"");
+    let payment = Wallet::new(8).pay(&quoted, TEST).v2();
+    run(async {
+        let paid = [("payment-signature", payment.as_str())];
+        let (mut talk, head) = open(stage.gateway.address, "/echo", &paid).await.unwrap();
+        assert!(head.contains_key("farthing-key") && head.contains_key("payment-response"));
+        // While it is open, and after that.
+        let again = open(stage.gateway.address, "/echo", &paid).await.err().unwrap();
+        assert_eq!(again.status(), 409);
+        talk.say("paid").await;
+        assert_eq!(talk.heard().await, "paid");
+        talk.close(1000).await;
+        wait_for("the hold to end", || (stage.gateway.metric("farthing_holds_open") == 0).then_some(()));
+        let again = open(stage.gateway.address, "/echo", &paid).await.err().unwrap();
+        assert_eq!(again.status(), 409);
+    });
+    assert_eq!(stage.upstream.seen().len(), 1);
+    let books = stage.gateway.books_after(1);
+    assert_eq!((books.count("deposit"), books.count("capture")), (2, 1));
+}
+
+/// L402 sells a connection as it sells a call: by the second, until what was paid is used up.
+#[test]
+fn ws_5_a_connection_paid_over_lightning_ends_with_its_payment() {
+    let rails = TEST_NODE.replace("test: {},", "test: {}, deposit: 0.15 USD,");
+    let stage = Stage::new(&rails);
+    run(async {
+        let unpaid = open(stage.gateway.address, "/short", &[]).await.err().unwrap();
+        let line = unpaid.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        let headers = vec![("www-authenticate".to_owned(), line)];
+        let unpaid = http::Answer { status: 402, headers, body: Vec::new(), trailers: Vec::new() };
+        let paid = Offered::of(&unpaid).paid();
+        let opened = open(stage.gateway.address, "/short", &[("authorization", &paid)]).await;
+        let (mut talk, head) = opened.unwrap();
+        assert_eq!(head["farthing-hold"], "0.100000000 TEST");
+        assert_eq!(talk.closed_with().await, Some(1008));
+        let empty = open(stage.gateway.address, "/short", &[("authorization", &paid)]).await.err().unwrap();
+        assert_eq!(empty.status(), 402);
+    });
+    let books = stage.gateway.books_after(1);
+    let captured = books.entries.iter().filter(|entry| entry["kind"] == "capture");
+    assert_eq!(captured.count(), 1);
 }
 
 /// WS-8: over HTTP/2 there is none: the extended CONNECT is not offered, and its handshake is refused.

@@ -139,7 +139,11 @@ async fn paid_call(
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
-    let paying = admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?;
+    let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
+    let paying = match given {
+        Some(_) => None,
+        None => admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?,
+    };
     let payer = known.payer.take();
     // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
@@ -158,7 +162,7 @@ async fn paid_call(
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let running = known.running.take();
     let mut serving =
-        Serving { worker: worker_too, arrived, route, quote, rest, payer, attempt, running, slot };
+        Serving { worker: worker_too, arrived, route, quote, rest, payer, given, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

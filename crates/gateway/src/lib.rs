@@ -37,6 +37,7 @@ mod facilitators;
 mod facts;
 mod forwarded;
 mod forwarding;
+mod free_calls;
 mod gate;
 mod growth;
 mod heads;

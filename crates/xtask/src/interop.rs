@@ -6,6 +6,7 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
+mod cashu;
 mod clients;
 mod config;
 pub(crate) mod install;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::config::Around;
 use self::install::Environment;
@@ -126,6 +128,7 @@ struct Grounds {
     wallet: Result<Option<Wallet>, String>,
     lnbits: Result<Option<LnBits>, String>,
     nwc: Result<Option<NwcWallets>, String>,
+    mint: Result<Option<CashuMint>, String>,
 }
 
 impl Grounds {
@@ -142,6 +145,7 @@ impl Grounds {
             stage::Chain::start(&install::anvil(places)?, &node, python.as_deref(), places)
         };
         let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
+        let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
         let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
         Self {
             chain: has_chain.then(chain).transpose(),
@@ -150,6 +154,7 @@ impl Grounds {
                 .transpose(),
             lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
             nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
+            mint: needed(Ground::Cashu).then(mint).transpose(),
         }
     }
 
@@ -158,9 +163,11 @@ impl Grounds {
         let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
         let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
+        let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
         Around {
             chain: chain.map(stage::Chain::urls),
             lnbits: lnbits.map(LnBits::urls),
+            mint: mint.map(CashuMint::url),
             nwc_uri: nwc.map(NwcWallets::seller),
         }
     }
@@ -183,6 +190,10 @@ impl Grounds {
             Ground::Nwc => {
                 let nwc = self.nwc.as_ref().map_err(Clone::clone)?;
                 nwc.as_ref().into_iter().for_each(|nwc| nwc.describe(env));
+            }
+            Ground::Cashu => {
+                let mint = self.mint.as_ref().map_err(Clone::clone)?;
+                mint.as_ref().into_iter().for_each(|mint| mint.describe(env));
             }
         }
         Ok(())

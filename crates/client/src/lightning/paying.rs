@@ -108,7 +108,8 @@ impl Intent {
 
     /// The preimage, once it is known. One that does not open the invoice was cut off while it was written.
     fn preimage(&self) -> Option<Preimage> {
-        Preimage::parse(&self.preimage).ok().filter(|preimage| self.is_opened_by(preimage))
+        let known = Preimage::parse(&self.preimage).ok().filter(|preimage| *preimage.as_bytes() != NOT_KNOWN);
+        known.filter(|preimage| self.is_opened_by(preimage))
     }
 
     fn is_opened_by(&self, preimage: &Preimage) -> bool {
@@ -257,6 +258,9 @@ impl Client {
         }
         let mut pauses = Pauses::new(self.patience);
         let mut heard = if pending.sent { wallet.look_up(&intent).await } else { wallet.pay(&intent).await };
+        // A wallet that knows nothing of an earlier run's order is given it once more: the same invoice, which it pays
+        // once however often it is ordered.
+        let mut may_pay = pending.sent;
         loop {
             let now = now_unix_s();
             let why = match heard {
@@ -264,7 +268,12 @@ impl Client {
                     return self.opened(request, sending, &intent, &preimage, fee_msat, see);
                 }
                 Heard::Failed(reason) => return Ok(self.not_paid(request, sending, &reason, see)),
-                // An invoice is ordered once: an order that is on its way could still arrive.
+                Heard::Absent if may_pay && now < intent.expires_at => {
+                    may_pay = false;
+                    heard = wallet.pay(&intent).await;
+                    continue;
+                }
+                // The order could still arrive.
                 Heard::Absent => match intent.expires_at.saturating_add(EXPIRY_GRACE_S).checked_sub(now) {
                     None => {
                         let reason = "the wallet knows nothing of it, and the invoice has expired";

@@ -14,12 +14,12 @@ use crate::clock::Now;
 use crate::config::{L402, LightningRefunds};
 use crate::gate::Gate;
 use crate::payments::{store_refusal, unsure};
-use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::refusal::{Code, Facts, Refusal};
 use crate::settling::wait_ms;
 use crate::snapshot::Snapshot;
 
 /// How long whoever hands an invoice in is kept waiting for its end. The paying goes on after that.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Basis points of the whole.
 const WHOLE_BP: u64 = 10_000;
 
@@ -54,7 +54,7 @@ impl<'s> Purse<'s> {
 /// handed in.
 ///
 /// # Errors
-/// The refusal says why; nothing was taken, or an earlier copy of the request decides.
+/// The refusal says why; nothing was taken.
 ///
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
@@ -259,5 +259,5 @@ fn above_balance(account: &Account) -> Refusal {
 fn busy() -> Refusal {
     let facts = Facts { reason: Some("another_refund_open".to_owned()), ..Facts::default() };
     let detail = "Another refund of this account is not decided yet. Hand this invoice in again after that.";
-    Refusal::new(Code::InProgress, detail).facts(facts).money(Money::FirstAttemptDecides).retry_after(5)
+    Refusal::new(Code::InProgress, detail).facts(facts).retry_after(5)
 }

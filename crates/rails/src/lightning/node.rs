@@ -288,6 +288,11 @@ impl LightningNode {
     /// Orders a payment that is neither made nor under way, as far as the node knows. A node that does not say is
     /// ordered nothing: nobody could tell afterwards what became of it.
     async fn order(&self, order: &Order<'_>) -> Sent {
+        if self.fee_max_msat(order) > order.max_fee_msat {
+            return Sent::Failed(
+                "the node takes no limit for fees, and may pay more than is allowed".to_owned(),
+            );
+        }
         let known = self.outgoing_by_hash(&order.payment_hash).await;
         match known.map(|known| known.proven(&order.payment_hash)) {
             Ok(Outgoing::Absent | Outgoing::Failed(_)) => {}
@@ -306,6 +311,16 @@ impl LightningNode {
         let known =
             if ordered.is_open() { Some(self.outgoing_by_hash(&order.payment_hash).await) } else { None };
         ordered.end(&order.payment_hash, known)
+    }
+
+    /// What the way may cost, whatever the node is told.
+    fn fee_max_msat(&self, order: &Order<'_>) -> u64 {
+        match &self.adapter {
+            // Told a limit, or asked what theirs is.
+            Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) | Adapter::LnBits(_) => 0,
+            Adapter::Phoenixd(_) => Phoenixd::fee_max_msat(order.amount_msat),
+            Adapter::Nwc(_) => Nwc::fee_max_msat(order.amount_msat),
+        }
     }
 
     async fn outgoing_by_hash(&self, payment_hash: &[u8; 32]) -> Result<Outgoing, NodeError> {
@@ -387,6 +402,6 @@ fn minted(wanted: &Wanted<'_>, now_s: u64) -> Result<Returned, NodeError> {
 
 /// HTTP's Basic, with a password only.
 fn basic(password: &Secret) -> Secret {
-    let pair = Secret::new(format!(":{}", password.expose()));
+    let pair = Secret::new(format!(":{}", password.expose().trim()));
     Secret::new(format!("Basic {}", base64::encode_std(pair.expose().as_bytes())))
 }

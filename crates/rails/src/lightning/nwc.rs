@@ -88,11 +88,12 @@ impl Nwc {
         tokio::time::timeout(WAIT, news).await.unwrap_or_default()
     }
 
-    /// Pays, if the fee may be what wallets let it be: the protocol has no limit.
+    /// What wallets let the way cost: the protocol has no limit.
+    pub(super) fn fee_max_msat(amount_msat: u64) -> u64 {
+        amount_msat.div_ceil(FEE_SHARE).max(FEE_MSAT_MIN)
+    }
+
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        if order.max_fee_msat < order.amount_msat.div_ceil(FEE_SHARE).max(FEE_MSAT_MIN) {
-            return Ordered::Never("the wallet may pay more for the way than is allowed".to_owned());
-        }
         match self.try_ask::<Proof>(&Request::PayInvoice { invoice: order.bolt11 }, PAY_TIME_MAX).await {
             Ok(proof) => match proof.of(&order.payment_hash) {
                 Some((preimage, fee_msat)) => Ordered::Paid { preimage, fee_msat },

@@ -36,6 +36,8 @@ pub(super) enum Ground {
     LnBits,
     /// Wallets behind a Nostr relay, as Alby's service speaks for them.
     Nwc,
+    /// A Cashu mint, of play money.
+    Cashu,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -63,6 +65,10 @@ pub(super) enum Takes {
     LnBits,
     /// L402 and nothing else, with invoices of a wallet behind a relay.
     Nwc,
+    /// Ecash and nothing else.
+    Cashu,
+    /// L402 and keys, for gRPC and WebSockets of a peer that the script plays itself.
+    Streams,
 }
 
 const OPENAI: &[&str] = &[
@@ -460,6 +466,64 @@ pub(super) const CLIENTS: &[Client] = &[
         on: &[Ground::LnBits],
         before: Some(Takes::LnBits),
     },
+    Client {
+        name: "cashu-nutshell",
+        runtime: Runtime::Python(Environment::Cashu),
+        script: "cashu_wallet.py",
+        scenarios: &[
+            "pays",
+            "pays-with-evidence",
+            "pays-with-an-old-token",
+            "key-spends-change",
+            "replay-is-refused",
+            "double-spend-is-refused",
+            "spent-at-the-gateway-is-spent",
+            "too-little-is-400",
+            "lost-answer-is-restored",
+            "held-ecash-is-taken-out",
+        ],
+        on: &[Ground::Cashu],
+        before: Some(Takes::Cashu),
+    },
+    Client {
+        name: "grpc-python",
+        runtime: Runtime::Python(Environment::Grpc),
+        script: "grpc_io.py",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "compressed-messages-pass",
+            "fixed-price-once",
+            "failures-before-a-message-are-free",
+            "deadline-reaches-the-server",
+            "refused-in-grpcs-words",
+            "pays-by-l402",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "grpc-node",
+        runtime: Runtime::Node,
+        script: "grpc_js.mjs",
+        scenarios: &[
+            "unary-is-paid",
+            "streams-are-paid",
+            "two-way-stream-does-not-wait",
+            "refusals-and-failures-are-free",
+        ],
+        on: &[],
+        before: Some(Takes::Streams),
+    },
+    Client {
+        name: "websocket-node",
+        runtime: Runtime::Node,
+        script: "ws.mjs",
+        scenarios: &["conversation-is-paid", "each-end-is-told", "ends-with-the-balance", "unpaid-is-402"],
+        on: &[],
+        before: Some(Takes::Streams),
+    },
 ];
 
 #[cfg(test)]
@@ -481,6 +545,7 @@ impl Ground {
             Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+            Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
         }
     }
 
@@ -488,7 +553,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana => true,
-            Ground::Wallet | Ground::LnBits | Ground::Nwc => false,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Around {
     pub(super) lnbits: Option<LnBitsUrls>,
     /// How the seller's wallet behind the relay is reached.
     pub(super) nwc_uri: Option<String>,
+    /// Where a Cashu mint is.
+    pub(super) mint: Option<String>,
 }
 
 impl Takes {
@@ -34,6 +36,8 @@ impl Takes {
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
             Takes::Nwc => "nwc",
+            Takes::Cashu => "cashu",
+            Takes::Streams => "streams",
         }
     }
 
@@ -50,7 +54,9 @@ impl Takes {
             | Takes::Lightning
             | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::Nwc => "test",
+            | Takes::Nwc
+            | Takes::Cashu
+            | Takes::Streams => "test",
         }
     }
 
@@ -67,7 +73,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Nwc => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Nwc | Takes::Cashu | Takes::Streams => "",
         }
     }
 
@@ -91,7 +97,9 @@ impl Takes {
             | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Nwc => "",
+            | Takes::Nwc
+            | Takes::Cashu
+            | Takes::Streams => "",
         }
     }
 
@@ -99,7 +107,13 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Nwc => "",
+            Takes::Extensions
+            | Takes::Lightning
+            | Takes::Lsat
+            | Takes::LnBits
+            | Takes::Nwc
+            | Takes::Cashu
+            | Takes::Streams => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -128,15 +142,35 @@ impl Takes {
   - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => "",
+            Takes::Streams => {
+                r#"routes:
+  - { match: { path: /metered.M/** }, upstream: grpc, price: { per_byte_out: 1 USD/MB, hold: 1kB } }
+  - { match: { path: /fixed.F/** }, upstream: grpc, price: { per_call: 0.001 USD } }
+  - { match: { path: /talk }, upstream: socket, websocket: true, price: { per_call: 0.001 USD } }
+  - { match: { path: /flow }, upstream: socket, websocket: true, price: { per_byte_out: 0.01 USD/MB, hold: 1kB } }
+"#
+            }
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
         }
+    }
+
+    /// The upstreams that a script plays itself, at the port that it is told.
+    fn peers(self, port: u16) -> String {
+        if self != Takes::Streams {
+            return String::new();
+        }
+        format!(
+            r#"  grpc: {{ url: "http://127.0.0.1:{port}", protocol: grpc, metadata: [x-session] }}
+  socket: {{ url: "http://127.0.0.1:{port}", dialect: raw }}
+"#
+        )
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
     /// at least, since some clients count in whole ones.
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
-            Takes::Lightning | Takes::LightningAndChain => "test: {}".to_owned(),
+            Takes::Lightning | Takes::LightningAndChain | Takes::Streams => "test: {}".to_owned(),
             Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
             Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
@@ -155,7 +189,8 @@ impl Takes {
             | Takes::Upto
             | Takes::Channels
             | Takes::Extensions
-            | Takes::Solana => return String::new(),
+            | Takes::Solana
+            | Takes::Cashu => return String::new(),
         };
         format!(
             "  l402:
@@ -164,6 +199,18 @@ impl Takes {
     deposit: 0.002 USD
     # All clients are one source here.
     mint: {{ per_second: 1000, burst: 1000, per_source_per_second: 1000, per_source_burst: 1000 }}
+"
+        )
+    }
+
+    /// The rail of ecash, if it has one, at the same price of a bitcoin: twenty satoshi at least.
+    fn cashu(self, mint: Option<&str>) -> String {
+        let Some(mint) = mint.filter(|_| self == Takes::Cashu) else { return String::new() };
+        format!(
+            "  cashu:
+    mints: [\"{mint}\"]
+    price: {{ usd_per_btc: 100000 }}
+    deposit: 0.02 USD
 "
         )
     }
@@ -184,7 +231,9 @@ impl Takes {
             | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Nwc => evm,
+            | Takes::Nwc
+            | Takes::Cashu
+            | Takes::Streams => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -201,12 +250,15 @@ pub(super) struct Ports {
     pub(super) gateway: u16,
     pub(super) admin: u16,
     pub(super) upstream: u16,
+    /// Where a script serves what the gateway stands before, if it does.
+    pub(super) peer: u16,
 }
 
 /// The configuration under test. Prices are those that the scripts count with.
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
+    let cashu = takes.cashu(around.mint.as_deref());
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -219,7 +271,8 @@ pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -
 {more}"#
         )
     });
-    let Ports { gateway, admin, upstream } = ports;
+    let Ports { gateway, admin, upstream, peer } = ports;
+    let peers = takes.peers(*peer);
     let store = store.display();
     format!(
         r#"mode: {mode}
@@ -228,7 +281,7 @@ store: {{ path: "{store}" }}
 upstreams:
   mock: {{ url: "http://127.0.0.1:{upstream}", dialect: openai }}
   claude: {{ url: "http://127.0.0.1:{upstream}", dialect: anthropic }}
-prices:
+{peers}prices:
   models:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
@@ -237,7 +290,7 @@ prices:
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 {routes}rails:
-{l402}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
+{l402}{cashu}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }
@@ -249,7 +302,7 @@ mod tests {
     use super::{Around, ChainUrls, LnBitsUrls, Ports, Takes, text};
 
     fn config(takes: Takes, around: &Around) -> String {
-        text(takes, &Ports { gateway: 1, admin: 2, upstream: 3 }, Path::new("/s"), around)
+        text(takes, &Ports { gateway: 1, admin: 2, upstream: 3, peer: 4 }, Path::new("/s"), around)
     }
 
     #[test]
@@ -264,6 +317,14 @@ mod tests {
         assert!(!config(Takes::Lightning, &around).contains("x402"));
         let without = config(Takes::Permit, &Around::default());
         assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));
+    }
+
+    #[test]
+    fn ecash_is_of_the_mint_that_stands_there() {
+        let around = Around { mint: Some("http://127.0.0.1:7".into()), ..Around::default() };
+        let text = config(Takes::Cashu, &around);
+        assert!(text.contains("rails:\n  cashu:\n    mints: [\"http://127.0.0.1:7\"]\n"));
+        assert!(!config(Takes::Exact, &around).contains("cashu"));
     }
 
     #[test]

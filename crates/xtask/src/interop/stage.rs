@@ -153,6 +153,7 @@ pub(super) struct Gateway {
     currency: &'static str,
     port: u16,
     upstream_port: u16,
+    peer_port: u16,
     log: PathBuf,
     /// Dropped in this order.
     _servers: [Server; 2],
@@ -163,6 +164,7 @@ impl Gateway {
     pub(super) fn start(takes: Takes, around: &Around, places: &Places) -> Result<Self, String> {
         let binary = binary(places)?;
         let (port, admin_port, upstream_port) = (free_port()?, free_port()?, free_port()?);
+        let peer_port = free_port()?;
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
@@ -175,7 +177,7 @@ impl Gateway {
         install::empty(&folder)?;
         let config = folder.join("farthing.yaml");
         let store = folder.join("store");
-        let ports = Ports { gateway: port, admin: admin_port, upstream: upstream_port };
+        let ports = Ports { gateway: port, admin: admin_port, upstream: upstream_port, peer: peer_port };
         let text = text(takes, &ports, &store, around);
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
@@ -196,6 +198,7 @@ impl Gateway {
             currency,
             port,
             upstream_port,
+            peer_port,
             log,
             _servers: [gateway, upstream],
         })
@@ -205,6 +208,9 @@ impl Gateway {
     pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
         env.insert("GATEWAY_URL", loopback(self.port));
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
+        env.insert("FARTHING_BIN", self.binary.display().to_string());
+        env.insert("FARTHING_CONFIG", self.config.display().to_string());
+        env.insert("PEER_PORT", self.peer_port.to_string());
         env.insert("FARTHING_KEY", self.new_key(Some("1"))?);
         env.insert("FARTHING_EMPTY_KEY", self.new_key(None)?);
         // Enough for a prompt and half of what the mock upstream says.

@@ -129,7 +129,7 @@ async fn silence_is_not_unpaid() {
     for kind in Kind::ALL {
         for does in [|| Does::Silence, || Does::Hangup, || Does::Flood, || Does::Says(503, String::new())] {
             let fake = Fake::start(move |_| does());
-            assert_eq!(fake.node(kind).look_up(&HASH).await, Err(NodeError::Lost), "{kind:?}");
+            assert_eq!(fake.impatient(kind).look_up(&HASH).await, Err(NodeError::Lost), "{kind:?}");
         }
     }
 }
