@@ -19,6 +19,7 @@ pub mod kept;
 pub mod lightning;
 pub mod lnd;
 pub mod metrics;
+pub mod mint;
 pub mod office;
 pub mod payer;
 pub mod paying_node;

@@ -21,7 +21,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("rails", &["money", "ledger", "wire", "proof", "meter"]),
     ("store", &["money", "ledger", "wire", "proof", "meter"]),
     ("gateway", &["money", "ledger", "wire", "proof", "tariff", "meter", "rails", "store"]),
-    // Of the rails it uses the dialer only.
+    // Of the rails it uses the dialer and the Lightning nodes.
     ("client", &["money", "ledger", "wire", "proof", "meter", "rails"]),
     (
         "farthing",

@@ -9,7 +9,7 @@ use crate::client::{Client, Response, See, Step};
 use crate::connection::{Answer, Outgoing, SendError};
 use crate::error::CallError;
 use crate::judged::Judged;
-use crate::lightning::Invoiced;
+use crate::lightning::{Intent, Invoiced};
 use crate::offer::Way;
 use crate::pauses::Pauses;
 use crate::pending::{Kind, Pending};
@@ -18,8 +18,8 @@ use crate::receipt::ReceiptRef;
 use crate::request::KEY_FIELDS;
 use crate::reservation::{End, Reservation};
 use crate::sale::{Sale, Sending};
-use crate::verdict::Paid;
-use crate::{Policy, Request, Secret, now_unix_s};
+use crate::verdict::{Paid, Settled};
+use crate::{Policy, Request, Secret, keyring, now_unix_s};
 
 pub(crate) type Credential = (HeaderName, HeaderValue);
 
@@ -191,7 +191,10 @@ impl Client {
         }
         let reserved = self.reserve_payment(request, &chosen)?;
         let written = match &chosen.terms.way {
-            Way::Invoice(invoice) => self.intend(request, &chosen, invoice, reserved.as_ref(), see),
+            Way::Invoice(invoice) => {
+                let key = key.and_then(|key| key.beside_proof(request));
+                self.intend(request, &chosen, invoice, reserved.as_ref(), key, see)
+            }
             Way::Channel(_) | Way::Transfer(_) | Way::Permit { .. } | Way::Solana(_) => {
                 self.sign(request, challenge, chosen, reserved.as_ref(), key, see)
             }
@@ -238,14 +241,15 @@ impl Client {
         loop {
             let pending = &sending.pending;
             let trailers = *pending.kind() == Kind::Upto;
-            let (why, after) = match self.send(request, &pending.headers(), trailers, see).await {
+            // What a paid seller answered last: when it is enough, that is the answer.
+            let (why, after, last) = match self.send(request, &pending.headers(), trailers, see).await {
                 Err(SendError::NotSent(why)) if !sent => {
                     self.never_left(request, sending, see);
                     return Err(CallError::Network(why));
                 }
-                Err(SendError::NotSent(why) | SendError::Lost(why)) => (why, None),
+                Err(SendError::NotSent(why) | SendError::Lost(why)) => (why, None, None),
                 Ok(answer) => match self.judge(request, answer, pending).await {
-                    Judged::Unknown { why, after } => (why, after),
+                    Judged::Unknown { why, after, answer } => (why, after, answer),
                     Judged::Taken { answer, settled } => {
                         return Ok(self.taken(request, answer, settled, sending, see));
                     }
@@ -265,6 +269,10 @@ impl Client {
             };
             sent = true;
             let Some(pause) = pauses.next(after) else {
+                if let Some(answer) = last {
+                    let settled = Settled::of_invoice(pending.intent().map_or("", Intent::payment_hash));
+                    return Ok(self.taken(request, *answer, settled, sending, see));
+                }
                 self.end(self.reserved(request, pending).as_ref(), End::Open, see);
                 let (paid, path) = (pending.paid().to_owned(), pending.path().to_owned());
                 return Err(CallError::Unknown { paid, why, path });
@@ -422,6 +430,23 @@ pub(crate) struct UsedKey {
     pub(crate) asset: Option<Asset>,
     /// What the budget has set aside for it.
     pub(crate) reserved: Option<Reservation>,
+}
+
+impl UsedKey {
+    /// The key as it goes beside the proof of a paid invoice, so that the payment tops up its account: not where the
+    /// proof stands, and only for an account of the asset that the seller is paid in.
+    fn beside_proof(&self, request: &Request) -> Option<Credential> {
+        let text = self.credential.1.to_str().ok()?;
+        let key = Secret::new(text.strip_prefix("Bearer ").unwrap_or(text).to_owned());
+        if self.asset.is_none() || keyring::usual_asset(&key) != self.asset {
+            return None;
+        }
+        let free =
+            |name: &&HeaderName| **name != header::AUTHORIZATION && !request.headers.contains_key(*name);
+        let mut value = HeaderValue::from_str(key.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((KEY_FIELDS.iter().find(free)?.clone(), value))
+    }
 }
 
 /// Puts a key where the caller has put nothing.

@@ -33,6 +33,8 @@ pub(crate) enum Judged {
     Unknown {
         why: String,
         after: Option<Duration>,
+        /// Of a seller that was paid before it was asked: the money is not in question.
+        answer: Option<Box<Answer>>,
     },
     Refused {
         answer: Answer,
@@ -66,7 +68,9 @@ impl Client {
                     answer.status.as_u16(),
                     said.code
                 );
-                Judged::Unknown { why: why.trim_end().to_owned(), after }
+                let paid = *pending.kind() == Kind::Invoice;
+                let answer = paid.then(|| Box::new(answer));
+                Judged::Unknown { why: why.trim_end().to_owned(), after, answer }
             }
         }
     }
@@ -93,15 +97,17 @@ impl Client {
         // The new key opens the receipt; without one, what was sent does.
         let credential = match &key {
             Some(key) => Some(key_header(request, key)),
-            None => sending.pending.headers().pop(),
+            None => sending.pending.opener(),
         };
         let receipt = ReceiptRef::read(&answer.headers, &request.target, credential);
         self.keep_token(request, &sending.pending, receipt.is_some(), see);
         let reserved = self.reserved(request, &sending.pending);
+        let invoice = *sending.pending.kind() == Kind::Invoice;
         let whole = match &receipt {
             Some(_) => End::Served,
             // The call failed, and a key to the whole deposit is here: it is paid, and not used yet.
             None if key.is_some() && !answer.status.is_success() => End::Charged(Amount::ZERO),
+            None if invoice && verdict::is_undecided(answer.status) => End::Open,
             None => End::ServedInFull,
         };
         let Outcome { paid, end, promise } =

@@ -225,6 +225,15 @@ impl Pending {
         self.content.headers.iter().filter_map(header).chain(proof).collect()
     }
 
+    /// What of it opens the receipt: the key beside it, else the payment itself.
+    pub(crate) fn opener(&self) -> Option<(HeaderName, HeaderValue)> {
+        let mut headers = self.headers();
+        if self.intent().is_some_and(Intent::tops_up) {
+            headers.truncate(1);
+        }
+        headers.pop()
+    }
+
     /// The invoice that is paid for it.
     pub(crate) const fn intent(&self) -> Option<&Intent> {
         self.content.intent.as_ref()

@@ -84,9 +84,21 @@ pub(crate) fn read(status: StatusCode, headers: &HeaderMap, said: &Said, paid_on
     if let Some(settled) = settled.filter(|_| believed) {
         return Verdict::Taken(settled);
     }
-    match status.as_u16() {
-        408 | 409 | 425 | 429 | 500..=599 => Verdict::Unknown { after: retry_after(headers) },
-        _ => Verdict::Refused,
+    if is_undecided(status) {
+        return Verdict::Unknown { after: retry_after(headers) };
+    }
+    Verdict::Refused
+}
+
+/// An answer that does not say what became of the call.
+pub(crate) fn is_undecided(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 409 | 425 | 429 | 500..=599)
+}
+
+impl Settled {
+    /// That an invoice was paid.
+    pub(crate) fn of_invoice(payment_hash: &str) -> Self {
+        Self { transaction: payment_hash.to_owned(), ..Self::default() }
     }
 }
 
@@ -94,13 +106,13 @@ pub(crate) fn read(status: StatusCode, headers: &HeaderMap, said: &Said, paid_on
 /// was served, so that nothing else is to be paid for it.
 pub(crate) fn of_proof(status: StatusCode, headers: &HeaderMap, said: &Said, payment_hash: &str) -> Verdict {
     // A key to what it took says that it was taken, as does an answer that speaks of the call and not of the payment.
-    let taken = || Verdict::Taken(Settled { transaction: payment_hash.to_owned(), ..Settled::default() });
+    let taken = || Verdict::Taken(Settled::of_invoice(payment_hash));
     if headers.contains_key("farthing-key") || said.code == "already_served" {
         return taken();
     }
     match status.as_u16() {
         401..=403 => Verdict::Refused,
-        408 | 409 | 425 | 429 | 500..=599 => Verdict::Unknown { after: retry_after(headers) },
+        _ if is_undecided(status) => Verdict::Unknown { after: retry_after(headers) },
         _ => taken(),
     }
 }

@@ -370,6 +370,7 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
     policy.schemes = (!args.schemes.is_empty()).then(|| args.schemes.clone());
     policy.deposit_max = args.deposit;
     let mut client = Client::new(dialer.clone(), policy);
+    let mut has_lightning = false;
     let folder = args.wallet.as_deref().map(Folder::beside).or_else(Folder::of_user);
     let file = args.wallet.clone().or_else(|| folder.as_ref().map(Folder::wallet_file));
     if let Some(folder) = folder {
@@ -378,13 +379,14 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
         if let Some(lightning) = LightningFile::load(&path).map_err(problem)? {
             let wallet = Lightning::open(&lightning, &dialer).map_err(problem)?;
             client = client.with_lightning(wallet);
+            has_lightning = true;
         }
         client = client.with_folder(folder);
     }
     match file.map(|file| Wallet::load(&file)) {
         Some(Ok(wallet)) => client = client.with_wallet(wallet),
-        // Without a wallet a key may still pay; one that was named must be there.
-        Some(Err(WalletError::Missing(_))) if args.wallet.is_none() => {}
+        // Without a wallet a key or a Lightning wallet may still pay; one that was named must be there otherwise.
+        Some(Err(WalletError::Missing(_))) if args.wallet.is_none() || has_lightning => {}
         Some(Err(error)) => return Err(error.to_string()),
         None => {}
     }

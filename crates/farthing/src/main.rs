@@ -3,6 +3,7 @@
 mod audit;
 mod books;
 mod budget;
+mod cashu;
 mod copies;
 mod curl;
 mod demo;
@@ -79,6 +80,13 @@ enum Command {
         #[command(flatten)]
         common: operator::Common,
     },
+    /// Ecash that the gateway holds: look at it, take it out
+    Cashu {
+        #[command(subcommand)]
+        command: cashu::CashuCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
     /// Why a call cost what it did: farthing explain req_...
     Explain {
         #[command(flatten)]
@@ -138,6 +146,7 @@ fn main() -> ExitCode {
         Command::Credit { args, common } => operator::credit(args, &common),
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
+        Command::Cashu { command, common } => cashu::cashu(command, &common),
         Command::Explain { args, common } => explain::run(args, &common),
         Command::Price(args) => price::run(args),
         Command::Prices { command, common } => operator::prices(&command, &common),

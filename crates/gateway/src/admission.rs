@@ -17,6 +17,7 @@ use crate::config::{FixedPrice, Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions;
 use crate::extensions::sign_in::{self, Opened};
+use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{self, OpenToken, TokenUse};
@@ -281,6 +282,25 @@ pub(crate) fn asked(
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
     })
+}
+
+/// A call that the route gives away to who shows no credential at all: how many are left then. None: it is to be paid.
+pub(crate) fn free_call(
+    worker: &Worker,
+    arrived: &Arrived,
+    route: &Route,
+    presented: &Presented,
+    known: &Known,
+    quote: &Quote,
+) -> Option<u32> {
+    let is_nobody = presented.is_empty() && known.payer.is_none() && known.refused.is_none();
+    if !is_nobody || known.brings.is_some() || quote.is_free() {
+        return None;
+    }
+    let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
+    worker.gate.metrics.proof(free_calls::PROTOCOL, "given");
+    tracing::Span::current().record("protocol", free_calls::PROTOCOL);
+    Some(left)
 }
 
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.

@@ -17,6 +17,7 @@ use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
 use crate::exchange::Received;
 use crate::extensions::sign_in;
+use crate::forwarded;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
 use crate::lightning::KnownTokens;
@@ -83,7 +84,8 @@ async fn handle(
     let server = &snapshot.config.server;
     let target = wall::check(&request, |host| server.allows_host(host), snapshot.bounds())?;
     let (path, target) = (target.path.to_owned(), target.to_text());
-    let source = Source::of(peer.ip());
+    let client = forwarded::client(peer.ip(), request.headers(), &server.trusted_proxies);
+    let source = Source::of(client);
     let (head, body) = request.into_parts();
     let client = Rc::default();
     let arrived =
@@ -137,7 +139,11 @@ async fn paid_call(
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
-    let paying = admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?;
+    let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
+    let paying = match given {
+        Some(_) => None,
+        None => admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?,
+    };
     let payer = known.payer.take();
     // A request with a payment begins when it is sure whose the payment is.
     let begins = asked.zip(payer.as_ref()).filter(|_| paying.is_none());
@@ -156,7 +162,7 @@ async fn paid_call(
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let running = known.running.take();
     let mut serving =
-        Serving { worker: worker_too, arrived, route, quote, rest, payer, attempt, running, slot };
+        Serving { worker: worker_too, arrived, route, quote, rest, payer, given, attempt, running, slot };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

@@ -61,6 +61,8 @@ pub(crate) struct Charge {
     pub(crate) hold: Option<OpenHold>,
     /// That the call is open, where that is on disk.
     pub(crate) journalled: Option<Journalled>,
+    /// Whether the route gives it away: nobody pays, and it is remembered all the same.
+    pub(crate) is_given: bool,
     /// How the hold keeps up with a stream.
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
@@ -343,7 +345,7 @@ impl Charge {
         let cost = priced.unwrap_or_else(|| self.cost(&metered, counted));
         let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
             Some((ended, capture)) => (Some(ended), capture),
-            None => (None, None),
+            None => (None, self.gift(&cost, &metered)),
         };
         let last_words = if end == End::CutShort { self.last_words(ended.as_ref(), &cost) } else { None };
         // What is broken off is nobody's answer.

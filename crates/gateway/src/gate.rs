@@ -19,6 +19,7 @@ use crate::estimate::Estimator;
 use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
+use crate::free_calls::FreeCalls;
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
@@ -54,6 +55,7 @@ pub(crate) struct Gate {
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
     pub(crate) payouts: Payouts,
+    pub(crate) free_calls: FreeCalls,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
     /// What the operator has set for single accounts.
@@ -93,6 +95,7 @@ impl Gate {
         let channels = Channels::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
+        let free_calls = FreeCalls::open(reader, Now::read())?;
         let settings = reader.accounts()?;
         let directory = Directory::default();
         let gate = Self {
@@ -113,6 +116,7 @@ impl Gate {
             unsettled: Unsettled::default(),
             promises: Arc::default(),
             payouts: Payouts::default(),
+            free_calls,
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
             settings: ArcSwap::default(),

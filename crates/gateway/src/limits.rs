@@ -29,6 +29,14 @@ const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
 pub(crate) struct Source(IpAddr);
 
 impl Source {
+    /// The same for the same source; an IPv4 address as it stands within IPv6.
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             v4 @ IpAddr::V4(_) => Self(v4),

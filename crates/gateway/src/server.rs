@@ -133,6 +133,7 @@ async fn supervise(
     let door = Door {
         tls,
         limits: config.server.limits.clone(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
         timeouts: config.server.timeouts.clone(),
         connections: Slots::new(),
         per_source: Arc::new(DashMap::new()),
@@ -393,6 +394,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     fixed("server.listen", new.listen == old.listen || old.listen.iter().any(|address| address.port() == 0));
     fixed("server.tls", new.tls == old.tls);
     fixed("server.threads", new.threads == old.threads);
+    fixed("server.trusted_proxies, for connections,", new.trusted_proxies == old.trusted_proxies);
     fixed(
         "server.limits of connections and heads",
         (new.limits.connections, new.limits.per_ip, new.limits.header_bytes, new.limits.fields)

@@ -50,6 +50,8 @@ pub(crate) struct Serving {
     /// What of the request is still to come.
     pub(crate) rest: Rest,
     pub(crate) payer: Option<Payer>,
+    /// Calls that are left of those that the route gives away, where this is one.
+    pub(crate) given: Option<u32>,
     /// What the call may be asked for again by; of a payment, once that is in.
     pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
@@ -167,7 +169,7 @@ impl Serving {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -218,6 +220,9 @@ impl Serving {
         }
         let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
         tell(&mut headers, arrived.call, &quote, clamp);
+        if let Some(left) = given {
+            headers.insert(HeaderName::from_static("farthing-free-calls-left"), HeaderValue::from(left));
+        }
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
         }
@@ -248,6 +253,7 @@ impl Serving {
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
+            is_given: given.is_some(),
             quote,
             clamp,
             hold,

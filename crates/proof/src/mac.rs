@@ -23,25 +23,33 @@ pub(crate) fn sum(keyed: &KeyedMac, message: &[u8]) -> [u8; 32] {
 /// Fields here are names, keys and paths far below 64 KiB; a longer one enters as its SHA-256 behind a
 /// length of 65535, so the function stays total and distinct.
 pub(crate) fn fields(label: &str, fields: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = label.as_bytes().to_vec();
-    for field in fields {
-        match u16::try_from(field.len()) {
-            Ok(length) if length < u16::MAX => {
-                bytes.extend_from_slice(&length.to_be_bytes());
-                bytes.extend_from_slice(field);
-            }
-            _ => {
-                bytes.extend_from_slice(&u16::MAX.to_be_bytes());
-                bytes.extend_from_slice(&Sha256::digest(field));
-            }
-        }
-    }
+    let mut bytes = Vec::new();
+    put(label, fields, |part| bytes.extend_from_slice(part));
     bytes
 }
 
 /// SHA-256 over [`fields`].
-pub(crate) fn hash(label: &str, parts: &[&[u8]]) -> [u8; 32] {
-    Sha256::digest(fields(label, parts)).into()
+pub(crate) fn hash(label: &str, fields: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    put(label, fields, |part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// What [`fields`] says, piece by piece.
+fn put(label: &str, fields: &[&[u8]], mut into: impl FnMut(&[u8])) {
+    into(label.as_bytes());
+    for field in fields {
+        match u16::try_from(field.len()) {
+            Ok(length) if length < u16::MAX => {
+                into(&length.to_be_bytes());
+                into(field);
+            }
+            _ => {
+                into(&u16::MAX.to_be_bytes());
+                into(&Sha256::digest(field));
+            }
+        }
+    }
 }
 
 /// The first 16 bytes of a hash, for names.
@@ -51,8 +59,9 @@ pub(crate) fn first_half(hash: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{fields, keyed, sum};
+    use super::{fields, hash, keyed, sum};
     use proptest::prelude::*;
+    use sha2::{Digest as _, Sha256};
 
     #[test]
     fn hmac_of_rfc_4231_case_2_with_a_padded_key() {
@@ -68,6 +77,7 @@ mod tests {
     #[test]
     fn lengths_stand_before_fields() {
         assert_eq!(fields("l", &[b"ab", b""]), b"l\x00\x02ab\x00\x00");
+        assert_eq!(hash("l", &[b"ab", b""]), <[u8; 32]>::from(Sha256::digest(b"l\x00\x02ab\x00\x00")));
         let long = vec![7; 70_000];
         assert_eq!(fields("", &[&long]).len(), 34);
     }

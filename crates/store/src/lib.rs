@@ -48,7 +48,7 @@ pub use open_call::{OpenCall, OwedInput};
 pub use options::{Durability, Exposure, Options};
 pub use payment::{Attempt, Outcome, Payment, PaymentState, Promised};
 pub use payout::{Asking, Payout, PayoutState, PayoutStep};
-pub use read::{Balance, Reader};
+pub use read::{Balance, FreeCall, Reader};
 pub use reserve::Reserve;
 pub use roll::Rolled;
 pub use settings::{AccountMode, AccountSettings};

@@ -63,6 +63,15 @@ pub enum Op {
     },
     /// Ecash: what is asked of a mint, what it gave, what the operator took.
     Cashu(Box<CashuWrite>),
+    /// A call was given away: so many in this window by now. A smaller number than is there changes nothing.
+    FreeCall {
+        /// When the window ends, Unix seconds: after that it is forgotten.
+        until_s: u64,
+        /// Names the source and the route.
+        who: [u8; 16],
+        /// How many it was given.
+        used: u32,
+    },
     /// A call has money set aside and is about to go up, or the upstream has accepted it (LED-26). Replaces
     /// what was there. [`Op::Capture`] of the same id ends it too.
     Open {

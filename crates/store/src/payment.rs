@@ -1,5 +1,7 @@
 //! What is remembered of a payment.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Where a payment stands (X402-14).
@@ -93,12 +95,13 @@ pub struct Promised {
     pub payment: Payment,
 }
 
-/// What a facilitator was asked, so that it can be asked again after a restart (LED-23).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a facilitator or a mint was asked, so that it can be asked again after a restart (LED-23).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Name of the facilitator in the configuration.
     pub facilitator: String,
-    /// JSON body of its `/settle`, with the payer's signature; empty once the payment is decided.
+    /// JSON body of its `/settle`, with the payer's signature, or of a swap, with the payer's coins; empty once the payment
+    /// is decided.
     pub request: String,
     /// How often it was asked, or was about to be.
     pub count: u32,
@@ -113,6 +116,12 @@ pub struct Attempt {
     /// A transaction that an unclear answer named: where to look on the chain (X402-15). Empty if none did.
     #[serde(default)]
     pub transaction: String,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attempt({} of {}, request hidden)", self.count, self.facilitator)
+    }
 }
 
 /// How the call ended that a payment was made for (reference item 39). Never holds a body or a key.

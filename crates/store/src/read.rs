@@ -9,8 +9,9 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, IDEMPOTENT, JOURNAL, KEYS, LOTS, META, META_EPOCH,
-    META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, balance_of,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, IDEMPOTENT, JOURNAL, KEYS, LOTS, META,
+    META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, balance_of,
+    free_of,
 };
 use crate::{
     AccountSettings, Channel, Idempotent, KeyRecord, Lot, OpenCall, Payment, PaymentState, Payout,
@@ -27,6 +28,9 @@ pub struct Balance {
     /// What its legs sum to.
     pub amount: Amount,
 }
+
+/// The end of a window and who on what, and how many calls he was given in it.
+pub type FreeCall = ((u64, [u8; 16]), u32);
 
 /// Reads what is durable.
 #[derive(Clone, Debug)]
@@ -279,6 +283,20 @@ impl Reader {
         let lots =
             found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()?;
         Ok(lots.unwrap_or_default())
+    }
+
+    /// How many calls were given away, by the end of the window (Unix seconds) and by whom on what.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn free_calls(&self) -> Result<Vec<FreeCall>, StoreError> {
+        let table = self.begin()?.open_table(FREE_CALLS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (key, used) = row.map_err(unavailable)?;
+            rows.push((free_of(key.value()), used.value()));
+        }
+        Ok(rows)
     }
 
     /// Calls that have not ended, by id: right after opening, those that a crash has cut off (LED-26).

@@ -15,7 +15,8 @@ use crate::writer::{Tail, forgotten_s};
 use crate::{Payment, PaymentState, StoreError, meta};
 
 /// Version of the tables that this program writes.
-/// Of version 4 are payments that were promised, and channels; of version 5 refunds over Lightning, and ecash.
+/// Of version 4 are payments that were promised, and channels; of version 5 refunds over Lightning,
+/// ecash, and calls that were given away.
 pub(crate) const SCHEMA: u32 = 5;
 /// Before stores had a version.
 const SCHEMA_FIRST: u32 = 1;

@@ -45,6 +45,8 @@ pub(crate) const CASHU_SWAPS: TableDefinition<'static, &[u8; 32], &[u8]> =
 /// Deposit key of a payer's coin -> that of the payment it was in.
 pub(crate) const CASHU_COINS: TableDefinition<'static, &[u8; 32], &[u8; 32]> =
     TableDefinition::new("cashu_coins");
+/// End of a window (Unix seconds, big-endian) and who on what -> how many calls were given away.
+pub(crate) const FREE_CALLS: TableDefinition<'static, &[u8; 24], u32> = TableDefinition::new("free_calls");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
 pub(crate) const EXPIRIES: TableDefinition<'static, &[u8; 41], ()> = TableDefinition::new("expiries");
 /// Level (8, 16, ...) and index of a complete subtree -> its hash; of any level for the right edge of what was
@@ -102,6 +104,21 @@ pub(crate) fn expiry_key(expires_s: u64, kind: u8, row: &[u8; 32]) -> [u8; 41] {
     key
 }
 
+pub(crate) fn free_key(until_s: u64, who: [u8; 16]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&until_s.to_be_bytes());
+    key[8..].copy_from_slice(&who);
+    key
+}
+
+/// The end of the window and who, of a key of `FREE_CALLS`.
+pub(crate) fn free_of(key: &[u8; 24]) -> (u64, [u8; 16]) {
+    let (mut until, mut who) = ([0; 8], [0; 16]);
+    until.copy_from_slice(&key[..8]);
+    who.copy_from_slice(&key[8..]);
+    (u64::from_be_bytes(until), who)
+}
+
 /// Something that is done with every table.
 pub(crate) trait EachTable {
     fn table<K: Key + 'static, V: Value + 'static>(
@@ -130,6 +147,7 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(PAYOUTS)?;
     each.table(OPEN_PAYOUTS)?;
     each.table(LOTS)?;
+    each.table(FREE_CALLS)?;
     each.table(CASHU_SWAPS)?;
     each.table(CASHU_COINS)?;
     each.table(EXPIRIES)?;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use ledger::{AccountId, Chart, Kind};
 use store::{
-    CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite, CheckOptions, Committed, Op, Options,
-    Payment, PaymentState, Store, StoreError, check,
+    Attempt, CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite, CheckOptions, Committed, Op,
+    Options, Payment, PaymentState, Store, StoreError, check,
 };
 use support::business::{NOW_MS, draft, outcome, payment};
 
@@ -152,6 +152,17 @@ fn cashu_14_coins_are_taken_out_once_and_can_be_shown_again() {
 
 #[test]
 fn a_coin_is_not_printed() {
-    let text = format!("{:?}", hold(KEY));
-    assert!(text.contains("secret hidden") && !text.contains("hush"), "{text}");
+    let attempt = Attempt {
+        facilitator: "https://mint.example".into(),
+        request: "hush".into(),
+        count: 1,
+        in_vain: 0,
+        last_ms: 0,
+        next_ms: 0,
+        transaction: String::new(),
+    };
+    let asked = Op::Intent { key: KEY, payment: Payment { attempt: Some(attempt), ..paid() } };
+    let text = format!("{:?} {:?} {asked:?}", hold(KEY), ask(KEY, &[KEY]));
+    assert!(text.contains("secret hidden") && text.contains("request hidden"), "{text}");
+    assert!(!text.contains("hush"), "{text}");
 }

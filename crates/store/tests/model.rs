@@ -43,6 +43,7 @@ struct Model {
     settings: BTreeMap<[u8; 16], AccountSettings>,
     open_calls: BTreeMap<[u8; 16], OpenCall>,
     channels: BTreeMap<[u8; 32], Channel>,
+    free: BTreeMap<(u64, [u8; 16]), u32>,
     payouts: BTreeMap<[u8; 32], Payout>,
     lots: BTreeMap<[u8; 16], Vec<Lot>>,
 }
@@ -109,6 +110,10 @@ impl Model {
                 }
                 self.channels.insert(write.id, write.channel.clone());
             }
+            Op::FreeCall { until_s, who, used } => {
+                let row = self.free.entry((*until_s, *who)).or_default();
+                *row = (*row).max(*used);
+            }
             Op::Payout { hash, step } => self.payout(hash, step)?,
             // It has tests of its own.
             Op::Cashu(_) => unreachable!(),
@@ -155,6 +160,7 @@ impl Model {
             Op::Sweep { now_ms } => {
                 let now_s = now_ms / 1000;
                 self.idempotent.retain(|_, outcome| outcome.expires_s >= now_s);
+                self.free.retain(|(until_s, _), _| *until_s >= now_s);
                 self.payouts.retain(|_, payout| {
                     let ended_s = payout.expires_s.max(NOW_S);
                     payout.state == PayoutState::Open || ended_s + WEEK_S >= now_s
@@ -357,7 +363,12 @@ fn some_promise(dice: &mut Dice) -> Box<Promised> {
 
 fn some_op(dice: &mut Dice, model: &Model) -> Op {
     let key = few::<32>(dice, 6);
-    match dice.below(26) {
+    match dice.below(27) {
+        26 => Op::FreeCall {
+            until_s: NOW_S + dice.below(3) * 40,
+            who: few(dice, 3),
+            used: dice.below(5) as u32,
+        },
         20 | 21 => some_channel(dice, key),
         22..=25 => some_payout(dice, &model.lots),
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
@@ -594,6 +605,11 @@ impl Case {
         assert_eq!(
             reader.payouts().unwrap(),
             model.payouts.clone().into_iter().collect::<Vec<_>>(),
+            "seed {seed}"
+        );
+        assert_eq!(
+            reader.free_calls().unwrap(),
+            model.free.clone().into_iter().collect::<Vec<_>>(),
             "seed {seed}"
         );
         let open = model.payouts.values().filter(|payout| payout.state == PayoutState::Open).count();

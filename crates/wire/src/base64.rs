@@ -26,7 +26,7 @@ pub enum Base64Error {
 /// are zero; white space is refused. So each byte string has at most four spellings.
 pub fn decode_any(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Error> {
     bounded(text, text_bytes_max)?;
-    let url_alphabet = text.contains(['-', '_']);
+    let url_alphabet = memchr::memchr2(b'-', b'_', text.as_bytes()).is_some();
     let engine = match (url_alphabet, text.ends_with('=')) {
         (false, true) => &STANDARD,
         (false, false) => &STANDARD_NO_PAD,

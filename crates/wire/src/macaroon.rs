@@ -7,6 +7,7 @@
 //! caveats; the location is not covered and means nothing here. Comparing a signature is `proof`'s work.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -25,6 +26,8 @@ const IDENTIFIER: u8 = 2;
 const SIGNATURE: u8 = 6;
 /// What every macaroon library derives the first HMAC key with.
 const KEY_GENERATOR: &[u8; 23] = b"macaroons-key-generator";
+/// Its state: the same for every macaroon there is, so it is computed once.
+static GENERATOR: LazyLock<Hmac<Sha256>> = LazyLock::new(|| keyed(KEY_GENERATOR));
 
 /// A decoded macaroon, not verified. `Debug` prints sizes only: who holds the signature holds the money.
 ///
@@ -243,18 +246,19 @@ fn put(bytes: &mut Vec<u8>, tag: u8, field: &[u8]) {
 }
 
 fn first_signature(root_key: &[u8; 32], identifier: &[u8]) -> [u8; 32] {
-    next_signature(&hmac(KEY_GENERATOR, root_key), identifier)
+    let key: [u8; 32] = GENERATOR.clone().chain_update(root_key).finalize().into_bytes().into();
+    next_signature(&key, identifier)
 }
 
 fn next_signature(signature: &[u8; 32], caveat: &[u8]) -> [u8; 32] {
-    hmac(signature, caveat)
+    keyed(signature).chain_update(caveat).finalize().into_bytes().into()
 }
 
-fn hmac<const N: usize>(key: &[u8; N], message: &[u8]) -> [u8; 32] {
+fn keyed<const N: usize>(key: &[u8; N]) -> Hmac<Sha256> {
     const { assert!(N <= 64) };
     let mut block = [0; 64]; // a key below the block size is padded with zeros, so this is the same key
     block[..N].copy_from_slice(key);
-    Hmac::<Sha256>::new(&block.into()).chain_update(message).finalize().into_bytes().into()
+    Hmac::new(&block.into())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
 pub(crate) mod books;
+mod cashu;
 mod clients;
 mod config;
 pub(crate) mod install;
@@ -19,10 +20,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::config::Around;
 use self::install::Environment;
-use self::lightning::{LnBits, Wallet};
+use self::lightning::{LnBits, NwcWallets, Wallet};
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
@@ -104,7 +106,7 @@ fn found(runtime: Runtime, places: &Places) -> Found {
             environment.suits(&python)?;
             Ok(install::python(&python, environment, places))
         }
-        Runtime::Cargo => Ok(stage::rails_tests(places)),
+        Runtime::Cargo(test) => Ok(stage::rails_test(test, places)),
     }
 }
 
@@ -125,6 +127,8 @@ struct Grounds {
     chain: Result<Option<stage::Chain>, String>,
     wallet: Result<Option<Wallet>, String>,
     lnbits: Result<Option<LnBits>, String>,
+    nwc: Result<Option<NwcWallets>, String>,
+    mint: Result<Option<CashuMint>, String>,
 }
 
 impl Grounds {
@@ -141,6 +145,7 @@ impl Grounds {
             stage::Chain::start(&install::anvil(places)?, &node, python.as_deref(), places)
         };
         let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
+        let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
         let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
         Self {
             chain: has_chain.then(chain).transpose(),
@@ -148,6 +153,8 @@ impl Grounds {
                 .then(|| Wallet::start(&program(Runtime::Node)?, places))
                 .transpose(),
             lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
+            nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
+            mint: needed(Ground::Cashu).then(mint).transpose(),
         }
     }
 
@@ -155,7 +162,14 @@ impl Grounds {
     fn around(&self) -> Around {
         let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
-        Around { chain: chain.map(stage::Chain::urls), lnbits: lnbits.map(LnBits::urls) }
+        let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
+        let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
+        Around {
+            chain: chain.map(stage::Chain::urls),
+            lnbits: lnbits.map(LnBits::urls),
+            mint: mint.map(CashuMint::url),
+            nwc_uri: nwc.map(NwcWallets::seller),
+        }
     }
 
     /// Tells a script of its ground, or why that does not stand.
@@ -172,6 +186,14 @@ impl Grounds {
             Ground::LnBits => {
                 let lnbits = self.lnbits.as_ref().map_err(Clone::clone)?;
                 lnbits.as_ref().into_iter().for_each(|lnbits| lnbits.describe(env));
+            }
+            Ground::Nwc => {
+                let nwc = self.nwc.as_ref().map_err(Clone::clone)?;
+                nwc.as_ref().into_iter().for_each(|nwc| nwc.describe(env));
+            }
+            Ground::Cashu => {
+                let mint = self.mint.as_ref().map_err(Clone::clone)?;
+                mint.as_ref().into_iter().for_each(|mint| mint.describe(env));
             }
         }
         Ok(())
@@ -210,9 +232,9 @@ fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mu
         Runtime::Node => command.arg(places.work.join("npm/node").join(client.script)),
         Runtime::Python(_) => command.arg(places.sources.join("python").join(client.script)),
         // Its program is the tests themselves; those that want a stage are marked as such.
-        Runtime::Cargo => command.args(["--ignored", "--test-threads=1"]),
+        Runtime::Cargo(_) => command.args(["--ignored", "--test-threads=1"]),
     };
-    if client.runtime != Runtime::Cargo {
+    if !matches!(client.runtime, Runtime::Cargo(_)) {
         command.args(client.scenarios);
     }
     command.envs(env).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -56,6 +56,7 @@ def main():
         FAKE_WALLET_SECRET="a public test secret",
         LNBITS_ADMIN_UI="true",
         LNBITS_PRICE_AGGREGATOR_ENABLED="false",
+        LNBITS_EXCHANGE_RATE_PROVIDERS="[]",
         LNBITS_EXTENSIONS_MANIFESTS="[]",
         LNBITS_WASM_EXTENSIONS_MANIFESTS="[]",
         LNBITS_RATE_LIMIT_NO="100000",

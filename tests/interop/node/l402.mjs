@@ -9,6 +9,10 @@ import { assertBalance, balanceNano, costNano, env, upstreamHits } from "./harne
 export const onceUrl = `${env("GATEWAY_URL")}/v1/responses`;
 export const onceCall = (input) => ({ ...call(""), body: JSON.stringify({ model: "gpt-play", input }) });
 
+/** One that costs less than a satoshi. */
+export const cheapUrl = `${env("GATEWAY_URL")}/api/generate`;
+export const cheapCall = { ...call(""), body: JSON.stringify({ model: "gpt-play", prompt: "Cheap.", stream: false }) };
+
 /** The only form that every known client can read (specs/l402.md). */
 const CHALLENGE = /^L402 macaroon="([A-Za-z0-9+/]+={0,2})", invoice="(lnbcrt[a-z0-9]+)", version="0", token="([A-Za-z0-9+/]+={0,2})"$/;
 
@@ -73,13 +77,24 @@ export function creditNano(token) {
   return Buffer.from(identifier).readBigInt64BE(38);
 }
 
-/** Fails unless this answer is the one that was paid for, and charged to the credential exactly. */
+/** Fails unless this answer is the one that was paid for, and charged exactly, as `value` (a credential) sees it. */
 export async function assertPaidCall(response, value, before) {
   assert.equal(response.status, 200, response.ok ? "" : await response.text());
   const { usage } = await response.json();
   const left = before - costNano(usage.prompt_tokens, usage.completion_tokens);
   await assertBalance(value, left);
   return left;
+}
+
+/** Asks again while the call before it is still being charged: that follows its last byte. */
+export async function settled(ask) {
+  const deadline = Date.now() + 5_000;
+  for (;;) {
+    const response = await ask();
+    if (response.status !== 409 || Date.now() > deadline) return response;
+    await response.text();
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
 }
 
 /** A prompt of a fifth of what a fresh token is good for. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Caveat, Lsat } from "lsat-js";
 import { assertStreamed, call, readStream, streamed, url } from "./calls.mjs";
 import { assertBalance, costNano, run, upstreamHits } from "./harness.mjs";
-import { assertPaidCall, challenged, creditNano, onceCall, onceUrl, payInvoice, payments, useUp, withCredential } from "./l402.mjs";
+import { assertPaidCall, challenged, cheapCall, cheapUrl, creditNano, onceCall, onceUrl, payInvoice, payments, settled, useUp, withCredential } from "./l402.mjs";
 
 const paid = { lsat: undefined, left: 0n };
 
@@ -50,7 +50,8 @@ async function expires() {
   const narrowed = (time) => {
     const copy = Lsat.fromToken(paid.lsat.toToken(), paid.lsat.invoice);
     copy.addFirstPartyCaveat(new Caveat({ condition: "expiration", value: time }));
-    return copy;
+    // It reads the time of a token when it reads the token.
+    return Lsat.fromToken(copy.toToken(), paid.lsat.invoice);
   };
   const good = narrowed(Date.now() + 600_000);
   assert.equal(good.isExpired(), false);
@@ -80,8 +81,16 @@ async function fixedPriceOnce() {
   assert.equal(first.status, 200, first.ok ? "" : await first.text());
   await first.text();
   const hits = await upstreamHits();
-  assert.equal((await ask("Twice.")).status, 403);
+  assert.equal((await settled(() => ask("Twice."))).status, 403);
   assert.equal(await upstreamHits(), hits);
+}
+
+/** It counts none. */
+async function belowASatoshi() {
+  const lsat = await buy(cheapUrl, cheapCall);
+  assert.equal(lsat.invoiceAmount, 0);
+  const response = await fetch(cheapUrl, withCredential(lsat.toToken(), cheapCall));
+  assert.equal(response.status, 200, await response.text());
 }
 
 /** Every hop of a route learns the preimage of a payment, so one invoice is never for two. */
@@ -97,5 +106,6 @@ await run({
   "l402-expiration-in-ms": expires,
   "l402-exhausted": exhausted,
   "l402-fixed-price-once": fixedPriceOnce,
+  "l402-below-a-satoshi": belowASatoshi,
   "two-clients-two-hashes": twoClientsTwoHashes,
 });

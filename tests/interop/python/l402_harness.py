@@ -11,6 +11,9 @@ from harness import assert_balance, cost_nano, env, get, upstream_hits
 URL = env("GATEWAY_URL") + "/v1/chat/completions"
 # A call that costs the same whatever it uses.
 ONCE_URL = env("GATEWAY_URL") + "/v1/responses"
+# One that costs less than a satoshi.
+CHEAP_URL = env("GATEWAY_URL") + "/api/generate"
+CHEAP = {"model": "gpt-play", "prompt": "Cheap.", "stream": False}
 # What the LND interface of the wallet wants to see: a test key, worth nothing.
 MACAROON = "0201036c6e64"
 # A bitcoin costs 100,000 USD here: so many billionths of a dollar are a millisatoshi.

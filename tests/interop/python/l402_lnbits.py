@@ -7,9 +7,18 @@ import urllib.request
 import bolt11
 
 from harness import assert_balance, env, run, upstream_hits
-from l402_harness import URL, assert_paid_call, call, challenged, credit_nano, identifier, send, wrapped
+from l402_harness import (
+    URL,
+    assert_paid_call,
+    call,
+    challenged,
+    credit_nano,
+    identifier,
+    send,
+    wrapped,
+)
 
-# What a test waits for is there, or is not: nothing is settled later.
+# Pay (again).
 REFUSED = 402
 
 paid = {}
@@ -77,7 +86,8 @@ def lnbits_leaked_preimage_opens_nothing():
     assert not told["paid"] and len(preimage) == 64, told
     hits = upstream_hits()
     status, _, text = show(token, preimage, "For nothing.")
-    assert status != 200, text
+    error = json.loads(text)["error"]
+    assert (status, error["code"], error["reason"]) == (REFUSED, "proof_invalid", "not_settled"), text
     assert upstream_hits() == hits, "what nobody paid for was served"
     # Paid after all, the same credential is good.
     assert pay(invoice) == preimage
@@ -94,9 +104,31 @@ def lnbits_payment_is_for_one_token():
     assert upstream_hits() == hits
 
 
+def lnbits_refund_to_itself_is_refused():
+    """All wallets of one LNbits are one node, and a node that pays itself moves nothing that others could see."""
+    dear = call("Say something short.", max_tokens=100_000)
+    token, invoice = challenged(URL, dear)
+    credential = f"L402 {token}:{pay(invoice)}"
+    status, _, text = send(URL, dear, {"authorization": credential})
+    assert status == 200, text
+    left = assert_paid_call(json.loads(text)["usage"], credential, credit_nano(token))
+
+    back = {"out": False, "unit": "sat", "amount": 300, "memo": "back", "expiry": 600}
+    status, made = lnbits("LNBITS_PAYER_KEY", "/api/v1/payments", back)
+    assert status == 201, made
+    before = has_msat("LNBITS_PAYER_KEY")
+    refund = env("GATEWAY_URL") + "/farthing/refund"
+    status, _, text = send(refund, {"invoice": made["bolt11"]}, {"authorization": credential})
+    error = json.loads(text)["error"]
+    assert (400 <= status < 500, error["reason"]) == (True, "invoice_of_ours"), text
+    assert has_msat("LNBITS_PAYER_KEY") == before
+    assert_balance(credential, left)
+
+
 run([
     lnbits_invoice_is_what_was_offered,
     lnbits_payment_opens_calls,
     lnbits_leaked_preimage_opens_nothing,
     lnbits_payment_is_for_one_token,
+    lnbits_refund_to_itself_is_refused,
 ])

@@ -3,10 +3,18 @@ sends as hexadecimal."""
 
 import json
 
-from l402_requests import BudgetController, L402Client, LndWallet, WalletBase
+from l402_requests import (
+    BudgetController,
+    InvoiceAmountUnknownError,
+    L402Client,
+    LndWallet,
+    WalletBase,
+)
 
 from harness import assert_balance, env, run, upstream_hits
 from l402_harness import (
+    CHEAP,
+    CHEAP_URL,
     LONG,
     MACAROON,
     ONCE_URL,
@@ -107,6 +115,18 @@ def l402_budget_stops_it():
     assert len(payments()) == before
 
 
+def l402_below_a_satoshi():
+    """It counts in whole satoshis and pays nothing that it counts as none."""
+    before = len(payments())
+    try:
+        client.post(CHEAP_URL, json=CHEAP)
+    except InvoiceAmountUnknownError:
+        pass
+    else:
+        raise AssertionError("it paid for what it cannot count")
+    assert len(payments()) == before
+
+
 def l402_own_lnd_wallet_misreads():
     """Recorded as it is: paid, and refused, for the 48 bytes that it shows are no preimage."""
     lnd = L402Client(wallet=LndWallet(env("WALLET_URL"), MACAROON))
@@ -122,5 +142,6 @@ run([
     l402_exhausted_pays_again,
     l402_fixed_price_once,
     l402_budget_stops_it,
+    l402_below_a_satoshi,
     l402_own_lnd_wallet_misreads,
 ])

@@ -5,7 +5,7 @@ import json
 from l402 import Budget, L402Client
 
 from harness import env, run, upstream_hits
-from l402_harness import LONG, MACAROON, NANO_PER_MSAT, ONCE_URL, URL, assert_paid_call, call, once, payments
+from l402_harness import CHEAP, CHEAP_URL, LONG, MACAROON, NANO_PER_MSAT, ONCE_URL, URL, assert_paid_call, call, once, payments
 
 
 def client(**budget):
@@ -85,10 +85,20 @@ def l402_budget_stops_it():
     assert len(payments()) == before
 
 
+def l402_below_a_satoshi():
+    """It pays, and counts a whole one."""
+    before, sdk = len(payments()), client(per_request_max=1)
+    response = post(sdk, CHEAP_URL, CHEAP)
+    assert (response.status, response.paid) == (200, True), response.text()
+    assert len(payments()) == before + 1 and payments()[-1]["msat"] == 100
+    assert sdk.total_spent() == 1
+
+
 run([
     l402_pays,
     l402_draws_without_paying,
     l402_exhausted_pays_again,
     l402_fixed_price_once,
     l402_budget_stops_it,
+    l402_below_a_satoshi,
 ])

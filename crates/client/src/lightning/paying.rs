@@ -50,6 +50,9 @@ pub(crate) struct Intent {
     expires_at: u64,
     /// Nano-dollars for a millisatoshi, as a fraction.
     price: (u64, u64),
+    /// A credit key goes beside it: then the payment is the key's, and its token opens nothing by itself.
+    #[serde(default)]
+    tops_up: bool,
     /// Of the same length known and unknown.
     preimage: String,
 }
@@ -77,11 +80,11 @@ enum Heard {
     /// The wallet knows nothing of it.
     Absent,
     /// Nobody told.
-    Unknown(&'static str),
+    Unknown(String),
 }
 
 impl Intent {
-    fn new(wallet: &Lightning, terms: &InvoiceTerms) -> Self {
+    fn new(wallet: &Lightning, terms: &InvoiceTerms, tops_up: bool) -> Self {
         Self {
             wallet: wallet.name.clone(),
             scheme: terms.offered.scheme().name().to_owned(),
@@ -92,6 +95,7 @@ impl Intent {
             fee_max_msat: terms.fee_max_msat,
             expires_at: terms.expires_at_s,
             price: terms.price.fraction(),
+            tops_up,
             preimage: hex::encode(&NOT_KNOWN),
         }
     }
@@ -104,7 +108,8 @@ impl Intent {
 
     /// The preimage, once it is known. One that does not open the invoice was cut off while it was written.
     fn preimage(&self) -> Option<Preimage> {
-        Preimage::parse(&self.preimage).ok().filter(|preimage| self.is_opened_by(preimage))
+        let known = Preimage::parse(&self.preimage).ok().filter(|preimage| *preimage.as_bytes() != NOT_KNOWN);
+        known.filter(|preimage| self.is_opened_by(preimage))
     }
 
     fn is_opened_by(&self, preimage: &Preimage) -> bool {
@@ -120,6 +125,11 @@ impl Intent {
         tokens::credential(&self.offered()?, &self.preimage()?)
     }
 
+    /// Whether a credit key goes beside it.
+    pub(crate) const fn tops_up(&self) -> bool {
+        self.tops_up
+    }
+
     /// Names the payment.
     pub(crate) fn payment_hash(&self) -> &str {
         &self.payment_hash
@@ -132,6 +142,9 @@ impl Intent {
 
     /// What was bought, to be kept.
     pub(crate) fn bought(&self, metered: bool) -> Option<Token> {
+        if self.tops_up {
+            return None;
+        }
         let worth = self.worth(self.amount_msat)?;
         Some(Token::new(&self.offered()?, &self.preimage()?, worth, metered, now_unix_s()))
     }
@@ -155,7 +168,9 @@ impl Lightning {
         match self.node.pay(&intent.invoice, intent.fee_max_msat).await {
             Sent::Paid { preimage, fee_msat } => Heard::Paid { preimage, fee_msat },
             Sent::Failed(reason) => Heard::Failed(reason),
-            Sent::Unknown => Heard::Unknown("the Lightning wallet does not say whether the invoice is paid"),
+            Sent::Unknown => {
+                Heard::Unknown("the Lightning wallet does not say whether the invoice is paid".to_owned())
+            }
         }
     }
 
@@ -163,9 +178,9 @@ impl Lightning {
         match self.node.outgoing(&intent.invoice).await {
             Ok(Outgoing::Paid { preimage, fee_msat }) => Heard::Paid { preimage, fee_msat },
             Ok(Outgoing::Failed(reason)) => Heard::Failed(reason),
-            Ok(Outgoing::UnderWay) => Heard::Unknown("the Lightning payment is on its way"),
+            Ok(Outgoing::UnderWay) => Heard::Unknown("the Lightning payment is on its way".to_owned()),
             Ok(Outgoing::Absent) => Heard::Absent,
-            Err(_) => Heard::Unknown("the Lightning wallet cannot be asked"),
+            Err(error) => Heard::Unknown(format!("the Lightning wallet cannot be asked: {error}")),
         }
     }
 }
@@ -178,13 +193,14 @@ impl Client {
         choice: &Choice<'_>,
         terms: &InvoiceTerms,
         reserved: Option<&Reservation>,
+        key: Option<Credential>,
         see: &mut See<'_>,
     ) -> Result<Sending, CallError> {
         let folder = self.folder.as_ref().ok_or(CallError::NoFolder)?.pending_folder();
         let wallet = self.lightning.as_ref().ok_or(CallError::NoLightning)?;
         let (chance, now) = (Chance::draw()?, now_unix_s());
         pending::sweep(&folder, now);
-        let mut headers = Vec::new();
+        let mut headers: Vec<Credential> = key.iter().cloned().collect();
         if !request.has_header(&IDEMPOTENCY_KEY)
             && let Ok(name) = HeaderValue::try_from(chance.ticket())
         {
@@ -200,7 +216,7 @@ impl Client {
             kind: Kind::Invoice,
             sum: None,
             promise: None,
-            intent: Some(Intent::new(wallet, terms)),
+            intent: Some(Intent::new(wallet, terms, key.is_some())),
             ticket: &chance.ticket(),
             valid_before: now.saturating_add(pending::PROOF_S),
             reserved: reserved.map(Reservation::id),
@@ -242,28 +258,36 @@ impl Client {
         }
         let mut pauses = Pauses::new(self.patience);
         let mut heard = if pending.sent { wallet.look_up(&intent).await } else { wallet.pay(&intent).await };
-        // An order of an earlier run that the wallet does not know is given once more: the same invoice.
+        // A wallet that knows nothing of an earlier run's order is given it once more: the same invoice, which it pays
+        // once however often it is ordered.
         let mut may_pay = pending.sent;
         loop {
+            let now = now_unix_s();
             let why = match heard {
                 Heard::Paid { preimage, fee_msat } => {
                     return self.opened(request, sending, &intent, &preimage, fee_msat, see);
                 }
                 Heard::Failed(reason) => return Ok(self.not_paid(request, sending, &reason, see)),
-                Heard::Absent if now_unix_s() > intent.expires_at.saturating_add(EXPIRY_GRACE_S) => {
-                    let reason = "the wallet never paid it, and the invoice has expired";
-                    return Ok(self.not_paid(request, sending, reason, see));
-                }
-                Heard::Absent if may_pay && now_unix_s() < intent.expires_at => {
+                Heard::Absent if may_pay && now < intent.expires_at => {
                     may_pay = false;
                     heard = wallet.pay(&intent).await;
                     continue;
                 }
-                Heard::Absent => "the Lightning wallet knows nothing of the payment yet",
+                // The order could still arrive.
+                Heard::Absent => match intent.expires_at.saturating_add(EXPIRY_GRACE_S).checked_sub(now) {
+                    None => {
+                        let reason = "the wallet knows nothing of it, and the invoice has expired";
+                        return Ok(self.not_paid(request, sending, reason, see));
+                    }
+                    Some(left_s) => format!(
+                        "the Lightning wallet knows nothing of the payment; unless it comes within {left_s} s, \
+                         nothing was paid"
+                    ),
+                },
                 Heard::Unknown(why) => why,
             };
-            let Some(pause) = pauses.next(None) else { return Err(unknown(&sending.pending, why)) };
-            see(Step::Waiting { pause, why });
+            let Some(pause) = pauses.next(None) else { return Err(unknown(&sending.pending, &why)) };
+            see(Step::Waiting { pause, why: &why });
             tokio::time::sleep(pause).await;
             heard = wallet.look_up(&intent).await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use money::{BitcoinPrice, DecimalError};
 use rails::dial::{Dialer, Origin};
+use rails::lightning::nwc::{Connection, ConnectionError};
 use rails::lightning::rate::{Feed, Pointer, RateSettings, Unit};
 use rails::lightning::{Backend, Network};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,11 @@ pub enum NodeSettings {
         /// A wallet's admin key.
         key: String,
     },
+    /// Any wallet behind Nostr Wallet Connect.
+    Nwc {
+        /// `nostr+walletconnect://...`, with the secret in it.
+        uri: String,
+    },
 }
 
 /// What a bitcoin costs.
@@ -135,6 +141,9 @@ pub enum LightningFileError {
     /// More than everything.
     #[error("the fee is a part of the amount: at most 100 %")]
     Fee,
+    /// Not a connection string.
+    #[error("the wallet's connection string: {0}")]
+    Connection(#[from] ConnectionError),
     /// Empty, or with bytes that no header can carry.
     #[error("the key to the node is none")]
     Key,
@@ -155,7 +164,7 @@ impl Default for FeeMax {
 impl FeeMax {
     /// The most for an amount, in millisatoshi.
     pub(crate) fn of(self, amount_msat: u64) -> u64 {
-        let part = u128::from(amount_msat) * u128::from(self.ppm) / 1_000_000;
+        let part = (u128::from(amount_msat) * u128::from(self.ppm)).div_ceil(1_000_000);
         let fixed = self.sat.saturating_mul(1000);
         u64::try_from(part).unwrap_or(u64::MAX).max(fixed)
     }
@@ -177,7 +186,8 @@ impl LightningFile {
             NodeSettings::Lnd { .. }
             | NodeSettings::Cln { .. }
             | NodeSettings::Phoenixd { .. }
-            | NodeSettings::LnBits { .. } => Network::Mainnet,
+            | NodeSettings::LnBits { .. }
+            | NodeSettings::Nwc { .. } => Network::Mainnet,
         };
         let network = network.unwrap_or(usual).to_string();
         let file = Self { version: VERSION, node, network, price, fee_max };
@@ -263,6 +273,7 @@ impl LightningFile {
             NodeSettings::Cln { url, .. } => format!("cln {}", Place::read(url)?),
             NodeSettings::Phoenixd { url, .. } => format!("phoenixd {}", Place::read(url)?),
             NodeSettings::LnBits { url, .. } => format!("lnbits {}", Place::read(url)?),
+            NodeSettings::Nwc { uri } => format!("nwc {}", nwc_wallet(uri)),
         })
     }
 
@@ -288,6 +299,7 @@ impl LightningFile {
                 let Place { origin, base } = Place::read(url)?;
                 (Backend::LnBits { origin, base, key: key(secret)? }, None)
             }
+            NodeSettings::Nwc { uri } => (Backend::Nwc(Connection::parse(uri)?), None),
         })
     }
 
@@ -356,6 +368,12 @@ impl fmt::Display for Place {
     }
 }
 
+/// The key of the wallet in a connection string, which is no secret; empty in any other text.
+fn nwc_wallet(uri: &str) -> &str {
+    let rest = uri.strip_prefix("nostr+walletconnect://").and_then(|rest| rest.split_once('?'));
+    rest.map_or("", |(wallet, _)| wallet)
+}
+
 /// An address that may be sent a key, and whose answers nobody between can change.
 fn confidential(url: &str) -> Result<Target, LightningFileError> {
     let target = Target::parse(url)?;
@@ -391,7 +409,8 @@ impl Drop for NodeSettings {
             Self::Lnd { macaroon: key, .. }
             | Self::Cln { rune: key, .. }
             | Self::Phoenixd { password: key, .. }
-            | Self::LnBits { key, .. } => key.zeroize(),
+            | Self::LnBits { key, .. }
+            | Self::Nwc { uri: key } => key.zeroize(),
         }
     }
 }
@@ -410,6 +429,7 @@ impl fmt::Debug for NodeSettings {
             Self::Cln { url, .. } => write!(f, "cln {url}"),
             Self::Phoenixd { url, .. } => write!(f, "phoenixd {url}"),
             Self::LnBits { url, .. } => write!(f, "lnbits {url}"),
+            Self::Nwc { uri } => write!(f, "nwc {}", nwc_wallet(uri)),
         }
     }
 }

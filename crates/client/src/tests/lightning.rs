@@ -234,6 +234,64 @@ async fn l402_92_the_fee_is_within_cap_and_budget() {
     assert_eq!(spent(&payer), (20_000_000, 20_000_000, 0), "the test node asks no fee");
 }
 
+/// The price is asked for when an invoice is offered; what gives none pays nothing.
+#[tokio::test]
+async fn l402_92_a_price_that_a_service_tells_holds_the_cap() {
+    for (told, expected) in [
+        (r#"{"data":{"amount":"100000.00"}}"#, Some(20_000_000)),
+        (r#"{"data":{"amount":90000.5}}"#, Some(18_000_100)),
+        (r#"{"data":{"amount":"0"}}"#, None),
+        (r#"{"data":{}}"#, None),
+        ("<html>", None),
+    ] {
+        let service = Seller::open(move |_, _| Reply::Answer(200, vec![], told.as_bytes().to_vec())).await;
+        let seller = Seller::open(|seen, _| proof(seen).map_or_else(|| ask("AgE=", 20), |_| ok())).await;
+        let price =
+            PriceSettings::Read { url: service.url("/price?k=secret"), pointer: "/data/amount".to_owned() };
+        let fee_max = FeeMax { ppm: 0, sat: 0 };
+        let file = LightningFile::new(NodeSettings::Test {}, None, Some(price), fee_max).unwrap();
+        assert!(!file.shown().unwrap().to_string().contains("secret"));
+        let dialer = Dialer::new(&[], std::time::Duration::from_secs(5)).unwrap();
+        let plain = Payer::new("0.05usd");
+        let client = plain.client.with_lightning(Lightning::open(&file, &dialer).unwrap());
+        let payer = Payer { client, home: plain.home };
+        let done = payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await;
+        assert_eq!(done.is_ok(), expected.is_some(), "{told}");
+        assert_eq!(spent(&payer).0, expected.unwrap_or(0), "{told}");
+        assert_eq!(service.seen().len(), 1);
+    }
+}
+
+/// At a seller with receipts a token is money that was not used yet: a call with it is held to cap and budget.
+#[tokio::test]
+async fn l402_94_what_is_left_of_a_token_is_within_cap_and_budget() {
+    let seller = Seller::open(|seen, _| match proof(seen) {
+        None => ask("AgE=", 20),
+        Some(_) => {
+            let receipt = ("farthing-receipt", "req_1".to_owned());
+            Reply::Answer(200, vec![receipt], b"done".to_vec())
+        }
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let request = |body: &str| post(&seller.url("/"), body);
+    payer.client.call(&request("1"), &mut quiet).await.unwrap();
+    assert_eq!(spent(&payer), (20_000_000, 20_000_000, 20_000_000), "until its receipt says less");
+    payer.client.call(&request("2"), &mut quiet).await.unwrap();
+    assert_eq!(spent(&payer), (20_000_000, 40_000_000, 40_000_000));
+    // More than the cap of this call could be taken: the price is asked first, and it is above the cap.
+    let narrow = with_lightning(payer.again("0.01usd"));
+    let error = narrow.call(&request("3"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::Policy(PolicyError::OverCap { .. })), "{error}");
+    let file = payer.home.path().join("budget.json");
+    let cap: SpanCap = "0.05usd/day".parse().unwrap();
+    Budget::change(&file, |budget| budget.set(None, Limits::default().with(cap), now())).unwrap().unwrap();
+    let error = payer.client.call(&request("4"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::Budget(BudgetError::Over(_))), "{error}");
+    assert_eq!(tokens(&seller), shown(&[None, Some("AgE="), Some("AgE="), None]));
+    assert_eq!(spent(&payer), (20_000_000, 40_000_000, 40_000_000));
+}
+
 /// 402 for ever: one payment, and the same proof however often the command is repeated.
 #[tokio::test]
 async fn l402_93_a_seller_that_was_paid_and_asks_again_is_not_paid_again() {
@@ -289,7 +347,7 @@ async fn interrupted(seller: &Seller, payer: &Payer) -> (Request, PathBuf) {
     let choice = payer.client.choose(&request, &challenge).unwrap();
     let crate::Way::Invoice(terms) = &choice.terms.way else { panic!() };
     let reserved = payer.client.reserve_payment(&request, &choice).unwrap();
-    let sending = payer.client.intend(&request, &choice, terms, reserved.as_ref(), &mut quiet).unwrap();
+    let sending = payer.client.intend(&request, &choice, terms, reserved.as_ref(), None, &mut quiet).unwrap();
     (request, sending.pending.path().to_owned())
 }
 
@@ -447,6 +505,50 @@ async fn l402_94_a_token_goes_to_no_other_origin() {
     assert_eq!(tokens(&other), shown(&[None]));
     let far = Request::new(Method::POST, "http://far.example/").unwrap();
     assert!(payer.client.token_for(&far).unwrap().is_none());
+}
+
+/// A seller that is paid and then busy for ever: its answer is handed on, and what it was paid for stays.
+#[tokio::test]
+async fn l402_93_a_paid_seller_that_cannot_serve_is_not_paid_again() {
+    let seller = Seller::open(|seen, number| match proof(seen) {
+        None => ask("AgE=", 20),
+        Some(_) if number <= 4 => problem(502, "upstream_failed", vec![("retry-after", "0".into())]),
+        Some(_) => ok(),
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let response = payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert_eq!(response.status, 502);
+    assert!(matches!(response.paid, Paid::Taken { .. }));
+    assert!(payer.pending().is_empty());
+    again(&payer).call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert_eq!(tokens(&seller)[1..], shown(&[Some("AgE="); 5]));
+    assert_eq!(spent(&payer).0, 20_000_000);
+}
+
+/// With a key that has too little the payment goes into the key's account: its token opens nothing alone, and is not
+/// kept.
+#[tokio::test]
+async fn l402_94_beside_a_key_the_payment_tops_up_its_account() {
+    let seller = Seller::open(|seen, _| {
+        let key = seen.header("x-api-key").map(str::to_owned);
+        match (proof(seen), key) {
+            (Some(_), Some(key)) if key.starts_with("fk_test_") => ok(),
+            (Some(_), _) => problem(402, "no key", vec![]),
+            (None, _) => ask("AgE=", 20),
+        }
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let file = payer.home.path().join("keys.json");
+    let key = crate::Secret::new(fresh_key(1));
+    crate::keyring::save(&file, &seller.url(""), &key, Some(money::Asset::Test)).unwrap();
+    payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await.unwrap();
+    assert!(!payer.home.path().join("tokens.json").exists());
+    // One whose account holds something else stays out of it.
+    crate::keyring::save(&file, &seller.url(""), &key, Some(money::Asset::Usdc)).unwrap();
+    let error = payer.client.call(&post(&seller.url("/"), "y"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::TokenRefused { .. }), "{error}");
 }
 
 /// A seller like us gives a key for what is left: it goes first, because it can be narrowed.

@@ -46,7 +46,7 @@ pub(super) fn verdict(report: &Report) -> Verdict {
         "store_id": wire::hex::encode(&report.store_id), "epoch": report.epoch,
         "first_lsn": report.first_lsn, "last_lsn": report.last_lsn, "root": wire::hex::encode(&report.root),
         "balances": report.balances, "heads": report.heads, "payments": report.deposited,
-        "undecided": report.undecided, "beyond_hold": report.beyond_hold,
+        "undecided": report.undecided, "payouts_open": report.payouts_open, "beyond_hold": report.beyond_hold,
     });
     Verdict::new(found, report.more, facts)
 }

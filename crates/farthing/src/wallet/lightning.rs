@@ -39,7 +39,7 @@ pub(super) struct SetArgs {
     #[arg(long, value_name = "URL", requires = "kind")]
     url: Option<String>,
     /// File with its key, - for standard input [default: FARTHING_LIGHTNING_KEY]. LND: a macaroon that may pay; CLN: a
-    /// rune; phoenixd: the full password; LNbits: a wallet's admin key
+    /// rune; phoenixd: the full password; LNbits: a wallet's admin key; NWC: the connection string
     #[arg(long, value_name = "FILE", requires = "kind")]
     key_file: Option<PathBuf>,
     /// Certificate of LND or CLN, in PEM: then no other is trusted
@@ -81,10 +81,16 @@ pub(super) struct CheckArgs {
 enum Kind {
     /// Play money, for gateways in test mode: no node at all
     Test,
+    /// Its REST interface
     Lnd,
+    /// Core Lightning's CLNRest
     Cln,
+    /// ACINQ's node
     Phoenixd,
+    /// A wallet of an LNbits server
     Lnbits,
+    /// Nostr Wallet Connect: the connection string is the key
+    Nwc,
 }
 
 pub(super) fn run(command: &LightningCommand) -> ExitCode {
@@ -127,7 +133,13 @@ fn set(args: &SetArgs) -> Result<(), String> {
 
 fn node(kind: Kind, args: &SetArgs) -> Result<NodeSettings, String> {
     if kind == Kind::Test {
+        if args.url.is_some() || args.key_file.is_some() || args.cert.is_some() {
+            return Err("the test node has no address, no key and no certificate".into());
+        }
         return Ok(NodeSettings::Test {});
+    }
+    if kind == Kind::Nwc && args.url.is_some() {
+        return Err("--url: the connection string names the relays".into());
     }
     let url = args.url.clone().unwrap_or_default();
     let key = key(kind, args.key_file.as_deref())?;
@@ -142,6 +154,7 @@ fn node(kind: Kind, args: &SetArgs) -> Result<NodeSettings, String> {
         Kind::Cln => NodeSettings::Cln { url, rune: key, cert },
         Kind::Phoenixd => NodeSettings::Phoenixd { url, password: key },
         Kind::Lnbits => NodeSettings::LnBits { url, key },
+        Kind::Nwc => NodeSettings::Nwc { uri: key },
     })
 }
 

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::watched::{Patience, Watched};
 use super::{PerSource, Place, Underway, Watch};
-use crate::config::{Limits, Timeouts};
+use crate::config::{Limits, Net, Timeouts};
 use crate::limits::{Slots, Source};
 use crate::local_executor::LocalExecutor;
 use crate::telemetry::Metrics;
@@ -46,6 +46,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct Door {
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) limits: Limits,
+    /// Many clients come on connections of theirs: those are not counted for one source.
+    pub(crate) trusted_proxies: Vec<Net>,
     pub(crate) timeouts: Timeouts,
     pub(crate) connections: Arc<Slots>,
     pub(crate) per_source: PerSource,
@@ -82,7 +84,9 @@ where
         let Some(slot) = door.connections.take(door.limits.connections) else { continue };
         let source = Source::of(peer.ip());
         let here = Arc::clone(&door.per_source.entry(source).or_insert_with(Slots::new));
-        let Some(among_its_own) = here.take(door.limits.per_ip) else { continue };
+        let is_proxy = door.trusted_proxies.iter().any(|net| net.contains(peer.ip()));
+        let per_source = if is_proxy { door.limits.connections } else { door.limits.per_ip };
+        let Some(among_its_own) = here.take(per_source) else { continue };
         let place = Place::take(source, (slot, among_its_own), &door.per_source, &door.metrics);
         let (door, answer) = (door.clone(), Rc::clone(&answer));
         tokio::task::spawn_local(async move {

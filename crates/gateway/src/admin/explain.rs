@@ -9,6 +9,7 @@ use store::Op;
 use super::office::{Office, OfficeError, usage};
 use crate::call_id::CallId;
 use crate::facts;
+use crate::free_calls;
 use crate::selling;
 
 impl Office<'_> {
@@ -110,7 +111,11 @@ fn compare_bill(recorded: &Map<String, Value>, again: &Again, differences: &mut 
         ));
     }
     let taken = charged(recorded).zip(nano(recorded, "overrun")).and_then(|(a, b)| a.checked_add(b));
-    if recorded.get("unpriced") == Some(&Value::Bool(true)) {
+    if recorded.get("protocol").and_then(Value::as_str) == Some(free_calls::PROTOCOL) {
+        if taken != Some(0) {
+            differences.push("the call was given away, and something was taken for it".to_owned());
+        }
+    } else if recorded.get("unpriced") == Some(&Value::Bool(true)) {
         if taken != nano(recorded, "held") {
             differences.push("nothing could be priced, and what was charged is not what was held".to_owned());
         }

@@ -9,6 +9,7 @@ use store::{Op, Payment, PaymentState, Store, StoreError};
 
 use super::office::{Office, OfficeError, usage};
 use super::payouts;
+use crate::cashu;
 use crate::channels;
 use crate::clock::Now;
 use crate::facts;
@@ -94,6 +95,13 @@ async fn settle(
             return Ok("already settled");
         }
         return Err(usage(format!("this payment is settled by {}", payment.reference)));
+    }
+    if cashu::mint_of(&payment.rail).is_some()
+        && office.store().reader().cashu(&key)?.is_some_and(|swap| !swap.is_held())
+    {
+        return Err(usage(
+            "its mint has not given us coins for it, and without them there is nothing to credit",
+        ));
     }
     if channels::network_of(&payment.rail).is_some() {
         let Office::Running(gate) = office else {

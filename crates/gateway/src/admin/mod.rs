@@ -1,6 +1,7 @@
 //! The operator's side: a listener for probes and metrics, and a socket for commands.
 
 mod accounts;
+mod cashu;
 mod channels;
 mod copies;
 mod credit;

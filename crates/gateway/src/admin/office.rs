@@ -65,6 +65,17 @@ pub enum Command {
     LedgerIntents,
     /// Payment channels.
     LedgerChannels,
+    /// Ecash that is held, and what of it was taken out.
+    CashuShow,
+    /// Takes ecash out.
+    CashuExport {
+        /// Of this mint.
+        #[serde(default)]
+        mint: Option<String>,
+        /// Hex id of a taking that is to be shown once more.
+        #[serde(default)]
+        again: Option<String>,
+    },
     /// Refunds over Lightning.
     LedgerPayouts,
     /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none. The same of a
@@ -216,6 +227,10 @@ impl Office<'_> {
                 self.show(account.as_deref(), limit.unwrap_or(20))
             }
             Command::LedgerChannels => self.channels().await,
+            Command::CashuShow => self.cashu().await,
+            Command::CashuExport { mint, again } => {
+                self.export_cashu(mint.as_deref(), again.as_deref()).await
+            }
             Command::LedgerIntents => intents::list(self.store()),
             Command::LedgerPayouts => payouts::list(self.store()),
             Command::LedgerResolve { key, settled, refused } => {

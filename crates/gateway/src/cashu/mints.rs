@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Seconds between two looks at a mint that is known ...
 const AGAIN_S: u64 = 300;
 /// ... that did not answer ...
-const RETRY_S: u64 = 15;
+const RETRY_S: u64 = 5;
 /// ... and at one that somebody says has changed: this bounds what tokens of made-up keysets cost it.
 const DOUBTED_S: u64 = 10;
 /// Swaps that one mint is asked for at the same time.
@@ -187,7 +187,7 @@ mod tests {
         assert!(mints.take_due("m", 1000).is_some() && mints.take_due("m", 1000).is_none(), "once at a time");
         mints.told("m", 1001, Err(LearnError::NoAnswer));
         assert!(!mints.answers("m") && mints.keysets("m").is_none());
-        assert!(mints.take_due("m", 1010).is_none() && mints.take_due("m", 1016).is_some());
+        assert!(mints.take_due("m", 1005).is_none() && mints.take_due("m", 1006).is_some());
         mints.told("m", 1016, Ok(Keysets::default()));
         assert!(mints.answers("m") && mints.take_due("m", 1100).is_none());
         mints.doubt("m");

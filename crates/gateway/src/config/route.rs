@@ -8,6 +8,7 @@ use money::Amount;
 
 use super::exchange;
 use super::extensions::{self, RouteDiscovery};
+use super::freebies::{self, Freebies};
 use super::glob::Glob;
 use super::l402::{self, RouteL402};
 use super::policy::{self, Policy};
@@ -39,6 +40,8 @@ pub struct Route {
     pub policy: Policy,
     /// What it tells catalogues.
     pub discovery: Option<RouteDiscovery>,
+    /// Calls that it gives away; none when absent.
+    pub freebies: Option<Freebies>,
     /// What L402 tokens must say to open it.
     pub l402: RouteL402,
 }
@@ -156,7 +159,7 @@ pub enum RoutePrice {
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery", "l402"],
+    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery", "freebies", "l402"],
     &["accept", "failover", "identity", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
@@ -230,6 +233,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         body_bytes,
         policy,
         discovery,
+        freebies: freebies::read(section),
         l402: l402.unwrap_or_default(),
     })
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::net::Net;
 use super::secret::why_unread;
 use super::section::{Context, Keys, Section};
 use super::url::BaseUrl;
@@ -26,6 +27,8 @@ pub struct Server {
     pub limits: Limits,
     /// Patience.
     pub timeouts: Timeouts,
+    /// Proxies before us whose word on the client's address is taken (L402-65); none by default.
+    pub trusted_proxies: Vec<Net>,
     /// Worker threads; one per core when absent.
     pub threads: Option<NonZeroUsize>,
 }
@@ -129,7 +132,10 @@ impl Default for Timeouts {
     }
 }
 
-const KEYS: Keys = Keys::new(&["listen", "public_url", "hosts", "tls", "limits", "timeouts", "threads"], &[]);
+const KEYS: Keys = Keys::new(
+    &["listen", "public_url", "hosts", "tls", "limits", "timeouts", "trusted_proxies", "threads"],
+    &[],
+);
 const TLS_KEYS: Keys = Keys::secret(&["cert", "key"], &["acme"]);
 const LIMIT_KEYS: Keys = Keys::new(
     &["header", "fields", "uri", "credential", "body", "connections", "per_ip", "in_flight"],
@@ -153,6 +159,7 @@ pub(super) fn read(top: &Section<'_>) -> Server {
             tls: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            trusted_proxies: Vec::new(),
             threads: None,
         };
     };
@@ -176,6 +183,7 @@ pub(super) fn read(top: &Section<'_>) -> Server {
         tls: read_tls(&section),
         limits: read_limits(&section),
         timeouts: read_timeouts(&section),
+        trusted_proxies: read_trusted(&section),
         threads: section.value("threads", value::count).and_then(|n| NonZeroUsize::new(n as usize)),
     }
 }
@@ -193,6 +201,11 @@ fn read_listen(section: &Section<'_>) -> Vec<SocketAddr> {
         section.complain("listen", "server.listen: needs at least one address");
     }
     listen
+}
+
+fn read_trusted(section: &Section<'_>) -> Vec<Net> {
+    let written = section.values("trusted_proxies", Net::parse).unwrap_or_default();
+    written.into_iter().map(|(_, net)| net).collect()
 }
 
 fn allowed_hosts(listen: &[SocketAddr], public: Option<&BaseUrl>, named: Vec<String>) -> Vec<String> {

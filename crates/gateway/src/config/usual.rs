@@ -86,6 +86,7 @@ fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Optio
         body_bytes: usual.body_bytes,
         policy: usual.policy,
         discovery: None,
+        freebies: None,
         l402: super::l402::RouteL402::default(),
     })
 }

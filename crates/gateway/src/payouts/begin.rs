@@ -14,12 +14,12 @@ use crate::clock::Now;
 use crate::config::{L402, LightningRefunds};
 use crate::gate::Gate;
 use crate::payments::{store_refusal, unsure};
-use crate::refusal::{Code, Facts, Money, Refusal};
+use crate::refusal::{Code, Facts, Refusal};
 use crate::settling::wait_ms;
 use crate::snapshot::Snapshot;
 
 /// How long whoever hands an invoice in is kept waiting for its end. The paying goes on after that.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Basis points of the whole.
 const WHOLE_BP: u64 = 10_000;
 
@@ -54,7 +54,7 @@ impl<'s> Purse<'s> {
 /// handed in.
 ///
 /// # Errors
-/// The refusal says why; nothing was taken, or an earlier copy of the request decides.
+/// The refusal says why; nothing was taken.
 ///
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
@@ -77,15 +77,34 @@ pub(crate) async fn hand_in(
         return Err(unfit("invoice_of_ours", "The invoice is one that this gateway was paid by."));
     }
     invoice.check(purse.l402.network, &purse.own_key().await?, now.seconds())?;
-    let wish = wish(gate, &purse, account, &invoice, now)?;
-    let share = share(gate, purse.rules, &wish, now)?;
-    if begin(gate, account, &hash, &wish, share, now).await? {
+    if let Some(wish) = set_aside(gate, &purse, account, &invoice, now).await? {
         let snapshot = Arc::clone(snapshot);
         let sending = gate.background.spawn(sending::send(Arc::clone(gate), snapshot, hash, wish));
         // Whatever comes of it is in the store.
         let _ = tokio::time::timeout(ANSWER_MAX, sending).await;
     }
     known(gate, account, &hash)?.map(|payout| (hash, payout)).ok_or_else(busy)
+}
+
+/// Takes the money out of the balance and writes the intent down. None: an earlier copy of this request has.
+async fn set_aside(
+    gate: &Arc<Gate>,
+    purse: &Purse<'_>,
+    account: &Arc<Account>,
+    invoice: &Invoice,
+    now: Now,
+) -> Result<Option<Payout>, Refusal> {
+    let _lane = gate.payouts.lane(account.id()).await;
+    if known(gate, account, &invoice.hash)?.is_some() {
+        return Ok(None);
+    }
+    let open = gate.store.reader().open_payout(account.id()).map_err(|error| store_refusal(&error))?;
+    if open.is_some() {
+        return Err(busy());
+    }
+    let wish = wish(gate, purse, account, invoice, now)?;
+    let share = share(gate, purse.rules, &wish, now)?;
+    Ok(begin(gate, account, &invoice.hash, &wish, share, now).await?.then_some(wish))
 }
 
 /// What became of an invoice that was handed in before, by its own account.
@@ -176,7 +195,7 @@ fn share<'g>(
     })
 }
 
-/// Sets the money aside and writes the intent down. False: an earlier copy of this request has.
+/// Holds the money, and then writes it down as set aside. False: an earlier copy of this request has.
 async fn begin(
     gate: &Arc<Gate>,
     account: &Arc<Account>,
@@ -240,5 +259,5 @@ fn above_balance(account: &Account) -> Refusal {
 fn busy() -> Refusal {
     let facts = Facts { reason: Some("another_refund_open".to_owned()), ..Facts::default() };
     let detail = "Another refund of this account is not decided yet. Hand this invoice in again after that.";
-    Refusal::new(Code::InProgress, detail).facts(facts).money(Money::FirstAttemptDecides).retry_after(5)
+    Refusal::new(Code::InProgress, detail).facts(facts).retry_after(5)
 }

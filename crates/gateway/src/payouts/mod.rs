@@ -11,10 +11,13 @@ mod resolver;
 mod sending;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dashmap::DashMap;
+use ledger::AccountId;
 use money::Amount;
 use store::{Payout, PayoutState, StoreError};
+use tokio::sync::OwnedMutexGuard;
 
 pub(crate) use begin::hand_in;
 pub(crate) use entries::{failed, paid};
@@ -31,7 +34,11 @@ const DAY_S: u64 = 24 * 3600;
 
 /// Payouts that are not decided, and what went back today.
 #[derive(Debug, Default)]
-pub(crate) struct Payouts(Mutex<State>);
+pub(crate) struct Payouts {
+    state: Mutex<State>,
+    /// Accounts for which an invoice is looked at: one after the other, so that each finds what the one before has done.
+    lanes: DashMap<AccountId, Arc<tokio::sync::Mutex<()>>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -65,7 +72,15 @@ impl Drop for Share<'_> {
 
 impl Payouts {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody else looks at an invoice for this account.
+    async fn lane(&self, account: AccountId) -> OwnedMutexGuard<()> {
+        // Those that nobody is in leave with the next.
+        self.lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        let lane = Arc::clone(&self.lanes.entry(account).or_default());
+        lane.lock_owned().await
     }
 
     /// A share of what may go back today. None: the day's is gone.

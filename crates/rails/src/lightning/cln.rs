@@ -10,7 +10,7 @@ use wire::l402::Preimage;
 use super::bolt11::Returned;
 use super::number::Count;
 use super::payment::{Order, Ordered, PAY_S, PAY_TIME_MAX};
-use super::port::{About, InvoiceState, Network, NodeError, Outgoing, Settled, WAIT, Wanted};
+use super::port::{About, InvoiceState, Network, NodeError, Outgoing, Settled, Wanted};
 use super::rest::{Reply, Rest};
 
 /// Settlements in one answer, each of which is a question.
@@ -139,7 +139,7 @@ impl Cln {
         let mut settled: Vec<Settled> = Vec::new();
         while settled.len() < SETTLED_MAX {
             let after = settled.last().map_or(cursor, |last| last.cursor);
-            let wait = if settled.is_empty() { WAIT } else { Duration::ZERO };
+            let wait = if settled.is_empty() { self.0.wait } else { Duration::ZERO };
             match self.settled_after(after, wait).await {
                 Ok(Some(one)) => settled.push(one),
                 Ok(None) => break,

@@ -108,7 +108,7 @@ impl LnBits {
 
     /// The cursor is the microsecond of the last change.
     pub(super) async fn next_settled(&self, cursor: u64) -> Result<Vec<Settled>, NodeError> {
-        polling::next_settled(self, &self.told, cursor).await
+        polling::next_settled(self, &self.told, self.rest.wait, cursor).await
     }
 
     /// Pays, if what LNbits sets aside for the way is within the limit: it takes none itself.

@@ -14,7 +14,7 @@ use wire::{base64, hex};
 use super::bolt11::Returned;
 use super::number::Count;
 use super::payment::{Order, Ordered, PAY_S, PAY_TIME_MAX};
-use super::port::{About, InvoiceState, Network, NodeError, Outgoing, Settled, WAIT, Wanted};
+use super::port::{About, InvoiceState, Network, NodeError, Outgoing, Settled, Wanted};
 use super::rest::{Reply, Rest, printable};
 use crate::http::Lines;
 
@@ -156,8 +156,11 @@ impl Lnd {
             }
         }
         let path = format!("/v1/invoices/subscribe?settle_index={cursor}");
-        let until = Instant::now() + WAIT;
-        let mut lines = self.0.lines(Method::GET, &path, Bytes::new(), WAIT + self.0.time_max).await?;
+        let until = Instant::now() + self.0.wait;
+        // LND's answer begins with the first event: until then not even its head comes.
+        let opening = self.0.lines(Method::GET, &path, Bytes::new(), self.0.wait + self.0.time_max);
+        let Ok(opened) = timeout_at(until, opening).await else { return Ok(Vec::new()) };
+        let mut lines = opened?;
         if lines.status() != 200 {
             return Err(NodeError::Refused(refusal(&mut lines).await?));
         }
@@ -228,7 +231,7 @@ impl Lnd {
 
     pub(super) async fn about(&self) -> Result<About, NodeError> {
         let info: Info = self.0.get("/v1/getinfo").await?.read()?;
-        let balance: Option<Balance> = self.0.get("/v1/balance/channels").await?.read().ok();
+        let balance = self.0.get("/v1/balance/channels").await.and_then(|reply| reply.read::<Balance>()).ok();
         Ok(About {
             node_key: hex::decode_array(&info.identity_pubkey).ok(),
             network: info.chains.first().and_then(|chain| network(&chain.network)),

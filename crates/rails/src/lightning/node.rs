@@ -55,11 +55,23 @@ impl LightningNode {
     /// longer.
     #[must_use]
     pub fn new(backend: Backend, expect: Expect, dialer: Dialer, time_max: Duration) -> Self {
+        Self::waiting(backend, expect, dialer, time_max, WAIT)
+    }
+
+    /// The same, with other patience for settlements.
+    pub(super) fn waiting(
+        backend: Backend,
+        expect: Expect,
+        dialer: Dialer,
+        time_max: Duration,
+        wait: Duration,
+    ) -> Self {
         let rest = |origin: Origin, base: String, name: HeaderName, value: Secret| Rest {
             origin,
             base,
             dialer: dialer.clone(),
             time_max,
+            wait,
             key: Key { name, value },
         };
         let named = HeaderName::from_static;
@@ -149,8 +161,8 @@ impl LightningNode {
 
     /// Pays an invoice that names its amount, for a fee of at most so much. Takes up to a minute and a half.
     ///
-    /// Order each invoice once. An order whose end is [`Sent::Unknown`] is resolved by [`LightningNode::outgoing`], and
-    /// never by paying something else in its place.
+    /// An invoice is paid once, however often it is ordered. An order whose end is [`Sent::Unknown`] is resolved by
+    /// [`LightningNode::outgoing`], and never by paying something else in its place.
     ///
     /// # Cancel safety
     /// Dropped midway, it may have been paid: ask [`LightningNode::outgoing`].
@@ -165,21 +177,20 @@ impl LightningNode {
         let Some(amount_msat) = invoice.amount_msat.filter(|amount| *amount > 0) else {
             return Sent::Failed("invoice names no amount".to_owned());
         };
-        let payment_hash = invoice.payment_hash;
-        let order = Order { bolt11, payment_hash, amount_msat, max_fee_msat };
-        let ordered = match &self.adapter {
-            Adapter::Test => match test_node::opened(&invoice) {
-                Some(preimage) => Ordered::Paid { preimage, fee_msat: 0 },
-                None => Ordered::Never("not an invoice of the test node".to_owned()),
-            },
-            Adapter::Lnd(lnd) => lnd.order(&order).await,
-            Adapter::Cln(cln) => cln.order(&order).await,
-            Adapter::Phoenixd(phoenixd) => phoenixd.order(&order).await,
-            Adapter::LnBits(lnbits) => lnbits.order(&order).await,
-            Adapter::Nwc(nwc) => nwc.order(&order).await,
-        };
-        let known = if ordered.is_open() { Some(self.outgoing_by_hash(&payment_hash).await) } else { None };
-        ordered.end(&payment_hash, known)
+        match &self.adapter {
+            Adapter::Test => test_node::opened(&invoice).map_or_else(
+                || Sent::Failed("not an invoice of the test node".to_owned()),
+                |preimage| Sent::Paid { preimage, fee_msat: 0 },
+            ),
+            Adapter::Lnd(_)
+            | Adapter::Cln(_)
+            | Adapter::Phoenixd(_)
+            | Adapter::LnBits(_)
+            | Adapter::Nwc(_) => {
+                let payment_hash = invoice.payment_hash;
+                self.order(&Order { bolt11, payment_hash, amount_msat, max_fee_msat }).await
+            }
+        }
     }
 
     /// What the node knows of a payment that it was asked to make. At the test node every payment has arrived that can.
@@ -274,6 +285,44 @@ impl LightningNode {
         .ok_or_else(|| NodeError::Refused("more than there is".to_owned()))
     }
 
+    /// Orders a payment that is neither made nor under way, as far as the node knows. A node that does not say is
+    /// ordered nothing: nobody could tell afterwards what became of it.
+    async fn order(&self, order: &Order<'_>) -> Sent {
+        if self.fee_max_msat(order) > order.max_fee_msat {
+            return Sent::Failed(
+                "the node takes no limit for fees, and may pay more than is allowed".to_owned(),
+            );
+        }
+        let known = self.outgoing_by_hash(&order.payment_hash).await;
+        match known.map(|known| known.proven(&order.payment_hash)) {
+            Ok(Outgoing::Absent | Outgoing::Failed(_)) => {}
+            Ok(Outgoing::Paid { preimage, fee_msat }) => return Sent::Paid { preimage, fee_msat },
+            Ok(Outgoing::UnderWay) => return Sent::Unknown,
+            Err(error) => return Sent::Failed(format!("the node was not asked to pay: {error}")),
+        }
+        let ordered = match &self.adapter {
+            Adapter::Lnd(lnd) => lnd.order(order).await,
+            Adapter::Cln(cln) => cln.order(order).await,
+            Adapter::Phoenixd(phoenixd) => phoenixd.order(order).await,
+            Adapter::LnBits(lnbits) => lnbits.order(order).await,
+            Adapter::Nwc(nwc) => nwc.order(order).await,
+            Adapter::Test => Ordered::Never("not paid this way".to_owned()),
+        };
+        let known =
+            if ordered.is_open() { Some(self.outgoing_by_hash(&order.payment_hash).await) } else { None };
+        ordered.end(&order.payment_hash, known)
+    }
+
+    /// What the way may cost, whatever the node is told.
+    fn fee_max_msat(&self, order: &Order<'_>) -> u64 {
+        match &self.adapter {
+            // Told a limit, or asked what theirs is.
+            Adapter::Test | Adapter::Lnd(_) | Adapter::Cln(_) | Adapter::LnBits(_) => 0,
+            Adapter::Phoenixd(_) => Phoenixd::fee_max_msat(order.amount_msat),
+            Adapter::Nwc(_) => Nwc::fee_max_msat(order.amount_msat),
+        }
+    }
+
     async fn outgoing_by_hash(&self, payment_hash: &[u8; 32]) -> Result<Outgoing, NodeError> {
         match &self.adapter {
             Adapter::Test => Ok(Outgoing::Absent),
@@ -353,6 +402,6 @@ fn minted(wanted: &Wanted<'_>, now_s: u64) -> Result<Returned, NodeError> {
 
 /// HTTP's Basic, with a password only.
 fn basic(password: &Secret) -> Secret {
-    let pair = Secret::new(format!(":{}", password.expose()));
+    let pair = Secret::new(format!(":{}", password.expose().trim()));
     Secret::new(format!("Basic {}", base64::encode_std(pair.expose().as_bytes())))
 }

@@ -1,7 +1,7 @@
 //! Nostr Wallet Connect (NIP-47): a wallet that is reached over relays, with messages that only it and we can read.
 //!
 //! Relays are strangers. They see who talks to whom, may lose, delay and repeat; what they say about money counts for
-//! nothing. A wallet's answer counts once, when it is signed by the wallet and names the question.
+//! nothing. A wallet's answer counts once, when it is signed by the wallet and names the question (L402-72).
 
 mod books;
 mod connection;
@@ -88,20 +88,12 @@ impl Nwc {
         tokio::time::timeout(WAIT, news).await.unwrap_or_default()
     }
 
-    /// Pays, if the fee may be what wallets let it be: the protocol has no limit. A payment whose end could not be told
-    /// is not begun, and none that is known already.
+    /// What wallets let the way cost: the protocol has no limit.
+    pub(super) fn fee_max_msat(amount_msat: u64) -> u64 {
+        amount_msat.div_ceil(FEE_SHARE).max(FEE_MSAT_MIN)
+    }
+
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        if order.max_fee_msat < order.amount_msat.div_ceil(FEE_SHARE).max(FEE_MSAT_MIN) {
-            return Ordered::Never("the wallet may pay more for the way than is allowed".to_owned());
-        }
-        match self.outgoing(&order.payment_hash).await {
-            Ok(Outgoing::Absent | Outgoing::Failed(_)) => {}
-            Ok(Outgoing::Paid { preimage, fee_msat }) => return Ordered::Paid { preimage, fee_msat },
-            Ok(Outgoing::UnderWay) => return Ordered::Lost,
-            Err(error) => {
-                return Ordered::Never(format!("the wallet does not say what it has paid: {error}"));
-            }
-        }
         match self.try_ask::<Proof>(&Request::PayInvoice { invoice: order.bolt11 }, PAY_TIME_MAX).await {
             Ok(proof) => match proof.of(&order.payment_hash) {
                 Some((preimage, fee_msat)) => Ordered::Paid { preimage, fee_msat },

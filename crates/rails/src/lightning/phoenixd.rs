@@ -14,7 +14,7 @@ use super::rest::Rest;
 
 /// Settlements in one answer.
 const PAGE: usize = 100;
-/// What phoenixd pays its peer for finding a way, at most: it cannot be told a limit. 4 sat and 0.4 %.
+/// What phoenixd pays its peer for finding a way, at most: 4 sat and 0.4 %.
 const FEE_BASE_MSAT: u64 = 4_000;
 const FEE_MILLIONTHS: u128 = 4_000;
 
@@ -111,14 +111,16 @@ impl Phoenixd {
 
     /// The cursor is the millisecond of the last one.
     pub(super) async fn next_settled(&self, cursor: u64) -> Result<Vec<Settled>, NodeError> {
-        polling::next_settled(self, &self.told, cursor).await
+        polling::next_settled(self, &self.told, self.rest.wait, cursor).await
     }
 
-    /// Pays, unless phoenixd might pay more for the way than is allowed.
+    /// What phoenixd may pay for the way: it cannot be told a limit.
+    pub(super) fn fee_max_msat(amount_msat: u64) -> u64 {
+        let share = (u128::from(amount_msat) * FEE_MILLIONTHS).div_ceil(1_000_000);
+        u64::try_from(share).unwrap_or(u64::MAX).saturating_add(FEE_BASE_MSAT)
+    }
+
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        if fee_max_msat(order.amount_msat) > order.max_fee_msat {
-            return Ordered::Never("phoenixd takes no limit for fees, and its own is higher".to_owned());
-        }
         let answer = self.rest.form("/payinvoice", &[("invoice", order.bolt11)], PAY_TIME_MAX).await;
         let told = match answer.and_then(|reply| reply.read::<Told>()) {
             Ok(told) => told,
@@ -190,16 +192,10 @@ impl Incoming {
     }
 }
 
-fn fee_max_msat(amount_msat: u64) -> u64 {
-    let share = (u128::from(amount_msat) * FEE_MILLIONTHS).div_ceil(1_000_000);
-    u64::try_from(share).unwrap_or(u64::MAX).saturating_add(FEE_BASE_MSAT)
-}
-
 fn network(name: &str) -> Option<Network> {
     match name {
         "mainnet" => Some(Network::Mainnet),
         "testnet" | "testnet3" | "testnet4" => Some(Network::Testnet),
-        "signet" => Some(Network::Signet),
         "regtest" => Some(Network::Regtest),
         _ => None,
     }
@@ -207,14 +203,14 @@ fn network(name: &str) -> Option<Network> {
 
 #[cfg(test)]
 mod tests {
-    use super::fee_max_msat;
+    use super::Phoenixd;
 
     #[test]
     fn what_a_way_may_cost() {
         for (amount_msat, expected) in
             [(0, 4_000), (1, 4_001), (1_000_000, 8_000), (u64::MAX, 73_786_976_294_842_207)]
         {
-            assert_eq!(fee_max_msat(amount_msat), expected, "{amount_msat}");
+            assert_eq!(Phoenixd::fee_max_msat(amount_msat), expected, "{amount_msat}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::port::{NodeError, Settled, WAIT};
+use super::port::{NodeError, Settled};
 use super::recent::Recent;
 
 /// Between two looks.
@@ -37,9 +37,10 @@ pub(super) struct Found {
 pub(super) async fn next_settled<P: Polled>(
     node: &P,
     told: &Recent,
+    wait: Duration,
     cursor: u64,
 ) -> Result<Vec<Settled>, NodeError> {
-    let until = Instant::now() + WAIT;
+    let until = Instant::now() + wait;
     loop {
         let since = cursor.saturating_sub(OVERLAP_S * P::UNITS_PER_SECOND);
         let mut settled = look(node, cursor, since).await?;

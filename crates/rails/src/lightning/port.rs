@@ -84,7 +84,8 @@ pub enum Sent {
         /// What the way cost, millisatoshi.
         fee_msat: u64,
     },
-    /// Nothing was paid, and nothing will be. The reason is the node's, printable.
+    /// This order paid nothing, and never will. An earlier one of the same invoice whose end was unknown is unknown
+    /// still. The reason is printable, and may be the node's.
     Failed(String),
     /// Nobody told. Ask [`LightningNode::outgoing`](super::LightningNode::outgoing); pay nothing else in its place.
     Unknown,

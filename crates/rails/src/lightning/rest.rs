@@ -29,6 +29,8 @@ pub(super) struct Rest {
     pub dialer: Dialer,
     /// For one question.
     pub time_max: Duration,
+    /// How long a question for settlements waits for one.
+    pub wait: Duration,
     /// What every request carries.
     pub key: Key,
 }

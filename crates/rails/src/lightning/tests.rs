@@ -5,6 +5,8 @@ mod creating;
 mod fake;
 mod looking_up;
 mod nwc;
+mod ordering;
 mod paying;
 mod settling;
+mod shapes;
 mod test_node;

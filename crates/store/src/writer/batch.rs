@@ -16,8 +16,9 @@ use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
-    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS, META, NAMES,
-    OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
+    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS,
+    META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
+    free_key,
 };
 use crate::{
     AccountMode, AccountSettings, CashuWrite, Committed, Idempotent, Op, Outcome, Payment, PaymentState,
@@ -54,6 +55,7 @@ pub(super) struct Batch<'t> {
     pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
+    pub(super) free_calls: Table<'t, &'static [u8; 24], u32>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
     revoked: Table<'t, &'static [u8; 16], u64>,
@@ -85,6 +87,7 @@ impl<'t> Batch<'t> {
             lots: transaction.open_table(LOTS).map_err(unavailable)?,
             cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
             cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
+            free_calls: transaction.open_table(FREE_CALLS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
             revoked: transaction.open_table(REVOKED).map_err(unavailable)?,
@@ -97,7 +100,11 @@ impl<'t> Batch<'t> {
     /// reserve is in use (LED-27). Revocations and an operator's stop are never refused for that.
     pub(super) fn begins_something(&self, op: &Op) -> Result<bool, StoreError> {
         Ok(match op {
-            Op::Intent { .. } | Op::Attempt { .. } | Op::Post { .. } | Op::Head { .. } => true,
+            Op::Intent { .. }
+            | Op::Attempt { .. }
+            | Op::Post { .. }
+            | Op::Head { .. }
+            | Op::FreeCall { .. } => true,
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
             Op::Channel(write) => write.begins,
@@ -173,6 +180,7 @@ impl<'t> Batch<'t> {
             Op::Channel(write) => self.channel(write),
             Op::Payout { hash, step } => self.payout(hash, step),
             Op::Cashu(write) => self.cashu(write),
+            Op::FreeCall { until_s, who, used } => self.give(*until_s, *who, *used),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
             Op::Ended { id } => {
                 self.open_calls.remove(id).map_err(unavailable)?;
@@ -294,6 +302,13 @@ impl<'t> Batch<'t> {
         let expiry = expiry_key(outcome.expires_s, EXPIRY_IDEMPOTENT, key);
         self.expiries.insert(&expiry, ()).map_err(unavailable)?;
         put_json(&mut self.idempotent, key, outcome)
+    }
+
+    fn give(&mut self, until_s: u64, who: [u8; 16], used: u32) -> Answer {
+        let key = free_key(until_s, who);
+        let before = self.free_calls.get(&key).map_err(unavailable)?.map_or(0, |used| used.value());
+        self.free_calls.insert(&key, used.max(before)).map_err(unavailable)?;
+        Ok(NO_ENTRY)
     }
 
     fn set_account(&mut self, id: AccountId, settings: &AccountSettings) -> Answer {

@@ -4,7 +4,7 @@ use redb::ReadableTable;
 
 use super::batch::{Answer, Batch, forgotten_s, get_json};
 use crate::read::unavailable;
-use crate::tables::{EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, EXPIRY_PAYOUT, META_SWEPT};
+use crate::tables::{EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, EXPIRY_PAYOUT, META_SWEPT, free_of};
 use crate::{Committed, Idempotent, PaymentState, StoreError, meta};
 
 /// Rows that one sweep looks at: bounds how long other writes wait for it.
@@ -33,8 +33,24 @@ impl Batch<'_> {
                 _ => {}
             }
         }
+        self.sweep_windows(now_s)?;
         self.count_swept(payments)?;
         Ok(Committed { lsn: 0 })
+    }
+
+    fn sweep_windows(&mut self, now_s: u64) -> Result<(), StoreError> {
+        let mut over = Vec::new();
+        for row in self.free_calls.iter().map_err(unavailable)?.take(SWEEP_ROWS_MAX) {
+            let key = *row.map_err(unavailable)?.0.value();
+            if free_of(&key).0 >= now_s {
+                break;
+            }
+            over.push(key);
+        }
+        for key in over {
+            self.free_calls.remove(&key).map_err(unavailable)?;
+        }
+        Ok(())
     }
 
     /// The key may have been used again since, with a later end.

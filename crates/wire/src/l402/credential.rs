@@ -217,12 +217,13 @@ impl Credential {
     }
 
     fn from_list(text: &str) -> Result<Self, CredentialError> {
-        let (list, preimage) = text.split_once(':').ok_or(CredentialError::NoSeparator)?;
+        let (list, preimage) = split_once(text, b':').ok_or(CredentialError::NoSeparator)?;
         let preimage = preimage_of(preimage)?;
-        if list.split(',').count() > TOKENS_MAX {
+        if memchr::memchr_iter(b',', list.as_bytes()).count() >= TOKENS_MAX {
             return Err(CredentialError::TooManyTokens);
         }
-        let (first, others) = list.split_once(',').map_or((list, None), |(first, rest)| (first, Some(rest)));
+        let (first, others) =
+            split_once(list, b',').map_or((list, None), |(first, rest)| (first, Some(rest)));
         let mut credential = Self::new(Token::from_base64(first)?, preimage);
         for other in others.into_iter().flat_map(|others| others.split(',')) {
             let token = Token::from_base64(other)?;
@@ -236,7 +237,7 @@ impl Credential {
 
     /// Splits at the one full stop: `_` and `-` are letters of this alphabet.
     fn from_wrapped(text: &str) -> Result<Self, CredentialError> {
-        let (token, preimage) = text.split_once('.').ok_or(CredentialError::NoSeparator)?;
+        let (token, preimage) = split_once(text, b'.').ok_or(CredentialError::NoSeparator)?;
         let preimage = preimage_of(preimage)?;
         let bytes = base64::decode_url(token, VALUE_BYTES_MAX).map_err(|_| TokenError::Base64)?;
         Ok(Self::new(Token::decode(&bytes)?, preimage))
@@ -288,6 +289,12 @@ impl Place {
         }
         if is("Bearer") { Some((Self::Bearer, rest.strip_prefix(WRAPPED)?)) } else { None }
     }
+}
+
+/// As `str::split_once`, which looks at one byte at a time; here hundreds stand before `at`, which is ASCII.
+fn split_once(text: &str, at: u8) -> Option<(&str, &str)> {
+    let index = memchr::memchr(at, text.as_bytes())?;
+    Some((text.get(..index)?, text.get(index + 1..)?))
 }
 
 fn preimage_of(text: &str) -> Result<Preimage, CredentialError> {

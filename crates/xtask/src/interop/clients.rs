@@ -7,8 +7,8 @@ use super::install::Environment;
 pub(super) enum Runtime {
     Node,
     Python(Environment),
-    /// Rust: tests of our own, which want somebody else's program around them.
-    Cargo,
+    /// Rust: a test target of the rails, which wants somebody else's program around it.
+    Cargo(&'static str),
 }
 
 /// One foreign client, its script, and every scenario it must report on.
@@ -34,6 +34,10 @@ pub(super) enum Ground {
     Wallet,
     /// LNbits, with play money of its own.
     LnBits,
+    /// Wallets behind a Nostr relay, as Alby's service speaks for them.
+    Nwc,
+    /// A Cashu mint, of play money.
+    Cashu,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -53,12 +57,18 @@ pub(super) enum Takes {
     Solana,
     /// L402 and nothing else, with invoices of the `test` node.
     Lightning,
+    /// That, with a line in the old name before the other.
+    Lsat,
     /// L402, and `exact` by EIP-3009.
     LightningAndChain,
     /// L402 and nothing else, with invoices of LNbits.
     LnBits,
+    /// Ecash and nothing else.
+    Cashu,
     /// L402 and keys, for gRPC and WebSockets of a peer that the script plays itself.
     Streams,
+    /// L402 and nothing else, with invoices of a wallet behind a relay.
+    Nwc,
 }
 
 const OPENAI: &[&str] = &[
@@ -265,6 +275,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-pays-and-streams",
             "l402-exhausted-is-told",
             "l402-fixed-price-once",
+            "l402-below-a-satoshi",
             "fetch402-pays",
             "fetch402-draws-without-paying",
             "fetch402-pays-and-streams",
@@ -284,6 +295,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-expiration-in-ms",
             "l402-exhausted",
             "l402-fixed-price-once",
+            "l402-below-a-satoshi",
             "two-clients-two-hashes",
         ],
         on: &[Ground::Wallet],
@@ -299,6 +311,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-exhausted-pays-again",
             "l402-fixed-price-once",
             "l402-budget-stops-it",
+            "l402-below-a-satoshi",
             "l402-own-lnd-wallet-misreads",
         ],
         on: &[Ground::Wallet],
@@ -314,9 +327,42 @@ pub(super) const CLIENTS: &[Client] = &[
             "l402-exhausted-pays-again",
             "l402-fixed-price-once",
             "l402-budget-stops-it",
+            "l402-below-a-satoshi",
         ],
         on: &[Ground::Wallet],
         before: Some(Takes::Lightning),
+    },
+    Client {
+        name: "lsat-alby",
+        runtime: Runtime::Node,
+        script: "l402_alby.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying", "fetch402-pays"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-lsat-js",
+        runtime: Runtime::Node,
+        script: "l402_lsat_js.mjs",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-requests",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_requests_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
+    },
+    Client {
+        name: "lsat-sdk",
+        runtime: Runtime::Python(Environment::L402),
+        script: "l402_sdk.py",
+        scenarios: &["l402-pays", "l402-draws-without-paying"],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Lsat),
     },
     Client {
         name: "l402-openai-python",
@@ -375,7 +421,7 @@ pub(super) const CLIENTS: &[Client] = &[
     },
     Client {
         name: "lnbits-adapter",
-        runtime: Runtime::Cargo,
+        runtime: Runtime::Cargo("lnbits"),
         script: "lnbits.rs",
         scenarios: &[
             "makes-an-invoice-in-whole-satoshis",
@@ -387,6 +433,26 @@ pub(super) const CLIENTS: &[Client] = &[
         before: None,
     },
     Client {
+        name: "nwc-adapter",
+        runtime: Runtime::Cargo("nwc"),
+        script: "nwc.rs",
+        scenarios: &[
+            "makes-an-invoice-in-whole-satoshis",
+            "is-paid-once-and-tells-it",
+            "what-a-wallet-does-not-offer-is-not-asked",
+        ],
+        on: &[Ground::Nwc],
+        before: None,
+    },
+    Client {
+        name: "l402-nwc",
+        runtime: Runtime::Node,
+        script: "l402_nwc.mjs",
+        scenarios: &["nwc-invoice-is-paid-by-albys-client", "nwc-preimage-without-payment-opens-nothing"],
+        on: &[Ground::Nwc],
+        before: Some(Takes::Nwc),
+    },
+    Client {
         name: "l402-lnbits",
         runtime: Runtime::Python(Environment::LnBits),
         script: "l402_lnbits.py",
@@ -395,9 +461,29 @@ pub(super) const CLIENTS: &[Client] = &[
             "lnbits-payment-opens-calls",
             "lnbits-leaked-preimage-opens-nothing",
             "lnbits-payment-is-for-one-token",
+            "lnbits-refund-to-itself-is-refused",
         ],
         on: &[Ground::LnBits],
         before: Some(Takes::LnBits),
+    },
+    Client {
+        name: "cashu-nutshell",
+        runtime: Runtime::Python(Environment::Cashu),
+        script: "cashu_wallet.py",
+        scenarios: &[
+            "pays",
+            "pays-with-evidence",
+            "pays-with-an-old-token",
+            "key-spends-change",
+            "replay-is-refused",
+            "double-spend-is-refused",
+            "spent-at-the-gateway-is-spent",
+            "too-little-is-400",
+            "lost-answer-is-restored",
+            "held-ecash-is-taken-out",
+        ],
+        on: &[Ground::Cashu],
+        before: Some(Takes::Cashu),
     },
     Client {
         name: "grpc-python",
@@ -447,7 +533,7 @@ impl Runtime {
         match self {
             Runtime::Node => "tests/interop/node",
             Runtime::Python(_) => "tests/interop/python",
-            Runtime::Cargo => "crates/rails/tests",
+            Runtime::Cargo(_) => "crates/rails/tests",
         }
     }
 }
@@ -456,9 +542,10 @@ impl Ground {
     /// What it runs on: a facilitator is always a program of Node.
     fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Ground::Evm | Ground::Wallet => &[Runtime::Node],
+            Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
+            Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
         }
     }
 
@@ -466,7 +553,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana => true,
-            Ground::Wallet | Ground::LnBits => false,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
 }

@@ -15,6 +15,10 @@ const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 pub(super) struct Around {
     pub(super) chain: Option<ChainUrls>,
     pub(super) lnbits: Option<LnBitsUrls>,
+    /// Where a Cashu mint is.
+    pub(super) mint: Option<String>,
+    /// How the seller's wallet behind the relay is reached.
+    pub(super) nwc_uri: Option<String>,
 }
 
 impl Takes {
@@ -28,9 +32,12 @@ impl Takes {
             Takes::Extensions => "extensions",
             Takes::Solana => "solana",
             Takes::Lightning => "lightning",
+            Takes::Lsat => "lsat",
             Takes::LightningAndChain => "lightning-and-chain",
             Takes::LnBits => "lnbits",
+            Takes::Cashu => "cashu",
             Takes::Streams => "streams",
+            Takes::Nwc => "nwc",
         }
     }
 
@@ -45,8 +52,11 @@ impl Takes {
             | Takes::Extensions
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
-            | Takes::Streams => "test",
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc => "test",
         }
     }
 
@@ -63,7 +73,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::LnBits | Takes::Streams => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
         }
     }
 
@@ -84,9 +94,12 @@ impl Takes {
             | Takes::Upto
             | Takes::Solana
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Streams => "",
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc => "",
         }
     }
 
@@ -94,7 +107,13 @@ impl Takes {
     fn test(self) -> &'static str {
         match self {
             // A challenge with every extension would be longer than some let through.
-            Takes::Extensions | Takes::Lightning | Takes::LnBits | Takes::Streams => "",
+            Takes::Extensions
+            | Takes::Lightning
+            | Takes::Lsat
+            | Takes::LnBits
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -115,10 +134,12 @@ impl Takes {
     discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
 "#
             }
-            Takes::Lightning | Takes::LightningAndChain | Takes::LnBits => {
+            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits | Takes::Nwc => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
-  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.002 USD } }
+  - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD } }
+  - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
             Takes::Streams => {
@@ -129,7 +150,7 @@ impl Takes {
   - { match: { path: /flow }, upstream: socket, websocket: true, price: { per_byte_out: 0.01 USD/MB, hold: 1kB } }
 "#
             }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana => "",
+            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
         }
     }
 
@@ -150,16 +171,26 @@ impl Takes {
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
             Takes::Lightning | Takes::LightningAndChain | Takes::Streams => "test: {}".to_owned(),
-            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, .. }| {
+            Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
+            Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
-                format!(r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}\n    strict: true"#)
+                format!(
+                    r#"lnbits: {{ url: "{url}", key: "${{env:LNBITS_KEY}}" }}
+    node_key: {node_key}
+    strict: true
+    timeout: 10s
+    refunds: {{ max: 1 USD, per_day: 10 USD }}"#
+                )
             }),
+            // Whoever has an invoice of that wallet can work out its preimage, so its word is asked for.
+            Takes::Nwc => "nwc: { uri: \"${env:NWC_URI}\" }\n    strict: true\n    timeout: 10s".to_owned(),
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
             | Takes::Channels
             | Takes::Extensions
-            | Takes::Solana => return String::new(),
+            | Takes::Solana
+            | Takes::Cashu => return String::new(),
         };
         format!(
             "  l402:
@@ -168,6 +199,18 @@ impl Takes {
     deposit: 0.002 USD
     # All clients are one source here.
     mint: {{ per_second: 1000, burst: 1000, per_source_per_second: 1000, per_source_burst: 1000 }}
+"
+        )
+    }
+
+    /// The rail of ecash, if it has one, at the same price of a bitcoin: twenty satoshi at least.
+    fn cashu(self, mint: Option<&str>) -> String {
+        let Some(mint) = mint.filter(|_| self == Takes::Cashu) else { return String::new() };
+        format!(
+            "  cashu:
+    mints: [\"{mint}\"]
+    price: {{ usd_per_btc: 100000 }}
+    deposit: 0.02 USD
 "
         )
     }
@@ -185,9 +228,12 @@ impl Takes {
             | Takes::Channels
             | Takes::Extensions
             | Takes::Lightning
+            | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::LnBits
-            | Takes::Streams => evm,
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -212,6 +258,7 @@ pub(super) struct Ports {
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
+    let cashu = takes.cashu(around.mint.as_deref());
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -243,7 +290,7 @@ upstreams:
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 {routes}rails:
-{l402}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
+{l402}{cashu}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }
@@ -261,7 +308,7 @@ mod tests {
     #[test]
     fn x402_is_offered_only_with_a_facilitator() {
         let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
-        let around = Around { chain: Some(urls), lnbits: None };
+        let around = Around { chain: Some(urls), ..Around::default() };
         let with = config(Takes::Permit, &around);
         assert!(with.contains("rpc: \"http://127.0.0.1:8\""));
         assert!(with.contains("  x402:\n    schemes: [permit2, exact]\n    networks:"));
@@ -273,9 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn ecash_is_of_the_mint_that_stands_there() {
+        let around = Around { mint: Some("http://127.0.0.1:7".into()), ..Around::default() };
+        let text = config(Takes::Cashu, &around);
+        assert!(text.contains("rails:\n  cashu:\n    mints: [\"http://127.0.0.1:7\"]\n"));
+        assert!(!config(Takes::Exact, &around).contains("cashu"));
+    }
+
+    #[test]
     fn lnbits_is_asked_with_a_key_that_is_not_written() {
-        let lnbits = LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into() };
-        let text = config(Takes::LnBits, &Around { chain: None, lnbits: Some(lnbits) });
+        let lnbits =
+            LnBitsUrls { url: "http://127.0.0.1:7".into(), key: "a secret".into(), node_key: "02".into() };
+        let text = config(Takes::LnBits, &Around { lnbits: Some(lnbits), ..Around::default() });
         assert!(text.starts_with("mode: live\n") && !text.contains("a secret"));
         assert!(text.contains(r#"lnbits: { url: "http://127.0.0.1:7", key: "${env:LNBITS_KEY}" }"#));
     }

@@ -53,13 +53,15 @@ pub(super) enum Environment {
     L402,
     /// LNbits.
     LnBits,
+    /// Nutshell, a Cashu mint and its wallet.
+    Cashu,
     /// gRPC.
     Grpc,
 }
 
 impl Environment {
     #[cfg(test)]
-    const ALL: [Self; 4] = [Self::Sdks, Self::L402, Self::LnBits, Self::Grpc];
+    const ALL: [Self; 5] = [Self::Sdks, Self::L402, Self::LnBits, Self::Cashu, Self::Grpc];
 
     /// Where it is installed.
     fn folder(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Environment {
             Environment::Sdks => "python",
             Environment::L402 => "python-l402",
             Environment::LnBits => "python-lnbits",
+            Environment::Cashu => "python-cashu",
             Environment::Grpc => "python-grpc",
         }
     }
@@ -77,6 +80,7 @@ impl Environment {
             Environment::Sdks => "requirements.txt",
             Environment::L402 => "requirements-l402.txt",
             Environment::LnBits => "requirements-lnbits.txt",
+            Environment::Cashu => "requirements-cashu.txt",
             Environment::Grpc => "requirements-grpc.txt",
         }
     }
@@ -84,7 +88,7 @@ impl Environment {
     /// The newest Python 3 that its packages are for.
     fn minor_max(self) -> u32 {
         match self {
-            Environment::Sdks | Environment::Grpc => u32::MAX,
+            Environment::Sdks | Environment::Cashu | Environment::Grpc => u32::MAX,
             // bolt11 and LNbits say so of themselves.
             Environment::L402 | Environment::LnBits => 12,
         }
@@ -93,7 +97,7 @@ impl Environment {
     /// Whether some of what its packages ask for is left out: `lightning/lnbits_server.py` says what, and why.
     fn leaves_out(self) -> bool {
         match self {
-            Environment::Sdks | Environment::L402 | Environment::Grpc => false,
+            Environment::Sdks | Environment::L402 | Environment::Cashu | Environment::Grpc => false,
             Environment::LnBits => true,
         }
     }

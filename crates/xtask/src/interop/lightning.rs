@@ -1,4 +1,4 @@
-//! The wallet that L402 clients pay with, and a real LNbits. On loopback, for play money, gone when dropped.
+//! The wallet that L402 clients pay with, a real LNbits, and wallets behind a Nostr relay. On loopback, for play money, gone when dropped.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,6 +30,39 @@ impl Wallet {
     }
 }
 
+/// A relay, and wallets behind it that Alby's wallet service speaks for.
+pub(super) struct NwcWallets {
+    port: u16,
+    _server: Server,
+}
+
+impl NwcWallets {
+    pub(super) fn start(node: &Path, places: &Places) -> Result<Self, String> {
+        let port = free_port()?;
+        let mut wallets = Command::new(node);
+        wallets.arg(places.work.join("npm/lightning/nwc_wallets.mjs")).env("PORT", port.to_string());
+        let log = places.log("nwc-wallets");
+        let mut wallets = Server::start("wallets behind a relay", &wallets, &log)?;
+        wallets.wait_until(&log, START_TIME_MAX, || answers(port, "/__calls"))?;
+        Ok(Self { port, _server: wallets })
+    }
+
+    /// How a gateway reaches the seller's wallet: with test keys, as `nwc_wallets.mjs` has them.
+    pub(super) fn seller(&self) -> String {
+        const WALLET: &str = "6360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325eff73f7";
+        format!("nostr+walletconnect://{WALLET}?relay={}&secret={}", self.relay(), "11".repeat(32))
+    }
+
+    /// Tells a script where the relay is.
+    pub(super) fn describe(&self, env: &mut Env) {
+        env.insert("NWC_RELAY", self.relay());
+    }
+
+    fn relay(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+}
+
 /// LNbits before its own play money: one wallet of the seller, and one of the payer with something in it.
 pub(super) struct LnBits {
     port: u16,
@@ -39,6 +72,8 @@ pub(super) struct LnBits {
     seller_key: String,
     /// Pays out of the payer's wallet.
     payer_key: String,
+    /// Signs the invoices.
+    node_key: String,
     _server: Server,
 }
 
@@ -46,8 +81,10 @@ pub(super) struct LnBits {
 #[derive(Clone)]
 pub(super) struct LnBitsUrls {
     pub(super) url: String,
-    /// Makes invoices.
+    /// Makes invoices, and would pay for refunds.
     pub(super) key: String,
+    /// Signs the invoices.
+    pub(super) node_key: String,
 }
 
 impl LnBits {
@@ -77,13 +114,19 @@ impl LnBits {
             let why = || format!("cannot make the wallets: {}, see {}", made.end, log.display());
             key.map(str::to_owned).ok_or_else(why)
         };
-        let (invoice_key, seller_key, payer_key) = (key("invoice")?, key("seller")?, key("payer")?);
-        Ok(Self { port, invoice_key, seller_key, payer_key, _server: server })
+        Ok(Self {
+            port,
+            invoice_key: key("invoice")?,
+            seller_key: key("seller")?,
+            payer_key: key("payer")?,
+            node_key: key("node")?,
+            _server: server,
+        })
     }
 
     /// Where a gateway reaches it.
     pub(super) fn urls(&self) -> LnBitsUrls {
-        LnBitsUrls { url: loopback(self.port), key: self.invoice_key.clone() }
+        LnBitsUrls { url: loopback(self.port), key: self.seller_key.clone(), node_key: self.node_key.clone() }
     }
 
     /// Tells a script where it is, and how it pays.

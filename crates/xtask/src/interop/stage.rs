@@ -183,6 +183,7 @@ impl Gateway {
         let mut serve = Command::new(&binary);
         let mut secrets = vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned())];
         secrets.extend(around.lnbits.as_ref().map(|lnbits| ("LNBITS_KEY", lnbits.key.clone())));
+        secrets.extend(around.nwc_uri.clone().map(|uri| ("NWC_URI", uri)));
         serve.arg("serve").arg("--config").arg(&config).envs(secrets.iter().cloned());
         let log = places.log(&format!("gateway-{name}"));
         let mut gateway = Server::start("gateway", &serve, &log)?;
@@ -207,6 +208,8 @@ impl Gateway {
     pub(super) fn describe(&self, env: &mut Env) -> Result<(), String> {
         env.insert("GATEWAY_URL", loopback(self.port));
         env.insert("UPSTREAM_URL", loopback(self.upstream_port));
+        env.insert("FARTHING_BIN", self.binary.display().to_string());
+        env.insert("FARTHING_CONFIG", self.config.display().to_string());
         env.insert("PEER_PORT", self.peer_port.to_string());
         env.insert("FARTHING_KEY", self.new_key(Some("1"))?);
         env.insert("FARTHING_EMPTY_KEY", self.new_key(None)?);
@@ -248,12 +251,12 @@ pub(crate) fn binary(places: &Places) -> Result<PathBuf, String> {
     Ok(target.join("debug/farthing"))
 }
 
-/// The tests of the rails against programs of others, built now.
-pub(super) fn rails_tests(places: &Places) -> Result<PathBuf, String> {
+/// A test of the rails against a program of others, built now.
+pub(super) fn rails_test(name: &str, places: &Places) -> Result<PathBuf, String> {
     let mut cargo = Command::new(cargo());
-    cargo.args(["test", "--no-run", "--package", "rails", "--test", "lnbits", "--message-format=json"]);
+    cargo.args(["test", "--no-run", "--package", "rails", "--test", name, "--message-format=json"]);
     cargo.current_dir(&places.root);
-    let log = places.log("build-rails-tests");
+    let log = places.log(&format!("build-rails-{name}"));
     let built = process::run(cargo, &log, BUILD_TIME_MAX);
     let program = built.stdout.lines().find_map(|line| {
         let told: serde_json::Value = serde_json::from_str(line).ok()?;

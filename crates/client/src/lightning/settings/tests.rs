@@ -5,6 +5,9 @@ use rails::lightning::Network;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+/// The public key of NIP-47's example.
+const NWC_WALLET: &str = "b889ff5b1513b641e2a139f661a661364979c5beee91842f8f0ef42ab558e9d4";
+
 fn lnd(url: &str) -> NodeSettings {
     NodeSettings::Lnd { url: url.to_owned(), macaroon: "0201aa".to_owned(), cert: None }
 }
@@ -42,6 +45,16 @@ fn l402_95_settings_are_private_read_back_and_show_no_key() {
             "key-secret",
             "lnbits https://lnbits.example",
         ),
+        (
+            NodeSettings::Nwc {
+                uri: format!(
+                    "nostr+walletconnect://{NWC_WALLET}?relay=wss://relay.example/&secret={}",
+                    "5a".repeat(32)
+                ),
+            },
+            "5a5a",
+            "nwc b889ff5b1513b641e2a139f661a661364979c5beee91842f8f0ef42ab558e9d4",
+        ),
     ] {
         let made = LightningFile::new(node, None, fixed("95000"), FeeMax::default()).unwrap();
         made.save(&path).unwrap();
@@ -78,6 +91,11 @@ fn l402_95_settings_that_cannot_be_used() {
         ("no address", make(lnd("node.example"), None, None, usual()), "the node's address"),
         ("a question", make(lnd("https://node.example/?a"), None, None, usual()), "ends with its path"),
         ("a key that is none", make(no_key, None, None, usual()), "the key to the node"),
+        (
+            "no connection",
+            make(NodeSettings::Nwc { uri: "nwc".to_owned() }, None, None, usual()),
+            "connection string",
+        ),
         ("pinned without TLS", make(pinned, None, None, usual()), "without TLS"),
         ("no price", make(node(), None, fixed("0"), usual()), "the price of bitcoin"),
         ("price in clear text", make(node(), None, read("http://a.example/", ""), usual()), "a.example"),
@@ -99,7 +117,8 @@ fn fees_are_a_part_or_a_sum() {
     for (ppm, sat, msat, expected) in [
         (10_000, 10, 20_000, 10_000),
         (10_000, 10, 2_000_000, 20_000),
-        (10_000, 0, 99, 0),
+        (10_000, 0, 101, 2),
+        (10_000, 0, 0, 0),
         (1_000_000, 0, u64::MAX, u64::MAX),
         (0, u64::MAX, 1, u64::MAX),
     ] {

@@ -109,6 +109,7 @@ server:
   tls: { cert: tls.pem, key: "${file:tls.key}" }
   limits: { header: 16KiB, fields: 50, uri: 4KiB, credential: 8KiB, body: 1MiB, connections: 10, per_ip: 2, in_flight: 5 }
   timeouts: { header: 1s, body: 2s, connect: 3s, first_byte: 4s, stream_idle: 5s, call: 9s, idle: 6s, drain: 7s, write_stall: 8s }
+  trusted_proxies: [10.0.0.0/8, "::1"]
   threads: 2
 store: { kind: embedded, path: /var/lib/farthing, durability: group, exposure: { per_account: 2 USD, total: 3 USD, delay: 7ms } }
 tokens:
@@ -133,7 +134,7 @@ routes:
     price: { per_byte_in: 1 USD/GB, per_byte_out: 0.05 USD/GB, per_second: 0.0006 USD, per_call: 0.0001 USD, min: 0.0005 USD, hold: { time: 60s, bytes: 100MiB } }
     metering: { on_client_gone: { drain_up_to: 0s, charge: reported_or_estimate }, on_missing_usage: estimate }
   - { match: { method: POST, path: /v1/audio/speech }, upstream: tts, price: { per_character: 15 USD/Mchar, min: 0.0005 USD } }
-  - { match: { method: POST, path: /v1/images/generations }, upstream: openai, price: { per_image: 0.04 USD } }
+  - { match: { method: POST, path: /v1/images/generations }, upstream: openai, price: { per_image: 0.04 USD }, freebies: { calls: 5, per: hour } }
   - { match: { method: [GET, HEAD], path: /v1/models }, upstream: openai, price: free }
 prices:
   models:
@@ -183,7 +184,10 @@ fn every_key_arrives() {
     let config = check(LIVE).unwrap_or_else(|errors| panic!("{errors}"));
     let secs = Duration::from_secs;
     assert_eq!(config.mode, Mode::Live);
-    let Server { listen, public_url, hosts, tls, limits, timeouts, threads } = &config.server;
+    let Server { listen, public_url, hosts, tls, limits, timeouts, trusted_proxies, threads } =
+        &config.server;
+    let trusted: Vec<String> = trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "::1/128"]);
     assert_eq!(*listen, ["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()]);
     assert_eq!(public_url.as_deref(), Some("https://api.example.com"));
     assert_eq!(*hosts, ["api.example.com"]);
@@ -255,6 +259,9 @@ fn routes_prices_and_rails_arrive() {
     assert_eq!(config.routes[0].upstream.choose("claude"), None);
     assert_eq!((config.routes[0].body_bytes, config.routes[1].body_bytes), (1 << 20, 2 << 20));
     assert_eq!(config.routes[2].price, RoutePrice::PerCall(Amount::from_units(100_000)));
+    let given: Vec<_> = config.routes.iter().filter_map(|route| route.freebies).collect();
+    assert_eq!(given.len(), 1);
+    assert_eq!((given[0].calls.get(), given[0].window), (5, Duration::from_secs(3600)));
 
     let rate = |femto| Some(money::Rate::from_femto(femto));
     let units = UnitPrice {

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn relays_are_read_in_their_order() {
+    fn l402_74_relays_are_read_in_their_order() {
         for (rest, expected) in [
             ("&relay=wss%3A%2F%2Frelay.example.com", vec!["wss://relay.example.com/"]),
             ("&relay=wss://relay.example.com/v1&lud16=a@b.example", vec!["wss://relay.example.com/v1"]),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_connection_string() {
+    fn l402_74_what_is_no_connection_string() {
         let relay = "&relay=wss://a.example";
         let upper = WALLET.to_uppercase();
         for (text, expected) in [

@@ -69,9 +69,11 @@ pub(super) fn authenticate(event: &Event) -> String {
     json!(["AUTH", event]).to_string()
 }
 
-/// Asks for events, kept ones and new ones.
-pub(super) fn subscribe(subscription: &str, filter: &Value) -> String {
-    json!(["REQ", subscription, filter]).to_string()
+/// Asks for events that pass one of the filters, kept ones and new ones.
+pub(super) fn subscribe(subscription: &str, filters: &[Value]) -> String {
+    let mut request = vec![json!("REQ"), json!(subscription)];
+    request.extend_from_slice(filters);
+    Value::Array(request).to_string()
 }
 
 #[cfg(test)]

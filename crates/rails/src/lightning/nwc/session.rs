@@ -165,14 +165,20 @@ impl<'a> Session<'a> {
     /// What is said first: what can the wallet do, and what does it say to us.
     pub(super) fn opening(&self, now_s: u64) -> Vec<String> {
         let wallet = hex::encode(&self.connection.wallet.to_byte_array());
+        let since = now_s.saturating_sub(LOOK_BACK_S);
         let info = json!({"kinds": [INFO], "authors": [wallet], "limit": 1});
-        let answers = json!({
-            "kinds": [RESPONSE, NOTIFICATION_NIP04, NOTIFICATION],
+        // Not all wallets write on an answer whom it is for: Alby's own service does not.
+        let answers = json!({"kinds": [RESPONSE], "authors": [wallet], "since": since});
+        let notifications = json!({
+            "kinds": [NOTIFICATION_NIP04, NOTIFICATION],
             "authors": [wallet],
             "#p": [self.own_key()],
-            "since": now_s.saturating_sub(LOOK_BACK_S),
+            "since": since,
         });
-        vec![frame::subscribe(INFO_SUBSCRIPTION, &info), frame::subscribe(WALLET_SUBSCRIPTION, &answers)]
+        vec![
+            frame::subscribe(INFO_SUBSCRIPTION, &[info]),
+            frame::subscribe(WALLET_SUBSCRIPTION, &[answers, notifications]),
+        ]
     }
 
     /// Whether questions can be sent.

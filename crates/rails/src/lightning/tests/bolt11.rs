@@ -82,6 +82,21 @@ fn what_is_no_invoice() {
     assert!(decode(&good.to_ascii_uppercase()).is_ok(), "wallets show them so");
 }
 
+/// Whatever is changed of a real invoice, and wherever it is cut: nothing panics, and nothing is an invoice any more.
+#[test]
+fn one_letter_makes_it_none() {
+    let paid = include_str!("../../../../../specs/vectors/l402/paid_regtest_ldk.json");
+    let paid: Value = serde_json::from_str(paid).unwrap();
+    let good = paid["payments"][0]["bolt11"].as_str().unwrap();
+    for at in 0..good.len() {
+        assert!(decode(&good[..at]).is_err(), "cut at {at}");
+        for other in ["q", "p", "1", "l", "0", " ", "\0", "é", "Q"] {
+            let changed = format!("{}{other}{}", &good[..at], &good[at + 1..]);
+            assert!(changed == good || decode(&changed).is_err(), "{other} at {at}");
+        }
+    }
+}
+
 /// An amount that cannot be counted is no invoice without one.
 #[test]
 fn amounts_that_are_none() {

@@ -14,8 +14,12 @@ use crate::lightning::test_node::{mint, node_key};
 use crate::lightning::{Backend, Expect, LightningNode, Network, Wanted, bolt11};
 
 pub(super) const NOW_S: u64 = 1_790_000_000;
-/// How long a question may take in these tests.
-pub(super) const TIME_MAX: Duration = Duration::from_millis(500);
+/// How long a question may take here: longer than any machine needs.
+const TIME_MAX: Duration = Duration::from_secs(20);
+/// The same where the node will not answer anyhow.
+const TIME_MAX_SHORT: Duration = Duration::from_millis(300);
+/// How long a question for settlements waits for one, here. Whole seconds, for Core Lightning.
+pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// The key to every node here.
 pub(super) const KEY: &str = "0201036c6e64secret";
 
@@ -93,10 +97,19 @@ impl Fake {
         self.node_of(kind, Some(node_key()))
     }
 
+    /// The same, for a node that will not answer.
+    pub(super) fn impatient(&self, kind: Kind) -> LightningNode {
+        self.node_within(kind, Some(node_key()), TIME_MAX_SHORT)
+    }
+
     pub(super) fn node_of(&self, kind: Kind, node_key: Option<[u8; 33]>) -> LightningNode {
+        self.node_within(kind, node_key, TIME_MAX)
+    }
+
+    fn node_within(&self, kind: Kind, node_key: Option<[u8; 33]>, time_max: Duration) -> LightningNode {
         let expect = Expect { network: Network::Regtest, node_key };
         let dialer = Dialer::new(&[], Duration::from_secs(5)).unwrap();
-        LightningNode::new(kind.backend(self.origin.clone()), expect, dialer, TIME_MAX)
+        LightningNode::waiting(kind.backend(self.origin.clone()), expect, dialer, time_max, WAIT)
     }
 }
 

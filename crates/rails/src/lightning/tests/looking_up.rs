@@ -1,6 +1,7 @@
 //! What became of our invoices, and what nodes say of themselves, in the shapes that nodes write.
 
 use super::fake::{Does, Fake, Kind, made, wanted};
+use super::shapes::lnd_invoice;
 use crate::lightning::{About, InvoiceState, Network, NodeError};
 
 const HASH: [u8; 32] = [0xa9; 32];
@@ -9,21 +10,6 @@ const PREIMAGE: &str = "5dd460dcbf1508705dd460dcbf1508705dd460dcbf1508705dd460dc
 
 fn hex() -> String {
     wire::hex::encode(&HASH)
-}
-
-/// LND writes 64-bit numbers as strings, and every field.
-pub(super) fn lnd_invoice(hash: &[u8; 32], state: &str, paid_msat: u64, settle_index: u64) -> String {
-    let (hash, preimage) = (wire::base64::encode_std(hash), wire::base64::encode_std(&[0x5d; 32]));
-    format!(
-        r#"{{"memo":"farthing","r_preimage":"{preimage}","r_hash":"{hash}","value":"21","value_msat":"21001",
-        "settled":false,"creation_date":"1790000000","settle_date":"{}","payment_request":"lnbcrt1","description_hash":"",
-        "expiry":"300","fallback_addr":"","cltv_expiry":"80","route_hints":[],"private":false,"add_index":"9",
-        "settle_index":"{settle_index}","amt_paid":"{paid_msat}","amt_paid_sat":"21","amt_paid_msat":"{paid_msat}",
-        "state":"{state}","htlcs":[],"features":{{"9":{{"name":"tlv-onion","is_required":false}}}},"is_keysend":false,
-        "payment_addr":"9a7WpqM5zMUzZ0cQ0b1SGlrTjYHzC3sXK2S8Vjw0iCM=","is_amp":false,"amp_invoice_state":{{}}}}"#,
-        if state == "SETTLED" { 1_790_000_042 } else { 0 },
-    )
-    .replace('\n', "")
 }
 
 fn cln_invoice(status: &str) -> String {
@@ -143,7 +129,7 @@ async fn silence_is_not_unpaid() {
     for kind in Kind::ALL {
         for does in [|| Does::Silence, || Does::Hangup, || Does::Flood, || Does::Says(503, String::new())] {
             let fake = Fake::start(move |_| does());
-            assert_eq!(fake.node(kind).look_up(&HASH).await, Err(NodeError::Lost), "{kind:?}");
+            assert_eq!(fake.impatient(kind).look_up(&HASH).await, Err(NodeError::Lost), "{kind:?}");
         }
     }
 }

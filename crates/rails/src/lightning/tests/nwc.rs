@@ -23,6 +23,8 @@ const OLD: Nature = Nature {
     encryption: None,
     is_known: true,
     asks_who: false,
+    names_us: false,
+    floods: false,
 };
 
 fn node_within(ports: &[u16], time_max: Duration) -> LightningNode {
@@ -140,7 +142,7 @@ async fn refusals_of_wallet_and_relay_are_told_in_their_words() {
 }
 
 #[tokio::test]
-async fn answers_count_once_and_only_from_the_wallet() {
+async fn l402_72_answers_count_once_and_only_from_the_wallet() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     for manner in [Manner::Twice, Manner::Forgeries] {
@@ -152,7 +154,7 @@ async fn answers_count_once_and_only_from_the_wallet() {
 }
 
 #[tokio::test]
-async fn answers_find_their_questions_in_any_order() {
+async fn l402_72_answers_find_their_questions_in_any_order() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     relay.next("make_invoice", Manner::LaterThanNext);
@@ -168,7 +170,7 @@ async fn answers_find_their_questions_in_any_order() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_in_time_is_lost_and_harms_nobody() {
+async fn l402_72_who_does_not_answer_in_time_is_lost_and_harms_nobody() {
     let relay = Relay::start(Nature::default()).await;
     let node = node_within(&[relay.port], NO_TIME);
     warm(&node).await;
@@ -180,7 +182,7 @@ async fn who_does_not_answer_in_time_is_lost_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_relay_that_hangs_up_is_dialled_again() {
+async fn l402_74_a_relay_that_hangs_up_is_dialled_again() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
@@ -191,7 +193,7 @@ async fn a_relay_that_hangs_up_is_dialled_again() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_not_asked_and_soon_said() {
+async fn l402_74_nobody_there_is_not_asked_and_soon_said() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -206,7 +208,7 @@ async fn nobody_there_is_not_asked_and_soon_said() {
 }
 
 #[tokio::test]
-async fn relays_are_tried_in_their_order() {
+async fn l402_74_relays_are_tried_in_their_order() {
     let unknowing = Relay::start(Nature { is_known: false, ..Nature::default() }).await;
     let good = Relay::start(Nature::default()).await;
     let spare = Relay::start(Nature::default()).await;
@@ -220,7 +222,7 @@ async fn relays_are_tried_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
+async fn l402_74_a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
     let deaf = Relay::start(Nature::default()).await;
     let good = Relay::start(Nature::default()).await;
     let node = node_within(&[deaf.port, good.port], NO_TIME);
@@ -239,6 +241,15 @@ async fn a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
     until(|| good.connections().0 == 1).await;
     assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
     assert_eq!((deaf.asked().len() - asked, good.asked().len()), (4, 1));
+}
+
+#[tokio::test]
+async fn l402_74_a_relay_that_floods_is_left() {
+    let flood = Relay::start(Nature { floods: true, ..Nature::default() }).await;
+    let good = Relay::start(Nature::default()).await;
+    let node = node_within(&[flood.port, good.port], TIME_MAX);
+    assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
+    assert_eq!((flood.asked().len(), good.asked().len()), (0, 1));
 }
 
 #[tokio::test]

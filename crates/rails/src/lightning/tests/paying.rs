@@ -1,9 +1,10 @@
 //! Payments by the node: paid with proof, failed for certain, or unknown.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fake::{Asked, Does, Fake, Kind, Made, NOW_S, made, wanted};
-use crate::lightning::{NodeError, Outgoing, Sent};
+use super::shapes::{cln_list, cln_paid, lnbits_sent, lnd_payment, phoenixd_sent};
+use crate::lightning::Sent;
 
 /// Answers each path of a node with what stands here for it.
 type Answers = fn(&Asked, &Made) -> Option<Does>;
@@ -12,69 +13,10 @@ fn says(status: u16, body: impl Into<String>) -> Option<Does> {
     Some(Does::Says(status, body.into()))
 }
 
-fn lnd_payment(made: &Made, status: &str, preimage: &str) -> String {
-    format!(
-        r#"{{"result":{{"payment_hash":"{}","value":"21","payment_preimage":"{preimage}","value_msat":"21001","payment_request":"{}",
-        "status":"{status}","fee":"1","fee_sat":"1","fee_msat":"1234","creation_time_ns":"1","htlcs":[],"payment_index":"3",
-        "failure_reason":"FAILURE_REASON_NO_ROUTE"}}}}"#,
-        wire::hex::encode(&made.hash),
-        made.bolt11
-    )
-    .replace('\n', "")
-        + "\n"
-}
+pub(super) const PAID: &str = "paid 1234";
+pub(super) const UNKNOWN: &str = "unknown";
 
-fn cln_paid(made: &Made) -> String {
-    format!(
-        r#"{{"payment_preimage":"{}","amount_msat":21001,"amount_sent_msat":22235,"failed_parts":0,"successful_parts":1}}"#,
-        made.preimage
-    )
-}
-
-fn cln_list(made: &Made, entries: &[&str]) -> String {
-    let pays: Vec<String> = entries
-        .iter()
-        .map(|status| {
-            let proof = if *status == "complete" {
-                format!(
-                    r#","preimage":"{}","amount_msat":21001,"amount_sent_msat":"22235msat""#,
-                    made.preimage
-                )
-            } else {
-                String::new()
-            };
-            format!(
-                r#"{{"payment_hash":"{}","status":"{status}","created_at":1{proof}}}"#,
-                wire::hex::encode(&made.hash)
-            )
-        })
-        .collect();
-    format!(r#"{{"pays":[{}]}}"#, pays.join(","))
-}
-
-fn phoenixd_sent(made: &Made, is_paid: bool, completed_at: &str) -> String {
-    let preimage = if is_paid { format!("\"{}\"", made.preimage) } else { "null".to_owned() };
-    format!(
-        r#"{{"type":"outgoing_payment","subType":"lightning","paymentId":"p","paymentHash":"{}","preimage":{preimage},
-        "isPaid":{is_paid},"sent":22,"fees":1234,"invoice":"{}","completedAt":{completed_at},"createdAt":1}}"#,
-        wire::hex::encode(&made.hash),
-        made.bolt11
-    )
-}
-
-fn lnbits_sent(made: &Made, paid: bool, status: &str, amount: i64) -> String {
-    let preimage = if paid { format!("\"{}\"", made.preimage) } else { "null".to_owned() };
-    format!(
-        r#"{{"paid":{paid},"status":"{status}","preimage":{preimage},"details":{{"payment_hash":"{}","amount":{amount},"fee":-1234,
-        "status":"{status}"}}}}"#,
-        wire::hex::encode(&made.hash)
-    )
-}
-
-const PAID: &str = "paid 1234";
-const UNKNOWN: &str = "unknown";
-
-fn told(sent: &Sent) -> String {
+pub(super) fn told(sent: &Sent) -> String {
     match sent {
         Sent::Paid { fee_msat, .. } => format!("paid {fee_msat}"),
         Sent::Failed(reason) => format!("failed: {reason}"),
@@ -82,10 +24,42 @@ fn told(sent: &Sent) -> String {
     }
 }
 
+/// Whether this asks what the node knows of a payment.
+pub(super) fn looks(kind: Kind, asked: &Asked) -> bool {
+    match kind {
+        Kind::Lnd => asks(asked, "/v2/router/track/"),
+        Kind::Cln => asks(asked, "/v1/listpays"),
+        Kind::Phoenixd => asks(asked, "/payments/outgoingbyhash/"),
+        Kind::LnBits => asked.method == "GET" && !asks(asked, "/api/v1/payments/fee-reserve"),
+    }
+}
+
+/// That it knows nothing.
+pub(super) fn absent(kind: Kind) -> Does {
+    match kind {
+        Kind::Lnd => {
+            Does::Says(404, r#"{"error":{"code":5,"message":"payment isn't initiated"}}"#.to_owned())
+        }
+        Kind::Cln => Does::Says(201, r#"{"pays":[]}"#.to_owned()),
+        Kind::Phoenixd => Does::Says(404, "Not found".to_owned()),
+        Kind::LnBits => Does::Says(404, r#"{"detail":"Payment does not exist."}"#.to_owned()),
+    }
+}
+
+/// A node that answers so, once it has said that it knows nothing of the payment.
+fn answering(kind: Kind, one: &Made, answers: Answers) -> Fake {
+    let (ours, asked_before) = (one.clone(), AtomicBool::new(false));
+    Fake::start(move |asked| {
+        if looks(kind, asked) && !asked_before.swap(true, Ordering::SeqCst) {
+            return absent(kind);
+        }
+        answers(asked, &ours).unwrap_or(Does::Hangup)
+    })
+}
+
 async fn check(kind: Kind, case: &str, answers: Answers, expected: &str) -> Vec<String> {
     let one = made(&wanted(), NOW_S);
-    let ours = one.clone();
-    let fake = Fake::start(move |asked| answers(asked, &ours).unwrap_or(Does::Hangup));
+    let fake = answering(kind, &one, answers);
     let sent = fake.node(kind).pay(&one.bolt11, 5_000).await;
     if let Sent::Paid { preimage, .. } = &sent {
         assert_eq!(preimage.payment_hash().0, one.hash, "{kind:?}: {case}");
@@ -260,7 +234,7 @@ async fn cln_pays() {
     ];
     for (case, answers, expected) in cases {
         let lines = check(Kind::Cln, case, answers, expected).await;
-        assert!(lines[0].ends_with("/v1/xpay"), "{case}: {lines:?}");
+        assert!(lines[1].ends_with("/v1/xpay"), "{case}: {lines:?}");
     }
 }
 
@@ -329,7 +303,7 @@ async fn phoenixd_pays() {
     ];
     for (case, answers, expected) in cases {
         let lines = check(Kind::Phoenixd, case, answers, expected).await;
-        assert_eq!(lines[0], "POST /below/payinvoice", "{case}");
+        assert_eq!(lines[1], "POST /below/payinvoice", "{case}");
     }
 }
 
@@ -337,19 +311,19 @@ async fn phoenixd_pays() {
 #[tokio::test]
 async fn limits_that_cannot_be_told_are_kept_before() {
     let one = made(&wanted(), NOW_S);
-    let fake = Fake::start(|_| Does::Hangup);
+    let fake = answering(Kind::Phoenixd, &one, |_, _| None);
     let sent = fake.node(Kind::Phoenixd).pay(&one.bolt11, 4_084).await;
-    assert_eq!(told(&sent), "failed: phoenixd takes no limit for fees, and its own is higher");
-    assert!(fake.lines().is_empty(), "nothing was sent");
+    assert_eq!(told(&sent), "failed: the node takes no limit for fees, and may pay more than is allowed");
+    assert!(fake.lines().is_empty(), "nothing was asked");
     assert_eq!(told(&fake.node(Kind::Phoenixd).pay(&one.bolt11, 4_085).await), UNKNOWN);
 
-    let fake = Fake::start(|_| Does::Says(200, r#"{"fee_reserve":5001}"#.to_owned()));
+    let fake = answering(Kind::LnBits, &one, |_, _| says(200, r#"{"fee_reserve":5001}"#));
     let sent = fake.node(Kind::LnBits).pay(&one.bolt11, 5_000).await;
     assert_eq!(told(&sent), "failed: LNbits may pay more for the way than is allowed");
-    let fake = Fake::start(|_| Does::Silence);
+    let fake = answering(Kind::LnBits, &one, |_, _| None);
     let sent = fake.node(Kind::LnBits).pay(&one.bolt11, 5_000).await;
     assert_eq!(told(&sent), "failed: LNbits does not say what the way may cost");
-    assert_eq!(fake.lines().len(), 1);
+    assert_eq!(fake.lines().len(), 2);
 }
 
 #[tokio::test]
@@ -428,90 +402,5 @@ async fn lnbits_pays() {
     for (case, answers, expected) in cases {
         let lines = check(Kind::LnBits, case, answers, expected).await;
         assert_eq!(lines.iter().filter(|line| line.starts_with("POST")).count(), 1, "{case}: ordered once");
-    }
-}
-
-/// What is ordered, in each node's words: with a limit for the fee where the node takes one.
-#[tokio::test]
-async fn each_kind_is_ordered_in_its_own_words() {
-    let bodies: Arc<Mutex<Vec<String>>> = Arc::default();
-    for kind in Kind::ALL {
-        let ours = Arc::clone(&bodies);
-        let fake = Fake::start(move |asked| {
-            if asked.method == "POST" {
-                ours.lock().unwrap().push(asked.body.clone());
-            }
-            Does::Says(200, r#"{"fee_reserve":0}"#.to_owned())
-        });
-        let one = made(&wanted(), NOW_S);
-        assert_eq!(told(&fake.node(kind).pay(&one.bolt11, 5_000).await), UNKNOWN);
-        let body = bodies.lock().unwrap().drain(..).next().unwrap().replace(&one.bolt11, "I");
-        assert_eq!(
-            body,
-            match kind {
-                Kind::Lnd => {
-                    r#"{"fee_limit_msat":"5000","no_inflight_updates":true,"payment_request":"I","timeout_seconds":60}"#
-                }
-                Kind::Cln => r#"{"invstring":"I","maxfee":5000,"retry_for":60}"#,
-                Kind::Phoenixd => "invoice=I",
-                Kind::LnBits => r#"{"bolt11":"I","out":true}"#,
-            }
-        );
-    }
-}
-
-#[tokio::test]
-async fn nothing_is_sent_for_what_is_no_order() {
-    let mainnet = include_str!("../../../../../specs/vectors/l402/invoices.json");
-    let mainnet: serde_json::Value = serde_json::from_str(mainnet).unwrap();
-    let text = |index: usize| mainnet["invoices"][index]["bolt11"].as_str().unwrap().to_owned();
-    for kind in Kind::ALL {
-        let fake = Fake::start(|_| Does::Hangup);
-        for bolt11 in [String::new(), "lnbcrt1".to_owned(), text(0), text(3)] {
-            assert!(
-                matches!(fake.node(kind).pay(&bolt11, 5_000).await, Sent::Failed(_)),
-                "{kind:?}: {bolt11}"
-            );
-        }
-        assert!(fake.lines().is_empty(), "{kind:?}");
-    }
-}
-
-/// An unreachable node was ordered nothing.
-#[tokio::test]
-async fn a_node_that_is_not_there() {
-    let one = made(&wanted(), NOW_S);
-    for kind in [Kind::Lnd, Kind::Cln, Kind::Phoenixd] {
-        let mut fake = Fake::start(|_| Does::Hangup);
-        fake.origin.port = 1;
-        let node = fake.node(kind);
-        assert_eq!(
-            told(&node.pay(&one.bolt11, 5_000).await),
-            "failed: the node cannot be reached",
-            "{kind:?}"
-        );
-        assert!(matches!(node.outgoing(&one.bolt11).await, Err(NodeError::NotAsked)), "{kind:?}");
-        assert_eq!(node.create_invoice(&wanted(), NOW_S).await, Err(NodeError::NotAsked), "{kind:?}");
-    }
-}
-
-/// Later, what became of an order: a claim without proof is not an end.
-#[tokio::test]
-async fn what_became_of_an_order() {
-    let one = made(&wanted(), NOW_S);
-    let proofless = |made: &Made, body: String| body.replace(&made.preimage, &"00".repeat(32));
-    for (kind, body) in [
-        (Kind::Lnd, lnd_payment(&one, "SUCCEEDED", &one.preimage)),
-        (Kind::Cln, cln_list(&one, &["complete"])),
-        (Kind::Phoenixd, phoenixd_sent(&one, true, "2")),
-        (Kind::LnBits, lnbits_sent(&one, true, "success", -21_001)),
-    ] {
-        let (said, unproved) = (body.clone(), proofless(&one, body));
-        let fake = Fake::start(move |_| Does::Says(200, said.clone()));
-        let known = fake.node(kind).outgoing(&one.bolt11).await.unwrap();
-        assert!(matches!(known, Outgoing::Paid { fee_msat: 1234, .. }), "{kind:?}: {known:?}");
-        let fake = Fake::start(move |_| Does::Says(200, unproved.clone()));
-        let known = fake.node(kind).outgoing(&one.bolt11).await.unwrap();
-        assert!(matches!(known, Outgoing::UnderWay), "{kind:?}: {known:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Settlements as they come: late, twice, out of order, or not at all.
 
-use super::fake::{Does, Fake, Kind};
-use super::looking_up::lnd_invoice;
+use super::fake::{Does, Fake, Kind, WAIT};
+use super::shapes::lnd_invoice;
 use crate::lightning::{NodeError, Settled};
 
 fn settled(number: u8, msat: u64, cursor: u64) -> Settled {
@@ -61,6 +61,27 @@ async fn lnd_from_the_beginning() {
     assert_eq!(fake.node(Kind::Lnd).next_settled(0).await.unwrap(), [settled(1, 1000, 1)]);
 }
 
+/// Nothing came: that is no error, and the asker may ask again at once. LND does not even begin to answer before there
+/// is an event; one that is none does not end the wait.
+#[tokio::test]
+async fn nothing_came() {
+    type Case = (Kind, fn() -> Does);
+    let cases: [Case; 4] = [
+        (Kind::Lnd, || Does::Silence),
+        (Kind::Lnd, || Does::Streams(vec![event(1, "OPEN", 0, 0)])),
+        (Kind::Phoenixd, || Does::Says(200, "[]".to_owned())),
+        (Kind::LnBits, || Does::Says(200, "[]".to_owned())),
+    ];
+    for (kind, does) in cases {
+        let fake = Fake::start(move |_| does());
+        let asked_at = std::time::Instant::now();
+        assert_eq!(fake.node(kind).next_settled(7).await, Ok(Vec::new()), "{kind:?}");
+        if kind == Kind::Lnd {
+            assert!(asked_at.elapsed() >= WAIT, "it waited");
+        }
+    }
+}
+
 /// A stream that ends at once must not be asked again at once: it is an error, after which the asker rests.
 #[tokio::test]
 async fn lnd_that_breaks_off() {
@@ -113,7 +134,7 @@ async fn cln_is_asked_until_it_has_no_more() {
     let told = fake.node(Kind::Cln).next_settled(7).await.unwrap();
     assert_eq!(told, [settled(8, 8000, 8), settled(9, 9000, 9)]);
     let asked = fake.asked();
-    assert_eq!(asked[0].json()["timeout"], 25);
+    assert_eq!(asked[0].json()["timeout"], 1);
     assert_eq!(fake.lines(), ["POST /below/v1/waitanyinvoice"; 3]);
 }
 

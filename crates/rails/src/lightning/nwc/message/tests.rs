@@ -78,6 +78,20 @@ fn stages_of_a_payment_table() {
     }
 }
 
+/// Wallets tell the preimage of an invoice when they make it, and again when they look it up.
+#[test]
+fn l402_70_a_preimage_of_ours_is_not_read() {
+    let preimage = "5a".repeat(32);
+    let told = format!(
+        r#"{{"type":"incoming","state":"settled","invoice":"lnbcrt1","payment_hash":"HASH","amount":1,"preimage":"{preimage}"}}"#
+    );
+    let made: Made = look().result(&answer(&told)).unwrap();
+    let looked: Looked = look().result(&answer(&told)).unwrap();
+    let printed = format!("{made:?} {looked:?}");
+    assert!(printed.contains("lnbcrt1") && printed.contains("settled"), "{printed}");
+    assert!(!printed.contains(&preimage), "{printed}");
+}
+
 #[test]
 fn refusals_table() {
     for (code, expected) in [

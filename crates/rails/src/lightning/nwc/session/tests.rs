@@ -118,15 +118,16 @@ fn it_opens_with_what_the_wallet_can_do_and_says_to_us() {
             frames,
             [
                 json!(["REQ", "info", {"kinds": [13194], "authors": [public(8)], "limit": 1}]),
-                json!(["REQ", "wallet", {"kinds": [23195, 23196, 23197], "authors": [public(8)],
-                    "#p": [public(7)], "since": NOW_S - 600}]),
+                json!(["REQ", "wallet",
+                    {"kinds": [23195], "authors": [public(8)], "since": NOW_S - 600},
+                    {"kinds": [23196, 23197], "authors": [public(8)], "#p": [public(7)], "since": NOW_S - 600}]),
             ]
         );
     });
 }
 
 #[test]
-fn a_question_is_signed_sealed_and_ends_in_time() {
+fn l402_72_a_question_is_signed_sealed_and_ends_in_time() {
     check(|session| {
         let (ask, turn, _answer) = ask("get_info");
         let event = published(&session.ask(ask, NOW_S, Instant::now()).unwrap());
@@ -145,7 +146,7 @@ fn a_question_is_signed_sealed_and_ends_in_time() {
 
 /// The wallet's own answer to this very question, once; nothing else, whoever says it.
 #[test]
-fn an_answer_is_the_wallets_and_names_the_question() {
+fn l402_72_an_answer_is_the_wallets_and_names_the_question() {
     check(|session| {
         let (question, mut first) = asked(session);
         let (other, mut second) = asked(session);
@@ -227,7 +228,7 @@ fn who_has_given_up_is_not_asked_for() {
 }
 
 #[test]
-fn so_many_questions_and_no_more() {
+fn l402_74_so_many_questions_and_no_more() {
     check(|session| {
         let kept: Vec<_> = (0..super::PENDING_MAX).map(|_| asked(session)).collect();
         assert!(!session.is_ready());
@@ -284,7 +285,7 @@ fn a_relay_that_asks_is_shown_who_we_are() {
 }
 
 #[test]
-fn payments_are_told_once_by_the_wallet_to_us() {
+fn l402_72_payments_are_told_by_the_wallet_to_us() {
     check(|session| {
         let told = format!(
             r#"{{"notification_type":"payment_received","notification":{{"type":"incoming","state":"settled",

@@ -33,7 +33,7 @@ fn word(sent: &Sent, bolt11: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn what_a_wallet_says_of_a_payment_table() {
+async fn l402_73_what_a_wallet_says_of_a_payment_table() {
     for (manner, expected, asked_after) in [
         (None, "paid", false),
         // The wallet looked at it and has done nothing, and its books agree.
@@ -75,7 +75,7 @@ async fn what_a_wallet_says_of_a_payment_table() {
 }
 
 #[tokio::test]
-async fn what_is_paid_or_under_way_is_not_paid_again() {
+async fn l402_73_what_is_paid_or_under_way_is_not_paid_again() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     let bolt11 = invoice();
@@ -95,7 +95,7 @@ async fn what_is_paid_or_under_way_is_not_paid_again() {
 
 /// The order was lost on the way there or back: the wallet's books tell later.
 #[tokio::test]
-async fn an_unknown_payment_is_resolved_by_looking_it_up() {
+async fn l402_73_an_unknown_payment_is_resolved_by_looking_it_up() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     let bolt11 = invoice();
@@ -114,7 +114,7 @@ async fn an_unknown_payment_is_resolved_by_looking_it_up() {
 }
 
 #[tokio::test]
-async fn nothing_is_paid_whose_end_could_not_be_told() {
+async fn l402_73_nothing_is_paid_whose_end_could_not_be_told() {
     let relay = Relay::start(Nature { methods: "pay_invoice", ..Nature::default() }).await;
     let bolt11 = invoice();
     assert_eq!(word(&node(&relay).pay(&bolt11, FEE_MSAT).await, &bolt11), "failed");
@@ -131,7 +131,7 @@ async fn nothing_is_paid_whose_end_could_not_be_told() {
 
 /// The protocol has no limit of the fee: what a wallet may take for the way has to be allowed.
 #[tokio::test]
-async fn nothing_is_paid_whose_fee_may_be_more_than_is_allowed() {
+async fn l402_73_nothing_is_paid_whose_fee_may_be_more_than_is_allowed() {
     let relay = Relay::start(Nature::default()).await;
     let node = node(&relay);
     for (amount_msat, max_fee_msat, expected) in [

@@ -57,6 +57,10 @@ pub(super) struct Nature {
     pub(super) is_known: bool,
     /// The relay wants to know who asks (NIP-42).
     pub(super) asks_who: bool,
+    /// Writes on its answers whom they are for. Alby's service does not.
+    pub(super) names_us: bool,
+    /// Says more than anybody can look at.
+    pub(super) floods: bool,
 }
 
 impl Default for Nature {
@@ -66,6 +70,8 @@ impl Default for Nature {
             encryption: Some("nip44_v2 nip04"),
             is_known: true,
             asks_who: false,
+            names_us: true,
+            floods: false,
         }
     }
 }
@@ -201,6 +207,22 @@ pub(super) async fn until(is_so: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
 }
 
+/// Whether an event passes a filter, as relays read it.
+fn passes(event: &Value, filter: &Value) -> bool {
+    let tagged = |name: &str, wanted: &Value| {
+        let tags = event["tags"].as_array().unwrap().iter().filter(|tag| tag[0] == name);
+        tags.into_iter().any(|tag| wanted.as_array().unwrap().contains(&tag[1]))
+    };
+    filter.as_object().unwrap().iter().all(|(name, wanted)| match name.as_str() {
+        "kinds" => wanted.as_array().unwrap().contains(&event["kind"]),
+        "authors" => wanted.as_array().unwrap().contains(&event["pubkey"]),
+        "#p" => tagged("p", wanted),
+        "since" => event["created_at"].as_u64() >= wanted.as_u64(),
+        "limit" => true,
+        other => panic!("{other}"),
+    })
+}
+
 fn seal() -> Seal {
     Seal::new(&keys(WALLET), keys(CLIENT).x_only_public_key().0).unwrap()
 }
@@ -220,6 +242,7 @@ impl Served {
         let (say, mut said) = mpsc::unbounded_channel();
         let mut news = self.news.subscribe();
         let mut is_known = !self.nature.asks_who;
+        let mut filters = Vec::new();
         if self.nature.asks_who {
             say.send(json!(["AUTH", "challenge"]).to_string()).unwrap();
         }
@@ -236,11 +259,20 @@ impl Served {
                         is_known = self.is_client(&frame[1]);
                         continue;
                     }
+                    if frame[0] == "REQ" && is_known {
+                        filters.extend(frame.as_array().unwrap()[2..].iter().cloned());
+                    }
                     let Some(frames) = self.answer(&frame, is_known) else { break };
                     frames.into_iter().for_each(|frame| say.send(frame).unwrap());
                     continue;
                 }
             };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            // What a stranger says is passed on as a bad relay would.
+            let is_asked_for = |event| filters.iter().any(|filter| passes(event, filter));
+            if frame[0] == "EVENT" && frame[2]["pubkey"] != public(STRANGER) && !is_asked_for(&frame[2]) {
+                continue;
+            }
             if socket.send(Message::text(text)).await.is_err() {
                 break;
             }
@@ -261,7 +293,8 @@ impl Served {
                 Some(vec![json!(["CLOSED", subscription, "auth-required: who are you"]).to_string()])
             }
             "REQ" => {
-                let mut frames = Vec::new();
+                let noise = if self.nature.floods { 50_000 } else { 0 };
+                let mut frames = vec![json!(["NOTICE", "noise"]).to_string(); noise];
                 if frame[2]["kinds"][0] == 13194 && self.nature.is_known {
                     let schemes = self.nature.encryption.unwrap_or_default();
                     let tags: &[&[&str]] = &[&["encryption", schemes]];
@@ -301,8 +334,9 @@ impl Served {
         books.questions.push(question.clone());
         let response = |by: [u8; 32], question: &str, result: &Value| {
             let content = seal().seal(best, &result.to_string()).unwrap();
-            Event::signed(&keys(by), 23195, &[&["p", &public(CLIENT)], &["e", question]], content, now_s())
-                .unwrap()
+            let (client, question): (&[&str], &[&str]) = (&["p", &public(CLIENT)], &["e", question]);
+            let tags = if self.nature.names_us { &[client, question][..] } else { &[question] };
+            Event::signed(&keys(by), 23195, tags, content, now_s()).unwrap()
         };
         let right = |books: &mut Books| result_of(&method, &question["params"], &mut books.entries);
         let error = |code: &str| json!({"result_type": method, "error": {"code": code, "message": "no"}, "result": null});
