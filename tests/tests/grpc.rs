@@ -1,7 +1,6 @@
 //! gRPC upstreams: every kind of call streams, ends with its status, and costs exactly what it should.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderValue;
@@ -422,24 +421,12 @@ fn grpc_10_connections_are_shared_verified_and_replaced() {
     let ours = Authority::new("ours");
     let theirs = Authority::new("theirs");
     let (here, dead) = (free_address(), free_address());
-    let with = |authority: &Authority| {
-        let issued = authority.issue("localhost");
-        let certs = rustls_pem::certs(&issued.cert);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(certs, rustls_pem::key(&issued.key))
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        config
+    let serve = |at, authority: &Authority, protocol: &str| {
+        GrpcServer::start_with(at, Some(authority.issue("localhost").server(&[protocol])), script)
     };
-    let good = GrpcServer::start_with(here, Some(Arc::new(with(&ours))), script);
-    let strange = GrpcServer::start_with(free_address(), Some(Arc::new(with(&theirs))), script);
-    let mut mute = with(&ours);
-    mute.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mute = GrpcServer::start_with(free_address(), Some(Arc::new(mute)), script);
+    let good = serve(here, &ours, "h2");
+    let strange = serve(free_address(), &theirs, "h2");
+    let mute = serve(free_address(), &ours, "http/1.1");
     let root = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(root.path(), ours.pem()).unwrap();
     let at = |name: &str, port: u16, scheme: &str| {
@@ -616,7 +603,7 @@ fn grpc_11_a_payment_stands_for_method_and_target() {
             assert!(again.messages.is_empty());
         }
         let elsewhere = client.unary("/t.T/Collect", &paid, "hello").await;
-        assert!(elsewhere.messages.is_empty() && elsewhere.told("farthing-code") != "");
+        assert!(elsewhere.messages.is_empty() && !elsewhere.told("farthing-code").is_empty());
     });
     assert_eq!(stage.upstream.seen().len(), 1);
     let books = stage.gateway.books_after(1);
@@ -654,17 +641,4 @@ fn l402_2_a_grpc_call_is_paid_over_lightning() {
     });
     let books = gateway.books_after(9);
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 9));
-}
-
-mod rustls_pem {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    pub(super) fn certs(pem: &str) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap()
-    }
-
-    pub(super) fn key(pem: &str) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
-    }
 }
