@@ -372,7 +372,7 @@ fn a_lost_answer_is_looked_up_and_never_paid_again() {
             (&rows["payouts"][0]["state"], rows["payouts"].as_array().unwrap().len()),
             (&json!("open"), 1)
         );
-        assert_eq!(scene.gateway.metric("farthing_payouts_open"), 1, "{what}");
+        wait_for("the gauge", || (scene.gateway.metric("farthing_payouts_open") == 1).then_some(()));
         scene.node.ends(&invoice, stands);
         let ended = scene.decided(&invoice);
         let left = if stands == Stands::Failed {
