@@ -10,6 +10,7 @@ mod flood;
 mod gateway;
 mod http;
 mod nodes;
+mod refunds;
 mod stage;
 mod timing;
 
@@ -35,9 +36,11 @@ const ON_NODES: [(&str, OnNodes); 3] = [
 ];
 
 /// The last one looks at what the others left behind.
-const ON_GATEWAYS: [(&str, OnGateways); 7] = [
+const ON_GATEWAYS: [(&str, OnGateways); 9] = [
     ("payments-buy-calls", calls::payments_buy_calls),
     ("one-payment-is-drawn-on", calls::one_payment_is_drawn_on),
+    ("a-refund-goes-back", refunds::goes_back),
+    ("a-refund-that-fails-stays-a-balance", refunds::that_fails_stays),
     ("one-token-64-times-at-once", calls::one_token_at_once),
     ("another-preimage-opens-nothing", calls::another_preimage_opens_nothing),
     ("strict-waits-for-the-node", calls::strict_waits_for_the_node),

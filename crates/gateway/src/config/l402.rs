@@ -188,9 +188,16 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
     if strict && matches!(node, Some(LightningNode::Test)) {
         section.complain("strict", "rails.l402.strict: the test node cannot tell what was paid");
     }
+    let (key, refunds) = (section.value("node_key", node_key), l402_refunds::read(&section));
+    if key.is_none() && refunds.is_some() && matches!(node, Some(LightningNode::LnBits { .. })) {
+        section.complain(
+            "refunds",
+            "rails.l402.refunds: LNbits does not say who its node is; write node_key, or our own invoices could be paid",
+        );
+    }
     Some(L402 {
         network,
-        node_key: section.value("node_key", node_key),
+        node_key: key,
         deposit,
         ceiling_max,
         expiry: section.value("expiry", expiry).unwrap_or(EXPIRY),
@@ -203,7 +210,7 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
         claim_window: section.value("claim_window", value::duration).unwrap_or(CLAIM_WINDOW),
         first_claim_epoch_min: section.value("first_claim_epoch_min", epoch).unwrap_or(0),
         strict,
-        refunds: l402_refunds::read(&section),
+        refunds,
         time_max: section.value("timeout", value::duration).unwrap_or(TIME_MAX),
         node: node?,
         price: price?,

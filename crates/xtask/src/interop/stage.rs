@@ -127,7 +127,7 @@ fn second_facilitator(rpc_url: &str, places: &Places) -> Result<Option<(u16, Ser
 }
 
 /// The tool that builds.
-pub(crate) fn cargo() -> std::ffi::OsString {
+fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

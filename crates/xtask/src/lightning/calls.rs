@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::PAYMENTS;
-use super::gateway::{FIXED, FIXED_MSAT, Gateway, METERED, Offer, unexpected};
+use super::gateway::{DEPOSIT_MSAT, FIXED, FIXED_MSAT, Gateway, METERED, NANO_PER_MSAT, Offer, unexpected};
 use super::stage::{MACAROON, Nodes, Sent};
 use super::timing::Timing;
 
-/// Far more calls than one payment is good for.
-const CALLS_MAX: u32 = 20;
+/// Calls on one payment.
+const CALLS: u32 = 3;
+/// What such a payment is credited as.
+const DEPOSIT_NANO: u64 = DEPOSIT_MSAT * NANO_PER_MSAT;
 /// How often one token is shown at the same time.
 const AT_ONCE: usize = 64;
 /// Prices of the configuration, in nano-dollars for a token.
@@ -30,9 +32,33 @@ pub(super) struct Scene<'a> {
     secrets: Vec<String>,
 }
 
+/// A payment that was drawn on once.
+pub(super) struct Deposit {
+    offer: Offer,
+    preimage: String,
+    pub(super) key: String,
+    /// In nano-dollars.
+    pub(super) left: u64,
+}
+
 impl<'a> Scene<'a> {
     pub(super) fn new(nodes: &'a Nodes, usual: Gateway, strict: Gateway) -> Self {
         Self { nodes, usual, strict, secrets: vec![MACAROON.to_owned()] }
+    }
+
+    /// Pays for a deposit and makes the first call on it.
+    pub(super) fn deposit(&mut self) -> Result<Deposit, String> {
+        let offer = self.usual.offer(self.nodes, METERED)?;
+        expect("msat asked for", offer.msat, DEPOSIT_MSAT)?;
+        let preimage = self.pay(&offer)?;
+        let answer = self.usual.call(METERED, &offer, &preimage)?;
+        if answer.status != 200 {
+            return Err(unexpected("the first call", &answer));
+        }
+        let key = answer.all("farthing-key").next().ok_or("a deposit without its key")?.to_owned();
+        let left = DEPOSIT_NANO - cost(&answer.json()?)?;
+        settles_at(&self.usual, &key, left)?;
+        Ok(Deposit { offer, preimage, key, left })
     }
 
     /// Pays an offer over the channel; its preimage in hex.
@@ -76,32 +102,23 @@ pub(super) fn payments_buy_calls(scene: &mut Scene<'_>) -> Result<String, String
     ))
 }
 
-/// A metered route: one payment, calls by their tokens, the balance exact after each, until it is used up.
+/// A metered route: one payment, calls by their tokens, the balance exact after each.
 pub(super) fn one_payment_is_drawn_on(scene: &mut Scene<'_>) -> Result<String, String> {
     let before = scene.nodes.balances()?;
-    let offer = scene.usual.offer(scene.nodes, METERED)?;
-    let preimage = scene.pay(&offer)?;
-    let mut key = None;
-    let (mut spent, mut calls) = (0, 0);
-    loop {
+    let Deposit { offer, preimage, key, mut left } = scene.deposit()?;
+    for _ in 1..CALLS {
         let answer = scene.usual.call(METERED, &offer, &preimage)?;
-        if answer.status == 402 && calls > 0 && answer.json()?["error"]["code"] == "insufficient_balance" {
-            break;
-        }
-        if answer.status != 200 || calls == CALLS_MAX {
+        if answer.status != 200 {
             return Err(unexpected("a metered call", &answer));
         }
-        calls += 1;
-        spent += cost(&answer.json()?)?;
-        key = key.or_else(|| answer.all("farthing-key").next().map(str::to_owned));
-        let key = key.as_deref().ok_or("a deposit without its key")?;
-        settles_at(&scene.usual, key, offer.credit.checked_sub(spent).ok_or("more spent than paid")?)?;
+        left -= cost(&answer.json()?)?;
+        settles_at(&scene.usual, &key, left)?;
     }
     let (after, expected) = (scene.nodes.balances()?, before.after(offer.msat));
     if Some(after) != expected {
         return Err(format!("the balances are {after:?}, not {expected:?}"));
     }
-    Ok(format!("{} msat for {} nano-dollars, {calls} calls for {spent}", offer.msat, offer.credit))
+    Ok(format!("{} msat, {CALLS} calls for {} nano-dollars", offer.msat, DEPOSIT_NANO - left))
 }
 
 /// One payment for one call, shown many times at once: one call.
@@ -215,7 +232,7 @@ pub(super) fn expect(what: &str, found: u64, expected: u64) -> Result<(), String
 }
 
 /// The balance comes to `nano`.
-fn settles_at(gateway: &Gateway, key: &str, nano: u64) -> Result<(), String> {
+pub(super) fn settles_at(gateway: &Gateway, key: &str, nano: u64) -> Result<(), String> {
     let deadline = Instant::now() + SETTLED_TIME_MAX;
     loop {
         let found = gateway.balance(key)?;

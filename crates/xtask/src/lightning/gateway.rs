@@ -20,11 +20,13 @@ pub(super) const FIXED: &str = "/v1/chat/completions";
 pub(super) const FIXED_MSAT: u64 = 10_000;
 /// By its tokens, drawn from a deposit.
 pub(super) const METERED: &str = "/v1/responses";
+/// Of 0.05 USD.
+pub(super) const DEPOSIT_MSAT: u64 = 50_000;
 /// What the strict gateway asks of its node at most.
 pub(super) const INVOICES_PER_SECOND: u64 = 5;
 pub(super) const INVOICES_AT_ONCE: u64 = 20;
 /// Nano-dollars in a millisatoshi at that price.
-const NANO_PER_MSAT: u64 = 1000;
+pub(super) const NANO_PER_MSAT: u64 = 1000;
 
 /// A gateway with a fresh store.
 pub(super) struct Gateway {
@@ -41,8 +43,6 @@ pub(super) struct Gateway {
 pub(super) struct Offer {
     pub(super) token: String,
     pub(super) invoice: String,
-    /// What is credited for it, in nano-dollars.
-    pub(super) credit: u64,
     /// From the invoice, decoded by a node.
     pub(super) msat: u64,
     pub(super) hash: String,
@@ -102,6 +102,12 @@ impl Gateway {
         http::post(self.port, path, &[("authorization", credential.as_str())], &body(path))
     }
 
+    /// Hands in an invoice that is to be paid out of the balance behind a key.
+    pub(super) fn hand_in(&self, key: &str, invoice: &str) -> Result<Answer, String> {
+        let invoice = json!({"invoice": invoice});
+        http::post(self.port, "/farthing/refund", &[("x-api-key", key)], &invoice)
+    }
+
     /// What is left of the payment behind a key, in nano-dollars.
     pub(super) fn balance(&self, key: &str) -> Result<u64, String> {
         let key = format!("Bearer {key}");
@@ -134,13 +140,7 @@ fn offered(nodes: &Nodes, answer: &Answer) -> Result<Offer, String> {
     let (token, invoice) = read().ok_or_else(|| format!("no L402 line first, but {line}"))?;
     let decoded = nodes.payer.get(&format!("/v1/payreq/{invoice}"))?.json()?;
     let msat = text(&decoded, "num_msat")?.parse().map_err(|_| "an invoice without amount".to_owned())?;
-    let told = answer.json()?;
-    let credit = told["error"]["need"].as_str().and_then(nano);
-    let credit = credit.ok_or_else(|| format!("a challenge without its price: {told}"))?;
-    if msat != credit.div_ceil(NANO_PER_MSAT) {
-        return Err(format!("{credit} nano-dollars are sold for {msat} msat"));
-    }
-    Ok(Offer { token, invoice, credit, msat, hash: text(&decoded, "payment_hash")?.to_owned() })
+    Ok(Offer { token, invoice, msat, hash: text(&decoded, "payment_hash")?.to_owned() })
 }
 
 fn body(path: &str) -> Value {
@@ -190,6 +190,8 @@ rails:
     network: regtest
     node_key: {key}
     price: {{ usd_per_btc: 100000 }}
+    deposit: 0.05 USD
+    refunds: {{ max: 1 USD, per_day: 10 USD, min: 0.001 USD, fee_max: 1% }}
     strict: {strict}
     # A machine that is busy with a build takes its time.
     timeout: 30s

@@ -121,7 +121,7 @@ fn held(
     })
 }
 
-fn until_accepted(payee: Node, hash: &str) -> Result<(), String> {
+pub(super) fn until_accepted(payee: Node, hash: &str) -> Result<(), String> {
     let deadline = Instant::now() + HELD_TIME_MAX;
     loop {
         let state = state(payee, hash)?;

@@ -9,8 +9,9 @@ use super::bitcoind::Bitcoind;
 use super::http::{self, Answer};
 use crate::interop::install::empty;
 use crate::interop::process::{Server, free_port, listens};
-use crate::interop::stage::{BUILD_TIME_MAX, START_TIME_MAX, cargo};
+use crate::interop::stage::{BUILD_TIME_MAX, START_TIME_MAX};
 use crate::interop::{Places, process};
+use crate::step;
 
 /// Opening a channel takes ten seconds on a quiet machine.
 const CHANNEL_TIME_MAX: Duration = Duration::from_secs(300);
@@ -103,6 +104,11 @@ impl Balances {
     pub(super) fn after(self, msat: u64) -> Option<Self> {
         Some(Self { payer: self.payer.checked_sub(msat)?, payee: self.payee.checked_add(msat)? })
     }
+
+    /// The same the other way.
+    pub(super) fn back(self, msat: u64) -> Option<Self> {
+        Some(Self { payer: self.payer.checked_add(msat)?, payee: self.payee.checked_sub(msat)? })
+    }
 }
 
 /// How a payment ended.
@@ -183,8 +189,13 @@ fn hex_of_base64(text: &str) -> Option<String> {
 /// The program of the two nodes. Its crates are heavy, so it is built once and at low priority.
 fn build(places: &Places) -> Result<std::path::PathBuf, String> {
     let target = places.work.join("nodes");
+    // Without what cargo tells this tool of itself: it would make some of those crates be built anew each time.
+    let cargo = step::cargo(&["build", "--quiet", "--locked", "--manifest-path"]);
     let mut build = Command::new("nice");
-    build.arg(cargo()).args(["build", "--quiet", "--locked", "--manifest-path"]);
+    for name in cargo.get_envs().filter_map(|(name, value)| value.is_none().then_some(name)) {
+        build.env_remove(name);
+    }
+    build.arg(cargo.get_program()).args(cargo.get_args());
     build.arg(places.sources.join("Cargo.toml")).arg("--target-dir").arg(&target);
     let log = places.log("nodes-build");
     eprintln!("lightning: cargo build of the nodes ...");
