@@ -65,6 +65,8 @@ pub enum BitcoinPrice {
     Read {
         /// A JSON document ...
         url: BaseUrl,
+        /// ... by this query, with its question mark ...
+        query: String,
         /// ... and the place in it (RFC 6901).
         pointer: String,
         /// Whether the number is satoshis for a dollar, not dollars for a bitcoin.
@@ -235,7 +237,13 @@ pub(super) fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     if section.get("usd_per_btc").is_some() {
         section.complain("usd_per_btc", format!("{}: either usd_per_btc or url", section.path));
     }
-    let url = section.required("url", |text| super::rail::encrypted(text, "a source of prices"));
+    let url = section.required("url", |text| {
+        let (base, query) = text.split_once('?').map_or((text, ""), |(base, _)| (base, &text[base.len()..]));
+        if !query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err("the query has characters that no URL has".to_owned());
+        }
+        super::rail::encrypted(base, "a source of prices").map(|url| (url, query.to_owned()))
+    });
     let pointer = section.required("pointer", |text| {
         if text.starts_with('/') {
             Ok(text.to_owned())
@@ -256,8 +264,10 @@ pub(super) fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
             format!("{}: a price is read less often than it has to be new", section.path),
         );
     }
+    let (url, query) = url?;
     Some(BitcoinPrice::Read {
-        url: url?,
+        url,
+        query,
         pointer: pointer?,
         in_sats: in_sats.unwrap_or(false),
         every,

@@ -302,8 +302,7 @@ fn asks(headers: &HeaderMap, target: &str) -> Option<bool> {
             let (name, parameters) = one.split_once(';').unwrap_or((one, ""));
             let name = name.split('/').next().unwrap_or_default();
             let quality = parameters.split(';').find_map(|pair| pair.trim().strip_prefix("q="));
-            let is_none =
-                quality.is_some_and(|quality| quality.trim_end_matches('0').trim_end_matches('.').is_empty());
+            let is_none = quality.is_some_and(|quality| quality.bytes().all(|b| b"0.".contains(&b)));
             said = Some(said.unwrap_or(false) || ((is_it(name) || name.trim() == "*") && !is_none));
         }
     }
