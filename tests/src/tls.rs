@@ -70,6 +70,22 @@ impl Authority {
 }
 
 impl Issued {
+    /// What a server with this certificate uses.
+    pub fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
+        let certs = rustls::pki_types::CertificateDer::pem_slice_iter(self.cert.as_bytes());
+        let certs = certs.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certs, key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// Writes both files, the key for its owner only.
     pub fn write(&self, cert: &Path, key: &Path) {
         use std::os::unix::fs::PermissionsExt as _;
@@ -90,17 +106,7 @@ pub struct TlsUpstream {
 impl TlsUpstream {
     /// Starts it with a certificate.
     pub fn start(issued: &Issued) -> Self {
-        let certs = rustls::pki_types::CertificateDer::pem_slice_iter(issued.cert.as_bytes());
-        let certs = certs.collect::<Result<Vec<_>, _>>().unwrap();
-        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(certs, key)
-            .unwrap();
-        let config = Arc::new(config);
+        let config = issued.server(&[]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let upstream = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
         let seen = Arc::clone(&upstream.seen);

@@ -7,9 +7,12 @@ use std::thread;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderMap;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -17,8 +20,13 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async};
 
 use crate::gateway::PATIENCE;
 
+/// What bytes go over: TCP, or TLS.
+pub trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
+
 /// One end of an open one.
-pub struct Talk(pub WebSocketStream<TcpStream>);
+pub struct Talk(pub WebSocketStream<Box<dyn Line>>);
 
 impl Talk {
     /// Sends a text.
@@ -78,6 +86,17 @@ impl WebSocketServer {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::start_with(None, script)
+    }
+
+    /// The same within TLS.
+    pub fn start_with<F>(
+        tls: Option<Arc<ServerConfig>>,
+        script: impl Fn(String, Talk) -> F + Clone + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let server = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
@@ -88,11 +107,18 @@ impl WebSocketServer {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     let (tcp, _) = listener.accept().await.unwrap();
-                    let (seen, script) = (Arc::clone(&seen), script.clone());
+                    let (seen, script, tls) = (Arc::clone(&seen), script.clone(), tls.clone());
                     tokio::spawn(async move {
+                        let line: Box<dyn Line> = match tls {
+                            None => Box::new(tcp),
+                            Some(tls) => match TlsAcceptor::from(tls).accept(tcp).await {
+                                Ok(tls) => Box::new(tls),
+                                Err(_) => return,
+                            },
+                        };
                         let mut path = String::new();
                         #[expect(clippy::result_large_err, reason = "the library's own shape")]
-                        let opened = accept_hdr_async(tcp, |request: &Request, response: Response| {
+                        let opened = accept_hdr_async(line, |request: &Request, response: Response| {
                             path = request.uri().path().to_owned();
                             seen.lock().unwrap().push((path.clone(), request.headers().clone()));
                             answer(&path, request, response)
@@ -142,8 +168,22 @@ pub async fn open(
     path: &str,
     fields: &[(&'static str, &str)],
 ) -> Result<(Talk, HeaderMap), http::Response<Option<Vec<u8>>>> {
-    let mut request = http::Request::get(format!("ws://{address}{path}"))
-        .header("host", address.to_string())
+    let tcp = TcpStream::connect(address).await.unwrap();
+    open_over(Box::new(tcp), &address.to_string(), path, fields).await
+}
+
+/// The same over a line that somebody has opened.
+///
+/// # Errors
+/// What was answered instead.
+pub async fn open_over(
+    line: Box<dyn Line>,
+    host: &str,
+    path: &str,
+    fields: &[(&'static str, &str)],
+) -> Result<(Talk, HeaderMap), http::Response<Option<Vec<u8>>>> {
+    let mut request = http::Request::get(format!("ws://{host}{path}"))
+        .header("host", host)
         .header("connection", "keep-alive, Upgrade")
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13")
@@ -151,8 +191,7 @@ pub async fn open(
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    let tcp = TcpStream::connect(address).await.unwrap();
-    let opened = timeout(PATIENCE, client_async(request.body(()).unwrap(), tcp)).await.unwrap();
+    let opened = timeout(PATIENCE, client_async(request.body(()).unwrap(), line)).await.unwrap();
     match opened {
         Ok((talk, response)) => Ok((Talk(talk), response.headers().clone())),
         Err(Error::Http(response)) => Err(*response),

@@ -1,6 +1,5 @@
 //! What the field's first L402 proxy does not do well, as a list of what we do (l402.md section 16). Points that other tests show
 //! are in the table of specs/l402.md.
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -274,6 +274,12 @@ fn cashu_a_lying_mint_is_not_believed() {
         assert_unknown(&scene.pay(&token));
         assert_eq!((scene.held(), scene.count("deposit"), scene.upstream.hits()), ((0, 36), 0, 0), "{lie:?}");
         assert!(scene.gateway.log().contains("ALARM"), "{lie:?}");
+        // Nor is the operator's word coins of ours.
+        let open = scene.gateway.operator(&["ledger", "intents"]);
+        let key = open["intents"][0]["deposit_key"].as_str().unwrap().to_owned();
+        let decided = scene.gateway.command(&["ledger", "resolve", &key, "--settled", "0xabc"]);
+        assert!(!decided.status.success(), "{lie:?}");
+        assert!(!open.to_string().contains(&token.proofs[0].secret), "{lie:?}: nobody reads coins there");
         scene.mint.remember(true);
         wait_for("the truth", || (scene.held() == (36, 0)).then_some(()));
         assert_eq!(scene.pay(&token).status, 200, "{lie:?}");

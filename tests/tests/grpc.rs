@@ -1,7 +1,6 @@
 //! gRPC upstreams: every kind of call streams, ends with its status, and costs exactly what it should.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderValue;
@@ -11,7 +10,7 @@ use farthing_tests::http;
 use farthing_tests::lightning::{Offered, TEST_NODE};
 use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::tls::Authority;
-use farthing_tests::upstream::KEY;
+use farthing_tests::upstream::{FRIENDLY_COST, KEY};
 use serde_json::json;
 
 const CREDIT: i64 = 1_000_000_000;
@@ -101,6 +100,13 @@ async fn script(mut call: Call) {
             pipe.reset();
         }
         "/t.T/Unavailable" => drop(call.answer_with(503, &[])),
+        "/v1/chat/completions" => {
+            let body = json!({"id": "c", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"},
+                "finish_reason": "stop"}], "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}});
+            let (pipe, _) = call.answer(&[("content-type", "application/json"), ("grpc-status", "0")]);
+            pipe.bytes(body.to_string());
+            pipe.trailers(&[("x-trailer", "dropped")]);
+        }
         "/t.T/Never" => std::future::pending().await,
         "/t.T/Waits" => {
             let (pipe, _messages) = call.answer(&[]);
@@ -310,6 +316,9 @@ fn grpc_7_bytes_and_seconds_are_counted() {
         drop(pipe);
         answer.messages.rest().await;
         assert_eq!(answer.messages.trailers["grpc-status"], "0");
+        let call = answer.head.headers["farthing-request-id"].to_str().unwrap();
+        let told = stage.gateway.operator(&["explain", call]);
+        assert_eq!(told["agrees"], true, "{told}");
     });
     let talked = 20 * 300_005 + 50 * 300_009;
     assert_eq!(stage.spent(), talked);
@@ -412,24 +421,12 @@ fn grpc_10_connections_are_shared_verified_and_replaced() {
     let ours = Authority::new("ours");
     let theirs = Authority::new("theirs");
     let (here, dead) = (free_address(), free_address());
-    let with = |authority: &Authority| {
-        let issued = authority.issue("localhost");
-        let certs = rustls_pem::certs(&issued.cert);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(certs, rustls_pem::key(&issued.key))
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        config
+    let serve = |at, authority: &Authority, protocol: &str| {
+        GrpcServer::start_with(at, Some(authority.issue("localhost").server(&[protocol])), script)
     };
-    let good = GrpcServer::start_with(here, Some(Arc::new(with(&ours))), script);
-    let strange = GrpcServer::start_with(free_address(), Some(Arc::new(with(&theirs))), script);
-    let mut mute = with(&ours);
-    mute.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mute = GrpcServer::start_with(free_address(), Some(Arc::new(mute)), script);
+    let good = serve(here, &ours, "h2");
+    let strange = serve(free_address(), &theirs, "h2");
+    let mute = serve(free_address(), &ours, "http/1.1");
     let root = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(root.path(), ours.pem()).unwrap();
     let at = |name: &str, port: u16, scheme: &str| {
@@ -484,6 +481,30 @@ fn grpc_10_connections_are_shared_verified_and_replaced() {
         assert_eq!(client.unary("/t.T/Talk", &paid, "a").await.messages, ["re: a"]);
     });
     assert_eq!((late.connections(), CREDIT - gateway.settled_balance(&key)), (1, 4 * FEE));
+}
+
+/// Any API may stand behind HTTP/2: its requests are whole, and its answers metered, as ever.
+#[test]
+fn grpc_10_other_apis_over_the_same_connection() {
+    let upstream = GrpcServer::start(script);
+    let gateway = Gateway::start(
+        upstream.address,
+        &format!(
+            "server: {{ listen: [\"{{address}}\"], threads: 1 }}\nupstreams: {{ o: {{ url: \"http://{}\", protocol: h2, dialect: openai }} }}\n",
+            upstream.address
+        ),
+    );
+    let key = gateway.key("1 TEST");
+    let ask = json!({"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]});
+    for calls in 1..4 {
+        let answer = http::post(gateway.address, "/v1/chat/completions", &[("x-api-key", &key)], &ask);
+        assert_eq!((answer.status, answer.json()["usage"]["total_tokens"].as_u64()), (200, Some(15)));
+        assert!(answer.trailers.is_empty() && answer.header("grpc-status").is_none());
+        assert_eq!(CREDIT - gateway.settled_balance(&key), calls * FRIENDLY_COST);
+    }
+    assert_eq!(upstream.connections(), 1);
+    let seen = upstream.seen().pop().unwrap();
+    assert!(seen.headers.contains_key("content-length") && !seen.headers.contains_key("te"));
 }
 
 /// GRPC-10: an upstream that dies in a call, and one that comes back.
@@ -582,7 +603,7 @@ fn grpc_11_a_payment_stands_for_method_and_target() {
             assert!(again.messages.is_empty());
         }
         let elsewhere = client.unary("/t.T/Collect", &paid, "hello").await;
-        assert!(elsewhere.messages.is_empty() && elsewhere.told("farthing-code") != "");
+        assert!(elsewhere.messages.is_empty() && !elsewhere.told("farthing-code").is_empty());
     });
     assert_eq!(stage.upstream.seen().len(), 1);
     let books = stage.gateway.books_after(1);
@@ -620,17 +641,4 @@ fn l402_2_a_grpc_call_is_paid_over_lightning() {
     });
     let books = gateway.books_after(9);
     assert_eq!((books.count("deposit"), books.count("capture")), (1, 9));
-}
-
-mod rustls_pem {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    pub(super) fn certs(pem: &str) -> Vec<CertificateDer<'static>> {
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap()
-    }
-
-    pub(super) fn key(pem: &str) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
-    }
 }

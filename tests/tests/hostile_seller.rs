@@ -148,8 +148,7 @@ impl Seller {
 fn offer(way: Scheme) -> Value {
     let mut extra = json!({"name": "USDC", "version": "2"});
     let scheme = match way {
-        // Its sellers have tests of their own.
-        Scheme::Exact | Scheme::L402 => "exact",
+        Scheme::Exact => "exact",
         Scheme::Permit2 => {
             extra["assetTransferMethod"] = json!("permit2");
             "exact"
@@ -165,6 +164,7 @@ fn offer(way: Scheme) -> Value {
             extra["minDeposit"] = json!(DEPOSIT.to_string());
             "batch-settlement"
         }
+        Scheme::L402 => unreachable!("an invoice stands in no x402 offer"),
     };
     json!({"scheme": scheme, "network": NETWORK, "amount": PRICE.to_string(), "asset": USDC, "payTo": PAYEE,
            "maxTimeoutSeconds": 300, "extra": extra})

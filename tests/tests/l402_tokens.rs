@@ -1,4 +1,5 @@
 //! What tokens may: narrowed offline, rotated and revoked by the operator.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -11,8 +11,9 @@ use farthing_tests::http;
 use farthing_tests::lightning::{Offered, TEST_NODE};
 use farthing_tests::payer::{TEST, Wallet};
 use farthing_tests::refused::assert_refused;
+use farthing_tests::tls::Authority;
 use farthing_tests::upstream::{KEY, Upstream};
-use farthing_tests::web_socket::{Talk, WebSocketServer, open};
+use farthing_tests::web_socket::{Talk, WebSocketServer, open, open_over};
 use tokio_tungstenite::tungstenite::Message;
 
 const CREDIT: i64 = 1_000_000_000;
@@ -21,9 +22,6 @@ async fn script(path: String, mut talk: Talk) {
     match path.as_str() {
         "/echo" | "/bytes" | "/time" | "/short" | "/free" | "/idle" => {
             while let Some(message) = talk.hear().await {
-                if talk.0.get_mut().writable().await.is_err() {
-                    return;
-                }
                 let Message::Text(text) = message else { panic!("no text") };
                 if text == "close" {
                     return talk.close(4000).await;
@@ -265,6 +263,10 @@ fn ws_4_bytes_are_counted_both_ways() {
             assert_eq!(talk.heard().await.len(), 1000);
         }
         drop(talk);
+        wait_for("the hold to end", || (stage.gateway.metric("farthing_holds_open") == 0).then_some(()));
+        stage.gateway.books_after(1);
+        let told = stage.gateway.operator(&["explain", head["farthing-request-id"].to_str().unwrap()]);
+        assert_eq!(told["agrees"], true, "{told}");
     });
     // A client's frame has a head of 8 bytes at that length, a server's one of 4.
     assert_eq!(stage.spent(), 20 * (1008 * 20 + 1004 * 50));
@@ -503,6 +505,59 @@ fn ws_5_a_connection_paid_over_lightning_ends_with_its_payment() {
     let books = stage.gateway.books_after(1);
     let captured = books.entries.iter().filter(|entry| entry["kind"] == "capture");
     assert_eq!(captured.count(), 1);
+}
+
+/// WS-2: within TLS on both sides, and never without the upstream's certificate.
+#[test]
+fn ws_2_within_tls_on_both_sides() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let files = tempfile::tempdir().unwrap();
+    let at = |name: &str| files.path().join(name);
+    ours.issue("localhost").write(&at("cert.pem"), &at("key.pem"));
+    std::fs::write(at("root.pem"), ours.pem()).unwrap();
+    let good = WebSocketServer::start_with(Some(ours.issue("localhost").server(&[])), script);
+    let strange = WebSocketServer::start_with(Some(theirs.issue("localhost").server(&[])), script);
+    let here = files.path().display();
+    let upstream = |name: &str, server: &WebSocketServer| {
+        let port = server.address.port();
+        format!("{name}: {{ url: \"https://localhost:{port}\", dialect: raw, ca: \"{here}/root.pem\" }}")
+    };
+    let route = |name: &str, path: &str| {
+        format!(
+            "{{ match: {{ path: {path} }}, upstream: {name}, websocket: true, price: {{ per_call: 0.001 USD }} }}"
+        )
+    };
+    let gateway = Gateway::start(
+        good.address,
+        &format!(
+            "server: {{ listen: [\"{{address}}\"], threads: 1, hosts: [localhost], tls: {{ cert: {here}/cert.pem, key: \"${{file:{here}/key.pem}}\" }} }}\n\
+             upstreams: {{ {}, {} }}\nroutes: [ {}, {} ]\n",
+            upstream("good", &good),
+            upstream("strange", &strange),
+            route("good", "/echo"),
+            route("strange", "/gone"),
+        ),
+    );
+    let new = gateway.operator(&["key", "new", "--credit", "1 TEST"]);
+    let text = |name: &str| new[name].as_str().unwrap().to_owned();
+    let (bearer, account) = (format!("Bearer {}", text("key")), text("account"));
+    let host = format!("localhost:{}", gateway.address.port());
+    run(async {
+        let connect = async || {
+            let tcp = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(ours.client(&["http/1.1"]));
+            Box::new(connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap())
+        };
+        let fields = [("authorization", bearer.as_str())];
+        let (mut talk, _) = open_over(connect().await, &host, "/echo", &fields).await.unwrap();
+        talk.say("sealed").await;
+        assert_eq!(talk.heard().await, "sealed");
+        talk.close(1000).await;
+        let refused = open_over(connect().await, &host, "/gone", &fields).await.err().unwrap();
+        assert_eq!(refused.status(), 502);
+    });
+    assert!(strange.seen().is_empty(), "nothing was sent");
+    assert_eq!(gateway.books_after(1).charged(&account), 1_000_000);
 }
 
 /// WS-8: over HTTP/2 there is none: the extended CONNECT is not offered, and its handshake is refused.

@@ -17,7 +17,7 @@ use crate::drawing::Outcome;
 use crate::error::{Allowance, CallError};
 use crate::folder::Folder;
 use crate::keyring;
-use crate::pending::{Kind, PROOF_S, Pending};
+use crate::pending::{Kind, Pending};
 use crate::receipt::ReceiptRef;
 use crate::reservation::End;
 use crate::sale::Sending;
@@ -171,8 +171,9 @@ impl Client {
         }
         self.end(reserved.as_ref(), End::Open, see);
         if *pending.kind() == Kind::Invoice {
+            let seconds = pending.shown_until(now).saturating_sub(now);
             self.note(pending.refuse(now), see);
-            return Err(CallError::TokenRefused { status, said, paid: what, seconds: PROOF_S });
+            return Err(CallError::TokenRefused { status, said, paid: what, seconds });
         }
         if let Kind::Batch { deposit: 0, .. } = pending.kind() {
             // A voucher has no end and needs none: the next one contains it.

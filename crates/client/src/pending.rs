@@ -225,6 +225,15 @@ impl Pending {
         self.content.headers.iter().filter_map(header).chain(proof).collect()
     }
 
+    /// Until when the proof of a paid invoice is shown to a seller that refuses it now. What was paid does not end by
+    /// itself: this long after it was first refused no other invoice is paid.
+    pub(crate) const fn shown_until(&self, now_unix_s: u64) -> u64 {
+        match self.content.end {
+            End::Unknown => now_unix_s.saturating_add(PROOF_S),
+            End::Refused => self.content.valid_before,
+        }
+    }
+
     /// What of it opens the receipt: the key beside it, else the payment itself.
     pub(crate) fn opener(&self) -> Option<(HeaderName, HeaderValue)> {
         let mut headers = self.headers();
@@ -297,9 +306,8 @@ impl Pending {
     /// The seller refused it. What was signed can still be taken until its time is over: until then the
     /// same request sends the same payment, and no other.
     pub(crate) fn refuse(mut self, now_unix_s: u64) -> Result<(), FileError> {
-        if self.content.intent.is_some() && self.content.end == End::Unknown {
-            // What was paid does not end by itself: a seller that has refused it is given this long.
-            self.content.valid_before = now_unix_s.saturating_add(PROOF_S);
+        if self.content.intent.is_some() {
+            self.content.valid_before = self.shown_until(now_unix_s);
         }
         self.content.end = End::Refused;
         if self.content.is_over(now_unix_s) {

@@ -163,10 +163,12 @@ impl Grounds {
         let chain = self.chain.as_ref().ok().and_then(|chain| chain.as_ref());
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
         let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
+        let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
         Around {
             chain: chain.map(stage::Chain::urls),
             lnbits: lnbits.map(LnBits::urls),
             mint: mint.map(CashuMint::url),
+            nwc_uri: nwc.map(NwcWallets::seller),
         }
     }
 

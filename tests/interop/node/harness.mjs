@@ -61,11 +61,15 @@ export async function balanceNano(key) {
   }
 }
 
-/** "0.0021" -> 2100000n. Decimal text only: a number would already have been rounded. */
+/**
+ * "0.0021" -> 2100000n. Decimal text only: a number would already have been rounded. Below zero is who was served on a
+ * promise (`upto`) that is not settled yet.
+ */
 export function nano(decimal) {
-  const parts = /^(\d+)(?:\.(\d{1,9}))?$/.exec(decimal);
+  const parts = /^(-?)(\d+)(?:\.(\d{1,9}))?$/.exec(decimal);
   assert.ok(parts, `amount ${JSON.stringify(decimal)} is no decimal text`);
-  return BigInt(parts[1]) * 1_000_000_000n + BigInt((parts[2] ?? "").padEnd(9, "0"));
+  const amount = BigInt(parts[2]) * 1_000_000_000n + BigInt((parts[3] ?? "").padEnd(9, "0"));
+  return parts[1] ? -amount : amount;
 }
 
 /** What a call costs at the prices of the gateway under test: 1 and 4 USD per million tokens. */

@@ -91,12 +91,12 @@ async function fixedPriceOnce(pay) {
   await assertBalance(credentials.value, creditNano(tokenOf(credentials)) - 3_000_000n);
 }
 
-/** It pays, and counts none. */
+/** It pays, and counts a tenth. */
 async function belowASatoshi(pay) {
   const before = (await payments()).length;
   const response = await pay(cheapUrl, { ...cheapCall }, { wallet });
   assert.equal(response.status, 200, await response.text());
-  assert.equal(response.payment.amountSat, 0);
+  assert.equal(response.payment.amountSat, 0.1);
   assert.deepEqual((await payments()).slice(before).map(({ msat }) => msat), [100]);
 }
 

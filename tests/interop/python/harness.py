@@ -74,10 +74,12 @@ def balance_nano(key):
 
 
 def nano(decimal):
-    """"0.0021" -> 2100000. Decimal text only: a number would already have been rounded."""
-    whole, _, fraction = decimal.partition(".")
+    """"0.0021" -> 2100000. Decimal text only: a number would already have been rounded. Below zero is who was served on
+    a promise (`upto`) that is not settled yet."""
+    whole, _, fraction = decimal.removeprefix("-").partition(".")
     assert len(fraction) <= 9, decimal
-    return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    amount = int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    return -amount if decimal.startswith("-") else amount
 
 
 def cost_nano(input_tokens, output_tokens):

@@ -92,14 +92,16 @@ impl Book {
         })
     }
 
-    /// An invoice as it stands now: one that nobody paid in time is cancelled.
+    /// An invoice as it stands now.
     pub fn invoice(&self, hash: &Hash) -> Option<Invoice> {
-        let mut invoice = self.pages().invoices.get(hash)?.clone();
-        let expired = now_s() > invoice.created_s + u64::from(invoice.expiry_s);
-        if expired && matches!(invoice.state, InvoiceState::Open) {
-            invoice.state = InvoiceState::Cancelled;
-        }
-        Some(invoice)
+        self.pages().invoices.get(hash).cloned().map(Invoice::now)
+    }
+
+    /// All of them, in the order they were made.
+    pub fn invoices(&self) -> Vec<Invoice> {
+        let mut invoices: Vec<_> = self.pages().invoices.values().cloned().map(Invoice::now).collect();
+        invoices.sort_unstable_by_key(|invoice| invoice.add_index);
+        invoices
     }
 
     pub fn cancel(&self, hash: &Hash) {
@@ -176,6 +178,17 @@ impl Book {
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Invoice {
+    /// One that nobody paid in time is cancelled.
+    fn now(mut self) -> Self {
+        let expired = now_s() > self.created_s + u64::from(self.expiry_s);
+        if expired && matches!(self.state, InvoiceState::Open) {
+            self.state = InvoiceState::Cancelled;
+        }
+        self
     }
 }
 

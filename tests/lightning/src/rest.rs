@@ -32,7 +32,7 @@ pub fn router(node: Arc<Lightning>) -> Router {
     Router::new()
         .route("/v1/getinfo", get(about))
         .route("/v1/balance/channels", get(balance))
-        .route("/v1/invoices", post(invoices::add))
+        .route("/v1/invoices", post(invoices::add).get(invoices::list))
         .route("/v1/invoices/subscribe", get(invoices::subscribe))
         .route("/v1/invoice/{hash}", get(invoices::look_up))
         .route("/v2/invoices/lookup", get(invoices::look_up_v2))

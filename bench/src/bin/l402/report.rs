@@ -63,7 +63,7 @@ impl Report {
         let mut text = format!(
             "# Checking an L402 credential\n\n`cargo run --release -p farthing-bench --bin l402 -- --peer` at {}\n\n\
              Machine: {}, {} cores, {instructions} instructions for SHA-256, Linux {}. Load average before {}, after {}. {rounds} \
-             interleaved rounds of a few milliseconds for each row; ratios are taken within a round. On a machine that others use \
+             interleaved rounds of about a tenth of a millisecond for each row; ratios are taken within a round. On a machine that others use \
              too, the quickest round comes nearest to a quiet core.\n\n\
              A token of {} bytes with three caveats, in a header value of {} bytes. Ours also derives the root key, names every \
              point of the chain for revocation and budgets, and names account and deposit; the crate is given the root key, and \
@@ -88,8 +88,10 @@ impl Report {
         if let Some(why) = missing {
             let _ = writeln!(text, "\nThe crate `macaroon` was not measured: {why}.");
         }
+        let tenths =
+            |nanos: &[f64]| -> Vec<f64> { nanos.iter().map(|n| (n * 10.0).round() / 10.0).collect() };
         let rows: Vec<Value> =
-            series.iter().map(|row| json!({"name": row.name, "nanos": row.nanos})).collect();
+            series.iter().map(|row| json!({"name": row.name, "nanos": tenths(&row.nanos)})).collect();
         let raw = json!({
             "commit": machine.commit, "processor": machine.processor, "cores": machine.cores,
             "sha_instructions": machine.has_sha, "kernel": machine.kernel, "load_before": machine.load_before,

@@ -151,7 +151,10 @@ async fn l402_91_92_an_invoice_is_paid_and_its_token_serves_again() {
 #[tokio::test]
 async fn l402_92_what_is_not_paid() {
     let week_ago = now() - 7 * 86_400;
-    let damaged = |text: String| format!("{}q", &text[..text.len() - 1]);
+    let damaged = |text: String| {
+        let (start, last) = text.split_at(text.len() - 1);
+        format!("{start}{}", if last == "q" { "p" } else { "q" })
+    };
     let offer = |invoice: &str| vec![line("AgE=", invoice)];
     for (what, lines, expected) in [
         ("expired", offer(&invoice(20, 300, week_ago)), "the invoice has expired"),
@@ -234,6 +237,64 @@ async fn l402_92_the_fee_is_within_cap_and_budget() {
     assert_eq!(spent(&payer), (20_000_000, 20_000_000, 0), "the test node asks no fee");
 }
 
+/// The price is asked for when an invoice is offered; what gives none pays nothing.
+#[tokio::test]
+async fn l402_92_a_price_that_a_service_tells_holds_the_cap() {
+    for (told, expected) in [
+        (r#"{"data":{"amount":"100000.00"}}"#, Some(20_000_000)),
+        (r#"{"data":{"amount":90000.5}}"#, Some(18_000_100)),
+        (r#"{"data":{"amount":"0"}}"#, None),
+        (r#"{"data":{}}"#, None),
+        ("<html>", None),
+    ] {
+        let service = Seller::open(move |_, _| Reply::Answer(200, vec![], told.as_bytes().to_vec())).await;
+        let seller = Seller::open(|seen, _| proof(seen).map_or_else(|| ask("AgE=", 20), |_| ok())).await;
+        let price =
+            PriceSettings::Read { url: service.url("/price?k=secret"), pointer: "/data/amount".to_owned() };
+        let fee_max = FeeMax { ppm: 0, sat: 0 };
+        let file = LightningFile::new(NodeSettings::Test {}, None, Some(price), fee_max).unwrap();
+        assert!(!file.shown().unwrap().to_string().contains("secret"));
+        let dialer = Dialer::new(&[], std::time::Duration::from_secs(5)).unwrap();
+        let plain = Payer::new("0.05usd");
+        let client = plain.client.with_lightning(Lightning::open(&file, &dialer).unwrap());
+        let payer = Payer { client, home: plain.home };
+        let done = payer.client.call(&post(&seller.url("/"), "x"), &mut quiet).await;
+        assert_eq!(done.is_ok(), expected.is_some(), "{told}");
+        assert_eq!(spent(&payer).0, expected.unwrap_or(0), "{told}");
+        assert_eq!(service.seen().len(), 1);
+    }
+}
+
+/// At a seller with receipts a token is money that was not used yet: a call with it is held to cap and budget.
+#[tokio::test]
+async fn l402_94_what_is_left_of_a_token_is_within_cap_and_budget() {
+    let seller = Seller::open(|seen, _| match proof(seen) {
+        None => ask("AgE=", 20),
+        Some(_) => {
+            let receipt = ("farthing-receipt", "req_1".to_owned());
+            Reply::Answer(200, vec![receipt], b"done".to_vec())
+        }
+    })
+    .await;
+    let payer = payer("0.05usd");
+    let request = |body: &str| post(&seller.url("/"), body);
+    payer.client.call(&request("1"), &mut quiet).await.unwrap();
+    assert_eq!(spent(&payer), (20_000_000, 20_000_000, 20_000_000), "until its receipt says less");
+    payer.client.call(&request("2"), &mut quiet).await.unwrap();
+    assert_eq!(spent(&payer), (20_000_000, 40_000_000, 40_000_000));
+    // More than the cap of this call could be taken: the price is asked first, and it is above the cap.
+    let narrow = with_lightning(payer.again("0.01usd"));
+    let error = narrow.call(&request("3"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::Policy(PolicyError::OverCap { .. })), "{error}");
+    let file = payer.home.path().join("budget.json");
+    let cap: SpanCap = "0.05usd/day".parse().unwrap();
+    Budget::change(&file, |budget| budget.set(None, Limits::default().with(cap), now())).unwrap().unwrap();
+    let error = payer.client.call(&request("4"), &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::Budget(BudgetError::Over(_))), "{error}");
+    assert_eq!(tokens(&seller), shown(&[None, Some("AgE="), Some("AgE="), None]));
+    assert_eq!(spent(&payer), (20_000_000, 40_000_000, 40_000_000));
+}
+
 /// 402 for ever: one payment, and the same proof however often the command is repeated.
 #[tokio::test]
 async fn l402_93_a_seller_that_was_paid_and_asks_again_is_not_paid_again() {
@@ -251,6 +312,15 @@ async fn l402_93_a_seller_that_was_paid_and_asks_again_is_not_paid_again() {
     }
     assert_eq!(tokens(&seller), shown(&[None, Some("token0"), Some("token0")]));
     assert_eq!(spent(&payer), (20_000_000, 20_000_000, 20_000_000));
+    // When its time is over another one may be paid for; the test does not wait that long.
+    let [name] = &payer.pending()[..] else { panic!() };
+    let path = payer.home.path().join("pending").join(name);
+    let mut content: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    content["valid_before"] = json!(now() - 61);
+    fs::write(&path, content.to_string()).unwrap();
+    let error = again(&payer).call(&request, &mut quiet).await.unwrap_err();
+    assert!(matches!(error, CallError::TokenRefused { .. }), "{error}");
+    assert_eq!(tokens(&seller)[3..], shown(&[None, Some("token3")]));
     assert!(
         !payer.home.path().join("tokens.json").exists(),
         "what serves nothing is not kept for other calls"

@@ -81,9 +81,13 @@ pub(super) struct CheckArgs {
 enum Kind {
     /// Play money, for gateways in test mode: no node at all
     Test,
+    /// Its REST interface
     Lnd,
+    /// Core Lightning's CLNRest
     Cln,
+    /// ACINQ's node
     Phoenixd,
+    /// A wallet of an LNbits server
     Lnbits,
     /// Nostr Wallet Connect: the connection string is the key
     Nwc,
@@ -129,6 +133,9 @@ fn set(args: &SetArgs) -> Result<(), String> {
 
 fn node(kind: Kind, args: &SetArgs) -> Result<NodeSettings, String> {
     if kind == Kind::Test {
+        if args.url.is_some() || args.key_file.is_some() || args.cert.is_some() {
+            return Err("the test node has no address, no key and no certificate".into());
+        }
         return Ok(NodeSettings::Test {});
     }
     if kind == Kind::Nwc && args.url.is_some() {

@@ -119,3 +119,66 @@ fn blinded(outputs: &[Output]) -> Result<Vec<BlindedMessage>, PointError> {
     };
     outputs.iter().map(message).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proof::cashu::OutputSeed;
+    use wire::cashu::{KeysetId, Point, Proof, Token};
+
+    use super::super::keysets::{Keyset, Keysets};
+    use super::{Plan, PlanError};
+
+    /// Keys of 1, 2, 4 and 8, at half a unit for each coin.
+    fn keysets() -> Keysets {
+        let point = Point(proof::cashu::hash_to_curve(b"a key").unwrap().0);
+        let keys = [1, 2, 4, 8].map(|amount| (amount, point)).into();
+        let id = KeysetId::parse("009a1f293253e41e").unwrap();
+        vec![Keyset { id, active: true, fee_ppk: 500, final_expiry: None, keys }].into()
+    }
+
+    fn token(amounts: &[u64], keyset: &str) -> Token {
+        let keyset = KeysetId::parse(keyset).unwrap();
+        let coin = |(place, amount): (usize, &u64)| Proof {
+            amount: *amount,
+            keyset,
+            secret: format!("secret {place}"),
+            signature: Point([2; 33]),
+            dleq: None,
+        };
+        let proofs = amounts.iter().enumerate().map(coin).collect();
+        Token { mint: "m".into(), unit: "sat".into(), proofs }
+    }
+
+    fn plan(amounts: &[u64], keyset: &str) -> Result<Plan, PlanError> {
+        let seed = OutputSeed::new(&[1; 32]);
+        Plan::new(&token(amounts, keyset), &keysets(), &seed, &[2; 32], 0)
+    }
+
+    #[test]
+    fn cashu_9_10_what_goes_and_what_comes() {
+        let plan = plan(&[8, 4, 1], "009a1f293253e41e").unwrap();
+        let amounts: Vec<u64> = plan.swap.outputs.iter().map(|output| output.amount).collect();
+        assert_eq!((plan.amount(), amounts), (11, vec![1, 2, 8]), "13 less 1.5, rounded up");
+        assert_eq!(plan.swap.inputs.len(), 3);
+        // As it is read after a crash, and not for other coins.
+        let text = plan.to_text();
+        assert_eq!(Plan::written(&text, plan.outputs.clone()), Some(plan.clone()));
+        assert_eq!(Plan::written(&text, plan.outputs[1..].to_vec()), None);
+        assert_eq!(Plan::written("{}", plan.outputs.clone()), None);
+        assert!(!format!("{plan:?}").contains("secret 0"));
+    }
+
+    #[test]
+    fn cashu_6_10_what_cannot_be_swapped() {
+        let ours = "009a1f293253e41e";
+        for (amounts, keyset, error) in [
+            (&[1][..], ours, PlanError::Fee),
+            (&[16], ours, PlanError::Keyset),
+            (&[8], "009a1f293253e4ff", PlanError::Keyset),
+        ] {
+            assert_eq!(plan(amounts, keyset), Err(error), "{amounts:?}");
+        }
+        // More than the largest coins make up.
+        assert_eq!(plan(&[8; 64], ours).map(|plan| plan.amount()), Ok(64 * 8 - 32));
+    }
+}

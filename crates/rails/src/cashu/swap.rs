@@ -3,6 +3,7 @@
 use proof::cashu::{Output, unblind, verify_blind};
 use wire::cashu::mint::{
     self, BlindSignature, CheckState, KEYSET_INACTIVE, MintError, Restore, Restored, Standing, States,
+    UNBALANCED,
 };
 use wire::cashu::{Dleq, KeysetId, Point, Proof};
 use wire::hex;
@@ -93,7 +94,9 @@ impl Mint {
             (Found::SpentElsewhere, 400..=499) if decides => Swapped::Refused(Said::Spent),
             // It is too busy for us, or has changed its keysets.
             (Found::Untouched, 429) => Swapped::Not { stale: false },
-            (Found::Untouched, 400..=499) if code == KEYSET_INACTIVE => Swapped::Not { stale: true },
+            (Found::Untouched, 400..=499) if [KEYSET_INACTIVE, UNBALANCED].contains(&code) => {
+                Swapped::Not { stale: true }
+            }
             (Found::Untouched, 400..=499) if decides => Swapped::Refused(Said::Code(code)),
             (Found::SpentElsewhere | Found::Untouched | Found::Unclear, _) => unknown,
         }

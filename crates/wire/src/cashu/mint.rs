@@ -228,6 +228,8 @@ pub struct MintError {
 
 /// The coins were spent before.
 pub const ALREADY_SPENT: u32 = 11_001;
+/// Inputs, fee and outputs do not come to the same: the fee is not what we took it for.
+pub const UNBALANCED: u32 = 11_005;
 /// The keyset signs no more.
 pub const KEYSET_INACTIVE: u32 = 12_002;
 

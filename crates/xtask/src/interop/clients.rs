@@ -67,6 +67,8 @@ pub(super) enum Takes {
     Cashu,
     /// L402 and keys, for gRPC and WebSockets of a peer that the script plays itself.
     Streams,
+    /// L402 and nothing else, with invoices of a wallet behind a relay.
+    Nwc,
 }
 
 const OPENAI: &[&str] = &[
@@ -441,6 +443,14 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Nwc],
         before: None,
+    },
+    Client {
+        name: "l402-nwc",
+        runtime: Runtime::Node,
+        script: "l402_nwc.mjs",
+        scenarios: &["nwc-invoice-is-paid-by-albys-client", "nwc-preimage-without-payment-opens-nothing"],
+        on: &[Ground::Nwc],
+        before: Some(Takes::Nwc),
     },
     Client {
         name: "l402-lnbits",

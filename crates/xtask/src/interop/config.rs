@@ -17,6 +17,8 @@ pub(super) struct Around {
     pub(super) lnbits: Option<LnBitsUrls>,
     /// Where a Cashu mint is.
     pub(super) mint: Option<String>,
+    /// How the seller's wallet behind the relay is reached.
+    pub(super) nwc_uri: Option<String>,
 }
 
 impl Takes {
@@ -35,6 +37,7 @@ impl Takes {
             Takes::LnBits => "lnbits",
             Takes::Cashu => "cashu",
             Takes::Streams => "streams",
+            Takes::Nwc => "nwc",
         }
     }
 
@@ -52,7 +55,8 @@ impl Takes {
             | Takes::Lsat
             | Takes::LightningAndChain
             | Takes::Cashu
-            | Takes::Streams => "test",
+            | Takes::Streams
+            | Takes::Nwc => "test",
         }
     }
 
@@ -69,7 +73,7 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams => "",
+            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
         }
     }
 
@@ -94,7 +98,8 @@ impl Takes {
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu
-            | Takes::Streams => "",
+            | Takes::Streams
+            | Takes::Nwc => "",
         }
     }
 
@@ -107,7 +112,8 @@ impl Takes {
             | Takes::Lsat
             | Takes::LnBits
             | Takes::Cashu
-            | Takes::Streams => "",
+            | Takes::Streams
+            | Takes::Nwc => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -128,7 +134,7 @@ impl Takes {
     discovery: { body: '{"model": "gpt-play", "messages": [{"role": "user", "content": "hi"}]}', output: '{"choices": []}' }
 "#
             }
-            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits => {
+            Takes::Lightning | Takes::Lsat | Takes::LightningAndChain | Takes::LnBits | Takes::Nwc => {
                 r#"routes:
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
   - { match: { method: POST, path: /v1/messages }, upstream: claude, price: by_model }
@@ -176,6 +182,8 @@ impl Takes {
     refunds: {{ max: 1 USD, per_day: 10 USD }}"#
                 )
             }),
+            // Whoever has an invoice of that wallet can work out its preimage, so its word is asked for.
+            Takes::Nwc => "nwc: { uri: \"${env:NWC_URI}\" }\n    strict: true\n    timeout: 10s".to_owned(),
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -224,7 +232,8 @@ impl Takes {
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu
-            | Takes::Streams => evm,
+            | Takes::Streams
+            | Takes::Nwc => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }

@@ -47,9 +47,19 @@ impl NwcWallets {
         Ok(Self { port, _server: wallets })
     }
 
+    /// How a gateway reaches the seller's wallet: with test keys, as `nwc_wallets.mjs` has them.
+    pub(super) fn seller(&self) -> String {
+        const WALLET: &str = "6360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325eff73f7";
+        format!("nostr+walletconnect://{WALLET}?relay={}&secret={}", self.relay(), "11".repeat(32))
+    }
+
     /// Tells a script where the relay is.
     pub(super) fn describe(&self, env: &mut Env) {
-        env.insert("NWC_RELAY", format!("ws://127.0.0.1:{}", self.port));
+        env.insert("NWC_RELAY", self.relay());
+    }
+
+    fn relay(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
     }
 }
 

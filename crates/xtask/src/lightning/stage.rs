@@ -141,12 +141,43 @@ impl Node {
         }
     }
 
+    /// How many invoices it has made.
+    pub(super) fn invoices(self) -> Result<u64, String> {
+        let told = self.get("/v1/invoices?reversed=true&num_max_invoices=1")?.json()?;
+        let last = told["last_index_offset"].as_str().and_then(|index| index.parse().ok());
+        last.ok_or_else(|| format!("no invoices: {told}"))
+    }
+
+    /// The preimage of an invoice of its own, in hex: an administrator of the node can see it.
+    pub(super) fn preimage(self, hash: &str) -> Result<String, String> {
+        let found = self.get(&format!("/v1/invoice/{hash}"))?.json()?;
+        let preimage = found["r_preimage"].as_str().and_then(hex_of_base64);
+        preimage.filter(|hex| hex.len() == 64).ok_or_else(|| "the node does not know its preimage".to_owned())
+    }
+
     /// What is left to send.
     fn balance(self) -> Result<u64, String> {
         let told = self.get("/v1/balance/channels")?.json()?;
         let msat = told["local_balance"]["msat"].as_str().and_then(|msat| msat.parse().ok());
         msat.ok_or_else(|| format!("no balance: {told}"))
     }
+}
+
+/// Padded base64 of the usual alphabet, in hex.
+fn hex_of_base64(text: &str) -> Option<String> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text.trim_end_matches('=').bytes();
+    let mut bits = String::new();
+    for digit in digits {
+        let worth = ALPHABET.iter().position(|known| *known == digit)?;
+        bits.push_str(&format!("{worth:06b}"));
+    }
+    let whole = bits.get(..bits.len() / 8 * 8)?;
+    let nibbles = whole.as_bytes().chunks(4).map(|nibble| {
+        let nibble = std::str::from_utf8(nibble).ok()?;
+        Some(format!("{:x}", u8::from_str_radix(nibble, 2).ok()?))
+    });
+    nibbles.collect()
 }
 
 /// The program of the two nodes. Its crates are heavy, so it is built once and at low priority.
@@ -162,4 +193,18 @@ fn build(places: &Places) -> Result<std::path::PathBuf, String> {
         return Err(format!("cargo build: {}, see {}", built.end, log.display()));
     }
     Ok(target.join("debug/farthing-lightning-nodes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex_of_base64;
+
+    #[test]
+    fn base64_table() {
+        for (text, expected) in
+            [("", Some("")), ("AP8=", Some("00ff")), ("WlpaWg==", Some("5a5a5a5a")), ("-_8=", None)]
+        {
+            assert_eq!(hex_of_base64(text).as_deref(), expected, "{text}");
+        }
+    }
 }

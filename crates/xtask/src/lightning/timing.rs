@@ -9,6 +9,11 @@ pub(super) struct Timing {
 }
 
 impl Timing {
+    /// Takes in what was measured elsewhere.
+    pub(super) fn add(&mut self, took: Duration) {
+        self.took.push(took);
+    }
+
     /// Does it, and keeps how long it took.
     pub(super) fn of<T>(&mut self, what: impl FnOnce() -> T) -> T {
         let began = Instant::now();

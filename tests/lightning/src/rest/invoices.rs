@@ -88,6 +88,29 @@ fn found(lightning: &Lightning, hash: &Hash) -> Answer {
     Ok(Json(told(lightning, &invoice)).into_response())
 }
 
+#[derive(Deserialize)]
+pub struct Listing {
+    #[serde(default)]
+    reversed: bool,
+    num_max_invoices: Option<usize>,
+}
+
+/// In the order they were made; `reversed` asks for the last ones.
+pub async fn list(State(lightning): Node, Query(asked): Query<Listing>) -> Json<Value> {
+    let mut invoices = lightning.book.invoices();
+    let most = asked.num_max_invoices.unwrap_or(100);
+    if asked.reversed {
+        invoices.drain(..invoices.len().saturating_sub(most));
+    }
+    invoices.truncate(most);
+    let index = |invoice: Option<&Invoice>| invoice.map_or(0, |invoice| invoice.add_index).to_string();
+    Json(json!({
+        "invoices": invoices.iter().map(|invoice| told(&lightning, invoice)).collect::<Vec<_>>(),
+        "first_index_offset": index(invoices.first()),
+        "last_index_offset": index(invoices.last()),
+    }))
+}
+
 pub async fn settle(State(lightning): Node, Json(asked): Json<Value>) -> Answer {
     let preimage = hash_of_base64(asked["preimage"].as_str().unwrap_or_default())?;
     let hash = sha256::Hash::hash(&preimage).to_byte_array();

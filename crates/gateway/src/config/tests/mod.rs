@@ -59,6 +59,7 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
 mod batch;
 mod cashu;
 mod prices;
+mod streams;
 
 const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
 upstreams:

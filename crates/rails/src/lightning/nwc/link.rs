@@ -32,6 +32,8 @@ const OFFER_TIME_MAX: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_secs(1);
 /// A connection on which nothing came for so long is asked for a sign of life, and is dead after twice that.
 const QUIET_MAX: Duration = Duration::from_secs(25);
+/// Most messages from one beat to the next: looking at what a relay sends takes time from those who pay.
+const MESSAGES_MAX: u32 = 5_000;
 /// So many questions in a row without an answer: the wallet may listen elsewhere.
 const UNANSWERED_MAX: usize = 2;
 /// How long is waited after all relays failed: doubled each time, and at most.
@@ -168,7 +170,7 @@ impl Link {
 
     async fn converse(&mut self, socket: &mut Socket, session: &mut Session<'_>) -> End {
         let began_at = Instant::now();
-        let mut line = Pulse { heard_at: began_at, unanswered: 0, answers: 0 };
+        let mut line = Pulse { heard_at: began_at, messages: 0, unanswered: 0, answers: 0 };
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut say = session.opening(now_s());
@@ -182,6 +184,10 @@ impl Link {
                 message = socket.next() => {
                     let Some(Ok(message)) = message else { return End::Useless("it hung up") };
                     line.heard_at = Instant::now();
+                    line.messages += 1;
+                    if line.messages > MESSAGES_MAX {
+                        return End::Useless("it floods");
+                    }
                     let Message::Text(text) = message else { continue };
                     match session.take(&text, now_s()) {
                         Step::Wait => {}
@@ -232,6 +238,7 @@ type Socket = WebSocketStream<Stream>;
 /// What tells whether a connection lives, and the wallet behind it.
 struct Pulse {
     heard_at: Instant,
+    messages: u32,
     unanswered: usize,
     answers: u64,
 }
@@ -239,6 +246,7 @@ struct Pulse {
 impl Pulse {
     /// Why the connection is to be left, if it is.
     fn beat(&mut self, session: &mut Session<'_>) -> Option<&'static str> {
+        self.messages = 0;
         if self.heard_at.elapsed() > 2 * QUIET_MAX {
             return Some("it is silent");
         }

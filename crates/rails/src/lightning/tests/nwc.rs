@@ -24,6 +24,7 @@ const OLD: Nature = Nature {
     is_known: true,
     asks_who: false,
     names_us: false,
+    floods: false,
 };
 
 fn node_within(ports: &[u16], time_max: Duration) -> LightningNode {
@@ -240,6 +241,15 @@ async fn l402_74_a_wallet_that_is_deaf_over_one_relay_is_asked_over_the_next() {
     until(|| good.connections().0 == 1).await;
     assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
     assert_eq!((deaf.asked().len() - asked, good.asked().len()), (4, 1));
+}
+
+#[tokio::test]
+async fn l402_74_a_relay_that_floods_is_left() {
+    let flood = Relay::start(Nature { floods: true, ..Nature::default() }).await;
+    let good = Relay::start(Nature::default()).await;
+    let node = node_within(&[flood.port, good.port], TIME_MAX);
+    assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
+    assert_eq!((flood.asked().len(), good.asked().len()), (0, 1));
 }
 
 #[tokio::test]

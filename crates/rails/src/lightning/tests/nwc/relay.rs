@@ -59,6 +59,8 @@ pub(super) struct Nature {
     pub(super) asks_who: bool,
     /// Writes on its answers whom they are for. Alby's service does not.
     pub(super) names_us: bool,
+    /// Says more than anybody can look at.
+    pub(super) floods: bool,
 }
 
 impl Default for Nature {
@@ -69,6 +71,7 @@ impl Default for Nature {
             is_known: true,
             asks_who: false,
             names_us: true,
+            floods: false,
         }
     }
 }
@@ -290,7 +293,8 @@ impl Served {
                 Some(vec![json!(["CLOSED", subscription, "auth-required: who are you"]).to_string()])
             }
             "REQ" => {
-                let mut frames = Vec::new();
+                let noise = if self.nature.floods { 50_000 } else { 0 };
+                let mut frames = vec![json!(["NOTICE", "noise"]).to_string(); noise];
                 if frame[2]["kinds"][0] == 13194 && self.nature.is_known {
                     let schemes = self.nature.encryption.unwrap_or_default();
                     let tags: &[&[&str]] = &[&["encryption", schemes]];
