@@ -4,6 +4,7 @@
 //! Every server is measured in turn, for several rounds, so that a noisy neighbour hits all alike. All of them listen on
 //! loopback, on ports of their own, and end with this process, however it ends. With `--quick` nothing is kept.
 
+mod flood;
 mod load;
 mod machine;
 mod mocks;
@@ -43,6 +44,7 @@ struct Options {
     quick: bool,
     peers: bool,
     build_o402: bool,
+    flood: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,17 +56,27 @@ fn main() -> ExitCode {
         mocks::be_upstream(address);
         return ExitCode::FAILURE;
     }
-    let known = ["--quick", "--peers", "--build-o402"];
+    let known = ["--quick", "--peers", "--build-o402", "--flood"];
     if arguments.iter().any(|argument| !known.contains(&argument.as_str())) {
-        eprintln!("usage: x402 [--quick] [--peers] [--build-o402]");
+        eprintln!("usage: x402 [--quick] [--peers] [--build-o402] | x402 --flood [--quick]");
         return ExitCode::from(2);
     }
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    let options = Options { quick: has("--quick"), peers: has("--peers"), build_o402: has("--build-o402") };
+    let options = Options {
+        quick: has("--quick"),
+        peers: has("--peers"),
+        build_o402: has("--build-o402"),
+        flood: has("--flood"),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime
-        .map_err(|error| error.to_string())
-        .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, run(&options)));
+    let done = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+        let tasks = tokio::task::LocalSet::new();
+        if options.flood {
+            tasks.block_on(&runtime, flood::run(&options))
+        } else {
+            tasks.block_on(&runtime, run(&options))
+        }
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -155,14 +167,8 @@ async fn run(options: &Options) -> Result<(), String> {
     let flags: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
     let flags = if flags.is_empty() { flags } else { format!(" --{flags}") };
     let command = format!("cargo run --release -p farthing-bench --bin x402{flags}");
-    let method = format!(
-        "{} rounds of {:?}, {CONNECTIONS} connections, servers measured in turn; median [min-max] over the rounds, \
-         ratios within a round. CPU is that of the server's processes on all cores; load, upstream and facilitator run in \
-         the process of the benchmark and share the cores, so that answers/s are lower than they could be and CPU per answer \
-         is the figure to compare. A round with any other status than the expected one is void.",
-        effort.rounds, effort.round
-    );
-    let (text, raw) = report::whole(&command, &method, &machine, &tables);
+    let (text, raw) =
+        report::whole("x402 sellers side by side", &command, &method(effort), &machine, &tables);
     println!("\n{text}");
     let folder = if options.quick { places.run.clone() } else { places.root.join("bench") };
     for (name, content) in [("RESULTS-x402.md", text), ("results-x402.json", raw)] {
@@ -171,6 +177,16 @@ async fn run(options: &Options) -> Result<(), String> {
         println!("written {}", path.display());
     }
     Ok(())
+}
+
+fn method(effort: Effort) -> String {
+    format!(
+        "{} rounds of {:?}, {CONNECTIONS} connections, servers measured in turn; median [min-max] over the rounds, \
+         ratios within a round. CPU is that of the server's processes on all cores; load, upstream and facilitator run in \
+         the process of the benchmark and share the cores, so that answers/s are lower than they could be and CPU per answer \
+         is the figure to compare. A round with any other status than the expected one is void.",
+        effort.rounds, effort.round
+    )
 }
 
 fn finished(mut table: Table, stage: &Stage) -> Table {

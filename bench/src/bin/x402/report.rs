@@ -115,10 +115,16 @@ impl Line {
 }
 
 /// The whole report, for people and for machines.
-pub(crate) fn whole(command: &str, method: &str, machine: &Machine, tables: &[Table]) -> (String, String) {
+pub(crate) fn whole(
+    title: &str,
+    command: &str,
+    method: &str,
+    machine: &Machine,
+    tables: &[Table],
+) -> (String, String) {
     let Machine { processor, cores, kernel, load_before, load_after, sync_micros, commit, node } = machine;
     let mut text = format!(
-        "# x402 sellers side by side\n\n`{command}` at {commit}\n\n{method}\n\n\
+        "# {title}\n\n`{command}` at {commit}\n\n{method}\n\n\
          Machine: {processor}, {cores} cores, Linux {kernel}, node {node}. Load average before {load_before}, \
          after {load_after}. An append of 256 bytes with its sync: {sync_micros:.0} us.\n\n"
     );
