@@ -69,7 +69,7 @@ fn every_key_of_l402_arrives() {
 fn what_cannot_be_meant_is_said() {
     let price = "price: { usd_per_btc: 95000 }";
     for (mode, l402, expected) in [
-        ("test", format!("{price}"), "needs a node: one of"),
+        ("test", price.to_owned(), "needs a node: one of"),
         ("test", "test: {}".to_owned(), "needs \"price\""),
         (
             "test",
