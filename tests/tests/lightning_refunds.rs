@@ -164,6 +164,17 @@ fn a_refund_is_paid_once_and_told_again() {
         let said = accountant.judge(&program, &journal);
         assert!(said.status.success(), "{}: {}", accountant.name, String::from_utf8_lossy(&said.stderr));
     }
+    let keys = http::get(scene.gateway.address, "/.well-known/farthing-keys.json", &[]).json();
+    let public = keys["keys"][0]["x"].as_str().unwrap();
+    let journal = scene.gateway.folder().join("journal.jsonl");
+    let journal = journal.to_str().unwrap();
+    scene.gateway.operator(&["ledger", "head"]);
+    let exported = scene.gateway.command(&["export", "--format", "jsonl", "--out", journal]);
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    for words in [vec!["verify", "--key", public], vec!["verify", "--journal", journal, "--key", public]] {
+        let verified = scene.gateway.command(&words);
+        assert!(verified.status.success(), "{words:?}: {}", String::from_utf8_lossy(&verified.stdout));
+    }
     let log = scene.gateway.log();
     assert!(!log.contains(&invoice) && !log.contains(&preimage_of(&invoice)) && !log.contains(MACAROON));
     assert!(!scene.gateway.store_file().contains(&preimage_of(&invoice)));

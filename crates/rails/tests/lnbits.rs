@@ -1,6 +1,6 @@
 //! The adapter against a real LNbits, which `cargo xtask interop --only lnbits` starts: `LNBITS_URL`, a key that makes
 //! invoices, and one of another wallet that pays.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::time::{Duration, SystemTime};
 

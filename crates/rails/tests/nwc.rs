@@ -1,6 +1,6 @@
 //! The adapter against Alby's wallet service, which `cargo xtask interop --only nwc` starts behind the relay
 //! `NWC_RELAY`: one wallet makes invoices, another pays them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::time::{Duration, SystemTime};
 

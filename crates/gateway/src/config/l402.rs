@@ -65,6 +65,8 @@ pub enum BitcoinPrice {
     Read {
         /// A JSON document ...
         url: BaseUrl,
+        /// ... by this query, with its question mark ...
+        query: String,
         /// ... and the place in it (RFC 6901).
         pointer: String,
         /// Whether the number is satoshis for a dollar, not dollars for a bitcoin.
@@ -188,9 +190,16 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
     if strict && matches!(node, Some(LightningNode::Test)) {
         section.complain("strict", "rails.l402.strict: the test node cannot tell what was paid");
     }
+    let (key, refunds) = (section.value("node_key", node_key), l402_refunds::read(&section));
+    if key.is_none() && refunds.is_some() && matches!(node, Some(LightningNode::LnBits { .. })) {
+        section.complain(
+            "refunds",
+            "rails.l402.refunds: LNbits does not say who its node is; write node_key, or our own invoices could be paid",
+        );
+    }
     Some(L402 {
         network,
-        node_key: section.value("node_key", node_key),
+        node_key: key,
         deposit,
         ceiling_max,
         expiry: section.value("expiry", expiry).unwrap_or(EXPIRY),
@@ -203,7 +212,7 @@ pub(super) fn read(rails: &Section<'_>) -> Option<L402> {
         claim_window: section.value("claim_window", value::duration).unwrap_or(CLAIM_WINDOW),
         first_claim_epoch_min: section.value("first_claim_epoch_min", epoch).unwrap_or(0),
         strict,
-        refunds: l402_refunds::read(&section),
+        refunds,
         time_max: section.value("timeout", value::duration).unwrap_or(TIME_MAX),
         node: node?,
         price: price?,
@@ -228,7 +237,13 @@ pub(super) fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
     if section.get("usd_per_btc").is_some() {
         section.complain("usd_per_btc", format!("{}: either usd_per_btc or url", section.path));
     }
-    let url = section.required("url", |text| super::rail::encrypted(text, "a source of prices"));
+    let url = section.required("url", |text| {
+        let (base, query) = text.split_once('?').map_or((text, ""), |(base, _)| (base, &text[base.len()..]));
+        if !query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err("the query has characters that no URL has".to_owned());
+        }
+        super::rail::encrypted(base, "a source of prices").map(|url| (url, query.to_owned()))
+    });
     let pointer = section.required("pointer", |text| {
         if text.starts_with('/') {
             Ok(text.to_owned())
@@ -249,8 +264,10 @@ pub(super) fn read_price(l402: &Section<'_>) -> Option<BitcoinPrice> {
             format!("{}: a price is read less often than it has to be new", section.path),
         );
     }
+    let (url, query) = url?;
     Some(BitcoinPrice::Read {
-        url: url?,
+        url,
+        query,
         pointer: pointer?,
         in_sats: in_sats.unwrap_or(false),
         every,

@@ -30,7 +30,10 @@ impl Net {
             Some(_) => return Err(wrong()),
             None => bits,
         };
-        if prefix == 0 || prefix > bits {
+        if prefix == 0 {
+            return Err(format!("\"{text}\" is everybody"));
+        }
+        if prefix > bits {
             return Err(wrong());
         }
         let first = written.to_canonical();

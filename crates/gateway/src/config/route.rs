@@ -221,6 +221,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         exchange::check_price(section, &price);
     }
     let discovery = extensions::read_route(section, &path);
+    let freebies = freebies::read(section, &price, websocket);
     let own = section.get("l402");
     let l402 = own.map(|node| l402::read_route(section.context, &section.path_of("l402"), node));
     Some(Route {
@@ -233,7 +234,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         body_bytes,
         policy,
         discovery,
-        freebies: freebies::read(section),
+        freebies,
         l402: l402.unwrap_or_default(),
     })
 }

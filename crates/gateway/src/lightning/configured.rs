@@ -69,9 +69,9 @@ fn secret(secret: &config::Secret) -> Secret {
 pub(crate) fn rate_settings(price: &BitcoinPrice) -> io::Result<RateSettings> {
     Ok(match price {
         BitcoinPrice::Fixed(price) => RateSettings::Fixed(*price),
-        BitcoinPrice::Read { url, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {
+        BitcoinPrice::Read { url, query, pointer, in_sats, every, max_age } => RateSettings::Read(Feed {
             origin: origin(url),
-            path: if url.base_path.is_empty() { "/".to_owned() } else { url.base_path.clone() },
+            path: format!("{}{query}", if url.base_path.is_empty() { "/" } else { &url.base_path }),
             pointer: pointer.parse().map_err(|_| io::Error::other("a place in a JSON document is none"))?,
             unit: if *in_sats { Unit::SatsPerUsd } else { Unit::UsdPerBtc },
             every: *every,

@@ -31,6 +31,8 @@ use crate::till::{Method, Till};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
+/// A satoshi: wallets that count in whole ones take less for nothing, and some refuse to pay it.
+const AMOUNT_MSAT_MIN: u64 = 1000;
 /// What a wallet shows of an invoice, at most, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 100;
 
@@ -59,6 +61,8 @@ struct Order<'a> {
     rules: &'a L402,
     asset: Asset,
     credit: Amount,
+    /// Whether the token is good for one call.
+    is_single: bool,
     service: &'a str,
     tier: u8,
     description: String,
@@ -147,6 +151,7 @@ impl Desk {
             rules,
             asset: till.asset,
             credit,
+            is_single,
             service: route.and_then(|route| route.l402.service.as_deref()).unwrap_or(&rules.service),
             tier: route.map_or(0, |route| route.l402.tier),
             description: description(&snapshot.public_url, name),
@@ -205,7 +210,9 @@ impl Desk {
             tracing::warn!("nobody knows what a bitcoin costs: no invoice is made");
             return Err(NoInvoice::Out);
         };
-        let asked_msat = rate.price.msat_for_up(order.credit).map_err(|_| NoInvoice::NotWanted)?;
+        let exact_msat = rate.price.msat_for_up(order.credit).map_err(|_| NoInvoice::NotWanted)?;
+        // What a single call does not cost would be out of its token's reach.
+        let asked_msat = if order.is_single { exact_msat } else { exact_msat.max(AMOUNT_MSAT_MIN) };
         let label = format!("farthing-{}", wire::hex::encode(&random::bytes::<16>()));
         let wanted = Wanted {
             amount_msat: asked_msat,
@@ -224,12 +231,11 @@ impl Desk {
             }
             NoInvoice::Out
         })?;
-        // A node that knows whole satoshi only asks for more than was wanted: that much more is bought.
-        let bought = match invoice.amount_msat.cmp(&asked_msat) {
-            std::cmp::Ordering::Greater => {
-                rate.price.credit_for_down(invoice.amount_msat).map_err(|_| NoInvoice::Out)?
-            }
-            std::cmp::Ordering::Less | std::cmp::Ordering::Equal => order.credit,
+        // More is asked than was wanted where only whole satoshi are known: that much more is bought.
+        let bought = if invoice.amount_msat > exact_msat {
+            rate.price.credit_for_down(invoice.amount_msat).map_err(|_| NoInvoice::Out)?
+        } else {
+            order.credit
         };
         lines(gate, order, &invoice, bought.max(order.credit), now_s).ok_or_else(|| {
             tracing::error!("no token could be made for an invoice");
@@ -296,8 +302,7 @@ fn asks(headers: &HeaderMap, target: &str) -> Option<bool> {
             let (name, parameters) = one.split_once(';').unwrap_or((one, ""));
             let name = name.split('/').next().unwrap_or_default();
             let quality = parameters.split(';').find_map(|pair| pair.trim().strip_prefix("q="));
-            let is_none =
-                quality.is_some_and(|quality| quality.trim_end_matches('0').trim_end_matches('.').is_empty());
+            let is_none = quality.is_some_and(|quality| quality.bytes().all(|b| b"0.".contains(&b)));
             said = Some(said.unwrap_or(false) || ((is_it(name) || name.trim() == "*") && !is_none));
         }
     }
