@@ -1,6 +1,7 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
 use money::Amount;
@@ -265,7 +266,12 @@ fn fitted(
 }
 
 /// Makes a refusal a challenge with our offers for `ask`. Only for an invoice does it wait, and only so long.
-pub(crate) async fn challenge(gate: &Gate, arrived: &Arrived, ask: &Ask<'_>, refusal: Refusal) -> Refusal {
+pub(crate) async fn challenge(
+    gate: &Arc<Gate>,
+    arrived: &Arrived,
+    ask: &Ask<'_>,
+    refusal: Refusal,
+) -> Refusal {
     let snapshot = &arrived.snapshot;
     let name = refusal.code().name();
     let Offered { entries, header, top_up_url, .. } = Offered::new(gate, snapshot, ask, name, arrived.now);
