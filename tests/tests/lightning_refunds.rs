@@ -458,7 +458,12 @@ fn killed_at_any_moment() {
         assert!(is_known || !was_ordered, "the node was asked for what nobody has written down");
         if is_known && !was_ordered {
             // Its order may still come as far as anybody knows; only the operator, or time, can tell.
-            scene.gateway.operator(&["ledger", "resolve", &hash, "--refused"]);
+            wait_for("the node not to be asked", || {
+                let said = scene.gateway.command(&["ledger", "resolve", &hash, "--refused", "--json"]);
+                let error = String::from_utf8(said.stderr).unwrap();
+                assert!(said.status.success() || error.contains("right now"), "{error}");
+                said.status.success().then_some(())
+            });
         }
         if is_known {
             scene.decided(&invoice);
