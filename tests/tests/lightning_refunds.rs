@@ -458,7 +458,12 @@ fn killed_at_any_moment() {
         assert!(is_known || !was_ordered, "the node was asked for what nobody has written down");
         if is_known && !was_ordered {
             // Its order may still come as far as anybody knows; only the operator, or time, can tell.
-            scene.gateway.operator(&["ledger", "resolve", &hash, "--refused"]);
+            wait_for("the node not to be asked", || {
+                let said = scene.gateway.command(&["ledger", "resolve", &hash, "--refused", "--json"]);
+                let error = String::from_utf8(said.stderr).unwrap();
+                assert!(said.status.success() || error.contains("right now"), "{error}");
+                said.status.success().then_some(())
+            });
         }
         if is_known {
             scene.decided(&invoice);
@@ -510,6 +515,62 @@ fn the_operator_decides_what_the_node_never_tells() {
     assert!(String::from_utf8(refused.stdout).unwrap().contains("refused"));
     assert_eq!(scene.gateway.balance(&scene.key), (LEFT - 20_200 * PER_MSAT, 0));
     assert_eq!(scene.gateway.books().count("refund"), 4);
+}
+
+/// A refund of which nobody told how it ended is the business of the node that was asked to pay: the word of another one,
+/// to which the configuration has changed, neither gives the balance back nor takes it.
+#[test]
+fn another_node_decides_nothing() {
+    for says in [None, Some(Stands::Failed), Some(Stands::Paid(0))] {
+        let mut scene = Scene::new([Does::LosesTheAnswer, Does::LosesTheAnswer]);
+        let other = PayingNode::start([]);
+        let configured = std::fs::read_to_string(scene.gateway.config()).unwrap();
+        let moved = configured.replace(&scene.node.address.to_string(), &other.address.to_string());
+        assert_ne!(moved, configured);
+        for is_back in [true, false] {
+            let (books, balance) = (scene.gateway.books(), scene.gateway.balance(&scene.key));
+            let invoice = invoice_of_holder(20_000, 600);
+            if let Some(stands) = says {
+                other.ends(&invoice, stands);
+            }
+            let (hash, set_aside) = (hash_of(&invoice), 20_200 * PER_MSAT);
+            assert_eq!(scene.hand_in(&invoice).status, 202);
+            std::fs::write(scene.gateway.config(), &moved).unwrap();
+            scene.gateway.operator(&["reload"]);
+            let row = wait_for("the operator to be asked", || {
+                let rows = scene.gateway.operator(&["ledger", "payouts"]);
+                let rows = rows["payouts"].as_array().unwrap().clone();
+                rows.into_iter()
+                    .find(|row| row["payment_hash"] == hash.as_str() && row["needs_operator"] == true)
+            });
+            assert_eq!(row["state"], "open", "{says:?}");
+            let alarms = scene
+                .gateway
+                .log()
+                .lines()
+                .filter(|line| line.contains("ALARM") && line.contains(&hash))
+                .count();
+            assert_eq!(alarms, 1, "{says:?}");
+            assert_eq!(other.looks(), 0, "{says:?}: it was asked what it cannot know");
+            assert_eq!(scene.hand_in(&invoice).json()["state"], "open");
+            assert_eq!(scene.gateway.balance(&scene.key).0, balance.0 - set_aside);
+            let payable = ledger::Chart::RefundPayable.id().to_string();
+            assert_eq!(scene.gateway.books().balance(&payable) - books.balance(&payable), set_aside);
+            scene.node.ends(&invoice, Stands::Paid(3));
+            let fee_msat = if is_back {
+                // It is configured again, and tells.
+                std::fs::write(scene.gateway.config(), &configured).unwrap();
+                scene.gateway.crash_and_restart();
+                3
+            } else {
+                let preimage = preimage_of(&invoice);
+                scene.gateway.operator(&["ledger", "resolve", &hash, "--settled", &preimage]);
+                200
+            };
+            assert_paid(&scene.decided(&invoice), 20_000, fee_msat);
+        }
+        assert_eq!((scene.node.orders().len(), other.orders().len(), other.looks()), (2, 0, 0));
+    }
 }
 
 /// What may go back in a day is counted over everybody, and over restarts.

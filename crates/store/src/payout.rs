@@ -45,6 +45,10 @@ pub struct Payout {
     pub expires_s: u64,
     /// Unix milliseconds.
     pub created_ms: u64,
+    /// Which node was or will be asked to pay, by a fingerprint: no other one can tell what became of it. None: nobody
+    /// knows.
+    #[serde(default)]
+    pub node: Option<[u8; 16]>,
     /// The asking of the node.
     pub asking: Asking,
     /// Why it failed, in the node's words.
@@ -125,4 +129,22 @@ pub enum PayoutStep {
         /// Gives back what was set aside.
         entry: Draft,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Payout;
+
+    /// Whichever node that was, it is nobody's now.
+    #[test]
+    fn a_payout_of_before_names_no_node() {
+        let text = r#"{"state":"open","account":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"asset":255,"amount_msat":1,
+            "fee_max_msat":0,"fee_msat":0,"taken":[],"charged":0,"invoice":"lnbcrt1","expires_s":1,"created_ms":1,
+            "asking":{"count":1,"last_ms":1,"next_ms":2}}"#;
+        let mut payout: Payout = serde_json::from_str(text).unwrap();
+        assert_eq!(payout.node, None);
+        payout.node = Some([7; 16]);
+        let again: Payout = serde_json::from_str(&serde_json::to_string(&payout).unwrap()).unwrap();
+        assert_eq!(again, payout);
+    }
 }

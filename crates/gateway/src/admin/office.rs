@@ -232,7 +232,7 @@ impl Office<'_> {
                 self.export_cashu(mint.as_deref(), again.as_deref()).await
             }
             Command::LedgerIntents => intents::list(self.store()),
-            Command::LedgerPayouts => payouts::list(self.store()),
+            Command::LedgerPayouts => payouts::list(self),
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }

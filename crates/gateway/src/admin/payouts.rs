@@ -11,18 +11,24 @@ use crate::facts;
 use crate::payouts;
 
 /// Every payout that is remembered, those that are not decided first, and of each the oldest first.
-pub(super) fn list(store: &Store) -> Result<Value, OfficeError> {
+pub(super) fn list(office: &Office<'_>) -> Result<Value, OfficeError> {
     let now_ms = Now::read().millis();
-    let mut found = store.reader().payouts()?;
+    let mut found = office.store().reader().payouts()?;
     found.sort_by_key(|(_, payout)| (payout.state != PayoutState::Open, payout.created_ms));
-    let rows: Vec<Value> = found.iter().filter_map(|(hash, payout)| row(hash, payout, now_ms)).collect();
+    let rows: Vec<Value> =
+        found.iter().filter_map(|(hash, payout)| row(office, hash, payout, now_ms)).collect();
     Ok(json!({ "payouts": rows }))
 }
 
-fn row(hash: &[u8; 32], payout: &Payout, now_ms: u64) -> Option<Value> {
+fn row(office: &Office<'_>, hash: &[u8; 32], payout: &Payout, now_ms: u64) -> Option<Value> {
     let asset = Asset::from_code(payout.asset)?;
     let money = |units| facts::amount(Amount::from_units(units), asset);
     let is_open = payout.state == PayoutState::Open;
+    // Only a gateway that runs has a node to compare with.
+    let needs_operator = match office {
+        Office::Running(gate) => Some(is_open && gate.payouts.needs_operator(hash)),
+        Office::Alone { .. } => None,
+    };
     Some(json!({
         "payment_hash": wire::hex::encode(hash), "state": payout.state,
         "account": wire::hex::encode(&payout.account), "amount_msat": payout.amount_msat,
@@ -30,7 +36,7 @@ fn row(hash: &[u8; 32], payout: &Payout, now_ms: u64) -> Option<Value> {
         "fee_max_msat": payout.fee_max_msat, "held": money(payout.held()), "charged": money(payout.charged),
         "created_ms": payout.created_ms, "age_s": now_ms.saturating_sub(payout.created_ms) / 1000,
         "expires_s": payout.expires_s, "attempts": payout.asking.count,
-        "next_poll_ms": is_open.then_some(payout.asking.next_ms),
+        "needs_operator": needs_operator, "next_poll_ms": is_open.then_some(payout.asking.next_ms),
         "reason": Some(&payout.reason).filter(|reason| !reason.is_empty()),
     }))
 }

@@ -63,11 +63,10 @@ pub(super) async fn payout(
         Refusal::new(Code::BadBody, "The body is not {\"invoice\": \"lnbc...\"} and nothing else.")
     })?;
     let (in_gate, in_snapshot, in_account) = (Arc::clone(gate), Arc::clone(snapshot), Arc::clone(&account));
-    let now = arrived.now;
     // A client that hangs up must not stop it halfway.
     let task = tokio::task::spawn_local(async move {
         let _slot = slot;
-        payouts::hand_in(&in_gate, &in_snapshot, &in_account, &asked.invoice, now).await
+        payouts::hand_in(&in_gate, &in_snapshot, &in_account, &asked.invoice).await
     });
     let cut = |_| Refusal::new(Code::Internal, "The refund was cut short.").money(Money::Unknown);
     let (hash, payout) = task.await.map_err(cut)??;

@@ -9,7 +9,8 @@ use rails::lightning::LightningNode;
 use store::{Asking, Lot, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
 
 use super::invoice::{Invoice, unfit};
-use super::{DAY_S, Share, entries, sending};
+use super::sending::{Turn, send};
+use super::{DAY_S, Share, entries};
 use crate::clock::Now;
 use crate::config::{L402, LightningRefunds};
 use crate::gate::Gate;
@@ -63,7 +64,6 @@ pub(crate) async fn hand_in(
     snapshot: &Arc<Snapshot>,
     account: &Arc<Account>,
     text: &str,
-    now: Now,
 ) -> Result<([u8; 32], Payout), Refusal> {
     let Some(purse) = Purse::of(snapshot) else {
         return Err(Refusal::new(Code::RouteNotFound, "This gateway makes no refunds over Lightning."));
@@ -76,10 +76,9 @@ pub(crate) async fn hand_in(
     if is_deposit(gate, &hash)? {
         return Err(unfit("invoice_of_ours", "The invoice is one that this gateway was paid by."));
     }
-    invoice.check(purse.l402.network, &purse.own_key().await?, now.seconds())?;
-    if let Some(wish) = set_aside(gate, &purse, account, &invoice, now).await? {
-        let snapshot = Arc::clone(snapshot);
-        let sending = gate.background.spawn(sending::send(Arc::clone(gate), snapshot, hash, wish));
+    invoice.check(purse.l402.network, &purse.own_key().await?, Now::read().seconds())?;
+    if let Some((turn, wish)) = set_aside(gate, &purse, account, &invoice).await? {
+        let sending = gate.background.spawn(send(turn, Arc::clone(snapshot), wish));
         // Whatever comes of it is in the store.
         let _ = tokio::time::timeout(ANSWER_MAX, sending).await;
     }
@@ -92,8 +91,7 @@ async fn set_aside(
     purse: &Purse<'_>,
     account: &Arc<Account>,
     invoice: &Invoice,
-    now: Now,
-) -> Result<Option<Payout>, Refusal> {
+) -> Result<Option<(Turn, Payout)>, Refusal> {
     let _lane = gate.payouts.lane(account.id()).await;
     if known(gate, account, &invoice.hash)?.is_some() {
         return Ok(None);
@@ -102,9 +100,12 @@ async fn set_aside(
     if open.is_some() {
         return Err(busy());
     }
+    // Not of when the request came: its body may have taken its time, and what goes back counts for today.
+    let now = Now::read();
     let wish = wish(gate, purse, account, invoice, now)?;
     let share = share(gate, purse.rules, &wish, now)?;
-    Ok(begin(gate, account, &invoice.hash, &wish, share, now).await?.then_some(wish))
+    let turn = begin(gate, account, &invoice.hash, &wish, share, now).await?;
+    Ok(turn.map(|turn| (turn, wish)))
 }
 
 /// What became of an invoice that was handed in before, by its own account.
@@ -176,6 +177,7 @@ fn wish(
         invoice: invoice.text.clone(),
         expires_s: invoice.expires_s,
         created_ms: now.millis(),
+        node: Some(purse.node.fingerprint()),
         asking,
         reason: String::new(),
     })
@@ -195,7 +197,9 @@ fn share<'g>(
     })
 }
 
-/// Holds the money, and then writes it down as set aside. False: an earlier copy of this request has.
+/// Holds the money, and then writes it down as set aside. Whoever has done so decides about it, from before anybody
+/// else can see it: an operator who refused it meanwhile would have it paid after that. None: an earlier copy of this
+/// request has.
 async fn begin(
     gate: &Arc<Gate>,
     account: &Arc<Account>,
@@ -203,7 +207,7 @@ async fn begin(
     wish: &Payout,
     share: Share<'_>,
     now: Now,
-) -> Result<bool, Refusal> {
+) -> Result<Option<Turn>, Refusal> {
     let amount = Amount::from_units(wish.held());
     let wanted = Reserve { account, budgets: &[], amount, beyond: Amount::ZERO };
     let hold = gate.book.reserve(wanted).map_err(|error| short(account, error))?;
@@ -215,20 +219,29 @@ async fn begin(
     let out_of_range = || Refusal::new(Code::Internal, "The refund came out of range.");
     let entry = entries::begun(hash, wish, now).ok_or_else(out_of_range)?;
     let step = PayoutStep::Begin { payout: Box::new(wish.clone()), entry };
+    let Some(turn) = Turn::first(gate, *hash) else { return already(gate, account, hash) };
     match gate.store.commit(Op::Payout { hash: *hash, step }).await {
         Ok(_) => {
             hold.finish(amount);
             share.keep();
-            Ok(true)
+            Ok(Some(turn))
         }
-        // This invoice, or another one of this account, came first.
-        Err(StoreError::Conflict) => {
-            drop(hold);
-            if known(gate, account, hash)?.is_some() { Ok(false) } else { Err(busy()) }
+        Err(error) => {
+            turn.close();
+            match error {
+                StoreError::Conflict => already(gate, account, hash),
+                StoreError::Unavailable(_) => Err(unsure(&error)),
+                StoreError::Entry(_) | StoreError::Range | StoreError::DiskFull | StoreError::Full => {
+                    Err(store_refusal(&error))
+                }
+            }
         }
-        Err(error @ StoreError::Unavailable(_)) => Err(unsure(&error)),
-        Err(error) => Err(store_refusal(&error)),
     }
+}
+
+/// This invoice, or another one of this account, came first.
+fn already(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Turn>, Refusal> {
+    if known(gate, account, hash)?.is_some() { Ok(None) } else { Err(busy()) }
 }
 
 fn short(account: &Account, error: ReserveError) -> Refusal {
@@ -260,4 +273,141 @@ fn busy() -> Refusal {
     let facts = Facts { reason: Some("another_refund_open".to_owned()), ..Facts::default() };
     let detail = "Another refund of this account is not decided yet. Hand this invoice in again after that.";
     Refusal::new(Code::InProgress, detail).facts(facts).retry_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+    use money::{Amount, Asset};
+    use store::{Asking, Op, Options, Payment, PaymentState, Payout, PayoutState, Store, Taken};
+    use tokio::runtime::Handle;
+
+    use super::begin;
+    use crate::clock::Now;
+    use crate::gate::Gate;
+    use crate::keys::Keys;
+    use crate::price_list::PriceList;
+    use crate::snapshot::Snapshot;
+
+    const HOLDER: AccountId = AccountId([7; 16]);
+    const DEPOSIT: [u8; 32] = [1; 32];
+    const HASH: [u8; 32] = [0xab; 32];
+
+    async fn gate(folder: &Path) -> Arc<Gate> {
+        let text = format!(
+            "mode: test\nupstreams: {{ a: {{ url: http://127.0.0.1:1, dialect: openai }} }}\n\
+             prices: {{ \"*\": {{ per_call: 1 USD }} }}\nstore: {{ path: \"{}\" }}\nrails: {{ test: {{}} }}\n",
+            folder.display()
+        );
+        let file = folder.join("farthing.yaml");
+        std::fs::write(&file, text).unwrap();
+        let config = crate::config::load(&file).unwrap();
+        let keys = Keys::load(&config).unwrap();
+        let store = Store::open(folder, Options { reserve_bytes: 4096, ..Options::new([7; 16]) }).unwrap();
+        let prices = Arc::new(PriceList::load(&config.prices, folder).await.unwrap());
+        let snapshot = Snapshot::new(config, keys.public(), prices).unwrap();
+        Arc::new(Gate::open(snapshot, keys, store, Handle::current()).unwrap())
+    }
+
+    /// 1000 units for 10 000 msat.
+    fn deposit(now: Now) -> Op {
+        let payment = Payment {
+            state: PaymentState::Settled,
+            fingerprint: [1; 32],
+            account: HOLDER.0,
+            asset: Asset::Test.code(),
+            amount: 1000,
+            rail: "lightning".into(),
+            payer: String::new(),
+            reference: String::new(),
+            created_ms: now.millis(),
+            valid_before_s: 0,
+            outcome: None,
+            received_msat: Some(10_000),
+            promised: false,
+            attempt: None,
+        };
+        let rail = Chart::RailClearing("lightning".into()).id();
+        let leg = |(account, units)| LegDraft {
+            asset: leg_asset(Asset::Test),
+            account,
+            amount: Amount::from_units(units),
+        };
+        let entry = Draft {
+            kind: Kind::Deposit,
+            flags: Flags::default(),
+            time_ms: now.millis(),
+            id: [1; 16],
+            key: DEPOSIT,
+            reference: String::new(),
+            corrects: [0; 16],
+            price_version: 0,
+            cost_femto: 0,
+            legs: [(rail, -1000), (HOLDER, 1000)].map(leg).to_vec(),
+        };
+        Op::Deposit { key: DEPOSIT, payment, entry }
+    }
+
+    fn wish(now: Now) -> Payout {
+        Payout {
+            state: PayoutState::Open,
+            account: HOLDER.0,
+            asset: Asset::Test.code(),
+            amount_msat: 10_000,
+            fee_max_msat: 0,
+            fee_msat: 0,
+            taken: vec![Taken { key: DEPOSIT, msat: 10_000, credit: 1000 }],
+            charged: 0,
+            invoice: "lnbcrt1".into(),
+            expires_s: now.seconds() + 600,
+            created_ms: now.millis(),
+            node: None,
+            asking: Asking::default(),
+            reason: String::new(),
+        }
+    }
+
+    /// As soon as the operator can see it in the store, he is told to wait: it is about to be paid.
+    #[tokio::test]
+    async fn nobody_decides_between_the_intent_and_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (gate, now) = (gate(folder.path()).await, Now::read());
+        gate.store.commit(deposit(now)).await.unwrap();
+        let account = gate.book.account(HOLDER, Asset::Test);
+        // More than it takes: what refuses it the second time is not the balance.
+        gate.book.deposit(HOLDER, Asset::Test, Amount::from_units(5000));
+        let wish = wish(now);
+        let share = || gate.payouts.share(1, Amount::MAX, now).unwrap();
+        let mut begun = std::pin::pin!(begin(&gate, &account, &HASH, &wish, share(), now));
+        // Once: the write is on its way, and nobody looks whether it is done.
+        let first = tokio::time::timeout(Duration::ZERO, begun.as_mut()).await;
+        let turn = match first {
+            Ok(begun) => begun,
+            Err(_) => {
+                let began = Instant::now();
+                while gate.store.reader().payout(&HASH).unwrap().is_none() {
+                    assert!(began.elapsed() < Duration::from_secs(30), "never written");
+                    std::thread::yield_now();
+                }
+                assert!(!gate.payouts.take(&HASH), "it is in the store, and nobody's");
+                begun.await
+            }
+        };
+        let turn = turn.ok().flatten().unwrap();
+        assert!(!gate.payouts.take(&HASH), "it is about to be paid");
+        let again = begin(&gate, &account, &HASH, &wish, share(), now).await;
+        assert!(matches!(again, Ok(None)), "it is left to whoever has it");
+        assert!(!gate.payouts.take(&HASH), "he still has it");
+        drop(turn);
+        assert!(gate.payouts.take(&HASH));
+        let other = Payout { account: [8; 16], ..wish.clone() };
+        let stranger = gate.book.account(AccountId([8; 16]), Asset::Test);
+        gate.book.deposit(stranger.id(), Asset::Test, Amount::from_units(1000));
+        assert!(begin(&gate, &stranger, &[0xcd; 32], &other, share(), now).await.is_err(), "no such deposit");
+        assert_eq!(gate.payouts.open(), 1, "what was not begun is not open");
+    }
 }

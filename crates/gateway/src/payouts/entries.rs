@@ -89,6 +89,7 @@ mod tests {
             invoice: String::new(),
             expires_s: 0,
             created_ms: 0,
+            node: None,
             asking: Asking::default(),
             reason: String::new(),
         }

@@ -2,7 +2,8 @@
 //!
 //! The money is set aside and the intent durable before the node is asked; the node is asked to pay once. Whatever it
 //! says or does not say, an invoice is paid once or not at all: where nobody told, the money stays set aside and the node
-//! is asked what became of it, until it knows. Until then the account hands in no other invoice.
+//! is asked what became of it, until it knows. No other node is: where that one is not configured any more, the operator
+//! decides. Until then the account hands in no other invoice.
 
 mod begin;
 mod entries;
@@ -10,7 +11,8 @@ mod invoice;
 mod resolver;
 mod sending;
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -44,6 +46,9 @@ pub(crate) struct Payouts {
 struct State {
     /// By payment hash: when to ask what became of it, Unix milliseconds. None while somebody asks.
     open: HashMap<[u8; 32], Option<u64>>,
+    /// Those of `open` that were ordered at a node that is not configured now.
+    elsewhere: HashSet<[u8; 32]>,
+    /// The latest day of which anything went back.
     day: u64,
     /// Ledger units of that day.
     today: i64,
@@ -87,12 +92,13 @@ impl Payouts {
     fn share(&self, units: i64, most: Amount, now: Now) -> Option<Share<'_>> {
         let day = now.seconds() / DAY_S;
         let mut state = self.state();
-        if state.day != day {
+        // A day that is over does not come again, whatever the clock says: what it says then counts for the latest.
+        if day > state.day {
             (state.day, state.today) = (day, 0);
         }
         let sum = state.today.checked_add(units).filter(|sum| *sum <= most.units())?;
         state.today = sum;
-        Some(Share { of: self, day, units })
+        Some(Share { of: self, day: state.day, units })
     }
 
     fn give_back(&self, day: u64, units: i64) {
@@ -102,9 +108,16 @@ impl Payouts {
         }
     }
 
-    /// Somebody asks the node to pay, or what became of it; nobody else does until [`Payouts::watch`].
-    fn is_asked(&self, hash: [u8; 32]) {
-        self.state().open.insert(hash, None);
+    /// Somebody begins it, and asks the node to pay; nobody else decides about it until [`Payouts::watch`]. False:
+    /// somebody has begun it before.
+    fn is_begun(&self, hash: [u8; 32]) -> bool {
+        match self.state().open.entry(hash) {
+            Entry::Vacant(place) => {
+                place.insert(None);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
     }
 
     /// It is not decided; the node is to be asked at this time.
@@ -127,7 +140,24 @@ impl Payouts {
 
     /// It is decided.
     pub(crate) fn forget(&self, hash: &[u8; 32]) {
-        self.state().open.remove(hash);
+        let mut state = self.state();
+        state.open.remove(hash);
+        state.elsewhere.remove(hash);
+    }
+
+    /// It was ordered at a node that is not configured. True: that was not known yet.
+    fn is_elsewhere(&self, hash: [u8; 32]) -> bool {
+        self.state().elsewhere.insert(hash)
+    }
+
+    /// It was ordered at the node that is configured.
+    fn is_here(&self, hash: &[u8; 32]) {
+        self.state().elsewhere.remove(hash);
+    }
+
+    /// Whether only the operator can decide about it, as the gateway is configured.
+    pub(crate) fn needs_operator(&self, hash: &[u8; 32]) -> bool {
+        self.state().elsewhere.contains(hash)
     }
 
     fn take_due(&self, now_ms: u64, most: usize) -> Vec<[u8; 32]> {
@@ -158,7 +188,8 @@ impl Payouts {
                 // The process that asked is gone: whatever it was told, it is asked about at once.
                 state.open.insert(hash, Some(0));
             }
-            if payout.created_ms / 1000 / DAY_S == state.day {
+            // The clock may have been ahead.
+            if payout.created_ms / 1000 / DAY_S >= state.day {
                 state.today = state.today.saturating_add(went(&payout));
             }
         }
@@ -203,12 +234,41 @@ mod tests {
         assert!(payouts.share(i64::MAX, most, at(7 * DAY_S)).is_none());
     }
 
+    /// Whoever sends an invoice before midnight and its end after it, or whose clock is set back, has no second day.
+    #[test]
+    fn a_day_that_is_over_does_not_begin_again() {
+        let payouts = Payouts::default();
+        let at = |day: u64| Now::of_millis(day * DAY_S * 1000);
+        let most = Amount::from_units(100);
+        payouts.share(60, most, at(6)).unwrap().keep();
+        assert!(payouts.share(41, most, at(5)).is_none());
+        let late = payouts.share(40, most, at(5)).unwrap();
+        assert!(payouts.share(1, most, at(6)).is_none());
+        drop(late);
+        payouts.share(40, most, at(5)).unwrap().keep();
+        assert!(payouts.share(1, most, at(6)).is_none() && payouts.share(1, most, at(5)).is_none());
+        payouts.share(100, most, at(7)).unwrap().keep();
+    }
+
+    /// The operator is told once of what he has to decide, until the node is there again.
+    #[test]
+    fn what_is_elsewhere_is_told_once() {
+        let payouts = Payouts::default();
+        assert!(payouts.is_elsewhere([1; 32]) && !payouts.is_elsewhere([1; 32]));
+        assert!(payouts.needs_operator(&[1; 32]) && !payouts.needs_operator(&[2; 32]));
+        payouts.is_here(&[1; 32]);
+        assert!(!payouts.needs_operator(&[1; 32]) && payouts.is_elsewhere([1; 32]));
+        payouts.forget(&[1; 32]);
+        assert!(!payouts.needs_operator(&[1; 32]));
+    }
+
     #[test]
     fn each_is_asked_about_by_one() {
         let payouts = Payouts::default();
-        payouts.is_asked([1; 32]);
+        assert!(payouts.is_begun([1; 32]) && !payouts.is_begun([1; 32]));
         payouts.watch([2; 32], 10);
         payouts.watch([3; 32], 99);
+        assert!(!payouts.is_begun([2; 32]), "it is somebody else's");
         assert_eq!(payouts.take_due(50, 8), [[2; 32]]);
         assert_eq!(payouts.take_due(50, 8), Vec::<[u8; 32]>::new());
         assert!(!payouts.take(&[1; 32]) && !payouts.take(&[2; 32]) && payouts.take(&[3; 32]));

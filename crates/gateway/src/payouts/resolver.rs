@@ -8,7 +8,7 @@ use rails::lightning::{NodeError, Outgoing};
 use store::{Asking, Op, Payout, PayoutState, PayoutStep, StoreError};
 use tokio::task::JoinSet;
 
-use super::sending::Turn;
+use super::sending::{Turn, node_of};
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::random;
@@ -64,23 +64,25 @@ pub(crate) async fn run(gate: Arc<Gate>) {
 }
 
 async fn resolve(gate: Arc<Gate>, hash: [u8; 32]) {
-    let turn = Turn::of(&gate, hash);
-    if let Err(error) = ask(&gate, turn, hash).await {
+    if let Err(error) = ask(Turn::taken(&gate, hash)).await {
         tracing::warn!(%error, "a refund cannot be resolved now");
     }
 }
 
-async fn ask(gate: &Gate, turn: Turn<'_>, hash: [u8; 32]) -> Result<(), StoreError> {
+async fn ask(turn: Turn) -> Result<(), StoreError> {
+    let (gate, hash) = (Arc::clone(turn.gate()), turn.hash());
     let known = gate.store.reader().payout(&hash)?;
     let Some(payout) = known.filter(|payout| payout.state == PayoutState::Open) else {
         turn.close();
         return Ok(());
     };
     let snapshot = gate.snapshot.load_full();
-    let told = match &snapshot.lightning {
-        Some(desk) => desk.node().outgoing(&payout.invoice).await,
-        None => Err(NodeError::NotAsked),
+    let Some(node) = node_of(&snapshot, &payout) else {
+        turn.elsewhere();
+        return Ok(());
     };
+    gate.payouts.is_here(&hash);
+    let told = node.outgoing(&payout.invoice).await;
     let now = Now::read();
     match verdict(told, payout.expires_s, now.seconds()) {
         Verdict::Paid { fee_msat } => turn.paid(&payout, fee_msat).await,

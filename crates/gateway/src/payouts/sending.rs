@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ledger::AccountId;
 use money::{Amount, Asset};
-use rails::lightning::Sent;
+use rails::lightning::{LightningNode, Sent};
 use store::{Op, Payout, PayoutStep, StoreError};
 
 use super::{RAIL, entries};
@@ -14,18 +14,33 @@ use crate::snapshot::Snapshot;
 
 /// Wait where an end could not be written down.
 const BUSY_MS: u64 = 1_000;
+/// How often it is looked whether a payout's node is configured again.
+const ELSEWHERE_MS: u64 = 60_000;
 
 /// The right to decide about a payout. Dropped undecided, the resolver goes on.
-pub(super) struct Turn<'g> {
-    gate: &'g Gate,
+pub(super) struct Turn {
+    gate: Arc<Gate>,
     hash: [u8; 32],
     next_ms: Option<u64>,
 }
 
-impl<'g> Turn<'g> {
-    pub(super) fn of(gate: &'g Gate, hash: [u8; 32]) -> Self {
-        gate.payouts.is_asked(hash);
-        Self { gate, hash, next_ms: None }
+impl Turn {
+    /// About one that nobody has heard of. None: somebody has.
+    pub(super) fn first(gate: &Arc<Gate>, hash: [u8; 32]) -> Option<Self> {
+        gate.payouts.is_begun(hash).then(|| Self::taken(gate, hash))
+    }
+
+    /// About one that was taken to be decided.
+    pub(super) fn taken(gate: &Arc<Gate>, hash: [u8; 32]) -> Self {
+        Self { gate: Arc::clone(gate), hash, next_ms: None }
+    }
+
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(super) const fn hash(&self) -> [u8; 32] {
+        self.hash
     }
 
     /// When to ask next.
@@ -35,9 +50,20 @@ impl<'g> Turn<'g> {
 
     /// There is nothing to be asked about any more.
     pub(super) fn close(self) {
-        let (gate, hash) = (self.gate, self.hash);
+        let (gate, hash) = (Arc::clone(&self.gate), self.hash);
         drop(self);
         gate.payouts.forget(&hash);
+    }
+
+    /// The node that was asked to pay is not the one that is configured. It may be again, or the operator decides.
+    pub(super) fn elsewhere(self) {
+        if self.gate.payouts.is_elsewhere(self.hash) {
+            tracing::error!(
+                payout = %wire::hex::encode(&self.hash),
+                "ALARM: a refund was ordered at another node than the one that is configured; look there, then: farthing ledger resolve"
+            );
+        }
+        self.again_at(Now::read().millis().saturating_add(ELSEWHERE_MS));
     }
 
     /// The invoice is paid.
@@ -60,7 +86,7 @@ impl<'g> Turn<'g> {
 
     async fn end(self, payout: &Payout, step: Option<PayoutStep>, state: &'static str) {
         let Some(step) = step else { return };
-        match write(self.gate, self.hash, payout, step).await {
+        match write(&self.gate, self.hash, payout, step).await {
             Ok(()) => {
                 self.gate.metrics.settlement(RAIL, state);
                 tracing::info!(payout = %wire::hex::encode(&self.hash), state, "a refund over Lightning ended");
@@ -75,7 +101,7 @@ impl<'g> Turn<'g> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let next_ms = self.next_ms.unwrap_or_else(|| Now::read().millis().saturating_add(BUSY_MS));
         self.gate.payouts.watch(self.hash, next_ms);
@@ -110,20 +136,26 @@ fn back(payout: &Payout, step: &PayoutStep) -> Amount {
     Amount::from_units(payout.held().saturating_sub(charged))
 }
 
+/// The node that a payout is ordered at, as long as it is the one that is configured. Another one has never heard of it,
+/// and what it says of it is not what became of it.
+pub(super) fn node_of<'s>(snapshot: &'s Snapshot, payout: &Payout) -> Option<&'s LightningNode> {
+    let node = snapshot.lightning.as_ref()?.node();
+    (payout.node == Some(node.fingerprint())).then_some(node)
+}
+
 /// Asks the node to pay. It is asked this once: whoever does not hear how that ended asks what became of it, and pays
 /// nothing in its place.
-pub(super) async fn send(gate: Arc<Gate>, snapshot: Arc<Snapshot>, hash: [u8; 32], payout: Payout) {
-    let turn = Turn::of(&gate, hash);
-    let sent = match &snapshot.lightning {
-        Some(desk) => desk.node().pay(&payout.invoice, payout.fee_max_msat).await,
+pub(super) async fn send(turn: Turn, snapshot: Arc<Snapshot>, payout: Payout) {
+    let sent = match node_of(&snapshot, &payout) {
+        Some(node) => node.pay(&payout.invoice, payout.fee_max_msat).await,
         None => Sent::Unknown,
     };
     match sent {
         Sent::Paid { fee_msat, .. } => turn.paid(&payout, fee_msat).await,
         Sent::Failed(reason) => turn.failed(&payout, reason).await,
         Sent::Unknown => {
-            gate.metrics.settlement(RAIL, "refund_unknown");
-            tracing::warn!(payout = %wire::hex::encode(&hash), "it is not known yet what became of a refund");
+            turn.gate.metrics.settlement(RAIL, "refund_unknown");
+            tracing::warn!(payout = %wire::hex::encode(&turn.hash), "it is not known yet what became of a refund");
             turn.again_at(payout.asking.next_ms.max(Now::read().millis()));
         }
     }

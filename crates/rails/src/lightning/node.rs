@@ -30,6 +30,7 @@ use crate::{Circuit, CircuitState, Secret, random};
 #[derive(Debug)]
 pub struct LightningNode {
     adapter: Adapter,
+    fingerprint: [u8; 16],
     expect: Expect,
     circuit: Mutex<Circuit>,
     /// Who signs, once the node has said it; `None` inside for one that does not say.
@@ -75,6 +76,7 @@ impl LightningNode {
             key: Key { name, value },
         };
         let named = HeaderName::from_static;
+        let fingerprint = backend.fingerprint();
         let adapter = match backend {
             Backend::Test => Adapter::Test,
             Backend::Lnd { origin, base, macaroon } => {
@@ -93,6 +95,7 @@ impl LightningNode {
         };
         Self {
             adapter,
+            fingerprint,
             expect,
             circuit: Mutex::default(),
             learnt: OnceLock::new(),
@@ -230,6 +233,12 @@ impl LightningNode {
             Adapter::LnBits(_) => Ok(About::default()),
             Adapter::Nwc(nwc) => nwc.about().await,
         }
+    }
+
+    /// [`Backend::fingerprint`] of the one that this is.
+    #[must_use]
+    pub const fn fingerprint(&self) -> [u8; 16] {
+        self.fingerprint
     }
 
     /// Whether the node is asked for invoices at present.

@@ -21,6 +21,7 @@ pub(crate) fn payout(account: AccountId, taken: Vec<Taken>) -> Payout {
         invoice: "lnbcrt1".into(),
         expires_s: NOW_MS / 1000 + 600,
         created_ms: NOW_MS,
+        node: Some([9; 16]),
         asking: Asking { count: 1, last_ms: NOW_MS, next_ms: NOW_MS + 1000 },
         reason: String::new(),
     }

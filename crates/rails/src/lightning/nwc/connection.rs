@@ -88,6 +88,11 @@ impl Connection {
         }
         Ok(Self { wallet, keys, relays })
     }
+
+    /// The wallet, and who we are to it.
+    pub(in crate::lightning) fn public_keys(&self) -> [[u8; 32]; 2] {
+        [self.wallet, self.keys.x_only_public_key().0].map(|key| key.to_byte_array())
+    }
 }
 
 impl Drop for Connection {
