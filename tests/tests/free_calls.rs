@@ -1,5 +1,7 @@
 //! Calls that a route gives away: so many for each source and window, metered and remembered, and after that it is 402.
 
+use std::io::Write as _;
+
 use farthing_tests::gateway::{Gateway, nano};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::refused::assert_refused;
@@ -69,6 +71,65 @@ fn nothing_is_given_to_who_shows_a_credential() {
     // A route that gives nothing away.
     let elsewhere = http::post(gateway.address, "/v1/responses", &[], &json!({"model": "m", "input": "hi"}));
     assert_eq!(elsewhere.status, 402, "{}", elsewhere.text());
+}
+
+/// What is given away has a bound that no payer sets: a call that names no limit, or a large one, goes up with the usual one.
+#[test]
+fn a_free_call_is_bounded_as_one_without_a_limit() {
+    let upstream = Upstream::friendly();
+    let routes = ROUTES.replace("calls: 3", "calls: 20");
+    let more = format!("metering: {{ hold: {{ default_output: 1000, min_output: 10 }} }}\n{routes}");
+    let gateway = Gateway::start(upstream.address, &more);
+    let key = gateway.key("1 TEST");
+    for (own, goes_up, told) in [
+        (json!({}), json!({"max_tokens": 1000}), Some("max_tokens=1000")),
+        (json!({"stream": true}), json!({"max_tokens": 1000}), Some("max_tokens=1000")),
+        (json!({"max_tokens": 30_000_000}), json!({"max_tokens": 1000}), Some("max_tokens=1000")),
+        (
+            json!({"max_completion_tokens": 5000, "stream": true}),
+            json!({"max_completion_tokens": 1000}),
+            Some("max_tokens=1000"),
+        ),
+        (json!({"n": 8, "max_tokens": 126}), json!({"max_tokens": 125}), Some("max_tokens=125")),
+        (json!({"n": 8, "max_tokens": 125}), json!({"max_tokens": 125}), None),
+        (json!({"max_tokens": 1000}), json!({"max_tokens": 1000}), None),
+    ] {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(own.as_object().cloned().unwrap());
+        let given = http::post(gateway.address, CHAT, &[], &body);
+        assert_eq!(given.status, 200, "{own}: {}", given.text());
+        assert!(given.header("farthing-free-calls-left").is_some());
+        assert_eq!(given.header("farthing-clamped"), told, "{own}");
+        let up: serde_json::Value = serde_json::from_slice(&upstream.seen().pop().unwrap().body).unwrap();
+        for name in ["max_tokens", "max_completion_tokens"] {
+            assert_eq!(up[name], goes_up[name], "{own}");
+        }
+    }
+    // Who pays gets what he asks for.
+    let mut body = ask();
+    body["max_tokens"] = json!(5000);
+    let paid = http::post(gateway.address, CHAT, &[("x-api-key", &key)], &body);
+    assert_eq!((paid.status, paid.header("farthing-clamped")), (200, None));
+}
+
+/// What is sold by its bytes ends where that of a payer would.
+#[test]
+fn a_free_answer_ends_where_a_paid_one_would() {
+    let upstream = Upstream::start(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\nconnection: close\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes());
+        // For as long as anybody reads.
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    });
+    let gateway = Gateway::start(
+        upstream.address,
+        &format!(
+            "upstreams: {{ u: {{ url: \"http://{}\", dialect: raw }} }}\nroutes: [ {{ match: {{ path: /x }}, upstream: u, price: {{ per_byte_out: 0.05 USD/MB, hold: 10kB }}, freebies: {{ calls: 2 }} }} ]\n",
+            upstream.address
+        ),
+    );
+    let given = http::get(gateway.address, "/x", &[]);
+    assert_eq!((given.status, given.must("farthing-free-calls-left"), given.body.len()), (200, "1", 10_000));
 }
 
 /// Behind a trusted proxy each client has its own, and 32 at once get no more than there is.

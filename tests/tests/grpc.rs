@@ -99,6 +99,22 @@ async fn script(mut call: Call) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             pipe.reset();
         }
+        "/t.T/Rejects" | "/t.T/Breaks" => {
+            let (pipe, mut messages) = call.answer(&[]);
+            messages.next().await.unwrap();
+            if path == "/t.T/Breaks" {
+                return pipe.reset();
+            }
+            pipe.trailers(&[("grpc-status", "3"), ("grpc-message", "bad frame")]);
+        }
+        "/t.T/Floods" => {
+            let (pipe, _messages) = call.answer(&[]);
+            let piece = bytes::Bytes::from(vec![0; 64 * 1024]);
+            for _ in 0..64 {
+                pipe.bytes(piece.clone());
+            }
+            pipe.closed().await;
+        }
         "/t.T/Unavailable" => drop(call.answer_with(503, &[])),
         "/v1/chat/completions" => {
             let body = json!({"id": "c", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"},
@@ -291,6 +307,57 @@ fn grpc_4_5_6_failures_and_what_they_cost() {
             assert_eq!(stage.spent(), owed, "{method}");
         }
         stage.gateway.books_after(usize::try_from(owed / FEE).unwrap());
+    }
+}
+
+/// GRPC-4: what went up and the time cost, where an upstream that had opened the call fails before any message: else whoever
+/// can make it fail would use it for nothing. One that fails at once is free.
+#[test]
+fn grpc_4_what_was_used_is_paid_though_nothing_came() {
+    let price = "price: { per_call: 0.1 USD, min: 0.2 USD, per_second: 0.001 USD, per_byte_in: 0.02 USD/MB, hold: 60s }";
+    let sold = format!("{{ match: {{ path: /t.T/** }}, upstream: t, {price} }}");
+    let lenient =
+        sold.replace("hold: 60s }", "hold: 60s }, metering: { on_upstream_error: { after_output: free } }");
+    for (routes, is_paid) in [(&sold, true), (&lenient, false)] {
+        let stage = Stage::new(routes, "");
+        let paid = [("authorization", stage.bearer.as_str())];
+        let mut spent = 0;
+        for (method, status) in
+            [("Rejects", ("3", "bad frame")), ("Breaks", ("14", "The upstream broke off."))]
+        {
+            let start = std::time::Instant::now();
+            run(async {
+                let client = GrpcClient::connect(stage.gateway.address).await;
+                let (pipe, answer) = client.begin(&format!("/t.T/{method}"), &paid);
+                let mut answer = answer.await.unwrap();
+                pipe.message("z".repeat(995));
+                assert_eq!(answer.messages.rest().await, Vec::<String>::new());
+                let trailers = &answer.messages.trailers;
+                assert_eq!(
+                    (&trailers["grpc-status"], &trailers["grpc-message"]),
+                    (&status.0.parse().unwrap(), &status.1.parse().unwrap())
+                );
+            });
+            let most = i64::try_from(start.elapsed().as_millis()).unwrap() * 1000;
+            let now = stage.spent();
+            let time = now - spent - 1000 * 20;
+            match is_paid {
+                true => assert!((0..=most).contains(&time) && time % 1000 == 0, "{method}: {time}"),
+                false => assert_eq!(now, 0),
+            }
+            spent = now;
+        }
+        run(async {
+            let client = GrpcClient::connect(stage.gateway.address).await;
+            for method in ["Refuses", "Forbids", "NoTrailersAtAll"] {
+                let (pipe, answer) = client.begin(&format!("/t.T/{method}"), &paid);
+                let mut answer = answer.await.unwrap();
+                answer.messages.rest().await;
+                drop(pipe);
+            }
+        });
+        assert_eq!(stage.spent(), spent, "nothing went up since the call was open");
+        stage.gateway.books_after(if is_paid { 2 } else { 0 });
     }
 }
 
@@ -507,6 +574,36 @@ fn grpc_10_other_apis_over_the_same_connection() {
     assert!(seen.headers.contains_key("content-length") && !seen.headers.contains_key("te"));
 }
 
+/// GRPC-10: who does not read what he pays for holds up nobody else: calls have room on their connection, and where it is full
+/// there is another.
+#[test]
+fn grpc_10_who_does_not_read_stalls_nobody() {
+    let server = "server: { listen: [\"{address}\"], threads: 1 }\n";
+    let limits = "limits: { default: { rpm: 100000, concurrent: 1000 } }\n";
+    let upstream = GrpcServer::start(script);
+    let gateway =
+        Gateway::start(upstream.address, &format!("{server}{limits}{}", config(&upstream, PER_CALL, "")));
+    let bearer = format!("Bearer {}", gateway.key("1 TEST"));
+    let paid = [("authorization", bearer.as_str())];
+    run(async {
+        let mut unread = Vec::new();
+        for _ in 0..7 {
+            let client = GrpcClient::connect(gateway.address).await;
+            for _ in 0..20 {
+                let (pipe, answer) = client.begin("/t.T/Floods", &paid);
+                unread.push((pipe, answer.await.unwrap()));
+            }
+        }
+        let other = GrpcClient::connect(gateway.address).await;
+        let start = std::time::Instant::now();
+        // For as long as it takes to fill whatever can be filled.
+        while start.elapsed() < Duration::from_secs(3) {
+            assert_eq!(other.unary("/t.T/Unary", &paid, "a").await.messages, ["A"]);
+        }
+        assert_eq!((unread.len(), upstream.connections()), (140, 2));
+    });
+}
+
 /// GRPC-10: an upstream that dies in a call, and one that comes back.
 #[test]
 fn grpc_10_an_upstream_may_die_and_come_back() {
@@ -613,10 +710,10 @@ fn grpc_11_a_payment_stands_for_method_and_target() {
 /// L402-2: a call is refused with a challenge in its trailers, paid over Lightning, and made; what is left pays for the next.
 #[test]
 fn l402_2_a_grpc_call_is_paid_over_lightning() {
-    let rails = TEST_NODE.replace("test: {},", "test: {}, deposit: 0.0001 USD,");
+    let rails = TEST_NODE.replace("test: {},", "test: {}, deposit: 0.001 USD,");
     let upstream = GrpcServer::start(script);
     // Ten bytes a call, of fifteen that are held for.
-    let routes = "{ match: { path: /t.T/** }, upstream: t, price: { per_byte_out: 1 USD/MB, hold: 15B } }";
+    let routes = "{ match: { path: /t.T/** }, upstream: t, price: { per_byte_out: 10 USD/MB, hold: 15B } }";
     let gateway = Gateway::start(upstream.address, &format!("{rails}{}", config(&upstream, routes, "")));
     run(async {
         let client = GrpcClient::connect(gateway.address).await;
@@ -627,7 +724,7 @@ fn l402_2_a_grpc_call_is_paid_over_lightning() {
         for _ in 0..9 {
             let ended = client.unary("/t.T/Unary", &paid, "hello").await;
             assert_eq!((ended.status().0, ended.messages.len()), ("0", 1), "{ended:?}");
-            assert_eq!(ended.trailers["farthing-charge"], "0.000010000 TEST");
+            assert_eq!(ended.trailers["farthing-charge"], "0.000100000 TEST");
         }
         let empty = client.unary("/t.T/Unary", &paid, "hello").await;
         assert_eq!(

@@ -18,6 +18,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 const CREDIT: i64 = 1_000_000_000;
 
+/// 1000 nano-dollars a millisecond and 20 a byte up, with a fee and a least that are more than a call here uses.
+const USE: &str = "{ per_call: 0.1 USD, min: 0.2 USD, per_second: 0.001 USD, per_byte_in: 0.02 USD/MB, hold: { time: 60s, bytes: 1MB } }";
+
 async fn script(path: String, mut talk: Talk) {
     match path.as_str() {
         "/echo" | "/bytes" | "/time" | "/short" | "/free" | "/idle" => {
@@ -40,7 +43,9 @@ async fn script(path: String, mut talk: Talk) {
             let piece = "x".repeat(1000);
             while futures_util::SinkExt::send(&mut talk.0, Message::text(piece.clone())).await.is_ok() {}
         }
-        "/gone" => {}
+        "/gone" | "/dead" => {}
+        "/used" | "/lenient" => drop(talk.hear().await),
+        "/late" => tokio::time::sleep(Duration::from_millis(1300)).await,
         other => panic!("{other}"),
     }
 }
@@ -68,6 +73,10 @@ impl Stage {
             route("/short", "{ per_second: 0.1 USD, hold: 1s }"),
             route("/idle", "{ per_second: 0.001 USD, hold: 10s }"),
             route("/free", "free"),
+            route("/used", USE),
+            route("/dead", USE),
+            route("/lenient", &format!("{USE}, metering: {{ on_upstream_error: {{ after_output: free }} }}")),
+            route("/late", "{ per_second: 0.001 USD, hold: 1s }"),
             "{ match: { path: /plain }, upstream: ws, price: { per_call: 0.001 USD } }".to_owned(),
         ];
         let gateway = Gateway::start(
@@ -406,6 +415,43 @@ fn ws_6_every_end_settles() {
     stage.close(4);
 }
 
+/// WS-6: an upstream that fails before it said anything costs what went up and the time, and nothing where nothing was used:
+/// else whoever can make it fail would use it for nothing.
+#[test]
+fn ws_6_what_was_used_is_paid_though_nothing_came() {
+    let stage = Stage::new("");
+    let breaks_off = |path: &str, words: &str| {
+        let start = Instant::now();
+        let call = run(async {
+            let (mut talk, head) = stage.open(path).await;
+            if !words.is_empty() {
+                talk.say(words).await;
+            }
+            assert_eq!(talk.closed_with().await, Some(1011), "{path}");
+            head["farthing-request-id"].to_str().unwrap().to_owned()
+        });
+        (call, i64::try_from(start.elapsed().as_millis()).unwrap() * 1000)
+    };
+    breaks_off("/dead", "");
+    assert_eq!(stage.spent(), 0, "at once");
+    breaks_off("/lenient", &"z".repeat(1000));
+    assert_eq!(stage.spent(), 0, "the operator does not want it");
+    let (call, most) = breaks_off("/used", &"z".repeat(1000));
+    let used = stage.spent();
+    let time = used - 1008 * 20;
+    assert!((0..=most).contains(&time) && time % 1000 == 0, "{used}");
+    stage.gateway.books_after(1);
+    let told = stage.gateway.operator(&["explain", &call]);
+    assert_eq!((&told["agrees"], &told["terminal"]), (&true.into(), &"truncated".into()), "{told}");
+    let buckets: Vec<_> = told["lines"].as_array().unwrap().iter().map(|line| &line["bucket"]).collect();
+    assert!(buckets.iter().all(|bucket| ["millisecond", "request_byte"].contains(&bucket.as_str().unwrap())));
+    // Nothing went up, and it stood for longer than the first step.
+    let (_, most) = breaks_off("/late", "");
+    let late = stage.spent() - used;
+    assert!((1_300_000..=most).contains(&late), "{late} of {most}");
+    stage.close(2);
+}
+
 /// WS-6: a gateway that stops says so at once, and settles.
 #[test]
 fn ws_6_a_gateway_that_stops_closes_its_tunnels() {
@@ -453,8 +499,13 @@ fn ws_7_limits_count_open_tunnels() {
         assert_eq!(third.status(), 429);
         assert!(stage.gateway.metric("farthing_connections") >= 2);
         one.close(1000).await;
-        wait_for("the first to end", || (stage.gateway.metric("farthing_holds_open") == 1).then_some(()));
-        stage.open("/echo").await;
+        // It counts until both sides have gone, which is a little after its hold has ended.
+        let start = Instant::now();
+        while let Err(refused) = open(stage.gateway.address, "/echo", &[("authorization", &bearer)]).await {
+            assert_eq!(refused.status(), 429);
+            assert!(start.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     });
 }
 

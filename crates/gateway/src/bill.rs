@@ -94,6 +94,22 @@ pub(crate) fn complete(
     Ok(())
 }
 
+/// The bill of time and of bytes that went up, and of nothing else: nothing was given for them.
+pub(crate) fn of_use(price: &UnitPrice, milliseconds: u64, up: u64) -> Result<Charge, ChargeError> {
+    let mut charge = Charge { femto: Femto::ZERO, nano: Amount::ZERO, estimated: false, lines: Vec::new() };
+    for (bucket, quantity, rate) in [
+        (Bucket::Millisecond, milliseconds, rates(price).millisecond_rate()),
+        (Bucket::RequestByte, up, price.byte_in),
+    ] {
+        if let Some(rate) = rate.filter(|_| quantity > 0) {
+            charge.femto = charge.femto.add_units(quantity, rate)?;
+            charge.lines.push(Line { bucket, quantity, rate });
+        }
+    }
+    charge.nano = charge.femto.to_nano_up()?;
+    Ok(charge)
+}
+
 /// What the policy makes of an answer before it is priced; `None` costs nothing.
 pub(crate) fn governed<'a>(policy: &Policy, metered: &'a Metered) -> Option<Cow<'a, Metered>> {
     let terms = if metered.upstream_error {

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::bill;
 use crate::call_id::CallId;
 use crate::clock::Now;
-use crate::config::Policy;
+use crate::config::{Charged, Policy};
 use crate::extensions::offers::Notary;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
@@ -76,6 +76,10 @@ pub(crate) struct Charge {
     /// Keeps the upstream's own key out of the answer.
     pub(crate) key_watch: Option<KeyWatch>,
     pub(crate) meter: Meter,
+    /// Bytes that had gone up when the upstream opened what is a stream; none where it did not.
+    pub(crate) opened_at: Option<u64>,
+    /// What such a stream has used before the upstream failed without a byte.
+    pub(crate) vain: Option<Cost>,
     /// How the upstream ends it, where that is gRPC's to say.
     pub(crate) grpc: Option<GrpcEnd>,
     /// Who pays if it does not end as it should.
@@ -293,13 +297,18 @@ impl Charge {
                 self.meter.feed(rest, out);
             }
         }
-        if let Some(most) = self.time_max {
-            let took = self.asked.elapsed().min(most).as_millis();
-            self.meter.took(u64::try_from(took).unwrap_or(u64::MAX));
+        let took = self.asked.elapsed();
+        let took = self.time_max.map_or(took, |most| took.min(most));
+        if self.time_max.is_some() {
+            self.meter.took(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         }
         let mut metered = self.meter.end(end, out);
         if let Some(grpc) = &self.grpc {
             grpc.judge(end, &mut metered);
+        }
+        // Or else whoever can make an upstream fail would use it for nothing.
+        if let Some(sent) = self.opened_at.filter(|_| metered.upstream_error && metered.before_output) {
+            self.vain = self.quote.used_in_vain(took, sent);
         }
         self.keep_on_tape(&out[before..]);
         if self.growth.is_some() {
@@ -375,6 +384,9 @@ impl Charge {
     fn cost(&self, metered: &Metered, counted: Counted) -> Cost {
         let held = || self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
         let of_hold = || Cost { femto: money::Femto::ZERO, nano: held(), estimated: true, lines: Vec::new() };
+        if let Some(vain) = self.vain.as_ref().filter(|_| self.policy.upstream_error != Charged::Free) {
+            return vain.clone();
+        }
         let Some(governed) = bill::governed(&self.policy, metered) else {
             return Cost {
                 femto: money::Femto::ZERO,

@@ -344,6 +344,15 @@ impl Quote {
         if cost <= available { whole(cost, Some(output)) } else { None }
     }
 
+    /// The output limit that goes up for a call that is given away, where it has to change: nobody's balance bounds it, so
+    /// all of its answers together get what one gets that names no limit.
+    pub(crate) fn given_limit(&self) -> Option<u64> {
+        let facts = self.facts.as_ref().filter(|facts| self.units.is_none() && facts.has_output())?;
+        let usual = (self.policy.default_output / self.choices()).max(1);
+        let usual = self.dearest.max_output_tokens.map_or(usual, |cap| cap.min(usual));
+        facts.max_output.is_none_or(|limit| limit > usual).then_some(usual)
+    }
+
     /// The step, where the answer is a stream that we can end ourselves.
     fn growing_step(&self) -> Option<u64> {
         self.step.filter(|_| self.facts.as_ref().is_some_and(|facts| facts.stream))
@@ -490,6 +499,19 @@ impl Quote {
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
         charge.nano = charge.femto.to_nano_up()?;
         Ok(charge)
+    }
+
+    /// What a stream has used that the upstream has opened and then failed, where that costs anything (WS-6, GRPC-4): nothing,
+    /// unless something went up since, or it was open for longer than the first step of its time. `sent_before` are the
+    /// bytes that were up when it was opened.
+    pub(crate) fn used_in_vain(&self, open: Duration, sent_before: u64) -> Option<Charge> {
+        let price = self.units.as_ref().filter(|_| self.exchange.streams())?;
+        let (sent, first) = (self.sent_bytes(), price.seconds_max.map(Duration::from_secs));
+        if sent <= sent_before && first.is_none_or(|first| open <= first) {
+            return None;
+        }
+        let milliseconds = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
+        bill::of_use(price, milliseconds, sent).ok()
     }
 
     /// The version of the prices as journal entries have it: its first four bytes.

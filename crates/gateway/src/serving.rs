@@ -11,6 +11,7 @@ use ledger::Account;
 use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
+use wire::l402::grpc::GRPC_STATUS;
 
 use crate::admission::{self, Brings};
 use crate::body::GateBody;
@@ -35,7 +36,7 @@ use crate::payer::{HoldTerms, Payer};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
-use crate::sending::RequestStream;
+use crate::sending::{RequestStream, Sending};
 use crate::snapshot::Snapshot;
 use crate::tunnel::{Coverage, Tunnel};
 use crate::upstream::grpc::GrpcEnd;
@@ -175,7 +176,7 @@ impl Serving {
         let (hold, fitted) = held.unzip();
         let (clamp, growth, coverage) = match fitted {
             Some(fitted) => (fitted.clamp, fitted.growth, quote.coverage(fitted.most)),
-            None => (None, None, None),
+            None => (given.and_then(|_| quote.given_limit()), None, None),
         };
         let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
@@ -200,6 +201,10 @@ impl Serving {
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let status = quote.exchange.counted_as(parts.status);
+        // An answer of gRPC that is nothing but trailers has opened nothing.
+        let is_open = status.is_success()
+            && !(quote.exchange == Exchange::Grpc && parts.headers.contains_key(GRPC_STATUS));
+        let opened_at = quote.sending.as_ref().filter(|_| is_open).map(Sending::bytes);
         let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let meter = quote.meter(Head {
             status: status.as_u16(),
@@ -268,6 +273,8 @@ impl Serving {
                 .key_search
                 .as_ref()
                 .map(|key| if streams { key.watch_talk() } else { key.watch() }),
+            opened_at,
+            vain: None,
             grpc: quote_is_grpc.then(|| GrpcEnd::of_head(&parts.headers)),
             meter,
             policy: route.policy,

@@ -211,13 +211,14 @@ impl Line {
             let (most, why) = self.allow(Measure::Up, sent, chunk.len());
             let piece = chunk.slice(..most);
             self.up_writes.set(true);
-            if let Some(sending) = &self.charge.borrow().quote.sending {
-                sending.sent(piece.len());
-            }
             if to.write_all(&piece).await.is_err() || to.flush().await.is_err() {
                 return Cause::UpstreamBroke;
             }
             self.up_writes.set(false);
+            // What an upstream that has gone did not take has not gone up.
+            if let Some(sending) = &self.charge.borrow().quote.sending {
+                sending.sent(piece.len());
+            }
             self.up.borrow_mut().follow(&piece);
             if let Some(why) = why {
                 return Cause::Unpaid(why);

@@ -1,4 +1,5 @@
-//! HTTP/2 to upstreams: one connection of a thread carries all of its calls to a place, and is replaced when it ends.
+//! HTTP/2 to upstreams: a connection of a thread carries its calls to a place, as many as leave each other room, and is
+//! replaced when it ends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,8 +20,13 @@ use crate::local_executor::LocalExecutor;
 
 /// What an upstream may send of one answer that nobody reads yet ...
 const STREAM_WINDOW_BYTES: u32 = 128 * 1024;
-/// ... and of all together: so many that clients who do not read leave room for those who do.
+/// ... and of all together: more than the calls of a connection can fill, so that clients who do not read leave room for
+/// those who do.
 const CONNECTION_WINDOW_BYTES: u32 = 128 * STREAM_WINDOW_BYTES;
+/// Calls on a connection, beyond which another one is opened ...
+const CALLS_MAX: usize = 100;
+/// ... up to so many. Beyond that the connection with the fewest calls takes more.
+const CONNECTIONS_MAX: usize = 8;
 /// Largest head, or trailers, of an answer.
 const HEAD_BYTES_MAX: u32 = 32 * 1024;
 
@@ -28,15 +34,35 @@ const HEAD_BYTES_MAX: u32 = 32 * 1024;
 #[derive(Default)]
 pub(crate) struct Connections(RefCell<HashMap<Place, Rc<Shared>>>);
 
-/// The connection to a place. Whoever needs it while it is being opened waits for whoever opens it.
+/// The connections to a place. Whoever needs one while it is being opened waits for whoever opens it.
 #[derive(Default)]
 struct Shared(Mutex<Door>);
 
 #[derive(Default)]
 struct Door {
-    sender: Option<SendRequest<RequestBody>>,
-    /// Why it could not be opened last, and when: who has waited for that does not try it again for himself.
+    lines: Vec<Line>,
+    /// Why none could be opened last, and when: who has waited for that does not try it again for himself.
     failed: Option<(Instant, io::ErrorKind, String)>,
+}
+
+/// One connection.
+struct Line {
+    sender: SendRequest<RequestBody>,
+    calls: Rc<()>,
+}
+
+/// A call's place on its connection, until it is dropped.
+pub(super) struct OnLine(#[expect(dead_code, reason = "held to be counted")] Rc<()>);
+
+impl Line {
+    /// Calls that are on it.
+    fn calls(&self) -> usize {
+        Rc::strong_count(&self.calls) - 1
+    }
+
+    fn take(&self) -> (SendRequest<RequestBody>, OnLine) {
+        (self.sender.clone(), OnLine(Rc::clone(&self.calls)))
+    }
 }
 
 impl Connections {
@@ -47,15 +73,15 @@ impl Connections {
         &self,
         way: &Way,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<(Incoming, OnLine)>, SendError> {
         let shared = self.shared(&way.place);
         let mut request =
             absolute(way, request).map_err(|error| SendError::Connect(io::Error::other(error)))?;
         let mut is_again = false;
         loop {
-            let mut sender = shared.sender(way).await.map_err(SendError::Connect)?;
+            let (mut sender, place) = shared.sender(way).await.map_err(SendError::Connect)?;
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => return Ok(response.map(|body| (body, place))),
                 Err(mut refused) => match refused.take_message() {
                     Some(unsent) if !is_again => (request, is_again) = (unsent, true),
                     Some(_) | None => return Err(SendError::Closed(refused.into_error())),
@@ -64,10 +90,10 @@ impl Connections {
         }
     }
 
-    /// The next call gets a connection of its own: on this one an answer did not come, and nobody knows why.
+    /// The next call gets a new connection: on one of these an answer did not come, and nobody knows why.
     pub(super) fn distrust(&self, way: &Way) {
         if let Ok(mut door) = self.shared(&way.place).0.try_lock() {
-            door.sender = None;
+            door.lines.clear();
         }
     }
 
@@ -80,25 +106,34 @@ impl Connections {
 }
 
 impl Shared {
-    async fn sender(&self, way: &Way) -> io::Result<SendRequest<RequestBody>> {
+    async fn sender(&self, way: &Way) -> io::Result<(SendRequest<RequestBody>, OnLine)> {
         let asked = Instant::now();
         let mut door = self.0.lock().await;
-        if let Some(sender) = door.sender.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        door.lines.retain(|line| !line.sender.is_closed());
+        let lightest = door.lines.iter().min_by_key(|line| line.calls());
+        let is_enough = |line: &&Line| line.calls() < CALLS_MAX || door.lines.len() >= CONNECTIONS_MAX;
+        if let Some(line) = lightest.filter(is_enough) {
+            return Ok(line.take());
         }
-        if let Some((_, kind, why)) = door.failed.as_ref().filter(|(at, ..)| *at >= asked) {
-            return Err(io::Error::new(*kind, why.clone()));
-        }
-        match connect(way).await {
-            Ok(sender) => {
-                door.sender = Some(sender.clone());
-                Ok(sender)
-            }
-            Err(error) => {
-                door.failed = Some((Instant::now(), error.kind(), error.to_string()));
-                Err(error)
-            }
-        }
+        let known = door.failed.as_ref().filter(|(at, ..)| *at >= asked);
+        let error = match known {
+            Some((_, kind, why)) => io::Error::new(*kind, why.clone()),
+            None => match connect(way).await {
+                Ok(sender) => {
+                    let line = Line { sender, calls: Rc::default() };
+                    let taken = line.take();
+                    door.lines.push(line);
+                    return Ok(taken);
+                }
+                Err(error) => {
+                    door.failed = Some((Instant::now(), error.kind(), error.to_string()));
+                    error
+                }
+            },
+        };
+        // Where no more are to be had, those that are there are shared by more.
+        let lightest = door.lines.iter().min_by_key(|line| line.calls());
+        lightest.map(Line::take).ok_or(error)
     }
 }
 

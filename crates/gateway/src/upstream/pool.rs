@@ -102,7 +102,11 @@ impl Pool {
         match way.protocol {
             Protocol::Http1 => self.send_alone(way, request).await,
             Protocol::H2 | Protocol::Grpc => {
-                Ok(self.shared.send(way, request).await?.map(UpstreamBody::without_home))
+                let response = self.shared.send(way, request).await?;
+                Ok(response.map(|(body, line)| UpstreamBody {
+                    line: Some(line),
+                    ..UpstreamBody::without_home(body)
+                }))
             }
         }
     }
@@ -201,7 +205,7 @@ fn attach(
         && response.headers().contains_key(http::header::TRANSFER_ENCODING);
     let home = (!twice).then_some(Home { sender, shelf });
     response.map(|incoming| {
-        let mut body = UpstreamBody { seen: VecDeque::new(), incoming, home };
+        let mut body = UpstreamBody { home, ..UpstreamBody::without_home(incoming) };
         if body.incoming.is_end_stream() {
             body.bring_home();
         }
@@ -221,12 +225,15 @@ pub(crate) struct UpstreamBody {
     seen: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
     incoming: Incoming,
     home: Option<Home>,
+    /// On a connection that calls share.
+    #[expect(dead_code, reason = "held to be counted")]
+    line: Option<h2::OnLine>,
 }
 
 impl UpstreamBody {
     /// Of a connection that nobody has to bring back.
     fn without_home(incoming: Incoming) -> Self {
-        Self { seen: VecDeque::new(), incoming, home: None }
+        Self { seen: VecDeque::new(), incoming, home: None, line: None }
     }
 
     /// The beginning of the body, which stays there to be read: as much as is enough, or all there is.

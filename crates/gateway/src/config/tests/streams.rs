@@ -85,6 +85,12 @@ fn what_cannot_be_carried_says_why() {
         ),
         (
             "dialect: raw",
+            "match: { path: /x }, websocket: true, upstream: a, price: { per_call: 1 USD }, freebies: { calls: 1 }"
+                .to_owned(),
+            "a connection has no end that could be given away",
+        ),
+        (
+            "dialect: raw",
             "match: { path: /x }, websocket: true, upstream: a, price: { per_second: 1 USD }".to_owned(),
             "needs a bound to hold for",
         ),
