@@ -442,6 +442,32 @@ fn cashu_what_cannot_be_told_is_counted() {
     assert_eq!(http::post(gateway.address, CHAT, &bearer, &ask()).status, 200);
 }
 
+/// CASHU-15: a mint that has told its keysets and is away now cannot tell either; that it is away is found out where a swap is
+/// not taken.
+#[test]
+fn cashu_tokens_of_a_mint_that_left_are_counted() {
+    let (upstream, mint) = (Upstream::friendly(), Mint::start([Conduct::Busy]));
+    let limits = |unpaid: u32| format!("limits: {{ unpaid: {{ per_ip: {unpaid}/min }} }}\n");
+    let gateway = Gateway::start(upstream.address, &(mint.rails() + &limits(100_000)));
+    offered(&gateway);
+    assert_refused(
+        &pay(gateway.address, &mint.token(&[32]), &ask()),
+        503,
+        "facilitator_failed",
+        "nothing_taken",
+    );
+    mint.leave();
+    wait_for("the mint to be missed", || gateway.log().contains("a mint cannot be paid").then_some(()));
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    std::fs::write(gateway.config(), text.replace(&limits(100_000), &limits(2))).unwrap();
+    gateway.signal(1);
+    wait_for("the new limits", || gateway.log().contains("configuration reloaded").then_some(()));
+    let codes: Vec<String> =
+        (0..4).map(|_| pay(gateway.address, &mint.token(&[32]), &ask()).code()).collect();
+    assert_eq!(codes[..2], ["settlement_unknown", "settlement_unknown"], "{codes:?}");
+    assert!(codes[2..].contains(&"rate_limited".to_owned()), "{codes:?}");
+}
+
 /// CASHU-3, CASHU-13: one request for payment among the other offers, and one payment in a request.
 #[test]
 fn cashu_stands_beside_other_offers_and_pays_alone() {
