@@ -367,3 +367,74 @@ fn sec_48_a_token_that_is_in_tops_up_no_end_of_times() {
     let stranger = Offered::of(&http::post(gateway.address, "/farthing/topup", &[], &json!({})));
     assert_eq!(call(gateway.address, "/farthing/topup", &stranger.paid(), &json!({})).status, 200);
 }
+
+/// A request that was answered before, or whose name is another's, brings nothing in; of two that are the same one does, and gets
+/// the key.
+#[test]
+fn a_request_that_does_not_run_brings_nothing_in() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, TEST_NODE);
+    let key = gateway.key("1 TEST");
+    let named = |authorization: &str, body: &serde_json::Value| {
+        let fields =
+            [("authorization", authorization), ("x-api-key", key.as_str()), ("idempotency-key", "name")];
+        http::post(gateway.address, CHAT, &fields, body)
+    };
+    let by_key = [("x-api-key", key.as_str()), ("idempotency-key", "name")];
+    assert_eq!(http::post(gateway.address, CHAT, &by_key, &ask()).status, 200);
+    let balance = gateway.settled_balance(&key);
+    let offer = offered(gateway.address, CHAT, &ask());
+    let told_again = named(&offer.paid(), &ask());
+    assert_eq!(told_again.status, 200, "{}", told_again.text());
+    let mut other = ask();
+    other["max_tokens"] = json!(7);
+    assert_refused(&named(&offer.paid(), &other), 422, "idempotency_mismatch", "nothing_taken");
+    assert_eq!(gateway.settled_balance(&key), balance, "the payment is still its payer's");
+    assert_eq!(call(gateway.address, CHAT, &offer.paid(), &ask()).status, 200);
+    // At once, under one name: whoever is first is paid for, and has the key.
+    let offer = offered(gateway.address, CHAT, &ask());
+    let paid = offer.paid();
+    let answers = at_once(8, |_| {
+        let fields = [("authorization", paid.as_str()), ("idempotency-key", "both")];
+        http::post(gateway.address, CHAT, &fields, &ask())
+    });
+    let keys = answers
+        .iter()
+        .filter_map(|answer| answer.header("farthing-key"))
+        .collect::<std::collections::HashSet<_>>();
+    assert_eq!(keys.len(), 1, "one key, handed out");
+    for answer in &answers {
+        assert!([200, 409].contains(&answer.status), "{}", answer.text());
+    }
+}
+
+/// A payment does not go where it could not be spent: into an account that is frozen, or by a key that does not cover the call.
+#[test]
+fn a_payment_is_not_moved_to_where_it_cannot_be_spent() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, TEST_NODE);
+    let made = gateway.operator(&["key", "new", "--credit", "1 TEST"]);
+    let (key, account) = (made["key"].as_str().unwrap(), made["account"].as_str().unwrap());
+    let tight = proof::credit_key::attenuate(key, "per_call=TEST:10").unwrap();
+    let offer = offered(gateway.address, CHAT, &ask());
+    let both = |key: &str| {
+        let paid = offer.paid();
+        http::post(gateway.address, CHAT, &[("authorization", paid.as_str()), ("x-api-key", key)], &ask())
+    };
+    assert_refused(&both(&tight), 403, "key_forbidden", "nothing_taken");
+    gateway.operator(&["account", "set", account, "--freeze"]);
+    assert_refused(&both(key), 403, "account_frozen", "nothing_taken");
+    assert_eq!(gateway.books().count("deposit"), 1, "the operator's alone");
+    assert_eq!(call(gateway.address, CHAT, &offer.paid(), &ask()).status, 200);
+}
+
+/// Words of L402 where nothing is sold so: the request is unpaid like any, and counted like any.
+#[test]
+fn a_token_is_foreign_where_lightning_is_not_taken() {
+    let upstream = Upstream::friendly();
+    let limits = "limits: { unpaid: { per_ip: 3/min }, default: { rpm: 100000, concurrent: 1000 } }\n";
+    let gateway = Gateway::start(upstream.address, limits);
+    let answers: Vec<u16> =
+        (0..6).map(|_| call(gateway.address, CHAT, "L402 nothing:", &ask()).status).collect();
+    assert_eq!((answers[0], answers[5]), (402, 429), "{answers:?}");
+}

@@ -66,6 +66,9 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         // Foreign, as a bearer string is that is not ours.
         presented.ecash = None;
     }
+    if arrived.snapshot.config.rails.l402.is_none() {
+        presented.token = false;
+    }
     if presented.is_empty() {
         limiters.admit_unpaid(arrived.source)?;
     }
@@ -332,6 +335,11 @@ pub(crate) async fn payment(
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     if let Some((token, spends)) = known.brings.take() {
         let fingerprint = *ask.fingerprint();
+        match runs_with(gate, arrived, Incoming::of_token(&token), payer, quote) {
+            Ok(()) => {}
+            Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
+            Err(refusal) => return Err(refusal),
+        }
         let delivery =
             Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
         return Ok(Some(Paying { brings: Brings::Token(token, spends), delivery, running: None }));
@@ -429,6 +437,11 @@ struct Incoming {
 impl Incoming {
     fn of(verified: &Verified) -> Self {
         Self { brings: verified.brings(), account: verified.account(), protocol: verified.protocol() }
+    }
+
+    fn of_token(token: &TokenUse) -> Self {
+        let brings = token.terms().map(|terms| (terms.credit, terms.asset));
+        Self { brings, account: token.open().account(), protocol: lightning::PROTOCOL }
     }
 
     fn of_ecash(paid: &Paid) -> Self {

@@ -46,6 +46,8 @@ pub(crate) struct Arrived {
     pub(crate) source: Source,
     /// Number of its connection.
     pub(crate) connection: u64,
+    /// Whether a proxy that the operator trusts has sent it.
+    pub(crate) is_forwarded: bool,
     pub(crate) head: request::Parts,
     pub(crate) path: String,
     pub(crate) target: String,
@@ -86,10 +88,12 @@ async fn handle(
     let (path, target) = (target.path.to_owned(), target.to_text());
     let client = forwarded::client(peer.ip(), request.headers(), &server.trusted_proxies);
     let source = Source::of(client);
+    let is_forwarded = forwarded::is_trusted(&server.trusted_proxies, peer.ip());
     let (head, body) = request.into_parts();
     let client = Rc::default();
+    let now = Now::read();
     let arrived =
-        Arrived { call, source, connection, head, path, target, now: Now::read(), snapshot, client };
+        Arrived { call, source, connection, is_forwarded, head, path, target, now, snapshot, client };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
         None if endpoints::is_for_refund(&arrived) => {

@@ -1,6 +1,7 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -279,7 +280,12 @@ pub(crate) enum Offering {
 }
 
 /// Makes a refusal a challenge with our offers for `ask`. Only for an invoice does it wait, and only so long.
-pub(crate) async fn challenge(gate: &Gate, arrived: &Arrived, ask: &Ask<'_>, refusal: Refusal) -> Refusal {
+pub(crate) async fn challenge(
+    gate: &Arc<Gate>,
+    arrived: &Arrived,
+    ask: &Ask<'_>,
+    refusal: Refusal,
+) -> Refusal {
     let snapshot = &arrived.snapshot;
     let name = refusal.code().name();
     let offered = Offered::new(gate, snapshot, ask, name, arrived.now);

@@ -31,7 +31,9 @@ pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Net]) -> IpAd
     found.unwrap_or(peer)
 }
 
-fn is_trusted(trusted: &[Net], address: IpAddr) -> bool {
+/// Whether this is a proxy of the operator's.
+pub(crate) fn is_trusted(trusted: &[Net], address: IpAddr) -> bool {
+    let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(address))
 }
 

@@ -2,10 +2,14 @@
 //!
 //! Only successes are kept, and only what stays true: clock, revocation and the request itself are looked at each time.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::keys::Masters;
 
@@ -18,7 +22,24 @@ pub(crate) struct Remembered<T>(RefCell<Shelf<T>>);
 struct Shelf<T> {
     /// Held, so that no other keys can have its address.
     masters: Option<Arc<Masters>>,
-    known: HashMap<Box<str>, Rc<T>>,
+    known: HashMap<Text, Rc<T>>,
+}
+
+/// A credential as it was shown: wiped when it is forgotten.
+#[derive(PartialEq, Eq)]
+struct Text(Zeroizing<String>);
+
+/// As what it is looked up by.
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl<T> Default for Remembered<T> {
@@ -43,6 +64,6 @@ impl<T> Remembered<T> {
         if !current || shelf.known.len() >= REMEMBERED_MAX {
             shelf.known.clear();
         }
-        shelf.known.insert(text.into(), Rc::clone(verified));
+        shelf.known.insert(Text(Zeroizing::new(text.to_owned())), Rc::clone(verified));
     }
 }

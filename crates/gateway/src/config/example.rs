@@ -120,4 +120,5 @@ rails:
   # x402:
   #   networks: { \"eip155:84532\": { asset: USDC, pay_to: \"0x...\" } }
   #   facilitators: [https://facilitator.example]
+  # l402: { test: {}, price: { usd_per_btc: 95000 } }
 ";

@@ -57,6 +57,14 @@ pub(crate) async fn receive(
         Some(_) => return Err(narrowed()),
         None => token.open().account(),
     };
+    // Before anything comes in: what was answered before, or runs already, needs no payment.
+    let attempt = match delivery.asked {
+        None => None,
+        Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), owner, asked, delivery.now)? {
+            Begun::Runs(attempt) => Some(attempt),
+            Begun::Ended(before) => return Ok(Arrival::Answered(before)),
+        },
+    };
     let cell = Arc::clone(&gate.claiming.0.entry(key).or_default());
     let bringing = async {
         let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
@@ -87,14 +95,7 @@ pub(crate) async fn receive(
     if account != owner {
         return Err(elsewhere());
     }
-    let attempt = match delivery.asked {
-        None => None,
-        Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
-            Begun::Runs(attempt) => Some(attempt),
-            Begun::Ended(before) => return Ok(Arrival::Answered(before)),
-        },
-    };
-    if claim.is_some() && is_spent(gate, &key)? {
+    if !is_first && claim.is_some() && is_spent(gate, &key)? {
         return Err(spent());
     }
     let mut headers = HeaderMap::new();

@@ -4,6 +4,7 @@
 //! is looked whether the client wants one at all, then whether its source, everybody together and the node have room.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -18,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use wire::l402::{Challenge, PaymentHash};
 
 use super::configured;
-use super::invoices::{Asker, Made, Slot};
+use super::invoices::{Asker, Made, NoInvoice};
 use super::token::is_shown;
 use crate::call::Arrived;
 use crate::challenge::{Ask, Offering};
@@ -30,6 +31,8 @@ use crate::till::{Method, Till};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_REAL_IP: &str = "x-real-ip";
 /// A satoshi: wallets that count in whole ones take less for nothing, and some refuse to pay it.
 const AMOUNT_MSAT_MIN: u64 = 1000;
 /// What a wallet shows of an invoice, at most, in bytes.
@@ -42,33 +45,27 @@ pub(crate) struct Desk {
     everybody: DefaultDirectRateLimiter,
     sources: DefaultKeyedRateLimiter<Source>,
     clock: DefaultClock,
-}
-
-/// Why a challenge has no invoice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NoInvoice {
-    /// Nobody asked for one, or this cannot be sold over Lightning.
-    NotWanted,
-    /// The budget is spent for so long (L402-62).
-    Spent(Duration),
-    /// The node gives none, or nobody knows what a bitcoin costs.
-    Out,
+    /// Tells it from the desks of other configurations.
+    serial: [u8; 16],
+    /// Which node it is, without its key.
+    name: String,
 }
 
 /// What is asked of the node for a challenge.
-struct Order<'a> {
-    rules: &'a L402,
+struct Order {
+    expiry_s: u32,
+    lsat: bool,
     asset: Asset,
     credit: Amount,
     /// Whether the token is good for one call.
     is_single: bool,
-    service: &'a str,
+    service: String,
     tier: u8,
     description: String,
 }
 
 /// The lines of L402 of a challenge (L402-1, L402-2).
-pub(crate) async fn offer(gate: &Gate, arrived: &Arrived, ask: &Ask<'_>) -> Offering {
+pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) -> Offering {
     let snapshot = &arrived.snapshot;
     let mut tills = snapshot.tills.iter().filter(|till| ask.through.includes(till));
     let till = tills.find(|till| till.method == Method::Lightning);
@@ -92,11 +89,17 @@ impl Desk {
                 Quota::per_second(per_source_per_second).allow_burst(per_source_burst),
             ),
             clock: DefaultClock::default(),
+            serial: random::bytes(),
+            name: format!("{:?}", rules.node),
         })
     }
 
     pub(crate) const fn node(&self) -> &LightningNode {
         &self.node
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) const fn rate(&self) -> &RateSource {
@@ -111,7 +114,7 @@ impl Desk {
     /// The lines for `ask`: those that this client was given before, or new ones.
     async fn invoice(
         &self,
-        gate: &Gate,
+        gate: &Arc<Gate>,
         arrived: &Arrived,
         ask: &Ask<'_>,
         till: &Till,
@@ -131,28 +134,57 @@ impl Desk {
         }
         let name = route.map_or(ask.description, |route| route.name.as_str());
         let order = Order {
-            rules,
+            expiry_s: u32::try_from(rules.expiry.as_secs()).unwrap_or(u32::MAX),
+            lsat: rules.lsat,
             asset: till.asset,
             credit,
             is_single,
-            service: route.and_then(|route| route.l402.service.as_deref()).unwrap_or(&rules.service),
+            service: route.and_then(|route| route.l402.service.as_ref()).unwrap_or(&rules.service).clone(),
             tier: route.map_or(0, |route| route.l402.tier),
             description: description(&snapshot.public_url, name),
         };
         let now_s = arrived.now.seconds();
-        let asker = asker(arrived, name, credit);
+        let asker = self.asker(arrived, name, credit);
         if let Some(slot) = gate.invoices.find(&asker, now_s) {
             gate.metrics.invoice("shown_again");
-            return self.made(gate, &slot, &asker, &order, now_s).await;
+            return slot.made().await.map(|made| made.lines.clone());
         }
         self.admit(arrived.source).inspect_err(|_| gate.metrics.invoice("over_budget"))?;
         let expires_at_s = now_s.saturating_add(rules.expiry.as_secs());
         let placed = gate.invoices.place(asker, expires_at_s, now_s, rules.mint.open_max);
-        let slot = placed.map_err(|_| {
+        let (place, slot) = placed.map_err(|_| {
             gate.metrics.invoice("over_budget");
             NoInvoice::Spent(Duration::from_secs(1))
         })?;
-        self.made(gate, &slot, &asker, &order, now_s).await
+        // In a task of its own: a client that leaves would make the node work for nothing, again and again.
+        let (gate, snapshot) = (Arc::clone(gate), Arc::clone(snapshot));
+        tokio::task::spawn_local(async move {
+            let Some(desk) = &snapshot.lightning else { return };
+            let made = desk.make(&gate, &order, now_s).await;
+            gate.metrics.invoice(if made.is_ok() { "made" } else { "none" });
+            place.fill(made);
+        });
+        slot.made().await.map(|made| made.lines.clone())
+    }
+
+    /// Who asks for what, of this configuration: a token of an earlier one may be worth nothing by now. A proxy's connection is
+    /// many clients': with those, nobody is recognised.
+    fn asker(&self, arrived: &Arrived, name: &str, credit: Amount) -> Asker {
+        let proxies = [header::FORWARDED, header::VIA];
+        let unofficial = [X_FORWARDED_FOR, X_REAL_IP].map(HeaderName::from_static);
+        let headers = &arrived.head.headers;
+        let is_forwarded =
+            arrived.is_forwarded || proxies.iter().chain(&unofficial).any(|name| headers.contains_key(name));
+        let client: [u8; 16] =
+            if is_forwarded { random::bytes() } else { u128::from(arrived.connection).to_be_bytes() };
+        Sha256::new()
+            .chain_update(self.serial)
+            .chain_update([u8::from(is_forwarded)])
+            .chain_update(client)
+            .chain_update(credit.units().to_be_bytes())
+            .chain_update(name)
+            .finalize()
+            .into()
     }
 
     /// Whether source and everybody together have an invoice left, cheapest question first.
@@ -165,30 +197,7 @@ impl Desk {
         self.everybody.check().map_err(wait)
     }
 
-    /// The lines of a place: whoever is first asks the node, the others wait for that.
-    async fn made(
-        &self,
-        gate: &Gate,
-        slot: &Slot,
-        asker: &Asker,
-        order: &Order<'_>,
-        now_s: u64,
-    ) -> Result<Vec<HeaderValue>, NoInvoice> {
-        let making = async {
-            let made = self.make(gate, order, now_s).await;
-            gate.metrics.invoice(if made.is_ok() { "made" } else { "none" });
-            made
-        };
-        match slot.get_or_try_init(|| making).await {
-            Ok(made) => Ok(made.lines.clone()),
-            Err(error) => {
-                gate.invoices.give_back(asker, slot);
-                Err(error)
-            }
-        }
-    }
-
-    async fn make(&self, gate: &Gate, order: &Order<'_>, now_s: u64) -> Result<Made, NoInvoice> {
+    async fn make(&self, gate: &Gate, order: &Order, now_s: u64) -> Result<Made, NoInvoice> {
         let Some(rate) = self.rate.rate(now_s) else {
             tracing::warn!("nobody knows what a bitcoin costs: no invoice is made");
             return Err(NoInvoice::Out);
@@ -200,7 +209,7 @@ impl Desk {
         let wanted = Wanted {
             amount_msat: asked_msat,
             description: &order.description,
-            expiry_s: u32::try_from(order.rules.expiry.as_secs()).unwrap_or(u32::MAX),
+            expiry_s: order.expiry_s,
             label: &label,
         };
         let invoice = self.node.create_invoice(&wanted, now_s).await.map_err(|error| {
@@ -228,7 +237,7 @@ impl Desk {
 }
 
 /// The token over the invoice's payment hash, and both as lines of a challenge.
-fn lines(gate: &Gate, order: &Order<'_>, invoice: &Invoice, credit: Amount, now_s: u64) -> Option<Made> {
+fn lines(gate: &Gate, order: &Order, invoice: &Invoice, credit: Amount, now_s: u64) -> Option<Made> {
     let sale = Sale {
         asset: order.asset,
         credit,
@@ -240,28 +249,12 @@ fn lines(gate: &Gate, order: &Order<'_>, invoice: &Invoice, credit: Amount, now_
     let masters = gate.keys.masters.load();
     let token = mint(&masters.l402, PaymentHash(invoice.payment_hash), &sale, &caveats).ok()?;
     let challenge = Challenge::new(token, &invoice.bolt11).ok()?;
-    let lines = challenge.lines(order.rules.lsat);
+    let lines = challenge.lines(order.lsat);
     Some(Made {
         lines: lines.iter().map(|line| HeaderValue::from_str(line).ok()).collect::<Option<_>>()?,
         payment_hash: invoice.payment_hash,
         expires_at_s: invoice.expires_at_s,
     })
-}
-
-/// Who asks for what. A proxy's connection is many clients': with those, nobody is recognised.
-fn asker(arrived: &Arrived, name: &str, credit: Amount) -> Asker {
-    let headers = &arrived.head.headers;
-    let is_forwarded = [header::FORWARDED, header::VIA, HeaderName::from_static("x-forwarded-for")];
-    let is_forwarded = is_forwarded.iter().any(|name| headers.contains_key(name));
-    let client: [u8; 16] =
-        if is_forwarded { random::bytes() } else { u128::from(arrived.connection).to_be_bytes() };
-    Sha256::new()
-        .chain_update([u8::from(is_forwarded)])
-        .chain_update(client)
-        .chain_update(credit.units().to_be_bytes())
-        .chain_update(name)
-        .finalize()
-        .into()
 }
 
 fn is_wanted(when: MintWhen, headers: &HeaderMap, target: &str) -> bool {

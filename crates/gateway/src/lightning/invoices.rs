@@ -5,9 +5,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 
 /// What must be left of an invoice's time for it to be shown again.
 const TIME_LEFT_MIN_S: u64 = 30;
@@ -23,15 +24,77 @@ pub(crate) struct Made {
     pub(crate) expires_at_s: u64,
 }
 
+/// Why a challenge has no invoice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoInvoice {
+    /// Nobody asked for one, or this cannot be sold over Lightning.
+    NotWanted,
+    /// The budget is spent for so long (L402-62).
+    Spent(Duration),
+    /// The node gives none, or nobody knows what a bitcoin costs.
+    Out,
+}
+
+/// What came of asking the node; none yet while it is asked.
+type Outcome = Option<Result<Arc<Made>, NoInvoice>>;
+
 /// An invoice that is being made, or was.
-pub(crate) type Slot = Arc<OnceCell<Made>>;
+#[derive(Clone)]
+pub(crate) struct Slot(watch::Receiver<Outcome>);
+
+impl Slot {
+    /// Waits until the node has been asked.
+    pub(crate) async fn made(mut self) -> Result<Arc<Made>, NoInvoice> {
+        let outcome = self.0.wait_for(Option::is_some).await.map_err(|_| NoInvoice::Out)?;
+        outcome.clone().unwrap_or(Err(NoInvoice::Out))
+    }
+
+    fn look(&self) -> Outcome {
+        self.0.borrow().clone()
+    }
+}
+
+/// The right to ask the node for one invoice, once. Dropped without one, its place is free.
+pub(crate) struct Place {
+    invoices: Arc<Invoices>,
+    asker: Asker,
+    number: u64,
+    tell: watch::Sender<Outcome>,
+    is_used: bool,
+}
+
+impl Place {
+    /// Whoever waits is told.
+    pub(crate) fn fill(mut self, made: Result<Made, NoInvoice>) {
+        self.is_used = made.is_ok();
+        self.tell.send_replace(Some(made.map(Arc::new)));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.invoices.give_back(&self.asker, self.number);
+        }
+    }
+}
 
 /// Invoices that can still be paid.
 #[derive(Default)]
 pub(crate) struct Invoices(Mutex<Open>);
 
+/// How far a node has told what it got.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Heard {
+    pub(crate) cursor: u64,
+    /// Whether what it tells happens now.
+    pub(crate) is_live: bool,
+}
+
 #[derive(Default)]
 struct Open {
+    /// Of the node with this name; another one begins anew.
+    heard: Option<(String, Heard)>,
     by_asker: HashMap<Asker, Entry>,
     /// In the order of their ends, as all have the same time but for a reload.
     ends: VecDeque<(u64, Asker, u64)>,
@@ -48,16 +111,16 @@ struct Entry {
 pub(crate) struct TooMany;
 
 impl Invoices {
-    /// The invoice of this client, if it has one that can be paid for a while.
+    /// The invoice of this client, if it has one that can be paid for a while, or is about to.
     pub(crate) fn find(&self, asker: &Asker, now_s: u64) -> Option<Slot> {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &open.by_asker.get(asker)?.slot;
-        let is_good = match slot.get() {
-            Some(made) => made.expires_at_s > now_s.saturating_add(TIME_LEFT_MIN_S),
-            // Somebody is asking the node for it just now.
+        let is_good = match slot.look() {
+            Some(Ok(made)) => made.expires_at_s > now_s.saturating_add(TIME_LEFT_MIN_S),
+            Some(Err(_)) => false,
             None => true,
         };
-        is_good.then(|| Arc::clone(slot))
+        is_good.then(|| slot.clone())
     }
 
     /// A place for one more invoice, which ends at `expires_at_s`.
@@ -65,12 +128,12 @@ impl Invoices {
     /// # Errors
     /// [`TooMany`]
     pub(crate) fn place(
-        &self,
+        self: &Arc<Self>,
         asker: Asker,
         expires_at_s: u64,
         now_s: u64,
         open_max: usize,
-    ) -> Result<Slot, TooMany> {
+    ) -> Result<(Place, Slot), TooMany> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         open.sweep(now_s);
         if open.ends.len() >= open_max {
@@ -78,28 +141,40 @@ impl Invoices {
         }
         let number = open.next;
         open.next += 1;
-        let slot = Slot::default();
-        open.by_asker.insert(asker, Entry { slot: Arc::clone(&slot), number });
+        let (tell, told) = watch::channel(None);
+        let slot = Slot(told);
+        open.by_asker.insert(asker, Entry { slot: slot.clone(), number });
         open.ends.push_back((expires_at_s, asker, number));
-        Ok(slot)
+        Ok((Place { invoices: Arc::clone(self), asker, number, tell, is_used: false }, slot))
     }
 
     /// No invoice came of it: the place is free.
-    pub(crate) fn give_back(&self, asker: &Asker, slot: &Slot) {
+    fn give_back(&self, asker: &Asker, number: u64) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = open.by_asker.get(asker).filter(|entry| Arc::ptr_eq(&entry.slot, slot)) else {
-            return;
-        };
-        let number = entry.number;
-        open.by_asker.remove(asker);
+        if open.by_asker.get(asker).is_some_and(|entry| entry.number == number) {
+            open.by_asker.remove(asker);
+        }
         open.ends.retain(|(_, _, other)| *other != number);
     }
 
     /// The invoice has been paid: its client gets another one next time.
     pub(crate) fn paid(&self, payment_hash: &[u8; 32]) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |entry: &Entry| entry.slot.get().is_some_and(|made| made.payment_hash == *payment_hash);
+        let is_it = |entry: &Entry| {
+            entry.slot.look().and_then(Result::ok).is_some_and(|made| made.payment_hash == *payment_hash)
+        };
         open.by_asker.retain(|_, entry| !is_it(entry));
+    }
+
+    /// How far this node has told.
+    pub(crate) fn heard(&self, node: &str) -> Heard {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.heard.as_ref().filter(|(name, _)| name == node).map(|(_, heard)| *heard).unwrap_or_default()
+    }
+
+    pub(crate) fn hear(&self, node: &str, heard: Heard) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.heard = Some((node.to_owned(), heard));
     }
 
     /// How many can be paid now.
@@ -123,7 +198,9 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use super::{Invoices, Made, TooMany};
+    use std::sync::Arc;
+
+    use super::{Invoices, Made, NoInvoice, TooMany};
 
     fn made(payment_hash: u8, expires_at_s: u64) -> Made {
         Made { lines: Vec::new(), payment_hash: [payment_hash; 32], expires_at_s }
@@ -131,12 +208,15 @@ mod tests {
 
     #[test]
     fn l402_64_one_client_has_one_invoice_until_it_is_paid_or_nearly_over() {
-        let invoices = Invoices::default();
+        let invoices = Arc::new(Invoices::default());
         assert!(invoices.find(&[1; 32], 1000).is_none());
-        let slot = invoices.place([1; 32], 1300, 1000, 9).unwrap();
-        slot.set(made(7, 1300)).unwrap();
-        let again =
-            |now_s| invoices.find(&[1; 32], now_s).and_then(|slot| slot.get().map(|made| made.payment_hash));
+        let (place, _) = invoices.place([1; 32], 1300, 1000, 9).unwrap();
+        assert!(invoices.find(&[1; 32], 1000).is_some(), "who asks meanwhile waits for the same");
+        place.fill(Ok(made(7, 1300)));
+        let again = |now_s| {
+            let slot = invoices.find(&[1; 32], now_s)?;
+            slot.look()?.ok().map(|made| made.payment_hash)
+        };
         assert_eq!((again(1000), again(1269), again(1270)), (Some([7; 32]), Some([7; 32]), None));
         assert!(invoices.find(&[2; 32], 1000).is_none(), "nobody gets another's");
         invoices.paid(&[7; 32]);
@@ -147,14 +227,32 @@ mod tests {
 
     #[test]
     fn l402_61_no_more_are_open_than_may_be() {
-        let invoices = Invoices::default();
-        let first = invoices.place([1; 32], 1300, 1000, 2).unwrap();
-        invoices.place([2; 32], 1300, 1000, 2).unwrap();
+        let invoices = Arc::new(Invoices::default());
+        let (first, _) = invoices.place([1; 32], 1300, 1000, 2).unwrap();
+        let (second, _) = invoices.place([2; 32], 1300, 1000, 2).unwrap();
         assert_eq!(invoices.place([3; 32], 1300, 1000, 2).err(), Some(TooMany));
         // One of which nothing came takes no place, one that is over neither.
-        invoices.give_back(&[1; 32], &first);
-        assert!(invoices.place([3; 32], 1310, 1000, 2).is_ok());
-        assert!(invoices.place([4; 32], 1600, 1300, 2).is_ok());
-        assert_eq!(invoices.open(1300), 2);
+        drop(first);
+        let (third, _) = invoices.place([3; 32], 1310, 1000, 2).unwrap();
+        assert_eq!(invoices.place([4; 32], 1300, 1000, 2).err(), Some(TooMany));
+        third.fill(Err(NoInvoice::Out));
+        let (fourth, _) = invoices.place([4; 32], 1310, 1000, 2).unwrap();
+        second.fill(Ok(made(2, 1300)));
+        fourth.fill(Ok(made(4, 1310)));
+        assert!(invoices.place([5; 32], 1600, 1300, 2).is_ok());
+    }
+
+    /// Whoever waits for an invoice that is being made is told the same as who asked for it, and asks nobody.
+    #[tokio::test]
+    async fn l402_61_who_waits_is_told_the_same() {
+        let invoices = Arc::new(Invoices::default());
+        let (place, slot) = invoices.place([1; 32], 1300, 1000, 9).unwrap();
+        let other = invoices.find(&[1; 32], 1000).unwrap();
+        place.fill(Err(NoInvoice::Out));
+        assert_eq!(slot.made().await.unwrap_err(), NoInvoice::Out);
+        assert_eq!(other.made().await.unwrap_err(), NoInvoice::Out);
+        let (place, slot) = invoices.place([1; 32], 1300, 1000, 9).unwrap();
+        drop(place);
+        assert_eq!(slot.made().await.unwrap_err(), NoInvoice::Out, "nobody waits for ever");
     }
 }

@@ -160,7 +160,9 @@ impl OpenToken {
         rules: &L402,
         now_s: u64,
     ) -> Result<TokenUse, Refusal> {
-        let named = self.verified.tokens.iter().flat_map(|token| &token.caveats).find_map(first_service);
+        // What it was narrowed to last is what it is good for.
+        let caveats = self.verified.tokens.first().map_or(&[][..], |token| &token.caveats);
+        let named = caveats.iter().rev().find_map(first_service);
         let scope = Scope {
             service: named.unwrap_or(&rules.service),
             tier: 0,

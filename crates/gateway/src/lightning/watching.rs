@@ -1,7 +1,8 @@
 //! What goes on beside requests: the price of a bitcoin is read, and the node tells what it got.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rails::lightning::LightningNode;
 
@@ -11,7 +12,9 @@ use crate::snapshot::Snapshot;
 
 /// How often it is looked whether another configuration is in force.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Wait after a question to the node that failed, or that it answered at once with nothing.
+/// What is told sooner has been there before it was asked for.
+const AT_ONCE: Duration = Duration::from_millis(200);
+/// Wait after a question to the node that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Watches until the process ends. Nobody waits for it: start-up neither, nor a request.
@@ -29,7 +32,7 @@ pub(crate) async fn watch(gate: Arc<Gate>) {
                 tokio::select! {
                     () = swapped => {}
                     () = reading => {}
-                    () = account(&gate, desk.node()) => {}
+                    () = account(&gate, desk.node(), desk.name()) => {}
                 }
             }
         }
@@ -45,17 +48,22 @@ async fn until_swapped(gate: &Gate, known: &Arc<Snapshot>) {
 }
 
 /// Counts what the node got: paid and never shown is found by comparing that with what was credited. Nothing waits for
-/// it, and nothing is credited by it.
-async fn account(gate: &Gate, node: &LightningNode) {
-    let mut cursor = 0;
+/// it, and nothing is credited by it. What the node got before we listened is not counted: it tells that at once.
+async fn account(gate: &Gate, node: &LightningNode, name: &str) {
+    let mut heard = gate.invoices.heard(name);
     loop {
-        match node.next_settled(cursor).await {
-            Ok(settled) if settled.is_empty() => tokio::time::sleep(PAUSE).await,
+        let asked = Instant::now();
+        match node.next_settled(heard.cursor).await {
             Ok(settled) => {
-                for payment in settled.iter().filter(|payment| payment.cursor > cursor) {
-                    gate.metrics.invoice_paid(payment.msat);
+                heard.is_live |= settled.is_empty() || asked.elapsed() > AT_ONCE;
+                // The same may be told twice, and in any order.
+                let told: BTreeMap<u64, u64> =
+                    settled.iter().map(|payment| (payment.cursor, payment.msat)).collect();
+                for (_, msat) in told.range(heard.cursor.saturating_add(1)..).filter(|_| heard.is_live) {
+                    gate.metrics.invoice_paid(*msat);
                 }
-                cursor = settled.iter().map(|payment| payment.cursor).chain([cursor]).max().unwrap_or(cursor);
+                heard.cursor = told.keys().next_back().map_or(heard.cursor, |last| heard.cursor.max(*last));
+                gate.invoices.hear(name, heard);
             }
             Err(error) => {
                 tracing::debug!(%error, "the Lightning node did not tell what it got");
