@@ -58,6 +58,8 @@ struct Vault {
     swaps: u32,
     /// Whether `/v1/restore` answers.
     remembers: bool,
+    /// Whether nothing does.
+    is_away: bool,
 }
 
 const AMOUNTS: [u64; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
@@ -77,6 +79,7 @@ impl Mint {
             signed: HashMap::new(),
             swaps: 0,
             remembers: true,
+            is_away: false,
         }));
         let ours = Arc::clone(&vault);
         let server = Upstream::start_at(address, move |request, stream| serve(&ours, request, stream));
@@ -122,6 +125,11 @@ impl Mint {
     /// Whether it answers what it has signed before.
     pub fn remember(&self, remembers: bool) {
         self.vault.lock().unwrap().remembers = remembers;
+    }
+
+    /// From now on it hangs up on everybody.
+    pub fn leave(&self) {
+        self.vault.lock().unwrap().is_away = true;
     }
 
     /// Somebody else spends these coins.
@@ -220,7 +228,13 @@ fn signed(blinded: &PublicKey, k: SecretKey) -> (PublicKey, [u8; 32], [u8; 32]) 
 
 fn serve(vault: &Mutex<Vault>, request: &Seen, stream: &mut TcpStream) {
     let body = || serde_json::from_slice::<Value>(&request.body).unwrap();
-    let fee_ppk = vault.lock().unwrap().fee_ppk;
+    let (fee_ppk, is_away) = {
+        let vault = vault.lock().unwrap();
+        (vault.fee_ppk, vault.is_away)
+    };
+    if is_away {
+        return;
+    }
     let id = keyset_id();
     let (status, said) = match request.target.as_str() {
         "/v1/info" => {

@@ -282,7 +282,12 @@ fn cashu_a_lying_mint_is_not_believed() {
         assert!(!open.to_string().contains(&token.proofs[0].secret), "{lie:?}: nobody reads coins there");
         scene.mint.remember(true);
         wait_for("the truth", || (scene.held() == (36, 0)).then_some(()));
-        assert_eq!(scene.pay(&token).status, 200, "{lie:?}");
+        // Coins are on disk before their deposit is.
+        let served = wait_for("the deposit", || {
+            let answer = scene.pay(&token);
+            (answer.refusal() != "settlement_unknown").then_some(answer)
+        });
+        assert_eq!(served.status, 200, "{lie:?}: {}", served.text());
         scene.assert_books();
     }
 }
@@ -386,6 +391,81 @@ fn cashu_a_mint_that_is_away_is_not_offered() {
     let mint = Mint::start_at(address, 0, []);
     offered(&gateway);
     assert_eq!(pay(gateway.address, &mint.token(&[32]), &ask()).status, 200);
+}
+
+/// CASHU-15: what nobody can tell from money counts for its source before its points are computed; a token that has paid is
+/// told what became of it.
+#[test]
+fn cashu_what_cannot_be_told_is_counted() {
+    let (upstream, address) = (Upstream::friendly(), free_address());
+    let mut more = rails(&format!("http://{address}"));
+    let limits = |unpaid: u32| {
+        format!(
+            "limits: {{ unpaid: {{ per_ip: {unpaid}/min }}, invalid_proofs: {{ per_ip: 1/min, burst: 1 }} }}\n"
+        )
+    };
+    more.push_str(&limits(100_000));
+    let mut gateway = Gateway::start(upstream.address, &more);
+    let mint = Mint::start_at(address, 0, []);
+    offered(&gateway);
+    let token = mint.token(&[32]);
+    assert_eq!(pay(gateway.address, &token, &ask()).status, 200);
+    // From now on the mint is one that nobody has heard of.
+    let elsewhere = free_address();
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    let text = text.replace(&address.to_string(), &elsewhere.to_string());
+    std::fs::write(gateway.config(), text.replace(&limits(100_000), &limits(3))).unwrap();
+    gateway.signal(15);
+    gateway.wait();
+    gateway.restart();
+    let made_up = || Token { mint: format!("http://{elsewhere}"), ..mint.token(&[4; 20]) };
+    let spent = Token { mint: format!("http://{elsewhere}"), ..token };
+    for _ in 0..2 {
+        let answer = pay(gateway.address, &made_up(), &ask());
+        assert_refused(&answer, 503, "facilitator_failed", "nothing_taken");
+        // One that has paid gives back what it took.
+        for _ in 0..3 {
+            assert_eq!(pay(gateway.address, &spent, &ask()).code(), "already_served");
+        }
+    }
+    let refused: Vec<Answer> = (0..4).map(|_| pay(gateway.address, &made_up(), &ask())).collect();
+    let refused = refused.iter().filter(|answer| answer.status == 429).collect::<Vec<_>>();
+    assert!(refused.len() >= 2, "{refused:?}");
+    for answer in refused {
+        assert_refused(answer, 429, "rate_limited", "nothing_taken");
+        assert!(answer.header("retry-after").is_some());
+    }
+    // It was no bad proof: whoever has money is let in.
+    let key = gateway.key("1 TEST");
+    let bearer = [("authorization", format!("Bearer {key}"))];
+    let bearer = bearer.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(http::post(gateway.address, CHAT, &bearer, &ask()).status, 200);
+}
+
+/// CASHU-15: a mint that has told its keysets and is away now cannot tell either; that it is away is found out where a swap is
+/// not taken.
+#[test]
+fn cashu_tokens_of_a_mint_that_left_are_counted() {
+    let (upstream, mint) = (Upstream::friendly(), Mint::start([Conduct::Busy]));
+    let limits = |unpaid: u32| format!("limits: {{ unpaid: {{ per_ip: {unpaid}/min }} }}\n");
+    let gateway = Gateway::start(upstream.address, &(mint.rails() + &limits(100_000)));
+    offered(&gateway);
+    assert_refused(
+        &pay(gateway.address, &mint.token(&[32]), &ask()),
+        503,
+        "facilitator_failed",
+        "nothing_taken",
+    );
+    mint.leave();
+    wait_for("the mint to be missed", || gateway.log().contains("a mint cannot be paid").then_some(()));
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    std::fs::write(gateway.config(), text.replace(&limits(100_000), &limits(2))).unwrap();
+    gateway.signal(1);
+    wait_for("the new limits", || gateway.log().contains("configuration reloaded").then_some(()));
+    let codes: Vec<String> =
+        (0..4).map(|_| pay(gateway.address, &mint.token(&[32]), &ask()).code()).collect();
+    assert_eq!(codes[..2], ["settlement_unknown", "settlement_unknown"], "{codes:?}");
+    assert!(codes[2..].contains(&"rate_limited".to_owned()), "{codes:?}");
 }
 
 /// CASHU-3, CASHU-13: one request for payment among the other offers, and one payment in a request.

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use farthing_tests::crowd::at_once;
 use farthing_tests::gateway::{Gateway, nano};
 use farthing_tests::http;
 use farthing_tests::lightning::{Offered, TEST_NODE, TOOL, call, offered, with_tool};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
+use farthing_tests::socket::Socket;
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream, friendly_answer, plain};
 use serde_json::json;
 use std::io::Write as _;
@@ -332,7 +334,38 @@ fn a_top_up_over_lightning() {
     let served = call(gateway.address, CHAT, &offer.paid(), &ask());
     assert_eq!(served.status, 200, "{}", served.text());
     assert_eq!(gateway.settled_balance(&key), 250_000_000 - FRIENDLY_COST);
+    // The same token again brings nothing in, and says so.
+    let again = call(gateway.address, "/farthing/topup?amount=0.25", &offer.paid(), &json!({}));
+    assert_eq!((again.status, again.header("farthing-key")), (200, None), "{}", again.text());
+    assert_eq!(nano(&again.json()["deposited"]["amount"]), 0);
+    assert_eq!(nano(&again.json()["balance"]["amount"]), 250_000_000 - FRIENDLY_COST);
     assert_eq!(gateway.books_after(1).count("deposit"), 1);
+}
+
+/// A token that is in costs its holder nothing: its account has so many looks a minute, at the top-up as elsewhere.
+#[test]
+fn sec_48_a_token_that_is_in_tops_up_no_end_of_times() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, TEST_NODE);
+    let offer = Offered::of(&http::post(gateway.address, "/farthing/topup", &[], &json!({})));
+    let request = format!(
+        "POST /farthing/topup HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\ncontent-length: 0\r\n\r\n",
+        gateway.address,
+        offer.paid()
+    );
+    assert_eq!(call(gateway.address, "/farthing/topup", &offer.paid(), &json!({})).status, 200);
+    // Six thousand a minute, and some more while they are asked for.
+    let refused = at_once(4, |_| {
+        let mut socket = Socket::connect(gateway.address);
+        (0..4000).find_map(|_| {
+            assert!(socket.send(&request));
+            socket.answer().filter(|answer| answer.status != 200)
+        })
+    });
+    let refused = refused.into_iter().flatten().next().unwrap();
+    assert_refused(&refused, 429, "rate_limited", "nothing_taken");
+    let stranger = Offered::of(&http::post(gateway.address, "/farthing/topup", &[], &json!({})));
+    assert_eq!(call(gateway.address, "/farthing/topup", &stranger.paid(), &json!({})).status, 200);
 }
 
 /// A request that was answered before, or whose name is another's, brings nothing in; of two that are the same one does, and gets
@@ -361,7 +394,7 @@ fn a_request_that_does_not_run_brings_nothing_in() {
     // At once, under one name: whoever is first is paid for, and has the key.
     let offer = offered(gateway.address, CHAT, &ask());
     let paid = offer.paid();
-    let answers = farthing_tests::crowd::at_once(8, |_| {
+    let answers = at_once(8, |_| {
         let fields = [("authorization", paid.as_str()), ("idempotency-key", "both")];
         http::post(gateway.address, CHAT, &fields, &ask())
     });

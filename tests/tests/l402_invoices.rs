@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 
 use farthing_tests::crowd::at_once;
-use farthing_tests::gateway::{Gateway, wait_for};
+use farthing_tests::gateway::{Gateway, free_address, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::lightning::{Offered, call, offered};
 use farthing_tests::lnd::{self, Conduct, Door, Lie, Lnd};
+use farthing_tests::mint::Mint;
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
 use farthing_tests::socket::Socket;
@@ -118,6 +119,52 @@ fn l402_61_62_the_budget_is_kept() {
             );
         }
     }
+}
+
+/// L402-62, CASHU-4: with a node and a mint it is the same: a 402 can be paid in one of the ways, and where none is left it is
+/// no 402.
+#[test]
+fn l402_62_a_402_can_be_paid_in_one_of_its_ways() {
+    let (upstream, lnd) = (Upstream::friendly(), Lnd::start());
+    let address = free_address();
+    let cashu = format!(
+        "cashu: {{ mints: [\"http://{address}\"], price: {{ usd_per_btc: 100000 }}, timeout: 1s }}, "
+    );
+    let gateway = before(&upstream, &lnd, &cashu, "");
+    let ways = |answer: &Answer| (Offered::find(answer).is_some(), answer.header("x-cashu").is_some());
+    // The mint is away.
+    let answer = unpaid(&gateway, &[]);
+    assert_refused(&answer, 402, "payment_required", "nothing_taken");
+    assert_eq!(ways(&answer), (true, false));
+    // Both are.
+    lnd.always(Door::Create, Conduct::Hangup);
+    for path in [CHAT, "/farthing/topup"] {
+        let answer = http::post(gateway.address, path, &[], &ask());
+        assert_refused(&answer, 503, "facilitator_failed", "nothing_taken");
+        assert_eq!((answer.must("retry-after"), ways(&answer)), ("5", (false, false)));
+        assert_eq!(answer.header("payment-required"), None);
+    }
+    // The node is.
+    let _mint = Mint::start_at(address, 0, []);
+    let answer = wait_for("a request for ecash", || {
+        let answer = unpaid(&gateway, &[]);
+        (answer.status == 402).then_some(answer)
+    });
+    assert_eq!(ways(&answer), (false, true));
+    // The mint is away, and so many invoices were made that there is none.
+    let node = lnd.section("\"${env:MACAROON}\"");
+    let config = format!(
+        "rails: {{ cashu: {{ mints: [\"http://{}\"], price: {{ usd_per_btc: 100000 }} }}, \
+         l402: {{ {node}, price: {{ usd_per_btc: 100000 }}, mint: {{ open_max: 1 }} }} }}\n",
+        free_address()
+    );
+    lnd.behave();
+    let gateway = Gateway::start_in(upstream.address, &config, &[MACAROON]);
+    assert_eq!(ways(&unpaid(&gateway, &[])), (true, false));
+    let answer = unpaid(&gateway, &[]);
+    assert_refused(&answer, 429, "rate_limited", "nothing_taken");
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(ways(&answer), (false, false));
 }
 
 /// L402-61: `mint.when: asked` and routes of their own; what a client asks for decides.

@@ -257,6 +257,15 @@ impl Brings {
             Self::Token(..) => lightning::PROTOCOL,
         }
     }
+
+    /// Where it goes when no key names an account.
+    pub(crate) fn account(&self) -> AccountId {
+        match self {
+            Self::Payment(verified) => verified.account(),
+            Self::Ecash(paid) => paid.account(),
+            Self::Token(token, _) => token.open().account(),
+        }
+    }
 }
 
 /// A genuine payment that may be brought in.
@@ -447,16 +456,16 @@ pub(crate) async fn ecash(
     token: Token,
     ask: &Ask<'_>,
 ) -> Result<Paid, Refusal> {
-    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
+    let gate = &worker.gate;
     tracing::Span::current().record("protocol", cashu::PROTOCOL);
-    let paid = cashu::verify(gate, snapshot, token, ask, arrived.now);
+    let paid = cashu::verify(gate, arrived, token, ask);
     gate.metrics.proof(cashu::PROTOCOL, if paid.is_ok() { "good" } else { "bad" });
     match paid {
         Ok(paid) => Ok(paid),
         Err(refusal) => {
-            // Where the mint cannot be asked, its payer is not to blame.
-            if refusal.code() != Code::FacilitatorFailed {
-                snapshot.limiters.count_invalid(arrived.source);
+            // Where the mint cannot be asked, its payer is not to blame, and was counted as one who pays nothing.
+            if !matches!(refusal.code(), Code::FacilitatorFailed | Code::RateLimited) {
+                arrived.snapshot.limiters.count_invalid(arrived.source);
             }
             let lacks = refusal.lacks_offers();
             Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })

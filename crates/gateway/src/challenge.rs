@@ -2,8 +2,9 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
 use serde_json::{Map, Value};
@@ -18,7 +19,7 @@ use crate::gate::Gate;
 use crate::idempotency;
 use crate::lightning;
 use crate::quote::Quote;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::{Offer, QUOTE_SECONDS, Till};
 
@@ -265,6 +266,19 @@ fn fitted(
     }
 }
 
+/// What came of an offer that somebody else has to make, or to be there for.
+#[derive(Debug)]
+pub(crate) enum Offering {
+    /// It is in these lines of a header.
+    Lines(HeaderName, Vec<HeaderValue>),
+    /// This is not sold that way, or this client does not want to pay so.
+    NotWanted,
+    /// So many were made of late that there is none for so long.
+    Spent(Duration),
+    /// Nobody can be paid that way now.
+    Out,
+}
+
 /// Makes a refusal a challenge with our offers for `ask`. Only for an invoice does it wait, and only so long.
 pub(crate) async fn challenge(
     gate: &Arc<Gate>,
@@ -274,8 +288,94 @@ pub(crate) async fn challenge(
 ) -> Refusal {
     let snapshot = &arrived.snapshot;
     let name = refusal.code().name();
-    let Offered { entries, header, top_up_url, .. } = Offered::new(gate, snapshot, ask, name, arrived.now);
-    let refusal = refusal.offers(entries, header, top_up_url);
-    let refusal = cashu::offer(gate, snapshot, ask, refusal, arrived.now);
-    lightning::offer(gate, arrived, ask, refusal).await
+    let offered = Offered::new(gate, snapshot, ask, name, arrived.now);
+    let is_offered = !offered.required.accepts.is_empty();
+    let refusal = refusal.offers(offered.entries, offered.header, offered.top_up_url);
+    let ecash = cashu::offer(gate, snapshot, ask, arrived.now);
+    with_offerings(refusal, is_offered, [ecash, lightning::offer(gate, arrived, ask).await])
+}
+
+/// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.
+fn with_offerings(mut refusal: Refusal, mut is_offered: bool, all: [Offering; 2]) -> Refusal {
+    let (mut wait, mut is_out): (Option<Duration>, bool) = (None, false);
+    for offering in all {
+        match offering {
+            Offering::Lines(name, lines) => {
+                is_offered |= !lines.is_empty();
+                refusal = lines.into_iter().fold(refusal, |refusal, line| refusal.line(name.clone(), line));
+            }
+            Offering::NotWanted => {}
+            Offering::Spent(other) => wait = Some(wait.map_or(other, |wait| wait.min(other))),
+            Offering::Out => is_out = true,
+        }
+    }
+    match (is_offered, wait, is_out) {
+        (false, Some(wait), _) => {
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+            let detail = "Too many offers were asked for of late: none is made now.";
+            refusal.instead(Code::RateLimited, detail).retry_after(seconds)
+        }
+        (false, None, true) => {
+            let detail = "Nobody can be paid now in any way that is taken here.";
+            refusal.instead(Code::FacilitatorFailed, detail).retry_after(5)
+        }
+        (true, _, _) | (false, None, false) => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderValue, header};
+    use meter::Sdk;
+
+    use super::{Offering, with_offerings};
+    use crate::call_id::CallId;
+    use crate::refusal::{Code, Refusal};
+
+    /// L402-62, CASHU-4: whatever of two is out, a 402 says how it is paid, and what says nothing of that is no 402.
+    #[test]
+    fn a_challenge_can_be_paid_or_is_none() {
+        let line =
+            || Offering::Lines(header::WWW_AUTHENTICATE, vec![HeaderValue::from_static("L402 of a test")]);
+        let spent = || Offering::Spent(Duration::from_secs(7));
+        let longer = || Offering::Spent(Duration::from_secs(70));
+        let (not_wanted, out) = (|| Offering::NotWanted, || Offering::Out);
+        for (is_offered, all, expected) in [
+            (false, [line(), not_wanted()], Code::PaymentRequired),
+            (false, [line(), out()], Code::PaymentRequired),
+            (false, [spent(), line()], Code::PaymentRequired),
+            (true, [spent(), out()], Code::PaymentRequired),
+            (true, [out(), out()], Code::PaymentRequired),
+            (false, [out(), out()], Code::FacilitatorFailed),
+            (false, [out(), not_wanted()], Code::FacilitatorFailed),
+            (false, [spent(), out()], Code::RateLimited),
+            (false, [out(), spent()], Code::RateLimited),
+            (false, [longer(), spent()], Code::RateLimited),
+            (false, [spent(), not_wanted()], Code::RateLimited),
+            // A client that wants none of it is told what it would cost.
+            (false, [not_wanted(), not_wanted()], Code::PaymentRequired),
+        ] {
+            let told = format!("{is_offered} {all:?}");
+            let has_lines = all.iter().any(|offering| matches!(offering, Offering::Lines(..)));
+            let refusal = Refusal::new(Code::PaymentRequired, "Pay.").offers(
+                Vec::new(),
+                HeaderValue::from_static("e30="),
+                "/farthing/topup".to_owned(),
+            );
+            let refusal = with_offerings(refusal, is_offered, all);
+            assert_eq!(refusal.code(), expected, "{told}");
+            let answer = refusal.response(Sdk::OpenAi, CallId([0; 16]));
+            let field = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+            let is_asked = expected == Code::PaymentRequired;
+            assert_eq!(
+                (field("payment-required").is_some(), field("www-authenticate").is_some()),
+                (is_asked, has_lines),
+                "{told}"
+            );
+            let wait = if expected == Code::RateLimited { "8" } else { "5" };
+            assert_eq!(field("retry-after"), (!is_asked).then_some(wait), "{told}");
+        }
+    }
 }

@@ -10,12 +10,11 @@ use rails::lightning::rate::RateSource;
 use wire::cashu::{PaymentRequest, UNIT_SAT, X_CASHU};
 
 use super::rail;
-use crate::challenge::Ask;
+use crate::challenge::{Ask, Offering};
 use crate::clock::Now;
 use crate::config::{BaseUrl, Cashu};
 use crate::gate::Gate;
 use crate::lightning::rate_settings;
-use crate::refusal::{Code, Refusal};
 use crate::snapshot::{Snapshot, origin};
 use crate::till::{Method, Till};
 
@@ -71,11 +70,8 @@ impl Desk {
 
 /// The till of ecash.
 pub(super) fn till<'s>(snapshot: &'s Snapshot, ask: &Ask<'_>) -> Option<&'s Till> {
-    snapshot.tills.iter().filter(|till| ask.through.includes(till)).find(|till| is_ours(till))
-}
-
-fn is_ours(till: &Till) -> bool {
-    till.method == Method::Cashu
+    let mut tills = snapshot.tills.iter().filter(|till| ask.through.includes(till));
+    tills.find(|till| till.method == Method::Cashu)
 }
 
 /// What a bitcoin costs now.
@@ -95,18 +91,13 @@ pub(super) fn usual_fee(keysets: &Keysets) -> u64 {
     keysets.fee_ppk_max().saturating_mul(COINS_USUAL).div_ceil(1000)
 }
 
-/// Adds the request for payment to a challenge. Where ecash is the only way to pay and nobody can be paid, it becomes a
-/// refusal that says so.
-pub(crate) fn offer(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, refusal: Refusal, now: Now) -> Refusal {
-    let Some((desk, till)) = snapshot.cashu.as_ref().zip(till(snapshot, ask)) else { return refusal };
-    match request(gate, snapshot, desk, ask.deposit(till), now) {
-        Some(value) => refusal.header(HeaderName::from_static(X_CASHU), value),
-        None if snapshot.tills.iter().filter(|till| ask.through.includes(till)).all(is_ours) => {
-            let detail = "No mint can be paid by now, and nothing else pays here.";
-            refusal.instead(Code::FacilitatorFailed, detail).retry_after(5)
-        }
-        None => refusal,
-    }
+/// The request for payment of a challenge.
+pub(crate) fn offer(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, now: Now) -> Offering {
+    let Some((desk, till)) = snapshot.cashu.as_ref().zip(till(snapshot, ask)) else {
+        return Offering::NotWanted;
+    };
+    let request = request(gate, snapshot, desk, ask.deposit(till), now);
+    request.map_or(Offering::Out, |value| Offering::Lines(HeaderName::from_static(X_CASHU), vec![value]))
 }
 
 fn request(gate: &Gate, snapshot: &Snapshot, desk: &Desk, deposit: Amount, now: Now) -> Option<HeaderValue> {

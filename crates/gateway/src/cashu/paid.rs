@@ -11,6 +11,7 @@ use wire::cashu::{Token, UNIT_SAT, X_CASHU};
 
 use super::PROTOCOL;
 use super::desk::{self, sats_for};
+use crate::call::Arrived;
 use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::gate::Gate;
@@ -66,17 +67,11 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Option<Token>> {
 ///
 /// # Errors
 /// It does not; nothing was asked of anybody. NUT-24 wants 400 for what is wrong with it.
-pub(crate) fn verify(
-    gate: &Gate,
-    snapshot: &Snapshot,
-    token: Token,
-    ask: &Ask<'_>,
-    now: Now,
-) -> Result<Paid, Refusal> {
+pub(crate) fn verify(gate: &Gate, arrived: &Arrived, token: Token, ask: &Ask<'_>) -> Result<Paid, Refusal> {
+    let (snapshot, limiters, now) = (&arrived.snapshot, &arrived.snapshot.limiters, arrived.now);
     let (desk, till) = snapshot.cashu.as_ref().zip(desk::till(snapshot, ask)).ok_or_else(not_sold)?;
     // Cheap checks first: the points cost as much as signatures.
     let counter = desk.counter(&token.mint);
-    let coins = || coins(&token);
     let checked = match counter {
         None => Err(wrong("cashu_mint", "The token is of a mint that is not among those asked for.")),
         Some(counter) => fits(gate, snapshot, &token, &counter.mint.url, ask, till, now),
@@ -88,10 +83,21 @@ pub(crate) fn verify(
         // A part of a token, or one that shares a coin with another.
         swap.filter(|swap| swap.spent == coins).map(Some).ok_or_else(replayed_elsewhere)
     };
-    let coins = coins().ok_or_else(|| wrong("cashu_secret", "A coin of the token cannot be read."))?;
+    // What only a mint could tell is wrong is nobody's fault, and anybody can make it up: it is no bad proof, and counts
+    // like a request that pays nothing.
+    let answers = counter.is_some_and(|counter| gate.mints.answers(&counter.mint.url));
+    let is_counted = checked.as_ref().map_or_else(is_no_fault, |_| !answers);
+    if is_counted {
+        limiters.admit_unpaid(arrived.source)?;
+    }
+    let coins = coins(&token).ok_or_else(|| wrong("cashu_secret", "A coin of the token cannot be read."))?;
     // Its terms were looked at when it came first: whoever brings it again is told what became of it, and never to pay
     // again.
     if let Some(swap) = seen(&coins)? {
+        // It has paid before.
+        if is_counted {
+            limiters.paid(arrived.source);
+        }
         let rail = super::rail(&swap.mint);
         let (asset, credit, left) = (till.asset, Amount::ZERO, 0);
         return Ok(Paid { token, coins, mint: swap.mint, rail, left, credit, asset, is_known: true });
@@ -100,6 +106,11 @@ pub(crate) fn verify(
     let counter = counter.ok_or_else(not_sold)?;
     let (mint, rail) = (counter.mint.url.clone(), counter.rail.clone());
     Ok(Paid { token, coins, mint, rail, left, credit, asset: till.asset, is_known: false })
+}
+
+/// Whether a token is refused for what its payer can do nothing about.
+fn is_no_fault(refusal: &Refusal) -> bool {
+    refusal.code() == Code::FacilitatorFailed
 }
 
 /// What its mint leaves of a token, and what an account gets for that.

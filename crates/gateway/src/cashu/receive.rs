@@ -83,7 +83,7 @@ pub(crate) async fn receive(
         Some(known) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
             PaymentState::Settled | PaymentState::Served => {
-                Ok(bringing.into_deposit(&known, HeaderMap::new()))
+                Ok(bringing.into_deposit(&known, HeaderMap::new(), false))
             }
             // Nothing is served on the promise of ecash.
             PaymentState::Owed => Err(replayed_elsewhere()),
@@ -128,6 +128,7 @@ impl Bringing<'_> {
                 Err(refused_by_mint(refused.code))
             }
             Settlement::NotSent => {
+                gate.mints.doubt(&counter.mint.url);
                 free(gate, paid.key()).await?;
                 Err(unreachable())
             }
@@ -187,15 +188,16 @@ impl Bringing<'_> {
         {
             headers.extend(key_header(&text));
         }
-        Ok(self.into_deposit(&Payment { reference: receipt.reference, ..payment }, headers))
+        Ok(self.into_deposit(&Payment { reference: receipt.reference, ..payment }, headers, true))
     }
 
-    fn into_deposit(self, payment: &Payment, headers: HeaderMap) -> Deposit {
+    fn into_deposit(self, payment: &Payment, headers: HeaderMap, is_new: bool) -> Deposit {
         Deposit {
             account: self.gate.book.account(self.account, self.paid.asset),
             key: self.paid.key(),
             headers,
             amount: Amount::from_units(payment.amount),
+            is_new,
             rail: payment.rail.clone(),
             reference: payment.reference.clone(),
             payer: payment.payer.clone(),

@@ -18,7 +18,7 @@ use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::lightning;
-use crate::payments::{self, Arrival, Brought, Delivery, Ending, Joined, Spends};
+use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
@@ -64,6 +64,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let detail = format!("Pay {} {asset} to add it to a balance.", amount.short(asset));
         return Err(unpaid(Refusal::new(Code::PaymentRequired, detail).facts(facts)).await);
     };
+    // A proof that is in already costs whoever shows it nothing.
+    let id = payer.as_ref().map_or_else(|| brings.account(), |payer| payer.account.id());
+    snapshot.limiters.account(id).admit_read()?;
     let protocol = brings.protocol();
     let fingerprint = *ask.fingerprint();
     let delivery = Delivery { payer, fingerprint, asked: None, for_call: false, now: arrived.now };
@@ -91,7 +94,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let body = json!({
             "account": account.id().to_string(),
             "protocol": protocol,
-            "deposited": facts::amount(deposit.amount, asset),
+            "deposited": facts::amount(told_of(&deposit), asset),
             "balance": facts::amount(gate.book.balance(&account).available, asset),
         });
         let mut response = Response::new(Bytes::from(body.to_string()));
@@ -104,7 +107,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");
         let headers = idempotency::headers_to_store(stored.headers());
-        gate.replays.keep(call, stored, Worth::Named);
+        if is_told_again(deposit.spends) {
+            gate.replays.keep(call, stored, Worth::Named);
+        }
         let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
         let ending = Ending::of(Some(Brought::Deposit(deposit)), None, outcome);
         let Joined { write, waits, .. } = ending.join(&gate, None, Amount::ZERO);
@@ -126,6 +131,23 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     }
 }
 
+/// What a top-up has brought in. What opens its payment again and again brings it in once; of any other payment one answer
+/// tells, whether the money came in with it or with a try that was cut short.
+fn told_of(deposit: &Deposit) -> Amount {
+    match deposit.spends {
+        Spends::Again | Spends::OnceCharged if !deposit.is_new => Amount::ZERO,
+        Spends::Once | Spends::OnceCharged | Spends::Again => deposit.amount,
+    }
+}
+
+/// Whether the same proof is told the same again: then the answer is kept, beside those of other payers.
+const fn is_told_again(spends: Spends) -> bool {
+    match spends {
+        Spends::Once => true,
+        Spends::OnceCharged | Spends::Again => false,
+    }
+}
+
 fn asked_amount(arrived: &Arrived) -> Result<Amount, Refusal> {
     let query = arrived.target.split_once('?').map_or("", |(_, query)| query);
     let asked = query.split('&').find_map(|pair| pair.strip_prefix("amount="));
@@ -134,4 +156,17 @@ fn asked_amount(arrived: &Arrived) -> Result<Amount, Refusal> {
     let units = money::Decimal::parse(text).ok().and_then(|decimal| decimal.exact(9)).ok_or_else(bad)?;
     let amount = Amount::from_wide(units).map_err(|_| bad())?;
     if amount <= Amount::ZERO || amount > TOP_UP_MAX { Err(bad()) } else { Ok(amount) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_told_again;
+    use crate::payments::Spends;
+
+    /// Answers that nobody can ask for again would push out those that somebody can.
+    #[test]
+    fn only_what_can_be_asked_for_again_is_kept() {
+        assert!(is_told_again(Spends::Once));
+        assert!(!is_told_again(Spends::Again) && !is_told_again(Spends::OnceCharged));
+    }
 }

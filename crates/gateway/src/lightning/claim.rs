@@ -117,6 +117,7 @@ pub(crate) async fn receive(
         key,
         headers,
         amount: terms.credit,
+        is_new: is_first,
         rail: RAIL.to_owned(),
         reference: reference.clone(),
         payer: reference,

@@ -22,12 +22,11 @@ use super::configured;
 use super::invoices::{Asker, Made, NoInvoice};
 use super::token::is_shown;
 use crate::call::Arrived;
-use crate::challenge::Ask;
+use crate::challenge::{Ask, Offering};
 use crate::config::{FixedPrice, L402, MintWhen, Minting, RoutePrice};
 use crate::gate::Gate;
 use crate::limits::Source;
 use crate::random;
-use crate::refusal::{Code, Refusal};
 use crate::till::{Method, Till};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
@@ -65,34 +64,18 @@ struct Order {
     description: String,
 }
 
-/// Adds the lines of L402 to a challenge, before any other that says how to authenticate (L402-1, L402-2).
-pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>, refusal: Refusal) -> Refusal {
+/// The lines of L402 of a challenge (L402-1, L402-2).
+pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) -> Offering {
     let snapshot = &arrived.snapshot;
-    let tills = || snapshot.tills.iter().filter(|till| ask.through.includes(till));
-    let Some((desk, till)) = snapshot.lightning.as_ref().zip(tills().find(|till| is_ours(till))) else {
-        return refusal;
-    };
-    let outcome = desk.invoice(gate, arrived, ask, till).await;
-    let is_sole = tills().all(is_ours);
-    match outcome {
-        Ok(lines) => {
-            lines.into_iter().fold(refusal, |refusal, line| refusal.line(header::WWW_AUTHENTICATE, line))
-        }
-        Err(NoInvoice::Spent(wait)) if is_sole => {
-            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-            let detail = "Too many invoices were asked for of late: none is made now.";
-            refusal.instead(Code::RateLimited, detail).retry_after(seconds)
-        }
-        Err(NoInvoice::Out) if is_sole => {
-            let detail = "No invoice can be had now, and nothing else pays here.";
-            refusal.instead(Code::FacilitatorFailed, detail).retry_after(5)
-        }
-        Err(NoInvoice::NotWanted | NoInvoice::Spent(_) | NoInvoice::Out) => refusal,
+    let mut tills = snapshot.tills.iter().filter(|till| ask.through.includes(till));
+    let till = tills.find(|till| till.method == Method::Lightning);
+    let Some((desk, till)) = snapshot.lightning.as_ref().zip(till) else { return Offering::NotWanted };
+    match desk.invoice(gate, arrived, ask, till).await {
+        Ok(lines) => Offering::Lines(header::WWW_AUTHENTICATE, lines),
+        Err(NoInvoice::NotWanted) => Offering::NotWanted,
+        Err(NoInvoice::Spent(wait)) => Offering::Spent(wait),
+        Err(NoInvoice::Out) => Offering::Out,
     }
-}
-
-fn is_ours(till: &Till) -> bool {
-    till.method == Method::Lightning
 }
 
 impl Desk {

@@ -57,6 +57,8 @@ pub(crate) struct Deposit {
     /// `PAYMENT-RESPONSE`, and a key for the change where a new account was paid into.
     pub(crate) headers: HeaderMap,
     pub(crate) amount: Amount,
+    /// Whether this request has brought it in: a proof that is shown again finds it there.
+    pub(crate) is_new: bool,
     pub(crate) rail: String,
     pub(crate) reference: String,
     pub(crate) payer: String,
@@ -79,6 +81,7 @@ impl Deposit {
             key: drawing.key,
             headers,
             amount: drawing.amount(),
+            is_new: true,
             rail: drawing.rail(),
             reference: drawing.reference(),
             payer: drawing.payer.clone(),
@@ -398,6 +401,7 @@ impl Bringing<'_> {
             key,
             headers,
             amount,
+            is_new: true,
             rail,
             reference,
             payer,
@@ -417,6 +421,7 @@ impl Bringing<'_> {
             key: verified.proof.deposit_key(),
             headers: payment_response(&verified, &known.reference),
             amount: Amount::from_units(known.amount),
+            is_new: false,
             rail: known.rail,
             reference: known.reference,
             payer: known.payer,
