@@ -1,26 +1,25 @@
 //! Who may come in: room for one more call, credentials, the limits of source and account, and whether a
 //! payment is genuine. Cheapest first; nothing here moves money.
 
-use std::rc::Rc;
+mod known;
+
 use std::sync::Arc;
 
 use http::HeaderMap;
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
-use tracing::field;
 use wire::cashu::Token;
 
 use crate::call::{Arrived, Worker};
 use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
-use crate::config::{FixedPrice, Route, RoutePrice};
+use crate::config::Route;
 use crate::credential::Presented;
 use crate::extensions;
-use crate::extensions::sign_in::{self, Opened};
 use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
-use crate::lightning::{self, OpenToken, TokenUse};
+use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
@@ -28,6 +27,8 @@ use crate::quote::Quote;
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::Till;
+
+pub(crate) use known::{Known, key_payer, known, paid_token};
 
 /// Room for one more call, in memory and in the journal's queue.
 pub(crate) fn slot(gate: &Gate, snapshot: &Snapshot) -> Result<Slot, Refusal> {
@@ -73,165 +74,6 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         limiters.admit_unpaid(arrived.source)?;
     }
     Ok(presented)
-}
-
-/// The token of a request that makes no call, if there is one and it was paid.
-pub(crate) fn paid_token(
-    worker: &Worker,
-    arrived: &Arrived,
-    presented: &Presented,
-) -> Result<Option<TokenUse>, Refusal> {
-    let (open, refused) = token(worker, arrived, presented)?;
-    let rules = arrived.snapshot.config.rails.l402.as_ref();
-    match (open.zip(rules), refused) {
-        (_, Some(refusal)) => Err(refusal),
-        (Some((open, rules)), None) => {
-            open.permits_no_call(&worker.gate, rules, arrived.now.seconds()).map(Some)
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-/// The payer behind the credit key, if there is one and it is good.
-pub(crate) fn key_payer(
-    worker: &Worker,
-    arrived: &Arrived,
-    presented: &Presented,
-) -> Result<Option<Payer>, Refusal> {
-    let Some(text) = &presented.key else { return Ok(None) };
-    let verified = worker.known.verify(&worker.gate, text, arrived.now.seconds());
-    worker.gate.metrics.proof("key", if verified.is_ok() { "good" } else { "bad" });
-    let key = verified.inspect_err(|_| arrived.snapshot.limiters.count_invalid(arrived.source))?;
-    let payer = Payer::of_key(&worker.gate, key);
-    let span = tracing::Span::current();
-    span.record("protocol", payer.protocol);
-    span.record("payer", field::display(payer.account.id()));
-    Ok(Some(payer))
-}
-
-/// Who pays, as far as that is known without a payment.
-#[derive(Default)]
-pub(crate) struct Known {
-    pub(crate) payer: Option<Payer>,
-    /// The call that is counted for the payer's account.
-    pub(crate) running: Option<Running>,
-    /// A credential of L402 that was paid.
-    token: Option<Rc<OpenToken>>,
-    /// What it is to bring in, and how often it does.
-    brings: Option<(TokenUse, Spends)>,
-    /// Why a wallet could not sign in, or a token is not taken. A payment would help.
-    pub(crate) refused: Option<Refusal>,
-}
-
-impl Known {
-    /// Whether key or token cover this call. A token of a payment that is not a deposit yet is to bring that in; where each
-    /// call costs the same, it does so for one call.
-    ///
-    /// # Errors
-    /// They do not, and paying would not help.
-    pub(crate) fn permit(
-        &mut self,
-        gate: &Gate,
-        arrived: &Arrived,
-        route: &Route,
-        quote: &Quote,
-    ) -> Result<(), Refusal> {
-        let now_s = arrived.now.seconds();
-        if let Some(payer) = &self.payer {
-            payer.permits(route, quote, now_s)?;
-        }
-        let rules = arrived.snapshot.config.rails.l402.as_ref();
-        let Some((open, rules)) = self.token.as_ref().zip(rules).filter(|_| !quote.is_free()) else {
-            return Ok(());
-        };
-        let using = match open.permits(gate, rules, route, &quote.model, now_s) {
-            Ok(using) => using,
-            Err(refusal) => return self.refuse(refusal),
-        };
-        let has_key = self.payer.as_ref().is_some_and(|payer| payer.token.is_none() && payer.key.is_some());
-        let is_single =
-            matches!(route.price, RoutePrice::PerCall(_)) && rules.fixed_price == FixedPrice::Single;
-        match &mut self.payer {
-            Some(payer) if !has_key && !is_single => payer.token = Some(using),
-            Some(_) | None => {
-                if !has_key {
-                    self.payer = None;
-                }
-                let spends = if is_single { Spends::OnceCharged } else { Spends::Again };
-                self.brings = Some((using, spends));
-            }
-        }
-        Ok(())
-    }
-
-    /// The token is not taken: told with our offers, where paying anew helps.
-    fn refuse(&mut self, refusal: Refusal) -> Result<(), Refusal> {
-        if !refusal.is_payable() {
-            return Err(refusal);
-        }
-        (self.payer, self.refused) = (None, Some(refusal));
-        Ok(())
-    }
-}
-
-/// The credential of L402, if there is one and it was paid. A line that cannot be read counts only where nothing else
-/// pays (reference item 20).
-fn token(
-    worker: &Worker,
-    arrived: &Arrived,
-    presented: &Presented,
-) -> Result<(Option<Rc<OpenToken>>, Option<Refusal>), Refusal> {
-    if !presented.token || arrived.snapshot.config.rails.l402.is_none() {
-        return Ok((None, None));
-    }
-    let verified = worker.tokens.verify(&worker.gate, &arrived.head.headers);
-    worker.gate.metrics.proof(lightning::PROTOCOL, if verified.is_ok() { "good" } else { "bad" });
-    match verified {
-        Ok(Some(_)) if presented.payment.is_some() || presented.ecash.is_some() => {
-            Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."))
-        }
-        Ok(open) => Ok((open, None)),
-        Err(refusal) => {
-            arrived.snapshot.limiters.count_invalid(arrived.source);
-            let is_unread = refusal.code() == Code::MalformedCredential;
-            if is_unread && (presented.payment.is_some() || presented.key.is_some()) {
-                return Ok((None, None));
-            }
-            if refusal.is_payable() { Ok((None, Some(refusal))) } else { Err(refusal) }
-        }
-    }
-}
-
-/// The holder of the credit key, or the wallet that signs in. A key or a payment beside a sign-in decides alone, and
-/// the sign-in is not used up.
-pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Known, Refusal> {
-    let (token, refused) = token(worker, arrived, presented)?;
-    let of_key = key_payer(worker, arrived, presented)?;
-    let is_told = of_key.is_some() || token.is_some() || refused.is_some();
-    let of_token = || Payer::of_token(&worker.gate, token.as_ref()?);
-    // A token that is not taken beside a key: whoever sent it meant to pay with it.
-    let payer = of_key.or_else(of_token).filter(|_| refused.is_none());
-    if is_told {
-        let payer_id = payer.as_ref().map(|payer| payer.account.id());
-        let id = payer_id.or_else(|| token.as_ref().map(|token| token.account()));
-        let running = id.map(|id| account(arrived, id)).transpose()?;
-        if token.is_some() {
-            tracing::Span::current().record("protocol", lightning::PROTOCOL);
-        }
-        return Ok(Known { payer, running, token, brings: None, refused });
-    }
-    let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
-    let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };
-    match sign_in::open(&worker.gate, &arrived.snapshot, arrived.source, answer, arrived.now) {
-        Ok(Opened { payer, running }) => {
-            let span = tracing::Span::current();
-            span.record("protocol", payer.protocol);
-            span.record("payer", field::display(payer.account.id()));
-            Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
-        }
-        Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
-        Err(refusal) => Err(refusal),
-    }
 }
 
 /// Counts a call of an account in, until the guard goes.

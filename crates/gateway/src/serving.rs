@@ -33,7 +33,7 @@ use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
-use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise};
+use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Spends};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::sending::{RequestStream, Sending};
@@ -101,11 +101,13 @@ impl Serving {
         self.pays(Arc::clone(&deposit.account), token, protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
+        // A token that may be shown again was brought in by whoever showed it first.
+        let was_in = deposit.spends != Spends::Once && !deposit.is_new;
         let served = self.serve(Some(Brought::Deposit(deposit))).await;
         // Whatever happens next, the payer learns that he has paid and how to reach what is left. A voucher is not
         // charged where nothing was served; what came into its channel is there.
         served.map_err(|refusal| {
-            let is_in = !is_drawn || !headers.is_empty();
+            let is_in = (!is_drawn && !was_in) || !headers.is_empty();
             let money = if is_in { Money::DepositKept } else { Money::NothingTaken };
             headers.iter().fold(refusal.money(money), |refusal, (name, value)| {
                 refusal.header(name.clone(), value.clone())
