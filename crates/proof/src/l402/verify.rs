@@ -20,8 +20,6 @@ pub struct Verified {
     pub payment_hash: PaymentHash,
     /// The account of that payment.
     pub account: [u8; 16],
-    /// The identity of its one deposit.
-    pub deposit_key: [u8; 32],
     /// At least one, in the order they came.
     pub tokens: Vec<VerifiedToken>,
 }
@@ -68,7 +66,6 @@ pub fn verify(keys: &MasterKeys, credential: &Credential) -> Result<Verified, L4
     Ok(Verified {
         payment_hash,
         account: account_id::lightning(&payment_hash),
-        deposit_key: deposit_key::ln(&payment_hash.0),
         tokens: opened.into_iter().map(|(terms, opened)| VerifiedToken::new(terms, opened)).collect(),
     })
 }
@@ -203,6 +200,14 @@ pub(super) fn understand(macaroon: &Macaroon, asset: Option<Asset>) -> Result<Ve
     }
     caveat::check_narrowing(&caveats)?;
     Ok(caveats)
+}
+
+impl Verified {
+    /// The identity of its one deposit. Hashed when it is asked for: checking needs no more than the account.
+    #[must_use]
+    pub fn deposit_key(&self) -> [u8; 32] {
+        deposit_key::ln(&self.payment_hash.0)
+    }
 }
 
 impl VerifiedToken {
