@@ -2,6 +2,7 @@
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
 
 /// A keyed state: clone it per message. Wiped on drop.
 pub(crate) type KeyedMac = Hmac<Sha256>;
@@ -52,6 +53,14 @@ fn put(label: &str, fields: &[&[u8]], mut into: impl FnMut(&[u8])) {
     }
 }
 
+/// Whether two are equal, in constant time: eight bytes at a step, where the form for slices of bytes takes one.
+pub(crate) fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let (one, _) = one.as_chunks();
+    let (other, _) = other.as_chunks();
+    let steps = one.iter().zip(other).map(|(a, b)| u64::from_ne_bytes(*a).ct_eq(&u64::from_ne_bytes(*b)));
+    steps.fold(Choice::from(1), |all, step| all & step).into()
+}
+
 /// The first 16 bytes of a hash, for names.
 pub(crate) fn first_half(hash: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|index| hash[index])
@@ -59,7 +68,7 @@ pub(crate) fn first_half(hash: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use super::{fields, hash, keyed, sum};
+    use super::{fields, hash, is_same, keyed, sum};
     use proptest::prelude::*;
     use sha2::{Digest as _, Sha256};
 
@@ -80,6 +89,17 @@ mod tests {
         assert_eq!(hash("l", &[b"ab", b""]), <[u8; 32]>::from(Sha256::digest(b"l\x00\x02ab\x00\x00")));
         let long = vec![7; 70_000];
         assert_eq!(fields("", &[&long]).len(), 34);
+    }
+
+    #[test]
+    fn every_bit_is_compared() {
+        let one: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).unwrap());
+        assert!(is_same(&one, &one));
+        for bit in 0..256 {
+            let mut other = one;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_same(&one, &other), "bit {bit}");
+        }
     }
 
     proptest! {

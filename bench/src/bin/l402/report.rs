@@ -66,8 +66,8 @@ impl Report {
              interleaved rounds of about a tenth of a millisecond for each row; ratios are taken within a round. On a machine that others use \
              too, the quickest round comes nearest to a quiet core.\n\n\
              A token of {} bytes with three caveats, in a header value of {} bytes. Ours also derives the root key, names every \
-             point of the chain for revocation and budgets, and names account and deposit; the crate is given the root key, and \
-             neither preimage nor header.\n\n\
+             point of the chain for revocation and budgets, and names the account; the crate is given the root key, and neither \
+             preimage nor header.\n\n\
              | operation | ns, median | quickest round | x SHA-256 of 32 bytes |\n|---|---|---|---|\n",
             machine.commit,
             machine.processor,

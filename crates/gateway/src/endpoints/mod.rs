@@ -218,7 +218,7 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
 fn token_holder(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Option<Payer>, Refusal> {
     let Some(token) = admission::paid_token(worker, arrived, presented)? else { return Ok(None) };
     let gate = &worker.gate;
-    let known = gate.store.reader().payment(&token.open().verified.deposit_key);
+    let known = gate.store.reader().payment(&token.open().verified.deposit_key());
     let known = known.map_err(|error| payments::store_refusal(&error))?;
     let own = known.filter(|payment| payment.account == token.open().account().0);
     let account = own.and_then(|payment| gate.account_of(&payment));

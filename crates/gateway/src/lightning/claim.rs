@@ -44,7 +44,7 @@ pub(crate) async fn receive(
     let rules = snapshot.config.rails.l402.as_ref().ok_or_else(not_ours)?;
     let terms = *token.terms().ok_or_else(not_ours)?;
     let verified = &token.open().verified;
-    let key = verified.deposit_key;
+    let key = verified.deposit_key();
     let claim = match spends {
         Spends::Once | Spends::OnceCharged => {
             Some(gate.claims.take(key, delivery.fingerprint).map_err(|_| in_progress())?)
@@ -160,7 +160,7 @@ async fn deposit(
         promised: false,
         attempt: None,
     };
-    settling::deposit(&gate.store, verified.deposit_key, payment, reference)
+    settling::deposit(&gate.store, verified.deposit_key(), payment, reference)
         .await
         .map_err(|error| unsure(&error))?;
     gate.book.deposit(owner, terms.asset, terms.credit);

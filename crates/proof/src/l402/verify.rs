@@ -1,7 +1,6 @@
 //! Was this paid, did we sell it, and does it cover this request?
 
 use money::{Amount, Asset};
-use subtle::ConstantTimeEq as _;
 use wire::caveat::{Caveat, CaveatError};
 use wire::l402::{Credential, Identifier, PaymentHash, Preimage, Terms, Token};
 use wire::macaroon::Macaroon;
@@ -10,6 +9,7 @@ use zeroize::Zeroizing;
 use super::L402Error;
 use crate::caveat::{self, Context};
 use crate::credit_key::{Budget, link};
+use crate::mac::is_same;
 use crate::{MasterKeys, account_id, deposit_key};
 
 /// A paid credential with the tokens that are ours. Holds no secret. May be cached under the whole header
@@ -20,8 +20,6 @@ pub struct Verified {
     pub payment_hash: PaymentHash,
     /// The account of that payment.
     pub account: [u8; 16],
-    /// The identity of its one deposit.
-    pub deposit_key: [u8; 32],
     /// At least one, in the order they came.
     pub tokens: Vec<VerifiedToken>,
 }
@@ -68,7 +66,6 @@ pub fn verify(keys: &MasterKeys, credential: &Credential) -> Result<Verified, L4
     Ok(Verified {
         payment_hash,
         account: account_id::lightning(&payment_hash),
-        deposit_key: deposit_key::ln(&payment_hash.0),
         tokens: opened.into_iter().map(|(terms, opened)| VerifiedToken::new(terms, opened)).collect(),
     })
 }
@@ -130,8 +127,7 @@ pub(super) fn open_all<S>(
     origin: impl Fn(&Identifier) -> Result<Origin<S>, L402Error>,
 ) -> Result<Vec<(S, Opened)>, L402Error> {
     // First, because it costs a fifth of a chain: who guesses preimages buys little work.
-    let paid = credential.preimage().payment_hash().0.ct_eq(&credential.payment_hash().0);
-    if !bool::from(paid) {
+    if !is_same(&credential.preimage().payment_hash().0, &credential.payment_hash().0) {
         return Err(L402Error::Preimage);
     }
     let mut good = Vec::new();
@@ -153,14 +149,14 @@ pub(super) fn open_all<S>(
 fn open<S>(token: &Token, preimage: &Preimage, origin: &Origin<S>) -> Result<Opened, L402Error> {
     let macaroon = token.macaroon();
     let chain = macaroon.chain(&origin.root);
-    let genuine = chain.last().is_some_and(|end| end.ct_eq(&macaroon.signature).into());
+    let genuine = chain.last().is_some_and(|end| is_same(end, &macaroon.signature));
     if !genuine {
         return Err(L402Error::Unknown);
     }
     let mut caveats = understand(macaroon, origin.asset)?;
     for caveat in &caveats {
         if let Caveat::Preimage(named) = caveat
-            && !bool::from(named.ct_eq(preimage.as_bytes()))
+            && !is_same(named, preimage.as_bytes())
         {
             return Err(L402Error::PreimageCaveat);
         }
@@ -203,6 +199,14 @@ pub(super) fn understand(macaroon: &Macaroon, asset: Option<Asset>) -> Result<Ve
     }
     caveat::check_narrowing(&caveats)?;
     Ok(caveats)
+}
+
+impl Verified {
+    /// The identity of its one deposit. Hashed when it is asked for: checking needs no more than the account.
+    #[must_use]
+    pub fn deposit_key(&self) -> [u8; 32] {
+        deposit_key::ln(&self.payment_hash.0)
+    }
 }
 
 impl VerifiedToken {

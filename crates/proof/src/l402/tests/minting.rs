@@ -32,7 +32,7 @@ fn l402_24_25_40_worked_example() {
     assert_eq!(credential.to_authorization().len(), 298);
     let verified = verify(&keys(), &credential).unwrap();
     assert_eq!(hex::encode(&verified.account), "264afb52ccbe0df272ba943cabb6cbc9");
-    assert_eq!(verified.deposit_key, crate::deposit_key::ln(&hash.0));
+    assert_eq!(verified.deposit_key(), crate::deposit_key::ln(&hash.0));
 }
 
 #[test]

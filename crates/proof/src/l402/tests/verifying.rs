@@ -14,7 +14,7 @@ fn l402_50_only_the_preimage_pays() {
     let paid = verify(token(&[])).unwrap();
     assert_eq!(paid.payment_hash, preimage().payment_hash());
     assert_eq!(paid.account, account_id::lightning(&paid.payment_hash));
-    assert_eq!(paid.deposit_key, deposit_key::ln(&paid.payment_hash.0));
+    assert_eq!(paid.deposit_key(), deposit_key::ln(&paid.payment_hash.0));
     for (what, guess) in
         [("another", [6; 32]), ("zeros", [0; 32]), ("the payment hash itself", preimage().payment_hash().0)]
     {
