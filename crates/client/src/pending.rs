@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::Seek as _;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -32,8 +33,7 @@ pub(crate) const PROOF_S: u64 = 3_600;
 /// A pending payment. The file is locked while this lives: no other process sends it at the same time.
 pub(crate) struct Pending {
     path: PathBuf,
-    /// Holds the lock.
-    file: File,
+    file: Locked,
     content: Content,
     /// An earlier process may have sent it.
     pub(crate) sent: bool,
@@ -151,9 +151,7 @@ impl Pending {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(folder::failed(&path)(error)),
             };
-            if !lock(&path, &file)? {
-                continue;
-            }
+            let Some(file) = lock(&path, file)? else { continue };
             let bytes = folder::read_open(&path, &file)?;
             // Made and not written: then nothing was sent.
             if bytes.is_empty() {
@@ -204,9 +202,7 @@ impl Pending {
                 }
                 Err(error) => return Err(error),
             };
-            if !lock(&path, &file)? {
-                continue;
-            }
+            let Some(file) = lock(&path, file)? else { continue };
             folder::write_through(&path, &file, &content.encode(&path)?)?;
             folder::sync_folder(&path)?;
             return Ok(Self { path, file, content, sent: false });
@@ -331,9 +327,7 @@ pub(crate) fn sweep(folder: &Path, now_unix_s: u64) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.take(SWEEP_MAX).filter_map(|entry| Some(entry.ok()?.path())) {
         let Ok(file) = File::open(&path) else { continue };
-        if !lock(&path, &file).unwrap_or(false) {
-            continue;
-        }
+        let Ok(Some(file)) = lock(&path, file) else { continue };
         let content = folder::read_open(&path, &file).ok();
         let content = content.and_then(|bytes| serde_json::from_slice::<Content>(&bytes).ok());
         if content.is_some_and(|content| content.is_over(now_unix_s)) {
@@ -392,11 +386,39 @@ pub(crate) fn name_of(request: &Request) -> String {
     hex::encode(&hasher.finalize())
 }
 
-/// Takes the lock; `false` if a living process has it, or removed the file in the meantime.
-fn lock(path: &Path, file: &File) -> Result<bool, FileError> {
+/// A file that nobody else has locked. Let go in words when it is dropped: closing would not do where a child of this process, which
+/// is about to become another program, still has its copy.
+struct Locked(File);
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut File {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock; `None` if a living process has it, or removed the file in the meantime.
+fn lock(path: &Path, file: File) -> Result<Option<Locked>, FileError> {
     match file.try_lock() {
-        Ok(()) => Ok(file.metadata().map_err(folder::failed(path))?.nlink() > 0),
-        Err(TryLockError::WouldBlock) => Ok(false),
+        Ok(()) => {
+            let locked = Locked(file);
+            let is_there = locked.metadata().map_err(folder::failed(path))?.nlink() > 0;
+            Ok(is_there.then_some(locked))
+        }
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(folder::failed(path)(error)),
     }
 }
@@ -497,5 +519,22 @@ mod tests {
         fs::write(&path, b"").unwrap();
         assert_eq!(found(home.path(), &one, 0), None, "an empty one was never sent");
         assert!(!path.exists());
+    }
+
+    /// Another thread of this process starts a program: until that runs, it has a copy of every open file.
+    #[test]
+    fn a_copy_of_the_file_does_not_keep_the_lock() {
+        let home = tempfile::tempdir().unwrap();
+        let same = request(Method::POST, "http://127.0.0.1:1/", "x");
+        let pending = create(home.path(), &same, "one");
+        let copy = pending.file.try_clone().unwrap();
+        assert_eq!(found(home.path(), &same, 0), None, "a living call holds it");
+        drop(pending);
+        assert_eq!(
+            found(home.path(), &same, 0).as_deref(),
+            Some("one"),
+            "else another would be made in its place"
+        );
+        drop(copy);
     }
 }
