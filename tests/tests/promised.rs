@@ -466,13 +466,7 @@ fn a11_killed_before_the_end_nothing_is_charged() {
 fn a11_killed_before_and_after_sending_every_charge_is_settled_once() {
     let settle = flag();
     let plan = repeat_n(Conduct::SettleWhen(Arc::clone(&settle)), 8);
-    let mut scene = Scene::of(
-        Upstream::friendly(),
-        plan,
-        ", schemes: [upto]",
-        // So that nobody gives up while the facilitator does not answer.
-        "",
-    );
+    let mut scene = Scene::of(Upstream::friendly(), plan, ", schemes: [upto], settle_at_once: 4", "");
     let payments: Vec<(u8, Payment)> =
         (1..=8).map(|wallet| (wallet, scene.ceiling(wallet, &ask()))).collect();
     for (_, payment) in &payments {
