@@ -84,7 +84,7 @@ impl Presented {
 }
 
 /// The fields an unmodified SDK can put a key into.
-const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+pub(crate) const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {

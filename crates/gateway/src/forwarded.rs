@@ -12,7 +12,7 @@ use crate::config::Net;
 
 /// Proxies in a row at most; a chain of more is none of the operator's.
 const HOPS_MAX: usize = 16;
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
+pub(crate) const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address that limits count for.
 pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Net]) -> IpAddr {

@@ -31,6 +31,24 @@ pub(crate) enum Exhausted {
     Budget,
 }
 
+impl Exhausted {
+    /// The most a hold that was refused more can still grow to, and what stands in the way of all of it; an error
+    /// where nothing more can be held.
+    pub(crate) fn reach(refused: ReserveError, hold: &Hold) -> Result<(Amount, Self), Self> {
+        let (room, why) = match refused {
+            ReserveError::Budget { available } => (available, Self::Budget),
+            ReserveError::Balance { available } => {
+                (available.plus(hold.reach()).unwrap_or(available), Self::Balance)
+            }
+            ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Self::Budget),
+            ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
+                return Err(Self::Balance);
+            }
+        };
+        Ok((hold.amount().plus(room).map_err(|_| why)?, why))
+    }
+}
+
 impl Growth {
     /// Whether so much output is more than is held for.
     pub(crate) fn is_beyond(&self, quote: &Quote, output_bytes: u64) -> bool {
@@ -60,21 +78,8 @@ impl Growth {
 
     /// Holds for `next` tokens, or for as many as can be paid for.
     fn reach(&mut self, quote: &Quote, hold: &Hold, next: u64) -> Result<(), Exhausted> {
-        let refused = match self.extend(quote, hold, next) {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let (room, why) = match refused {
-            ReserveError::Budget { available } => (available, Exhausted::Budget),
-            ReserveError::Balance { available } => {
-                (available.plus(hold.reach()).unwrap_or(available), Exhausted::Balance)
-            }
-            ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
-            ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
-                return Err(Exhausted::Balance);
-            }
-        };
-        let whole = hold.amount().plus(room).map_err(|_| why)?;
+        let Err(refused) = self.extend(quote, hold, next) else { return Ok(()) };
+        let (whole, why) = Exhausted::reach(refused, hold)?;
         let whole = self.per_call.map_or(whole, |most| most.min(whole));
         let less = quote.output_within(whole).filter(|tokens| *tokens > self.covered).ok_or(why)?;
         self.extend(quote, hold, less.min(next)).map_err(|_| why)

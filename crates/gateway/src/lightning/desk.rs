@@ -24,6 +24,7 @@ use super::token::is_shown;
 use crate::call::Arrived;
 use crate::challenge::{Ask, Offering};
 use crate::config::{FixedPrice, L402, MintWhen, Minting, RoutePrice};
+use crate::forwarded::X_FORWARDED_FOR;
 use crate::gate::Gate;
 use crate::limits::Source;
 use crate::random;
@@ -31,7 +32,6 @@ use crate::till::{Method, Till};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_REAL_IP: &str = "x-real-ip";
 /// A satoshi: wallets that count in whole ones take less for nothing, and some refuse to pay it.
 const AMOUNT_MSAT_MIN: u64 = 1000;

@@ -12,6 +12,7 @@ use wire::caveat::Caveat;
 use wire::l402::{Credential, CredentialError, Terms};
 
 use crate::config::{L402, Route};
+use crate::credential::KEY_FIELDS;
 use crate::gate::Gate;
 use crate::refusal::{Code, Facts, Refusal};
 use crate::remembered::Remembered;
@@ -47,7 +48,6 @@ enum Shown<'h> {
 const MINTED_CAVEATS: usize = 1;
 /// The prefix of a credential that stands where an API key does.
 const WRAPPED: &str = "l402_";
-const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 const HEX_FIELDS: [&str; 3] = ["macaroon", "grpc-metadata-macaroon", "token"];
 
 impl<'h> Shown<'h> {

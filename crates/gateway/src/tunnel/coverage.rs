@@ -108,21 +108,8 @@ impl Coverage {
 
     /// Holds for so much, or for as much as can be paid for.
     fn reach(&mut self, hold: &Hold, measure: Measure, much: u64) -> Result<(), Exhausted> {
-        let refused = match self.extend(hold, measure, much) {
-            Ok(()) => return Ok(()),
-            Err(refused) => refused,
-        };
-        let (room, why) = match refused {
-            ReserveError::Budget { available } => (available, Exhausted::Budget),
-            ReserveError::Balance { available } => {
-                (available.plus(hold.reach()).unwrap_or(available), Exhausted::Balance)
-            }
-            ReserveError::WindowOver | ReserveError::TooManyBudgets => return Err(Exhausted::Budget),
-            ReserveError::Frozen | ReserveError::Closed | ReserveError::Negative | ReserveError::Ended => {
-                return Err(Exhausted::Balance);
-            }
-        };
-        let whole = hold.amount().plus(room).map_err(|_| why)?;
+        let Err(refused) = self.extend(hold, measure, much) else { return Ok(()) };
+        let (whole, why) = Exhausted::reach(refused, hold)?;
         let whole = self.most.map_or(whole, |most| most.min(whole));
         let less = self.within(whole, measure).filter(|less| *less > self.covered.of(measure)).ok_or(why)?;
         self.extend(hold, measure, less.min(much)).map_err(|_| why)
