@@ -58,7 +58,7 @@ fn text(value: &Value) -> String {
 }
 
 #[test]
-fn ux_a_key_is_narrowed_offline_from_wherever_it_is_kept() {
+fn key_6_a_key_is_narrowed_offline_from_wherever_it_is_kept() {
     let upstream = Upstream::friendly();
     let gateway = Gateway::start(upstream.address, "");
     let key = gateway.key("1 TEST");

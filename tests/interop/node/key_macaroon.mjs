@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { importMacaroon } from "macaroon";
-import { call, url } from "./calls.mjs";
+import { call, url, withKey } from "./calls.mjs";
 import { assertBalance, balanceNano, costNano, env, run, upstreamHits } from "./harness.mjs";
 
 const PREFIX = "fk_test_";
@@ -32,8 +32,7 @@ const attenuated = (text, ...words) =>
     .toString()
     .trim();
 
-const ask = (text, content = "May I?") =>
-  fetch(url, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${text}` }, body: JSON.stringify(call(content)) });
+const ask = (text) => fetch(url, withKey(text, call("May I?")));
 
 async function served(text) {
   const before = await balanceNano(key);
@@ -55,17 +54,19 @@ async function refused(text, status, code) {
 await run({
   async "macaroon-narrows-our-key"() {
     assert.deepEqual(caveats(key), []);
-    const child = narrowed(key, `expires=${now() + 600}`, "models=gpt-*", `budget=js:${await asset()}:900000000`);
+    const child = narrowed(key, `expires=${now() + 600}`, `budget=js:${await asset()}:900000000`);
     await served(child);
+    await refused(narrowed(key, "routes=other"), 403, "key_forbidden");
     await refused(narrowed(child, "models=gpt-9"), 403, "key_forbidden");
     await refused(narrowed(child, `expires=${now() - 1}`), 401, "key_expired");
   },
 
   async "macaroon-narrows-what-we-narrowed"() {
-    const child = attenuated(key, "--models", "gpt-*", "--expires", "1h", "--budget", `mine=0.5 ${await asset()}`);
+    // Short: this library cannot write tokens of much more than 200 bytes.
+    const child = attenuated(key, "--models", "gpt-*", "--budget", `m=0.5 ${await asset()}`);
     const [models] = caveats(child).filter((caveat) => caveat.startsWith("models="));
     assert.equal(models, "models=gpt-*");
-    assert.equal(caveats(child).length, 3);
+    assert.equal(caveats(child).length, 2);
     await served(narrowed(child, "models=gpt-play"));
     await refused(narrowed(child, "models=other"), 401, "key_unknown");
   },

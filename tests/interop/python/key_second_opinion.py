@@ -1,6 +1,5 @@
 """The unmodified pymacaroons narrows our credit keys, and reads and narrows those that `farthing key attenuate` made."""
 
-import base64
 import json
 import subprocess
 import time
@@ -26,7 +25,7 @@ def read(key):
 
 
 def caveats(key):
-    return [caveat.caveat_id for caveat in read(key).caveats]
+    return [caveat.caveat_id_bytes.decode() for caveat in read(key).caveats]
 
 
 def narrowed(key, *more):
@@ -86,11 +85,11 @@ def we_narrow_what_pymacaroons_narrowed():
 
 
 def pymacaroons_signs_the_same_chain():
-    """Each link by itself: the same caveats give the same bytes, whoever adds them."""
+    """The same caveats give the same signature, whoever adds them."""
     budget = f"0.25 {asset()}"
     ours = attenuated(KEY, "--budget", f"b={budget}", "--models", "gpt-*")
     theirs = narrowed(KEY, *caveats(ours))
-    assert base64.urlsafe_b64decode(ours[len(PREFIX) :] + "==") == base64.urlsafe_b64decode(theirs[len(PREFIX) :] + "==")
+    assert read(ours).signature == read(theirs).signature
 
 
 run([
