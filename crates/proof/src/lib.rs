@@ -14,6 +14,7 @@ pub mod eip712;
 pub mod epoch;
 pub mod l402;
 mod mac;
+pub mod mpp;
 pub mod payment_identifier;
 pub mod quote;
 pub mod receipt;
