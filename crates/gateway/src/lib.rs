@@ -47,6 +47,7 @@ mod lenient;
 mod lightning;
 mod limits;
 mod local_executor;
+mod mpp;
 mod open_hold;
 mod passing;
 mod payer;

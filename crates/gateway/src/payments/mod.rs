@@ -12,8 +12,8 @@ pub(crate) use change::{change_key, key_header};
 pub(crate) use ending::{Ending, Joined, Waits};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
 use result::{network_text, payment_response, response_header, settlement_refused};
-use verified::Proof;
-pub(crate) use verified::{Verified, transfer_refusal, verify};
+pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal, verify};
+use verified::{Proof, Sent};
 
 use std::sync::Arc;
 
@@ -274,8 +274,8 @@ fn again(
     before: Before,
 ) -> Result<Arrival, Refusal> {
     match &verified.sent {
-        Payment::V1(_) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
-        Payment::V1(_) | Payment::V2(_) => Ok(Arrival::Answered(before)),
+        Sent::X402(Payment::V1(_)) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
+        Sent::X402(Payment::V1(_) | Payment::V2(_)) | Sent::Mpp(_) => Ok(Arrival::Answered(before)),
     }
 }
 

@@ -193,7 +193,7 @@ pub(crate) type PaymentResult = Pin<Box<dyn Future<Output = Option<(HeaderName, 
 
 /// What a payer is told of a settlement that he did not wait for.
 struct Statement {
-    sent: Payment,
+    sent: Sent,
     network: String,
     payer: String,
     /// What was settled, where that is not what was signed.
@@ -226,7 +226,7 @@ impl Statement {
             Decision::Refused { code } => SettlementResponse { error_reason: Some(code.clone()), ..said },
             Decision::Unclear => return None,
         };
-        Some(response_header(&self.sent, &said))
+        response_header(&self.sent, &said)
     }
 }
 
