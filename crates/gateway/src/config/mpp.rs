@@ -49,15 +49,8 @@ pub enum MppMethod {
 
 impl MppMethod {
     /// All of them, in the usual order of their offers.
-    pub const ALL: [Self; 7] = [
-        Self::Lightning,
-        Self::Evm,
-        Self::Tempo,
-        Self::Solana,
-        Self::Stripe,
-        Self::Card,
-        Self::Credit,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Lightning, Self::Evm, Self::Tempo, Self::Solana, Self::Stripe, Self::Card, Self::Credit];
 
     /// Its name in challenges.
     #[must_use]
@@ -135,9 +128,7 @@ fn read_methods(mpp: &Section<'_>, others: &Rails) -> Vec<MppMethod> {
             mpp.context.report.add(span, format!("rails.mpp.methods: {} stands twice", method.name()));
         }
         if let Some(lacks) = method.lacks(others) {
-            mpp.context
-                .report
-                .add(span, format!("rails.mpp.methods: {} needs {lacks}", method.name()));
+            mpp.context.report.add(span, format!("rails.mpp.methods: {} needs {lacks}", method.name()));
         }
         methods.push(method);
     }

@@ -131,18 +131,7 @@ pub struct SvmNetwork {
 
 const KEYS: Keys = Keys::secret(
     &["test", "x402", "l402", "cashu", "mpp"],
-    &[
-        "alipay_a2m",
-        "stripe",
-        "alipay",
-        "wechat",
-        "antom",
-        "paypal",
-        "airwallex",
-        "codes",
-        "epay",
-        "order",
-    ],
+    &["alipay_a2m", "stripe", "alipay", "wechat", "antom", "paypal", "airwallex", "codes", "epay", "order"],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::secret(
