@@ -116,6 +116,11 @@ impl Presented {
         }
     }
 
+    /// Whether a payment can be read that is no token of L402.
+    pub(crate) const fn has_payment(&self) -> bool {
+        self.payment.is_some() || self.ecash.is_some() || matches!(self.mpp, Some(Ok(_)))
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.key.is_none()
             && self.payment.is_none()

@@ -448,6 +448,11 @@ impl Refusal {
         self
     }
 
+    /// What its headers take so far.
+    pub(crate) fn headers_bytes(&self) -> usize {
+        self.0.headers.iter().map(|(name, value)| field_bytes(name, value)).sum()
+    }
+
     /// The same facts and headers under another code: what it asks for cannot be had now.
     #[must_use]
     pub(crate) fn instead(mut self, code: Code, detail: &'static str) -> Self {
@@ -662,6 +667,11 @@ const fn google_status(status: StatusCode) -> &'static str {
         502 | 503 => "UNAVAILABLE",
         _ => "INTERNAL",
     }
+}
+
+/// What a field takes in a head: its name, its value, and what stands between.
+pub(crate) fn field_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + ": \r\n".len()
 }
 
 mod reader;

@@ -30,6 +30,7 @@ use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
+use crate::mpp::{Paid, Told};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
@@ -53,6 +54,8 @@ pub(crate) struct Serving {
     pub(crate) payer: Option<Payer>,
     /// Calls that are left of those that the route gives away, where this is one.
     pub(crate) given: Option<u32>,
+    /// The challenge of the `Payment` scheme that it was paid by, for the receipt.
+    pub(crate) told: Option<Told>,
     /// What the call may be asked for again by; of a payment, once that is in.
     pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
@@ -172,7 +175,7 @@ impl Serving {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, given, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -232,6 +235,9 @@ impl Serving {
         }
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
+            if let Some(told) = &told {
+                told.tell(&mut headers, status, &paid_by(brought.as_ref(), payer, arrived.call));
+            }
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
         let epilogue = charged.map_or_else(Epilogue::default, |_| {
@@ -365,6 +371,19 @@ fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>
     }
     if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
         headers.insert("farthing-clamped", limit);
+    }
+}
+
+/// What a receipt of the `Payment` scheme says that the call was paid by.
+fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
+    let deposit = match brought {
+        Some(Brought::Deposit(deposit)) => Some(deposit),
+        Some(Brought::Promise(_)) | None => None,
+    };
+    let balance = (payer.account.available(), payer.account.asset());
+    match deposit {
+        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() },
+        None => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
     }
 }
 

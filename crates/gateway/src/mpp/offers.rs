@@ -10,9 +10,11 @@ use wire::rfc3339;
 
 use super::{Demand, Desk, methods};
 use crate::call::Arrived;
-use crate::challenge::Ask;
+use crate::challenge::{Ask, Offering};
 use crate::config::{MppMethod, RoutePrice};
+use crate::exchange::is_grpc;
 use crate::gate::Gate;
+use crate::refusal::{Refusal, field_bytes};
 
 /// What a method asks for, before it is bound.
 pub(crate) struct Offer {
@@ -45,10 +47,47 @@ pub(crate) struct Offered {
     pub(crate) is_out: bool,
 }
 
+/// What all headers of a 402 may take together: proxies refuse more (402-4) ...
+const HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// ... with what is kept of that for the fields that come after the offers.
+const OTHERS_BYTES: usize = 1024;
+
+impl Offered {
+    /// Why there may be less than there could be.
+    pub(crate) const fn missing(&self) -> Offering {
+        match self.wait {
+            Some(wait) => Offering::Spent(wait),
+            None if self.is_out => Offering::Out,
+            None => Offering::NotWanted,
+        }
+    }
+
+    /// Puts the lines into a 402, one each, as far as there is room: a line is whole or not there (402-1, 402-4).
+    pub(crate) fn told_in(self, mut refusal: Refusal) -> Refusal {
+        let mut room = (HEADERS_BYTES_MAX - OTHERS_BYTES).saturating_sub(refusal.headers_bytes());
+        let mut is_first = true;
+        for line in self.lines {
+            let bytes = field_bytes(&header::WWW_AUTHENTICATE, &line);
+            let Some(left) = room.checked_sub(bytes) else { break };
+            (room, refusal) = (left, refusal.line(header::WWW_AUTHENTICATE, line));
+            if std::mem::take(&mut is_first)
+                && let Some(id) = &self.id
+            {
+                refusal = refusal.extension("challengeId", id.as_str());
+            }
+        }
+        refusal
+    }
+}
+
 /// The challenges for `ask`, the best first. Where nothing is taken by this scheme: none.
 pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) -> Offered {
     let mut offered = Offered::default();
     let Some(desk) = &arrived.snapshot.mpp else { return offered };
+    // Its clients look for L402 only, and take less.
+    if is_grpc(arrived.head.version, &arrived.head.headers) {
+        return offered;
+    }
     let demand = Demand { gate, arrived, ask };
     for (method, intent) in wanted(desk, &arrived.head.headers) {
         match methods::offers(&demand, method, intent).await {

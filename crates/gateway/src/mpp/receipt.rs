@@ -16,9 +16,9 @@ pub(crate) struct Told {
 }
 
 /// What the receipt is about.
-pub(crate) struct Paid<'a> {
+pub(crate) struct Paid {
     /// Public: a transaction, a payment hash, a channel, a call (MPP-19).
-    pub(crate) reference: &'a str,
+    pub(crate) reference: String,
     /// What is left for other calls, where an account of ours was drawn on.
     pub(crate) balance: Option<(Amount, Asset)>,
     pub(crate) now: Now,
@@ -35,7 +35,7 @@ impl Told {
     }
 
     /// Puts the receipt into the head of an answer: only where the call succeeded (MPP-18).
-    pub(crate) fn tell(&self, headers: &mut HeaderMap, status: StatusCode, paid: &Paid<'_>) {
+    pub(crate) fn tell(&self, headers: &mut HeaderMap, status: StatusCode, paid: &Paid) {
         if !status.is_success() {
             return;
         }
@@ -52,8 +52,8 @@ impl Told {
         }
     }
 
-    fn receipt(&self, paid: &Paid<'_>) -> Option<String> {
-        let mut receipt = Receipt::new(&self.method, paid.reference, &rfc3339::format(paid.now.seconds())?);
+    fn receipt(&self, paid: &Paid) -> Option<String> {
+        let mut receipt = Receipt::new(&self.method, &paid.reference, &rfc3339::format(paid.now.seconds())?);
         receipt.challenge_id = Some(self.challenge_id.clone());
         receipt.intent = Some(self.intent.clone());
         if let Some((balance, asset)) = paid.balance {

@@ -1,8 +1,9 @@
 //! `credit`/`session`, ours: a credit key in a credential of this scheme, so that its clients can spend one (mpp.md
 //! section 10.9). It deposits nothing; what the key may is the key's.
 
-use serde_json::{Value, json};
-use wire::mpp::{Credential, SESSION};
+use serde_json::Value;
+use wire::mpp::credit::{SessionDetails, SessionRequest};
+use wire::mpp::{Credential, SESSION, payload};
 
 use super::super::{Demand, Offer};
 use crate::challenge::Through;
@@ -16,18 +17,17 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
         return None;
     }
     let asset = usual_asset(demand.gate.keys.mode);
-    let snapshot = &demand.arrived.snapshot;
-    let request = json!({
-        "amount": demand.ask.ceiling.units().to_string(),
-        "currency": "usd",
-        "methodDetails": {
-            "asset": asset.name(),
-            "decimals": asset.exponent(),
-            "topUpUrl": format!("{}/farthing/topup", snapshot.public_url),
+    let request = SessionRequest {
+        amount: demand.ask.ceiling.units().to_string(),
+        currency: "usd".to_owned(),
+        method_details: SessionDetails {
+            decimals: u8::try_from(asset.exponent()).ok()?,
+            asset: asset.name().to_owned(),
+            account: None,
+            top_up_url: Some(format!("{}/farthing/topup", demand.arrived.snapshot.public_url)),
         },
-    });
-    let Value::Object(request) = request else { return None };
-    Some(Offer { method: MppMethod::Credit, intent: SESSION, request, expires_at_s: None })
+    };
+    Some(Offer { method: MppMethod::Credit, intent: SESSION, request: payload::write(&request), expires_at_s: None })
 }
 
 /// The key in a credential; none where it is one of another method.
