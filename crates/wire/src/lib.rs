@@ -6,10 +6,13 @@
 pub mod base64;
 pub mod cashu;
 pub mod caveat;
+pub mod content_digest;
 pub mod credit_key;
 pub mod hex;
 pub mod json;
 pub mod jws;
 pub mod l402;
 pub mod macaroon;
+pub mod message_signature;
+pub mod structured_field;
 pub mod x402;
