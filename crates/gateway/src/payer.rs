@@ -76,12 +76,16 @@ impl KnownKeys {
         if key.expires.is_some_and(|end| now_s >= end) {
             return Err(expired_key());
         }
-        let ids = key.links.iter().chain([&key.key_id, &key.account]);
-        if gate.is_revoked(ids) {
+        if gate.is_revoked(names_of(&key)) {
             return Err(Refusal::new(Code::KeyRevoked, "This credit key has been revoked."));
         }
         Ok(key)
     }
+}
+
+/// What a key can be revoked by: each point of its chain, its name, its account (L402-44).
+fn names_of(key: &VerifiedKey) -> impl Iterator<Item = &[u8; 16]> {
+    key.links.iter().chain([&key.key_id, &key.account])
 }
 
 fn frozen() -> Refusal {
@@ -133,6 +137,14 @@ impl Payer {
     pub(crate) fn of_token(gate: &Gate, token: &OpenToken) -> Option<Self> {
         let account = gate.book.find_any(token.account()).filter(|_| token.is_in())?;
         Some(Self { account, key: None, token: None, protocol: PROTOCOL })
+    }
+
+    /// Whether it was revoked since it was let in: by the account, by what opens it, or by what that was made of.
+    pub(crate) fn is_revoked(&self, gate: &Gate) -> bool {
+        let account = self.account.id();
+        let of_key = self.key.iter().flat_map(|key| names_of(key));
+        let of_token = self.token.iter().flat_map(TokenUse::links);
+        gate.is_revoked(of_key.chain(of_token).chain([&account.0]))
     }
 
     /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost
