@@ -16,7 +16,7 @@ pub mod jws;
 pub mod l402;
 pub mod macaroon;
 pub mod message_signature;
-pub mod structured_field;
 pub mod mpp;
 pub mod rfc3339;
+pub mod structured_field;
 pub mod x402;

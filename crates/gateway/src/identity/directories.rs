@@ -89,7 +89,11 @@ mod tests {
         let key = AgentKey::new(&SigningKey::from_bytes(&[7; 32]).verifying_key().to_bytes()).unwrap();
         directories.publish(&origin(1), vec![key.clone()]);
         assert_eq!(directories.key(&origin(1), key.thumbprint()), Some(key.clone()));
-        assert_eq!(directories.key(&origin(2), key.thumbprint()), None, "the same key is another agent there");
+        assert_eq!(
+            directories.key(&origin(2), key.thumbprint()),
+            None,
+            "the same key is another agent there"
+        );
         assert_eq!(directories.key(&origin(1), "other"), None);
         directories.publish(&origin(1), Vec::new());
         assert_eq!(directories.key(&origin(1), key.thumbprint()), None);

@@ -2,4 +2,5 @@
 
 mod directories;
 
+#[allow(unused_imports, reason = "named by the gate and the fetcher")]
 pub(crate) use directories::Directories;
