@@ -297,7 +297,8 @@ fn runs_with(
 ) -> Result<(), Refusal> {
     let incoming = brings.incoming().filter(|_| !quote.is_free());
     let Some((most, asset)) = incoming else { return Ok(()) };
-    let (id, protocol) = (payer.map_or_else(|| brings.account(), |payer| payer.account.id()), brings.protocol());
+    let (id, protocol) =
+        (payer.map_or_else(|| brings.account(), |payer| payer.account.id()), brings.protocol());
     let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
     let account = match payer {
         None => gate.book.find(id, asset).unwrap_or_else(empty),

@@ -301,11 +301,7 @@ pub(crate) async fn challenge(
 }
 
 /// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.
-fn with_offerings<const N: usize>(
-    mut refusal: Refusal,
-    mut is_offered: bool,
-    all: [Offering; N],
-) -> Refusal {
+fn with_offerings<const N: usize>(mut refusal: Refusal, mut is_offered: bool, all: [Offering; N]) -> Refusal {
     let (mut wait, mut is_out): (Option<Duration>, bool) = (None, false);
     for offering in all {
         match offering {

@@ -67,7 +67,8 @@ impl Masters {
             config::Mode::Live => (b"farthing/l402-master/live/1", b"farthing/mpp-master/live/1"),
             config::Mode::Test => (b"farthing/l402-master/test/1", b"farthing/mpp-master/test/1"),
         };
-        let (written, plain) = (&config.tokens.master_keys, |secret: &Secret32| Zeroizing::new(*secret.expose()));
+        let (written, plain) =
+            (&config.tokens.master_keys, |secret: &Secret32| Zeroizing::new(*secret.expose()));
         let l402 = match &config.tokens.l402_keys {
             Some(own) => epochs(own, plain)?,
             None => epochs(written, |secret| derived(secret, of_l402))?,

@@ -261,7 +261,8 @@ impl Code {
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        matches!(self, Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted) || self.asks_for_payment()
+        matches!(self, Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted)
+            || self.asks_for_payment()
     }
 
     /// Whether the answer is a challenge. One of them has a status of its own (x402.md section 4).

@@ -17,7 +17,9 @@ impl Desk {
         let host = public_url.split_once("://").map_or(public_url, |(_, host)| host);
         let realm = rules.realm.as_deref().unwrap_or(host).to_owned();
         if realm.is_empty() || realm.contains('|') {
-            return Err(io::Error::other("rails.mpp needs a realm: write rails.mpp.realm or server.public_url"));
+            return Err(io::Error::other(
+                "rails.mpp needs a realm: write rails.mpp.realm or server.public_url",
+            ));
         }
         Ok(Self { realm, rules: rules.clone() })
     }

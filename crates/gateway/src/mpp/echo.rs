@@ -17,8 +17,6 @@ pub(crate) struct Echo {
     pub(crate) payload: Map<String, Value>,
     /// What we asked for, decoded after the id matched (MPP-7).
     pub(crate) request: Map<String, Value>,
-    /// Unix seconds.
-    pub(crate) expires_at_s: u64,
 }
 
 impl Echo {
@@ -64,6 +62,6 @@ impl Echo {
         }
         let request = challenge.request_object().map_err(|_| invalid("request"))?;
         let (challenge, source, payload) = (challenge.clone(), source.clone(), payload.clone());
-        Ok(Self { method, challenge, source, payload, request, expires_at_s })
+        Ok(Self { method, challenge, source, payload, request })
     }
 }

@@ -39,7 +39,9 @@ impl Told {
         if !status.is_success() {
             return;
         }
-        let Some(value) = self.receipt(paid).and_then(|text| HeaderValue::from_str(&text).ok()) else { return };
+        let Some(value) = self.receipt(paid).and_then(|text| HeaderValue::from_str(&text).ok()) else {
+            return;
+        };
         headers.insert(HeaderName::from_static("payment-receipt"), value);
         let exposed = HeaderValue::from_static(PAYMENT_RECEIPT);
         headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);

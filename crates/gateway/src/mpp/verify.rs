@@ -97,7 +97,8 @@ pub(crate) async fn verify(
 
 fn proven(demand: &Demand<'_>, credential: Credential) -> Result<Proven, Refusal> {
     let desk = demand.arrived.snapshot.mpp.as_ref();
-    let desk = desk.ok_or_else(|| refused(Problem::MethodUnsupported, "not_taken", "No payment is taken this way."))?;
+    let desk = desk
+        .ok_or_else(|| refused(Problem::MethodUnsupported, "not_taken", "No payment is taken this way."))?;
     let checked = Echo::read(demand, desk, &credential).and_then(|echo| methods::verify(demand, &echo));
     match checked {
         Ok(proven) => Ok(proven),

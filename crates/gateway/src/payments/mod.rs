@@ -12,8 +12,8 @@ pub(crate) use change::{change_key, key_header};
 pub(crate) use ending::{Ending, Joined, Waits};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
 use result::{network_text, payment_response, response_header, settlement_refused};
-pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal, verify};
 use verified::{Proof, Sent};
+pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal, verify};
 
 use std::sync::Arc;
 

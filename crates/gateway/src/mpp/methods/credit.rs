@@ -27,7 +27,12 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
             top_up_url: Some(format!("{}/farthing/topup", demand.arrived.snapshot.public_url)),
         },
     };
-    Some(Offer { method: MppMethod::Credit, intent: SESSION, request: payload::write(&request), expires_at_s: None })
+    Some(Offer {
+        method: MppMethod::Credit,
+        intent: SESSION,
+        request: payload::write(&request),
+        expires_at_s: None,
+    })
 }
 
 /// The key in a credential; none where it is one of another method.

@@ -49,7 +49,12 @@ fn offer(demand: &Demand<'_>, till: &Till) -> Option<Offer> {
             splits: None,
         },
     };
-    Some(Offer { method: MppMethod::Evm, intent: CHARGE, request: payload::write(&request), expires_at_s: None })
+    Some(Offer {
+        method: MppMethod::Evm,
+        intent: CHARGE,
+        request: payload::write(&request),
+        expires_at_s: None,
+    })
 }
 
 fn tills<'a>(demand: &Demand<'a>) -> impl Iterator<Item = &'a Till> {

@@ -15,11 +15,9 @@ pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
         MppMethod::Evm => &[CHARGE],
         MppMethod::Credit => &[SESSION],
-        MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => &[],
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            &[]
+        }
     }
 }
 
@@ -28,11 +26,9 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'st
     Making::Offers(match method {
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => Vec::new(),
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            Vec::new()
+        }
     })
 }
 
@@ -58,11 +54,7 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
         MppMethod::Credit => Ok(Proven::Opens),
-        MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => {
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }
