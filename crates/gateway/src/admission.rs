@@ -265,7 +265,7 @@ fn runs_with(
         now_s: arrived.now.seconds(),
     };
     let key = payer.and_then(|payer| payer.key.clone());
-    Payer { account, key, token: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
+    Payer { account, key, token: None, session: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
 }
 
 /// What a payment would bring, where, before it is brought.

@@ -67,6 +67,7 @@ mod retries;
 mod selling;
 mod sending;
 mod serving;
+mod session;
 mod settling;
 mod silence;
 mod snapshot;
