@@ -37,7 +37,7 @@ use crate::quote::Quote;
 use crate::refusal::Code;
 use crate::replays::Worth;
 use crate::sending::{Fault, Sending};
-use crate::session::{Lack, Look, Need, Pause, Session};
+use crate::session::{Lack, Look, Need, Pause};
 use crate::upstream::grpc::{GrpcEnd, KeyTold};
 use crate::upstream::{KeySeen, KeyWatch};
 
@@ -258,11 +258,6 @@ impl Charge {
         stop
     }
 
-    /// The session of whoever pays.
-    pub(crate) fn session(&self) -> Option<&Session> {
-        self.payer.as_ref()?.session.as_deref()
-    }
-
     /// Whether a stream that is used up can wait for its payer: money of a session can still come in, and would help.
     fn may_wait(&self) -> bool {
         let open = |payer: &Payer| payer.session.is_some() && payer.account.state() == AccountState::Open;
@@ -346,13 +341,26 @@ impl Charge {
 
     /// Lets the hold keep up with what was generated; whether that is no longer possible.
     fn is_unpaid(&mut self) -> bool {
+        let revoked = self.growth.is_some_and(|growth| growth.is_due(&self.quote, self.meter.bytes_to_pay()))
+            && self.is_revoked();
         if let (None, Some(growth), Some(hold)) = (self.exhausted, &mut self.growth, &self.hold)
             && self.meter.progress().terminal.is_none()
-            && let Err(exhausted) = growth.keep_up(&self.quote, hold, self.meter.bytes_to_pay())
         {
-            self.exhausted = Some(exhausted);
+            let kept_up = match revoked {
+                // What was held before goes on; nothing more is taken in this key's name.
+                true => Err(Exhausted::Revoked),
+                false => growth.keep_up(&self.quote, hold, self.meter.bytes_to_pay()),
+            };
+            if let Err(exhausted) = kept_up {
+                self.exhausted = Some(exhausted);
+            }
         }
         self.exhausted.is_some()
+    }
+
+    /// Whether what pays for the call was revoked since it began.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.payer.as_ref().is_some_and(|payer| payer.is_revoked(&self.gate))
     }
 
     fn keep_on_tape(&mut self, pieces: &[Bytes]) {
@@ -526,6 +534,7 @@ impl Charge {
                 (Code::InsufficientBalance, "The balance does not cover more of this answer.")
             }
             Exhausted::Budget => (Code::OverTokenBudget, "The budget does not cover more of this answer."),
+            Exhausted::Revoked => (Code::KeyRevoked, "What pays for this answer has been revoked."),
         };
         let charged = ended.map_or(Amount::ZERO, |ended| ended.captured);
         let note = serde_json::json!({

@@ -224,6 +224,8 @@ impl Gate {
             next.insert(id);
             next
         });
+        // Streams in its name wait for nothing any more.
+        self.arrivals.wake_all();
     }
 
     pub(crate) fn start_draining(&self) {

@@ -30,6 +30,8 @@ pub(crate) enum Exhausted {
     Balance,
     /// A budget of the key or of its account.
     Budget,
+    /// The key, what it was made of, or the account was revoked since the call began (L402-44).
+    Revoked,
 }
 
 impl Exhausted {
@@ -56,6 +58,17 @@ impl Growth {
         output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices()) > self.covered
     }
 
+    /// Whether another step is due: so much output comes near what is held, and more may be held for.
+    pub(crate) fn is_due(&self, quote: &Quote, output_bytes: u64) -> bool {
+        let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices());
+        self.is_short(generated)
+    }
+
+    fn is_short(&self, generated: u64) -> bool {
+        let ahead = self.step / 4;
+        generated.saturating_add(ahead) > self.covered && self.limit.is_none_or(|end| self.covered < end)
+    }
+
     /// Sets more aside if `output_bytes` come near what is held. Called for each piece of the answer: most
     /// calls are one comparison.
     ///
@@ -65,10 +78,7 @@ impl Growth {
         let choices = quote.choices();
         // Per answer, as limits are.
         let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * choices);
-        let ahead = self.step / 4;
-        while generated.saturating_add(ahead) > self.covered
-            && self.limit.is_none_or(|end| self.covered < end)
-        {
+        while self.is_short(generated) {
             let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX));
             if let Err(refused) = self.reach(quote, hold, next) {
                 return if generated > self.covered { Err(refused) } else { Ok(()) };

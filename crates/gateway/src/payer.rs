@@ -77,12 +77,16 @@ impl KnownKeys {
         if key.expires.is_some_and(|end| now_s >= end) {
             return Err(expired_key());
         }
-        let ids = key.links.iter().chain([&key.key_id, &key.account]);
-        if gate.is_revoked(ids) {
+        if gate.is_revoked(names_of(&key)) {
             return Err(Refusal::new(Code::KeyRevoked, "This credit key has been revoked."));
         }
         Ok(key)
     }
+}
+
+/// What a key can be revoked by: each point of its chain, its name, its account (L402-44).
+fn names_of(key: &VerifiedKey) -> impl Iterator<Item = &[u8; 16]> {
+    key.links.iter().chain([&key.key_id, &key.account])
 }
 
 fn frozen() -> Refusal {
@@ -129,13 +133,27 @@ impl Payer {
         let found = gate.book.find(id, usual).or_else(|| gate.book.find_any(id));
         // Not put into the book: a key alone must not make us remember anything.
         let empty = || Arc::new(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
-        Self { account: found.unwrap_or_else(empty), key: Some(key), token: None, session: None, protocol: "key" }
+        Self {
+            account: found.unwrap_or_else(empty),
+            key: Some(key),
+            token: None,
+            session: None,
+            protocol: "key",
+        }
     }
 
     /// The payer behind a token whose payment is in its own account. None: that is not known yet.
     pub(crate) fn of_token(gate: &Gate, token: &OpenToken) -> Option<Self> {
         let account = gate.book.find_any(token.account()).filter(|_| token.is_in())?;
         Some(Self { account, key: None, token: None, session: None, protocol: PROTOCOL })
+    }
+
+    /// Whether it was revoked since it was let in: by the account, by what opens it, or by what that was made of.
+    pub(crate) fn is_revoked(&self, gate: &Gate) -> bool {
+        let account = self.account.id();
+        let of_key = self.key.iter().flat_map(|key| names_of(key));
+        let of_token = self.token.iter().flat_map(TokenUse::links);
+        gate.is_revoked(of_key.chain(of_token).chain([&account.0]))
     }
 
     /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost

@@ -226,7 +226,8 @@ impl Meter {
     /// with an empty line.
     #[must_use]
     pub fn between_events(&self, events: &str) -> Bytes {
-        let bare = events.strip_suffix('\n').filter(|_| self.stream.as_ref().is_some_and(Stream::owes_line_feed));
+        let bare =
+            events.strip_suffix('\n').filter(|_| self.stream.as_ref().is_some_and(Stream::owes_line_feed));
         match bare {
             // What the client has ends with half a CR LF, and the other half is still to come: it gets ours, and what comes
             // ends our last line.

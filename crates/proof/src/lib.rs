@@ -14,6 +14,7 @@ pub mod eip712;
 pub mod epoch;
 pub mod l402;
 mod mac;
+pub mod mpp;
 pub mod payment_identifier;
 pub mod quote;
 pub mod receipt;
@@ -23,6 +24,7 @@ pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod voucher;
 pub mod x402_attest;
 pub mod x402_batch;
 pub mod x402_echo;

@@ -225,7 +225,8 @@ impl Channel {
     /// Base units that cover an amount; below zero none.
     fn up(&self, amount: Amount) -> u128 {
         let Unit { asset, decimals } = self.unit;
-        money::atomic_from_ledger_up(amount.max(Amount::ZERO), asset.exponent(), decimals).unwrap_or(u128::MAX)
+        money::atomic_from_ledger_up(amount.max(Amount::ZERO), asset.exponent(), decimals)
+            .unwrap_or(u128::MAX)
     }
 
     /// What was spent of what was vouched for, whole units (ENG-3).
@@ -255,7 +256,8 @@ impl Lightning {
     /// What an amount is in satoshis, at the price at which the session's money came in.
     fn sats_up(&self, amount: Amount) -> u128 {
         let Deposited { msat, credit } = self.standing.get();
-        let (Ok(amount), Ok(credit)) = (u128::try_from(amount.units()), u128::try_from(credit.units())) else {
+        let (Ok(amount), Ok(credit)) = (u128::try_from(amount.units()), u128::try_from(credit.units()))
+        else {
             return 0;
         };
         if credit == 0 { 0 } else { (amount * u128::from(msat)).div_ceil(credit).div_ceil(MSAT_PER_SAT) }

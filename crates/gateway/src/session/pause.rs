@@ -94,7 +94,7 @@ mod tests {
         let mut pause = Pause::begin(arrivals.wait(ACCOUNT).unwrap(), &need(10), grace);
         let looks = RefCell::new(VecDeque::from(looks.to_vec()));
         let waiting = poll_fn(|cx| {
-            let waited = pause.poll(cx, || looks.borrow_mut().pop_front().unwrap());
+            let waited = pause.poll(cx, || looks.borrow_mut().pop_front().unwrap_or_else(|| lacks(10)));
             if waited.is_pending() && !looks.borrow().is_empty() {
                 arrivals.wake(ACCOUNT);
             }
