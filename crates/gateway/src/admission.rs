@@ -316,7 +316,7 @@ fn runs_with(
         now_s: arrived.now.seconds(),
     };
     let key = payer.and_then(|payer| payer.key.clone());
-    Payer { account, key, token: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
+    Payer { account, key, token: None, session: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
 }
 
 /// Looks at ecash that is to pay for `ask`, and counts it for its source where it does not.

@@ -70,6 +70,7 @@ mod retries;
 mod selling;
 mod sending;
 mod serving;
+mod session;
 mod settling;
 mod silence;
 mod snapshot;

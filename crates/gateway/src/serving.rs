@@ -38,6 +38,7 @@ use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Spends
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::sending::{RequestStream, Sending};
+use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::tunnel::{Coverage, Tunnel};
 use crate::upstream::grpc::GrpcEnd;
@@ -101,7 +102,7 @@ impl Serving {
         token: Option<TokenUse>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&deposit.account), token, protocol);
+        self.pays(Arc::clone(&deposit.account), token, deposit.session.take(), protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
         // A token that may be shown again was brought in by whoever showed it first.
@@ -124,7 +125,7 @@ impl Serving {
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&promise.account), None, protocol);
+        self.pays(Arc::clone(&promise.account), None, None, protocol);
         self.attempt = promise.attempt.take();
         if !promise.is_whole() {
             // Nothing is taken before the call has cost something.
@@ -141,13 +142,19 @@ impl Serving {
         })
     }
 
-    fn pays(&mut self, account: Arc<Account>, token: Option<TokenUse>, protocol: &'static str) {
+    fn pays(
+        &mut self,
+        account: Arc<Account>,
+        token: Option<TokenUse>,
+        session: Option<Rc<Session>>,
+        protocol: &'static str,
+    ) {
         self.arrived.snapshot.limiters.paid(self.arrived.source);
         let key = self.payer.take().and_then(|payer| payer.key);
         // Into the account of a key only a whole token goes, which limits nothing.
         let token = token.filter(|_| key.is_none());
         tracing::Span::current().record("payer", field::display(account.id()));
-        self.payer = Some(Payer { account, key, token, protocol });
+        self.payer = Some(Payer { account, key, token, session, protocol });
     }
 
     async fn payable(&self, refusal: Refusal) -> Refusal {
@@ -241,7 +248,8 @@ impl Serving {
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
         let epilogue = charged.map_or_else(Epilogue::default, |_| {
-            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success())
+            let has_session = payer.as_ref().is_some_and(|payer| payer.session.is_some());
+            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success(), has_session)
         });
         if epilogue.trailers {
             let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
@@ -273,6 +281,7 @@ impl Serving {
             journalled,
             growth,
             exhausted: None,
+            waits: None,
             tape: (brought.is_some() || attempt.is_some()).then(tape),
             brought,
             attempt,
