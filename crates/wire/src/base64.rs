@@ -36,6 +36,14 @@ pub fn decode_any(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Er
     engine.decode(text).map_err(|_| Base64Error::Malformed)
 }
 
+/// Decodes the standard alphabet with its padding: binary values of structured fields.
+///
+/// # Errors
+/// [`Base64Error`]
+pub fn decode_std(text: &str) -> Result<Vec<u8>, Base64Error> {
+    STANDARD.decode(text).map_err(|_| Base64Error::Malformed)
+}
+
 /// Decodes the URL alphabet without padding: the one spelling of credit keys and of JWS parts.
 ///
 /// # Errors
