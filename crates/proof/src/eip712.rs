@@ -94,13 +94,13 @@ fn hash_words(words: &[[u8; 32]]) -> [u8; 32] {
     keccak256(words.as_flattened())
 }
 
-fn word(number: u128) -> [u8; 32] {
+pub(crate) fn word(number: u128) -> [u8; 32] {
     let mut word = [0; 32];
     word[16..].copy_from_slice(&number.to_be_bytes());
     word
 }
 
-fn address(address: &Address) -> [u8; 32] {
+pub(crate) fn address(address: &Address) -> [u8; 32] {
     let mut word = [0; 32];
     word[12..].copy_from_slice(address.as_bytes());
     word

@@ -23,6 +23,7 @@ pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod tree_head;
+pub mod voucher;
 pub mod x402_attest;
 pub mod x402_batch;
 pub mod x402_echo;

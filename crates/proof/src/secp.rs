@@ -65,6 +65,25 @@ impl Signature {
         Self::from_bytes(&hex::decode_array(digits).map_err(|_| SignatureError::Hex)?)
     }
 
+    /// Reads a voucher's signature: `0x` and 65 bytes, or the 64 of EIP-2098, whose recovery bit is the highest of the
+    /// second half (MPP-30). Both are kept as 65 bytes, which every contract takes.
+    ///
+    /// # Errors
+    /// [`SignatureError`]
+    pub fn parse_voucher(text: &str) -> Result<Self, SignatureError> {
+        let digits = text.strip_prefix("0x").ok_or(SignatureError::Hex)?;
+        if digits.len() != 128 {
+            return Self::parse(text);
+        }
+        let mut compact: [u8; 64] = hex::decode_array(digits).map_err(|_| SignatureError::Hex)?;
+        let parity = compact[32] >> 7;
+        compact[32] &= 0x7f;
+        let mut bytes = [0; 65];
+        bytes[..64].copy_from_slice(&compact);
+        bytes[64] = 27 + parity;
+        Self::from_bytes(&bytes)
+    }
+
     /// Checks ranges and the recovery byte.
     ///
     /// # Errors

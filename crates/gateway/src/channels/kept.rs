@@ -97,6 +97,8 @@ impl Kept {
             in_flight: 0,
             accepted: record.accepted,
             newest: record.newest.as_ref().and_then(signed),
+            covered: None,
+            closing: false,
             published: record.published.clone(),
             published_floor: record.published_floor,
             mirror: read(&record.mirror),

@@ -9,6 +9,7 @@ use super::batch::{self, Batch};
 use super::cashu::{self, Cashu};
 use super::extensions::{self, Extensions};
 use super::l402::{self, L402};
+use super::mpp::{self, Mpp};
 use super::network::{self, Chain, Token};
 use super::section::{Context, Keys, Section, joined, scalar, suggestion};
 use super::svm;
@@ -27,6 +28,8 @@ pub struct Rails {
     pub l402: Option<L402>,
     /// Ecash of Cashu mints.
     pub cashu: Option<Cashu>,
+    /// The `Payment` scheme, over what else is there.
+    pub mpp: Option<Mpp>,
 }
 
 /// The `test` rail: real signatures, play money (reference item 42).
@@ -127,20 +130,8 @@ pub struct SvmNetwork {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["test", "x402", "l402", "cashu"],
-    &[
-        "mpp",
-        "alipay_a2m",
-        "stripe",
-        "alipay",
-        "wechat",
-        "antom",
-        "paypal",
-        "airwallex",
-        "codes",
-        "epay",
-        "order",
-    ],
+    &["test", "x402", "l402", "cashu", "mpp"],
+    &["alipay_a2m", "stripe", "alipay", "wechat", "antom", "paypal", "airwallex", "codes", "epay", "order"],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::secret(
@@ -169,12 +160,15 @@ const USD_1: Amount = Amount::from_units(1_000_000_000);
 
 pub(super) fn read(top: &Section<'_>) -> Rails {
     let Some(section) = top.section("rails", KEYS) else { return Rails::default() };
-    Rails {
+    let mut rails = Rails {
         test: read_test(&section),
         x402: read_x402(&section),
         l402: l402::read(&section),
         cashu: cashu::read(&section),
-    }
+        mpp: None,
+    };
+    rails.mpp = mpp::read(&section, &rails);
+    rails
 }
 
 fn read_test(rails: &Section<'_>) -> Option<TestRail> {
