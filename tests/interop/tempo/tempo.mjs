@@ -12,6 +12,7 @@ export const RESERVE = "0x4d50500000000000000000000000000000000000";
 export const TOKEN_ABI = parseAbi([
   "function balanceOf(address) view returns (uint256)",
   "function approve(address spender, uint256 value) returns (bool)",
+  "function transfer(address to, uint256 value) returns (bool)",
   "event Transfer(address indexed from, address indexed to, uint256 value)",
 ]);
 
@@ -26,6 +27,7 @@ export const RESERVE_ABI = parseAbi([
   `function withdraw(${DESCRIPTOR} descriptor)`,
   "function getChannelState(bytes32 channelId) view returns ((uint96 settled, uint96 deposit, uint32 closeRequestedAt))",
   "function domainSeparator() view returns (bytes32)",
+  "event ChannelOpened(bytes32 indexed channelId, address indexed payer, address indexed payee, address operator, address token, address authorizedSigner, bytes32 salt, bytes32 expiringNonceHash, uint96 deposit)",
   "event ChannelClosed(bytes32 indexed channelId, address indexed payer, address indexed payee, uint96 settledToPayee, uint96 refundedToPayer)",
 ]);
 
