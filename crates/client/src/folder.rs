@@ -76,6 +76,12 @@ impl Folder {
         self.config.join("keys.json")
     }
 
+    /// `identity.json`: the key pair that requests are signed with.
+    #[must_use]
+    pub fn identity_file(&self) -> PathBuf {
+        self.config.join("identity.json")
+    }
+
     /// `lightning.json`: the node that pays invoices, with the key to it.
     #[must_use]
     pub fn lightning_file(&self) -> PathBuf {

@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod export;
 mod init;
+mod key;
 mod operator;
 mod price;
 mod receipts;
@@ -52,10 +53,10 @@ enum Command {
     Serve(serve::Args),
     /// Validate a configuration and ask its upstreams
     Check(init::CheckArgs),
-    /// Make, list, revoke and inspect credit keys
+    /// Make, narrow, list, revoke and inspect credit keys
     Key {
         #[command(subcommand)]
-        command: operator::KeyCommand,
+        command: key::KeyCommand,
         #[command(flatten)]
         common: operator::Common,
     },
@@ -142,7 +143,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::init(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => init::check(&args),
-        Command::Key { command, common } => operator::key(command, &common),
+        Command::Key { command, common } => key::run(command, &common),
         Command::Credit { args, common } => operator::credit(args, &common),
         Command::Account { command, common } => operator::account(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),

@@ -1,12 +1,11 @@
-//! `key`, `credit`, `ledger`, `reload`, `drain`: asked of the running gateway over its socket, or
+//! `credit`, `account`, `ledger`, `reload`, `drain`, and what of `key` is not offline: asked of the running gateway over its socket, or
 //! carried out on the store itself when none runs (reference item 44).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway::admin::{self, AccountChange, AccountMode, AskError, Command};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::source::{NoSource, configuration};
 
@@ -29,53 +28,6 @@ impl Common {
     pub(crate) const fn json(&self) -> bool {
         self.json
     }
-}
-
-/// `farthing key ...`
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a credit key: farthing key new --credit "5 USD" --label agent-7
-    New {
-        /// Account it draws on; a new one by default.
-        #[arg(long)]
-        account: Option<String>,
-        /// Money to put into the account.
-        #[arg(long)]
-        credit: Option<String>,
-        /// What you call it.
-        #[arg(long, default_value = "")]
-        label: String,
-        /// End of its life: 30s, 10m, 12h, 7d.
-        #[arg(long)]
-        expires: Option<String>,
-        /// Most it may ever spend: 0.50 USD.
-        #[arg(long)]
-        budget: Option<String>,
-        /// Most one call may cost: 0.02 USD.
-        #[arg(long)]
-        max_call: Option<String>,
-        /// Models it may use: deepseek-*,gpt-6
-        #[arg(long)]
-        models: Option<String>,
-        /// Routes it may use, by name.
-        #[arg(long)]
-        routes: Option<String>,
-        /// Makes the command safe to repeat.
-        #[arg(long)]
-        id: Option<String>,
-    },
-    /// List the keys that were handed out. The keys themselves are not stored.
-    List,
-    /// Revoke a key and all keys derived from it: farthing key revoke KEY-ID
-    Revoke {
-        /// Key id, or the key itself.
-        key: String,
-    },
-    /// Show what is written in a key, without any secret: farthing key inspect fk_test_...
-    Inspect {
-        /// The key; `-` reads it from standard input.
-        key: String,
-    },
 }
 
 /// `farthing credit`
@@ -213,27 +165,12 @@ pub(crate) fn account(command: AccountCommand, common: &Common) -> ExitCode {
 }
 
 /// `5usd` as `5 USD`, the form of configurations.
-fn spaced(text: &str) -> String {
+pub(crate) fn spaced(text: &str) -> String {
     match text.find(|c: char| c.is_ascii_alphabetic()) {
         Some(at) if at > 0 && !text.contains(' ') => {
             format!("{} {}", &text[..at], text[at..].to_ascii_uppercase())
         }
         Some(_) | None => text.to_owned(),
-    }
-}
-
-pub(crate) fn key(command: KeyCommand, common: &Common) -> ExitCode {
-    match command {
-        KeyCommand::New { account, credit, label, expires, budget, max_call, models, routes, id } => {
-            let caveats = match caveats(expires, budget, max_call, models, routes) {
-                Ok(caveats) => caveats,
-                Err(error) => return crate::complain(&error),
-            };
-            carry_out(&Command::KeyNew { account, credit, label, caveats, id }, common)
-        }
-        KeyCommand::List => carry_out(&Command::KeyList, common),
-        KeyCommand::Revoke { key } => carry_out(&Command::KeyRevoke { key }, common),
-        KeyCommand::Inspect { key } => inspect(&key, common),
     }
 }
 
@@ -261,83 +198,6 @@ pub(crate) fn ledger(command: LedgerCommand, common: &Common) -> ExitCode {
 
 pub(crate) fn order(command: &Command, common: &Common) -> ExitCode {
     carry_out(command, common)
-}
-
-fn caveats(
-    expires: Option<String>,
-    budget: Option<String>,
-    max_call: Option<String>,
-    models: Option<String>,
-    routes: Option<String>,
-) -> Result<Vec<String>, String> {
-    let money = |text: &str| {
-        let (amount, asset) =
-            money::parse_money(text).map_err(|error| format!("amount \"{text}\": {error}"))?;
-        Ok::<_, String>(format!("{asset}:{}", amount.units()))
-    };
-    let mut caveats = Vec::new();
-    if let Some(text) = expires {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_secs();
-        caveats.push(format!("expires={}", now.saturating_add(seconds(&text)?)));
-    }
-    if let Some(text) = budget {
-        let mut id = [0u8; 8];
-        getrandom::fill(&mut id).map_err(|error| error.to_string())?;
-        caveats.push(format!("budget={}:{}", wire::hex::encode(&id), money(&text)?));
-    }
-    if let Some(text) = max_call {
-        caveats.push(format!("per_call={}", money(&text)?));
-    }
-    caveats.extend(models.map(|models| format!("models={models}")));
-    caveats.extend(routes.map(|routes| format!("routes={routes}")));
-    Ok(caveats)
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let bad = || format!("duration \"{text}\": write 30s, 10m, 12h or 7d");
-    let unit = text.chars().last().ok_or_else(bad)?;
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return Err(bad()),
-    };
-    let count: u64 = text.trim_end_matches(unit).parse().map_err(|_| bad())?;
-    count.checked_mul(factor).ok_or_else(bad)
-}
-
-/// Reads a key offline: anybody who holds it may know what it allows.
-fn inspect(key: &str, common: &Common) -> ExitCode {
-    let mut text = key.to_owned();
-    if key == "-" {
-        text.clear();
-        if let Err(error) = std::io::stdin().read_line(&mut text) {
-            return crate::complain(&error.to_string());
-        }
-    }
-    match wire::credit_key::CreditKey::parse(text.trim()) {
-        Ok(key) => {
-            let id = key.id();
-            let caveats: Vec<String> = key
-                .macaroon()
-                .caveats
-                .iter()
-                .map(|caveat| String::from_utf8_lossy(caveat).into_owned())
-                .collect();
-            crate::table::show(
-                &json!({
-                    "mode": key.mode().prefix().trim_start_matches("fk_").trim_end_matches('_'),
-                    "epoch": id.epoch, "account": wire::hex::encode(&id.account),
-                    "key_id": wire::hex::encode(&id.key_id), "caveats": caveats,
-                    "note": "whether the key is genuine only its gateway can tell",
-                }),
-                common.json,
-            );
-            ExitCode::SUCCESS
-        }
-        Err(error) => crate::complain(&format!("not a credit key: {error}")),
-    }
 }
 
 pub(crate) fn carry_out(command: &Command, common: &Common) -> ExitCode {

@@ -5,6 +5,7 @@ use ledger::{Hold, ReserveError};
 use money::Amount;
 
 use crate::quote::Quote;
+use crate::session::Lack;
 
 /// Bytes of output that are counted as a token, as in an estimated bill.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -29,6 +30,8 @@ pub(crate) enum Exhausted {
     Balance,
     /// A budget of the key or of its account.
     Budget,
+    /// The key, what it was made of, or the account was revoked since the call began (L402-44).
+    Revoked,
 }
 
 impl Exhausted {
@@ -55,6 +58,17 @@ impl Growth {
         output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices()) > self.covered
     }
 
+    /// Whether another step is due: so much output comes near what is held, and more may be held for.
+    pub(crate) fn is_due(&self, quote: &Quote, output_bytes: u64) -> bool {
+        let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices());
+        self.is_short(generated)
+    }
+
+    fn is_short(&self, generated: u64) -> bool {
+        let ahead = self.step / 4;
+        generated.saturating_add(ahead) > self.covered && self.limit.is_none_or(|end| self.covered < end)
+    }
+
     /// Sets more aside if `output_bytes` come near what is held. Called for each piece of the answer: most
     /// calls are one comparison.
     ///
@@ -64,10 +78,7 @@ impl Growth {
         let choices = quote.choices();
         // Per answer, as limits are.
         let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * choices);
-        let ahead = self.step / 4;
-        while generated.saturating_add(ahead) > self.covered
-            && self.limit.is_none_or(|end| self.covered < end)
-        {
+        while self.is_short(generated) {
             let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX));
             if let Err(refused) = self.reach(quote, hold, next) {
                 return if generated > self.covered { Err(refused) } else { Ok(()) };
@@ -83,6 +94,24 @@ impl Growth {
         let whole = self.per_call.map_or(whole, |most| most.min(whole));
         let less = quote.output_within(whole).filter(|tokens| *tokens > self.covered).ok_or(why)?;
         self.extend(quote, hold, less.min(next)).map_err(|_| why)
+    }
+
+    /// What is lacking for more than was generated to be held for: at least for that, and for the whole next step. None: no
+    /// more money would help.
+    pub(crate) fn lack(&self, quote: &Quote, hold: &Hold, output_bytes: u64) -> Option<Lack> {
+        let account = hold.chain().first()?;
+        let room = account.available().plus(hold.reach()).ok()?.max(Amount::ZERO);
+        let has = hold.amount().plus(room).ok()?;
+        let lacks = |whole: Amount| Some(whole.minus(has).ok()?.max(Amount::ZERO));
+        let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices());
+        let least = quote.cost_of(generated)?;
+        if self.per_call.is_some_and(|most| least > most) {
+            return None;
+        }
+        let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX)).max(generated);
+        let step = quote.cost_of(next)?;
+        let step = self.per_call.map_or(step, |most| most.min(step));
+        Some(Lack { least: lacks(least)?, step: lacks(step)? })
     }
 
     fn extend(&mut self, quote: &Quote, hold: &Hold, tokens: u64) -> Result<(), ReserveError> {

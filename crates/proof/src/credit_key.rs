@@ -297,6 +297,12 @@ fn understand(key: &CreditKey) -> Result<Vec<Caveat>, KeyError> {
     Ok(caveats)
 }
 
+/// The public name of the last point of a key's chain: revoking it ends this key, and every key made of it (L402-44).
+#[must_use]
+pub fn last_link(key: &CreditKey) -> [u8; 16] {
+    link(&key.macaroon().signature)
+}
+
 /// The public name of one point of a chain (L402-43).
 pub(crate) fn link(signature: &[u8; 32]) -> [u8; 16] {
     let hash = Sha256::new().chain_update(b"farthing/link/1").chain_update(signature).finalize();

@@ -56,7 +56,7 @@ pub(super) struct Provisional {
 
 impl Provisional {
     pub(super) fn new(gate: &Arc<Gate>, account: &Arc<Account>, amount: Amount) -> Self {
-        let account = gate.book.deposit(account.id(), account.asset(), amount);
+        let account = gate.deposit(account.id(), account.asset(), amount);
         Self { gate: Arc::clone(gate), account, amount }
     }
 

@@ -269,6 +269,11 @@ impl TokenUse {
         self.token()?.per_call
     }
 
+    /// One name per point of its chain: what it can be revoked by (L402-44).
+    pub(crate) fn links(&self) -> impl Iterator<Item = &[u8; 16]> {
+        self.token().into_iter().flat_map(|token| &token.links)
+    }
+
     /// Every budget on its chain (L402-55).
     pub(crate) fn budgets(&self) -> impl Iterator<Item = Budget> {
         let budgets = self.token().into_iter().flat_map(|token| &token.budgets);

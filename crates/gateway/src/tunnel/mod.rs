@@ -265,6 +265,9 @@ impl Line {
             if now >= quiet {
                 return Cause::Idle;
             }
+            if self.charge.borrow().is_revoked() {
+                return Cause::Unpaid(Exhausted::Revoked);
+            }
             let used = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
             // The millisecond that has begun is one that is held for.
             if let (_, Some(why)) = self.allow_wide(Measure::Milliseconds, used, 1) {

@@ -418,6 +418,33 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Lightning),
     },
     Client {
+        name: "key-macaroon",
+        runtime: Runtime::Node,
+        script: "key_macaroon.mjs",
+        scenarios: &[
+            "macaroon-narrows-our-key",
+            "macaroon-narrows-what-we-narrowed",
+            "we-narrow-what-macaroon-narrowed",
+            "macaroon-spends-the-budget-above",
+            "macaroon-cannot-widen-or-forge",
+        ],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
+        name: "key-second-opinion",
+        runtime: Runtime::Python(Environment::L402),
+        script: "key_second_opinion.py",
+        scenarios: &[
+            "pymacaroons-narrows-our-key",
+            "pymacaroons-narrows-what-we-narrowed",
+            "we-narrow-what-pymacaroons-narrowed",
+            "pymacaroons-signs-the-same-chain",
+        ],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
         name: "l402-and-x402",
         runtime: Runtime::Node,
         script: "l402_and_x402.mjs",
