@@ -30,7 +30,7 @@ use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told};
+use crate::mpp::{Paid, Told, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
@@ -78,6 +78,9 @@ impl Serving {
             Brings::Token(token, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
                 (Some(token), arrival)
+            }
+            Brings::Session(presented) => {
+                (None, session::receive(gate, snapshot, *presented, delivery).await)
             }
         };
         match arrival {
@@ -390,9 +393,12 @@ fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
         Some(Brought::Promise(_)) | None => None,
     };
     let balance = (payer.account.available(), payer.account.asset());
+    let now = Now::read();
+    let session =
+        payer.session.as_ref().map(|session| session.receipt_of_head(&payer.account, now.seconds()));
     match deposit {
-        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() },
-        None => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
+        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, session, now },
+        None => Paid { reference: call.to_string(), balance: Some(balance), session, now },
     }
 }
 

@@ -91,6 +91,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Brings::Token(token, spends) => {
                 lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
             }
+            // It is not offered here.
+            Brings::Session(_) => return Err(Refusal::new(Code::Internal, "A session is no balance.")),
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
@@ -115,7 +117,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             notary.confirm_in(response.headers_mut());
         }
         if let Some(told) = told {
-            let paid = Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() };
+            let paid =
+                Paid { reference: deposit.reference.clone(), balance: None, session: None, now: Now::read() };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

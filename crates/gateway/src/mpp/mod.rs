@@ -29,6 +29,7 @@ mod methods;
 mod offers;
 mod receipt;
 mod refused;
+pub(crate) mod session;
 mod verify;
 
 pub(crate) use desk::Desk;

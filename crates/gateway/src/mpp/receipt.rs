@@ -21,6 +21,8 @@ pub(crate) struct Paid {
     pub(crate) reference: String,
     /// What is left for other calls, where an account of ours was drawn on.
     pub(crate) balance: Option<(Amount, Asset)>,
+    /// Where a session stands, which says it itself.
+    pub(crate) session: Option<Receipt>,
     pub(crate) now: Now,
 }
 
@@ -55,6 +57,9 @@ impl Told {
     }
 
     fn receipt(&self, paid: &Paid) -> Option<String> {
+        if let Some(receipt) = &paid.session {
+            return Some(receipt.encode());
+        }
         let mut receipt = Receipt::new(&self.method, &paid.reference, &rfc3339::format(paid.now.seconds())?);
         receipt.challenge_id = Some(self.challenge_id.clone());
         receipt.intent = Some(self.intent.clone());
