@@ -394,7 +394,7 @@ fn x402_35_a24_a_sign_in_that_is_not_for_us_now_opens_nothing() {
         terms["info"][member] = value;
         wallet.sign_in(&terms, BASE_SEPOLIA)
     };
-    let at = |seconds: u64| json!(wire::x402::siwx::time::format(seconds).unwrap());
+    let at = |seconds: u64| json!(wire::rfc3339::format(seconds).unwrap());
     let altered = |member: &str, value: Value| {
         let mut answer = wallet.sign_in(&scene.terms(), BASE_SEPOLIA);
         answer[member] = value;

@@ -33,16 +33,15 @@ pub struct MasterKey {
     pub secret: Zeroizing<[u8; 32]>,
 }
 
-/// Every epoch. Holds derived keys only.
-pub struct MasterKeys {
-    epochs: Vec<Epoch>,
-    mint: u16,
-}
+/// Every epoch of macaroons. Holds derived keys only.
+pub struct MasterKeys(EpochKeys<KeyedMac>);
 
-struct Epoch {
-    number: u16,
-    /// `None` when retired.
-    sub_key: Option<KeyedMac>,
+/// What is derived from the master key of each epoch, for one purpose.
+pub(crate) struct EpochKeys<K> {
+    /// New things are made under it.
+    minting: (u16, K),
+    /// The others; `None` when retired.
+    older: Vec<(u16, Option<K>)>,
 }
 
 /// A set of epochs that cannot work.
@@ -65,37 +64,66 @@ impl MasterKeys {
     /// # Errors
     /// [`MasterKeysError`]: the configuration is wrong, serve nothing.
     pub fn new(keys: impl IntoIterator<Item = MasterKey>) -> Result<Self, MasterKeysError> {
-        let mut epochs: Vec<Epoch> = Vec::new();
-        let mut mint = None;
-        for key in keys {
-            if epochs.iter().any(|epoch| epoch.number == key.epoch) {
-                return Err(MasterKeysError::Twice(key.epoch));
-            }
-            if key.state == EpochState::Mint
-                && let Some(other) = mint.replace(key.epoch)
-            {
-                return Err(MasterKeysError::TwoMint(other, key.epoch));
-            }
-            let sub_key = match key.state {
-                EpochState::Mint | EpochState::Verify => Some(sub_key(&key.secret)),
-                EpochState::Retired => None,
-            };
-            epochs.push(Epoch { number: key.epoch, sub_key });
-        }
-        Ok(Self { epochs, mint: mint.ok_or(MasterKeysError::NoMint)? })
+        EpochKeys::new(keys, sub_key).map(Self)
     }
 
     /// The epoch new tokens are minted under.
     #[must_use]
     pub const fn mint_epoch(&self) -> u16 {
-        self.mint
+        self.0.mint_epoch()
     }
 
     /// The root key of a token; `None` when its epoch is unknown or retired.
     #[must_use]
     pub fn root(&self, epoch: u16, identifier: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-        let epoch = self.epochs.iter().find(|candidate| candidate.number == epoch)?;
-        Some(Zeroizing::new(mac::sum(epoch.sub_key.as_ref()?, identifier)))
+        Some(Zeroizing::new(mac::sum(self.0.get(epoch)?, identifier)))
+    }
+}
+
+impl<K> EpochKeys<K> {
+    /// Derives a key for each epoch that is not retired.
+    ///
+    /// # Errors
+    /// [`MasterKeysError`]
+    pub(crate) fn new(
+        keys: impl IntoIterator<Item = MasterKey>,
+        derive: impl Fn(&[u8; 32]) -> K,
+    ) -> Result<Self, MasterKeysError> {
+        let mut older: Vec<(u16, Option<K>)> = Vec::new();
+        let mut minting: Option<(u16, K)> = None;
+        for key in keys {
+            let is_minting = minting.as_ref().is_some_and(|(epoch, _)| *epoch == key.epoch);
+            if is_minting || older.iter().any(|(epoch, _)| *epoch == key.epoch) {
+                return Err(MasterKeysError::Twice(key.epoch));
+            }
+            match (key.state, &minting) {
+                (EpochState::Mint, Some((other, _))) => {
+                    return Err(MasterKeysError::TwoMint(*other, key.epoch));
+                }
+                (EpochState::Mint, None) => minting = Some((key.epoch, derive(&key.secret))),
+                (EpochState::Verify, _) => older.push((key.epoch, Some(derive(&key.secret)))),
+                (EpochState::Retired, _) => older.push((key.epoch, None)),
+            }
+        }
+        Ok(Self { minting: minting.ok_or(MasterKeysError::NoMint)?, older })
+    }
+
+    /// The epoch that new things are made under.
+    pub(crate) const fn mint_epoch(&self) -> u16 {
+        self.minting.0
+    }
+
+    /// The key of that epoch.
+    pub(crate) const fn minting(&self) -> &K {
+        &self.minting.1
+    }
+
+    /// The key of an epoch; `None` when it is unknown or retired.
+    pub(crate) fn get(&self, epoch: u16) -> Option<&K> {
+        if epoch == self.minting.0 {
+            return Some(&self.minting.1);
+        }
+        self.older.iter().find(|(number, _)| *number == epoch)?.1.as_ref()
     }
 }
 
@@ -107,7 +135,13 @@ impl fmt::Debug for MasterKey {
 
 impl fmt::Debug for MasterKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKeys({} epochs, minting under {})", self.epochs.len(), self.mint)
+        write!(f, "MasterKeys({:?})", self.0)
+    }
+}
+
+impl<K> fmt::Debug for EpochKeys<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} epochs, minting under {}", self.older.len() + 1, self.minting.0)
     }
 }
 

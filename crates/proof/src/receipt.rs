@@ -3,9 +3,8 @@
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
+use wire::json;
 use wire::jws::{self, Jwk, Jwks, JwsError};
-use wire::{base64, json};
 
 use crate::ed25519;
 
@@ -29,9 +28,7 @@ pub enum ReceiptError {
 /// The name of a key: its RFC 7638 thumbprint.
 #[must_use]
 pub fn kid(key: &VerifyingKey) -> String {
-    let x = base64::encode_url(key.as_bytes());
-    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    base64::encode_url(&Sha256::digest(canonical))
+    ed25519::thumbprint(key.as_bytes())
 }
 
 /// The published form of keys, current and retired.

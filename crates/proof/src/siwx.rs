@@ -6,9 +6,9 @@
 use std::fmt;
 
 use hmac::Mac as _;
-use wire::hex;
-use wire::x402::siwx::{Answer, Info, SignatureType, Signer, VERSION, time};
+use wire::x402::siwx::{Answer, Info, SignatureType, Signer, VERSION};
 use wire::x402::{Address, base58};
+use wire::{hex, rfc3339};
 
 use crate::ed25519;
 use crate::eip712::keccak256;
@@ -261,7 +261,7 @@ fn check_terms(answer: &Answer, host: &Host<'_>, now: u64) -> Result<(), SiwxErr
     {
         return Err(E::Chain);
     }
-    let issued_at = time::parse(&info.issued_at).ok_or(E::IssuedAt)?;
+    let issued_at = rfc3339::parse(&info.issued_at).ok_or(E::IssuedAt)?;
     if issued_at > now {
         return Err(E::Future);
     }
@@ -269,12 +269,12 @@ fn check_terms(answer: &Answer, host: &Host<'_>, now: u64) -> Result<(), SiwxErr
         return Err(E::TooOld);
     }
     if let Some(text) = &info.expiration_time
-        && time::parse(text).ok_or(E::ExpirationTime)? <= now
+        && rfc3339::parse(text).ok_or(E::ExpirationTime)? <= now
     {
         return Err(E::Expired);
     }
     if let Some(text) = &info.not_before
-        && time::parse(text).ok_or(E::NotBefore)? > now
+        && rfc3339::parse(text).ok_or(E::NotBefore)? > now
     {
         return Err(E::NotYetValid);
     }

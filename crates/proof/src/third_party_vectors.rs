@@ -10,7 +10,7 @@ use crate::{ed25519, mac};
 
 /// The file, or `None` with a line that says so.
 #[expect(clippy::disallowed_methods, reason = "tests read vectors that may not be copied into the project")]
-fn read(name: &str) -> Option<Value> {
+pub(crate) fn read(name: &str) -> Option<Value> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
     let folder = std::env::var("FARTHING_VECTORS").unwrap_or_else(|_| beside.to_owned());
     let Ok(text) = std::fs::read_to_string(format!("{folder}/crypto/{name}.json")) else {

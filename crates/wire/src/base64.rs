@@ -36,6 +36,14 @@ pub fn decode_any(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Er
     engine.decode(text).map_err(|_| Base64Error::Malformed)
 }
 
+/// Decodes the standard alphabet with its padding: binary values of structured fields.
+///
+/// # Errors
+/// [`Base64Error`]
+pub fn decode_std(text: &str) -> Result<Vec<u8>, Base64Error> {
+    STANDARD.decode(text).map_err(|_| Base64Error::Malformed)
+}
+
 /// Decodes the URL alphabet without padding: the one spelling of credit keys and of JWS parts.
 ///
 /// # Errors
@@ -43,6 +51,16 @@ pub fn decode_any(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Er
 pub fn decode_url(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Error> {
     bounded(text, text_bytes_max)?;
     URL_SAFE_NO_PAD.decode(text).map_err(|_| Base64Error::Malformed)
+}
+
+/// Decodes the URL alphabet, padded or not: what readers of MPP take.
+///
+/// # Errors
+/// [`Base64Error`]
+pub fn decode_url_any_padding(text: &str, text_bytes_max: usize) -> Result<Vec<u8>, Base64Error> {
+    bounded(text, text_bytes_max)?;
+    let engine = if text.ends_with('=') { &URL_SAFE } else { &URL_SAFE_NO_PAD };
+    engine.decode(text).map_err(|_| Base64Error::Malformed)
 }
 
 /// Standard alphabet, padded: what we emit in x402 headers (X402-4).
@@ -72,7 +90,7 @@ fn bounded(text: &str, max: usize) -> Result<(), Base64Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Base64Error as E, decode_any, decode_url, encode_std, encode_url};
+    use super::{Base64Error as E, decode_any, decode_url, decode_url_any_padding, encode_std, encode_url};
     use proptest::prelude::*;
 
     #[test]
@@ -103,6 +121,16 @@ mod tests {
         assert_eq!(decode_url("-_8BAg", 8), Ok(vec![0xfb, 0xff, 0x01, 0x02]));
         for text in ["-_8BAg==", "+/8BAg", "-_8BAh", "-_8BAg ", "AAAAAAAAA"] {
             assert!(decode_url(text, 8).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_url_alphabet_with_or_without_padding() {
+        for text in ["-_8BAg", "-_8BAg=="] {
+            assert_eq!(decode_url_any_padding(text, 8), Ok(vec![0xfb, 0xff, 0x01, 0x02]), "{text}");
+        }
+        for text in ["+/8BAg", "-_8BAg=", "-_8BAh", "-_8B\nAg", "-_8=BAg", "AAAAAAAAA", "="] {
+            assert!(decode_url_any_padding(text, 8).is_err(), "{text}");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use proof::siwx::{Host, NonceKey, verify};
 use serde_json::{Value, json};
-use wire::x402::siwx::{Answer, Challenge, Info, SignatureType, SupportedChain, time};
+use wire::rfc3339;
+use wire::x402::siwx::{Answer, Challenge, Info, SignatureType, SupportedChain};
 
 use super::schemes::{Till, challenge_of, kept, payment, spent};
 use super::seller::{Payer, Reply, Seen, Seller, fresh_key, now, papers, post, problem, test_offer, till};
@@ -66,7 +67,7 @@ fn sign_in(seen: &Seen, domain: &str, uri: &str) -> Reply {
             statement: None,
             version: "1".into(),
             nonce: nonces.mint(domain, [1; 8], now()),
-            issued_at: time::format(now()).unwrap(),
+            issued_at: rfc3339::format(now()).unwrap(),
             expiration_time: None,
             not_before: None,
             request_id: None,

@@ -12,10 +12,9 @@ use http::{HeaderMap, HeaderValue, Response};
 use ledger::{Account, AccountId, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
+use wire::rfc3339;
 use wire::x402::Address;
-use wire::x402::siwx::{
-    Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION, time,
-};
+use wire::x402::siwx::{Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION};
 
 use super::switched_on;
 use crate::clock::Now;
@@ -76,7 +75,7 @@ pub(crate) fn challenge(gate: &Gate, snapshot: &Snapshot, uri: String, now: Now)
         statement: None,
         version: VERSION.to_owned(),
         nonce: gate.sign_ins.key.mint(&terms.domain, random::bytes(), now.seconds()),
-        issued_at: time::format(now.seconds()).unwrap_or_default(),
+        issued_at: rfc3339::format(now.seconds()).unwrap_or_default(),
         expiration_time: None,
         not_before: None,
         request_id: None,

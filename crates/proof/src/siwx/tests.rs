@@ -4,8 +4,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
 use serde_json::Value;
 use wire::hex;
+use wire::rfc3339;
 use wire::x402::base58;
-use wire::x402::siwx::{Answer, time};
+use wire::x402::siwx::Answer;
 
 /// 2026-11-20T10:30:00Z.
 const ISSUED: u64 = 1_795_170_600;
@@ -219,7 +220,7 @@ proptest! {
     #[test]
     fn only_the_last_five_minutes_count(age in 0u64..1_000) {
         let answer = signed("evm", |answer| {
-            answer.info.issued_at = time::format(ISSUED).unwrap();
+            answer.info.issued_at = rfc3339::format(ISSUED).unwrap();
             answer.info.expiration_time = None;
         });
         prop_assert_eq!(verify(&key(), &answer, &HOST, ISSUED + age).is_ok(), age <= 300);

@@ -1,24 +1,22 @@
 //! Challenges of other sellers, as a payer reads them out of `WWW-Authenticate` (L402-90, L402-91).
 //!
-//! ```text
-//! WWW-Authenticate: 1#( scheme [ 1*SP 1#( name "=" ( word / quoted-string ) ) ] )      RFC 9110 section 11
-//! scheme            L402, or LSAT, its old name
-//! parameters        macaroon or token, and invoice, in any order; others are ignored
-//! ```
+//! The scheme is `L402`, or `LSAT`, its old name; the parameters are `macaroon` or `token`, and `invoice`, in any order.
+//! Others are ignored.
+//!
 //! A token is opaque: some sellers have other things than macaroons there. All of it is a stranger's claim; whether
 //! the invoice is one, and what it asks for, is decided where it is paid.
 
 use std::fmt;
 
 use super::preimage::Preimage;
+use crate::authenticate;
+pub use crate::authenticate::LINE_BYTES_MAX;
 use crate::hex;
 
 /// Longest token that is taken, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Longest invoice that is taken: one with private routes can be longer than those that we ask for.
 pub const INVOICE_BYTES_MAX: usize = 4 * 1024;
-/// Longest line that is looked into.
-pub const LINE_BYTES_MAX: usize = 32 * 1024;
 /// Most lines that are looked into.
 pub const LINES_MAX: usize = 32;
 /// Most challenges of this protocol that are taken from one answer.
@@ -151,132 +149,40 @@ const fn is_sendable(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b':')
 }
 
-/// What was read of one challenge so far. `None` for the scheme: another protocol's.
-#[derive(Default)]
-struct Draft {
-    scheme: Option<Scheme>,
-    macaroon: Option<String>,
-    token: Option<String>,
-    invoice: Option<String>,
-    wrong: Option<OfferedError>,
+/// One challenge, if it is one of this protocol.
+fn read_challenge(challenge: &authenticate::Challenge) -> Option<Result<Offered, OfferedError>> {
+    let scheme = Scheme::parse(&challenge.scheme)?;
+    if challenge.is_cut_off {
+        return Some(Err(OfferedError::Syntax));
+    }
+    Some(read_params(scheme, &challenge.params))
 }
 
-impl Draft {
-    fn take(&mut self, name: &str, value: Result<String, OfferedError>) {
-        if self.scheme.is_none() {
-            return;
+fn read_params(scheme: Scheme, params: &[(String, Vec<u8>)]) -> Result<Offered, OfferedError> {
+    let once = |wanted: &str| {
+        let mut values = params.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        match (values.next(), values.next()) {
+            (Some(_), Some(_)) => Err(OfferedError::Contradiction),
+            (value, _) => Ok(value.map(|(_, value)| text(value))),
         }
-        let names =
-            [("macaroon", &mut self.macaroon), ("token", &mut self.token), ("invoice", &mut self.invoice)];
-        let place = names.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
-        match (place, value) {
-            (Some((_, place @ None)), Ok(value)) => *place = Some(value),
-            (Some((_, Some(_))), Ok(_)) => self.wrong = Some(OfferedError::Contradiction),
-            (None, Ok(_)) => {}
-            (_, Err(error)) => self.wrong = Some(error),
-        }
-    }
-
-    /// The challenge, if it is one of this protocol.
-    fn end(self) -> Option<Result<Offered, OfferedError>> {
-        let scheme = self.scheme?;
-        if let Some(wrong) = self.wrong {
-            return Some(Err(wrong));
-        }
-        let token = match (self.macaroon, self.token) {
-            (Some(macaroon), Some(token)) if macaroon != token => {
-                return Some(Err(OfferedError::Contradiction));
-            }
-            (Some(token), _) | (None, Some(token)) => token,
-            (None, None) => return Some(Err(OfferedError::Token)),
-        };
-        Some(Offered::new(scheme, &token, &self.invoice.unwrap_or_default()))
-    }
+    };
+    let (macaroon, token, invoice) = (once("macaroon")?, once("token")?, once("invoice")?);
+    let token = match (macaroon, token) {
+        (Some(macaroon), Some(token)) if macaroon != token => return Err(OfferedError::Contradiction),
+        (Some(token), _) | (None, Some(token)) => token,
+        (None, None) => return Err(OfferedError::Token),
+    };
+    Offered::new(scheme, &token, &invoice.unwrap_or_default())
 }
 
 /// The challenges of this protocol in one line.
 fn challenges(line: &[u8]) -> Vec<Result<Offered, OfferedError>> {
-    let mut found = Vec::new();
     if line.len() > LINE_BYTES_MAX {
         // Too long to look into, and still told: it may be the only offer.
         let start: String = line.iter().take(4).copied().map(char::from).collect();
-        found.extend(Scheme::parse(&start).map(|_| Err(OfferedError::Syntax)));
-        return found;
+        return Scheme::parse(&start).map(|_| Err(OfferedError::Syntax)).into_iter().collect();
     }
-    let (mut rest, mut draft) = (line, Draft::default());
-    loop {
-        rest = after(rest, |byte| matches!(byte, b' ' | b'\t' | b','));
-        let behind = after(rest, is_word);
-        let word = text(&rest[..rest.len() - behind.len()]);
-        if word.is_empty() {
-            // Nothing of the grammar: what another protocol has there is passed over up to the next comma.
-            rest = after(rest, |byte| byte != b',');
-            if rest.is_empty() {
-                break;
-            }
-            continue;
-        }
-        if let Some(value) = after(behind, is_space).strip_prefix(b"=") {
-            let (value, behind) = read_value(after(value, is_space));
-            draft.take(&word, value);
-            rest = behind;
-        } else {
-            found.extend(std::mem::take(&mut draft).end());
-            draft.scheme = Scheme::parse(&word);
-            rest = behind;
-        }
-    }
-    found.extend(draft.end());
-    found
-}
-
-/// A value, quoted or not, and what comes behind it.
-fn read_value(from: &[u8]) -> (Result<String, OfferedError>, &[u8]) {
-    let Some(quoted) = from.strip_prefix(b"\"") else {
-        let behind = after(from, |byte| !is_space(byte) && byte != b',');
-        return (Ok(text(&from[..from.len() - behind.len()])), behind);
-    };
-    let mut value = Vec::new();
-    let mut bytes = quoted.iter().copied().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' => return (Ok(text(&value)), &quoted[at + 1..]),
-            b'\\' => value.extend(bytes.next().map(|(_, escaped)| escaped)),
-            _ => value.push(byte),
-        }
-    }
-    (Err(OfferedError::Syntax), &[])
-}
-
-fn after(bytes: &[u8], skip: impl Fn(u8) -> bool) -> &[u8] {
-    let skipped = bytes.iter().take_while(|byte| skip(**byte)).count();
-    &bytes[skipped..]
-}
-
-const fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
-/// `tchar` of RFC 9110.
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+    authenticate::challenges(line).iter().filter_map(read_challenge).collect()
 }
 
 /// Bytes beyond ASCII become characters that no token and no invoice may have.

@@ -3,8 +3,6 @@
 //! The challenge names the terms; the header `SIGN-IN-WITH-X` brings them back with a signature over a text that is
 //! built from them (EIP-4361, and the same for Solana). Whether it is genuine is `proof::siwx`'s matter.
 
-pub mod time;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Times as sign-in texts have them: RFC 3339, read to whole Unix seconds.
+//! Times as protocols write them: RFC 3339, read to whole Unix seconds.
 
 const DAY_S: i64 = 86_400;
 

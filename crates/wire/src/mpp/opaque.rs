@@ -1,0 +1,58 @@
+//! What our challenges carry so that nothing needs to be stored (MPP-5).
+
+use serde_json::{Map, Value};
+
+use super::challenge::{RequestError, decode_object, encode_object};
+
+/// What `opaque` holds: everything the verifier needs and the client must not change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opaque {
+    /// `ep`, first half: raised by a restore from backup, so that older challenges are dead.
+    pub store_epoch: u64,
+    /// `ep`, second half: the epoch of the master key that bound the id.
+    pub key_epoch: u16,
+    /// `rt`: the route it was given for.
+    pub route: String,
+    /// `px`: which prices were asked.
+    pub prices: String,
+    /// `q`: the quote, where one was given.
+    pub quote: Option<String>,
+}
+
+/// Why an `opaque` is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("opaque is not one of this server")]
+pub struct OpaqueError;
+
+impl Opaque {
+    /// The text of the parameter.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let epoch = format!("{}.{}", self.store_epoch, self.key_epoch);
+        let members = [
+            ("ep", Some(epoch)),
+            ("rt", Some(self.route.clone())),
+            ("px", Some(self.prices.clone())),
+            ("q", self.quote.clone()),
+        ];
+        let members = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
+        encode_object(&members.collect::<Map<String, Value>>())
+    }
+
+    /// Reads the parameter. Until the id is checked it says only with which key to check it.
+    ///
+    /// # Errors
+    /// [`OpaqueError`]
+    pub fn decode(text: &str) -> Result<Self, OpaqueError> {
+        let object = decode_object(text).map_err(|_: RequestError| OpaqueError)?;
+        let member = |name: &str| object.get(name).and_then(Value::as_str).ok_or(OpaqueError);
+        let (store, key) = member("ep")?.split_once('.').ok_or(OpaqueError)?;
+        Ok(Self {
+            store_epoch: store.parse().map_err(|_| OpaqueError)?,
+            key_epoch: key.parse().map_err(|_| OpaqueError)?,
+            route: member("rt")?.to_owned(),
+            prices: member("px")?.to_owned(),
+            quote: object.contains_key("q").then(|| member("q").map(ToOwned::to_owned)).transpose()?,
+        })
+    }
+}
