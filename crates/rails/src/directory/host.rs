@@ -26,9 +26,8 @@ pub struct Hosts {
 }
 
 /// Names that the public tree does not have: what they lead to is near.
-const NEAR: [&str; 10] = [
-    "localhost", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion", "invalid",
-];
+const NEAR: [&str; 10] =
+    ["localhost", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion", "invalid"];
 
 impl Hosts {
     /// Whether this origin may be asked at all. Nothing is looked up.
@@ -40,7 +39,10 @@ impl Hosts {
             Allow::Suffixes(suffixes) => suffixes.iter().any(is_below),
             Allow::Any { .. } => true,
         };
-        allowed && is_public_name(host) && self.ports.contains(&origin.port()) && !self.own.iter().any(|own| own == host)
+        allowed
+            && is_public_name(host)
+            && self.ports.contains(&origin.port())
+            && !self.own.iter().any(|own| own == host)
     }
 }
 
@@ -68,7 +70,8 @@ mod tests {
             ports: vec![443],
             own: vec!["gw.example".into(), "api.openai.com".into()],
         };
-        let some = Hosts { allow: Allow::Suffixes(vec!["agents.example".into(), "bot.dev".into()]), ..any.clone() };
+        let some =
+            Hosts { allow: Allow::Suffixes(vec!["agents.example".into(), "bot.dev".into()]), ..any.clone() };
         // By whom it is permitted: anybody's, those below two names.
         for (text, by_any, by_some) in [
             ("https://agents.example", true, true),

@@ -44,42 +44,42 @@ struct Good {
 pub(super) enum Look {
     /// The key; whether the directory is to be asked again beside.
     Key(AgentKey, bool),
-    /// The directory has no such key; whether it is to be asked again.
-    NoKey(bool),
-    /// There is no directory to look in, and none is asked for until then.
-    Paused(u64),
-    /// There is none, and it is to be asked for.
+    /// There is no such key, and nobody is asked for it before then.
+    Absent(u64),
+    /// There is none yet: the directory is to be asked.
     Nothing,
 }
 
 impl Shelf {
     pub(super) fn look(&self, keyid: &str, now_s: u64) -> Look {
-        let may_ask = now_s >= self.pause_until_s;
-        let Some(good) = self.good.as_ref().filter(|good| now_s < good.drop_s) else {
-            return if may_ask { Look::Nothing } else { Look::Paused(self.pause_until_s) };
-        };
-        let is_due = may_ask && now_s >= good.refresh_s;
-        let named = good.keys.iter().find(|listed| listed.key.is_named(keyid) && listed.is_in_force(now_s));
-        match named {
-            Some(listed) => Look::Key(listed.key.clone(), is_due),
-            None => Look::NoKey(is_due || (may_ask && now_s >= self.asked_s.saturating_add(UNKNOWN_KEY_S))),
+        let good = self.good.as_ref().filter(|good| now_s < good.drop_s);
+        let named = good.and_then(|good| {
+            let is_meant = |listed: &&ListedKey| listed.key.is_named(keyid) && listed.is_in_force(now_s);
+            Some((good.keys.iter().find(is_meant)?, good.refresh_s))
+        });
+        if let Some((listed, refresh_s)) = named {
+            return Look::Key(listed.key.clone(), now_s >= refresh_s.max(self.pause_until_s));
         }
+        // A directory that lacks the key may just have got it.
+        let patient_s = if good.is_some() { self.asked_s.saturating_add(UNKNOWN_KEY_S) } else { 0 };
+        let until_s = self.pause_until_s.max(patient_s);
+        if now_s >= until_s { Look::Nothing } else { Look::Absent(until_s) }
     }
 
     /// The same with a newer copy, or with one more failure.
-    pub(super) fn after(&self, outcome: Option<Fetched>, now_s: u64) -> Self {
+    pub(super) fn after(&self, outcome: Option<&Fetched>, now_s: u64) -> Self {
         match outcome {
             Some(fetched) => {
                 let life_s = fetched.max_age_s.unwrap_or(LIFE_S_MIN).clamp(LIFE_S_MIN, LIFE_S_MAX);
                 let good = Good {
-                    keys: fetched.keys.into(),
+                    keys: fetched.keys.as_slice().into(),
                     refresh_s: now_s.saturating_add(life_s / 5 * 4),
                     drop_s: now_s.saturating_add(KEPT_S_MAX),
                 };
                 Self { good: Some(good), failures: 0, asked_s: now_s, pause_until_s: 0 }
             }
             None => {
-                let pause_s = PAUSE_S.checked_shl(self.failures).unwrap_or(PAUSE_S_MAX).min(PAUSE_S_MAX);
+                let pause_s = 2_u64.saturating_pow(self.failures).saturating_mul(PAUSE_S).min(PAUSE_S_MAX);
                 let good = self.good.clone().filter(|good| now_s < good.drop_s);
                 Self {
                     good,
@@ -93,7 +93,11 @@ impl Shelf {
 
     /// Whether nothing would be lost by forgetting it.
     pub(super) fn is_spent(&self, now_s: u64) -> bool {
-        now_s >= self.pause_until_s && self.good.as_ref().is_none_or(|good| now_s >= good.drop_s)
+        now_s >= self.pause_until_s && !self.has_keys(now_s)
+    }
+
+    pub(super) fn has_keys(&self, now_s: u64) -> bool {
+        self.good.as_ref().is_some_and(|good| now_s < good.drop_s)
     }
 
     pub(super) const fn asked_s(&self) -> u64 {
@@ -130,7 +134,7 @@ mod tests {
             ("an hour", Some(3600), 2880),
             ("a week", Some(604_800), 69_120),
         ] {
-            let shelf = Shelf::default().after(fetched(&[1], max_age_s), 1000);
+            let shelf = Shelf::default().after(fetched(&[1], max_age_s).as_ref(), 1000);
             for (after_s, expected) in [
                 (0, Look::Key(key(1), false)),
                 (refresh_s - 1, Look::Key(key(1), false)),
@@ -150,35 +154,36 @@ mod tests {
         assert_eq!(shelf.look(&name, 1000), Look::Nothing);
         for pause_s in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
             shelf = shelf.after(None, 1000);
-            assert_eq!(shelf.look(&name, 1000 + pause_s - 1), Look::Paused(1000 + pause_s));
+            assert_eq!(shelf.look(&name, 1000 + pause_s - 1), Look::Absent(1000 + pause_s));
             assert_eq!(shelf.look(&name, 1000 + pause_s), Look::Nothing);
             assert!(!shelf.is_spent(1000 + pause_s - 1) && shelf.is_spent(1000 + pause_s));
         }
-        shelf = shelf.after(fetched(&[1], Some(3600)), 10_000);
+        shelf = shelf.after(fetched(&[1], Some(3600)).as_ref(), 10_000);
         let failed = shelf.after(None, 20_000);
         assert_eq!(failed.look(&name, 20_059), Look::Key(key(1), false), "not asked again at once");
         assert_eq!(failed.look(&name, 20_060), Look::Key(key(1), true));
         assert!(!failed.is_spent(20_060));
         let late = failed.after(None, 96_400);
-        assert_eq!(late.look(&name, 96_400 + 119), Look::Paused(96_520), "dropped a day after it was had");
+        assert_eq!(late.look(&name, 96_400 + 119), Look::Absent(96_520), "dropped a day after it was had");
     }
 
     #[test]
     fn idn_17_an_unknown_key_leads_to_one_question_a_minute() {
-        let shelf = Shelf::default().after(fetched(&[1], Some(3600)), 1000);
+        let shelf = Shelf::default().after(fetched(&[1], Some(3600)).as_ref(), 1000);
         let other = key(2);
-        assert_eq!(shelf.look(other.thumbprint(), 1059), Look::NoKey(false));
-        assert_eq!(shelf.look(other.thumbprint(), 1060), Look::NoKey(true));
+        assert_eq!(shelf.look(other.thumbprint(), 1059), Look::Absent(1060));
+        assert_eq!(shelf.look(other.thumbprint(), 1060), Look::Nothing);
         // Rotated out, and in.
-        let rotated = shelf.after(fetched(&[2], Some(3600)), 1060);
-        assert_eq!(rotated.look(key(1).thumbprint(), 1061), Look::NoKey(false));
+        let rotated = shelf.after(fetched(&[2], Some(3600)).as_ref(), 1060);
+        assert_eq!(rotated.look(key(1).thumbprint(), 1061), Look::Absent(1120));
         assert_eq!(rotated.look(other.thumbprint(), 1061), Look::Key(other.clone(), false));
     }
 
     #[test]
     fn idn_17_a_keys_own_times_are_honoured() {
         let listed = ListedKey { key: key(1), not_before_s: Some(2000), not_after_s: Some(3000) };
-        let shelf = Shelf::default().after(Some(Fetched { keys: vec![listed], max_age_s: Some(3600) }), 1000);
+        let fetched = Fetched { keys: vec![listed], max_age_s: Some(3600) };
+        let shelf = Shelf::default().after(Some(&fetched), 1000);
         let name = key(1).thumbprint().to_owned();
         for (now_s, is_there) in [(1059, false), (1999, false), (2000, true), (2999, true), (3000, false)] {
             assert_eq!(matches!(shelf.look(&name, now_s), Look::Key(..)), is_there, "at {now_s}");
