@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
+use crate::mpp::{self, Proven};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
 use crate::quote::Quote;
@@ -70,6 +71,14 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
     if arrived.snapshot.config.rails.l402.is_none() {
         presented.token = false;
     }
+    if arrived.snapshot.mpp.is_none() {
+        presented.mpp = None;
+    }
+    if matches!(presented.mpp, Some(Err(_))) {
+        limiters.count_invalid(arrived.source);
+        worker.gate.metrics.proof(mpp::PROTOCOL, "unread");
+    }
+    presented.take_mpp().inspect_err(|_| limiters.count_invalid(arrived.source))?;
     if presented.is_empty() {
         limiters.admit_unpaid(arrived.source)?;
     }
@@ -108,6 +117,32 @@ impl Brings {
             Self::Token(token, _) => token.open().account(),
         }
     }
+
+    /// Whether it came before, and is told what became of it whatever its payer may by now.
+    fn is_known(&self, gate: &Gate) -> Result<bool, Refusal> {
+        match self {
+            Self::Payment(verified) => verified.is_known(gate),
+            Self::Ecash(paid) => Ok(paid.is_known),
+            Self::Token(..) => Ok(false),
+        }
+    }
+
+    /// What it would bring; none where that stays where it is.
+    fn incoming(&self) -> Option<(Amount, Asset)> {
+        match self {
+            Self::Payment(verified) => verified.brings(),
+            Self::Ecash(paid) => Some(paid.brings()),
+            Self::Token(token, _) => token.terms().map(|terms| (terms.credit, terms.asset)),
+        }
+    }
+
+    /// Counts the call for the account that is paid into. A token's is counted already.
+    fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
+        match self {
+            Self::Payment(_) | Self::Ecash(_) => account(arrived, self.account()).map(Some),
+            Self::Token(..) => Ok(None),
+        }
+    }
 }
 
 /// A genuine payment that may be brought in.
@@ -131,7 +166,8 @@ pub(crate) fn asked(
     let pays = known.payer.is_some()
         || known.brings.is_some()
         || presented.payment.is_some()
-        || presented.ecash.is_some();
+        || presented.ecash.is_some()
+        || matches!(presented.mpp, Some(Ok(_)));
     (pays && !quote.is_free()).then(|| {
         let fingerprint = idempotency::fingerprint(&arrived.head.method, &arrived.target, body);
         Asked { naming, fingerprint }
@@ -175,35 +211,29 @@ pub(crate) async fn payment(
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
+    let offer = Offering { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
-        let fingerprint = *ask.fingerprint();
-        match runs_with(gate, arrived, Incoming::of_token(&token), payer, quote) {
-            Ok(()) => {}
-            Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
-            Err(refusal) => return Err(refusal),
-        }
-        let delivery =
-            Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
-        return Ok(Some(Paying { brings: Brings::Token(token, spends), delivery, running: None }));
+        return offer.paying(Brings::Token(token, spends), payer, asked).await.map(Some);
     }
     if let Some(token) = presented.ecash {
-        let fingerprint = *ask.fingerprint();
         let paid = ecash(worker, arrived, token, &ask).await?;
-        let running = match payer {
-            Some(_) => None,
-            None => Some(account(arrived, paid.account())?),
-        };
-        let incoming = Incoming::of_ecash(&paid);
-        match runs_with(gate, arrived, incoming, payer, quote) {
-            // What came before is told what became of it.
-            Err(_) if paid.is_known => {}
-            Ok(()) => {}
-            Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
-            Err(refusal) => return Err(refusal),
+        return offer.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
+    }
+    match presented.mpp {
+        // What costs nothing takes nothing.
+        Some(Ok(credential)) if !quote.is_free() => {
+            let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
+            let paying = match proven {
+                Proven::Opens => None,
+                Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
+            };
+            known.told = Some(told);
+            return Ok(paying);
         }
-        let delivery =
-            Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
-        return Ok(Some(Paying { brings: Brings::Ecash(Box::new(paid)), delivery, running }));
+        Some(Err(error)) if payer.is_none() && !quote.is_free() => {
+            return Err(unpaid(mpp::undecodable(error)).await);
+        }
+        Some(Ok(_) | Err(_)) | None => {}
     }
     let Some(payment) = presented.payment else {
         return match payer {
@@ -216,24 +246,44 @@ pub(crate) async fn payment(
             Some(_) => Ok(None),
         };
     };
-    let fingerprint = *ask.fingerprint();
     let verified = verify(worker, arrived, payment, &ask).await?;
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
     let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
-    let running = match payer {
-        Some(_) => None,
-        None => Some(account(arrived, verified.account())?),
-    };
-    match runs_with(gate, arrived, Incoming::of(&verified), payer, quote) {
-        Ok(()) => {}
-        // What came before is told what became of it.
-        Err(_) if verified.is_known(gate)? => {}
-        Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
-        Err(refusal) => return Err(refusal),
+    offer.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
+}
+
+/// What a payment is made for.
+struct Offering<'a> {
+    gate: &'a Arc<Gate>,
+    arrived: &'a Arrived,
+    ask: &'a Ask<'a>,
+    quote: &'a Quote,
+}
+
+impl Offering<'_> {
+    /// A genuine payment whose call could run.
+    async fn paying(
+        &self,
+        brings: Brings,
+        payer: Option<&Payer>,
+        asked: Option<Asked>,
+    ) -> Result<Paying, Refusal> {
+        let Self { gate, arrived, ask, quote } = self;
+        let running = if payer.is_some() { None } else { brings.running(arrived)? };
+        match runs_with(gate, arrived, &brings, payer, quote) {
+            Ok(()) => {}
+            // What came before is told what became of it.
+            Err(_) if brings.is_known(gate)? => {}
+            Err(refusal) if refusal.lacks_offers() => {
+                return Err(challenge(gate, arrived, ask, refusal).await);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+        let (payer, fingerprint, now) = (payer.cloned(), *ask.fingerprint(), arrived.now);
+        let delivery = Delivery { payer, fingerprint, asked, for_call: true, now };
+        Ok(Paying { brings, delivery, running })
     }
-    let delivery = Delivery { payer: payer.cloned(), fingerprint, asked, for_call: true, now: arrived.now };
-    Ok(Some(Paying { brings: Brings::Payment(Box::new(verified)), delivery, running }))
 }
 
 /// Whether the call could run with the payment in: a limit of key or account that would refuse it then refuses it before
@@ -241,13 +291,14 @@ pub(crate) async fn payment(
 fn runs_with(
     gate: &Gate,
     arrived: &Arrived,
-    incoming: Incoming,
+    brings: &Brings,
     payer: Option<&Payer>,
     quote: &Quote,
 ) -> Result<(), Refusal> {
-    let Incoming { brings, account: own, protocol } = incoming;
-    let Some((most, asset)) = brings.filter(|_| !quote.is_free()) else { return Ok(()) };
-    let id = payer.map_or(own, |payer| payer.account.id());
+    let incoming = brings.incoming().filter(|_| !quote.is_free());
+    let Some((most, asset)) = incoming else { return Ok(()) };
+    let (id, protocol) =
+        (payer.map_or_else(|| brings.account(), |payer| payer.account.id()), brings.protocol());
     let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
     let account = match payer {
         None => gate.book.find(id, asset).unwrap_or_else(empty),
@@ -265,30 +316,7 @@ fn runs_with(
         now_s: arrived.now.seconds(),
     };
     let key = payer.and_then(|payer| payer.key.clone());
-    Payer { account, key, token: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
-}
-
-/// What a payment would bring, where, before it is brought.
-struct Incoming {
-    brings: Option<(Amount, Asset)>,
-    /// Where it goes when no key names an account.
-    account: AccountId,
-    protocol: &'static str,
-}
-
-impl Incoming {
-    fn of(verified: &Verified) -> Self {
-        Self { brings: verified.brings(), account: verified.account(), protocol: verified.protocol() }
-    }
-
-    fn of_token(token: &TokenUse) -> Self {
-        let brings = token.terms().map(|terms| (terms.credit, terms.asset));
-        Self { brings, account: token.open().account(), protocol: lightning::PROTOCOL }
-    }
-
-    fn of_ecash(paid: &Paid) -> Self {
-        Self { brings: Some(paid.brings()), account: paid.account(), protocol: cashu::PROTOCOL }
-    }
+    Payer { account, key, token: None, session: None, protocol }.would_hold(gate, quote, terms).map(|_| ())
 }
 
 /// Looks at ecash that is to pay for `ask`, and counts it for its source where it does not.

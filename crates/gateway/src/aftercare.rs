@@ -127,6 +127,12 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
         charge.stop(End::Eof, &mut discarded);
         return count_and_finish(charge).await;
     }
+    if charge.waits.is_some() {
+        // Who has left pays for no more of it.
+        drop(body);
+        charge.stop(End::ClientGone, &mut discarded);
+        return count_and_finish(charge).await;
+    }
     let reading = async {
         while let Some(frame) = body.frame().await {
             match frame.map(Frame::into_data) {
@@ -134,6 +140,7 @@ async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Durati
                     Ok(()) => {}
                     Err(Stop::KeySeen) => return End::Reset,
                     Err(Stop::Exhausted | Stop::Unpaid) => return End::CutShort,
+                    Err(Stop::Waits) => return End::ClientGone,
                 },
                 Ok(Err(frame)) => {
                     if charge.take_trailers(frame).is_err() {

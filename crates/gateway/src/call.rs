@@ -164,9 +164,20 @@ async fn paid_call(
     let waiting = arrived.client.waiting();
     let worker_too = Rc::clone(&worker);
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
-    let running = known.running.take();
-    let mut serving =
-        Serving { worker: worker_too, arrived, route, quote, rest, payer, given, attempt, running, slot };
+    let (running, told) = (known.running.take(), known.told.take());
+    let mut serving = Serving {
+        worker: worker_too,
+        arrived,
+        route,
+        quote,
+        rest,
+        payer,
+        given,
+        told,
+        attempt,
+        running,
+        slot,
+    };
     // From here on money moves: a client that hangs up must not stop it halfway.
     let had_payment = paying.is_some();
     let serve = async move {

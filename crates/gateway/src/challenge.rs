@@ -18,6 +18,7 @@ use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
 use crate::lightning;
+use crate::mpp;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
@@ -292,11 +293,15 @@ pub(crate) async fn challenge(
     let is_offered = !offered.required.accepts.is_empty();
     let refusal = refusal.offers(offered.entries, offered.header, offered.top_up_url);
     let ecash = cashu::offer(gate, snapshot, ask, arrived.now);
-    with_offerings(refusal, is_offered, [ecash, lightning::offer(gate, arrived, ask).await])
+    // First of its kind: there are clients that read one line (402-2).
+    let l402 = lightning::offer(gate, arrived, ask).await;
+    let mpp = mpp::offer(gate, arrived, ask).await;
+    let refusal = with_offerings(refusal, is_offered || mpp.takes_payments, [ecash, l402, mpp.missing()]);
+    if refusal.is_payable() { mpp.told_in(refusal) } else { refusal }
 }
 
 /// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.
-fn with_offerings(mut refusal: Refusal, mut is_offered: bool, all: [Offering; 2]) -> Refusal {
+fn with_offerings<const N: usize>(mut refusal: Refusal, mut is_offered: bool, all: [Offering; N]) -> Refusal {
     let (mut wait, mut is_out): (Option<Duration>, bool) = (None, false);
     for offering in all {
         match offering {

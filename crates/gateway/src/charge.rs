@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Frame;
-use ledger::{Chart, Draft, Ended, Hold, HoldEnd};
+use ledger::{AccountState, Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
 use money::Amount;
 use store::{Durable, Op, Outcome, StoreError, Submitted};
@@ -37,6 +37,7 @@ use crate::quote::Quote;
 use crate::refusal::Code;
 use crate::replays::Worth;
 use crate::sending::{Fault, Sending};
+use crate::session::{Lack, Look, Need, Pause};
 use crate::upstream::grpc::{GrpcEnd, KeyTold};
 use crate::upstream::{KeySeen, KeyWatch};
 
@@ -67,6 +68,8 @@ pub(crate) struct Charge {
     pub(crate) growth: Option<Growth>,
     /// Why no more of the stream can be paid for, once that is so.
     pub(crate) exhausted: Option<Exhausted>,
+    /// What of the answer is here and waits for the payer, where it does.
+    pub(crate) waits: Option<Rest>,
     /// What it was paid with, where it brought a payment.
     pub(crate) brought: Option<Brought>,
     /// What the call may be asked for again by; none for a free route.
@@ -150,6 +153,14 @@ impl Tape {
     }
 }
 
+/// What is left of a piece of the answer, when no more of it is paid for.
+pub(crate) struct Rest {
+    /// The beginning of an event, metered already.
+    begun: Bytes,
+    /// What comes behind it.
+    unread: Bytes,
+}
+
 /// Why an answer must not go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -159,6 +170,9 @@ pub(crate) enum Stop {
     Exhausted,
     /// Nobody pays for more of it, and no end can be written into it.
     Unpaid,
+    /// Nobody pays for more of it yet, and its payer can do something about that: no end, the rest is kept. What the
+    /// client has is whole events.
+    Waits,
 }
 
 /// A charge on its way to the disk.
@@ -198,22 +212,101 @@ impl Charge {
             chunk.truncate(most);
             *left -= most as u64;
         }
+        self.pass_on(chunk, out)?;
+        // The client has what is held for, to the byte.
+        if sold_out { Err(Stop::Unpaid) } else { Ok(()) }
+    }
+
+    /// The stream that has waited goes on with what was left; as [`Charge::feed`].
+    ///
+    /// # Errors
+    /// [`Stop`]
+    pub(crate) fn go_on(&mut self, out: &mut Vec<Bytes>) -> Result<(), Stop> {
+        let Some(Rest { begun, unread }) = self.waits.take() else { return Ok(()) };
+        let before = out.len();
+        out.extend((!begun.is_empty()).then_some(begun));
+        self.keep_on_tape(&out[before..]);
+        self.pass_on(unread, out)
+    }
+
+    fn pass_on(&mut self, mut chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), Stop> {
         while !chunk.is_empty() {
             let piece = chunk.split_to(self.piece_bytes(chunk.len()));
             let before = out.len();
             self.meter.feed(piece, out);
             let unpaid = self.is_unpaid();
-            let cut = unpaid && self.meter.cut(&mut out[before..]);
+            let begun = if unpaid && self.may_wait() { self.meter.part(&mut out[before..]) } else { None };
+            let cut = unpaid && begun.is_none() && self.meter.cut(&mut out[before..]);
             self.keep_on_tape(&out[before..]);
+            if let Some(begun) = begun {
+                self.waits = Some(Rest { begun, unread: chunk });
+                return Err(Stop::Waits);
+            }
             if cut {
-                return Err(Stop::Exhausted);
+                return Err(self.unpaid_for(Stop::Exhausted));
             }
             if unpaid && !self.meter.can_be_ended() {
-                return Err(Stop::Unpaid);
+                return Err(self.unpaid_for(Stop::Unpaid));
             }
         }
-        // The client has what is held for, to the byte.
-        if sold_out { Err(Stop::Unpaid) } else { Ok(()) }
+        Ok(())
+    }
+
+    fn unpaid_for(&self, stop: Stop) -> Stop {
+        let exhausted = self.exhausted;
+        tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
+        stop
+    }
+
+    /// Whether a stream that is used up can wait for its payer: money of a session can still come in, and would help.
+    fn may_wait(&self) -> bool {
+        let open = |payer: &Payer| {
+            payer.session.as_ref().is_some_and(|session| session.is_open())
+                && payer.account.state() == AccountState::Open
+        };
+        self.exhausted == Some(Exhausted::Balance)
+            && self.payer.as_ref().is_some_and(open)
+            && !self.gate.is_draining()
+    }
+
+    /// What the stream lacks. None: no money would help.
+    fn lack(&self) -> Option<Lack> {
+        self.growth?.lack(&self.quote, self.hold.as_ref()?, self.meter.bytes_to_pay())
+    }
+
+    fn need(&self) -> Option<Need> {
+        let payer = self.payer.as_ref().filter(|_| self.may_wait())?;
+        Some(payer.session.as_ref()?.need(&payer.account, self.lack()?))
+    }
+
+    /// Begins to wait. None: the stream cannot, and ends.
+    pub(crate) fn begin_pause(&self) -> Option<(Pause, Need)> {
+        let need = self.need()?;
+        let payer = self.payer.as_ref()?;
+        let waiter = self.gate.arrivals.wait(payer.account.id())?;
+        tracing::info!(parent: &self.span, "the stream waits for its payer");
+        Some((Pause::begin(waiter, &need, payer.session.as_ref()?.grace), need))
+    }
+
+    /// How a stream that waits stands now; holds for more of it, if that can be.
+    pub(crate) fn look(&mut self) -> Look {
+        self.exhausted = None;
+        if !self.is_unpaid() {
+            return Look::Paid;
+        }
+        self.need().map_or(Look::Hopeless, Look::Lacks)
+    }
+
+    /// An event of ours, to be written behind whole events of the answer.
+    pub(crate) fn between_events(&self, event: &str) -> Bytes {
+        self.meter.between_events(event)
+    }
+
+    /// What a stream that has waited for nothing says of that, where its method has a word for it.
+    pub(crate) fn timed_out(&self) -> Option<Bytes> {
+        let payer = self.payer.as_ref()?;
+        let event = payer.session.as_ref()?.timed_out(&payer.account, self.lack()?)?;
+        Some(self.between_events(&event))
     }
 
     /// Takes trailers of the answer. None but gRPC's go on (SEC-10).
@@ -262,7 +355,6 @@ impl Charge {
                 false => growth.keep_up(&self.quote, hold, self.meter.bytes_to_pay()),
             };
             if let Err(exhausted) = kept_up {
-                tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
                 self.exhausted = Some(exhausted);
             }
         }
@@ -304,7 +396,8 @@ impl Charge {
         }
         let before = out.len();
         // Behind a cut nothing goes on, and behind the end mark more of a key may come.
-        if end != End::CutShort && self.meter.progress().terminal.is_none() {
+        let goes_on = self.waits.take().is_none() && end != End::CutShort;
+        if goes_on && self.meter.progress().terminal.is_none() {
             let rest = self.waiting();
             if !rest.is_empty() {
                 self.meter.feed(rest, out);

@@ -3,10 +3,12 @@
 use http::{HeaderMap, header};
 use serde_json::{Map, Value};
 use wire::cashu::Token;
+use wire::mpp::{Credential, CredentialError};
 use wire::x402::{header as x402, v1, v2};
 
 use crate::cashu;
 use crate::lightning;
+use crate::mpp;
 use crate::refusal::{Code, Refusal};
 
 /// A decoded payment, not verified.
@@ -49,6 +51,8 @@ pub(crate) struct Presented {
     pub(crate) token: bool,
     /// Ecash.
     pub(crate) ecash: Option<Token>,
+    /// A credential of the `Payment` scheme, or why it is none.
+    pub(crate) mpp: Option<Result<Box<Credential>, CredentialError>>,
 }
 
 impl Presented {
@@ -75,11 +79,55 @@ impl Presented {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
         };
-        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers), ecash })
+        let mpp = Credential::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+        let mpp = mpp.map(|found| found.map(Box::new)).transpose();
+        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers), ecash, mpp })
+    }
+
+    /// Takes the credential of the `Payment` scheme for one of ours (MPP-14, MPP-16). It is foreign elsewhere, as a bearer
+    /// string is that is not ours.
+    ///
+    /// # Errors
+    /// A payment beside it, two of them, or two keys. Nothing was used up.
+    pub(crate) fn take_mpp(&mut self) -> Result<(), Refusal> {
+        let credential = match &self.mpp {
+            None => return Ok(()),
+            Some(Err(error)) if error.is_ambiguous() => return Err(mpp::undecodable(*error)),
+            Some(Err(_)) => None,
+            Some(Ok(credential)) => Some(credential),
+        };
+        if self.payment.is_some() || self.ecash.is_some() {
+            // A line that cannot be decoded is passed over if another can (reference item 20).
+            if credential.is_none() {
+                self.mpp = None;
+                return Ok(());
+            }
+            return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
+        }
+        match (credential.and_then(|credential| mpp::credit_key(credential)), &self.key) {
+            (Some(wrapped), Some(plain)) if wrapped != plain => {
+                Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two credit keys."))
+            }
+            (Some(wrapped), _) => {
+                self.key = Some(wrapped.to_owned());
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Whether a payment can be read that is no token of L402.
+    pub(crate) const fn has_payment(&self) -> bool {
+        self.payment.is_some() || self.ecash.is_some() || matches!(self.mpp, Some(Ok(_)))
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.key.is_none() && self.payment.is_none() && !self.malformed && !self.token && self.ecash.is_none()
+        self.key.is_none()
+            && self.payment.is_none()
+            && !self.malformed
+            && !self.token
+            && self.ecash.is_none()
+            && self.mpp.is_none()
     }
 }
 
@@ -89,7 +137,9 @@ pub(crate) const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-ke
 fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
+        // Clients of the `Payment` scheme put their credential behind it, in the same line.
+        let key = rest.split_once(',').map_or(rest, |(key, _)| key);
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
     let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok().map(str::trim));
     let mut found: Option<&str> = None;
@@ -142,6 +192,7 @@ mod tests {
             (vec![("x-goog-api-key", "fk_test_A")], key()),
             (vec![("authorization", "Bearer fk_test_A"), ("x-api-key", "fk_test_A")], key()),
             (vec![("authorization", "Bearer sk-1"), ("authorization", "Bearer fk_test_A")], key()),
+            (vec![("authorization", "Bearer fk_test_A, Payment e30")], key()),
             (vec![("authorization", "Basic fk_test_A")], Ok(None)),
             (vec![("authorization", "Bearer sk-1")], Ok(None)),
             (vec![], Ok(None)),

@@ -9,7 +9,9 @@ use ledger::Account;
 
 use crate::call_id::CallId;
 use crate::charge::Sum;
+use crate::clock::Now;
 use crate::payer::Payer;
+use crate::session::Came;
 
 /// Names of our trailers, for the `Trailer` field of the head.
 pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
@@ -24,16 +26,28 @@ pub(crate) struct Epilogue {
     pub(crate) trailers: bool,
     /// A comment before the end of an event stream (UX-11).
     pub(crate) comment: bool,
+    /// The receipt of a session, as an event there (MPP-19).
+    pub(crate) receipt: bool,
 }
 
 impl Epilogue {
-    /// As the heads of the request and of the answer have it. A comment is only for what has a receipt.
-    pub(crate) fn wanted(asked: &HeaderMap, answer: &HeaderMap, is_success: bool) -> Self {
-        Self { trailers: takes_trailers(asked), comment: is_success && takes_comment(asked, answer) }
+    /// As the heads of the request and of the answer have it. A comment or an event is only for what has a receipt.
+    pub(crate) fn wanted(asked: &HeaderMap, answer: &HeaderMap, is_success: bool, has_session: bool) -> Self {
+        let is_events = is_success && is_event_stream(answer);
+        Self {
+            trailers: takes_trailers(asked),
+            comment: is_events && takes_comment(asked),
+            receipt: is_events && has_session,
+        }
     }
 
     pub(crate) const fn is_wanted(self) -> bool {
-        self.trailers || self.comment
+        self.trailers || self.is_within()
+    }
+
+    /// Whether it stands within the stream, before its end.
+    pub(crate) const fn is_within(self) -> bool {
+        self.comment || self.receipt
     }
 }
 
@@ -47,6 +61,8 @@ pub(crate) struct Bill {
     call: CallId,
     /// `PAYMENT-RESPONSE` of a settlement that the call did not wait for.
     result: Option<HeaderValue>,
+    /// The event with the receipt of a session.
+    receipt: Option<String>,
 }
 
 impl Bill {
@@ -59,6 +75,10 @@ impl Bill {
             usage: sum.usage.clone(),
             call,
             result: None,
+            receipt: payer.session.as_ref().map(|session| {
+                let account = &payer.account;
+                session.receipt_event(Came { account, charged: sum.captured, at_s: Now::read().seconds() })
+            }),
         }
     }
 
@@ -83,8 +103,15 @@ impl Bill {
         trailers
     }
 
+    /// What stands within the stream, before its end.
+    pub(crate) fn within(&self, wanted: Epilogue) -> [Bytes; 2] {
+        let comment = if wanted.comment { self.comment() } else { Bytes::new() };
+        let receipt = self.receipt.clone().filter(|_| wanted.receipt);
+        [comment, receipt.map(Bytes::from).unwrap_or_default()]
+    }
+
     /// One line that every reader of event streams skips.
-    pub(crate) fn comment(&self) -> Bytes {
+    fn comment(&self) -> Bytes {
         let word = |text: &str| text.replace(' ', "_");
         let mut line = format!(
             ": farthing charge={} balance={} receipt={}",
@@ -102,12 +129,15 @@ impl Bill {
 }
 
 /// Whether a stream ends with a comment that has its bill: SDKs skip it, so it is there for whoever asks (UX-11).
-fn takes_comment(asked: &HeaderMap, answer: &HeaderMap) -> bool {
-    let wants = asked
+fn takes_comment(asked: &HeaderMap) -> bool {
+    asked
         .get("farthing-stream-receipt")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"));
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"comment"))
+}
+
+fn is_event_stream(answer: &HeaderMap) -> bool {
     let kind = answer.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    wants && kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {

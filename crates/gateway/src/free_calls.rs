@@ -110,7 +110,7 @@ impl Charge {
         let asset = usual_asset(self.gate.keys.mode);
         let nothing = Amount::ZERO;
         let nobody = Arc::new(Account::new(AccountId([0; 16]), asset, nothing, nothing));
-        let payer = Payer { account: nobody, key: None, token: None, protocol: PROTOCOL };
+        let payer = Payer { account: nobody, key: None, token: None, session: None, protocol: PROTOCOL };
         let ended = Ended { end: HoldEnd::Voided, captured: nothing, overrun: nothing, available: nothing };
         let facts = CallFacts {
             call: self.call,

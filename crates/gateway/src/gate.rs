@@ -11,7 +11,7 @@ use money::{Amount, Asset};
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::cashu::Mints;
-use crate::channels::Channels;
+use crate::channels::{Batch, Channels};
 use crate::claims::Claims;
 use crate::clock::Now;
 use crate::config::RateLimits;
@@ -31,6 +31,7 @@ use crate::replays::Replays;
 use crate::resolver::Unsettled;
 use crate::retention::Retention;
 use crate::retries::Retries;
+use crate::session::Arrivals;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::unseen::Unseen;
@@ -47,7 +48,7 @@ pub(crate) struct Gate {
     pub(crate) claims: Arc<Claims>,
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
-    pub(crate) channels: Channels,
+    pub(crate) channels: Channels<Batch>,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -55,6 +56,8 @@ pub(crate) struct Gate {
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
     pub(crate) payouts: Payouts,
+    /// Streams that wait for money.
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) free_calls: FreeCalls,
     pub(crate) retention: Retention,
     pub(crate) revoked: ArcSwap<HashSet<[u8; 16]>>,
@@ -116,6 +119,7 @@ impl Gate {
             unsettled: Unsettled::default(),
             promises: Arc::default(),
             payouts: Payouts::default(),
+            arrivals: Arc::default(),
             free_calls,
             retention: Retention::default(),
             revoked: ArcSwap::from_pointee(revoked),
@@ -166,6 +170,14 @@ impl Gate {
         Some(self.book.account(AccountId(payment.account), Asset::from_code(payment.asset)?))
     }
 
+    /// Adds a deposit that is already durable; whoever waits for it goes on.
+    #[expect(clippy::disallowed_methods, reason = "here it is told to who waits")]
+    pub(crate) fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> Arc<Account> {
+        let account = self.book.deposit(id, asset, amount);
+        self.arrivals.wake(id);
+        account
+    }
+
     /// Makes settings of an account, already durable, count on every thread.
     pub(crate) fn apply(&self, id: AccountId, settings: AccountSettings) {
         let account = self.book.find_any(id);
@@ -175,6 +187,7 @@ impl Gate {
             // The store has refused to close it, or it was paid into since.
             tracing::warn!(account = %id, %not_empty, "an account that is to be closed is not empty");
         }
+        self.arrivals.wake(id);
         self.settings.rcu(|known| {
             let mut next = HashMap::clone(known);
             next.insert(id, settings.clone());
@@ -211,10 +224,13 @@ impl Gate {
             next.insert(id);
             next
         });
+        // Streams in its name wait for nothing any more.
+        self.arrivals.wake_all();
     }
 
     pub(crate) fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
+        self.arrivals.wake_all();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

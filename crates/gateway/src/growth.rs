@@ -5,6 +5,7 @@ use ledger::{Hold, ReserveError};
 use money::Amount;
 
 use crate::quote::Quote;
+use crate::session::Lack;
 
 /// Bytes of output that are counted as a token, as in an estimated bill.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -93,6 +94,24 @@ impl Growth {
         let whole = self.per_call.map_or(whole, |most| most.min(whole));
         let less = quote.output_within(whole).filter(|tokens| *tokens > self.covered).ok_or(why)?;
         self.extend(quote, hold, less.min(next)).map_err(|_| why)
+    }
+
+    /// What is lacking for more than was generated to be held for: at least for that, and for the whole next step. None: no
+    /// more money would help.
+    pub(crate) fn lack(&self, quote: &Quote, hold: &Hold, output_bytes: u64) -> Option<Lack> {
+        let account = hold.chain().first()?;
+        let room = account.available().plus(hold.reach()).ok()?.max(Amount::ZERO);
+        let has = hold.amount().plus(room).ok()?;
+        let lacks = |whole: Amount| Some(whole.minus(has).ok()?.max(Amount::ZERO));
+        let generated = output_bytes.div_ceil(BYTES_PER_TOKEN * quote.choices());
+        let least = quote.cost_of(generated)?;
+        if self.per_call.is_some_and(|most| least > most) {
+            return None;
+        }
+        let next = self.covered.saturating_add(self.step).min(self.limit.unwrap_or(u64::MAX)).max(generated);
+        let step = quote.cost_of(next)?;
+        let step = self.per_call.map_or(step, |most| most.min(step));
+        Some(Lack { least: lacks(least)?, step: lacks(step)? })
     }
 
     fn extend(&mut self, quote: &Quote, hold: &Hold, tokens: u64) -> Result<(), ReserveError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
 use proof::cashu::OutputSeed;
+use proof::mpp::ChallengeKeys;
 use proof::quote::QuoteKey;
 use proof::{EpochState, MasterKey, MasterKeys, SigningKey, receipt};
 use sha2::Sha256;
@@ -52,6 +53,8 @@ pub struct Masters {
     pub credit: MasterKeys,
     /// Of L402 tokens. Their identifier has no room for a mode, so live and test have other keys.
     pub l402: MasterKeys,
+    /// Of challenges of the `Payment` scheme, which have no mode either (MPP-9).
+    pub mpp: ChallengeKeys,
 }
 
 impl Masters {
@@ -60,29 +63,34 @@ impl Masters {
     /// # Errors
     /// [`KeysError`]
     pub fn load(config: &Config) -> Result<Self, KeysError> {
-        let label: &[u8] = match config.mode {
-            config::Mode::Live => b"farthing/l402-master/live/1",
-            config::Mode::Test => b"farthing/l402-master/test/1",
+        let (of_l402, of_mpp): (&[u8], &[u8]) = match config.mode {
+            config::Mode::Live => (b"farthing/l402-master/live/1", b"farthing/mpp-master/live/1"),
+            config::Mode::Test => (b"farthing/l402-master/test/1", b"farthing/mpp-master/test/1"),
         };
-        let credit = epochs(&config.tokens.master_keys, |secret| Zeroizing::new(*secret.expose()))?;
+        let (written, plain) =
+            (&config.tokens.master_keys, |secret: &Secret32| Zeroizing::new(*secret.expose()));
         let l402 = match &config.tokens.l402_keys {
-            Some(own) => epochs(own, |secret| Zeroizing::new(*secret.expose()))?,
-            None => epochs(&config.tokens.master_keys, |secret| derived(secret, label))?,
+            Some(own) => epochs(own, plain)?,
+            None => epochs(written, |secret| derived(secret, of_l402))?,
         };
-        Ok(Self { credit, l402 })
+        Ok(Self {
+            credit: MasterKeys::new(epochs(written, plain)?)?,
+            l402: MasterKeys::new(l402)?,
+            mpp: ChallengeKeys::new(epochs(written, |secret| derived(secret, of_mpp))?)?,
+        })
     }
 }
 
 fn epochs(
     written: &[config::MasterKey],
     secret_of: impl Fn(&Secret32) -> Zeroizing<[u8; 32]>,
-) -> Result<MasterKeys, KeysError> {
+) -> Result<Vec<MasterKey>, KeysError> {
     let mut keys = Vec::with_capacity(written.len());
     for master in written {
         let state = if master.verify_only { EpochState::Verify } else { EpochState::Mint };
         keys.push(MasterKey { epoch: master.epoch, state, secret: secret_of(&secret(&master.key)?) });
     }
-    Ok(MasterKeys::new(keys)?)
+    Ok(keys)
 }
 
 impl Keys {

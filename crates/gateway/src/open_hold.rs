@@ -1,4 +1,5 @@
-//! A hold that is counted as open from the moment it is taken until it has ended, whatever ends it.
+//! A hold that is counted as open from the moment it is taken until it has ended, whatever ends it. Then what is left of it
+//! may be what another call of its account waits for.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -38,5 +39,10 @@ impl Deref for OpenHold {
 impl Drop for OpenHold {
     fn drop(&mut self) {
         self.gate.metrics.hold_ended();
+        // One that nobody ended goes back before anybody is told.
+        self.hold.finish(Amount::ZERO);
+        if let Some(account) = self.hold.chain().first() {
+            self.gate.arrivals.wake(account.id());
+        }
     }
 }

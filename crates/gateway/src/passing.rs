@@ -16,6 +16,7 @@ use crate::aftercare::{Aftercare, Seat};
 use crate::charge::{Charge, Counting, Landing, Stop};
 use crate::epilogue::{Bill, Epilogue, end_mark};
 use crate::payments::PaymentResult;
+use crate::session::{Pause, Waited};
 use crate::silence::Silence;
 use crate::upstream::UpstreamBody;
 use crate::upstream::grpc::{self, BrokenBy, GrpcEnd};
@@ -68,7 +69,7 @@ pub(crate) struct ChargedBody {
     /// Whether it ends with a status in its trailers, whatever happens.
     is_grpc: bool,
     epilogue: Epilogue,
-    /// What ends the stream, behind the comment that waits for the bill.
+    /// What ends the stream, behind what stands before it and waits for the bill.
     held_back: Option<Bytes>,
     /// What the call came to, for whoever asked to be told.
     bill: Option<Bill>,
@@ -76,6 +77,8 @@ pub(crate) struct ChargedBody {
     result: Option<PaymentResult>,
     /// Tokens that are counted because no report came: until then nothing more goes out either.
     counting: Option<Counting>,
+    /// The stream waits for its payer: until it goes on nothing is read.
+    pause: Option<Pause>,
     /// The charge on its way to the disk: until it is there nothing more goes out (LED-25).
     landing: Option<Landing>,
     /// Bytes still to come, when the upstream said so and nothing is cut out.
@@ -116,6 +119,7 @@ impl ChargedBody {
             bill: None,
             result: None,
             counting: None,
+            pause: None,
             landing: None,
             left,
             broken: None,
@@ -192,7 +196,7 @@ impl ChargedBody {
             if self.epilogue.trailers {
                 self.trailers.get_or_insert_default().extend(bill.trailers());
             }
-            if self.epilogue.comment {
+            if self.epilogue.is_within() {
                 self.hold_back();
             }
             self.bill = Some(bill);
@@ -253,6 +257,29 @@ impl ChargedBody {
         Frame::trailers(trailers)
     }
 
+    /// A piece of the answer was fed. How the answer ends, if it does.
+    fn passed(
+        &mut self,
+        charge: &mut Charge,
+        passed: Result<(), Stop>,
+    ) -> (Option<End>, Result<(), AnswerError>) {
+        self.ready.extend(self.scratch.drain(..));
+        // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
+        if passed.is_ok() && charge.meter.progress().terminal.is_some() {
+            self.stop(charge, End::Eof);
+        }
+        match passed {
+            Ok(()) => (None, Ok(())),
+            Err(Stop::Waits) => (self.pause(charge), Ok(())),
+            Err(Stop::KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
+            Err(Stop::Exhausted) => (Some(End::CutShort), Ok(())),
+            Err(Stop::Unpaid) => {
+                self.broken = Some(AnswerError::Unpaid);
+                (Some(End::CutShort), Ok(()))
+            }
+        }
+    }
+
     /// Takes the next frame of the upstream in, to what is ready.
     fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
         let seat = Rc::clone(&self.seat);
@@ -270,20 +297,8 @@ impl ChargedBody {
                     Ok(chunk) => charge.feed(chunk, &mut self.scratch),
                     Err(frame) => charge.take_trailers(frame),
                 };
-                self.ready.extend(self.scratch.drain(..));
-                // Nothing counts after the end mark (MTR-13): what holds it waits for the charge, if anything does.
-                if passed.is_ok() && charge.meter.progress().terminal.is_some() {
-                    self.stop(charge, End::Eof);
-                }
-                match passed {
-                    Err(Stop::KeySeen) => (Some(End::Reset), Err(AnswerError::Withheld)),
-                    Err(Stop::Exhausted) => (Some(End::CutShort), Ok(())),
-                    Err(Stop::Unpaid) => {
-                        self.broken = Some(AnswerError::Unpaid);
-                        (Some(End::CutShort), Ok(()))
-                    }
-                    Ok(()) => (last.then_some(End::Eof), Ok(())),
-                }
+                let (end, answer) = self.passed(charge, passed);
+                (end.or(last.then_some(End::Eof).filter(|_| self.pause.is_none())), answer)
             }
             Poll::Ready(None) => (Some(End::Eof), Ok(())),
             Poll::Ready(Some(Err(error))) => {
@@ -294,6 +309,54 @@ impl ChargedBody {
             }
             Poll::Pending if self.silence.elapsed(cx) => (Some(End::Reset), Err(AnswerError::Silent)),
             Poll::Pending => return Poll::Pending,
+        };
+        drop(going);
+        if let Some(end) = end {
+            self.end(end);
+        }
+        Poll::Ready(answer)
+    }
+
+    /// The stream is used up, and waits for its payer. How it ends, where it cannot.
+    fn pause(&mut self, charge: &Charge) -> Option<End> {
+        let Some((pause, need)) = charge.begin_pause() else { return Some(End::CutShort) };
+        self.ready.push_back(charge.between_events(&need.event));
+        self.pause = Some(pause);
+        None
+    }
+
+    /// Waits for money; then the stream goes on, or ends.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AnswerError>> {
+        let seat = Rc::clone(&self.seat);
+        let mut going = seat.going.borrow_mut();
+        let (Some(mut pause), Some((_, charge))) = (self.pause.take(), going.as_mut()) else {
+            // It has been ended from aside.
+            self.ended = true;
+            return Poll::Ready(Err(AnswerError::Ended));
+        };
+        let waited = match pause.poll(cx, || charge.look()) {
+            Poll::Ready(waited) => waited,
+            Poll::Pending => {
+                self.pause = Some(pause);
+                return Poll::Pending;
+            }
+        };
+        let (end, answer) = match waited {
+            Waited::Tells(need) => {
+                self.ready.push_back(charge.between_events(&need.event));
+                self.pause = Some(pause);
+                (None, Ok(()))
+            }
+            Waited::GoesOn => {
+                // The upstream was not asked meanwhile.
+                self.silence.is_broken();
+                let passed = charge.go_on(&mut self.scratch);
+                self.passed(charge, passed)
+            }
+            Waited::Over => {
+                self.ready.extend(charge.timed_out());
+                (Some(End::CutShort), Ok(()))
+            }
         };
         drop(going);
         if let Some(end) = end {
@@ -334,7 +397,8 @@ impl ChargedBody {
                 }
             }
             if let (Some(bill), Some(end)) = (&self.bill, self.held_back.take()) {
-                self.ready.extend([bill.comment(), end]);
+                self.ready.extend(bill.within(self.epilogue));
+                self.ready.push_back(end);
                 continue;
             }
             if let Some(mut trailers) = self.trailers.take_if(|_| self.ended) {
@@ -352,7 +416,8 @@ impl ChargedBody {
                 }
                 return Poll::Ready(self.broken.take().map(Err));
             }
-            match self.take_in(cx) {
+            let came = if self.pause.is_some() { self.wait(cx) } else { self.take_in(cx) };
+            match came {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Pending => return Poll::Pending,

@@ -14,6 +14,7 @@ use crate::lightning::{OpenToken, PROTOCOL, TokenUse};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::remembered::Remembered;
+use crate::session::Session;
 
 /// The window of an account's spend limit.
 const DAY_SECONDS: u64 = 24 * 3600;
@@ -118,6 +119,8 @@ pub(crate) struct Payer {
     pub(crate) key: Option<Rc<VerifiedKey>>,
     /// The L402 token that draws on its payment, with what it may.
     pub(crate) token: Option<TokenUse>,
+    /// The session that more money can come into while a call runs.
+    pub(crate) session: Option<Rc<Session>>,
     /// `key`, `sign-in`, `x402-v1`, `x402-v2`, `l402`.
     pub(crate) protocol: &'static str,
 }
@@ -130,13 +133,19 @@ impl Payer {
         let found = gate.book.find(id, usual).or_else(|| gate.book.find_any(id));
         // Not put into the book: a key alone must not make us remember anything.
         let empty = || Arc::new(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
-        Self { account: found.unwrap_or_else(empty), key: Some(key), token: None, protocol: "key" }
+        Self {
+            account: found.unwrap_or_else(empty),
+            key: Some(key),
+            token: None,
+            session: None,
+            protocol: "key",
+        }
     }
 
     /// The payer behind a token whose payment is in its own account. None: that is not known yet.
     pub(crate) fn of_token(gate: &Gate, token: &OpenToken) -> Option<Self> {
         let account = gate.book.find_any(token.account()).filter(|_| token.is_in())?;
-        Some(Self { account, key: None, token: None, protocol: PROTOCOL })
+        Some(Self { account, key: None, token: None, session: None, protocol: PROTOCOL })
     }
 
     /// Whether it was revoked since it was let in: by the account, by what opens it, or by what that was made of.
@@ -188,7 +197,7 @@ impl Payer {
         // Another call may take what was just seen: look again rather than refuse what a smaller fit allows.
         for _ in 0..3 {
             let room = self.room(gate, &budgets, terms.limits, terms.credit);
-            let Some(fitted) = quote.fit(room.amount, terms.may_clamp) else {
+            let Some(fitted) = self.fit(quote, room.amount, terms.may_clamp) else {
                 return Err(self.short(gate, quote, room, terms.now_s));
             };
             let wanted = Reserve { account: &self.account, budgets: &budgets, amount: fitted.hold, beyond };
@@ -222,10 +231,16 @@ impl Payer {
         self.may_spend()?;
         let budgets = self.budgets(terms.limits, terms.now_s);
         let room = self.room(gate, &budgets, terms.limits, terms.credit);
-        let fitted = quote.fit(room.amount, terms.may_clamp);
+        let fitted = self.fit(quote, room.amount, terms.may_clamp);
         fitted
             .map(|fitted| self.growing(quote, fitted, terms.limits, None))
             .ok_or_else(|| self.short(gate, quote, room, terms.now_s))
+    }
+
+    /// Money of a session may still come in while its call runs.
+    fn fit(&self, quote: &Quote, available: Amount, may_clamp: bool) -> Option<Fitted> {
+        let as_it_comes = self.session.as_ref().and_then(|_| quote.fit_as_it_comes(available));
+        as_it_comes.or_else(|| quote.fit(available, may_clamp))
     }
 
     /// Whether anything at all can be spent from this account with this key.

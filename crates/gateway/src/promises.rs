@@ -278,6 +278,7 @@ pub(crate) fn signer(rail: &str, payer: &str) -> AccountId {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a book without a gate: nobody waits")]
 mod tests {
     use std::sync::Arc;
 

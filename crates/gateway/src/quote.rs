@@ -344,6 +344,22 @@ impl Quote {
         if cost <= available { whole(cost, Some(output)) } else { None }
     }
 
+    /// As [`Quote::fit`], for a payer whose money may still come in: a stream begins with what is there, and nothing tells
+    /// the upstream to stop where that ends (ENG-8). None where all of it is there already, where it is no stream whose hold
+    /// grows, and where nothing of it is paid for.
+    pub(crate) fn fit_as_it_comes(&self, available: Amount) -> Option<Fitted> {
+        let facts = self.facts.as_ref().filter(|facts| self.units.is_none() && facts.has_output())?;
+        let step = self.growing_step()?;
+        let limit = facts.max_output;
+        if limit.is_some_and(|limit| limit <= step) && available >= self.ceiling {
+            return None;
+        }
+        let first = limit.map_or(step, |limit| limit.min(step));
+        let covered = self.output_within(available)?.min(first);
+        let growth = Growth { covered, limit, step, per_call: None };
+        Some(Fitted { hold: self.cost_of(covered)?, clamp: None, growth: Some(growth), most: None })
+    }
+
     /// The output limit that goes up for a call that is given away, where it has to change: nobody's balance bounds it, so
     /// all of its answers together get what one gets that names no limit.
     pub(crate) fn given_limit(&self) -> Option<u64> {

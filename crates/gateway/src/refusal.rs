@@ -7,9 +7,11 @@ use meter::Sdk;
 use money::{Amount, Asset};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use wire::mpp::Problem;
 use wire::x402::v1;
 
 use crate::call_id::CallId;
+use crate::mpp::problem_of;
 
 /// Headers of ours in a refusal, at most, beside those it brings.
 const HEADERS: usize = 8;
@@ -52,6 +54,8 @@ pub enum Code {
     AlreadyServed,
     IdempotencyMismatch,
     IdConflict,
+    ChannelGone,
+    TransactionReverted,
     BodyTooLarge,
     UriTooLong,
     HeaderTooLarge,
@@ -134,6 +138,8 @@ impl Code {
             Self::AlreadyServed => "already_served",
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::IdConflict => "id_conflict",
+            Self::ChannelGone => "channel_gone",
+            Self::TransactionReverted => "transaction_reverted",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::HeaderTooLarge => "header_too_large",
@@ -177,7 +183,10 @@ impl Code {
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress | Self::AlreadyServed | Self::IdConflict => StatusCode::CONFLICT,
+            Self::InProgress | Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted => {
+                StatusCode::CONFLICT
+            }
+            Self::ChannelGone => StatusCode::GONE,
             Self::Permit2AllowanceRequired => StatusCode::PRECONDITION_FAILED,
             Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -243,6 +252,8 @@ impl Code {
             | Self::VerificationFailed
             | Self::AccountFrozen
             | Self::SettlementFailed
+            | Self::ChannelGone
+            | Self::TransactionReverted
             | Self::Permit2AllowanceRequired => Fault::Payer,
         }
     }
@@ -250,7 +261,8 @@ impl Code {
     /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
     /// conflict by themselves (MTR-38).
     fn is_final(self) -> bool {
-        matches!(self, Self::AlreadyServed | Self::IdConflict) || self.asks_for_payment()
+        matches!(self, Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted)
+            || self.asks_for_payment()
     }
 
     /// Whether the answer is a challenge. One of them has a status of its own (x402.md section 4).
@@ -261,7 +273,7 @@ impl Code {
     /// The `type` the Anthropic SDKs map to their error classes (UX-7).
     const fn anthropic_type(self) -> &'static str {
         match self.status().as_u16() {
-            400 | 405 | 408 | 409 | 412 | 414 | 421 | 422 | 431 => "invalid_request_error",
+            400 | 405 | 408 | 409 | 410 | 412 | 414 | 421 | 422 | 431 => "invalid_request_error",
             401 => "authentication_error",
             402 => "billing_error",
             403 => "permission_error",
@@ -292,6 +304,7 @@ impl Code {
             403 => "Not permitted",
             404 => "Not found",
             409 => "Conflict",
+            410 => "Gone",
             412 => "Approval required",
             413 | 414 | 431 => "Too large",
             429 => "Too many requests",
@@ -337,7 +350,7 @@ pub struct Facts {
 
 /// The body of a refusal, written without a tree of values: anybody may ask for one, and pays nothing (PERF-33).
 #[derive(Serialize)]
-struct Problem<'a> {
+struct Document<'a> {
     #[serde(rename = "type")]
     kind: String,
     title: &'a str,
@@ -358,6 +371,9 @@ struct Problem<'a> {
     top_up_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balance: Option<Value>,
+    /// What clients of the `Payment` scheme look for.
+    #[serde(flatten)]
+    extensions: &'a Map<String, Value>,
 }
 
 /// A refusal on its way to the client.
@@ -374,6 +390,10 @@ struct Inner {
     headers: HeaderMap,
     accepts: Option<Vec<v1::PaymentRequirements>>,
     top_up_url: Option<String>,
+    /// Finer than the code says, for clients of the `Payment` scheme ...
+    problem: Option<Problem>,
+    /// ... with what their problem types carry: `challengeId`, `channelId`, `requiredTopUp`.
+    extensions: Map<String, Value>,
 }
 
 impl Refusal {
@@ -389,6 +409,8 @@ impl Refusal {
             headers: HeaderMap::new(),
             accepts: None,
             top_up_url: None,
+            problem: None,
+            extensions: Map::new(),
         }))
     }
 
@@ -427,12 +449,18 @@ impl Refusal {
         self
     }
 
+    /// What its headers take so far.
+    pub(crate) fn headers_bytes(&self) -> usize {
+        self.0.headers.iter().map(|(name, value)| field_bytes(name, value)).sum()
+    }
+
     /// The same facts and headers under another code: what it asks for cannot be had now.
     #[must_use]
     pub(crate) fn instead(mut self, code: Code, detail: &'static str) -> Self {
         (self.0.code, self.0.detail) = (code, detail.to_owned());
-        (self.0.accepts, self.0.top_up_url) = (None, None);
+        (self.0.accepts, self.0.top_up_url, self.0.problem) = (None, None, None);
         self.0.headers.remove("payment-required");
+        self.0.headers.remove(header::WWW_AUTHENTICATE);
         self
     }
 
@@ -447,6 +475,20 @@ impl Refusal {
         self.0.accepts = Some(accepts);
         self.0.headers.insert(HeaderName::from_static("payment-required"), payment_required);
         self.0.top_up_url = Some(top_up_url);
+        self
+    }
+
+    /// Says which problem of the `Payment` scheme it is.
+    #[must_use]
+    pub(crate) const fn problem(mut self, problem: Problem) -> Self {
+        self.0.problem = Some(problem);
+        self
+    }
+
+    /// Adds a member that problems of the `Payment` scheme have.
+    #[must_use]
+    pub(crate) fn extension(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.extensions.insert(name.to_owned(), value.into());
         self
     }
 
@@ -507,7 +549,8 @@ impl Refusal {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if self.is_payable() {
-            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, X-Cashu";
+            let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, X-Cashu, \
+                           Payment-Receipt, Retry-After";
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
         }
         if let Money::Captured(receipt) = self.0.money {
@@ -546,14 +589,13 @@ impl Refusal {
             // It prints nothing but a text.
             Sdk::Ollama => message.into(),
         };
-        let kind = if self.0.code.status() == StatusCode::PAYMENT_REQUIRED {
-            "https://paymentauth.org/problems/payment-required".to_owned()
-        } else {
-            format!("urn:farthing:problem:{}", self.0.code.name())
+        let kind = match self.0.problem.or(problem_of(self.0.code)) {
+            Some(problem) => problem.uri(),
+            None => format!("urn:farthing:problem:{}", self.0.code.name()),
         };
         let request_id = call.to_string();
-        let problem =
-            Problem {
+        let document =
+            Document {
                 kind,
                 title: self.0.code.title(),
                 status: self.0.code.status().as_u16(),
@@ -570,9 +612,10 @@ impl Refusal {
                 balance: self.0.facts.balance.map(
                     |(amount, asset)| json!({"amount": amount.decimal(asset), "currency": asset.name()}),
                 ),
+                extensions: &self.0.extensions,
             };
         // It has string keys and no floats, so writing it cannot fail.
-        serde_json::to_vec(&problem).unwrap_or_default().into()
+        serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
     const fn fault_name(&self) -> &'static str {
@@ -618,13 +661,18 @@ const fn google_status(status: StatusCode) -> &'static str {
         401 => "UNAUTHENTICATED",
         402 => "FAILED_PRECONDITION",
         403 => "PERMISSION_DENIED",
-        404 | 405 => "NOT_FOUND",
+        404 | 405 | 410 => "NOT_FOUND",
         408 | 504 => "DEADLINE_EXCEEDED",
         409 => "ABORTED",
         429 => "RESOURCE_EXHAUSTED",
         502 | 503 => "UNAVAILABLE",
         _ => "INTERNAL",
     }
+}
+
+/// What a field takes in a head: its name, its value, and what stands between.
+pub(crate) fn field_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + ": \r\n".len()
 }
 
 mod reader;

@@ -264,7 +264,7 @@ async fn settled(
     let amount = Amount::from_units(payment.amount);
     settling::deposit(&gate.store, key, payment, transaction.clone()).await?;
     if let Some(asset) = asset {
-        gate.book.deposit(account, asset, amount);
+        gate.deposit(account, asset, amount);
     }
     gate.unsettled.forget(&key);
     gate.promises.decided(&key, &Decision::Settled { transaction });

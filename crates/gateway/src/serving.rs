@@ -30,6 +30,7 @@ use crate::idempotency::Attempt;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
+use crate::mpp::{Paid, Told};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer};
@@ -37,6 +38,7 @@ use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Spends
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
 use crate::sending::{RequestStream, Sending};
+use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::tunnel::{Coverage, Tunnel};
 use crate::upstream::grpc::GrpcEnd;
@@ -53,6 +55,8 @@ pub(crate) struct Serving {
     pub(crate) payer: Option<Payer>,
     /// Calls that are left of those that the route gives away, where this is one.
     pub(crate) given: Option<u32>,
+    /// The challenge of the `Payment` scheme that it was paid by, for the receipt.
+    pub(crate) told: Option<Told>,
     /// What the call may be asked for again by; of a payment, once that is in.
     pub(crate) attempt: Option<Attempt>,
     pub(crate) running: Option<Running>,
@@ -98,7 +102,7 @@ impl Serving {
         token: Option<TokenUse>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&deposit.account), token, protocol);
+        self.pays(Arc::clone(&deposit.account), token, deposit.session.take(), protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
         // A token that may be shown again was brought in by whoever showed it first.
@@ -121,7 +125,7 @@ impl Serving {
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&promise.account), None, protocol);
+        self.pays(Arc::clone(&promise.account), None, None, protocol);
         self.attempt = promise.attempt.take();
         if !promise.is_whole() {
             // Nothing is taken before the call has cost something.
@@ -138,13 +142,19 @@ impl Serving {
         })
     }
 
-    fn pays(&mut self, account: Arc<Account>, token: Option<TokenUse>, protocol: &'static str) {
+    fn pays(
+        &mut self,
+        account: Arc<Account>,
+        token: Option<TokenUse>,
+        session: Option<Rc<Session>>,
+        protocol: &'static str,
+    ) {
         self.arrived.snapshot.limiters.paid(self.arrived.source);
         let key = self.payer.take().and_then(|payer| payer.key);
         // Into the account of a key only a whole token goes, which limits nothing.
         let token = token.filter(|_| key.is_none());
         tracing::Span::current().record("payer", field::display(account.id()));
-        self.payer = Some(Payer { account, key, token, protocol });
+        self.payer = Some(Payer { account, key, token, session, protocol });
     }
 
     async fn payable(&self, refusal: Refusal) -> Refusal {
@@ -172,7 +182,7 @@ impl Serving {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, given, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -232,10 +242,14 @@ impl Serving {
         }
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
+            if let Some(told) = &told {
+                told.tell(&mut headers, status, &paid_by(brought.as_ref(), payer, arrived.call));
+            }
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
         let epilogue = charged.map_or_else(Epilogue::default, |_| {
-            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success())
+            let has_session = payer.as_ref().is_some_and(|payer| payer.session.is_some());
+            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success(), has_session)
         });
         if epilogue.trailers {
             let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
@@ -267,6 +281,7 @@ impl Serving {
             journalled,
             growth,
             exhausted: None,
+            waits: None,
             tape: (brought.is_some() || attempt.is_some()).then(tape),
             brought,
             attempt,
@@ -365,6 +380,19 @@ fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>
     }
     if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
         headers.insert("farthing-clamped", limit);
+    }
+}
+
+/// What a receipt of the `Payment` scheme says that the call was paid by.
+fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
+    let deposit = match brought {
+        Some(Brought::Deposit(deposit)) => Some(deposit),
+        Some(Brought::Promise(_)) | None => None,
+    };
+    let balance = (payer.account.available(), payer.account.asset());
+    match deposit {
+        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() },
+        None => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
     }
 }
 

@@ -25,6 +25,7 @@ use crate::extensions::Terms;
 use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
+use crate::mpp;
 use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
 use crate::till::{self, Till};
@@ -72,6 +73,8 @@ pub(crate) struct Snapshot {
     pub(crate) facilitators: Option<Facilitators>,
     /// Who makes invoices.
     pub(crate) lightning: Option<Desk>,
+    /// How the `Payment` scheme is spoken.
+    pub(crate) mpp: Option<mpp::Desk>,
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
@@ -99,6 +102,7 @@ impl Snapshot {
         });
         let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
         let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
+        let mpp = config.rails.mpp.as_ref().map(|rules| mpp::Desk::new(rules, &public_url)).transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -115,6 +119,7 @@ impl Snapshot {
             public_url,
             facilitators,
             lightning,
+            mpp,
             cashu,
             upstreams,
             config,

@@ -28,8 +28,9 @@ const SINGLE: [&str; 11] = [
     "idempotency-key",
 ];
 /// Fields that carry a credential, bounded before they are decoded.
-const CREDENTIALS: [&str; 8] = [
+const CREDENTIALS: [&str; 9] = [
     "authorization",
+    "payment-authorization",
     "x-api-key",
     "api-key",
     "x-goog-api-key",

@@ -207,6 +207,35 @@ impl Meter {
         true
     }
 
+    /// As [`Meter::cut`], for a stream of events that goes on later: what is taken back comes first then, and is not fed
+    /// again. None where no event of ours may be written, now or ever.
+    pub fn part(&self, out: &mut [Bytes]) -> Option<Bytes> {
+        let stream = self.stream.as_ref().filter(|_| self.inflate.is_none())?;
+        if !stream.is_labelled_events() || stream.write_ending().is_none() {
+            return None;
+        }
+        if let Some(relay) = &self.relay {
+            // What it holds it passes on by itself.
+            return relay.holds_open_event().then(Bytes::new);
+        }
+        let at = stream.last_boundary()?;
+        Some(out.last_mut().map_or_else(Bytes::new, |chunk| chunk.split_off(at)))
+    }
+
+    /// Events of ours as they may be written where [`Meter::part`] or [`Meter::cut`] has parted the stream: `events` ends
+    /// with an empty line.
+    #[must_use]
+    pub fn between_events(&self, events: &str) -> Bytes {
+        let bare =
+            events.strip_suffix('\n').filter(|_| self.stream.as_ref().is_some_and(Stream::owes_line_feed));
+        match bare {
+            // What the client has ends with half a CR LF, and the other half is still to come: it gets ours, and what comes
+            // ends our last line.
+            Some(bare) => format!("\n{bare}\r").into(),
+            None => events.to_owned().into(),
+        }
+    }
+
     /// The events that end this stream in its dialect although its answer goes on; `None` for a body that
     /// is no stream we can write into.
     #[must_use]

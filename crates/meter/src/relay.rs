@@ -89,6 +89,11 @@ impl Relay {
         !self.passing
     }
 
+    /// Whether the client has nothing of the event that is open.
+    pub(crate) const fn holds_open_event(&self) -> bool {
+        !self.passing
+    }
+
     /// Passes on what is held: the stream ended in the middle of an event.
     pub(crate) fn flush(&mut self, out: &mut Vec<Bytes>) {
         out.append(&mut self.held);

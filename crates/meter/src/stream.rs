@@ -161,6 +161,11 @@ impl Stream {
         self.shape == Shape::Events
     }
 
+    /// Whether it is one, and is called so: whoever reads it skips events that he does not know.
+    pub(crate) fn is_labelled_events(&self) -> bool {
+        self.is_events() && self.labelled_events
+    }
+
     /// Whether the body tells what was generated while it goes on: events, lines or elements.
     pub(crate) const fn is_stream(&self) -> bool {
         matches!(self.shape, Shape::Events | Shape::Lines | Shape::Array(_))

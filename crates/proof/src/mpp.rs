@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 use crate::epoch::{EpochKeys, MasterKey, MasterKeysError};
 use crate::mac::{self, KeyedMac};
 
+pub mod evm;
+
 const LABEL: &[u8] = b"mpp-challenge-v1";
 /// Shortest secret that two servers may share.
 pub const SECRET_BYTES_MIN: usize = 32;

@@ -46,7 +46,7 @@ impl Office<'_> {
         let (done, lsn) = match self.store().commit(Op::Post { entry, names: vec![rail] }).await {
             Ok(committed) => {
                 if let Self::Running(gate) = self {
-                    gate.book.deposit(account, asset, amount);
+                    gate.deposit(account, asset, amount);
                 }
                 ("credited", committed.lsn)
             }

@@ -115,7 +115,7 @@ async fn settle(
     let asset = Asset::from_code(payment.asset).ok_or_else(|| usage("its asset is not known here"))?;
     settling::deposit(office.store(), key, payment, transaction.clone()).await?;
     if let Office::Running(gate) = office {
-        gate.book.deposit(account, asset, amount);
+        gate.deposit(account, asset, amount);
         gate.unsettled.forget(&key);
         gate.promises.decided(&key, &Decision::Settled { transaction });
     }

@@ -12,6 +12,7 @@ use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
 use crate::lightning::{self, OpenToken, TokenUse};
 use crate::limits::Running;
+use crate::mpp::Told;
 use crate::payer::Payer;
 use crate::payments::Spends;
 use crate::quote::Quote;
@@ -61,6 +62,8 @@ pub(crate) struct Known {
     pub(super) token: Option<Rc<OpenToken>>,
     /// What it is to bring in, and how often it does.
     pub(super) brings: Option<(TokenUse, Spends)>,
+    /// Which challenge of the `Payment` scheme was answered.
+    pub(crate) told: Option<Told>,
     /// Why a wallet could not sign in, or a token is not taken. A payment would help.
     pub(crate) refused: Option<Refusal>,
 }
@@ -129,14 +132,14 @@ fn token(
     let verified = worker.tokens.verify(&worker.gate, &arrived.head.headers);
     worker.gate.metrics.proof(lightning::PROTOCOL, if verified.is_ok() { "good" } else { "bad" });
     match verified {
-        Ok(Some(_)) if presented.payment.is_some() || presented.ecash.is_some() => {
+        Ok(Some(_)) if presented.has_payment() => {
             Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."))
         }
         Ok(open) => Ok((open, None)),
         Err(refusal) => {
             arrived.snapshot.limiters.count_invalid(arrived.source);
             let is_unread = refusal.code() == Code::MalformedCredential;
-            if is_unread && (presented.payment.is_some() || presented.key.is_some()) {
+            if is_unread && (presented.has_payment() || presented.key.is_some()) {
                 return Ok((None, None));
             }
             if refusal.is_payable() { Ok((None, Some(refusal))) } else { Err(refusal) }
@@ -160,7 +163,7 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
         if token.is_some() {
             tracing::Span::current().record("protocol", lightning::PROTOCOL);
         }
-        return Ok(Known { payer, running, token, brings: None, refused });
+        return Ok(Known { payer, running, token, refused, ..Known::default() });
     }
     let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
     let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };

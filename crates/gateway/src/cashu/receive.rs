@@ -179,7 +179,7 @@ impl Bringing<'_> {
         let written = settling::deposit(&gate.store, key, payment.clone(), receipt.reference.clone()).await;
         written.map_err(|error| unsure(&error))?;
         gate.unsettled.forget(&key);
-        gate.book.deposit(self.account, self.paid.asset, Amount::from_units(payment.amount));
+        gate.deposit(self.account, self.paid.asset, Amount::from_units(payment.amount));
         let mut headers = HeaderMap::new();
         // Only the first to show a token is surely its owner: after that its mint has seen it too.
         if is_first
@@ -205,6 +205,7 @@ impl Bringing<'_> {
             spends: Spends::Once,
             attempt: self.attempt,
             drawing: None,
+            session: None,
         }
     }
 

@@ -9,9 +9,10 @@ use money::Amount;
 use proof::x402_batch::{Acceptance, BatchError};
 use store::Payment;
 
+use super::BatchSlot as Slot;
 use super::answer::{self, Escrowed};
 use super::rail;
-use super::slot::{Beside, Slot};
+use super::slot::Beside;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::idempotency::Attempt;
@@ -56,7 +57,7 @@ pub(super) struct Provisional {
 
 impl Provisional {
     pub(super) fn new(gate: &Arc<Gate>, account: &Arc<Account>, amount: Amount) -> Self {
-        let account = gate.book.deposit(account.id(), account.asset(), amount);
+        let account = gate.deposit(account.id(), account.asset(), amount);
         Self { gate: Arc::clone(gate), account, amount }
     }
 

@@ -222,7 +222,13 @@ fn token_holder(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Re
     let known = known.map_err(|error| payments::store_refusal(&error))?;
     let own = known.filter(|payment| payment.account == token.open().account().0);
     let account = own.and_then(|payment| gate.account_of(&payment));
-    Ok(account.map(|account| Payer { account, key: None, token: Some(token), protocol: lightning::PROTOCOL }))
+    Ok(account.map(|account| Payer {
+        account,
+        key: None,
+        token: Some(token),
+        session: None,
+        protocol: lightning::PROTOCOL,
+    }))
 }
 
 /// As [`holder`], or the payer of a channel by a voucher of it: he has no key.
@@ -244,7 +250,7 @@ async fn reader(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
         ));
     };
     arrived.snapshot.limiters.account(account.id()).admit_read()?;
-    Ok(Payer { account, key: None, token: None, protocol: "x402-v2" })
+    Ok(Payer { account, key: None, token: None, session: None, protocol: "x402-v2" })
 }
 
 fn balance(worker: &Worker, payer: &Payer) -> Value {

@@ -14,10 +14,12 @@ use crate::call::{Arrived, Worker};
 use crate::cashu;
 use crate::challenge::{Ask, Through, challenge};
 use crate::charge::commit_in_background;
+use crate::clock::Now;
 use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::lightning;
+use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
@@ -54,6 +56,14 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Some(Brings::Ecash(Box::new(paid)))
         }
         (brings, _) => brings,
+    };
+    let (brings, told) = match (brings, presented.mpp) {
+        (None, Some(Ok(credential))) => match mpp::verify(worker, arrived, *credential, &ask).await? {
+            (Proven::Brings(brings), told) => (Some(brings), Some(told)),
+            (Proven::Opens, _) => (None, None),
+        },
+        (None, Some(Err(error))) => return Err(unpaid(mpp::undecodable(error)).await),
+        (brings, _) => (brings, None),
     };
     let Some(brings) = brings else {
         if presented.malformed {
@@ -103,6 +113,10 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         response.headers_mut().extend(deposit.headers.clone());
         if let Some(notary) = notary {
             notary.confirm_in(response.headers_mut());
+        }
+        if let Some(told) = told {
+            let paid = Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() };
+            told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();
         stored.headers_mut().remove("farthing-key");

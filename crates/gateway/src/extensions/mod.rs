@@ -99,7 +99,7 @@ pub(crate) fn named(
     account: AccountId,
 ) -> Result<Option<PaymentName>, Refusal> {
     let (Some(on), Some(route)) = (switched_on(snapshot), ask.route(snapshot)) else { return Ok(None) };
-    if payment.asks_for_refund() {
+    if payment.asks_for_refund() || !payment.is_x402() {
         return Ok(None);
     }
     match naming::read(on.payment_identifier, payment.extensions()) {

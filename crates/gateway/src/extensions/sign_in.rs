@@ -137,7 +137,10 @@ pub(crate) fn open(
     }
     let running = snapshot.limiters.account(account.id()).admit()?;
     gate.sign_ins.once(&signed, now.seconds()).inspect_err(|_| snapshot.limiters.count_invalid(source))?;
-    Ok(Opened { payer: Payer { account, key: None, token: None, protocol: PROTOCOL }, running })
+    Ok(Opened {
+        payer: Payer { account, key: None, token: None, session: None, protocol: PROTOCOL },
+        running,
+    })
 }
 
 /// The account of a payer who signed in.

@@ -125,6 +125,7 @@ pub(crate) async fn receive(
         spends,
         attempt,
         drawing: None,
+        session: None,
     })))
 }
 
@@ -163,7 +164,7 @@ async fn deposit(
     settling::deposit(&gate.store, verified.deposit_key(), payment, reference)
         .await
         .map_err(|error| unsure(&error))?;
-    gate.book.deposit(owner, terms.asset, terms.credit);
+    gate.deposit(owner, terms.asset, terms.credit);
     gate.invoices.paid(&verified.payment_hash.0);
     gate.metrics.settlement(RAIL, "settled");
     Ok(())

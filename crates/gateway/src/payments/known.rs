@@ -16,6 +16,26 @@ use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::till::{Method, Named, Offer, Till};
 
+/// What of a payment is looked at: how it came does not matter.
+pub(super) struct Shape<'a> {
+    /// CAIP-2, as the payment says.
+    pub(super) network: Option<&'a str>,
+    pub(super) payload: &'a serde_json::Value,
+}
+
+impl<'a> Shape<'a> {
+    pub(super) fn of(payment: &'a Payment) -> Self {
+        match payment {
+            Payment::V1(payment) => {
+                Self { network: network::caip2_from_v1(&payment.network), payload: &payment.payload }
+            }
+            Payment::V2(payment) => {
+                Self { network: Some(payment.accepted.network.as_str()), payload: &payment.payload }
+            }
+        }
+    }
+}
+
 /// Looks a payment up that does not pay for this request as it stands. `None`: nobody has seen it.
 ///
 /// # Errors
@@ -23,13 +43,10 @@ use crate::till::{Method, Named, Offer, Till};
 pub(super) fn again(
     gate: &Gate,
     snapshot: &Snapshot,
-    payment: &Payment,
+    shape: Shape<'_>,
     fingerprint: &[u8; 32],
 ) -> Result<Option<(Till, Proof)>, Refusal> {
-    let (payload, network) = match payment {
-        Payment::V1(payment) => (&payment.payload, network::caip2_from_v1(&payment.network)),
-        Payment::V2(payment) => (&payment.payload, Some(payment.accepted.network.as_str())),
-    };
+    let Shape { network, payload } = shape;
     let mut was_seen = false;
     // Every till of ours, also one that is not offered just now: what it took, it took.
     for till in &snapshot.tills {

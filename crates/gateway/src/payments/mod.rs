@@ -12,9 +12,10 @@ pub(crate) use change::{change_key, key_header};
 pub(crate) use ending::{Ending, Joined, Waits};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
 use result::{network_text, payment_response, response_header, settlement_refused};
-use verified::Proof;
-pub(crate) use verified::{Verified, transfer_refusal, verify};
+use verified::{Proof, Sent};
+pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal, verify};
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
@@ -36,6 +37,7 @@ use crate::payer::Payer;
 use crate::promises::NotTaken;
 use crate::refusal::{Code, Money, Refusal};
 use crate::resolver::RESOLVING;
+use crate::session::Session;
 use crate::settling::{self, Asking};
 use crate::snapshot::Snapshot;
 
@@ -70,6 +72,8 @@ pub(crate) struct Deposit {
     pub(crate) attempt: Option<Attempt>,
     /// Where it comes from a channel: it is charged at the head of the answer, and not before.
     pub(crate) drawing: Option<Drawing>,
+    /// The session that it opened, or came into.
+    pub(crate) session: Option<Rc<Session>>,
 }
 
 impl Deposit {
@@ -89,6 +93,7 @@ impl Deposit {
             spends: Spends::Once,
             attempt: drawing.attempt.take(),
             drawing: Some(drawing),
+            session: None,
         }
     }
 
@@ -274,8 +279,8 @@ fn again(
     before: Before,
 ) -> Result<Arrival, Refusal> {
     match &verified.sent {
-        Payment::V1(_) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
-        Payment::V1(_) | Payment::V2(_) => Ok(Arrival::Answered(before)),
+        Sent::X402(Payment::V1(_)) if delivery.payer.is_none() && !is_known => Err(before.receipt()),
+        Sent::X402(Payment::V1(_) | Payment::V2(_)) | Sent::Mpp(_) => Ok(Arrival::Answered(before)),
     }
 }
 
@@ -386,7 +391,7 @@ impl Bringing<'_> {
         let written = settling::deposit(&gate.store, key, payment, reference.clone()).await;
         written.map_err(|error| unsure(&error))?;
         gate.unsettled.forget(&key);
-        let in_book = gate.book.deposit(account, verified.till.asset, amount);
+        let in_book = gate.deposit(account, verified.till.asset, amount);
         let mut headers = payment_response(&verified, &reference);
         // Only the first to show a proof is surely its signer: after that the chain shows it to everybody.
         if presented == Presented::First
@@ -409,6 +414,7 @@ impl Bringing<'_> {
             spends: Spends::Once,
             attempt,
             drawing,
+            session: None,
         })
     }
 
@@ -429,6 +435,7 @@ impl Bringing<'_> {
             spends: Spends::Once,
             attempt,
             drawing: None,
+            session: None,
         }
     }
 

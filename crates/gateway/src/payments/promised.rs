@@ -15,12 +15,11 @@ use tokio::sync::oneshot;
 use wire::x402::SettlementResponse;
 
 use super::{
-    Bringing, change_key, intent_refusal, key_header, network_text, response_header, settlement_refused,
+    Bringing, Sent, change_key, intent_refusal, key_header, network_text, response_header, settlement_refused,
 };
 use crate::claims::Claim;
 use crate::clock::Now;
 use crate::config::{Settle, X402};
-use crate::credential::Payment;
 use crate::facilitators;
 use crate::facts;
 use crate::gate::Gate;
@@ -193,7 +192,7 @@ pub(crate) type PaymentResult = Pin<Box<dyn Future<Output = Option<(HeaderName, 
 
 /// What a payer is told of a settlement that he did not wait for.
 struct Statement {
-    sent: Payment,
+    sent: Sent,
     network: String,
     payer: String,
     /// What was settled, where that is not what was signed.
@@ -226,7 +225,7 @@ impl Statement {
             Decision::Refused { code } => SettlementResponse { error_reason: Some(code.clone()), ..said },
             Decision::Unclear => return None,
         };
-        Some(response_header(&self.sent, &said))
+        response_header(&self.sent, &said)
     }
 }
 
@@ -289,7 +288,12 @@ impl Bringing<'_> {
                 && self.verified.credit <= x402.optimistic_max
                 && Duration::from_secs(left_s) >= x402.settle_timeout + MARGIN
         };
-        self.delivery.for_call && self.delivery.asked.is_some() && self.policy().is_some_and(wanted)
+        // A receipt of the `Payment` scheme says that the money has moved, at the head of the answer.
+        let may_be_told_later = self.verified.is_x402();
+        self.delivery.for_call
+            && self.delivery.asked.is_some()
+            && may_be_told_later
+            && self.policy().is_some_and(wanted)
     }
 
     /// Takes the payment for a promise.

@@ -5,6 +5,7 @@ use wire::x402::code::Code as KnownCode;
 use wire::x402::{SettlementResponse, header as x402, network};
 
 use super::Verified;
+use super::verified::Sent;
 use crate::credential::Payment;
 use crate::refusal::{Code, Facts, Refusal};
 
@@ -17,26 +18,27 @@ pub(super) fn payment_response(verified: &Verified, transaction: &str) -> Header
         payer: Some(verified.proof.payer()),
         ..SettlementResponse::default()
     };
-    let (name, value) = response_header(&verified.sent, &said);
-    HeaderMap::from_iter([(name, value)])
+    response_header(&verified.sent, &said).into_iter().collect()
 }
 
-/// A result in the header of the version that was paid by.
-pub(super) fn response_header(sent: &Payment, said: &SettlementResponse) -> (HeaderName, HeaderValue) {
+/// A result in the header of the version that was paid by. None where a receipt says it, and only when the call has
+/// succeeded (MPP-18).
+pub(super) fn response_header(sent: &Sent, said: &SettlementResponse) -> Option<(HeaderName, HeaderValue)> {
     let name = match sent {
-        Payment::V1(_) => x402::X_PAYMENT_RESPONSE,
-        Payment::V2(_) => x402::PAYMENT_RESPONSE,
+        Sent::X402(Payment::V1(_)) => x402::X_PAYMENT_RESPONSE,
+        Sent::X402(Payment::V2(_)) => x402::PAYMENT_RESPONSE,
+        Sent::Mpp(_) => return None,
     };
     let value = HeaderValue::from_str(&x402::encode(said)).unwrap_or(HeaderValue::from_static(""));
-    (HeaderName::from_static(name), value)
+    Some((HeaderName::from_static(name), value))
 }
 
 /// The network as that version names it.
 pub(super) fn network_text(verified: &Verified) -> String {
     let caip2 = verified.proof.network();
     match &verified.sent {
-        Payment::V1(_) => network::v1_from_caip2(caip2).unwrap_or(caip2).to_owned(),
-        Payment::V2(_) => caip2.to_owned(),
+        Sent::X402(Payment::V1(_)) => network::v1_from_caip2(caip2).unwrap_or(caip2).to_owned(),
+        Sent::X402(Payment::V2(_)) | Sent::Mpp(_) => caip2.to_owned(),
     }
 }
 
@@ -56,7 +58,8 @@ pub(super) fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
         payer: Some(verified.proof.payer()),
         ..SettlementResponse::default()
     };
-    let (name, value) = response_header(&verified.sent, &said);
     let detail = "The payment was refused when it was to be settled.";
-    Refusal::new(Code::SettlementFailed, detail).facts(reason).header(name, value)
+    let refusal = Refusal::new(Code::SettlementFailed, detail).facts(reason);
+    let header = response_header(&verified.sent, &said);
+    header.into_iter().fold(refusal, |refusal, (name, value)| refusal.header(name, value))
 }

@@ -12,13 +12,15 @@ use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
 use wire::x402::{ExactPayload, base58, v1, v2};
 
-use super::{known, store_refusal};
+use super::known::{self, Shape};
+use super::store_refusal;
 use crate::challenge::Ask;
 use crate::channels;
 use crate::clock::Now;
 use crate::credential::Payment;
 use crate::extensions::discovery::{self, Listed};
 use crate::gate::Gate;
+use crate::mpp::{self, Signed};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::{Offer, Till};
@@ -28,9 +30,17 @@ pub(crate) struct Verified {
     pub(super) till: Till,
     pub(super) credit: Amount,
     pub(super) proof: Proof,
-    pub(super) sent: Payment,
+    pub(super) sent: Sent,
     /// What a facilitator's catalogue is told with it.
     listed: Option<Listed>,
+}
+
+/// How it came: what its payer is told of it comes the same way.
+#[derive(Clone, Debug)]
+pub(super) enum Sent {
+    X402(Payment),
+    /// For a challenge of the `Payment` scheme.
+    Mpp(Signed),
 }
 
 /// What was signed, and the offer of ours that it takes.
@@ -115,6 +125,12 @@ impl Proof {
 const BLOCKHASH_SECONDS_MAX: u64 = 180;
 
 impl Verified {
+    fn new(till: Till, proof: Proof, sent: Sent, listed: Option<Listed>) -> Result<Self, Refusal> {
+        let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
+        let credit = till.credit(proof.amount()).ok_or_else(too_big)?;
+        Ok(Self { till, credit, proof, sent, listed })
+    }
+
     /// What a facilitator is asked to look at: as it would be settled, for all that was signed. None on the test rail.
     pub(super) fn verify_request(&self) -> Option<SettleRequest> {
         match &self.proof {
@@ -128,7 +144,15 @@ impl Verified {
 
     /// The name of its protocol in logs and receipts.
     pub(crate) const fn protocol(&self) -> &'static str {
-        self.sent.protocol()
+        match &self.sent {
+            Sent::X402(payment) => payment.protocol(),
+            Sent::Mpp(_) => mpp::PROTOCOL,
+        }
+    }
+
+    /// Whether the extensions of x402 concern it.
+    pub(crate) const fn is_x402(&self) -> bool {
+        matches!(self.sent, Sent::X402(_))
     }
 
     /// The account it goes to when no key names one.
@@ -175,7 +199,10 @@ impl Verified {
 
     /// What it brings back of the extensions.
     pub(crate) const fn extensions(&self) -> Option<&Map<String, Value>> {
-        self.sent.extensions()
+        match &self.sent {
+            Sent::X402(payment) => payment.extensions(),
+            Sent::Mpp(_) => None,
+        }
     }
 
     /// What a facilitator is asked to settle: our values in the payer's form, and nothing private (X402-11). None on
@@ -184,12 +211,13 @@ impl Verified {
     /// # Errors
     /// Less or more was to be taken than was signed.
     pub(super) fn settle_request(&self, charge: u128) -> Result<Option<SettleRequest>, ChargeError> {
-        let version_1 = matches!(self.sent, Payment::V1(_));
+        let version_1 = matches!(self.sent, Sent::X402(Payment::V1(_)));
         let request = match &self.proof {
             Proof::Transfer(offer, _) => {
                 let payload = match &self.sent {
-                    Payment::V1(sent) => ExactPayload::from_value(&sent.payload),
-                    Payment::V2(sent) => ExactPayload::from_value(&sent.payload),
+                    Sent::X402(Payment::V1(sent)) => ExactPayload::from_value(&sent.payload),
+                    Sent::X402(Payment::V2(sent)) => ExactPayload::from_value(&sent.payload),
+                    Sent::Mpp(signed) => Some(signed.payload.clone()),
                 };
                 let evm = payload.filter(|_| self.till.kind().is_some());
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
@@ -248,16 +276,45 @@ pub(crate) fn verify(
     let offered = ask.takes(gate, snapshot, now);
     let checked = match genuine(gate, snapshot, &payment, ask, &offered, now.seconds()) {
         Ok(proof) => proof,
-        Err(refused) => match known::again(gate, snapshot, &payment, ask.fingerprint())? {
+        Err(refused) => match known::again(gate, snapshot, Shape::of(&payment), ask.fingerprint())? {
             Some(seen) => seen,
             None => channel_again(gate, snapshot, &payment, ask, &offered)?.ok_or(refused)?,
         },
     };
     let (till, proof) = checked;
-    let too_big = || Refusal::new(Code::ProofInvalid, "The payment is larger than an account can hold.");
-    let credit = till.credit(proof.amount()).ok_or_else(too_big)?;
     let listed = discovery::forwarded(snapshot, ask, payment.extensions());
-    Ok(Verified { till, credit, proof, sent: payment, listed })
+    Verified::new(till, proof, Sent::X402(payment), listed)
+}
+
+/// A genuine transfer that a challenge of the `Payment` scheme has bound to its request.
+///
+/// # Errors
+/// No account can hold so much.
+pub(crate) fn of_charge(
+    till: Till,
+    offer: x402_exact::Offer,
+    payment: ExactPayment,
+    signed: Signed,
+) -> Result<Verified, Refusal> {
+    Verified::new(till, Proof::Transfer(offer, payment), Sent::Mpp(signed), None)
+}
+
+/// What became of such a transfer that was shown before, whatever is wrong with its challenge by now. None: nobody has
+/// seen it.
+///
+/// # Errors
+/// It was made for another request, or is not genuine.
+pub(crate) fn charged_before(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    signed: Signed,
+    fingerprint: &[u8; 32],
+) -> Result<Option<Verified>, Refusal> {
+    // It has text keys and no floats, so writing it cannot fail.
+    let payload = serde_json::to_value(&signed.payload).unwrap_or_default();
+    let shape = Shape { network: Some(&signed.network), payload: &payload };
+    let Some((till, proof)) = known::again(gate, snapshot, shape, fingerprint)? else { return Ok(None) };
+    Verified::new(till, proof, Sent::Mpp(signed), None).map(Some)
 }
 
 /// What a payer signed, as one of our offers takes it. Which check it has follows from the payload: the echo of an

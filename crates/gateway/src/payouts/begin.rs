@@ -379,7 +379,7 @@ mod tests {
         gate.store.commit(deposit(now)).await.unwrap();
         let account = gate.book.account(HOLDER, Asset::Test);
         // More than it takes: what refuses it the second time is not the balance.
-        gate.book.deposit(HOLDER, Asset::Test, Amount::from_units(5000));
+        gate.deposit(HOLDER, Asset::Test, Amount::from_units(5000));
         let wish = wish(now);
         let share = || gate.payouts.share(1, Amount::MAX, now).unwrap();
         let mut begun = std::pin::pin!(begin(&gate, &account, &HASH, &wish, share(), now));
@@ -406,7 +406,7 @@ mod tests {
         assert!(gate.payouts.take(&HASH));
         let other = Payout { account: [8; 16], ..wish.clone() };
         let stranger = gate.book.account(AccountId([8; 16]), Asset::Test);
-        gate.book.deposit(stranger.id(), Asset::Test, Amount::from_units(1000));
+        gate.deposit(stranger.id(), Asset::Test, Amount::from_units(1000));
         assert!(begin(&gate, &stranger, &[0xcd; 32], &other, share(), now).await.is_err(), "no such deposit");
         assert_eq!(gate.payouts.open(), 1, "what was not begun is not open");
     }

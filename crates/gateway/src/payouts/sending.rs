@@ -121,7 +121,7 @@ pub(crate) async fn write(
     let back = back(payout, &step);
     gate.store.commit(Op::Payout { hash, step }).await?;
     if let Some(asset) = Asset::from_code(payout.asset).filter(|_| back > Amount::ZERO) {
-        gate.book.deposit(AccountId(payout.account), asset, back);
+        gate.deposit(AccountId(payout.account), asset, back);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 46] = [
+const ALL: [Code; 48] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -33,6 +33,8 @@ const ALL: [Code; 46] = [
     Code::AlreadyServed,
     Code::IdempotencyMismatch,
     Code::IdConflict,
+    Code::ChannelGone,
+    Code::TransactionReverted,
     Code::BodyTooLarge,
     Code::UriTooLong,
     Code::HeaderTooLarge,

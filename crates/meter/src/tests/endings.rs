@@ -195,3 +195,93 @@ fn names_of_the_upstream_cannot_break_the_json() {
     let last = meter.ending(&ending).unwrap();
     assert_eq!(events(std::str::from_utf8(&last).unwrap())[0]["id"], "a\"b\\\n");
 }
+
+/// Parts the stream as soon as the client has `enough` bytes, writes `note` there, and goes on; whether it was parted.
+fn parted(dialect: Dialect, head: Head<'_>, stream: &str, size: usize, enough: usize) -> (String, bool) {
+    let mut meter = Meter::new(dialect, head);
+    let (mut got, mut wanted) = (Vec::new(), true);
+    for chunk in stream.as_bytes().chunks(size) {
+        let mut out = Vec::new();
+        meter.feed(Bytes::copy_from_slice(chunk), &mut out);
+        let parts = wanted && got.len() + chunk.len() >= enough;
+        let rest = if parts { meter.part(&mut out) } else { None };
+        got.extend(out.concat());
+        if let Some(rest) = rest {
+            got.extend_from_slice(&meter.between_events(NOTE));
+            got.extend_from_slice(&rest);
+            wanted = false;
+        }
+    }
+    let mut rest = Vec::new();
+    let metered = meter.end(End::Eof, &mut rest);
+    got.extend(rest.concat());
+    assert_eq!(metered.text_bytes, 6, "every event is read, once");
+    (String::from_utf8(got).unwrap(), !wanted)
+}
+
+const NOTE: &str = "event: note\ndata: {\"note\":true}\n\n";
+
+/// Events as a reader of event streams has them: name and data, whatever ends their lines.
+fn read(stream: &str) -> Vec<(String, String)> {
+    let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
+    let blocks = lines.split("\n\n").map(|block| {
+        let of = |field: &str| block.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        (of("event:").trim().to_owned(), of("data:").trim().to_owned())
+    });
+    blocks.filter(|(_, data)| !data.is_empty()).collect()
+}
+
+/// ENG-9: our events stand between whole events of the upstream, and its own are what they were, at any chunking.
+#[test]
+fn eng_9_a_stream_that_goes_on_has_our_event_between_its_own() {
+    let head = Head {
+        status: 200,
+        content_type: Some("text/event-stream; charset=utf-8"),
+        content_encoding: None,
+        hide_usage_chunk: false,
+    };
+    let (crlf, cr) = (CHAT.replace('\n', "\r\n"), CHAT.replace('\n', "\r"));
+    let message = MESSAGE.replace("one", "onetwo");
+    for (dialect, stream) in [
+        (Dialect::OpenAiChat, CHAT),
+        (Dialect::OpenAiChat, &crlf),
+        (Dialect::OpenAiChat, &cr),
+        (Dialect::OpenAiCompletions, TEXT),
+        (Dialect::AnthropicMessages, &message),
+    ] {
+        let whole = read(stream);
+        for hide in [false, true] {
+            for size in [1, 2, 3, 7, 64, 4096] {
+                for enough in 1..stream.len() {
+                    let head = Head { hide_usage_chunk: hide, ..head };
+                    let (got, is_parted) = parted(dialect, head, stream, size, enough);
+                    let mut events = read(&got);
+                    let notes = events.iter().filter(|(name, _)| name == "note").count();
+                    assert_eq!(notes, usize::from(is_parted), "{got:?}");
+                    events.retain(|(name, _)| name != "note");
+                    assert_eq!(events, whole, "{dialect:?} {hide} {size} {enough} {got:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn eng_9_nothing_is_written_into_what_is_no_event_stream() {
+    let head = Head { status: 200, content_type: None, content_encoding: None, hide_usage_chunk: false };
+    let labelled = Head { content_type: Some("text/event-stream"), ..head };
+    let gzip = Head { content_encoding: Some("gzip"), ..labelled };
+    for (dialect, head, stream) in [
+        (Dialect::OpenAiChat, head, CHAT),
+        (Dialect::OpenAiChat, gzip, CHAT),
+        (Dialect::OllamaChat, labelled, LINES),
+        (Dialect::GeminiGenerate, labelled, ARRAY),
+        (Dialect::DashScope, labelled, &DASH[..DASH.len() / 2]),
+    ] {
+        let mut meter = Meter::new(dialect, head);
+        let mut out = Vec::new();
+        meter.feed(Bytes::copy_from_slice(stream.as_bytes()), &mut out);
+        assert_eq!(meter.part(&mut out), None, "{dialect:?}");
+        assert_eq!(out.concat(), stream.as_bytes());
+    }
+}

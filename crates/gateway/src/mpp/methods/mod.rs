@@ -1,0 +1,86 @@
+//! The methods, one file each: what is asked for, and whether a payload pays for it. Which there are is `MppMethod`.
+
+pub(super) mod credit;
+pub(super) mod evm;
+
+use serde_json::{Map, Value};
+use wire::mpp::{CHARGE, Credential, Problem, SESSION};
+
+use super::{Demand, Desk, Echo, Making, Proven, refused};
+use crate::config::MppMethod;
+use crate::refusal::Refusal;
+
+/// What a method is paid by, in the order of its offers.
+pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
+    match method {
+        MppMethod::Evm => &[CHARGE],
+        MppMethod::Credit => &[SESSION],
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            &[]
+        }
+    }
+}
+
+/// What this route asks for by a method and an intent of it.
+pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'static str) -> Making {
+    Making::Offers(match method {
+        MppMethod::Evm => evm::offers(demand),
+        MppMethod::Credit => credit::offer(demand).into_iter().collect(),
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            Vec::new()
+        }
+    })
+}
+
+/// Whether a credential is worth nothing once its challenge has ended. A session goes on for longer than that
+/// (MPP-13.5).
+pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, Value>) -> bool {
+    match method {
+        MppMethod::Credit => false,
+        MppMethod::Evm
+        | MppMethod::Lightning
+        | MppMethod::Tempo
+        | MppMethod::Solana
+        | MppMethod::Stripe
+        | MppMethod::Card => intent == CHARGE,
+    }
+}
+
+/// Whether a credential pays for what is demanded now.
+///
+/// # Errors
+/// Nothing was claimed.
+pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
+    match echo.method {
+        MppMethod::Evm => evm::verify(demand, echo),
+        MppMethod::Credit => Ok(Proven::Opens),
+        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            let detail = "Payments by this method are not taken here.";
+            Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
+        }
+    }
+}
+
+/// What became of a public proof that was shown before, whatever is wrong with its challenge by now. None: nobody has
+/// seen it.
+///
+/// # Errors
+/// It was shown for another request: a proven replay gets no challenge.
+pub(super) fn seen(
+    demand: &Demand<'_>,
+    desk: &Desk,
+    credential: &Credential,
+) -> Result<Option<Proven>, Refusal> {
+    match desk.method(&credential.challenge.method) {
+        Some(MppMethod::Evm) => evm::seen(demand, credential),
+        Some(
+            MppMethod::Credit
+            | MppMethod::Lightning
+            | MppMethod::Tempo
+            | MppMethod::Solana
+            | MppMethod::Stripe
+            | MppMethod::Card,
+        )
+        | None => Ok(None),
+    }
+}

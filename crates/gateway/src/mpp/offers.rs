@@ -1,0 +1,172 @@
+//! The challenges of a 402: which, in which order, each bound to an id (MPP-1 to MPP-5, MPP-20, MPP-21).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Map, Value};
+use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION, digest};
+use wire::rfc3339;
+
+use super::{Demand, Desk, methods};
+use crate::call::Arrived;
+use crate::challenge::{Ask, Offering};
+use crate::config::{MppMethod, RoutePrice};
+use crate::exchange::is_grpc;
+use crate::gate::Gate;
+use crate::refusal::{Refusal, field_bytes};
+
+/// What a method asks for, before it is bound.
+pub(crate) struct Offer {
+    pub(crate) method: MppMethod,
+    pub(crate) intent: &'static str,
+    pub(crate) request: Map<String, Value>,
+    /// Unix seconds, where that is before a challenge ends by itself: an invoice, an epoch.
+    pub(crate) expires_at_s: Option<u64>,
+}
+
+/// What came of asking a method.
+pub(crate) enum Making {
+    Offers(Vec<Offer>),
+    /// So many were made of late that there is none for so long.
+    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
+    Spent(Duration),
+    /// Nobody can be paid that way now.
+    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
+    Out,
+}
+
+/// The lines for a 402.
+#[derive(Default)]
+pub(crate) struct Offered {
+    pub(crate) lines: Vec<HeaderValue>,
+    /// The id of the first of them, for the body.
+    pub(crate) id: Option<String>,
+    /// Whether one of them takes a payment: whoever has no key cannot answer one that wants a key.
+    pub(crate) takes_payments: bool,
+    /// The shortest wait for an offer that was not made.
+    pub(crate) wait: Option<Duration>,
+    pub(crate) is_out: bool,
+}
+
+/// What all headers of a 402 may take together: proxies refuse more (402-4) ...
+const HEADERS_BYTES_MAX: usize = 8 * 1024;
+/// ... with what is kept of that for the fields that come after the offers.
+const OTHERS_BYTES: usize = 1024;
+
+impl Offered {
+    /// Why there may be less than there could be.
+    pub(crate) const fn missing(&self) -> Offering {
+        match self.wait {
+            Some(wait) => Offering::Spent(wait),
+            None if self.is_out => Offering::Out,
+            None => Offering::NotWanted,
+        }
+    }
+
+    /// Puts the lines into a 402, one each, as far as there is room: a line is whole or not there (402-1, 402-4).
+    pub(crate) fn told_in(self, mut refusal: Refusal) -> Refusal {
+        let mut room = (HEADERS_BYTES_MAX - OTHERS_BYTES).saturating_sub(refusal.headers_bytes());
+        let mut is_first = true;
+        for line in self.lines {
+            let bytes = field_bytes(&header::WWW_AUTHENTICATE, &line);
+            let Some(left) = room.checked_sub(bytes) else { break };
+            (room, refusal) = (left, refusal.line(header::WWW_AUTHENTICATE, line));
+            if std::mem::take(&mut is_first)
+                && let Some(id) = &self.id
+            {
+                refusal = refusal.extension("challengeId", id.as_str());
+            }
+        }
+        refusal
+    }
+}
+
+/// The challenges for `ask`, the best first. Where nothing is taken by this scheme: none.
+pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) -> Offered {
+    let mut offered = Offered::default();
+    let Some(desk) = &arrived.snapshot.mpp else { return offered };
+    // Its clients look for L402 only, and take less.
+    if is_grpc(arrived.head.version, &arrived.head.headers) {
+        return offered;
+    }
+    let demand = Demand { gate, arrived, ask };
+    for (method, intent) in wanted(desk, &arrived.head.headers) {
+        match methods::offers(&demand, method, intent).await {
+            Making::Offers(offers) => {
+                for offer in offers {
+                    let Some((id, line)) = bound(&demand, desk, &offer) else {
+                        tracing::error!(method = method.name(), "an offer could not be written");
+                        continue;
+                    };
+                    offered.id.get_or_insert(id);
+                    offered.lines.push(line);
+                    offered.takes_payments |= method != MppMethod::Credit;
+                }
+            }
+            Making::Spent(wait) => offered.wait = Some(offered.wait.map_or(wait, |other| other.min(wait))),
+            Making::Out => offered.is_out = true,
+        }
+    }
+    offered
+}
+
+/// The methods and intents to ask, in the order that the client prefers; all of them where it wants none or says nothing
+/// that can be read (MPP-20).
+fn wanted(desk: &Desk, headers: &HeaderMap) -> Vec<(MppMethod, &'static str)> {
+    let all = desk.rules.methods.iter();
+    let all: Vec<_> =
+        all.flat_map(|method| methods::intents(*method).iter().map(|intent| (*method, *intent))).collect();
+    let lines =
+        headers.get_all(ACCEPT_PAYMENT).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>();
+    let accepts = lines.ok().filter(|lines| !lines.is_empty());
+    let accepts = accepts.and_then(|lines| AcceptPayment::parse(&lines.join(", ")));
+    let named = all.iter().map(|(method, intent)| (method.name(), *intent));
+    let ranked = accepts.map(|accepts| accepts.rank(named)).unwrap_or_default();
+    if ranked.is_empty() {
+        return all;
+    }
+    ranked.into_iter().filter_map(|place| all.get(place).copied()).collect()
+}
+
+/// The challenge and its id.
+fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, HeaderValue)> {
+    let Demand { gate, arrived, ask } = demand;
+    let mut challenge = Challenge::new(&desk.realm, offer.method.name(), offer.intent, &offer.request);
+    let usual = arrived.now.seconds().saturating_add(desk.rules.expiry.as_secs());
+    let expires_at_s = offer.expires_at_s.map_or(usual, |end| end.min(usual));
+    challenge.expires = Some(rfc3339::format(expires_at_s)?);
+    // What is for one request names it; a session goes on in others.
+    let is_for_one = offer.intent == CHARGE;
+    challenge.digest = Some(ask.body)
+        .filter(|body| is_for_one && desk.rules.digest && !body.is_empty() && decides(demand))
+        .map(digest::of);
+    challenge.header = has_bearer(&arrived.head.headers).then(|| PAYMENT_AUTHORIZATION.to_owned());
+    let opaque = Opaque {
+        store_epoch: gate.store_epoch,
+        route: demand.place(),
+        prices: ask.tariff.to_owned(),
+        quote: is_for_one.then(|| demand.mark()),
+        ..Opaque::default()
+    };
+    let challenge = gate.keys.masters.load().mpp.bind(challenge, opaque).ok()?;
+    let line = HeaderValue::from_str(&challenge.to_value().ok()?).ok()?;
+    Some((challenge.id, line))
+}
+
+/// Whether the body decides what a call costs.
+fn decides(demand: &Demand<'_>) -> bool {
+    let route = demand.ask.route(&demand.arrived.snapshot);
+    route.is_some_and(|route| match route.price {
+        RoutePrice::ByModel | RoutePrice::Units(_) => true,
+        RoutePrice::PerCall(_) | RoutePrice::Free => false,
+    })
+}
+
+/// Whether `Authorization` is taken: SDKs put a key there whatever they are told (MPP-15).
+fn has_bearer(headers: &HeaderMap) -> bool {
+    headers.get_all(header::AUTHORIZATION).iter().any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+    })
+}
