@@ -1,6 +1,8 @@
 //! A key directory: whose keys are these? Each key that counts has signed that it belongs to the origin that was asked
 //! (IDN-16), so nobody can list another's.
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use serde_json::{Map, Value, json};
 use wire::message_signature::{
@@ -50,8 +52,8 @@ pub enum Unsigned {
 /// A key that its origin stands for, and it for its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedKey {
-    /// The key.
-    pub key: AgentKey,
+    /// The key, shared by all who look it up.
+    pub key: Arc<AgentKey>,
     /// Of no use before, in Unix seconds.
     pub not_before_s: Option<u64>,
     /// Of no use from then on, in Unix seconds.
@@ -240,7 +242,7 @@ fn usable(jwk: &Map<String, Value>) -> Option<ListedKey> {
     }
     let public = base64::decode_url(jwk.get("x")?.as_str()?, ENCODED_KEY).ok()?;
     let key = AgentKey::new(&public.try_into().ok()?)?;
-    Some(ListedKey { key, not_before_s: time(jwk, "nbf")?, not_after_s: time(jwk, "exp")? })
+    Some(ListedKey { key: Arc::new(key), not_before_s: time(jwk, "nbf")?, not_after_s: time(jwk, "exp")? })
 }
 
 /// A time that may be absent; nothing where it is there and no time.

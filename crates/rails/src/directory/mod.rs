@@ -70,7 +70,7 @@ struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The key.
-    Key(AgentKey),
+    Key(Arc<AgentKey>),
     /// Not yet: the directory is being asked. Come again in a few seconds.
     Coming,
     /// The origin was asked, and has no such key; or it gave no answer. It is not asked again before this (Unix seconds).

@@ -43,7 +43,7 @@ struct Good {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// The key; whether the directory is to be asked again beside.
-    Key(AgentKey, bool),
+    Key(Arc<AgentKey>, bool),
     /// There is no such key, and nobody is asked for it before then.
     Absent(u64),
     /// There is none yet: the directory is to be asked.
@@ -58,7 +58,7 @@ impl Shelf {
             Some((good.keys.iter().find(is_meant)?, good.refresh_s))
         });
         if let Some((listed, refresh_s)) = named {
-            return Look::Key(listed.key.clone(), now_s >= refresh_s.max(self.pause_until_s));
+            return Look::Key(Arc::clone(&listed.key), now_s >= refresh_s.max(self.pause_until_s));
         }
         // A directory that lacks the key may just have got it.
         let patient_s = if good.is_some() { self.asked_s.saturating_add(UNKNOWN_KEY_S) } else { 0 };
@@ -107,6 +107,8 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proof::SigningKey;
     use proof::identity::AgentKey;
     use proof::identity::directory::ListedKey;
@@ -114,8 +116,8 @@ mod tests {
     use super::{Look, Shelf};
     use crate::directory::fetch::Fetched;
 
-    fn key(seed: u8) -> AgentKey {
-        AgentKey::new(&SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes()).unwrap()
+    fn key(seed: u8) -> Arc<AgentKey> {
+        Arc::new(AgentKey::new(&SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes()).unwrap())
     }
 
     fn fetched(seeds: &[u8], max_age_s: Option<u64>) -> Option<Fetched> {
