@@ -260,7 +260,10 @@ impl Charge {
 
     /// Whether a stream that is used up can wait for its payer: money of a session can still come in, and would help.
     fn may_wait(&self) -> bool {
-        let open = |payer: &Payer| payer.session.is_some() && payer.account.state() == AccountState::Open;
+        let open = |payer: &Payer| {
+            payer.session.as_ref().is_some_and(|session| session.is_open())
+                && payer.account.state() == AccountState::Open
+        };
         self.exhausted == Some(Exhausted::Balance)
             && self.payer.as_ref().is_some_and(open)
             && !self.gate.is_draining()

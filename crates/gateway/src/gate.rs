@@ -11,7 +11,7 @@ use money::{Amount, Asset};
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::cashu::Mints;
-use crate::channels::Channels;
+use crate::channels::{Batch, Channels};
 use crate::claims::Claims;
 use crate::clock::Now;
 use crate::config::RateLimits;
@@ -48,7 +48,7 @@ pub(crate) struct Gate {
     pub(crate) claims: Arc<Claims>,
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
-    pub(crate) channels: Channels,
+    pub(crate) channels: Channels<Batch>,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,

@@ -320,7 +320,7 @@ impl ChargedBody {
     /// The stream is used up, and waits for its payer. How it ends, where it cannot.
     fn pause(&mut self, charge: &Charge) -> Option<End> {
         let Some((pause, need)) = charge.begin_pause() else { return Some(End::CutShort) };
-        self.ready.push_back(charge.between_events(&need.event()));
+        self.ready.push_back(charge.between_events(&need.event));
         self.pause = Some(pause);
         None
     }
@@ -343,7 +343,7 @@ impl ChargedBody {
         };
         let (end, answer) = match waited {
             Waited::Tells(need) => {
-                self.ready.push_back(charge.between_events(&need.event()));
+                self.ready.push_back(charge.between_events(&need.event));
                 self.pause = Some(pause);
                 (None, Ok(()))
             }

@@ -12,6 +12,7 @@ pub mod deposit_key;
 pub mod ed25519;
 pub mod eip712;
 pub mod epoch;
+pub mod evm_transaction;
 pub mod identity;
 pub mod l402;
 mod mac;

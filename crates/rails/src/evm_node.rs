@@ -25,6 +25,9 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Blocks that are looked through for an authorization's use: longer than one may be valid, on any chain we know.
 const BLOCKS_BACK: u64 = 2_000;
 
+/// What is kept of a node's complaint.
+const MESSAGE_CHARS_MAX: usize = 200;
+
 /// `Transfer(address,address,uint256)`.
 const TRANSFER: &str = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
 /// `AuthorizationUsed(address,bytes32)`.
@@ -242,6 +245,11 @@ impl EvmNode {
 
     /// The result of a question; none where there is no good one.
     pub(crate) async fn ask(&self, method: &str, params: Value) -> Option<Value> {
+        self.question(method, params).await.ok()
+    }
+
+    /// The result of a question, or what the node says instead.
+    pub(crate) async fn question(&self, method: &str, params: Value) -> Result<Value, NoResult> {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         let exchange = Exchange {
             origin: &self.origin,
@@ -251,10 +259,24 @@ impl EvmNode {
             time_max: TIME_MAX,
             answer_bytes_max: ANSWER_BYTES_MAX,
         };
-        let answer = exchange.run(&self.dialer).await.ok().filter(|answer| answer.status == 200)?;
-        let mut said = wire::json::parse_strict(&answer.body).ok()?;
-        said.get_mut("result").map(Value::take)
+        let answer = exchange.run(&self.dialer).await.ok().filter(|answer| answer.status == 200);
+        let said = answer.and_then(|answer| wire::json::parse_strict(&answer.body).ok());
+        let mut said = said.ok_or(NoResult::NoAnswer)?;
+        if let Some(error) = said.get("error") {
+            let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
+            return Err(NoResult::Error(message.chars().take(MESSAGE_CHARS_MAX).collect()));
+        }
+        said.get_mut("result").map(Value::take).ok_or(NoResult::NoAnswer)
     }
+}
+
+/// Why a question has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoResult {
+    /// The node says this.
+    Error(String),
+    /// It says nothing, or nothing that can be read.
+    NoAnswer,
 }
 
 /// 32 bytes with the value at their end, without `0x`.
@@ -284,7 +306,7 @@ fn has_topics(log: &Value, wanted: &[&str]) -> bool {
 }
 
 /// A number as JSON-RPC writes it.
-fn quantity(value: &Value) -> Option<u64> {
+pub(crate) fn quantity(value: &Value) -> Option<u64> {
     u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
 }
 

@@ -1,4 +1,4 @@
-//! A payment channel as it is kept (x402 `batch-settlement`, X402-22 to X402-31).
+//! A payment channel as it is kept: x402 `batch-settlement` (X402-22 to X402-31), and sessions of MPP (ENG-1 to ENG-7).
 
 use std::fmt;
 
@@ -8,12 +8,37 @@ use serde_json::Value;
 
 use crate::Payment;
 
+/// What pays from a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelKind {
+    /// x402 `batch-settlement`: the only kind before schema 6.
+    #[default]
+    Batch,
+    /// A session of MPP.
+    Session,
+}
+
+impl ChannelKind {
+    /// The rail of what is charged on channels of a network.
+    #[must_use]
+    pub fn rail(self, network: &str) -> String {
+        match self {
+            Self::Batch => format!("x402-batch:{network}"),
+            Self::Session => format!("mpp-session:{network}"),
+        }
+    }
+}
+
 /// Where a channel stands, whole. All sums are atomic units of its token.
 ///
 /// What the payer was charged and has not used is not here: it is the balance of the channel's account, so that no
 /// crash can make the two differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
+    /// What pays from it.
+    #[serde(default)]
+    pub kind: ChannelKind,
     /// CAIP-2.
     pub network: String,
     /// What the channel is made of, as it travels: its hash is the channel's id.
@@ -28,6 +53,9 @@ pub struct Channel {
     pub accepted: u128,
     /// The highest promise that was charged under: what claims stand on.
     pub newest: Option<Promise>,
+    /// The highest one that was known to be used up when the next came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Promise>,
     /// Sums of vouchers that may be seen on the chain, ascending.
     pub published: Vec<u128>,
     /// Every sum below counts as published.
@@ -42,6 +70,44 @@ pub struct Channel {
     pub refunding: Option<ChannelRefund>,
     /// The last one that was made, for whoever asks for it again.
     pub refunded: Option<ChannelRefund>,
+    /// A session that is being closed, or is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closing: Option<ChannelClose>,
+    /// A transaction of ours that takes what is owed, and whose end is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taking: Option<ChannelTransaction>,
+}
+
+/// The end of a session: from here on nothing begins on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelClose {
+    /// Ours in all.
+    pub capture: u128,
+    /// What goes back to the payer.
+    pub refund: u128,
+    /// What it is closed by; none where it has ended on its chain without us.
+    pub promise: Option<Promise>,
+    /// Whether it has ended on its chain.
+    pub is_done: bool,
+    /// Unix milliseconds.
+    pub asked_ms: u64,
+    /// Hash of the transaction that ended it, once known.
+    pub reference: String,
+}
+
+/// What was signed and sent to a chain, to be sent again as it is until its end is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelTransaction {
+    /// What the channel will have given in all.
+    pub total_claimed: u128,
+    /// Its hash.
+    pub hash: String,
+    /// The signed bytes, as a node takes them.
+    pub raw: String,
+    /// The sender's nonce in it.
+    pub nonce: u64,
+    /// Unix milliseconds.
+    pub sent_ms: u64,
 }
 
 /// A voucher's sum and signature. `Debug` hides the signature: whoever has it can use what is left of the promise.
@@ -49,8 +115,16 @@ pub struct Channel {
 pub struct Promise {
     /// Cumulative.
     pub max_claimable: u128,
-    /// `0x` and 65 bytes.
+    /// `0x` and 65 bytes; of a Solana channel base58.
     pub signature: String,
+    /// Unix seconds that are signed with it; 0: it does not end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub expires_at: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl fmt::Debug for Promise {

@@ -38,7 +38,10 @@ mod writer;
 
 pub use backup::{RestoreError, restore};
 pub use cashu::{CashuCoin, CashuSignature, CashuState, CashuSwap, CashuWrite};
-pub use channel::{Channel, ChannelMirror, ChannelRefund, ChannelWrite, Promise};
+pub use channel::{
+    Channel, ChannelClose, ChannelKind, ChannelMirror, ChannelRefund, ChannelTransaction, ChannelWrite,
+    Promise,
+};
 pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, check};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;

@@ -13,6 +13,7 @@ pub(crate) mod install;
 mod lightning;
 pub(crate) mod process;
 pub(crate) mod stage;
+mod tempo;
 pub(crate) mod tools;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::config::Around;
 use self::install::Environment;
 use self::lightning::{LnBits, NwcWallets, Wallet};
+use self::tempo::Tempo;
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
@@ -129,6 +131,7 @@ struct Grounds {
     lnbits: Result<Option<LnBits>, String>,
     nwc: Result<Option<NwcWallets>, String>,
     mint: Result<Option<CashuMint>, String>,
+    tempo: Result<Option<Tempo>, String>,
 }
 
 impl Grounds {
@@ -146,6 +149,7 @@ impl Grounds {
         };
         let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
         let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
+        let tempo = || Tempo::start(&install::anvil(places)?, &program(Runtime::Node)?, places);
         let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
         Self {
             chain: has_chain.then(chain).transpose(),
@@ -155,6 +159,7 @@ impl Grounds {
             lnbits: needed(Ground::LnBits).then(lnbits).transpose(),
             nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
             mint: needed(Ground::Cashu).then(mint).transpose(),
+            tempo: needed(Ground::Tempo).then(tempo).transpose(),
         }
     }
 
@@ -194,6 +199,10 @@ impl Grounds {
             Ground::Cashu => {
                 let mint = self.mint.as_ref().map_err(Clone::clone)?;
                 mint.as_ref().into_iter().for_each(|mint| mint.describe(env));
+            }
+            Ground::Tempo => {
+                let tempo = self.tempo.as_ref().map_err(Clone::clone)?;
+                tempo.as_ref().into_iter().for_each(|tempo| tempo.describe(env));
             }
         }
         Ok(())

@@ -1,9 +1,8 @@
 // Compiles our contracts, sets them on the chain at RPC_URL and funds the payers. Ends with 0 only
 // if the contracts sign for the domains that stock clients use.
-import { readFileSync, readdirSync } from "node:fs";
-import solc from "solc";
 import { encodeFunctionData, parseAbi } from "viem";
 import { AGGREGATOR, CONTRACTS, PERMIT, TOKEN, TOKEN_ABI, chainClient, payer, payers, send } from "./chain.mjs";
+import { compile } from "./compile.mjs";
 
 /** 1000 USDC and 10 ETH for each payer. */
 const FUNDS = 1_000_000_000n;
@@ -14,26 +13,9 @@ const SEPARATORS = {
   [TOKEN]: "0x71f17a3b2ff373b803d70a5a07c046c1a2bc8e89c09ef722fcb047abe94c9818",
   [PERMIT]: "0x010f27a92fb9a32622f44f001dc4d15706a85b33499cfc2ce9033113ab26592c",
 };
-/** Runtime code of every contract here, by name. */
-function compile() {
-  const folder = new URL("./", import.meta.url);
-  const names = readdirSync(folder).filter((name) => name.endsWith(".sol"));
-  const sources = Object.fromEntries(
-    names.map((name) => [name, { content: readFileSync(new URL(name, folder), "utf8") }]),
-  );
-  const settings = {
-    optimizer: { enabled: true, runs: 200 },
-    outputSelection: { "*": { "*": ["evm.deployedBytecode.object"] } },
-  };
-  const output = JSON.parse(solc.compile(JSON.stringify({ language: "Solidity", sources, settings })));
-  const problems = (output.errors ?? []).map((e) => e.formattedMessage);
-  if (problems.length > 0) throw new Error(problems.join("\n"));
-  const contracts = Object.values(output.contracts).flatMap((file) => Object.entries(file));
-  return Object.fromEntries(contracts.map(([name, { evm }]) => [name, `0x${evm.deployedBytecode.object}`]));
-}
 
 const client = chainClient(process.env.RPC_URL, payer());
-const code = compile();
+const code = compile("chain");
 for (const [name, address] of Object.entries(CONTRACTS)) {
   await client.request({ method: "anvil_setCode", params: [address, code[name]] });
 }

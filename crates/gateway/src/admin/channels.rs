@@ -44,10 +44,11 @@ fn row(id: &[u8; 32], channel: &Channel, carry: Amount) -> Result<Value, StoreEr
     let mirror = &channel.mirror;
     let AccountId(account) = account_of(id);
     Ok(json!({
-        "channel": wire::hex::encode_0x(id), "account": wire::hex::encode(&account), "network": channel.network,
+        "channel": wire::hex::encode_0x(id), "kind": channel.kind, "account": wire::hex::encode(&account), "network": channel.network,
         "payer": channel.config["payer"], "charged": told(channel.charged),
         "unused": facts::amount(carry, asset), "on_chain": told(mirror.balance), "claimed": told(mirror.total_claimed),
         "withdraw_requested_at": Some(mirror.withdraw_requested_at).filter(|at| *at > 0),
         "seen_s": mirror.synced_at_s, "used_ms": channel.used_ms, "refund_open": channel.refunding.is_some(),
+        "closing": channel.closing.is_some(),
     }))
 }

@@ -18,9 +18,10 @@ use wire::x402::batch::claim::settle_request;
 use wire::x402::batch::{ChannelConfig, SettlePayload};
 use wire::x402::{Address, network};
 
-use super::kept::Kept;
+use super::BatchKept as Kept;
+use super::BatchSlot as Slot;
 use super::mirror::Look;
-use super::slot::{Beside, Slot};
+use super::slot::Beside;
 use super::{facilitating, rail, refund};
 use crate::clock::Now;
 use crate::config::{Batch, Config};

@@ -8,11 +8,12 @@ use store::{Payment, PaymentState};
 use wire::hex;
 use wire::x402::batch::BatchPayload;
 
+use super::BatchSlot as Slot;
 use super::answer;
 use super::drawing::{Drawing, Provisional, Step};
 use super::looking::Looking;
 use super::presented::Presented;
-use super::slot::{Beside, Slot};
+use super::slot::Beside;
 use super::{account_of, escrow, rail, refund};
 use crate::claims::{Claim, InFlight};
 use crate::gate::Gate;

@@ -9,9 +9,10 @@ use money::Amount;
 use proof::x402_batch::{Acceptance, BatchError};
 use store::Payment;
 
+use super::BatchSlot as Slot;
 use super::answer::{self, Escrowed};
 use super::rail;
-use super::slot::{Beside, Slot};
+use super::slot::Beside;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::idempotency::Attempt;

@@ -11,8 +11,9 @@ use wire::x402::batch::{BatchPayload, ChannelConfig, Deposit, DepositAuthorizati
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::v2;
 
+use super::BatchKept as Kept;
 use super::answer::{self, Escrowed};
-use super::kept::{Kept, Unit};
+use super::kept::Unit;
 use super::mirror::{self, Unseen};
 use super::presented::Presented;
 use super::slot::{self, Beside};

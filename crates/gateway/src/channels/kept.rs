@@ -1,20 +1,55 @@
-//! A channel between what is on disk of it and the rules of `proof::x402_batch`.
+//! A channel between what is on disk of it and the engine of `proof::voucher`.
 //!
 //! What was charged and not used is nowhere in the record: it is the balance of the channel's account (X402-28), so
 //! that a charge, its end and a crash between them can never leave two answers.
 
+use std::fmt::Debug;
+
 use money::{Amount, Asset};
-use proof::x402_batch::{self, Mirror, SignedVoucher};
-use store::{ChannelMirror, Promise};
+use proof::voucher::{Channel, Mirror, Signed};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::{ChannelKind, ChannelMirror, Promise};
 use wire::hex;
 use wire::x402::batch::{ChannelConfig, Voucher};
 
+/// What the channels of one kind have of their own.
+pub(crate) trait Kind: Debug + 'static {
+    const KIND: ChannelKind;
+    /// What a channel is made of, as its record has it.
+    type Config: Clone + Debug + Serialize + DeserializeOwned + Send + Sync;
+    /// What is signed with a sum, and by what.
+    type Signature: Copy + Send + Sync;
+
+    fn read(promise: &Promise) -> Option<Self::Signature>;
+    fn write(signed: &Signed<Self::Signature>) -> Promise;
+}
+
+/// Channels of x402 `batch-settlement`.
+#[derive(Debug)]
+pub(crate) struct Batch;
+
+impl Kind for Batch {
+    const KIND: ChannelKind = ChannelKind::Batch;
+    type Config = ChannelConfig;
+    type Signature = [u8; 65];
+
+    fn read(promise: &Promise) -> Option<[u8; 65]> {
+        Some(*proof::secp::Signature::parse(&promise.signature).ok()?.as_bytes())
+    }
+
+    fn write(signed: &Signed<[u8; 65]>) -> Promise {
+        let signature = hex::encode_0x(&signed.signature);
+        Promise { max_claimable: signed.max_claimable, signature, expires_at: 0 }
+    }
+}
+
 /// A channel as it was last written down.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Kept<K: Kind> {
     /// The hash of `config` on its chain.
     pub(crate) id: [u8; 32],
-    pub(crate) config: ChannelConfig,
+    pub(crate) config: K::Config,
     pub(crate) record: store::Channel,
 }
 
@@ -43,34 +78,34 @@ impl Unit {
     }
 }
 
-impl Kept {
+impl<K: Kind> Kept<K> {
     /// Reads a row. None: it was written by something else.
     pub(crate) fn read(id: [u8; 32], record: store::Channel) -> Option<Self> {
         let config = serde_json::from_value(record.config.clone()).ok()?;
         Asset::from_code(record.asset)?;
-        if record.newest.as_ref().is_some_and(|promise| signed(promise).is_none()) {
-            return None;
-        }
-        Some(Self { id, config, record })
+        let mut promises = record.newest.iter().chain(&record.covered);
+        promises.all(|promise| K::read(promise).is_some()).then_some(Self { id, config, record })
     }
 
     /// A channel that no record is left of: what the chain says is where it stands (X402-30).
     pub(crate) fn opened(
         id: [u8; 32],
-        config: ChannelConfig,
+        config: K::Config,
         network: &str,
         unit: Unit,
         mirror: Mirror,
     ) -> Option<Self> {
-        let opened = x402_batch::Channel::opened(mirror);
+        let opened = Channel::<K::Signature>::opened(mirror);
         let record = store::Channel {
+            kind: K::KIND,
             network: network.to_owned(),
-            config: serde_json::to_value(config).ok()?,
+            config: serde_json::to_value(&config).ok()?,
             asset: unit.asset.code(),
             decimals: unit.decimals,
             charged: opened.charged,
             accepted: opened.accepted,
             newest: None,
+            covered: None,
             published: Vec::new(),
             published_floor: 0,
             mirror: written(&mirror),
@@ -78,6 +113,8 @@ impl Kept {
             era: 0,
             refunding: None,
             refunded: None,
+            closing: None,
+            taking: None,
         };
         Some(Self { id, config, record })
     }
@@ -89,16 +126,19 @@ impl Kept {
     }
 
     /// The channel with so much charged and not used, and no call in flight.
-    pub(crate) fn channel(&self, carry: u128) -> x402_batch::Channel {
+    pub(crate) fn channel(&self, carry: u128) -> Channel<K::Signature> {
         let record = &self.record;
-        x402_batch::Channel {
+        let signed = |promise: &Promise| {
+            Some(Signed { max_claimable: promise.max_claimable, signature: K::read(promise)? })
+        };
+        Channel {
             charged: record.charged,
             carry,
             in_flight: 0,
             accepted: record.accepted,
             newest: record.newest.as_ref().and_then(signed),
-            covered: None,
-            closing: false,
+            covered: record.covered.as_ref().and_then(signed),
+            closing: record.closing.is_some(),
             published: record.published.clone(),
             published_floor: record.published_floor,
             mirror: read(&record.mirror),
@@ -106,21 +146,21 @@ impl Kept {
     }
 
     /// The record of a channel that has moved on.
-    pub(crate) fn moved(&self, channel: &x402_batch::Channel) -> store::Channel {
+    pub(crate) fn moved(&self, channel: &Channel<K::Signature>) -> store::Channel {
         store::Channel {
             charged: channel.charged,
             accepted: channel.accepted,
-            newest: channel.newest.map(|signed| Promise {
-                max_claimable: signed.max_claimable,
-                signature: hex::encode_0x(&signed.signature),
-            }),
+            newest: channel.newest.as_ref().map(K::write),
+            covered: channel.covered.as_ref().map(K::write),
             published: channel.published.clone(),
             published_floor: channel.published_floor,
             mirror: written(&channel.mirror),
             ..self.record.clone()
         }
     }
+}
 
+impl Kept<Batch> {
     /// The newest promise, as it travelled.
     pub(crate) fn newest(&self) -> Option<Voucher> {
         self.record.newest.as_ref().map(|promise| Voucher {
@@ -129,11 +169,6 @@ impl Kept {
             signature: promise.signature.clone(),
         })
     }
-}
-
-fn signed(promise: &Promise) -> Option<SignedVoucher> {
-    let signature = proof::secp::Signature::parse(&promise.signature).ok()?;
-    Some(SignedVoucher { max_claimable: promise.max_claimable, signature: *signature.as_bytes() })
 }
 
 const fn read(mirror: &ChannelMirror) -> Mirror {

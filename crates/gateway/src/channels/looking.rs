@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use proof::x402_batch::{BatchError, Mirror};
 
+use super::BatchKept as Kept;
+use super::BatchSlot as Slot;
 use super::answer;
-use super::kept::Kept;
 use super::mirror::Look;
 use super::presented::Presented;
-use super::slot::{self, Beside, Slot};
+use super::slot::{self, Beside};
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::refusal::{Code, Refusal};

@@ -23,18 +23,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use ledger::{AccountId, Book};
-use store::{Reader, StoreError};
+use store::{ChannelKind, Reader, StoreError};
 
 pub(crate) use answer::refusal;
 pub(crate) use collector::run;
 pub(crate) use draw::{Drawn, receive};
 pub(crate) use drawing::Drawing;
 pub(crate) use escrow::settled_later;
-pub(crate) use kept::Unit;
+pub(crate) use kept::{Batch, Kept, Kind, Unit};
 pub(crate) use presented::{Offered, Presented, again, shown, verify};
 
-use kept::Kept;
-use slot::Slot;
+pub(crate) use slot::Slot;
+
+type BatchKept = Kept<Batch>;
+type BatchSlot = Slot<Batch>;
 
 use wire::x402::Address;
 
@@ -42,7 +44,7 @@ use crate::config::{Config, Network};
 
 /// The rail of what is charged on channels of a network.
 pub(crate) fn rail(network: &str) -> String {
-    format!("x402-batch:{network}")
+    ChannelKind::Batch.rail(network)
 }
 
 /// The network of such a rail.
@@ -68,25 +70,25 @@ fn unit_of(config: &Config, network: &str, token: &Address) -> Option<Unit> {
 }
 
 /// Looks at channels that we have no record of, in one second: anybody can sign for a channel that does not exist,
-/// and each costs a facilitator a question.
+/// and each costs a facilitator, or a node, a question.
 const UNKNOWN_LOOKS_MAX: u32 = 5;
 
-/// Every channel we have a record of.
-#[derive(Debug, Default)]
-pub(crate) struct Channels {
-    slots: DashMap<[u8; 32], Arc<Slot>>,
+/// Every channel of a kind that we have a record of.
+#[derive(Debug)]
+pub(crate) struct Channels<K: Kind> {
+    slots: DashMap<[u8; 32], Arc<Slot<K>>>,
     /// Unix second, and looks in it.
     looks: Mutex<(u64, u32)>,
 }
 
-impl Channels {
+impl<K: Kind> Channels<K> {
     /// Brings the channels to where the journal ended. The balances are in the book already.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], also for a row that cannot be read: its channel would start anew.
     pub(crate) fn open(reader: &Reader, book: &Book) -> Result<Self, StoreError> {
-        let channels = Self::default();
-        for (id, record) in reader.channels()? {
+        let channels = Self { slots: DashMap::new(), looks: Mutex::default() };
+        for (id, record) in reader.channels()?.into_iter().filter(|(_, record)| record.kind == K::KIND) {
             let damaged = || StoreError::Unavailable("a channel cannot be read".into());
             let kept = Kept::read(id, record).ok_or_else(damaged)?;
             channels.add(kept, book).ok_or_else(damaged)?;
@@ -94,12 +96,12 @@ impl Channels {
         Ok(channels)
     }
 
-    pub(crate) fn find(&self, id: &[u8; 32]) -> Option<Arc<Slot>> {
+    pub(crate) fn find(&self, id: &[u8; 32]) -> Option<Arc<Slot<K>>> {
         self.slots.get(id).map(|found| Arc::clone(&found))
     }
 
     /// Remembers a channel. None: its account holds another asset.
-    fn add(&self, kept: Kept, book: &Book) -> Option<Arc<Slot>> {
+    pub(crate) fn add(&self, kept: Kept<K>, book: &Book) -> Option<Arc<Slot<K>>> {
         let (id, account, asset) = (kept.id, account_of(&kept.id), kept.unit().asset);
         if !book.fix_asset(account, asset) {
             return None;
@@ -109,7 +111,7 @@ impl Channels {
     }
 
     /// Whether a channel that we have no record of may be looked at now.
-    fn may_look_for_unknown(&self, now_s: u64) -> bool {
+    pub(crate) fn may_look_for_unknown(&self, now_s: u64) -> bool {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.0 != now_s {
             *looks = (now_s, 0);
@@ -118,7 +120,7 @@ impl Channels {
         looks.1 <= UNKNOWN_LOOKS_MAX
     }
 
-    fn all(&self) -> Vec<Arc<Slot>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Slot<K>>> {
         self.slots.iter().map(|slot| Arc::clone(&slot)).collect()
     }
 }

@@ -17,13 +17,14 @@ use store::{ChannelRefund, StoreError};
 use wire::x402::batch::claim::settle_request;
 use wire::x402::batch::{ChannelState, Voucher};
 
+use super::BatchKept as Kept;
+use super::BatchSlot as Slot;
 use super::answer;
 use super::collector::Authorizer;
-use super::kept::Kept;
 use super::looking::Looking;
 use super::mirror::{self, Look};
 use super::presented::Presented;
-use super::slot::{Beside, Slot};
+use super::slot::Beside;
 use super::{facilitating, rail};
 use crate::clock::Now;
 use crate::gate::Gate;

@@ -8,16 +8,16 @@ use money::Amount;
 use store::{ChannelWrite, Op, Payment, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::kept::{Kept, Unit};
+use super::kept::{Kept, Kind, Unit};
 
-/// A channel. Calls on it are serial by their claim (X402-24); this lock is held for one write at a time, so that what
+/// A channel. Calls on one of x402 are serial by their claim (X402-24); this lock is held for one write at a time, so that what
 /// is done beside them, a look at the chain or a claim there, is neither lost nor in the way.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Slot<K: Kind> {
     pub(crate) id: [u8; 32],
     pub(crate) account: Arc<Account>,
     pub(crate) unit: Unit,
-    kept: Mutex<Kept>,
+    kept: Mutex<Kept<K>>,
     era: AtomicU32,
 }
 
@@ -30,13 +30,13 @@ pub(crate) struct Beside {
     pub(crate) is_result: bool,
 }
 
-impl Slot {
-    pub(super) fn new(kept: Kept, account: Arc<Account>) -> Self {
+impl<K: Kind> Slot<K> {
+    pub(super) fn new(kept: Kept<K>, account: Arc<Account>) -> Self {
         let era = AtomicU32::new(kept.record.era);
         Self { id: kept.id, account, unit: kept.unit(), kept: Mutex::new(kept), era }
     }
 
-    pub(crate) async fn lock(&self) -> MutexGuard<'_, Kept> {
+    pub(crate) async fn lock(&self) -> MutexGuard<'_, Kept<K>> {
         self.kept.lock().await
     }
 
@@ -55,7 +55,7 @@ impl Slot {
     pub(crate) async fn write(
         &self,
         store: &Store,
-        kept: &mut Kept,
+        kept: &mut Kept<K>,
         record: store::Channel,
         beside: Beside,
     ) -> Result<(), StoreError> {
@@ -91,9 +91,9 @@ impl Slot {
 ///
 /// # Errors
 /// [`StoreError`]
-pub(crate) async fn write(
+pub(crate) async fn write<K: Kind>(
     store: &Store,
-    kept: &mut Kept,
+    kept: &mut Kept<K>,
     record: store::Channel,
     beside: Beside,
 ) -> Result<(), StoreError> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ledger::Account;
 use money::Amount;
-use serde_json::{Map, Value, json};
+use wire::mpp::event::{self, NeedTopup, NeedVoucher};
+use wire::mpp::{Receipt, SESSION, lightning};
+use wire::rfc3339;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use pause::{Look, Pause, Waited};
@@ -17,7 +19,7 @@ pub(crate) use pause::{Look, Pause, Waited};
 use crate::channels::Unit;
 
 /// A satoshi, as Lightning counts.
-const MSAT_PER_SAT: u128 = 1000;
+const MSAT_PER_SAT: u64 = 1000;
 
 /// A session, as one of its calls sees it.
 #[derive(Debug)]
@@ -70,6 +72,8 @@ pub(crate) struct Vouched {
     pub(crate) accepted: u128,
     /// What the channel holds on its chain.
     pub(crate) deposit: u128,
+    /// Whether no voucher is taken any more.
+    pub(crate) closed: bool,
 }
 
 /// What was paid into a Lightning session in all.
@@ -78,6 +82,8 @@ pub(crate) struct Deposited {
     pub(crate) msat: u64,
     /// What that came to in its account.
     pub(crate) credit: Amount,
+    /// Whether nothing comes in any more.
+    pub(crate) closed: bool,
 }
 
 impl<T: Copy> Standing<T> {
@@ -108,8 +114,8 @@ pub(crate) struct Lack {
 pub(crate) struct Need {
     /// What has to have come in, in all; in the session's own unit.
     pub(crate) total: u128,
-    name: &'static str,
-    data: String,
+    /// The event that asks for it.
+    pub(crate) event: String,
 }
 
 /// What a stream came to.
@@ -122,19 +128,15 @@ pub(crate) struct Came<'a> {
     pub(crate) at_s: u64,
 }
 
-/// One event of a stream. The data has no line end in it.
-fn event(name: &str, data: &str) -> String {
-    format!("event: {name}\ndata: {data}\n\n")
-}
-
-impl Need {
-    /// The event that asks for it.
-    pub(crate) fn event(&self) -> String {
-        event(self.name, &self.data)
-    }
-}
-
 impl Session {
+    /// Whether money can still come in.
+    pub(crate) fn is_open(&self) -> bool {
+        !match &self.kind {
+            Kind::Channel(channel) => channel.standing.get().closed,
+            Kind::Lightning(session) => session.standing.get().closed,
+        }
+    }
+
     /// What the payer has to do so that a stream goes on: before a whole step, if he can.
     pub(crate) fn need(&self, account: &Account, lack: Lack) -> Need {
         match &self.kind {
@@ -147,48 +149,41 @@ impl Session {
     pub(crate) fn timed_out(&self, account: &Account, lack: Lack) -> Option<String> {
         match &self.kind {
             Kind::Channel(_) => None,
-            Kind::Lightning(session) => Some(event("session-timeout", &session.balance(account, lack).1)),
+            Kind::Lightning(session) => {
+                Some(event::encode(event::SESSION_TIMEOUT, &session.balance(account, lack)))
+            }
         }
     }
 
     /// The event with which a stream says what it came to, before it ends.
     pub(crate) fn receipt_event(&self, came: Came<'_>) -> String {
-        event("payment-receipt", &self.receipt(came).to_string())
+        event::frame(event::RECEIPT, &self.receipt(came).to_json())
     }
 
-    fn receipt(&self, came: Came<'_>) -> Value {
-        let mut members = Map::new();
-        let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    fn receipt(&self, came: Came<'_>) -> Receipt {
         let (method, reference) = match &self.kind {
             Kind::Channel(channel) => (channel.method, &channel.id),
-            Kind::Lightning(session) => ("lightning", &session.id),
+            Kind::Lightning(session) => (lightning::METHOD, &session.id),
         };
-        add("method", method.into());
-        add("reference", reference.as_str().into());
-        add("status", "success".into());
-        add("timestamp", wire::rfc3339::format(came.at_s).into());
-        add("intent", "session".into());
-        add("challengeId", self.challenge_id.as_str().into());
+        let mut receipt = Receipt::new(method, reference, &rfc3339::format(came.at_s).unwrap_or_default());
+        receipt.intent = Some(SESSION.to_owned());
+        receipt.challenge_id = Some(self.challenge_id.clone());
         match &self.kind {
             Kind::Channel(channel) => {
-                add("channelId", channel.id.as_str().into());
-                add("acceptedCumulative", channel.standing.get().accepted.to_string().into());
-                add("spent", channel.spent(came.account).to_string().into());
-                add("units", small(channel.up(came.charged)));
+                receipt.channel_id = Some(channel.id.clone());
+                receipt.accepted_cumulative = Some(channel.standing.get().accepted.to_string());
+                receipt.spent = Some(channel.spent(came.account).to_string());
+                receipt.units = u64::try_from(channel.up(came.charged)).ok();
             }
             Kind::Lightning(session) => {
-                let charged = small(session.sats_up(came.charged));
-                add("spent", charged.clone());
-                add("units", charged);
+                // Of this stream, and a number: so its method has it.
+                let charged = session.sats_up(came.charged);
+                receipt.more.insert("spent".to_owned(), charged.into());
+                receipt.units = u64::try_from(charged).ok();
             }
         }
-        Value::Object(members)
+        receipt
     }
-}
-
-/// As a JSON number, which no reader of ours may take for less than it is.
-fn small(units: u128) -> Value {
-    u64::try_from(units).unwrap_or(u64::MAX).into()
 }
 
 /// What an account still has of what came in, whatever is in flight: what a call has set aside is not spent.
@@ -211,15 +206,17 @@ impl Channel {
     /// The voucher that lets a stream go on (ENG-3). What the chain holds for it bounds a step, if that is enough to go on
     /// at all: a voucher is quicker than a transaction.
     fn need(&self, lack: Lack) -> Need {
-        let Vouched { accepted, deposit } = self.standing.get();
+        let Vouched { accepted, deposit, .. } = self.standing.get();
         let reach = |more: Amount| accepted.saturating_add(self.up(more).max(self.delta_min).max(1));
         let (least, step) = (reach(lack.least), reach(lack.step));
         let total = if step > deposit && least <= deposit { deposit } else { step };
-        let data = json!({
-            "channelId": self.id, "requiredCumulative": total.to_string(),
-            "acceptedCumulative": accepted.to_string(), "deposit": deposit.to_string(),
-        });
-        Need { total, name: "payment-need-voucher", data: data.to_string() }
+        let wants = NeedVoucher {
+            channel_id: self.id.clone(),
+            required_cumulative: total.to_string(),
+            accepted_cumulative: accepted.to_string(),
+            deposit: deposit.to_string(),
+        };
+        Need { total, event: event::encode(event::NEED_VOUCHER, &wants) }
     }
 
     /// Base units that cover an amount; below zero none.
@@ -237,30 +234,32 @@ impl Channel {
 
 impl Lightning {
     fn need(&self, account: &Account, lack: Lack) -> Need {
-        let (total, data) = self.balance(account, lack);
-        Need { total, name: "payment-need-topup", data }
+        let wants = self.balance(account, lack);
+        // All that came in, and what is wanted beside it.
+        let total =
+            (self.standing.get().msat / MSAT_PER_SAT).saturating_add(wants.balance_required.unsigned_abs());
+        Need { total: total.into(), event: event::encode(event::NEED_TOPUP, &wants) }
     }
 
-    /// What must have come in in all, satoshis; and what the payer is told.
-    fn balance(&self, account: &Account, lack: Lack) -> (u128, String) {
-        let deposited = self.standing.get();
-        let spent = deposited.credit.minus(unspent(account)).unwrap_or(Amount::ZERO);
-        let required = self.sats_up(lack.step).max(1);
-        let data = json!({
-            "sessionId": self.id, "balanceSpent": small(self.sats_up(spent)), "balanceRequired": small(required),
-        });
-        let total = (u128::from(deposited.msat) / MSAT_PER_SAT).saturating_add(required);
-        (total, data.to_string())
+    /// Satoshis that were spent, and that are wanted.
+    fn balance(&self, account: &Account, lack: Lack) -> NeedTopup {
+        let spent = self.standing.get().credit.minus(unspent(account)).unwrap_or(Amount::ZERO);
+        NeedTopup {
+            session_id: self.id.clone(),
+            balance_spent: self.sats_up(spent),
+            balance_required: self.sats_up(lack.step).max(1),
+        }
     }
 
     /// What an amount is in satoshis, at the price at which the session's money came in.
-    fn sats_up(&self, amount: Amount) -> u128 {
-        let Deposited { msat, credit } = self.standing.get();
+    fn sats_up(&self, amount: Amount) -> i64 {
+        let Deposited { msat, credit, .. } = self.standing.get();
         let (Ok(amount), Ok(credit)) = (u128::try_from(amount.units()), u128::try_from(credit.units()))
         else {
             return 0;
         };
-        if credit == 0 { 0 } else { (amount * u128::from(msat)).div_ceil(credit).div_ceil(MSAT_PER_SAT) }
+        let msat = if credit == 0 { 0 } else { (amount * u128::from(msat)).div_ceil(credit) };
+        i64::try_from(msat.div_ceil(MSAT_PER_SAT.into())).unwrap_or(i64::MAX)
     }
 }
 
@@ -290,14 +289,15 @@ mod tests {
 
     /// A token with six decimals: a base unit is a thousand of the ledger's.
     fn channel(accepted: u128, deposit: u128, delta_min: u128) -> Session {
-        let standing = Arc::new(Standing::new(Vouched { accepted, deposit }));
+        let standing = Arc::new(Standing::new(Vouched { accepted, deposit, closed: false }));
         let unit = Unit { asset: Asset::Usdc, decimals: 6 };
         session(Kind::Channel(Channel { method: "tempo", id: "0xab".into(), unit, delta_min, standing }))
     }
 
     /// Of 10 sats, which came to 7,000 units.
     fn lightning() -> Session {
-        let standing = Arc::new(Standing::new(Deposited { msat: 10_000, credit: units(7_000) }));
+        let standing =
+            Arc::new(Standing::new(Deposited { msat: 10_000, credit: units(7_000), closed: false }));
         session(Kind::Lightning(Lightning { id: "aa11".into(), standing }))
     }
 
@@ -328,7 +328,7 @@ mod tests {
                 "channelId": "0xab", "requiredCumulative": required.to_string(),
                 "acceptedCumulative": accepted.to_string(), "deposit": deposit.to_string(),
             });
-            assert_eq!(data(&need.event(), "payment-need-voucher"), expected);
+            assert_eq!(data(&need.event, "payment-need-voucher"), expected);
             assert_eq!(need.total, required);
             assert_eq!(session.timed_out(&account(0), Lack { least: units(1), step: units(1) }), None);
         }
@@ -342,7 +342,7 @@ mod tests {
         let lack = Lack { least: units(1), step: units(1_401) };
         let expected = json!({"sessionId": "aa11", "balanceSpent": 8, "balanceRequired": 3});
         let need = lightning().need(&account, lack);
-        assert_eq!(data(&need.event(), "payment-need-topup"), expected);
+        assert_eq!(data(&need.event, "payment-need-topup"), expected);
         assert_eq!(need.total, 13);
         assert_eq!(data(&lightning().timed_out(&account, lack).unwrap(), "session-timeout"), expected);
     }

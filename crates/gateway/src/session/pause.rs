@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn need(total: u128) -> Need {
-        Need { total, name: "payment-need-topup", data: total.to_string() }
+        Need { total, event: total.to_string() }
     }
 
     /// A pause that was begun with a need of 10, and finds in turn what is given.

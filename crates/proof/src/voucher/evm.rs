@@ -158,3 +158,95 @@ impl Escrow {
         Ok(Signed { max_claimable: sum, signature: *signature.as_bytes() })
     }
 }
+
+/// What a contract is called with; each answers a call that stands in its own interface.
+impl Escrow {
+    /// Asks where a channel stands.
+    #[must_use]
+    pub fn state_call(&self, channel_id: &[u8; 32]) -> Vec<u8> {
+        let name: &[u8] = match self.protocol {
+            Protocol::TempoV1 | Protocol::Evm => b"getChannel(bytes32)",
+            Protocol::TempoV2 => b"getChannelState(bytes32)",
+        };
+        call(name, &[*channel_id])
+    }
+
+    /// Takes what a voucher promises, all of it.
+    #[must_use]
+    pub fn settle_call(&self, id: &[u8; 32], channel: &Descriptor, signed: &Signed<[u8; 65]>) -> Vec<u8> {
+        let sum = eip712::word(signed.max_claimable);
+        match self.protocol {
+            Protocol::TempoV1 | Protocol::Evm => {
+                signed_call(b"settle(bytes32,uint128,bytes)", &[*id, sum], &signed.signature)
+            }
+            Protocol::TempoV2 => {
+                let name = [b"settle(".as_slice(), DESCRIPTOR, b",uint96,bytes)"].concat();
+                signed_call(&name, &[channel.words().as_slice(), &[sum]].concat(), &signed.signature)
+            }
+        }
+    }
+
+    /// Ends a channel: takes `capture` of what the voucher promises, in all, and gives the rest back. A contract of
+    /// version 1 takes all of the promise, so it needs a voucher of just that.
+    #[must_use]
+    pub fn close_call(
+        &self,
+        id: &[u8; 32],
+        channel: &Descriptor,
+        signed: &Signed<[u8; 65]>,
+        capture: u128,
+    ) -> Vec<u8> {
+        let sum = eip712::word(signed.max_claimable);
+        match self.protocol {
+            Protocol::TempoV1 | Protocol::Evm => {
+                signed_call(b"close(bytes32,uint128,bytes)", &[*id, sum], &signed.signature)
+            }
+            Protocol::TempoV2 => {
+                let name = [b"close(".as_slice(), DESCRIPTOR, b",uint96,uint96,bytes)"].concat();
+                let words = [channel.words().as_slice(), &[sum, eip712::word(capture)]].concat();
+                signed_call(&name, &words, &signed.signature)
+            }
+        }
+    }
+
+    /// Whether an end takes a part of what its voucher promises.
+    #[must_use]
+    pub const fn closes_in_part(&self) -> bool {
+        match self.protocol {
+            Protocol::TempoV1 | Protocol::Evm => false,
+            Protocol::TempoV2 => true,
+        }
+    }
+}
+
+/// A descriptor as an interface names it.
+const DESCRIPTOR: &[u8] = b"(address,address,address,address,bytes32,address,bytes32)";
+
+impl Descriptor {
+    fn words(&self) -> [[u8; 32]; 7] {
+        [
+            eip712::address(&self.payer),
+            eip712::address(&self.payee),
+            eip712::address(&self.operator),
+            eip712::address(&self.token),
+            self.salt,
+            eip712::address(&self.authorized_signer),
+            self.expiring_nonce_hash,
+        ]
+    }
+}
+
+fn call(name: &[u8], words: &[[u8; 32]]) -> Vec<u8> {
+    let selector = keccak256(name);
+    [&selector[..4], words.as_flattened()].concat()
+}
+
+/// A call whose last argument is a signature: bytes of any length stand behind the words, and a word says where.
+fn signed_call(name: &[u8], words: &[[u8; 32]], signature: &[u8; 65]) -> Vec<u8> {
+    let count = u128::try_from(words.len()).unwrap_or_default().saturating_add(1); // a handful of words
+    let mut padded = [0; 96];
+    padded[..65].copy_from_slice(signature);
+    let place = eip712::word(count.saturating_mul(32));
+    let words = [words, &[place, eip712::word(65)]].concat();
+    [call(name, &words).as_slice(), &padded].concat()
+}

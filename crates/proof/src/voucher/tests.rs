@@ -8,6 +8,7 @@ use wire::x402::{Address, base58};
 use super::evm::{Descriptor, Escrow, Protocol, VoucherError};
 use super::solana;
 use super::{Channel, Lower, Mirror, NotTaken, Rules, Signed, Step, Withdrawal};
+use crate::eip712::keccak256;
 use crate::secp::{SecretKey, SignatureError};
 
 const NOW: u64 = 1_795_170_852;
@@ -129,6 +130,53 @@ fn a_voucher_of_one_contract_is_none_of_another() {
             assert_eq!(genuine.is_ok(), asked == signed);
         }
     }
+}
+
+/// Hashes of what viem 2.55.0 encodes for the contracts' interfaces.
+#[test]
+fn calls_of_the_contracts_are_encoded_as_others_do() {
+    let channel = Descriptor {
+        payer: Address([1; 20]),
+        payee: Address([2; 20]),
+        operator: Address([3; 20]),
+        token: Address([4; 20]),
+        salt: [5; 32],
+        authorized_signer: Address([6; 20]),
+        expiring_nonce_hash: [7; 32],
+    };
+    let mut signature = [8; 65];
+    signature[64] = 27;
+    let signed = Signed { max_claimable: 1000, signature };
+    let v1 = Escrow::new(Protocol::TempoV1, 4217, Address([9; 20]));
+    let v2 = Escrow::new(Protocol::TempoV2, 4217, Escrow::TEMPO_V2);
+    let id = [9; 32];
+    for (what, data, hash) in [
+        (
+            "v2 close",
+            v2.close_call(&id, &channel, &signed, 900),
+            "7e954431662d70319f4e1e7400f660012268dd3c8363807050831bc81bc3a408",
+        ),
+        (
+            "v2 settle",
+            v2.settle_call(&id, &channel, &signed),
+            "05e9671a40d619600ebbfea4baafc2821d03fa74d24f23a66d6508d21481b15c",
+        ),
+        (
+            "v1 close",
+            v1.close_call(&id, &channel, &signed, 1000),
+            "87e8f891b288085c93164b4ef3b4e5a8e27c02a6c7732f6976f898ebfa3bce3a",
+        ),
+        (
+            "v1 settle",
+            v1.settle_call(&id, &channel, &signed),
+            "a7358a23b7c2e2543dd7b3fdbbadce5793ae3b7942acc6189b0f6baf0ae6ffce",
+        ),
+    ] {
+        assert_eq!(hex::encode(&keccak256(&data)), hash, "{what}");
+    }
+    let nines = "09".repeat(32);
+    assert_eq!(hex::encode(&v1.state_call(&id)), format!("831c2b82{nines}"));
+    assert_eq!(hex::encode(&v2.state_call(&id)), format!("d18da8b1{nines}"));
 }
 
 #[test]

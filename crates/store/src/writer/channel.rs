@@ -15,7 +15,7 @@ impl Batch<'_> {
             return Err(StoreError::Conflict);
         }
         let posting = entry.as_ref().map(|entry| self.prepare(entry, None)).transpose()?;
-        let rail = Chart::RailClearing(format!("x402-batch:{}", channel.network));
+        let rail = Chart::RailClearing(channel.kind.rail(&channel.network));
         if posting.is_some() {
             self.name(rail.id(), &rail)?;
         }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset};
 use money::{Amount, Asset};
 use store::{
-    AccountSettings, Attempt, Channel, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall,
-    Outcome, Payment, PaymentState, Promise, Promised, Store, StoreError, Submitted,
+    AccountSettings, Attempt, Channel, ChannelKind, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op,
+    OpenCall, Outcome, Payment, PaymentState, Promise, Promised, Store, StoreError, Submitted,
 };
 
 use super::dice::Dice;
@@ -534,13 +534,15 @@ pub(crate) fn payment(payer: AccountId, units: i64) -> Payment {
 /// A channel that was charged.
 pub(crate) fn channel(charged: u128) -> Channel {
     Channel {
+        kind: ChannelKind::Batch,
         network: "eip155:84532".into(),
         config: serde_json::json!({"salt": "0x00"}),
         asset: ASSET.code(),
         decimals: 6,
         charged,
         accepted: charged,
-        newest: Some(Promise { max_claimable: charged, signature: "0xaa".into() }),
+        newest: Some(Promise { max_claimable: charged, signature: "0xaa".into(), expires_at: 0 }),
+        covered: None,
         published: vec![1, u128::MAX],
         published_floor: 1,
         mirror: ChannelMirror {
@@ -555,6 +557,8 @@ pub(crate) fn channel(charged: u128) -> Channel {
         era: 0,
         refunding: None,
         refunded: None,
+        closing: None,
+        taking: None,
     }
 }
 

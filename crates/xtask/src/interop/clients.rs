@@ -38,6 +38,8 @@ pub(super) enum Ground {
     Nwc,
     /// A Cashu mint, of play money.
     Cashu,
+    /// The chain of Tempo, with our channel reserve.
+    Tempo,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -150,6 +152,14 @@ pub(super) const CLIENTS: &[Client] = &[
             "channel-withdraw-takes-its-time",
         ],
         on: &[Ground::Evm],
+        before: None,
+    },
+    Client {
+        name: "chain-tempo",
+        runtime: Runtime::Node,
+        script: "tempo_check.mjs",
+        scenarios: &["reserve-serves-both-sides-of-mppx", "reserve-settles-and-closes", "reserve-refuses"],
+        on: &[Ground::Tempo],
         before: None,
     },
     Client {
@@ -569,7 +579,7 @@ impl Ground {
     /// What it runs on: a facilitator is always a program of Node.
     fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Ground::Evm | Ground::Wallet | Ground::Nwc => &[Runtime::Node],
+            Ground::Evm | Ground::Wallet | Ground::Nwc | Ground::Tempo => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
             Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
@@ -579,7 +589,7 @@ impl Ground {
     /// Whether it needs anvil.
     fn has_chain(self) -> bool {
         match self {
-            Ground::Evm | Ground::Solana => true,
+            Ground::Evm | Ground::Solana | Ground::Tempo => true,
             Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
         }
     }
