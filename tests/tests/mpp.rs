@@ -111,7 +111,11 @@ fn mpp_1_402_one_answer_has_an_offer_for_everybody() {
     assert_eq!(evm.header, None);
     assert!(digest::matches(evm.digest.as_deref().unwrap(), ask().to_string().as_bytes()));
     let opaque = Opaque::decode(evm.opaque.as_deref().unwrap()).unwrap();
-    assert_eq!((opaque.route.as_str(), opaque.key_epoch), ("chat", 1));
+    assert_eq!(
+        (opaque.route.as_str(), opaque.key_epoch),
+        (CHAT, 1),
+        "a route without a name is called as its path"
+    );
     // The same price in every protocol.
     let required = payer::challenge(&answer);
     let x402 = payer::offer(&required, BASE_SEPOLIA);
