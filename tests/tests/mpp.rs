@@ -1,5 +1,6 @@
 //! The `Payment` scheme: what a 402 offers, and which credentials answer it (specs/mpp.md). What is paid by them is in
 //! `mpp_paid.rs`.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use farthing_tests::facilitator::Facilitator;
 use farthing_tests::gateway::{Gateway, wait_for};

@@ -1,4 +1,5 @@
 //! What is paid for by the `Payment` scheme: once, whoever shows it how often, and told of where it was served.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::Arc;
