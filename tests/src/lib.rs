@@ -20,6 +20,7 @@ pub mod lightning;
 pub mod lnd;
 pub mod metrics;
 pub mod mint;
+pub mod mpp;
 pub mod office;
 pub mod payer;
 pub mod paying_node;

@@ -10,6 +10,7 @@ mod cashu;
 mod clients;
 mod composition;
 mod config;
+pub(crate) mod debian;
 pub(crate) mod install;
 mod lightning;
 pub(crate) mod process;
