@@ -488,6 +488,19 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-custom",
+        runtime: Runtime::Node,
+        script: "mpp_custom.mjs",
+        scenarios: &[
+            "credit-method-spends-a-key",
+            "credit-method-streams",
+            "credit-method-of-no-use-is-refused",
+            "accept-payment-decides",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
         name: "composition-node",
         runtime: Runtime::Node,
         script: "composition.mjs",
