@@ -52,7 +52,7 @@ pub(super) fn is_timed(method: MppMethod, intent: &str, payload: &Map<String, Va
 pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
-        MppMethod::Credit => Ok(Proven::Opens),
+        MppMethod::Credit => credit::verify(echo),
         MppMethod::Tempo => tempo::verify(demand, echo),
         MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
