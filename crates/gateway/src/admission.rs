@@ -79,7 +79,8 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         worker.gate.metrics.proof(mpp::PROTOCOL, "unread");
     }
     presented.take_mpp().inspect_err(|_| limiters.count_invalid(arrived.source))?;
-    if presented.is_empty() {
+    // An agent that is known has limits of its own (IDN-34).
+    if presented.is_empty() && arrived.identity.agent().is_none() {
         limiters.admit_unpaid(arrived.source)?;
     }
     Ok(presented)
@@ -224,6 +225,7 @@ pub(crate) async fn payment(
         Some(Ok(credential)) if !quote.is_free() => {
             let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
             let paying = match proven {
+                Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
                 Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
             };

@@ -17,6 +17,7 @@ use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
+use crate::identity;
 use crate::lightning;
 use crate::mpp;
 use crate::quote::Quote;
@@ -297,7 +298,12 @@ pub(crate) async fn challenge(
     let l402 = lightning::offer(gate, arrived, ask).await;
     let mpp = mpp::offer(gate, arrived, ask).await;
     let refusal = with_offerings(refusal, is_offered || mpp.takes_payments, [ecash, l402, mpp.missing()]);
-    if refusal.is_payable() { mpp.told_in(refusal) } else { refusal }
+    let refusal = if refusal.is_payable() { mpp.told_in(refusal) } else { refusal };
+    // Beside the other doors, for whoever signs as an agent (IDN-24).
+    if arrived.identity.is_crawler && refusal.is_payable() {
+        return identity::tell_price(refusal, ask.ceiling);
+    }
+    refusal
 }
 
 /// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.

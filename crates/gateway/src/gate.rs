@@ -20,6 +20,7 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
+use crate::identity::{Directories, Nonces};
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
@@ -70,6 +71,11 @@ pub(crate) struct Gate {
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
     pub(crate) health: Arc<Health>,
+    /// When this process began to take requests: what was signed before may have been used (IDN-11).
+    pub(crate) started: Now,
+    pub(crate) nonces: Nonces,
+    /// Keys of agents' directories.
+    pub(crate) agent_keys: Directories,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -131,6 +137,9 @@ impl Gate {
             in_flight: Slots::new(),
             health: Arc::clone(&directory.health),
             directory,
+            started: Now::read(),
+            nonces: Nonces::default(),
+            agent_keys: Directories::default(),
             draining: AtomicBool::new(false),
             background,
         };

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::endpoints::Pages;
 use crate::exchange::Exchange;
 use crate::extensions::Terms;
+use crate::identity::Keyring;
 use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
@@ -78,6 +79,8 @@ pub(crate) struct Snapshot {
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
+    /// Whose signatures are known.
+    pub(crate) keyring: Keyring,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
@@ -114,6 +117,7 @@ impl Snapshot {
             tills: till::of_config(&config, payee)?,
             prices,
             limiters: Limiters::new(&config.limits),
+            keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
             terms: Terms::new(&config, &public_url),
             pages: ArcSwapOption::empty(),
             public_url,

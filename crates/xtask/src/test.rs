@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::outcome::Outcome;
 use crate::step::{self, cargo};
-use crate::{check, interop, proofs, require_all};
+use crate::{check, counts, interop, proofs, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
@@ -19,8 +19,9 @@ pub(crate) fn run() -> Outcome {
     // The model checker's atomics are a feature of their own, which the workspace is not tested with.
     let interleavings = proofs::tests("loom", proofs::LOOM, None);
     let peers = counted("mpp-peer", &mut cargo(&MPP_PEER));
+    let counts = counts::run(&[]);
     println!("== interop");
-    checked.plus(tests).plus(interleavings).plus(peers).plus(interop::run(&[]))
+    checked.plus(tests).plus(interleavings).plus(peers).plus(counts).plus(interop::run(&[]))
 }
 
 /// The codec of MPP against somebody else's. A workspace of its own: that crate would change how the JSON of every test

@@ -14,6 +14,7 @@ mod extensions;
 mod finding;
 mod freebies;
 mod glob;
+mod identity;
 mod l402;
 mod l402_refunds;
 mod lightning_node;
@@ -55,6 +56,7 @@ pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery
 pub use finding::{ConfigErrors, Finding, Span};
 pub use freebies::Freebies;
 pub use glob::Glob;
+pub use identity::{Identity, KnownAgent, Profiles, RouteIdentity};
 pub use l402::{BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RouteL402};
 pub use l402_refunds::LightningRefunds;
 pub use lightning_node::LightningNode;
@@ -107,6 +109,8 @@ pub struct Config {
     pub metering: Metering,
     /// How money arrives.
     pub rails: Rails,
+    /// Signatures of agents; none is looked at when absent.
+    pub identity: Option<Identity>,
     /// Rates.
     pub limits: RateLimits,
     /// The operator's side.
@@ -168,6 +172,7 @@ const KEYS: Keys = Keys::new(
         "prices",
         "metering",
         "rails",
+        "identity",
         "limits",
         "admin",
         "observe",
@@ -228,12 +233,15 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         }
         let rails = rail::read(&top);
         extensions::check(&top, &rails, &routes);
+        let identity = identity::read(&top);
+        identity::check(&top, identity.as_ref(), &routes);
         Config {
             mode: context.mode,
             tokens: store::read_tokens(&top, &store),
             receipt_key: store::read_receipt_key(&top, &store),
             metering,
             rails,
+            identity,
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),
             observe: admin::read_observe(&top),
