@@ -19,6 +19,8 @@ use crate::refusal::Refusal;
 /// Bytes of the salt in a quote's mark, and of the hash.
 const SALT_BYTES: usize = 12;
 const MARK_BYTES: usize = 12;
+/// Of both, as they stand in a challenge.
+const MARK_TEXT_BYTES: usize = (SALT_BYTES + MARK_BYTES) * 4 / 3;
 
 /// What is to be paid for, by whom it is asked.
 #[derive(Clone, Copy)]
@@ -53,7 +55,7 @@ impl Demand<'_> {
 
     /// Whether a quote was given for this request.
     pub(super) fn is_marked(&self, mark: &str) -> bool {
-        let bytes = base64::decode_url(mark, SALT_BYTES + MARK_BYTES);
+        let bytes = base64::decode_url(mark, MARK_TEXT_BYTES);
         let salt = bytes.ok().and_then(|bytes| bytes.first_chunk::<SALT_BYTES>().copied());
         salt.is_some_and(|salt| self.mark_with(&salt) == mark)
     }
