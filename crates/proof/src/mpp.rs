@@ -150,3 +150,6 @@ impl fmt::Debug for ChallengeKeys {
         write!(f, "ChallengeKeys({:?})", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

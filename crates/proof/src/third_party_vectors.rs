@@ -13,8 +13,8 @@ use crate::{ed25519, mac};
 pub(crate) fn read(name: &str) -> Option<Value> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
     let folder = std::env::var("FARTHING_VECTORS").unwrap_or_else(|_| beside.to_owned());
-    let Ok(text) = std::fs::read_to_string(format!("{folder}/crypto/{name}.json")) else {
-        println!("skipped: {name}.json is not in {folder}/crypto");
+    let Ok(text) = std::fs::read_to_string(format!("{folder}/{name}.json")) else {
+        println!("skipped: {name}.json is not in {folder}");
         return None;
     };
     Some(serde_json::from_str(&text).unwrap())
@@ -38,7 +38,7 @@ fn each_wycheproof(file: &Value, mut check: impl FnMut(&Value, &Value)) -> usize
 
 #[test]
 fn rfc_8032() {
-    let Some(file) = read("rfc8032_ed25519") else { return };
+    let Some(file) = read("crypto/rfc8032_ed25519") else { return };
     for test in file["tests"].as_array().unwrap() {
         let key = SigningKey::from_bytes(&bytes(&test["secret_key"]).try_into().unwrap());
         let (message, signature) = (bytes(&test["message"]), bytes(&test["signature"]));
@@ -51,7 +51,7 @@ fn rfc_8032() {
 
 #[test]
 fn sec_80_wycheproof_ed25519() {
-    let Some(file) = read("wycheproof_ed25519_test") else { return };
+    let Some(file) = read("crypto/wycheproof_ed25519_test") else { return };
     let count = each_wycheproof(&file, |group, test| {
         let public = bytes(&group["publicKey"]["pk"]).try_into().unwrap();
         let accepted = bytes(&test["sig"])
@@ -65,7 +65,7 @@ fn sec_80_wycheproof_ed25519() {
 /// A change of either row on upgrade is a change of what we accept.
 #[test]
 fn sec_80_speccheck_rows() {
-    let Some(file) = read("ed25519_speccheck_cases") else { return };
+    let Some(file) = read("crypto/ed25519_speccheck_cases") else { return };
     let (mut plain, mut strict) = (String::new(), String::new());
     for case in file.as_array().unwrap() {
         let public: [u8; 32] = bytes(&case["pub_key"]).try_into().unwrap();
@@ -105,7 +105,7 @@ fn ecdsa_accepts(group: &Value, test: &Value, signature: Result<ecdsa::Signature
 /// The low-s rule is in the file: full agreement.
 #[test]
 fn sec_81_wycheproof_secp256k1_bitcoin() {
-    let Some(file) = read("wycheproof_ecdsa_secp256k1_sha256_bitcoin_test") else { return };
+    let Some(file) = read("crypto/wycheproof_ecdsa_secp256k1_sha256_bitcoin_test") else { return };
     let count = each_wycheproof(&file, |group, test| {
         let accepted = ecdsa_accepts(group, test, ecdsa::Signature::from_der(&bytes(&test["sig"])));
         assert_eq!(accepted, test["result"] == "valid", "tcId {}", test["tcId"]);
@@ -120,7 +120,7 @@ fn sec_81_wycheproof_secp256k1_with_high_s() {
         ("wycheproof_ecdsa_secp256k1_sha256_test", 476),
         ("wycheproof_ecdsa_secp256k1_sha256_p1363_test", 252),
     ] {
-        let Some(file) = read(name) else { return };
+        let Some(file) = read(&format!("crypto/{name}")) else { return };
         let mut high_s = 0;
         let count = each_wycheproof(&file, |group, test| {
             let raw = bytes(&test["sig"]);
@@ -154,7 +154,7 @@ fn sec_81_wycheproof_secp256k1_with_high_s() {
 #[test]
 fn wycheproof_hmac() {
     use hmac::Mac as _;
-    let Some(file) = read("wycheproof_hmac_sha256_test") else { return };
+    let Some(file) = read("crypto/wycheproof_hmac_sha256_test") else { return };
     let (mut whole, mut short) = (0, 0);
     each_wycheproof(&file, |group, test| {
         let (tag, message) = (bytes(&test["tag"]), bytes(&test["msg"]));

@@ -118,7 +118,12 @@ impl Dialer {
         if !origin.tls {
             return Ok(Stream::Plain(tcp));
         }
-        let name = ServerName::try_from(origin.host.clone()).map_err(io::Error::other)?;
+        self.secure(tcp, &origin.host).await
+    }
+
+    /// TLS over a connection that stands, with whoever is called `host`. Takes as long as it takes.
+    pub(crate) async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Stream> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?;
         // Who ignores what is asked for would take another protocol's bytes for his own.
         let wanted = self.tls.alpn_protocols.first().map(Vec::as_slice);

@@ -7,6 +7,7 @@ mod budget;
 pub mod cashu;
 mod circuit;
 pub mod dial;
+pub mod directory;
 mod evm_channel;
 mod evm_escrow;
 mod evm_node;

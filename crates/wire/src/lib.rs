@@ -19,4 +19,6 @@ pub mod message_signature;
 pub mod mpp;
 pub mod rfc3339;
 pub mod structured_field;
+#[cfg(test)]
+mod third_party_vectors;
 pub mod x402;

@@ -5,9 +5,11 @@
 //! decided in `proof::identity`. Rules are those of `specs/identity.md`.
 
 mod base;
+mod directory;
 mod draft;
 
 pub use base::{BaseError, Request};
+pub use directory::read_directory;
 pub use draft::{Draft, Fields, Unsigned};
 
 use std::fmt;
@@ -82,10 +84,25 @@ pub enum SignatureError {
 /// # Errors
 /// [`SignatureError`]
 pub fn read(inputs: &[&[u8]], signatures: &[&[u8]]) -> Result<Vec<MessageSignature>, SignatureError> {
+    read_within(inputs, signatures, Bounds { field_bytes: FIELD_BYTES_MAX, labels: LABELS_MAX })
+}
+
+/// How much of a message is read.
+#[derive(Clone, Copy)]
+struct Bounds {
+    field_bytes: usize,
+    labels: usize,
+}
+
+fn read_within(
+    inputs: &[&[u8]],
+    signatures: &[&[u8]],
+    bounds: Bounds,
+) -> Result<Vec<MessageSignature>, SignatureError> {
     if inputs.is_empty() && signatures.is_empty() {
         return Ok(Vec::new());
     }
-    let (inputs, signatures) = (dictionary(inputs)?, dictionary(signatures)?);
+    let (inputs, signatures) = (dictionary(inputs, bounds)?, dictionary(signatures, bounds)?);
     match (inputs.0.is_empty(), signatures.0.is_empty()) {
         (false, false) => {}
         (true, true) => return Err(SignatureError::Malformed),
@@ -105,12 +122,12 @@ pub fn read(inputs: &[&[u8]], signatures: &[&[u8]]) -> Result<Vec<MessageSignatu
     inputs.0.into_iter().map(with_bytes).collect()
 }
 
-fn dictionary(lines: &[&[u8]]) -> Result<Dictionary, SignatureError> {
-    if lines.iter().map(|line| line.len() + 2).sum::<usize>() > FIELD_BYTES_MAX + 2 {
+fn dictionary(lines: &[&[u8]], bounds: Bounds) -> Result<Dictionary, SignatureError> {
+    if lines.iter().map(|line| line.len() + 2).sum::<usize>() > bounds.field_bytes + 2 {
         return Err(SignatureError::TooLarge);
     }
     let text = base::joined(lines).ok_or(SignatureError::Malformed)?;
-    Dictionary::parse(&text, LABELS_MAX).map_err(|error| match error {
+    Dictionary::parse(&text, bounds.labels).map_err(|error| match error {
         crate::structured_field::StructuredFieldError::TooMany => SignatureError::TooLarge,
         crate::structured_field::StructuredFieldError::Malformed(_) => SignatureError::Malformed,
     })

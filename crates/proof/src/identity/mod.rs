@@ -29,6 +29,7 @@
 //! ```
 
 mod agent;
+pub mod directory;
 mod key;
 mod profile;
 

@@ -399,7 +399,7 @@ fn nobody_signs_with_a_weak_key_or_one_in_another_spelling() {
 /// RFC 9421 appendix B, read in place: the base is that of the RFC, the signature stands, and every profile refuses it.
 #[test]
 fn rfc_9421_examples() {
-    let Some(file) = crate::third_party_vectors::read("rfc9421_examples") else { return };
+    let Some(file) = crate::third_party_vectors::read("crypto/rfc9421_examples") else { return };
     let request = &file["test_request"];
     let target = request["target"].as_str().unwrap();
     let mut seen = Seen::new(request["method"].as_str().unwrap(), &format!("https://example.com{target}"));

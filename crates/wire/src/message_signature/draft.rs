@@ -65,6 +65,14 @@ impl Draft {
         self.0.base(request)
     }
 
+    /// The bytes to sign where it is a directory of `authority` that is signed.
+    ///
+    /// # Errors
+    /// [`BaseError::Unread`] for anything but what directories sign.
+    pub fn directory_base(&self, authority: &str) -> Result<String, BaseError> {
+        self.0.directory_base(authority, None)
+    }
+
     /// The fields, with the signature in.
     #[must_use]
     pub fn fields(&self, signature: &[u8]) -> Fields {

@@ -1,12 +1,10 @@
 //! `Accept-Payment`: which offers a client can pay, and which it likes better (MPP-20).
 //!
 //! ```text
-//! Accept-Payment = 1#( ( method / "*" ) "/" ( intent / "*" ) *( OWS ";" OWS parameter ) )
+//! Accept-Payment = 1#( ( method / "*" ) "/" ( intent / "*" ) *( OWS ";" OWS [ name BWS "=" BWS value ] ) )
 //! ```
 //! Of the ranges that cover an offer the most specific one counts: a named method beats a wildcard, then a named
-//! intent. Its `q`, in thousandths, ranks the offer; 0 forbids it.
-
-use super::challenge::{is_intent_name, is_method_name};
+//! intent, then the higher `q`. That, in thousandths, ranks the offer; 0 forbids it.
 
 /// Longest header that is read.
 pub const VALUE_BYTES_MAX: usize = 4 * 1024;
@@ -35,8 +33,9 @@ impl AcceptPayment {
         if value.len() > VALUE_BYTES_MAX {
             return None;
         }
-        let ranges = value.split(',').take(RANGES_MAX + 1).map(Range::parse).collect::<Option<Vec<_>>>()?;
-        (ranges.len() <= RANGES_MAX).then_some(Self { ranges })
+        let elements = value.split(',').map(str::trim).filter(|element| !element.is_empty());
+        let ranges = elements.take(RANGES_MAX + 1).map(Range::parse).collect::<Option<Vec<_>>>()?;
+        (1..=RANGES_MAX).contains(&ranges.len()).then_some(Self { ranges })
     }
 
     /// How much an offer is liked, 1 to 1000; `None` when it is not accepted.
@@ -62,18 +61,19 @@ impl AcceptPayment {
 
 impl Range {
     fn parse(element: &str) -> Option<Self> {
-        let mut parts = element.split(';').map(|part| part.trim_matches([' ', '\t']));
+        let mut parts = element.split(';').map(str::trim);
         let (method, intent) = parts.next()?.split_once('/')?;
-        let named = |name: &str, is_name: fn(&str) -> bool| match name {
-            "*" => Some(None),
-            _ => is_name(name).then(|| Some(name.to_owned())),
-        };
-        let (method, intent) = (named(method, is_method_name)?, named(intent, is_intent_name)?);
+        let (method, intent) = (wildcard_or(method, is_method)?, wildcard_or(intent, is_intent)?);
         let mut quality = 1000;
-        for parameter in parts {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            if name.trim_end().eq_ignore_ascii_case("q") {
-                quality = thousandths(value.trim_start())?;
+        for parameter in parts.filter(|part| !part.is_empty()) {
+            let (name, value) = parameter.split_once('=')?;
+            let (name, value) = (name.trim(), value.trim());
+            let is_name = !name.is_empty() && name.bytes().all(is_parameter);
+            if !is_name || value.is_empty() || value.contains(char::is_whitespace) {
+                return None;
+            }
+            if name.eq_ignore_ascii_case("q") {
+                quality = thousandths(value)?;
             }
         }
         Some(Self { method, intent, quality })
@@ -84,9 +84,29 @@ impl Range {
             && self.intent.as_deref().is_none_or(|named| named == intent)
     }
 
-    const fn weight(&self) -> (bool, bool) {
-        (self.method.is_some(), self.intent.is_some())
+    const fn weight(&self) -> (bool, bool, u16) {
+        (self.method.is_some(), self.intent.is_some(), self.quality)
     }
+}
+
+/// `None` inside is the wildcard.
+fn wildcard_or(name: &str, allowed: fn(u8) -> bool) -> Option<Option<String>> {
+    if name == "*" {
+        return Some(None);
+    }
+    (!name.is_empty() && name.bytes().all(allowed)).then(|| Some(name.to_owned()))
+}
+
+const fn is_intent(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+}
+
+const fn is_method(byte: u8) -> bool {
+    is_intent(byte) || matches!(byte, b':' | b'_')
+}
+
+const fn is_parameter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// `qvalue` of RFC 9110: `0` or `1`, with at most three digits behind the point.

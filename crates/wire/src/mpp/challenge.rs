@@ -104,7 +104,8 @@ impl Challenge {
     /// The field for the credential where that is not `Authorization`.
     #[must_use]
     pub fn alternate_field(&self) -> Option<&str> {
-        self.header.as_deref().filter(|field| !field.eq_ignore_ascii_case("authorization"))
+        let is_other = |field: &&str| !field.is_empty() && !field.eq_ignore_ascii_case("authorization");
+        self.header.as_deref().filter(is_other)
     }
 
     /// Whether the credential is to come in `Payment-Authorization`.
@@ -213,7 +214,7 @@ pub fn is_method_name(name: &str) -> bool {
     name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.bytes().all(is_method)
 }
 
-/// Whether an intent's name is one.
+/// Whether an intent's name is one that clients read.
 #[must_use]
 pub fn is_intent_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_intent)
@@ -233,7 +234,7 @@ const fn is_method(byte: u8) -> bool {
 }
 
 const fn is_intent(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-'
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 const fn is_base64url(byte: u8) -> bool {

@@ -128,12 +128,15 @@ impl Credential {
     /// The header value, a secret.
     #[must_use]
     pub fn to_value(&self) -> String {
+        format!("{SCHEME} {}", base64::encode_url(Value::Object(self.to_members()).to_string().as_bytes()))
+    }
+
+    pub(super) fn to_members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         members.insert("challenge".into(), Value::Object(self.challenge.to_object()));
         members.extend(self.source.clone().map(|source| ("source".into(), source.into())));
         members.insert("payload".into(), Value::Object(self.payload.clone()));
-        let text = serde_json::to_string(&members).unwrap_or_default(); // text keys only: cannot fail
-        format!("{SCHEME} {}", base64::encode_url(text.as_bytes()))
+        members
     }
 
     /// Reads the text behind the name of the scheme.
@@ -146,9 +149,16 @@ impl Credential {
         if bytes.is_empty() {
             return Err(CredentialError::Base64);
         }
-        let Value::Object(mut members) = json::parse_strict(&bytes)? else {
+        let Value::Object(members) = json::parse_strict(&bytes)? else {
             return Err(CredentialError::Member("object"));
         };
+        Self::from_members(field, members)
+    }
+
+    pub(super) fn from_members(
+        field: Field,
+        mut members: Map<String, Value>,
+    ) -> Result<Self, CredentialError> {
         let Some(Value::Object(challenge)) = members.remove("challenge") else {
             return Err(CredentialError::Member("challenge"));
         };

@@ -14,6 +14,7 @@ pub mod digest;
 pub mod event;
 pub mod evm;
 pub mod lightning;
+pub mod mcp;
 pub mod offered;
 pub mod opaque;
 pub mod payload;

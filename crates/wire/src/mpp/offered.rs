@@ -3,10 +3,10 @@
 //! A challenge that cannot be read is left out; it never breaks the others, and no parameter of one scheme passes into
 //! the next challenge.
 
-use super::SCHEME;
 use super::challenge::{Challenge, TEXT_BYTES_MAX, is_intent_name, is_method_name};
+use super::{SCHEME, digest};
 use crate::authenticate::{self, LINE_BYTES_MAX};
-use crate::rfc3339;
+use crate::{base64, rfc3339};
 
 /// Most lines that are looked into.
 pub const LINES_MAX: usize = 32;
@@ -17,7 +17,7 @@ pub const OFFERS_MAX: usize = 32;
 #[must_use]
 pub fn challenges<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<Challenge> {
     let mut offers = parse(lines);
-    offers.retain(|challenge| challenge.request_object().is_ok());
+    offers.retain(Challenge::is_answerable);
     offers
 }
 
@@ -42,16 +42,33 @@ fn read(found: &authenticate::Challenge) -> Option<Challenge> {
         challenge.set(&name, text(value));
         seen.push(name);
     }
-    let is_whole = !challenge.id.is_empty()
-        && seen.iter().any(|name| name == "realm")
-        && is_method_name(&challenge.method)
-        && is_intent_name(&challenge.intent)
-        && (1..=TEXT_BYTES_MAX).contains(&challenge.request.len());
-    let is_timed = challenge.expires.as_deref().is_none_or(|expires| rfc3339::parse(expires).is_some());
-    (is_whole && is_timed).then_some(challenge)
+    (seen.iter().any(|name| name == "realm") && challenge.is_whole()).then_some(challenge)
+}
+
+fn is_base64url(text: &str) -> bool {
+    base64::decode_url_any_padding(text, TEXT_BYTES_MAX).is_ok()
 }
 
 impl Challenge {
+    /// Whether a client can answer it.
+    pub(super) fn is_answerable(&self) -> bool {
+        self.is_whole() && self.request_object().is_ok()
+    }
+
+    /// Whether each parameter is what it should be, `request` aside.
+    fn is_whole(&self) -> bool {
+        let is_named = !self.id.is_empty()
+            && is_method_name(&self.method)
+            && is_intent_name(&self.intent)
+            && (1..=TEXT_BYTES_MAX).contains(&self.request.len());
+        let is_timed = self.expires.as_deref().is_none_or(|expires| rfc3339::parse(expires).is_some());
+        let is_bound = self.digest.as_deref().is_none_or(digest::is_shaped)
+            && self.opaque.as_deref().is_none_or(is_base64url);
+        // Another field could be one that means something else to the server, or to a proxy.
+        let is_sendable = self.alternate_field().is_none() || self.wants_payment_authorization();
+        is_named && is_timed && is_bound && is_sendable
+    }
+
     /// Unknown names are ignored.
     fn set(&mut self, name: &str, value: String) {
         match name {

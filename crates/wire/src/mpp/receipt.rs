@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::challenge::{RequestError, decode_object};
 use super::payload;
-use crate::base64;
+use crate::{base64, rfc3339};
 
 /// What was paid, for whoever paid it. Nothing in it is secret.
 ///
@@ -135,6 +135,7 @@ impl Receipt {
         if receipt.status != Self::SUCCESS {
             return Err(ReceiptError::Status);
         }
+        rfc3339::parse(&receipt.timestamp).ok_or(ReceiptError::Timestamp)?;
         let known = payload::write(&receipt);
         members.retain(|name, _| !known.contains_key(name));
         receipt.more = members;
@@ -154,4 +155,7 @@ pub enum ReceiptError {
     /// Another status than `success`.
     #[error("receipt of no success")]
     Status,
+    /// No time as RFC 3339 has it.
+    #[error("receipt without a time")]
+    Timestamp,
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{BareItem, Dictionary, InnerList, Item, List, Member, Parameters, StructuredFieldError as E};
 use crate::base64;
+use crate::third_party_vectors::read;
 
 /// Files of the suite, and how many cases each has.
 const SUITE: [(&str, usize); 10] = [
@@ -22,17 +23,6 @@ const SUITE: [(&str, usize); 10] = [
 
 /// As many members as the suite's containers may have.
 const MANY: usize = 1024;
-
-#[expect(clippy::disallowed_methods, reason = "tests read vectors that may not be copied into the project")]
-fn read(name: &str) -> Option<Value> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors");
-    let folder = std::env::var("FARTHING_VECTORS").unwrap_or_else(|_| beside.to_owned());
-    let Ok(text) = std::fs::read_to_string(format!("{folder}/crypto/structured-fields/{name}.json")) else {
-        println!("skipped: structured-fields/{name}.json is not in {folder}/crypto");
-        return None;
-    };
-    Some(serde_json::from_str(&text).unwrap())
-}
 
 /// The suite's own notation of a value, and its canonical text.
 fn parsed(kind: &str, text: &str) -> Result<(Value, String), E> {
@@ -100,7 +90,7 @@ fn base32(bytes: &[u8]) -> String {
 #[test]
 fn the_official_suite_is_read_and_written() {
     for (name, count) in SUITE {
-        let Some(file) = read(name) else { return };
+        let Some(file) = read(&format!("crypto/structured-fields/{name}")) else { return };
         let cases = file.as_array().unwrap();
         assert_eq!(cases.len(), count, "{name}");
         for case in cases {
