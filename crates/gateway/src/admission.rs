@@ -19,7 +19,7 @@ use crate::extensions;
 use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
-use crate::lightning::{self, TokenUse};
+use crate::lightning::{Act, Door};
 use crate::limits::{Running, Slot};
 use crate::mpp::{self, Proven};
 use crate::payer::{Credit, HoldTerms, Payer};
@@ -97,7 +97,9 @@ pub(crate) enum Brings {
     /// Ecash that is to be swapped.
     Ecash(Box<Paid>),
     /// One that was settled before it was shown.
-    Token(TokenUse, Spends),
+    Lightning(Box<Door>, Spends),
+    /// A session over Lightning opens, is topped up or ends.
+    Session(Box<Act>),
 }
 
 impl Brings {
@@ -105,7 +107,8 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
-            Self::Token(..) => lightning::PROTOCOL,
+            Self::Lightning(door, _) => door.protocol(),
+            Self::Session(_) => mpp::PROTOCOL,
         }
     }
 
@@ -114,7 +117,8 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
-            Self::Token(token, _) => token.open().account(),
+            Self::Lightning(door, _) => door.account(),
+            Self::Session(act) => act.account(),
         }
     }
 
@@ -123,7 +127,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
-            Self::Token(..) => Ok(false),
+            Self::Lightning(..) | Self::Session(_) => Ok(false),
         }
     }
 
@@ -132,15 +136,21 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
-            Self::Token(token, _) => token.terms().map(|terms| (terms.credit, terms.asset)),
+            Self::Lightning(door, _) => door.incoming(),
+            Self::Session(act) => act.incoming(),
         }
     }
 
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) => account(arrived, self.account()).map(Some),
-            Self::Token(..) => Ok(None),
+            Self::Payment(_) | Self::Ecash(_) | Self::Session(_) => {
+                account(arrived, self.account()).map(Some)
+            }
+            Self::Lightning(door, _) => match **door {
+                Door::Token(_) => Ok(None),
+                Door::Challenge(_) => account(arrived, self.account()).map(Some),
+            },
         }
     }
 }
@@ -213,7 +223,8 @@ pub(crate) async fn payment(
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let offer = Offering { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
-        return offer.paying(Brings::Token(token, spends), payer, asked).await.map(Some);
+        let door = Box::new(Door::Token(token));
+        return offer.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
     }
     if let Some(token) = presented.ecash {
         let paid = ecash(worker, arrived, token, &ask).await?;
@@ -225,6 +236,11 @@ pub(crate) async fn payment(
             let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
             let paying = match proven {
                 Proven::Opens => None,
+                Proven::Draws(payer) => {
+                    known.running = Some(account(arrived, payer.account.id())?);
+                    known.payer = Some(*payer);
+                    None
+                }
                 Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
             };
             known.told = Some(told);

@@ -17,7 +17,7 @@ use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
-use crate::lightning;
+use crate::lightning::{self, Made, NoInvoice};
 use crate::mpp;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
@@ -33,6 +33,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a [u8],
     /// SHA-256 over the three; filled when somebody needs it.
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
+    /// Filled when a way to pay wants one; then it is for all of them.
+    pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
@@ -83,6 +85,7 @@ impl<'a> Ask<'a> {
             target,
             body,
             fingerprint: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
             fits_within: fits,
             through: Through::All,
@@ -104,6 +107,7 @@ impl<'a> Ask<'a> {
             target: arrived.target.as_str(),
             body: b"",
             fingerprint: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
             fits_within: None,
             through,

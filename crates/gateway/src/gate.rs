@@ -21,7 +21,7 @@ use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
 use crate::keys::Keys;
-use crate::lightning::{Claiming, Invoices};
+use crate::lightning::{Claiming, Invoices, Sessions};
 use crate::limits::Slots;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
@@ -49,6 +49,7 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
+    pub(crate) sessions: Sessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -96,6 +97,7 @@ impl Gate {
             }
         }
         let channels = Channels::open(reader, &book)?;
+        let sessions = Sessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
@@ -112,6 +114,7 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Arc::default(),
             channels,
+            sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),

@@ -148,6 +148,7 @@ async fn supervise(
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
+    tokio::spawn(lightning::keep_sessions(Arc::clone(&gate)));
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));

@@ -75,10 +75,11 @@ impl Serving {
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
             Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
-            Brings::Token(token, spends) => {
-                let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
-                (Some(token), arrival)
+            Brings::Lightning(door, spends) => {
+                let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
+                (door.into_token(), arrival)
             }
+            Brings::Session(act) => (None, lightning::act(gate, snapshot, *act, delivery).await),
         };
         match arrival {
             Ok(Arrival::Answered(before)) => {
@@ -88,6 +89,7 @@ impl Serving {
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, token, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
+            Ok(Arrival::Done(answer)) => Ok(answer.map(GateBody::whole)),
             Err(refusal) => {
                 admission::count_refused(&self.arrived, &refusal);
                 Err(self.payable(refusal).await)
@@ -171,8 +173,16 @@ impl Serving {
             now_s: self.arrived.now.seconds(),
         };
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
-        let open = |(hold, fitted)| Some((OpenHold::new(hold, &self.worker.gate), fitted));
-        held.map(open)
+        let session = payer.session.as_deref();
+        let (hold, fitted) = held.map_err(|refusal| match session {
+            Some(session) if refusal.code() == Code::InsufficientBalance => session.short(refusal),
+            Some(_) | None => refusal,
+        })?;
+        // Behind the hold: whoever ends a session looks for holds after he has said so, and one of the two sees the other.
+        match session.filter(|session| !session.is_open()) {
+            Some(session) => Err(session.over()),
+            None => Ok(Some((OpenHold::new(hold, &self.worker.gate), fitted))),
+        }
     }
 
     /// Reserve, forward, attach the charge to the answer.
@@ -390,9 +400,14 @@ fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
         Some(Brought::Promise(_)) | None => None,
     };
     let balance = (payer.account.available(), payer.account.asset());
-    match deposit {
-        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() },
-        None => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
+    match (&payer.session, deposit) {
+        (Some(session), _) => {
+            Paid { reference: session.reference().to_owned(), balance: None, now: Now::read() }
+        }
+        (None, Some(deposit)) => {
+            Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() }
+        }
+        (None, None) => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
     }
 }
 

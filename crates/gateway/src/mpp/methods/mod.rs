@@ -2,6 +2,7 @@
 
 pub(super) mod credit;
 pub(super) mod evm;
+mod lightning;
 
 use serde_json::{Map, Value};
 use wire::mpp::{CHARGE, Credential, Problem, SESSION};
@@ -14,21 +15,19 @@ use crate::refusal::Refusal;
 pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
         MppMethod::Evm => &[CHARGE],
+        MppMethod::Lightning => &[CHARGE, SESSION],
         MppMethod::Credit => &[SESSION],
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            &[]
-        }
+        MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => &[],
     }
 }
 
 /// What this route asks for by a method and an intent of it.
-pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'static str) -> Making {
+pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Making {
     Making::Offers(match method {
+        MppMethod::Lightning => return lightning::offers(demand, intent).await,
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            Vec::new()
-        }
+        MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => Vec::new(),
     })
 }
 
@@ -36,13 +35,11 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'st
 /// (MPP-13.5).
 pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, Value>) -> bool {
     match method {
-        MppMethod::Credit => false,
-        MppMethod::Evm
-        | MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => intent == CHARGE,
+        // A payment over Lightning that is in stays in: it looks for itself.
+        MppMethod::Credit | MppMethod::Lightning => false,
+        MppMethod::Evm | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            intent == CHARGE
+        }
     }
 }
 
@@ -54,7 +51,8 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
         MppMethod::Credit => Ok(Proven::Opens),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+        MppMethod::Lightning => lightning::verify(demand, echo),
+        MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }
