@@ -235,6 +235,7 @@ pub(crate) async fn payment(
         Some(Ok(credential)) if !quote.is_free() => {
             let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
             let paying = match proven {
+                Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
                 Proven::Draws(payer) => {
                     known.running = Some(account(arrived, payer.account.id())?);

@@ -253,7 +253,11 @@ impl Serving {
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
             if let Some(told) = &told {
-                told.tell(&mut headers, status, &paid_by(brought.as_ref(), payer, arrived.call));
+                told.tell(
+                    &mut headers,
+                    status,
+                    &paid_by(brought.as_ref(), payer, hold.amount(), arrived.call),
+                );
             }
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
@@ -394,21 +398,14 @@ fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>
 }
 
 /// What a receipt of the `Payment` scheme says that the call was paid by.
-fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
-    let deposit = match brought {
-        Some(Brought::Deposit(deposit)) => Some(deposit),
-        Some(Brought::Promise(_)) | None => None,
+fn paid_by(brought: Option<&Brought>, payer: &Payer, held: Amount, call: CallId) -> Paid {
+    let reference = match (&payer.session, brought) {
+        (Some(session), _) => session.reference().to_owned(),
+        (None, Some(Brought::Deposit(deposit))) => deposit.reference.clone(),
+        (None, Some(Brought::Promise(_)) | None) => call.to_string(),
     };
-    let balance = (payer.account.available(), payer.account.asset());
-    match (&payer.session, deposit) {
-        (Some(session), _) => {
-            Paid { reference: session.reference().to_owned(), balance: None, now: Now::read() }
-        }
-        (None, Some(deposit)) => {
-            Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() }
-        }
-        (None, None) => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
-    }
+    let (balance, asset) = (payer.account.available(), payer.account.asset());
+    Paid { reference, call: Some(call), held: Some(held), balance, asset, now: Now::read() }
 }
 
 fn tell_money(

@@ -117,7 +117,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             notary.confirm_in(response.headers_mut());
         }
         if let Some(told) = told {
-            let paid = Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() };
+            let balance = gate.book.balance(&account).available;
+            let (reference, now) = (deposit.reference.clone(), Now::read());
+            let paid = Paid { reference, call: None, held: None, balance, asset, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

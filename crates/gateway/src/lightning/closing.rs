@@ -6,7 +6,7 @@ use std::time::Duration;
 use money::Amount;
 use store::{LightningSession, PayoutState, SessionClose, SessionRefund};
 use tokio::time::timeout;
-use wire::mpp::RefundStatus;
+use wire::mpp::receipt::RefundStatus;
 
 use super::acts;
 use super::sessions::Slot;
@@ -110,7 +110,7 @@ async fn returned(
                 Ok(payout) => payout,
                 // Nothing was taken: it stays in the account, where the operator sees it.
                 Err(refusal) if is_final(refusal.code()) => {
-                    tracing::warn!(session = %wire::hex::encode(&slot.id), sats, why = %refusal.reason().unwrap_or_default(),
+                    tracing::warn!(session = %wire::hex::encode(&slot.id), sats, code = refusal.code().name(),
                         "the rest of a session could not go back");
                     return Ok(Closed { sats, status: RefundStatus::Failed });
                 }

@@ -206,6 +206,8 @@ impl Open {
 mod tests {
     use std::sync::Arc;
 
+    use money::Amount;
+
     use super::{Invoices, Made, NoInvoice, TooMany};
 
     fn made(payment_hash: u8, expires_at_s: u64) -> Made {

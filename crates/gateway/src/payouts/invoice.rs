@@ -68,7 +68,7 @@ impl Invoice {
     }
 
     /// The same, for so much.
-    pub(super) const fn of(self, amount_msat: u64) -> Self {
+    pub(super) fn of(self, amount_msat: u64) -> Self {
         Self { amount_msat, ..self }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, V
 pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
-        MppMethod::Credit => Ok(Proven::Opens),
+        MppMethod::Credit => credit::verify(echo),
         MppMethod::Lightning => lightning::verify(demand, echo),
         MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
