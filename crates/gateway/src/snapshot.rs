@@ -19,7 +19,7 @@ use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
 };
-use crate::endpoints::Pages;
+use crate::endpoints::{Catalogue, Pages};
 use crate::exchange::Exchange;
 use crate::extensions::Terms;
 use crate::lenient::reading;
@@ -82,6 +82,8 @@ pub(crate) struct Snapshot {
     pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
     pub(crate) pages: ArcSwapOption<Pages>,
+    /// How what is sold is called and paid, likewise.
+    pub(crate) catalogue: ArcSwapOption<Catalogue>,
     upstreams: HashMap<String, Arc<Upstream>>,
 }
 
@@ -116,6 +118,7 @@ impl Snapshot {
             limiters: Limiters::new(&config.limits),
             terms: Terms::new(&config, &public_url),
             pages: ArcSwapOption::empty(),
+            catalogue: ArcSwapOption::empty(),
             public_url,
             facilitators,
             lightning,

@@ -24,6 +24,8 @@ use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined,
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
+/// What it sells, to the payer and in the quote.
+pub(super) const NAME: &str = "balance";
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
 const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
@@ -33,7 +35,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
-    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
+    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, NAME);
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented)?;

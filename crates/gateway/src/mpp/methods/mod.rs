@@ -6,7 +6,7 @@ pub(super) mod evm;
 use serde_json::{Map, Value};
 use wire::mpp::{CHARGE, Credential, Problem, SESSION};
 
-use super::{Demand, Desk, Echo, Making, Proven, refused};
+use super::{Demand, Desk, Echo, Listed, Making, Proven, refused};
 use crate::config::MppMethod;
 use crate::refusal::Refusal;
 
@@ -30,6 +30,23 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'st
             Vec::new()
         }
     })
+}
+
+/// What a catalogue says that this method and intent ask for. What has to be made for a payer is not made for it.
+pub(super) async fn listed(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Vec<Listed> {
+    match method {
+        // An invoice is for a call; what it will ask for follows the price of a bitcoin.
+        MppMethod::Lightning => vec![Listed::new(method, intent, Some("sat".to_owned()), None)],
+        MppMethod::Evm
+        | MppMethod::Credit
+        | MppMethod::Tempo
+        | MppMethod::Solana
+        | MppMethod::Stripe
+        | MppMethod::Card => match offers(demand, method, intent).await {
+            Making::Offers(offers) => offers.iter().map(Listed::of).collect(),
+            Making::Spent(_) | Making::Out => Vec::new(),
+        },
+    }
 }
 
 /// Whether a credential is worth nothing once its challenge has ended. A session goes on for longer than that
