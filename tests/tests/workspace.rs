@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
 const CORE: [&str; 6] = ["money", "ledger", "wire", "proof", "tariff", "meter"];
 
 /// Packages that work on the project and that nothing may depend on.
-const TOOLS: [&str; 3] = ["xtask", "farthing-tests", "farthing-bench"];
+const TOOLS: [&str; 4] = ["xtask", "farthing-tests", "farthing-bench", "farthing-counts"];
 
 /// What would bring sockets, files, clocks, randomness or a runtime into the core, however deep.
 const KEPT_OUT: [&str; 33] = [

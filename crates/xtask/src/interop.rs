@@ -9,6 +9,7 @@ pub(crate) mod books;
 mod cashu;
 mod clients;
 mod config;
+pub(crate) mod debian;
 pub(crate) mod install;
 mod lightning;
 pub(crate) mod process;

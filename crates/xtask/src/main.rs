@@ -1,6 +1,7 @@
 //! Work on the repository itself: `cargo xtask <command>`.
 
 mod check;
+mod counts;
 mod interop;
 mod lightning;
 mod outcome;
@@ -24,6 +25,8 @@ usage: cargo xtask <command>
   lightning
           real payments over a channel on a test chain; minutes the first time, no part of `test`
   tools   hledger, ledger and bean-check for the tests of exports, below target/
+  counts [--write]
+          instructions of the pure parts of a paid call, against the committed figures
   specs   which rules of specs/ stand in which test
 ";
 
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "lightning" => lightning::run(rest),
         "tools" => tools(),
+        "counts" => counts::run(rest),
         "specs" => specs::run(),
         _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {
             Some(outcome) => outcome,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::outcome::Outcome;
 use crate::step::{self, cargo};
-use crate::{check, interop, proofs, require_all};
+use crate::{check, counts, interop, proofs, require_all};
 
 /// Everything. A failure does not stop the rest: one run shows them all.
 pub(crate) fn run() -> Outcome {
@@ -18,8 +18,9 @@ pub(crate) fn run() -> Outcome {
     let tests = counted("tests", &mut cargo(&args));
     // The model checker's atomics are a feature of their own, which the workspace is not tested with.
     let interleavings = proofs::tests("loom", proofs::LOOM, None);
+    let counts = counts::run(&[]);
     println!("== interop");
-    checked.plus(tests).plus(interleavings).plus(interop::run(&[]))
+    checked.plus(tests).plus(interleavings).plus(counts).plus(interop::run(&[]))
 }
 
 /// `cargo test`, counted test by test.

@@ -4,7 +4,7 @@
 //! payer there and the challenge decides here.
 
 use wire::mpp::Challenge;
-use wire::mpp::evm::challenge_hash;
+use wire::mpp::evm::{challenge_hash, challenge_hash_of_json};
 use wire::x402::{Address, ExactPayload};
 
 use crate::x402_exact::{self, ExactError, ExactPayment, Offer, Payer};
@@ -48,7 +48,8 @@ pub fn verify(
     now_unix_s: u64,
 ) -> Result<ExactPayment, ChargeError> {
     let transfer = payload.evm().ok_or(ExactError::Malformed)?;
-    if transfer.nonce != challenge_hash(challenge) {
+    // The SDKs disagree about what is hashed; either binds the transfer to this one challenge.
+    if ![challenge_hash, challenge_hash_of_json].iter().any(|hash| transfer.nonce == hash(challenge)) {
         return Err(ChargeError::Nonce);
     }
     if source.is_some_and(|source| !names(source, offer.network(), &transfer.from)) {

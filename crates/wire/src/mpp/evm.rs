@@ -63,7 +63,7 @@ pub struct Split {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ChargePayload {
-    /// EIP-3009; the nonce is [`challenge_hash`].
+    /// EIP-3009; the nonce is [`challenge_hash`], or [`challenge_hash_of_json`].
     Authorization(SignedAuthorization),
     /// Permit2 with a witness.
     Permit2(Permit2),
@@ -161,4 +161,11 @@ impl From<SignedAuthorization> for ExactPayload {
 pub fn challenge_hash(challenge: &Challenge) -> [u8; 32] {
     let hash = Keccak256::new().chain_update(&challenge.id).chain_update(&challenge.realm);
     hash.finalize().into()
+}
+
+/// The same over both as a JSON array: what pympp 0.16 signs.
+#[must_use]
+pub fn challenge_hash_of_json(challenge: &Challenge) -> [u8; 32] {
+    let both = serde_json::Value::from(vec![challenge.id.as_str(), challenge.realm.as_str()]);
+    Keccak256::digest(both.to_string()).into()
 }

@@ -71,6 +71,8 @@ pub(super) enum Takes {
     Streams,
     /// L402 and nothing else, with invoices of a wallet behind a relay.
     Nwc,
+    /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
+    Payment,
 }
 
 const OPENAI: &[&str] = &[
@@ -455,6 +457,35 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm, Ground::Wallet],
         before: Some(Takes::LightningAndChain),
+    },
+    Client {
+        name: "mppx-charge",
+        runtime: Runtime::Node,
+        script: "mpp_charge.mjs",
+        scenarios: &[
+            "charge-pays",
+            "charge-pays-and-streams",
+            "charge-beside-a-foreign-key",
+            "charge-of-a-failed-call-is-free",
+            "charge-sent-64-times",
+            "charge-altered-is-refused",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "pympp-charge",
+        runtime: Runtime::Python(Environment::Mpp),
+        script: "mpp_charge.py",
+        scenarios: &[
+            "charge-pays",
+            "charge-pays-and-streams",
+            "charge-beside-a-foreign-key",
+            "charge-limit-stops-it",
+            "charge-sent-64-times",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
     },
     Client {
         name: "lnbits-adapter",

@@ -38,6 +38,7 @@ impl Takes {
             Takes::Cashu => "cashu",
             Takes::Streams => "streams",
             Takes::Nwc => "nwc",
+            Takes::Payment => "payment",
         }
     }
 
@@ -56,7 +57,8 @@ impl Takes {
             | Takes::LightningAndChain
             | Takes::Cashu
             | Takes::Streams
-            | Takes::Nwc => "test",
+            | Takes::Nwc
+            | Takes::Payment => "test",
         }
     }
 
@@ -72,7 +74,7 @@ impl Takes {
             Takes::Permit => "permit2, exact",
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
-            Takes::Extensions | Takes::Solana => "exact",
+            Takes::Extensions | Takes::Solana | Takes::Payment => "exact",
             Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
         }
     }
@@ -99,7 +101,8 @@ impl Takes {
             | Takes::LnBits
             | Takes::Cashu
             | Takes::Streams
-            | Takes::Nwc => "",
+            | Takes::Nwc
+            | Takes::Payment => "",
         }
     }
 
@@ -113,7 +116,8 @@ impl Takes {
             | Takes::LnBits
             | Takes::Cashu
             | Takes::Streams
-            | Takes::Nwc => "",
+            | Takes::Nwc
+            | Takes::Payment => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -142,6 +146,13 @@ impl Takes {
   - { name: cheap, match: { method: POST, path: /api/generate }, upstream: mock, price: { per_call: 0.0001 USD } }
 "#
             }
+            Takes::Payment => {
+                r#"routes:
+  - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD } }
+  - { name: fragile, match: { method: POST, path: /fragile }, upstream: fragile, price: { per_call: 0.003 USD } }
+"#
+            }
             Takes::Streams => {
                 r#"routes:
   - { match: { path: /metered.M/** }, upstream: grpc, price: { per_byte_out: 1 USD/MB, hold: 1kB } }
@@ -156,21 +167,42 @@ impl Takes {
 
     /// The upstreams that a script plays itself, at the port that it is told.
     fn peers(self, port: u16) -> String {
-        if self != Takes::Streams {
-            return String::new();
-        }
-        format!(
-            r#"  grpc: {{ url: "http://127.0.0.1:{port}", protocol: grpc, metadata: [x-session] }}
+        match self {
+            Takes::Streams => format!(
+                r#"  grpc: {{ url: "http://127.0.0.1:{port}", protocol: grpc, metadata: [x-session] }}
   socket: {{ url: "http://127.0.0.1:{port}", dialect: raw }}
 "#
-        )
+            ),
+            Takes::Payment => {
+                format!("  fragile: {{ url: \"http://127.0.0.1:{port}\", dialect: raw }}\n")
+            }
+            Takes::Exact
+            | Takes::Permit
+            | Takes::Upto
+            | Takes::Channels
+            | Takes::Extensions
+            | Takes::Solana
+            | Takes::Lightning
+            | Takes::Lsat
+            | Takes::LightningAndChain
+            | Takes::LnBits
+            | Takes::Cashu
+            | Takes::Nwc => String::new(),
+        }
+    }
+
+    /// The Payment scheme, over the other rails.
+    fn mpp(self) -> &'static str {
+        if self == Takes::Payment { "  mpp: {}\n" } else { "" }
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
     /// at least, since some clients count in whole ones.
     fn l402(self, lnbits: Option<&LnBitsUrls>) -> String {
         let node = match self {
-            Takes::Lightning | Takes::LightningAndChain | Takes::Streams => "test: {}".to_owned(),
+            Takes::Lightning | Takes::LightningAndChain | Takes::Streams | Takes::Payment => {
+                "test: {}".to_owned()
+            }
             Takes::Lsat => "test: {}\n    lsat: true".to_owned(),
             Takes::LnBits => lnbits.map_or_else(String::new, |LnBitsUrls { url, node_key, .. }| {
                 // It tells preimages before they are paid for, so its word is asked for.
@@ -233,7 +265,8 @@ impl Takes {
             | Takes::LnBits
             | Takes::Cashu
             | Takes::Streams
-            | Takes::Nwc => evm,
+            | Takes::Nwc
+            | Takes::Payment => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -258,7 +291,7 @@ pub(super) struct Ports {
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
-    let cashu = takes.cashu(around.mint.as_deref());
+    let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp());
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -290,7 +323,7 @@ upstreams:
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
 {routes}rails:
-{l402}{cashu}{test}{x402}admin: {{ listen: "127.0.0.1:{admin}" }}
+{l402}{cashu}{test}{x402}{mpp}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )
 }

@@ -57,11 +57,13 @@ pub(super) enum Environment {
     Cashu,
     /// gRPC.
     Grpc,
+    /// The SDK of the Payment scheme.
+    Mpp,
 }
 
 impl Environment {
     #[cfg(test)]
-    const ALL: [Self; 5] = [Self::Sdks, Self::L402, Self::LnBits, Self::Cashu, Self::Grpc];
+    const ALL: [Self; 6] = [Self::Sdks, Self::L402, Self::LnBits, Self::Cashu, Self::Grpc, Self::Mpp];
 
     /// Where it is installed.
     fn folder(self) -> &'static str {
@@ -71,6 +73,7 @@ impl Environment {
             Environment::LnBits => "python-lnbits",
             Environment::Cashu => "python-cashu",
             Environment::Grpc => "python-grpc",
+            Environment::Mpp => "python-mpp",
         }
     }
 
@@ -82,13 +85,14 @@ impl Environment {
             Environment::LnBits => "requirements-lnbits.txt",
             Environment::Cashu => "requirements-cashu.txt",
             Environment::Grpc => "requirements-grpc.txt",
+            Environment::Mpp => "requirements-mpp.txt",
         }
     }
 
     /// The newest Python 3 that its packages are for.
     fn minor_max(self) -> u32 {
         match self {
-            Environment::Sdks | Environment::Cashu | Environment::Grpc => u32::MAX,
+            Environment::Sdks | Environment::Cashu | Environment::Grpc | Environment::Mpp => u32::MAX,
             // bolt11 and LNbits say so of themselves.
             Environment::L402 | Environment::LnBits => 12,
         }
@@ -97,7 +101,11 @@ impl Environment {
     /// Whether some of what its packages ask for is left out: `lightning/lnbits_server.py` says what, and why.
     fn leaves_out(self) -> bool {
         match self {
-            Environment::Sdks | Environment::L402 | Environment::Cashu | Environment::Grpc => false,
+            Environment::Sdks
+            | Environment::L402
+            | Environment::Cashu
+            | Environment::Grpc
+            | Environment::Mpp => false,
             Environment::LnBits => true,
         }
     }

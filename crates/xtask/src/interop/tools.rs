@@ -68,7 +68,7 @@ fn unix() -> Result<(), String> {
 }
 
 /// The first line a program prints, or nothing if it does not exist or fails.
-fn first_line(program: &str, args: &[&str]) -> Option<String> {
+pub(crate) fn first_line(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())

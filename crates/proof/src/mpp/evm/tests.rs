@@ -53,6 +53,19 @@ fn a_captured_authorization_is_good_until_its_challenge_ends() {
     assert_eq!(answer.verify(EXPIRES_S), Err(ExactError::Expired(EXPIRES_S).into()));
 }
 
+/// pympp hashes id and realm as a JSON array, mppx without anything between.
+#[test]
+fn an_authorization_of_pympp_is_good() {
+    let vector = include_str!("../../../../../specs/vectors/mpp/evm-charge-pympp.json");
+    let vector: Value = serde_json::from_str(vector).unwrap();
+    let answer = Answer::of(vector["authorization"].as_str().unwrap());
+    assert_eq!(answer.payload.authorization.nonce, vector["nonce"]);
+    assert_eq!(answer.verify(EXPIRES_S - 60).unwrap().amount, 10_000);
+    let mut other = Answer::of(vector["authorization"].as_str().unwrap());
+    other.credential.challenge.realm.push('m');
+    assert_eq!(other.verify(EXPIRES_S - 60), Err(ChargeError::Nonce));
+}
+
 /// What is signed for one challenge answers no other, and nothing in it can be changed.
 #[test]
 fn an_authorization_answers_one_challenge() {

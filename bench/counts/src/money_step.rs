@@ -1,0 +1,73 @@
+//! The money step in memory, and how a charge is written down.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use ledger::merkle::{Frontier, leaf_hash};
+use ledger::{Account, AccountId, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset};
+use money::{Amount, Asset};
+
+use crate::NOW_S;
+
+/// A hold and its end.
+pub(crate) fn reserve_capture() -> Box<dyn FnMut()> {
+    let (book, account) = rich();
+    Box::new(move || call(&book, &account, &[]))
+}
+
+/// The same under the budget of a key and that of a day, and the hold grows once.
+pub(crate) fn reserve_capture_budgets() -> Box<dyn FnMut()> {
+    let (book, account) = rich();
+    let limit = Amount::from_units(i64::MAX);
+    let key = Budget { link: AccountId([9; 16]), limit, ends_s: None };
+    let budgets = [key, Budget::window(account.id(), "day", 86_400, NOW_S, limit)];
+    Box::new(move || call(&book, &account, &budgets))
+}
+
+fn rich() -> (Book, Arc<Account>) {
+    let book = Book::default();
+    let account = book.deposit(AccountId([1; 16]), Asset::Usd, Amount::MAX);
+    (book, account)
+}
+
+fn call(book: &Book, account: &Arc<Account>, budgets: &[Budget]) {
+    let wanted = Reserve { account, budgets, amount: Amount::from_units(1000), beyond: Amount::ZERO };
+    let hold = book.reserve(wanted).expect("covered");
+    if !budgets.is_empty() {
+        hold.extend(Amount::from_units(500)).expect("covered");
+    }
+    black_box(hold.finish(Amount::from_units(1)));
+}
+
+/// The entry of a charge: its bytes, its place in the chain and in the tree.
+pub(crate) fn journal_entry() -> Box<dyn FnMut()> {
+    let draft = Draft {
+        kind: Kind::Capture,
+        flags: Flags::default(),
+        time_ms: NOW_S * 1000,
+        id: [3; 16],
+        key: [0; 32],
+        reference: String::new(),
+        corrects: [0; 16],
+        price_version: 7,
+        cost_femto: 2_100_000_000_000,
+        legs: Vec::new(),
+    };
+    let leg = |account, units| Leg {
+        asset: leg_asset(Asset::Usd),
+        account,
+        amount: Amount::from_units(units),
+        balance_after: Amount::from_units(units),
+    };
+    let legs = vec![leg(AccountId([1; 16]), -2_100_000), leg(Chart::UsageClearing.id(), 2_100_000)];
+    let mut entry = Entry { draft, lsn: 1, legs, previous: [0; 32] };
+    Box::new(move || {
+        let bytes = black_box(&entry).bytes();
+        entry.previous = Entry::hash_of(&bytes);
+        // Each time the same place in the tree: where it is decides how many nodes are closed.
+        let mut frontier = Frontier::default();
+        frontier.append_noting(leaf_hash(&bytes), |node, hash| {
+            black_box((node, hash));
+        });
+    })
+}
