@@ -20,9 +20,11 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
+use crate::identity::{Directories, Nonces};
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
+use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
 use crate::price_list::PriceList;
@@ -49,6 +51,7 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
+    pub(crate) sessions: Sessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -70,6 +73,11 @@ pub(crate) struct Gate {
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
     pub(crate) health: Arc<Health>,
+    /// When this process began to take requests: what was signed before may have been used (IDN-11).
+    pub(crate) started: Now,
+    pub(crate) nonces: Nonces,
+    /// Keys of agents' directories.
+    pub(crate) agent_keys: Directories,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -96,6 +104,7 @@ impl Gate {
             }
         }
         let channels = Channels::open(reader, &book)?;
+        let sessions = Sessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
@@ -112,6 +121,7 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Arc::default(),
             channels,
+            sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
@@ -131,6 +141,9 @@ impl Gate {
             in_flight: Slots::new(),
             health: Arc::clone(&directory.health),
             directory,
+            started: Now::read(),
+            nonces: Nonces::default(),
+            agent_keys: Directories::default(),
             draining: AtomicBool::new(false),
             background,
         };

@@ -27,6 +27,7 @@ use crate::channels;
 use crate::credential::{Payment, Presented};
 use crate::extensions::offers;
 use crate::facts;
+use crate::identity::Content;
 use crate::lightning;
 use crate::payer::Payer;
 use crate::payments;
@@ -245,7 +246,7 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
     let presented = admission::credentials(worker, arrived)?;
     let missing =
         || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key, or a token that was used.");
-    let payer = match admission::key_payer(worker, arrived, &presented)? {
+    let payer = match admission::key_payer(worker, arrived, &presented, Content::Unread)? {
         Some(payer) => payer,
         None => token_holder(worker, arrived, &presented)?.ok_or_else(missing)?,
     };
@@ -255,7 +256,8 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
 
 /// The payer behind a token. None: there is no token, or nothing has come in by it yet.
 fn token_holder(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Option<Payer>, Refusal> {
-    let Some(token) = admission::paid_token(worker, arrived, presented)? else { return Ok(None) };
+    let token = admission::paid_token(worker, arrived, presented, Content::Unread)?;
+    let Some(token) = token else { return Ok(None) };
     let gate = &worker.gate;
     let known = gate.store.reader().payment(&token.open().verified.deposit_key());
     let known = known.map_err(|error| payments::store_refusal(&error))?;

@@ -18,6 +18,7 @@ use crate::clock::Now;
 use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
+use crate::identity::Content;
 use crate::lightning;
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
@@ -38,8 +39,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, NAME);
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
-    let payer = admission::key_payer(worker, arrived, &presented)?;
-    let brings = match admission::paid_token(worker, arrived, &presented) {
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
+    let brings = match admission::paid_token(worker, arrived, &presented, Content::Unread) {
         Ok(Some(token)) => Some(Brings::Token(token, Spends::Again)),
         Ok(None) => None,
         Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
@@ -93,6 +94,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Brings::Token(token, spends) => {
                 lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
             }
+            // It is not offered here.
+            Brings::Session(_) => return Err(Refusal::new(Code::Internal, "A session is no balance.")),
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
@@ -117,7 +120,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             notary.confirm_in(response.headers_mut());
         }
         if let Some(told) = told {
-            let paid = Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() };
+            let balance = gate.book.balance(&account).available;
+            let (reference, now) = (deposit.reference.clone(), Now::read());
+            let paid = Paid { reference, call: None, held: None, balance, asset, session: None, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

@@ -31,6 +31,7 @@ mod methods;
 mod offers;
 mod receipt;
 mod refused;
+pub(crate) mod session;
 mod verify;
 
 pub(crate) use desk::Desk;
