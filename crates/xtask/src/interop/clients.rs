@@ -476,6 +476,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-discovery",
+        runtime: Runtime::Node,
+        script: "mpp_discovery.mjs",
+        scenarios: &["validator-accepts-our-document", "offers-are-those-of-the-402"],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
         name: "pympp-charge",
         runtime: Runtime::Python(Environment::Mpp),
         script: "mpp_charge.py",
