@@ -73,6 +73,8 @@ pub(super) enum Takes {
     Nwc,
     /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
     Payment,
+    /// The Payment scheme by `exact`, and keys, of agents that sign.
+    Agents,
 }
 
 const OPENAI: &[&str] = &[
@@ -474,6 +476,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-discovery",
+        runtime: Runtime::Node,
+        script: "mpp_discovery.mjs",
+        scenarios: &["validator-accepts-our-document", "offers-are-those-of-the-402"],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
         name: "pympp-charge",
         runtime: Runtime::Python(Environment::Mpp),
         script: "mpp_charge.py",
@@ -499,6 +509,19 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-agents",
+        runtime: Runtime::Node,
+        script: "agents.mjs",
+        scenarios: &[
+            "web-bot-auth-lets-in",
+            "web-bot-auth-keeps-out",
+            "tap-signs-and-pays",
+            "tap-has-to-mean-payment",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Agents),
     },
     Client {
         name: "composition-node",
