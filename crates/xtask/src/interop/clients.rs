@@ -73,6 +73,8 @@ pub(super) enum Takes {
     Nwc,
     /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
     Payment,
+    /// The Payment scheme by `exact`, and keys, of agents that sign.
+    Agents,
 }
 
 const OPENAI: &[&str] = &[
@@ -507,6 +509,19 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-agents",
+        runtime: Runtime::Node,
+        script: "agents.mjs",
+        scenarios: &[
+            "web-bot-auth-lets-in",
+            "web-bot-auth-keeps-out",
+            "tap-signs-and-pays",
+            "tap-has-to-mean-payment",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Agents),
     },
     Client {
         name: "composition-node",
