@@ -106,9 +106,20 @@ impl<'a> Ask<'a> {
         through: Through,
         name: &'a str,
     ) -> Self {
+        Self::named(&arrived.head.method, arrived.target.as_str(), ceiling, through, name)
+    }
+
+    /// A request without a body, for what is called `name`.
+    pub(crate) const fn named(
+        method: &'a Method,
+        target: &'a str,
+        ceiling: Amount,
+        through: Through,
+        name: &'a str,
+    ) -> Self {
         Self {
-            method: &arrived.head.method,
-            target: arrived.target.as_str(),
+            method,
+            target,
             body: b"",
             fingerprint: OnceCell::new(),
             ceiling,

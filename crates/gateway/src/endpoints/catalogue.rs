@@ -1,6 +1,5 @@
 //! What is sold here, as catalogues are told it: from the table of routes and from what a 402 would offer.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,7 +57,7 @@ impl Catalogue {
             }
         }
         let top_up = Method::POST;
-        let top_up = ask(&top_up, super::TOP_UP, Amount::ZERO, Through::Deposits, super::top_up::NAME);
+        let top_up = Ask::named(&top_up, super::TOP_UP, Amount::ZERO, Through::Deposits, super::top_up::NAME);
         let top_up = without_amounts(mpp::listed(gate, arrived, &top_up).await);
         let catalogue = Arc::new(Self {
             minute,
@@ -81,7 +80,7 @@ impl<'s> Operation<'s> {
             RoutePrice::PerCall(fee) => Some(*fee),
             RoutePrice::ByModel | RoutePrice::Units(_) | RoutePrice::Free => None,
         };
-        let ask = ask(method, &target, fee.unwrap_or(Amount::ZERO), Through::All, &route.name);
+        let ask = Ask::named(method, &target, fee.unwrap_or(Amount::ZERO), Through::All, &route.name);
         // gRPC's clients look for L402 only, and are told nothing else.
         let is_told = route.price != RoutePrice::Free && exchange != Exchange::Grpc;
         let offers = if is_told { mpp::listed(gate, arrived, &ask).await } else { Vec::new() };
@@ -91,28 +90,6 @@ impl<'s> Operation<'s> {
 
     pub(super) fn is_free(&self) -> bool {
         self.route.price == RoutePrice::Free
-    }
-}
-
-/// A request as the 402 would see it, were it made.
-fn ask<'a>(
-    method: &'a Method,
-    target: &'a str,
-    ceiling: Amount,
-    through: Through,
-    description: &'a str,
-) -> Ask<'a> {
-    Ask {
-        method,
-        target,
-        body: b"",
-        fingerprint: OnceCell::new(),
-        ceiling,
-        fits_within: None,
-        through,
-        tariff: "",
-        description,
-        discovery: false,
     }
 }
 
