@@ -27,6 +27,7 @@ pub mod payer;
 pub mod paying_node;
 pub mod refused;
 pub mod scene;
+pub mod signer;
 pub mod socket;
 pub mod solana;
 pub mod spelling;

@@ -13,6 +13,7 @@ use wire::cashu::Token;
 use crate::call::{Arrived, Worker};
 use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
+use crate::channels;
 use crate::config::Route;
 use crate::credential::Presented;
 use crate::extensions;
@@ -21,7 +22,7 @@ use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{Act, Door};
 use crate::limits::{Running, Slot};
-use crate::mpp::{self, Proven};
+use crate::mpp::{self, Proven, session};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
 use crate::quote::Quote;
@@ -79,7 +80,8 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         worker.gate.metrics.proof(mpp::PROTOCOL, "unread");
     }
     presented.take_mpp().inspect_err(|_| limiters.count_invalid(arrived.source))?;
-    if presented.is_empty() {
+    // An agent that is known has limits of its own (IDN-34).
+    if presented.is_empty() && arrived.identity.agent().is_none() {
         limiters.admit_unpaid(arrived.source)?;
     }
     Ok(presented)
@@ -99,7 +101,9 @@ pub(crate) enum Brings {
     /// One that was settled before it was shown.
     Lightning(Box<Door>, Spends),
     /// A session over Lightning opens, is topped up or ends.
-    Session(Box<Act>),
+    LightningSession(Box<Act>),
+    /// What is wanted of a session on a channel.
+    Session(Box<session::Presented>),
 }
 
 impl Brings {
@@ -108,6 +112,7 @@ impl Brings {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
             Self::Lightning(door, _) => door.protocol(),
+            Self::LightningSession(_) => mpp::PROTOCOL,
             Self::Session(_) => mpp::PROTOCOL,
         }
     }
@@ -118,7 +123,8 @@ impl Brings {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
             Self::Lightning(door, _) => door.account(),
-            Self::Session(act) => act.account(),
+            Self::LightningSession(act) => act.account(),
+            Self::Session(presented) => channels::account_of(&presented.id),
         }
     }
 
@@ -127,7 +133,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
-            Self::Lightning(..) | Self::Session(_) => Ok(false),
+            Self::Lightning(..) | Self::LightningSession(_) | Self::Session(_) => Ok(false),
         }
     }
 
@@ -137,14 +143,16 @@ impl Brings {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
             Self::Lightning(door, _) => door.incoming(),
-            Self::Session(act) => act.incoming(),
+            Self::LightningSession(act) => act.incoming(),
+            // What it adds is said by where its channel stands; whether the call can run, by the hold.
+            Self::Session(_) => None,
         }
     }
 
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) | Self::Session(_) => {
+            Self::Payment(_) | Self::Ecash(_) | Self::LightningSession(_) | Self::Session(_) => {
                 account(arrived, self.account()).map(Some)
             }
             Self::Lightning(door, _) => match **door {

@@ -17,6 +17,7 @@ use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
+use crate::identity;
 use crate::lightning::{self, Made, NoInvoice};
 use crate::mpp;
 use crate::quote::Quote;
@@ -37,6 +38,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
+    /// What has to be there for it to begin, where more can come in while it runs.
+    pub(crate) begins: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
     pub(crate) fits_within: Option<Amount>,
     /// Which tills may be paid through.
@@ -57,6 +60,8 @@ pub(crate) enum Through {
     Deposits,
     /// What is left in a channel, for its payer.
     Channels,
+    /// Nothing: it is about a session that is open, or to be opened.
+    Sessions,
 }
 
 impl Through {
@@ -65,6 +70,7 @@ impl Through {
             Self::All => true,
             Self::Deposits => !till.is_channel() && !till.is_settled_after(),
             Self::Channels => till.is_channel(),
+            Self::Sessions => false,
         }
     }
 }
@@ -87,6 +93,7 @@ impl<'a> Ask<'a> {
             fingerprint: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
+            begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
             fits_within: fits,
             through: Through::All,
             tariff: &quote.tariff,
@@ -102,13 +109,25 @@ impl<'a> Ask<'a> {
         through: Through,
         name: &'a str,
     ) -> Self {
+        Self::named(&arrived.head.method, arrived.target.as_str(), ceiling, through, name)
+    }
+
+    /// A request without a body, for what is called `name`.
+    pub(crate) const fn named(
+        method: &'a Method,
+        target: &'a str,
+        ceiling: Amount,
+        through: Through,
+        name: &'a str,
+    ) -> Self {
         Self {
-            method: &arrived.head.method,
-            target: arrived.target.as_str(),
+            method,
+            target,
             body: b"",
             fingerprint: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
+            begins: ceiling,
             fits_within: None,
             through,
             tariff: name,
@@ -301,7 +320,12 @@ pub(crate) async fn challenge(
     let l402 = lightning::offer(gate, arrived, ask).await;
     let mpp = mpp::offer(gate, arrived, ask).await;
     let refusal = with_offerings(refusal, is_offered || mpp.takes_payments, [ecash, l402, mpp.missing()]);
-    if refusal.is_payable() { mpp.told_in(refusal) } else { refusal }
+    let refusal = if refusal.is_payable() { mpp.told_in(refusal) } else { refusal };
+    // Beside the other doors, for whoever signs as an agent (IDN-24).
+    if arrived.identity.is_crawler && refusal.is_payable() {
+        return identity::tell_price(refusal, ask.ceiling);
+    }
+    refusal
 }
 
 /// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.

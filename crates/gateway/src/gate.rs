@@ -20,9 +20,11 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
+use crate::identity::{Directories, Nonces};
 use crate::keys::Keys;
-use crate::lightning::{Claiming, Invoices, Sessions};
+use crate::lightning::{Claiming, Invoices, Sessions as LightningSessions};
 use crate::limits::Slots;
+use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
 use crate::price_list::PriceList;
@@ -50,6 +52,7 @@ pub(crate) struct Gate {
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
     pub(crate) sessions: Sessions,
+    pub(crate) lightning_sessions: LightningSessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -71,6 +74,11 @@ pub(crate) struct Gate {
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
     pub(crate) health: Arc<Health>,
+    /// When this process began to take requests: what was signed before may have been used (IDN-11).
+    pub(crate) started: Now,
+    pub(crate) nonces: Nonces,
+    /// Keys of agents' directories.
+    pub(crate) agent_keys: Directories,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -98,6 +106,7 @@ impl Gate {
         }
         let channels = Channels::open(reader, &book)?;
         let sessions = Sessions::open(reader, &book)?;
+        let lightning_sessions = LightningSessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
@@ -115,6 +124,7 @@ impl Gate {
             invoices: Arc::default(),
             channels,
             sessions,
+            lightning_sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
@@ -134,6 +144,9 @@ impl Gate {
             in_flight: Slots::new(),
             health: Arc::clone(&directory.health),
             directory,
+            started: Now::read(),
+            nonces: Nonces::default(),
+            agent_keys: Directories::default(),
             draining: AtomicBool::new(false),
             background,
         };

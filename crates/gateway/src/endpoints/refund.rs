@@ -10,6 +10,7 @@ use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Through, challenge};
+use crate::identity::Content;
 use crate::payments::{self, Arrival, Delivery};
 use crate::refusal::{Code, Money, Refusal};
 use crate::serving::refunded;
@@ -24,7 +25,7 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let ask = Ask::of_endpoint(arrived, TOKEN_PRICE, Through::Channels, "refund");
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
-    let payer = admission::key_payer(worker, arrived, &presented)?;
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
     let Some(payment) = presented.payment else {
         if presented.malformed {
             return Err(unpaid(admission::undecodable()).await);

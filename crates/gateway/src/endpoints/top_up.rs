@@ -18,12 +18,15 @@ use crate::clock::Now;
 use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
+use crate::identity::Content;
 use crate::lightning::{self, Door};
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
+/// What it sells, to the payer and in the quote.
+pub(super) const NAME: &str = "balance";
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
 const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
@@ -33,11 +36,11 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
-    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
+    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, NAME);
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
-    let payer = admission::key_payer(worker, arrived, &presented)?;
-    let brings = match admission::paid_token(worker, arrived, &presented) {
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
+    let brings = match admission::paid_token(worker, arrived, &presented, Content::Unread) {
         Ok(Some(token)) => Some(Brings::Lightning(Box::new(Door::Token(token)), Spends::Again)),
         Ok(None) => None,
         Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
@@ -91,7 +94,10 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Brings::Lightning(door, spends) => {
                 lightning::receive(&gate, &snapshot, &door, delivery, spends).await?
             }
-            Brings::Session(act) => lightning::act(&gate, &snapshot, *act, delivery).await?,
+            // They are not offered here.
+            Brings::LightningSession(_) | Brings::Session(_) => {
+                return Err(Refusal::new(Code::Internal, "A session is no balance."));
+            }
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
@@ -119,7 +125,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         if let Some(told) = told {
             let balance = gate.book.balance(&account).available;
             let (reference, now) = (deposit.reference.clone(), Now::read());
-            let paid = Paid { reference, call: None, held: None, balance, asset, now };
+            let paid = Paid { reference, call: None, held: None, balance, asset, session: None, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

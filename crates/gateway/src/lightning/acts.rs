@@ -143,7 +143,7 @@ pub(crate) fn bearer(
 }
 
 fn find(gate: &Gate, id: &[u8; 32]) -> Result<Arc<Slot>, Refusal> {
-    gate.sessions.find(id).ok_or_else(|| {
+    gate.lightning_sessions.find(id).ok_or_else(|| {
         let detail = "There is no such session, or it was closed long ago.";
         refused(LightningProblem::SessionNotFound, "session_not_found", detail)
     })
@@ -221,7 +221,7 @@ impl Opening<'_> {
             return Err(used());
         }
         // It may have come in as a charge, or by a token: then that is what the session has.
-        let slot = match gate.sessions.find(&id) {
+        let slot = match gate.lightning_sessions.find(&id) {
             Some(slot) => slot,
             None => self.write(return_invoice, None).await?,
         };
@@ -267,7 +267,7 @@ impl Opening<'_> {
         let deposit = delivery.map(|delivery| deposit(paid, paid.account(), delivery)).transpose()?;
         let written = sessions::write(&gate.store, paid.payment_hash, record, deposit).await;
         written.map_err(|error| unwritten(&error))?;
-        Ok(gate.sessions.add(slot))
+        Ok(gate.lightning_sessions.add(slot))
     }
 }
 

@@ -164,11 +164,11 @@ pub(crate) async fn keep(gate: Arc<Gate>) {
         tick.tick().await;
         let snapshot = gate.snapshot.load_full();
         let idle = snapshot.mpp.as_ref().map(|mpp| mpp.rules.sessions.idle);
-        for slot in gate.sessions.all() {
+        for slot in gate.lightning_sessions.all() {
             // One that somebody is at is not left alone.
             let Some(record) = slot.try_lock().map(|record| record.clone()) else { continue };
             if record.forgotten_s().is_some_and(|end| end < Now::read().seconds()) {
-                gate.sessions.forget(&slot.id);
+                gate.lightning_sessions.forget(&slot.id);
             }
             let ends = match &record.closing {
                 None => idle.is_some_and(|idle| slot.is_idle(idle)),

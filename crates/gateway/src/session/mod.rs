@@ -195,6 +195,15 @@ impl Session {
         }
     }
 
+    /// What the head of an answer says: where the session stands before the call has cost anything.
+    pub(crate) fn receipt_of_head(&self, account: &Account, at_s: u64) -> Receipt {
+        let mut receipt = self.receipt(Came { account, charged: Amount::ZERO, at_s });
+        // Of a stream of Lightning both are known at its end only.
+        receipt.units = None;
+        receipt.more.clear();
+        receipt
+    }
+
     fn receipt(&self, came: Came<'_>) -> Receipt {
         let (method, reference) = (self.method(), self.reference());
         let mut receipt = Receipt::new(method, reference, &rfc3339::format(came.at_s).unwrap_or_default());

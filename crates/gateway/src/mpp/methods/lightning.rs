@@ -130,7 +130,10 @@ fn session(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
     };
     let challenge_id = echo.challenge.id.clone();
     let act = |what| {
-        Ok(Proven::Brings(Brings::Session(Box::new(Act { challenge_id: challenge_id.clone(), what }))))
+        Ok(Proven::Brings(Brings::LightningSession(Box::new(Act {
+            challenge_id: challenge_id.clone(),
+            what,
+        }))))
     };
     match action {
         SessionPayload::Open { preimage: text, return_invoice } => {
