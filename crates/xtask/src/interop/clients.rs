@@ -73,6 +73,10 @@ pub(super) enum Takes {
     Nwc,
     /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
     Payment,
+    /// The Payment scheme by `exact`, and keys, of agents that sign.
+    Agents,
+    /// The Payment scheme by vouchers on a channel of Tempo.
+    Sessions,
 }
 
 const OPENAI: &[&str] = &[
@@ -474,6 +478,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-discovery",
+        runtime: Runtime::Node,
+        script: "mpp_discovery.mjs",
+        scenarios: &["validator-accepts-our-document", "offers-are-those-of-the-402"],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
         name: "pympp-charge",
         runtime: Runtime::Python(Environment::Mpp),
         script: "mpp_charge.py",
@@ -499,6 +511,34 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-session",
+        runtime: Runtime::Node,
+        script: "mpp_session.mjs",
+        scenarios: &[
+            "session-pays-and-closes",
+            "session-streams-with-vouchers",
+            "session-fills-up",
+            "session-fills-up-mid-stream",
+            "session-as-a-method",
+            "session-left-half-read",
+        ],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
+    },
+    Client {
+        name: "mppx-agents",
+        runtime: Runtime::Node,
+        script: "agents.mjs",
+        scenarios: &[
+            "web-bot-auth-lets-in",
+            "web-bot-auth-keeps-out",
+            "tap-signs-and-pays",
+            "tap-has-to-mean-payment",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Agents),
     },
     Client {
         name: "composition-node",
