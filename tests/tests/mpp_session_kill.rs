@@ -2,7 +2,7 @@
 //! of it (ENG-1, ENG-8). After each kill: what was acknowledged of the vouchers stands, nothing that was never signed does,
 //! the books balance, and the session goes on and ends exact. What was delivered and is on no disk is within the exposure cap.
 //!
-//! `FARTHING_KILLS` says how often, 12 unless it is set (`cargo xtask sessionloop`).
+//! `FARTHING_KILLS` says how often, 8 unless it is set (`cargo xtask sessionloop`).
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
@@ -175,7 +175,7 @@ fn sums(gateway: &Gateway, payer: &Payer) -> (u128, u128) {
 }
 
 fn kills() -> usize {
-    std::env::var("FARTHING_KILLS").map_or(12, |text| text.parse().unwrap())
+    std::env::var("FARTHING_KILLS").map_or(8, |text| text.parse().unwrap())
 }
 
 /// Without a kill: a voucher for every hundred tokens, and the end is exact.

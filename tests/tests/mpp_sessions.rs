@@ -262,6 +262,7 @@ fn eng_2_the_accepted_voucher_again() {
         assert_eq!(receipt(&alone).unwrap().accepted_cumulative, Some((accepted + 2 * COST).to_string()));
     }
     assert_eq!(stage.sums(&payer), (accepted + 2 * COST, unused));
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
 }
 
 /// A voucher alone, by HEAD or without a body, is taken and asks no upstream; without a credential HEAD gets a challenge.
