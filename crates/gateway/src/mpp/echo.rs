@@ -2,7 +2,7 @@
 
 use proof::mpp::BindingError;
 use serde_json::{Map, Value};
-use wire::mpp::{Challenge, Credential, Problem, digest};
+use wire::mpp::{CHARGE, Challenge, Credential, Problem, digest};
 
 use super::{Demand, Desk, methods, refused};
 use crate::config::MppMethod;
@@ -17,22 +17,37 @@ pub(crate) struct Echo {
     pub(crate) payload: Map<String, Value>,
     /// What we asked for, decoded after the id matched (MPP-7).
     pub(crate) request: Map<String, Value>,
+    /// Version of the prices that it was made by.
+    pub(super) prices: String,
+    /// Unix seconds.
+    pub(super) expires_at_s: u64,
 }
 
 impl Echo {
     /// Cheapest first. What the request demands by now is the method's to compare.
     pub(super) fn read(demand: &Demand<'_>, desk: &Desk, credential: &Credential) -> Result<Self, Refusal> {
-        let Credential { challenge, source, payload, .. } = credential;
-        let invalid = |reason| {
-            let detail = "The credential answers no challenge that was made here for this request.";
-            refused(Problem::InvalidChallenge, reason, detail)
-        };
+        let challenge = &credential.challenge;
         let method = desk.method(&challenge.method);
         let intent = |method: &MppMethod| methods::intents(*method).contains(&challenge.intent.as_str());
         let method = method.filter(intent).ok_or_else(|| {
             let detail = "Payments by this method and intent are not taken here.";
             refused(Problem::MethodUnsupported, "method_unsupported", detail)
         })?;
+        Self::by(method, demand, desk, credential)
+    }
+
+    /// The same for a method that is taken where this request goes.
+    pub(super) fn by(
+        method: MppMethod,
+        demand: &Demand<'_>,
+        desk: &Desk,
+        credential: &Credential,
+    ) -> Result<Self, Refusal> {
+        let Credential { challenge, source, payload, .. } = credential;
+        let invalid = |reason| {
+            let detail = "The credential answers no challenge that was made here for this request.";
+            refused(Problem::InvalidChallenge, reason, detail)
+        };
         let masters = demand.gate.keys.masters.load();
         let opaque = masters.mpp.verify(challenge, &desk.realm, demand.gate.store_epoch);
         let opaque = opaque.map_err(|error| {
@@ -52,7 +67,7 @@ impl Echo {
         // One without would be good for ever (MPP-3).
         let expires_at_s = challenge.expires_at_s().ok_or_else(|| invalid("expires"))?;
         let is_late = expires_at_s <= demand.arrived.now.seconds();
-        if is_late && methods::is_timed(method, &challenge.intent, payload) {
+        if is_late && (challenge.intent == CHARGE || methods::is_timed(method, &challenge.intent, payload)) {
             let detail = "The challenge that this credential answers has expired.";
             return Err(refused(Problem::PaymentExpired, "expired", detail));
         }
@@ -62,6 +77,6 @@ impl Echo {
         }
         let request = challenge.request_object().map_err(|_| invalid("request"))?;
         let (challenge, source, payload) = (challenge.clone(), source.clone(), payload.clone());
-        Ok(Self { method, challenge, source, payload, request })
+        Ok(Self { method, challenge, source, payload, request, prices: opaque.prices, expires_at_s })
     }
 }
