@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value};
-use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION, digest};
+use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION};
 use wire::rfc3339;
 
 use super::{Demand, Desk, methods};
@@ -149,9 +149,8 @@ pub(super) fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(
     challenge.expires = Some(rfc3339::format(expires_at_s)?);
     // What is for one request names it; a session goes on in others.
     let is_for_one = offer.intent == CHARGE;
-    challenge.digest = Some(ask.body)
-        .filter(|body| is_for_one && desk.rules.digest && !body.is_empty() && decides(demand))
-        .map(digest::of);
+    let is_bound = is_for_one && desk.rules.digest && !ask.body.is_empty() && decides(demand);
+    challenge.digest = is_bound.then(|| ask.digest().to_owned());
     challenge.header = has_bearer(&arrived.head.headers).then(|| PAYMENT_AUTHORIZATION.to_owned());
     let opaque = Opaque {
         store_epoch: gate.store_epoch,
