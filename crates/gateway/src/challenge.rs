@@ -19,7 +19,7 @@ use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
 use crate::identity;
-use crate::lightning;
+use crate::lightning::{self, Made, NoInvoice};
 use crate::mpp;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
@@ -37,6 +37,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
     /// Of the body alone, as the `Payment` scheme writes it; filled when somebody needs it.
     pub(crate) digest: OnceCell<String>,
+    /// Filled when a way to pay wants one; then it is for all of them.
+    pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// What has to be there for it to begin, where more can come in while it runs.
@@ -93,6 +95,7 @@ impl<'a> Ask<'a> {
             body,
             fingerprint: OnceCell::new(),
             digest: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
             begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
             fits_within: fits,
@@ -127,6 +130,7 @@ impl<'a> Ask<'a> {
             body: b"",
             fingerprint: OnceCell::new(),
             digest: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
             begins: ceiling,
             fits_within: None,

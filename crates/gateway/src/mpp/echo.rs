@@ -1,8 +1,9 @@
 //! Whether a credential's challenge is one of ours, for this request, in time (MPP-13, steps 3 to 6).
 
+use money::Amount;
 use proof::mpp::BindingError;
 use serde_json::{Map, Value};
-use wire::mpp::{CHARGE, Challenge, Credential, Problem, digest};
+use wire::mpp::{Challenge, Credential, Problem, digest};
 
 use super::{Demand, Desk, methods, refused};
 use crate::config::MppMethod;
@@ -21,6 +22,10 @@ pub(crate) struct Echo {
     pub(super) prices: String,
     /// Unix seconds.
     pub(super) expires_at_s: u64,
+    /// What paying it is credited with, where the request does not say that.
+    pub(crate) credit: Option<Amount>,
+    /// Whether it is over. That concerns a method whose credentials are not timed.
+    pub(crate) is_late: bool,
 }
 
 impl Echo {
@@ -67,7 +72,7 @@ impl Echo {
         // One without would be good for ever (MPP-3).
         let expires_at_s = challenge.expires_at_s().ok_or_else(|| invalid("expires"))?;
         let is_late = expires_at_s <= demand.arrived.now.seconds();
-        if is_late && (challenge.intent == CHARGE || methods::is_timed(method, &challenge.intent, payload)) {
+        if is_late && methods::is_timed(method, &challenge.intent, payload) {
             let detail = "The challenge that this credential answers has expired.";
             return Err(refused(Problem::PaymentExpired, "expired", detail));
         }
@@ -77,6 +82,8 @@ impl Echo {
         }
         let request = challenge.request_object().map_err(|_| invalid("request"))?;
         let (challenge, source, payload) = (challenge.clone(), source.clone(), payload.clone());
-        Ok(Self { method, challenge, source, payload, request, prices: opaque.prices, expires_at_s })
+        let credit = opaque.credit.map(Amount::from_units);
+        let prices = opaque.prices;
+        Ok(Self { method, challenge, source, payload, request, prices, expires_at_s, credit, is_late })
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn challenge(gate: &Arc<Gate>, arrived: &Arrived) -> Option<(String, 
         method_details: Some(ChargeDetails { chain_id: Some(chain_id(&gate.keys)) }),
     };
     let request = payload::write(&request);
-    let offer = Offer { method: MppMethod::Tempo, intent: CHARGE, request, expires_at_s: None };
+    let offer = Offer { method: MppMethod::Tempo, intent: CHARGE, request, expires_at_s: None, credit: None };
     let ask = ask(gate, arrived);
     bound(&Demand { gate, arrived, ask: &ask }, desk, &offer)
 }
@@ -77,6 +77,10 @@ fn verify(gate: &Arc<Gate>, arrived: &Arrived, credential: &Credential) -> Resul
     let ask = ask(gate, arrived);
     let demand = Demand { gate, arrived, ask: &ask };
     let echo = Echo::by(MppMethod::Tempo, &demand, desk, credential)?;
+    if echo.is_late {
+        let detail = "The challenge that this credential answers has expired.";
+        return Err(refused(Problem::PaymentExpired, "expired", detail));
+    }
     // Which proofs were used is known as long as this process lives, and no longer.
     if echo.prices != gate.sign_ins.process {
         let detail = "The challenge was made before this gateway started.";

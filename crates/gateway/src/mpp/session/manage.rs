@@ -77,6 +77,7 @@ pub(crate) async fn manage(worker: &Worker, arrived: &Arrived) -> Result<Respons
         body: b"",
         fingerprint: OnceCell::new(),
         digest: OnceCell::new(),
+        invoice: tokio::sync::OnceCell::const_new(),
         ceiling: TOKEN_PRICE,
         begins: TOKEN_PRICE,
         fits_within: None,
