@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
+use rails::directory::Directories;
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::cashu::Mints;
@@ -20,9 +21,9 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
-use crate::identity::{Directories, Nonces};
+use crate::identity::{self, Nonces};
 use crate::keys::Keys;
-use crate::lightning::{Claiming, Invoices};
+use crate::lightning::{Claiming, Invoices, Sessions as LightningSessions};
 use crate::limits::Slots;
 use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
@@ -52,6 +53,7 @@ pub(crate) struct Gate {
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
     pub(crate) sessions: Sessions,
+    pub(crate) lightning_sessions: LightningSessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -77,7 +79,7 @@ pub(crate) struct Gate {
     pub(crate) started: Now,
     pub(crate) nonces: Nonces,
     /// Keys of agents' directories.
-    pub(crate) agent_keys: Directories,
+    pub(crate) agent_keys: Arc<Directories>,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -105,11 +107,13 @@ impl Gate {
         }
         let channels = Channels::open(reader, &book)?;
         let sessions = Sessions::open(reader, &book)?;
+        let lightning_sessions = LightningSessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
         let settings = reader.accounts()?;
         let directory = Directory::default();
+        let agent_keys = Arc::new(Directories::new(identity::settings(&snapshot.config)));
         let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             pending: ArcSwapOption::empty(),
@@ -122,6 +126,7 @@ impl Gate {
             invoices: Arc::default(),
             channels,
             sessions,
+            lightning_sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
@@ -143,7 +148,7 @@ impl Gate {
             directory,
             started: Now::read(),
             nonces: Nonces::default(),
-            agent_keys: Directories::default(),
+            agent_keys,
             draining: AtomicBool::new(false),
             background,
         };

@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use ledger::AccountId;
 use proof::identity::{AgentKey, Origin, SignatureAgent, Tag};
 
-use super::Directories;
+use rails::directory::{Directories, Found};
+
 use crate::config::{Identity, KnownAgent, Profiles};
 
 /// Seconds after which a directory may have been fetched.
@@ -65,6 +66,7 @@ impl Keyring {
         keyid: &str,
         agent: Option<&SignatureAgent>,
         directories: &Directories,
+        now_s: u64,
     ) -> Result<Signer, NoKey> {
         let origin = match agent {
             Some(SignatureAgent::Directory(origin)) => Some(origin),
@@ -85,9 +87,13 @@ impl Keyring {
         let (Tag::WebBotAuth, Some(origin)) = (tag, origin) else {
             return Err(NoKey { retry_after_s: None });
         };
-        let Some(key) = directories.key(origin, keyid) else {
-            let is_asked = directories.ask(origin);
-            return Err(NoKey { retry_after_s: is_asked.then_some(FETCHED_IN_S) });
+        let key = match directories.find(origin, keyid, now_s) {
+            Found::Key(key) => AgentKey::clone(&key),
+            Found::Coming => return Err(NoKey { retry_after_s: Some(FETCHED_IN_S) }),
+            Found::Absent { until_s } => {
+                return Err(NoKey { retry_after_s: u32::try_from(until_s.saturating_sub(now_s)).ok() });
+            }
+            Found::Barred => return Err(NoKey { retry_after_s: None }),
         };
         Ok(match self.by_origin.get(origin).filter(|known| counts(known.profiles, tag)) {
             Some(known) => Signer::of(known, key, Some(origin.clone())),
@@ -122,5 +128,38 @@ const fn counts(profiles: Profiles, tag: Tag) -> bool {
         Tag::AgentBrowser | Tag::AgentPayer => profiles.visa_tap,
         // Its key is in the credential.
         Tag::Holder => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::identity::directory::Unsigned;
+    use proof::identity::{Origin, SignatureAgent, Tag};
+    use rails::directory::{Allow, Directories, Hosts, Settings};
+
+    use super::{Keyring, NoKey};
+
+    /// IDN-3, IDN-15: a request learns when to come again, and waits for nobody.
+    #[test]
+    fn idn_15_an_unknown_key_is_asked_for_where_that_is_allowed() {
+        let hosts = Hosts {
+            allow: Allow::Suffixes(vec!["agents.example".into()]),
+            named: Vec::new(),
+            ports: vec![443],
+            own: Vec::new(),
+        };
+        let directories = Directories::new(Settings { hosts, unsigned: Unsigned::Refuse });
+        let keyring = Keyring::default();
+        for (what, tag, origin, retry_after_s) in [
+            ("allowed", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),
+            ("again", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),
+            ("not allowed", Tag::WebBotAuth, Some("https://a.other.example"), None),
+            ("nowhere to ask", Tag::WebBotAuth, None, None),
+            ("keys of a registry", Tag::AgentPayer, Some("https://a.agents.example"), None),
+        ] {
+            let agent = origin.map(|text| SignatureAgent::Directory(Origin::parse(text).unwrap()));
+            let found = keyring.find(tag, "some-key", agent.as_ref(), &directories, 1_800_000_000);
+            assert_eq!(found.err(), Some(NoKey { retry_after_s }), "{what}");
+        }
     }
 }
