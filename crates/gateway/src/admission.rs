@@ -13,6 +13,7 @@ use wire::cashu::Token;
 use crate::call::{Arrived, Worker};
 use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
+use crate::channels;
 use crate::config::Route;
 use crate::credential::Presented;
 use crate::extensions;
@@ -21,7 +22,7 @@ use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{self, Proven};
+use crate::mpp::{self, Proven, session};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
 use crate::quote::Quote;
@@ -99,6 +100,8 @@ pub(crate) enum Brings {
     Ecash(Box<Paid>),
     /// One that was settled before it was shown.
     Token(TokenUse, Spends),
+    /// What is wanted of a session.
+    Session(Box<session::Presented>),
 }
 
 impl Brings {
@@ -107,6 +110,7 @@ impl Brings {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
             Self::Token(..) => lightning::PROTOCOL,
+            Self::Session(_) => mpp::PROTOCOL,
         }
     }
 
@@ -116,6 +120,7 @@ impl Brings {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
             Self::Token(token, _) => token.open().account(),
+            Self::Session(presented) => channels::account_of(&presented.id),
         }
     }
 
@@ -124,7 +129,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
-            Self::Token(..) => Ok(false),
+            Self::Token(..) | Self::Session(_) => Ok(false),
         }
     }
 
@@ -134,13 +139,17 @@ impl Brings {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
             Self::Token(token, _) => token.terms().map(|terms| (terms.credit, terms.asset)),
+            // What it adds is said by where its channel stands; whether the call can run, by the hold.
+            Self::Session(_) => None,
         }
     }
 
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) => account(arrived, self.account()).map(Some),
+            Self::Payment(_) | Self::Ecash(_) | Self::Session(_) => {
+                account(arrived, self.account()).map(Some)
+            }
             Self::Token(..) => Ok(None),
         }
     }

@@ -23,6 +23,7 @@ use crate::idempotency::{self, Begun};
 use crate::identity::{self, Identity};
 use crate::lightning::KnownTokens;
 use crate::limits::Source;
+use crate::mpp::session;
 use crate::payer::KnownKeys;
 use crate::presence::Presence;
 use crate::quote::Quote;
@@ -112,6 +113,7 @@ async fn handle(
         None if endpoints::is_for_refund(&arrived) => {
             endpoints::answer(&worker, &arrived, Endpoint::Refund, body).await
         }
+        None if session::is_managed(&arrived, &body) => session::manage(&worker, &arrived).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {

@@ -36,6 +36,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
+    /// What has to be there for it to begin, where more can come in while it runs.
+    pub(crate) begins: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
     pub(crate) fits_within: Option<Amount>,
     /// Which tills may be paid through.
@@ -56,6 +58,8 @@ pub(crate) enum Through {
     Deposits,
     /// What is left in a channel, for its payer.
     Channels,
+    /// Nothing: it is about a session that is open, or to be opened.
+    Sessions,
 }
 
 impl Through {
@@ -64,6 +68,7 @@ impl Through {
             Self::All => true,
             Self::Deposits => !till.is_channel() && !till.is_settled_after(),
             Self::Channels => till.is_channel(),
+            Self::Sessions => false,
         }
     }
 }
@@ -85,6 +90,7 @@ impl<'a> Ask<'a> {
             body,
             fingerprint: OnceCell::new(),
             ceiling: quote.offered,
+            begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
             fits_within: fits,
             through: Through::All,
             tariff: &quote.tariff,
@@ -100,12 +106,24 @@ impl<'a> Ask<'a> {
         through: Through,
         name: &'a str,
     ) -> Self {
+        Self::named(&arrived.head.method, arrived.target.as_str(), ceiling, through, name)
+    }
+
+    /// A request without a body, for what is called `name`.
+    pub(crate) const fn named(
+        method: &'a Method,
+        target: &'a str,
+        ceiling: Amount,
+        through: Through,
+        name: &'a str,
+    ) -> Self {
         Self {
-            method: &arrived.head.method,
-            target: arrived.target.as_str(),
+            method,
+            target,
             body: b"",
             fingerprint: OnceCell::new(),
             ceiling,
+            begins: ceiling,
             fits_within: None,
             through,
             tariff: name,

@@ -24,6 +24,7 @@ use crate::identity::{Directories, Nonces};
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
+use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
 use crate::price_list::PriceList;
@@ -50,6 +51,7 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
+    pub(crate) sessions: Sessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -102,6 +104,7 @@ impl Gate {
             }
         }
         let channels = Channels::open(reader, &book)?;
+        let sessions = Sessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
@@ -118,6 +121,7 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Arc::default(),
             channels,
+            sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),

@@ -147,6 +147,7 @@ async fn supervise(
     tokio::spawn(resolver::run(Arc::clone(&gate)));
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
+    tokio::spawn(crate::mpp::session::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));

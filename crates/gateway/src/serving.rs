@@ -31,7 +31,7 @@ use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told};
+use crate::mpp::{Paid, Told, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer, SpendLimits};
@@ -79,6 +79,9 @@ impl Serving {
             Brings::Token(token, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
                 (Some(token), arrival)
+            }
+            Brings::Session(presented) => {
+                (None, session::receive(gate, snapshot, *presented, delivery).await)
             }
         };
         match arrival {
@@ -409,8 +412,10 @@ fn paid_by(brought: Option<&Brought>, payer: &Payer, held: Amount, call: CallId)
         Some(Brought::Deposit(deposit)) => deposit.reference.clone(),
         Some(Brought::Promise(_)) | None => call.to_string(),
     };
-    let (balance, asset) = (payer.account.available(), payer.account.asset());
-    Paid { reference, call: Some(call), held: Some(held), balance, asset, now: Now::read() }
+    let (balance, asset, now) = (payer.account.available(), payer.account.asset(), Now::read());
+    let session = payer.session.as_ref();
+    let session = session.map(|session| session.receipt_of_head(&payer.account, now.seconds()));
+    Paid { reference, call: Some(call), held: Some(held), balance, asset, session, now }
 }
 
 fn tell_money(

@@ -100,6 +100,8 @@ pub struct ChannelClose {
 pub struct ChannelTransaction {
     /// What the channel will have given in all.
     pub total_claimed: u128,
+    /// Whether it ends the channel.
+    pub ends: bool,
     /// Its hash.
     pub hash: String,
     /// The signed bytes, as a node takes them.

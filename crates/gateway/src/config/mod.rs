@@ -33,6 +33,7 @@ mod section;
 mod server;
 mod store;
 mod svm;
+mod tempo;
 #[cfg(test)]
 mod tests;
 mod unit_price;
@@ -73,6 +74,7 @@ pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
+pub use tempo::Tempo;
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
 pub use upstream::{Auth, Protocol, Upstream};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
+use super::tempo::{self, Tempo};
 use super::value;
 
 /// The `Payment` scheme, switched on.
@@ -19,6 +20,8 @@ pub struct Mpp {
     pub digest: bool,
     /// What sessions are given.
     pub sessions: MppSessions,
+    /// Channels of Tempo.
+    pub tempo: Option<Tempo>,
 }
 
 /// Sessions: accounts that are paid into while they are drawn on.
@@ -67,7 +70,7 @@ impl MppMethod {
     }
 
     /// What has to be configured for it and is not; none where it can be offered.
-    fn lacks(self, rails: &Rails) -> Option<&'static str> {
+    fn lacks(self, rails: &Rails, own: &Mpp) -> Option<&'static str> {
         let is_there = match self {
             Self::Lightning => rails.l402.is_some(),
             Self::Evm => rails.x402.as_ref().is_some_and(|x402| {
@@ -75,7 +78,8 @@ impl MppMethod {
                     && x402.networks.iter().any(|network| matches!(network, Network::Evm(_)))
             }),
             Self::Credit => true,
-            Self::Tempo | Self::Solana | Self::Stripe | Self::Card => false,
+            Self::Tempo => own.tempo.is_some(),
+            Self::Solana | Self::Stripe | Self::Card => false,
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
@@ -90,8 +94,8 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions"],
-    &["tempo", "solana", "stripe", "card"],
+    &["realm", "methods", "expiry", "digest", "sessions", "tempo"],
+    &["solana", "stripe", "card"],
 );
 const SESSION_KEYS: Keys = Keys::new(&["grace"], &[]);
 
@@ -107,8 +111,9 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         expiry: section.value("expiry", expiry).unwrap_or(EXPIRY),
         digest: section.value("digest", value::flag).unwrap_or(true),
         sessions: read_sessions(&section),
+        tempo: tempo::read(&section),
     };
-    mpp.methods = read_methods(&section, others);
+    mpp.methods = read_methods(&section, others, &mpp);
     Some(mpp)
 }
 
@@ -118,16 +123,16 @@ fn read_sessions(mpp: &Section<'_>) -> MppSessions {
     MppSessions { grace: grace.unwrap_or(GRACE) }
 }
 
-fn read_methods(mpp: &Section<'_>, others: &Rails) -> Vec<MppMethod> {
+fn read_methods(mpp: &Section<'_>, others: &Rails, own: &Mpp) -> Vec<MppMethod> {
     let Some(written) = mpp.values("methods", method) else {
-        return MppMethod::ALL.into_iter().filter(|method| method.lacks(others).is_none()).collect();
+        return MppMethod::ALL.into_iter().filter(|method| method.lacks(others, own).is_none()).collect();
     };
     let mut methods = Vec::new();
     for (span, method) in written {
         if methods.contains(&method) {
             mpp.context.report.add(span, format!("rails.mpp.methods: {} stands twice", method.name()));
         }
-        if let Some(lacks) = method.lacks(others) {
+        if let Some(lacks) = method.lacks(others, own) {
             mpp.context.report.add(span, format!("rails.mpp.methods: {} needs {lacks}", method.name()));
         }
         methods.push(method);

@@ -25,6 +25,8 @@ use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined,
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
+/// What it sells, to the payer and in the quote.
+pub(super) const NAME: &str = "balance";
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
 const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
@@ -34,7 +36,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
-    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
+    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, NAME);
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
@@ -92,6 +94,8 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Brings::Token(token, spends) => {
                 lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
             }
+            // It is not offered here.
+            Brings::Session(_) => return Err(Refusal::new(Code::Internal, "A session is no balance.")),
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
@@ -118,7 +122,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         if let Some(told) = told {
             let balance = gate.book.balance(&account).available;
             let (reference, now) = (deposit.reference.clone(), Now::read());
-            let paid = Paid { reference, call: None, held: None, balance, asset, now };
+            let paid = Paid { reference, call: None, held: None, balance, asset, session: None, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

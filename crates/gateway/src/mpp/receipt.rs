@@ -27,6 +27,8 @@ pub(crate) struct Paid {
     /// What is left for other calls.
     pub(crate) balance: Amount,
     pub(crate) asset: Asset,
+    /// Where a session stands, which says it itself.
+    pub(crate) session: Option<Receipt>,
     pub(crate) now: Now,
 }
 
@@ -58,7 +60,9 @@ impl Told {
     }
 
     fn receipt(&self, paid: &Paid) -> Option<String> {
-        let mut receipt = Receipt::new(&self.method, &paid.reference, &rfc3339::format(paid.now.seconds())?);
+        let plain =
+            || Some(Receipt::new(&self.method, &paid.reference, &rfc3339::format(paid.now.seconds())?));
+        let mut receipt = paid.session.clone().or_else(plain)?;
         receipt.challenge_id = Some(self.challenge_id.clone());
         receipt.intent = Some(self.intent.clone());
         let amount = |amount: Amount| amount.decimal(paid.asset);

@@ -160,6 +160,13 @@ impl Session {
         event::frame(event::RECEIPT, &self.receipt(came).to_json())
     }
 
+    /// What the head of an answer says: where the session stands before the call has cost anything.
+    pub(crate) fn receipt_of_head(&self, account: &Account, at_s: u64) -> Receipt {
+        let mut receipt = self.receipt(Came { account, charged: Amount::ZERO, at_s });
+        receipt.units = None;
+        receipt
+    }
+
     fn receipt(&self, came: Came<'_>) -> Receipt {
         let (method, reference) = match &self.kind {
             Kind::Channel(channel) => (channel.method, &channel.id),

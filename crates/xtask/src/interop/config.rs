@@ -39,6 +39,7 @@ impl Takes {
             Takes::Streams => "streams",
             Takes::Nwc => "nwc",
             Takes::Payment => "payment",
+            Takes::Agents => "agents",
         }
     }
 
@@ -58,7 +59,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "test",
+            | Takes::Payment
+            | Takes::Agents => "test",
         }
     }
 
@@ -74,7 +76,7 @@ impl Takes {
             Takes::Permit => "permit2, exact",
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
-            Takes::Extensions | Takes::Solana | Takes::Payment => "exact",
+            Takes::Extensions | Takes::Solana | Takes::Payment | Takes::Agents => "exact",
             Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
         }
     }
@@ -102,7 +104,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "",
+            | Takes::Payment
+            | Takes::Agents => "",
         }
     }
 
@@ -117,7 +120,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "",
+            | Takes::Payment
+            | Takes::Agents => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -151,6 +155,12 @@ impl Takes {
   - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model }
   - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD } }
   - { name: fragile, match: { method: POST, path: /fragile }, upstream: fragile, price: { per_call: 0.003 USD } }
+"#
+            }
+            Takes::Agents => {
+                r#"routes:
+  - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model, identity: require }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD }, identity: { require: payer } }
 "#
             }
             Takes::Streams => {
@@ -187,13 +197,26 @@ impl Takes {
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu
-            | Takes::Nwc => String::new(),
+            | Takes::Nwc
+            | Takes::Agents => String::new(),
         }
+    }
+
+    /// The agents that are known, by public test keys: of the seeds 0a and 0b, 32 times.
+    fn identity(self) -> &'static str {
+        if self != Takes::Agents {
+            return "";
+        }
+        r#"identity:
+  keyring:
+    - { name: bot, x: Q6cucUQBdi32a2jCbfvfJoKq7J8kdOykYT5CSg-6_Tw, origin: "https://agent.example", profiles: [web-bot-auth] }
+    - { name: agent, x: Zr5-Myx6RTMyvZ0Kf32wVfXF7xoGraZtmLOftoEMRzo, keyid: agent-2026-11, profiles: [visa-tap] }
+"#
     }
 
     /// The Payment scheme, over the other rails.
     fn mpp(self) -> &'static str {
-        if self == Takes::Payment { "  mpp: {}\n" } else { "" }
+        if matches!(self, Takes::Payment | Takes::Agents) { "  mpp: {}\n" } else { "" }
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
@@ -222,7 +245,8 @@ impl Takes {
             | Takes::Channels
             | Takes::Extensions
             | Takes::Solana
-            | Takes::Cashu => return String::new(),
+            | Takes::Cashu
+            | Takes::Agents => return String::new(),
         };
         format!(
             "  l402:
@@ -266,7 +290,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => evm,
+            | Takes::Payment
+            | Takes::Agents => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -292,6 +317,7 @@ pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
     let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp());
+    let identity = takes.identity();
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -322,7 +348,7 @@ upstreams:
 # A stock client asks for the price before each payment; all of them are one address here.
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
-{routes}rails:
+{routes}{identity}rails:
 {l402}{cashu}{test}{x402}{mpp}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )

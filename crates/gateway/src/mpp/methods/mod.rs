@@ -2,11 +2,12 @@
 
 pub(super) mod credit;
 pub(super) mod evm;
+mod tempo;
 
 use serde_json::{Map, Value};
 use wire::mpp::{CHARGE, Credential, Problem, SESSION};
 
-use super::{Demand, Desk, Echo, Making, Proven, refused};
+use super::{Demand, Desk, Echo, Listed, Making, Proven, refused};
 use crate::config::MppMethod;
 use crate::refusal::Refusal;
 
@@ -14,10 +15,8 @@ use crate::refusal::Refusal;
 pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
         MppMethod::Evm => &[CHARGE],
-        MppMethod::Credit => &[SESSION],
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            &[]
-        }
+        MppMethod::Credit | MppMethod::Tempo => &[SESSION],
+        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => &[],
     }
 }
 
@@ -26,23 +25,40 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'st
     Making::Offers(match method {
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            Vec::new()
-        }
+        MppMethod::Tempo => tempo::offer(demand).into_iter().collect(),
+        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => Vec::new(),
     })
+}
+
+/// What a catalogue says that this method and intent ask for. What has to be made for a payer is not made for it.
+pub(super) async fn listed(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Vec<Listed> {
+    match method {
+        // An invoice is for a call; what it will ask for follows the price of a bitcoin.
+        MppMethod::Lightning => vec![Listed::new(method, intent, Some("sat".to_owned()), None)],
+        MppMethod::Evm
+        | MppMethod::Credit
+        | MppMethod::Tempo
+        | MppMethod::Solana
+        | MppMethod::Stripe
+        | MppMethod::Card => match offers(demand, method, intent).await {
+            Making::Offers(offers) => offers.iter().map(Listed::of).collect(),
+            Making::Spent(_) | Making::Out => Vec::new(),
+        },
+    }
 }
 
 /// Whether a credential is worth nothing once its challenge has ended. A session goes on for longer than that
 /// (MPP-13.5).
-pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, Value>) -> bool {
+pub(super) fn is_timed(method: MppMethod, intent: &str, payload: &Map<String, Value>) -> bool {
     match method {
         MppMethod::Credit => false,
-        MppMethod::Evm
-        | MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => intent == CHARGE,
+        // What moves money on a chain answers a challenge of now; a voucher goes on from where its channel stands.
+        MppMethod::Tempo => {
+            matches!(payload.get("action").and_then(Value::as_str), Some("open" | "topUp"))
+        }
+        MppMethod::Evm | MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+            intent == CHARGE
+        }
     }
 }
 
@@ -54,7 +70,8 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
         MppMethod::Credit => credit::verify(echo),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+        MppMethod::Tempo => tempo::verify(demand, echo),
+        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }
