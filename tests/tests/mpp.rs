@@ -81,9 +81,9 @@ fn uri(problem: &str) -> String {
     format!("https://paymentauth.org/problems/{problem}")
 }
 
-/// MPP-1..5, 402-1..4: what one challenge says, in which order they stand, and what else is in the same answer.
+/// MPP-1, MPP-3, MPP-4, MPP-5, 402-1, 402-2, 402-3, 402-4: what one challenge says, in which order they stand, and what else is in the same answer.
 #[test]
-fn mpp_1_402_one_answer_has_an_offer_for_everybody() {
+fn mpp_1_one_answer_has_an_offer_for_everybody() {
     let facilitator = Facilitator::start([]);
     let upstream = Upstream::friendly();
     let rails = with_mpp(&Facilitator::rails(&[facilitator.address]));
@@ -145,7 +145,7 @@ fn mpp_1_402_one_answer_has_an_offer_for_everybody() {
 
 /// 402-4: what does not fit is left out from the end, whole.
 #[test]
-fn mpp_402_4_all_headers_stay_below_eight_kibibytes() {
+fn all_headers_of_a_402_stay_below_eight_kibibytes() {
     let facilitator = Facilitator::start([]);
     let upstream = Upstream::friendly();
     let tokens: Vec<String> = (1..=20)
@@ -205,7 +205,7 @@ fn mpp_20_a_client_chooses_among_the_offers() {
     }
 }
 
-/// MPP-15: whose SDK puts a key into `Authorization` is asked for its credential elsewhere, and there alone it counts.
+/// MPP-14, MPP-15: whose SDK puts a key into `Authorization` is asked for its credential elsewhere, and there alone it counts.
 #[test]
 fn mpp_15_a_bearer_leaves_the_field_to_its_key() {
     let stage = Stage::new();
@@ -224,7 +224,7 @@ fn mpp_15_a_bearer_leaves_the_field_to_its_key() {
     assert_eq!(stage.unpaid(CHAT, &[("authorization", &behind)]).status, 200);
 }
 
-/// MPP-13, MPP-7, MPP-10: a credential answers a challenge of ours for this request, or nothing is taken; what was bound by
+/// MPP-13, MPP-7, MPP-10, MPP-11, MPP-12: a credential answers a challenge of ours for this request, or nothing is taken; what was bound by
 /// the gateway's own key, and what was not, fail alike.
 #[test]
 fn mpp_13_only_a_challenge_of_ours_for_this_request_is_answered() {
@@ -477,7 +477,7 @@ fn mpp_9_old_keys_verify_until_they_are_dropped() {
 
 /// 402-5, and routes that give things away.
 #[test]
-fn mpp_402_5_a_look_costs_nothing() {
+fn a_look_costs_nothing() {
     let stage = Stage::new();
     let head = http::request(stage.gateway.address, "HEAD", TOOL, &[], b"");
     assert_eq!((head.status, head.body.len()), (402, 0));
