@@ -244,7 +244,11 @@ fn idn_23_a_metered_price_is_a_ceiling() {
 #[test]
 fn idn_23_output_is_lowered_where_that_is_allowed() {
     for (fits, status) in [("true", 200), ("false", 402)] {
-        let stage = Stage::before(Upstream::friendly(), &format!("metering: {{ hold: {{ fit_to_balance: {fits} }} }}\n"), "1 TEST");
+        let stage = Stage::before(
+            Upstream::friendly(),
+            &format!("metering: {{ hold: {{ fit_to_balance: {fits} }} }}\n"),
+            "1 TEST",
+        );
         let body =
             json!({"model": "m", "max_tokens": 10_000, "messages": [{"role": "user", "content": "hi"}]});
         let call = Call::post(stage.gateway.address, CHAT, &body);

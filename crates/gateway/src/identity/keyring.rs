@@ -204,7 +204,8 @@ mod tests {
         ] {
             assert_eq!(name(tag, &keyid, agent), expected, "{what}");
         }
-        let unfetched = ring.find(Tag::WebBotAuth, &thumbprint(6), Some(&SignatureAgent::Unfetched), &directories);
+        let unfetched =
+            ring.find(Tag::WebBotAuth, &thumbprint(6), Some(&SignatureAgent::Unfetched), &directories);
         assert_eq!(unfetched.err(), Some(NoKey { retry_after_s: None }), "IDN-19");
     }
 }

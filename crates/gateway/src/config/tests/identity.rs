@@ -77,7 +77,11 @@ fn what_cannot_be_is_said() {
         (agent("keyid: k, origin: \"https://a.example\""), "", "another name of the key"),
         (agent(&format!("x: {X}, account: 12")), "", "32 hex digits"),
         (agent(&format!("x: {X}, profiles: [tap]")), "", "neither web-bot-auth nor visa-tap"),
-        (format!("identity: {{ keyring: [{{ name: a, x: {X} }}, {{ name: b, x: {X} }}] }}"), "", "is the same agent"),
+        (
+            format!("identity: {{ keyring: [{{ name: a, x: {X} }}, {{ name: b, x: {X} }}] }}"),
+            "",
+            "is the same agent",
+        ),
         (format!("mode: live\n{}", agent(&format!("x: {PUBLISHED}"))), "", "anyone holds the private half"),
         (String::new(), ", identity: observe", "there is no section \"identity\""),
         ("identity:".to_owned(), ", identity: maybe", "none of off, observe, require"),
