@@ -37,7 +37,7 @@ fn assert_reason(answer: &Answer, reason: &str) {
 
 const ALL: [&str; 5] = ["@method", "@authority", "@path", "authorization", "content-digest"];
 
-/// The whole list of section 7: what a thief can try with a key, a captured request, and a key of his own.
+/// IDN-28 and the whole list of section 7: what a thief can try with a key, a captured request, and a key of his own.
 #[test]
 fn idn_26_a_stolen_key_is_useless() {
     let upstream = Upstream::friendly();

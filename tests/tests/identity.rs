@@ -1,6 +1,5 @@
 //! Agents that sign their requests: who is recognised, who is not, and what that changes (IDN-2 to IDN-5, IDN-10 to IDN-14,
 //! IDN-33 to IDN-37).
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use std::io::Write as _;
 use std::sync::{Mutex, mpsc};
@@ -47,6 +46,9 @@ fn knowing(upstream: &Upstream, agent: &Signer) -> Gateway {
     Gateway::start(upstream.address, &configured(upstream, &identity))
 }
 
+/// Makes a call to a path, signed or not.
+type Signs<'c> = &'c dyn Fn(&str) -> Call;
+
 fn wba(agent: &Signer, call: Call) -> Call {
     agent.signed(Tag::WebBotAuth, &["@authority", "@path"], call)
 }
@@ -81,7 +83,7 @@ fn idn_2_3_each_state_on_each_route() {
         stranger.signed(Tag::WebBotAuth, &["@authority", "signature-agent;key=\"a\""], call)
     };
     let mut served = 0;
-    let cases: [(&str, &dyn Fn(&str) -> Call, Option<&str>, Option<&str>); 9] = [
+    let cases: [(&str, Signs<'_>, Option<&str>, Option<&str>); 9] = [
         ("absent", &to, Some("signature_missing"), Some("signature_missing")),
         ("Web Bot Auth", &|target| wba(&agent, to(target)), None, Some("signature_missing")),
         ("TAP, browsing", &|target| tap(Tag::AgentBrowser, target), None, Some("signature_missing")),
