@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
+use rails::directory::Directories;
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::cashu::Mints;
@@ -20,7 +21,7 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
-use crate::identity::{Directories, Nonces};
+use crate::identity::{self, Nonces};
 use crate::keys::Keys;
 use crate::lightning::{Claiming, Invoices};
 use crate::limits::Slots;
@@ -77,7 +78,7 @@ pub(crate) struct Gate {
     pub(crate) started: Now,
     pub(crate) nonces: Nonces,
     /// Keys of agents' directories.
-    pub(crate) agent_keys: Directories,
+    pub(crate) agent_keys: Arc<Directories>,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -110,6 +111,7 @@ impl Gate {
         let free_calls = FreeCalls::open(reader, Now::read())?;
         let settings = reader.accounts()?;
         let directory = Directory::default();
+        let agent_keys = Arc::new(Directories::new(identity::settings(&snapshot.config)));
         let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             pending: ArcSwapOption::empty(),
@@ -143,7 +145,7 @@ impl Gate {
             directory,
             started: Now::read(),
             nonces: Nonces::default(),
-            agent_keys: Directories::default(),
+            agent_keys,
             draining: AtomicBool::new(false),
             background,
         };

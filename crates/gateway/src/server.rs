@@ -152,6 +152,7 @@ async fn supervise(
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
+    tokio::spawn(crate::identity::fetch(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
@@ -421,6 +422,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     told["notes"] = notes.into();
     let next = Snapshot::new(next, payee, prices).map_err(|error| error.to_string())?;
     gate.keys.masters.store(Arc::new(masters));
+    gate.agent_keys.configure(crate::identity::settings(&next.config));
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
     Ok(told)

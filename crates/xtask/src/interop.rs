@@ -188,11 +188,13 @@ impl Grounds {
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
         let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
         let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
+        let tempo = self.tempo.as_ref().ok().and_then(|tempo| tempo.as_ref());
         Around {
             chain: chain.map(stage::Chain::urls),
             lnbits: lnbits.map(LnBits::urls),
             mint: mint.map(CashuMint::url),
             nwc_uri: nwc.map(NwcWallets::seller),
+            tempo: tempo.map(Tempo::url),
         }
     }
 

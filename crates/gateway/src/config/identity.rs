@@ -7,6 +7,7 @@ use std::time::Duration;
 use ledger::AccountId;
 use proof::identity::{AgentKey, Origin, WINDOW_S_MAX};
 
+use super::directories::{self, Directories};
 use super::section::{Keys, Section, scalar};
 use super::value;
 use super::yaml::{Kind, Node};
@@ -27,6 +28,8 @@ pub struct Identity {
     pub window: Duration,
     /// Whether one without a nonce is refused, default yes.
     pub needs_nonce: bool,
+    /// Directories that are fetched; none when absent, but those of agents that are named by their origin.
+    pub directories: Option<Directories>,
     /// Thumbprints and origins that get nothing (IDN-35).
     pub blocked: HashSet<String>,
 }
@@ -73,7 +76,7 @@ pub enum RouteIdentity {
     RequirePayer,
 }
 
-const KEYS: Keys = Keys::new(&["keyring", "window", "nonce", "block"], &["directories", "profiles"]);
+const KEYS: Keys = Keys::new(&["keyring", "window", "nonce", "block", "directories"], &["profiles"]);
 const AGENT_KEYS: Keys =
     Keys::new(&["name", "x", "keyid", "origin", "profiles", "account", "limits"], &["jwk"]);
 const LIMIT_KEYS: Keys = Keys::new(&["rpm", "concurrent"], &[]);
@@ -96,6 +99,7 @@ pub(super) fn read(top: &Section<'_>) -> Option<Identity> {
         keyring: read_keyring(&section),
         window: window.unwrap_or(WINDOW),
         needs_nonce: needs_nonce.unwrap_or(true),
+        directories: directories::read(&section),
         blocked: blocked.into_iter().map(|(_, name)| name).collect(),
     })
 }

@@ -8,6 +8,7 @@
 mod admin;
 mod batch;
 mod cashu;
+mod directories;
 mod example;
 mod exchange;
 mod extensions;
@@ -52,6 +53,7 @@ use zeroize::Zeroizing;
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use batch::Batch;
 pub use cashu::Cashu;
+pub use directories::Directories;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};

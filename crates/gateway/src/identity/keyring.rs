@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use ledger::AccountId;
 use proof::identity::{AgentKey, Origin, SignatureAgent, Tag};
 
-use super::Directories;
+use rails::directory::{Directories, Found};
+
 use crate::config::{Identity, KnownAgent, Profiles};
 
 /// Seconds after which a directory may have been fetched.
@@ -65,6 +66,7 @@ impl Keyring {
         keyid: &str,
         agent: Option<&SignatureAgent>,
         directories: &Directories,
+        now_s: u64,
     ) -> Result<Signer, NoKey> {
         let origin = match agent {
             Some(SignatureAgent::Directory(origin)) => Some(origin),
@@ -85,9 +87,13 @@ impl Keyring {
         let (Tag::WebBotAuth, Some(origin)) = (tag, origin) else {
             return Err(NoKey { retry_after_s: None });
         };
-        let Some(key) = directories.key(origin, keyid) else {
-            let is_asked = directories.ask(origin);
-            return Err(NoKey { retry_after_s: is_asked.then_some(FETCHED_IN_S) });
+        let key = match directories.find(origin, keyid, now_s) {
+            Found::Key(key) => AgentKey::clone(&key),
+            Found::Coming => return Err(NoKey { retry_after_s: Some(FETCHED_IN_S) }),
+            Found::Absent { until_s } => {
+                return Err(NoKey { retry_after_s: u32::try_from(until_s.saturating_sub(now_s)).ok() });
+            }
+            Found::Barred => return Err(NoKey { retry_after_s: None }),
         };
         Ok(match self.by_origin.get(origin).filter(|known| counts(known.profiles, tag)) {
             Some(known) => Signer::of(known, key, Some(origin.clone())),
@@ -131,9 +137,11 @@ mod tests {
     use std::time::Duration;
 
     use proof::SigningKey;
+    use proof::identity::directory::Unsigned;
     use proof::identity::{AgentKey, Origin, SignatureAgent, Tag};
+    use rails::directory::{Allow, Directories, Hosts, Settings};
 
-    use super::{Directories, Keyring, NoKey};
+    use super::{Keyring, NoKey};
     use crate::config::{Identity, KnownAgent, Profiles};
 
     const ALL: Profiles = Profiles { web_bot_auth: true, visa_tap: true };
@@ -153,7 +161,19 @@ mod tests {
 
     fn keyring(agents: Vec<KnownAgent>) -> Keyring {
         let window = Duration::from_secs(480);
-        Keyring::new(&Identity { keyring: agents, window, needs_nonce: true, blocked: HashSet::new() })
+        let (blocked, directories) = (HashSet::new(), None);
+        Keyring::new(&Identity { keyring: agents, window, needs_nonce: true, directories, blocked })
+    }
+
+    /// Of these names, and none is fetched yet.
+    fn directories(allowed: &str) -> Directories {
+        let hosts = Hosts {
+            allow: Allow::Suffixes(vec![allowed.into()]),
+            named: Vec::new(),
+            ports: vec![443],
+            own: Vec::new(),
+        };
+        Directories::new(Settings { hosts, unsigned: Unsigned::Refuse })
     }
 
     /// IDN-14, IDN-15: the list first, then directories; a key under another origin is another agent.
@@ -170,12 +190,10 @@ mod tests {
             known("wba", Some(key(4)), None, wba),
             known("fleet", None, Some(origin("fleet")), ALL),
         ]);
-        let directories = Directories::default();
-        directories.publish(&origin("fleet"), vec![key(5)]);
-        directories.publish(&origin("stranger"), vec![key(6), key(2)]);
+        let directories = directories("test");
         let name = |tag: Tag, keyid: &str, agent: Option<&str>| {
             let agent = agent.map(|name| SignatureAgent::Directory(origin(name)));
-            let found = ring.find(tag, keyid, agent.as_ref(), &directories);
+            let found = ring.find(tag, keyid, agent.as_ref(), &directories, 1_800_000_000);
             found.map(|signer| (signer.name, signer.origin)).map_err(|NoKey { retry_after_s }| retry_after_s)
         };
         let is = |name: &str, at: Option<&str>| Ok((Some(name.to_owned()), at.map(origin)));
@@ -186,26 +204,40 @@ mod tests {
             ("under its origin", Tag::WebBotAuth, thumbprint(2), Some("here"), is("here", Some("here"))),
             ("without a word", Tag::AgentPayer, thumbprint(2), None, is("here", Some("here"))),
             ("elsewhere", Tag::WebBotAuth, thumbprint(2), Some("x"), Err(Some(2))),
-            (
-                "elsewhere, where it is published",
-                Tag::WebBotAuth,
-                thumbprint(2),
-                Some("stranger"),
-                Ok((None, Some(origin("stranger")))),
-            ),
             ("by its registered name", Tag::AgentBrowser, "tap-3".into(), None, is("tap", None)),
             ("by its thumbprint too", Tag::AgentPayer, thumbprint(3), None, is("tap", None)),
             ("for what it is not listed", Tag::WebBotAuth, thumbprint(3), None, Err(None)),
             ("for what it is not listed", Tag::AgentPayer, thumbprint(4), None, Err(None)),
-            ("one of a fleet", Tag::WebBotAuth, thumbprint(5), Some("fleet"), is("fleet", Some("fleet"))),
-            ("rotated", Tag::WebBotAuth, thumbprint(7), Some("fleet"), Err(Some(2))),
+            ("one of a fleet, not fetched yet", Tag::WebBotAuth, thumbprint(5), Some("fleet"), Err(Some(2))),
             ("a directory is none of TAP's", Tag::AgentPayer, thumbprint(5), Some("fleet"), Err(None)),
             ("a holder's key is in no list", Tag::Holder, thumbprint(1), None, Err(None)),
         ] {
             assert_eq!(name(tag, &keyid, agent), expected, "{what}");
         }
-        let unfetched =
-            ring.find(Tag::WebBotAuth, &thumbprint(6), Some(&SignatureAgent::Unfetched), &directories);
+        let unfetched = ring.find(
+            Tag::WebBotAuth,
+            &thumbprint(6),
+            Some(&SignatureAgent::Unfetched),
+            &directories,
+            1_800_000_000,
+        );
         assert_eq!(unfetched.err(), Some(NoKey { retry_after_s: None }), "IDN-19");
+    }
+
+    /// IDN-3, IDN-15: a request learns when to come again, and waits for nobody.
+    #[test]
+    fn idn_15_an_unknown_key_is_asked_for_where_that_is_allowed() {
+        let (directories, keyring) = (directories("agents.example"), Keyring::default());
+        for (what, tag, origin, retry_after_s) in [
+            ("allowed", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),
+            ("again", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),
+            ("not allowed", Tag::WebBotAuth, Some("https://a.other.example"), None),
+            ("nowhere to ask", Tag::WebBotAuth, None, None),
+            ("keys of a registry", Tag::AgentPayer, Some("https://a.agents.example"), None),
+        ] {
+            let agent = origin.map(|text| SignatureAgent::Directory(Origin::parse(text).unwrap()));
+            let found = keyring.find(tag, "some-key", agent.as_ref(), &directories, 1_800_000_000);
+            assert_eq!(found.err(), Some(NoKey { retry_after_s }), "{what}");
+        }
     }
 }

@@ -11,7 +11,7 @@ mod nonces;
 mod signed;
 
 pub(crate) use crawl::{Crawl, PROTOCOL as CRAWL, charged, debited_otherwise, tell_charged, tell_price};
-pub(crate) use directories::Directories;
+pub(crate) use directories::{fetch, settings};
 pub(crate) use holder::check as check_holder;
 pub(crate) use keyring::Keyring;
 pub(crate) use nonces::Nonces;
@@ -208,7 +208,8 @@ impl Identity {
             Err(refused) => return Ok(Err(Fault::Unverified(refused.name(), None))),
         };
         let agent = unproven.agent.as_ref();
-        let signer = snapshot.keyring.find(tag, &unproven.keyid, agent, &gate.agent_keys);
+        let signer =
+            snapshot.keyring.find(tag, &unproven.keyid, agent, &gate.agent_keys, arrived.now.seconds());
         let signer = match signer {
             Ok(signer) => signer,
             Err(NoKey { retry_after_s }) => return Ok(Err(Fault::Unverified("key_unknown", retry_after_s))),

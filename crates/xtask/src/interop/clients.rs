@@ -75,6 +75,8 @@ pub(super) enum Takes {
     Payment,
     /// The Payment scheme by `exact`, and keys, of agents that sign.
     Agents,
+    /// The Payment scheme by vouchers on a channel of Tempo.
+    Sessions,
 }
 
 const OPENAI: &[&str] = &[
@@ -521,6 +523,21 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-session",
+        runtime: Runtime::Node,
+        script: "mpp_session.mjs",
+        scenarios: &[
+            "session-pays-and-closes",
+            "session-streams-with-vouchers",
+            "session-fills-up",
+            "session-fills-up-mid-stream",
+            "session-as-a-method",
+            "session-left-half-read",
+        ],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
     },
     Client {
         name: "mppx-agents",

@@ -7,6 +7,8 @@ use super::lightning::LnBitsUrls;
 
 /// Where the seller is paid: a public test account, worth nothing.
 pub(super) const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
+/// The first dollar of the chain of Tempo.
+const TEMPO_TOKEN: &str = "0x20c0000000000000000000000000000000000000";
 /// Where it is paid on Solana: of the seed 08, 32 times.
 const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 
@@ -19,6 +21,8 @@ pub(super) struct Around {
     pub(super) mint: Option<String>,
     /// How the seller's wallet behind the relay is reached.
     pub(super) nwc_uri: Option<String>,
+    /// Where the chain of Tempo is.
+    pub(super) tempo: Option<String>,
 }
 
 impl Takes {
@@ -40,6 +44,7 @@ impl Takes {
             Takes::Nwc => "nwc",
             Takes::Payment => "payment",
             Takes::Agents => "agents",
+            Takes::Sessions => "sessions",
         }
     }
 
@@ -60,7 +65,8 @@ impl Takes {
             | Takes::Streams
             | Takes::Nwc
             | Takes::Payment
-            | Takes::Agents => "test",
+            | Takes::Agents
+            | Takes::Sessions => "test",
         }
     }
 
@@ -77,7 +83,13 @@ impl Takes {
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
             Takes::Extensions | Takes::Solana | Takes::Payment | Takes::Agents => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
+            Takes::Lightning
+            | Takes::Lsat
+            | Takes::LnBits
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc
+            | Takes::Sessions => "",
         }
     }
 
@@ -105,7 +117,8 @@ impl Takes {
             | Takes::Streams
             | Takes::Nwc
             | Takes::Payment
-            | Takes::Agents => "",
+            | Takes::Agents
+            | Takes::Sessions => "",
         }
     }
 
@@ -121,7 +134,8 @@ impl Takes {
             | Takes::Streams
             | Takes::Nwc
             | Takes::Payment
-            | Takes::Agents => "",
+            | Takes::Agents
+            | Takes::Sessions => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -171,7 +185,13 @@ impl Takes {
   - { match: { path: /flow }, upstream: socket, websocket: true, price: { per_byte_out: 0.01 USD/MB, hold: 1kB } }
 "#
             }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
+            Takes::Exact
+            | Takes::Permit
+            | Takes::Upto
+            | Takes::Channels
+            | Takes::Solana
+            | Takes::Cashu
+            | Takes::Sessions => "",
         }
     }
 
@@ -198,7 +218,8 @@ impl Takes {
             | Takes::LnBits
             | Takes::Cashu
             | Takes::Nwc
-            | Takes::Agents => String::new(),
+            | Takes::Agents
+            | Takes::Sessions => String::new(),
         }
     }
 
@@ -215,8 +236,24 @@ impl Takes {
     }
 
     /// The Payment scheme, over the other rails.
-    fn mpp(self) -> &'static str {
-        if matches!(self, Takes::Payment | Takes::Agents) { "  mpp: {}\n" } else { "" }
+    fn mpp(self, tempo: Option<&str>) -> String {
+        match (self, tempo) {
+            (Takes::Payment | Takes::Agents, _) => "  mpp: {}\n".to_owned(),
+            // What clients are told to put into a channel is enough for a few calls.
+            (Takes::Sessions, Some(rpc)) => format!(
+                r#"  mpp:
+    sessions: {{ grace: 5s }}
+    tempo:
+      token: "{TEMPO_TOKEN}"
+      pay_to: "{PAY_TO}"
+      key: "${{env:PAYEE_KEY}}"
+      rpc: "{rpc}"
+      min_deposit: 0.0001 USD
+      suggested_deposit: 0.0004 USD
+"#
+            ),
+            _ => String::new(),
+        }
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
@@ -246,7 +283,8 @@ impl Takes {
             | Takes::Extensions
             | Takes::Solana
             | Takes::Cashu
-            | Takes::Agents => return String::new(),
+            | Takes::Agents
+            | Takes::Sessions => return String::new(),
         };
         format!(
             "  l402:
@@ -291,7 +329,8 @@ impl Takes {
             | Takes::Streams
             | Takes::Nwc
             | Takes::Payment
-            | Takes::Agents => evm,
+            | Takes::Agents
+            | Takes::Sessions => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -316,7 +355,7 @@ pub(super) struct Ports {
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
-    let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp());
+    let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp(around.tempo.as_deref()));
     let identity = takes.identity();
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {

@@ -1,6 +1,10 @@
 //! The end of a session: what was used is taken, the rest goes back, and nothing begins any more from the moment that this
 //! is decided (ENG-4, ENG-5).
 
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
 use ledger::Kind as EntryKind;
 use money::Amount;
 use proof::voucher::{Channel, Closing, NotTaken, Signed};
@@ -23,6 +27,10 @@ use crate::refusal::Refusal;
 /// A node that was behind may see nothing where there is something: it is believed when it has for so long.
 const GONE_FOR_S: u64 = 10;
 
+/// How long an end waits for calls that are just ending: clients close when they have read the last byte of an answer, and
+/// it is captured then.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
+
 impl For<'_> {
     /// Ends a channel as its payer asked, by the voucher that he sent. The hash of the transaction.
     ///
@@ -33,6 +41,7 @@ impl For<'_> {
     /// # Cancel safety
     /// None.
     pub(super) async fn close(&self, slot: &Slot, signed: Signed<[u8; 65]>) -> Result<String, Refusal> {
+        self.calls_end(slot).await;
         let _claim = self.gate.claims.take(slot.id, slot.id).map_err(|_| told::busy())?;
         let is_closing = slot.lock().await.record.closing.is_some();
         if !is_closing {
@@ -47,6 +56,17 @@ impl For<'_> {
             Outcome::Reverted => Err(reverted()),
             Outcome::NotSent | Outcome::Unknown => Err(unknown_outcome()),
         }
+    }
+
+    /// Waits until no call of the channel is open, or for so long.
+    async fn calls_end(&self, slot: &Slot) {
+        let Some(waiter) = self.gate.arrivals.wait(slot.account.id()) else { return };
+        let none_is_open = poll_fn(|cx| {
+            waiter.listen(cx.waker());
+            if slot.account.held() > Amount::ZERO { Poll::Pending } else { Poll::Ready(()) }
+        });
+        // What is open after that is found by whoever decides.
+        let _ = tokio::time::timeout(CALLS_END_WITHIN, none_is_open).await;
     }
 
     /// Decides how a channel ends, under this voucher: what is not used leaves its account, and on disk it is closing.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, header};
 use hyper::body::{Body as _, Incoming};
 use money::Amount;
 use serde_json::{Value, json};
-use wire::mpp::{Credential, PAYMENT_RECEIPT, SESSION};
+use wire::mpp::{Credential, PAYMENT_RECEIPT, Receipt, SESSION};
 
 use super::presented::{Action, Presented};
 use super::receive::For;
@@ -23,7 +23,6 @@ use crate::config::MppMethod;
 use crate::gate::Gate;
 use crate::mpp::{self, Proven};
 use crate::refusal::{Code, Money, Refusal};
-use crate::session::Session;
 use crate::snapshot::Snapshot;
 
 /// What a challenge asks for here: it is for whoever has a session, and nothing is charged.
@@ -124,6 +123,8 @@ async fn managed(
     let place = For::of(gate, snapshot)?;
     let slot = place.slot(&presented).await?;
     let session = told::session(&place, &slot, presented.challenge_id.clone());
+    // What it is closed by, where that is asked: clients look for their own voucher in the receipt.
+    let mut closed_by = None;
     let (status, transaction) = match presented.action {
         Action::Open { voucher, .. } | Action::Voucher(voucher) => {
             let signed = voucher.checked(place.terms, &slot.id, &slot.config)?;
@@ -144,16 +145,18 @@ async fn managed(
         }
         Action::Close(voucher) => {
             let signed = voucher.checked(place.terms, &slot.id, &slot.config)?;
+            closed_by = Some(signed.max_claimable.to_string());
             ("closed", Some(place.close(&slot, signed).await?))
         }
     };
-    Ok(answer(&session, &slot, status, transaction))
+    let mut receipt = session.receipt_of_head(&slot.account, Now::read().seconds());
+    receipt.tx_hash = transaction;
+    receipt.accepted_cumulative = closed_by.or(receipt.accepted_cumulative);
+    Ok(answer(&receipt, &slot, status))
 }
 
 /// What the payer is told, in the head as the scheme wants it and in the body for whoever reads that.
-fn answer(session: &Session, slot: &Slot, status: &str, transaction: Option<String>) -> Response<Bytes> {
-    let mut receipt = session.receipt_of_head(&slot.account, Now::read().seconds());
-    receipt.tx_hash = transaction;
+fn answer(receipt: &Receipt, slot: &Slot, status: &str) -> Response<Bytes> {
     let stands = slot.standing.get();
     let body = json!({
         "status": status, "channelId": receipt.channel_id, "acceptedCumulative": receipt.accepted_cumulative,
