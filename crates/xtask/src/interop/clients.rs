@@ -451,6 +451,18 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Exact),
     },
     Client {
+        name: "holder-second-opinion",
+        runtime: Runtime::Python(Environment::L402),
+        script: "holder_second_opinion.py",
+        scenarios: &[
+            "pyca-judges-our-vectors-alike",
+            "pyca-signs-for-a-bound-key",
+            "a-bound-key-opens-nothing-else",
+        ],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
         name: "l402-and-x402",
         runtime: Runtime::Node,
         script: "l402_and_x402.mjs",
