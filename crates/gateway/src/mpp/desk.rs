@@ -36,6 +36,11 @@ impl Desk {
         Ok(Self { realm, rules: rules.clone(), tempo })
     }
 
+    /// Whether this method is taken here.
+    pub(crate) fn takes(&self, method: MppMethod) -> bool {
+        self.rules.methods.contains(&method)
+    }
+
     /// The method of this name, if it is taken here.
     pub(crate) fn method(&self, name: &str) -> Option<MppMethod> {
         self.rules.methods.iter().copied().find(|method| method.name() == name)
