@@ -245,6 +245,7 @@ pub(crate) async fn payment(
             let paying = match proven {
                 Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
+                Proven::Draws(_) if payer.is_some() => return Err(two_balances()),
                 Proven::Draws(payer) => {
                     known.running = Some(account(arrived, payer.account.id())?);
                     known.payer = Some(*payer);
@@ -397,6 +398,12 @@ pub(crate) async fn verify(
 /// A payment header was there that is none.
 pub(crate) fn undecodable() -> Refusal {
     Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
+}
+
+/// A session has a balance of its own, and so has a key: which of them should pay?
+pub(crate) fn two_balances() -> Refusal {
+    let detail = "A session pays from its own balance: leave the credit key away.";
+    Refusal::new(Code::AmbiguousCredentials, detail)
 }
 
 /// Counts a payment that the rail refused for its source: a signature costs nothing, asking a facilitator about it
