@@ -358,6 +358,11 @@ fn mpp_24_a_payment_outlives_the_gateway() {
     stage.assert_counts(2, 1, 1);
     let again = stage.call(CHAT, &shown, &ask());
     assert_eq!((again.status, again.text()), (200, answer.text()));
+    // Its body is in memory only. What is left to be said is an error, and has no receipt (MPP-18).
+    stage.gateway.crash_and_restart();
+    let over = stage.call(CHAT, &shown, &ask());
+    assert_refused(&over, 409, "already_served", "captured");
+    assert_eq!((receipt(&over), challenges(&over).len()), (None, 0));
     assert_eq!(stage.upstream.hits(), 2);
 }
 

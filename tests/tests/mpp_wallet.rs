@@ -81,7 +81,7 @@ fn a_wallet_has_a_key_for_its_proof() {
     let mut stranger = proof(&Wallet::new(2), &asked);
     stranger.source = proof(&wallet, &asked).source;
     let late = forge.bound(&asked, |challenge, _| challenge.expires = wire::rfc3339::format(now_s() - 1));
-    let elsewhere = forge.bound(&asked, |_, opaque| opaque.route = "/balance".to_owned());
+    let elsewhere = forge.bound(&asked, |_, opaque| opaque.route = "#balance".to_owned());
     let payload = credential(asked.clone(), None, json!({"type": "hash", "hash": "0x00"}));
     for (what, shown, problem) in [
         ("signed by another", stranger, "verification-failed"),

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use money::Amount;
 use proof::siwx::{SignedIn, Wallet};
 use sha2::{Digest as _, Sha256};
+use wire::credit_key::Mode;
 use wire::mpp::tempo::{CHAIN_ID, ChargeDetails, ChargePayload, ChargeRequest, METHOD, TEST_CHAIN_ID};
 use wire::mpp::{CHARGE, Credential, Problem, payload};
 
@@ -19,7 +20,6 @@ use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
-use wire::credit_key::Mode;
 
 /// The token that wallets of Tempo know; none of it is asked for.
 const TOKEN: &str = "0x20c0000000000000000000000000000000000000";
