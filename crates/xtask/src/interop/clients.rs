@@ -540,6 +540,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Sessions),
     },
     Client {
+        name: "pympp-session",
+        runtime: Runtime::Python(Environment::Mpp),
+        script: "mpp_session.py",
+        scenarios: &["session-pays-and-closes", "session-streams-with-vouchers", "session-refuses"],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
+    },
+    Client {
         name: "mppx-agents",
         runtime: Runtime::Node,
         script: "agents.mjs",
