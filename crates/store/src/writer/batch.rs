@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ledger::{AccountId, Chart};
+use ledger::{AccountId, Chart, Draft};
 use money::Asset;
 use redb::{ReadableTable, Table, WriteTransaction};
 use serde::Serialize;
@@ -16,8 +16,8 @@ use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
-    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS,
-    META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
+    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT, JOURNAL, KEYS,
+    LOTS, META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
     free_key,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) type Answer = Result<Committed, StoreError>;
 
 /// Seconds after its end that a served payment is kept, for late questions.
-const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
+pub(super) const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
 pub(super) const NO_ENTRY: Committed = Committed { lsn: 0 };
 
@@ -55,6 +55,7 @@ pub(super) struct Batch<'t> {
     pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
+    pub(super) grants: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
     pub(super) free_calls: Table<'t, &'static [u8; 24], u32>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -87,6 +88,7 @@ impl<'t> Batch<'t> {
             lots: transaction.open_table(LOTS).map_err(unavailable)?,
             cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
             cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
+            grants: transaction.open_table(GRANTS).map_err(unavailable)?,
             free_calls: transaction.open_table(FREE_CALLS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
@@ -116,6 +118,7 @@ impl<'t> Batch<'t> {
             Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
+            | Op::Charged { .. }
             | Op::Ended { .. }
             | Op::Served { .. }
             | Op::Capture { .. }
@@ -154,25 +157,8 @@ impl<'t> Batch<'t> {
                 self.payments.remove(key).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
-            Op::Deposit { key, payment, entry } => {
-                let known = self.payment(key)?;
-                if known.as_ref().is_some_and(|known| known.state.is_deposited()) || !self.has_coins(key)? {
-                    return Err(StoreError::Conflict);
-                }
-                let posting = self.prepare(entry, None)?;
-                let rail = Chart::RailClearing(payment.rail.clone());
-                self.name(rail.id(), &rail)?;
-                self.note_lot(key, payment)?;
-                let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
-                let attempt = payment.attempt.clone().or(attempt);
-                let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
-                match outcome.or_else(|| payment.outcome.clone()) {
-                    // The call did not wait for it.
-                    Some(outcome) => self.serve(key, payment, &outcome)?,
-                    None => self.put_payment(key, payment)?,
-                };
-                self.post(posting)
-            }
+            Op::Deposit { key, payment, entry } => self.deposit(key, payment, entry),
+            Op::Charged { grant, key, payment, entry } => self.charged(grant, key, payment, entry),
             Op::Served { key, outcome } => {
                 let payment = self.runs(key)?;
                 self.end(key, payment, outcome)
@@ -258,8 +244,28 @@ impl<'t> Batch<'t> {
         get_json(&self.payments, key)
     }
 
-    fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+    pub(super) fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
         self.payment(key)?.filter(|payment| payment.state.is_open()).ok_or(StoreError::Conflict)
+    }
+
+    pub(super) fn deposit(&mut self, key: &[u8; 32], payment: &Payment, entry: &Draft) -> Answer {
+        let known = self.payment(key)?;
+        if known.as_ref().is_some_and(|known| known.state.is_deposited()) || !self.has_coins(key)? {
+            return Err(StoreError::Conflict);
+        }
+        let posting = self.prepare(entry, None)?;
+        let rail = Chart::RailClearing(payment.rail.clone());
+        self.name(rail.id(), &rail)?;
+        self.note_lot(key, payment)?;
+        let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
+        let attempt = payment.attempt.clone().or(attempt);
+        let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
+        match outcome.or_else(|| payment.outcome.clone()) {
+            // The call did not wait for it.
+            Some(outcome) => self.serve(key, payment, &outcome)?,
+            None => self.put_payment(key, payment)?,
+        };
+        self.post(posting)
     }
 
     /// A payment whose call may run: it is in, or nobody waits for it.
