@@ -17,6 +17,7 @@ pub mod http;
 pub mod http2;
 pub mod kept;
 pub mod lightning;
+pub mod lightning_session;
 pub mod lnd;
 pub mod metrics;
 pub mod mint;

@@ -20,8 +20,9 @@ use crate::extensions;
 use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
-use crate::lightning::{self, TokenUse};
+use crate::lightning::{Act, Door};
 use crate::limits::{Running, Slot};
+use crate::mpp::processor::Granted;
 use crate::mpp::{self, Proven, session};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
@@ -98,9 +99,13 @@ pub(crate) enum Brings {
     Payment(Box<Verified>),
     /// Ecash that is to be swapped.
     Ecash(Box<Paid>),
+    /// What a processor is to charge.
+    Granted(Box<Granted>),
     /// One that was settled before it was shown.
-    Token(TokenUse, Spends),
-    /// What is wanted of a session.
+    Lightning(Box<Door>, Spends),
+    /// A session over Lightning opens, is topped up or ends.
+    LightningSession(Box<Act>),
+    /// What is wanted of a session on a channel.
     Session(Box<session::Presented>),
 }
 
@@ -109,7 +114,9 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
-            Self::Token(..) => lightning::PROTOCOL,
+            Self::Granted(_) => mpp::PROTOCOL,
+            Self::Lightning(door, _) => door.protocol(),
+            Self::LightningSession(_) => mpp::PROTOCOL,
             Self::Session(_) => mpp::PROTOCOL,
         }
     }
@@ -119,7 +126,9 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
-            Self::Token(token, _) => token.open().account(),
+            Self::Granted(granted) => granted.account(),
+            Self::Lightning(door, _) => door.account(),
+            Self::LightningSession(act) => act.account(),
             Self::Session(presented) => channels::account_of(&presented.id),
         }
     }
@@ -129,7 +138,8 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
-            Self::Token(..) | Self::Session(_) => Ok(false),
+            Self::Granted(granted) => granted.is_known(gate),
+            Self::Lightning(..) | Self::LightningSession(_) | Self::Session(_) => Ok(false),
         }
     }
 
@@ -138,7 +148,9 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
-            Self::Token(token, _) => token.terms().map(|terms| (terms.credit, terms.asset)),
+            Self::Granted(granted) => Some(granted.brings()),
+            Self::Lightning(door, _) => door.incoming(),
+            Self::LightningSession(act) => act.incoming(),
             // What it adds is said by where its channel stands; whether the call can run, by the hold.
             Self::Session(_) => None,
         }
@@ -147,10 +159,15 @@ impl Brings {
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) | Self::Session(_) => {
-                account(arrived, self.account()).map(Some)
-            }
-            Self::Token(..) => Ok(None),
+            Self::Payment(_)
+            | Self::Ecash(_)
+            | Self::Granted(_)
+            | Self::LightningSession(_)
+            | Self::Session(_) => account(arrived, self.account()).map(Some),
+            Self::Lightning(door, _) => match **door {
+                Door::Token(_) => Ok(None),
+                Door::Challenge(_) => account(arrived, self.account()).map(Some),
+            },
         }
     }
 }
@@ -223,7 +240,8 @@ pub(crate) async fn payment(
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let offer = Offering { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
-        return offer.paying(Brings::Token(token, spends), payer, asked).await.map(Some);
+        let door = Box::new(Door::Token(token));
+        return offer.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
     }
     if let Some(token) = presented.ecash {
         let paid = ecash(worker, arrived, token, &ask).await?;
@@ -236,6 +254,11 @@ pub(crate) async fn payment(
             let paying = match proven {
                 Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
+                Proven::Draws(payer) => {
+                    known.running = Some(account(arrived, payer.account.id())?);
+                    known.payer = Some(*payer);
+                    None
+                }
                 Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
             };
             known.told = Some(told);

@@ -18,7 +18,7 @@ use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
 use crate::identity;
-use crate::lightning;
+use crate::lightning::{self, Made, NoInvoice};
 use crate::mpp;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
@@ -34,6 +34,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a [u8],
     /// SHA-256 over the three; filled when somebody needs it.
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
+    /// Filled when a way to pay wants one; then it is for all of them.
+    pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
     /// What has to be there for it to begin, where more can come in while it runs.
@@ -89,6 +91,7 @@ impl<'a> Ask<'a> {
             target,
             body,
             fingerprint: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
             begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
             fits_within: fits,
@@ -122,6 +125,7 @@ impl<'a> Ask<'a> {
             target,
             body: b"",
             fingerprint: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
             begins: ceiling,
             fits_within: None,

@@ -23,7 +23,7 @@ use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
 use crate::identity::{self, Nonces};
 use crate::keys::Keys;
-use crate::lightning::{Claiming, Invoices};
+use crate::lightning::{Claiming, Invoices, Sessions as LightningSessions};
 use crate::limits::Slots;
 use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
@@ -53,6 +53,7 @@ pub(crate) struct Gate {
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
     pub(crate) sessions: Sessions,
+    pub(crate) lightning_sessions: LightningSessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -106,6 +107,7 @@ impl Gate {
         }
         let channels = Channels::open(reader, &book)?;
         let sessions = Sessions::open(reader, &book)?;
+        let lightning_sessions = LightningSessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
@@ -124,6 +126,7 @@ impl Gate {
             invoices: Arc::default(),
             channels,
             sessions,
+            lightning_sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),

@@ -31,7 +31,7 @@ use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told, session};
+use crate::mpp::{Paid, Told, processor, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer, SpendLimits};
@@ -76,10 +76,12 @@ impl Serving {
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
             Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
-            Brings::Token(token, spends) => {
-                let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
-                (Some(token), arrival)
+            Brings::Granted(granted) => (None, processor::receive(gate, snapshot, *granted, delivery).await),
+            Brings::Lightning(door, spends) => {
+                let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
+                (door.into_token(), arrival)
             }
+            Brings::LightningSession(act) => (None, lightning::act(gate, snapshot, *act, delivery).await),
             Brings::Session(presented) => {
                 (None, session::receive(gate, snapshot, *presented, delivery).await)
             }
@@ -92,6 +94,7 @@ impl Serving {
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, token, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
+            Ok(Arrival::Done(answer)) => Ok(answer.map(GateBody::whole)),
             Err(refusal) => {
                 admission::count_refused(&self.arrived, &refusal);
                 Err(self.payable(refusal).await)
@@ -175,8 +178,16 @@ impl Serving {
             now_s: self.arrived.now.seconds(),
         };
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
-        let open = |(hold, fitted)| Some((OpenHold::new(hold, &self.worker.gate), fitted));
-        held.map(open)
+        let session = payer.session.as_deref();
+        let (hold, fitted) = held.map_err(|refusal| match session {
+            Some(session) if refusal.code() == Code::InsufficientBalance => session.short(refusal),
+            Some(_) | None => refusal,
+        })?;
+        // Behind the hold: whoever ends a session looks for holds after he has said so, and one of the two sees the other.
+        match session.filter(|session| !session.is_open()) {
+            Some(session) => Err(session.over()),
+            None => Ok(Some((OpenHold::new(hold, &self.worker.gate), fitted))),
+        }
     }
 
     /// Those of the account, and what a crawler's signature accepts.
@@ -408,9 +419,10 @@ fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>
 
 /// What a receipt of the `Payment` scheme says that the call was paid by.
 fn paid_by(brought: Option<&Brought>, payer: &Payer, held: Amount, call: CallId) -> Paid {
-    let reference = match brought {
-        Some(Brought::Deposit(deposit)) => deposit.reference.clone(),
-        Some(Brought::Promise(_)) | None => call.to_string(),
+    let reference = match (&payer.session, brought) {
+        (Some(session), _) => session.reference().to_owned(),
+        (None, Some(Brought::Deposit(deposit))) => deposit.reference.clone(),
+        (None, Some(Brought::Promise(_)) | None) => call.to_string(),
     };
     let (balance, asset, now) = (payer.account.available(), payer.account.asset(), Now::read());
     let session = payer.session.as_ref();

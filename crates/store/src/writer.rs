@@ -7,6 +7,7 @@ mod forget;
 mod grant;
 mod income;
 mod intake;
+mod lightning_session;
 mod payout;
 mod post;
 mod sweep;

@@ -34,6 +34,8 @@ pub struct Mpp {
 pub struct MppSessions {
     /// How long a stream waits for its payer's next voucher, default 60 s (ENG-8).
     pub grace: Duration,
+    /// After how long without a request a session over Lightning is closed and its rest goes back, default 5 minutes.
+    pub idle: Duration,
 }
 
 /// A method of the scheme.
@@ -104,10 +106,11 @@ const KEYS: Keys = Keys::secret(
     &["realm", "methods", "expiry", "digest", "sessions", "tempo", "stripe", "card"],
     &["solana"],
 );
-const SESSION_KEYS: Keys = Keys::new(&["grace"], &[]);
+const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
 
 const EXPIRY: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(300);
 
 /// Reads the section; `others` are the rails that its methods pay through.
 pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
@@ -128,8 +131,8 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
 
 fn read_sessions(mpp: &Section<'_>) -> MppSessions {
     let section = mpp.section("sessions", SESSION_KEYS);
-    let grace = section.and_then(|section| section.value("grace", value::duration));
-    MppSessions { grace: grace.unwrap_or(GRACE) }
+    let value = |name| section.as_ref().and_then(|section| section.value(name, value::duration));
+    MppSessions { grace: value("grace").unwrap_or(GRACE), idle: value("idle").unwrap_or(IDLE) }
 }
 
 fn read_methods(mpp: &Section<'_>, others: &Rails, own: &Mpp) -> Vec<MppMethod> {

@@ -135,7 +135,8 @@ fn processing(section: &Section<'_>) -> Processing {
     let deposit = section.value("deposit", value::some_usd).unwrap_or(USD_1);
     let ceiling_max = section.value("ceiling_max", value::some_usd).unwrap_or(USD_100);
     if deposit < LEAST {
-        section.complain("deposit", format!("{}.deposit: no card is charged less than 0.50 USD", section.path));
+        section
+            .complain("deposit", format!("{}.deposit: no card is charged less than 0.50 USD", section.path));
     }
     if deposit > ceiling_max {
         section.complain("deposit", format!("{}.deposit is more than ceiling_max", section.path));

@@ -45,7 +45,7 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let _slot = slot;
         match payments::receive(&in_gate, &in_snapshot, verified, delivery).await? {
             Arrival::Refunded(headers) => Ok(refunded(headers)),
-            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) => {
+            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) | Arrival::Done(_) => {
                 Err(Refusal::new(Code::Internal, "A refund became something else."))
             }
         }

@@ -19,7 +19,7 @@ use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::identity::Content;
-use crate::lightning;
+use crate::lightning::{self, Door};
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
@@ -41,7 +41,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let presented = admission::credentials(worker, arrived)?;
     let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
     let brings = match admission::paid_token(worker, arrived, &presented, Content::Unread) {
-        Ok(Some(token)) => Some(Brings::Token(token, Spends::Again)),
+        Ok(Some(token)) => Some(Brings::Lightning(Box::new(Door::Token(token)), Spends::Again)),
         Ok(None) => None,
         Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
         Err(refusal) => return Err(refusal),
@@ -63,7 +63,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (brings, told) = match (brings, presented.mpp) {
         (None, Some(Ok(credential))) => match mpp::verify(worker, arrived, *credential, &ask).await? {
             (Proven::Brings(brings), told) => (Some(brings), Some(told)),
-            (Proven::Opens, _) => (None, None),
+            (Proven::Opens | Proven::Draws(_), _) => (None, None),
         },
         (None, Some(Err(error))) => return Err(unpaid(mpp::undecodable(error)).await),
         (brings, _) => (brings, None),
@@ -91,14 +91,18 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let arrival = match brings {
             Brings::Payment(verified) => payments::receive(&gate, &snapshot, *verified, delivery).await?,
             Brings::Ecash(paid) => cashu::receive(&gate, &snapshot, *paid, delivery).await?,
-            Brings::Token(token, spends) => {
-                lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
+            Brings::Granted(granted) => mpp::processor::receive(&gate, &snapshot, *granted, delivery).await?,
+            Brings::Lightning(door, spends) => {
+                lightning::receive(&gate, &snapshot, &door, delivery, spends).await?
             }
-            // It is not offered here.
-            Brings::Session(_) => return Err(Refusal::new(Code::Internal, "A session is no balance.")),
+            // They are not offered here.
+            Brings::LightningSession(_) | Brings::Session(_) => {
+                return Err(Refusal::new(Code::Internal, "A session is no balance."));
+            }
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
+            Arrival::Done(answer) => return Ok(*answer),
             Arrival::Deposited(deposit) => deposit,
             // Neither a promise nor a channel is offered here.
             Arrival::Promised(_) => return Err(Refusal::new(Code::Internal, "A promise is no balance.")),

@@ -1,5 +1,6 @@
 //! Whether a credential's challenge is one of ours, for this request, in time (MPP-13, steps 3 to 6).
 
+use money::Amount;
 use proof::mpp::BindingError;
 use serde_json::{Map, Value};
 use wire::mpp::{Challenge, Credential, Problem, digest};
@@ -17,6 +18,10 @@ pub(crate) struct Echo {
     pub(crate) payload: Map<String, Value>,
     /// What we asked for, decoded after the id matched (MPP-7).
     pub(crate) request: Map<String, Value>,
+    /// What paying it is credited with, where the request does not say that.
+    pub(crate) credit: Option<Amount>,
+    /// Whether it is over. That concerns a method whose credentials are not timed.
+    pub(crate) is_late: bool,
 }
 
 impl Echo {
@@ -62,6 +67,7 @@ impl Echo {
         }
         let request = challenge.request_object().map_err(|_| invalid("request"))?;
         let (challenge, source, payload) = (challenge.clone(), source.clone(), payload.clone());
-        Ok(Self { method, challenge, source, payload, request })
+        let credit = opaque.credit.map(Amount::from_units);
+        Ok(Self { method, challenge, source, payload, request, credit, is_late })
     }
 }

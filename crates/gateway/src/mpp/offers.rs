@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
+use money::Amount;
 use serde_json::{Map, Value};
 use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION, digest};
 use wire::rfc3339;
@@ -23,16 +24,16 @@ pub(crate) struct Offer {
     pub(crate) request: Map<String, Value>,
     /// Unix seconds, where that is before a challenge ends by itself: an invoice, an epoch.
     pub(crate) expires_at_s: Option<u64>,
+    /// What paying it is credited with, where its amount does not say that.
+    pub(crate) credit: Option<Amount>,
 }
 
 /// What came of asking a method.
 pub(crate) enum Making {
     Offers(Vec<Offer>),
     /// So many were made of late that there is none for so long.
-    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
     Spent(Duration),
     /// Nobody can be paid that way now.
-    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
     Out,
 }
 
@@ -138,8 +139,10 @@ fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, Hea
     challenge.expires = Some(rfc3339::format(expires_at_s)?);
     // What is for one request names it; a session goes on in others.
     let is_for_one = offer.intent == CHARGE;
+    // What an invoice leaves over pays for other requests too (MPP-24).
+    let is_used_up = is_for_one && offer.method != MppMethod::Lightning;
     challenge.digest = Some(ask.body)
-        .filter(|body| is_for_one && desk.rules.digest && !body.is_empty() && decides(demand))
+        .filter(|body| is_used_up && desk.rules.digest && !body.is_empty() && decides(demand))
         .map(digest::of);
     challenge.header = has_bearer(&arrived.head.headers).then(|| PAYMENT_AUTHORIZATION.to_owned());
     let opaque = Opaque {
@@ -147,6 +150,7 @@ fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, Hea
         route: demand.place(),
         prices: ask.tariff.to_owned(),
         quote: is_for_one.then(|| demand.mark()),
+        credit: offer.credit.map(Amount::units),
         ..Opaque::default()
     };
     let challenge = gate.keys.masters.load().mpp.bind(challenge, opaque).ok()?;

@@ -13,6 +13,7 @@ use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::gate::Gate;
 use crate::idempotency;
+use crate::payer::Payer;
 use crate::random;
 use crate::refusal::Refusal;
 
@@ -36,6 +37,8 @@ pub(crate) enum Proven {
     Brings(Brings),
     /// The money is there already: whoever pays is known without a payment.
     Opens,
+    /// The money is there already: whose it is, the credential says.
+    Draws(Box<Payer>),
 }
 
 impl Demand<'_> {

@@ -33,6 +33,7 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
         intent: SESSION,
         request: payload::write(&request),
         expires_at_s: None,
+        credit: None,
     })
 }
 

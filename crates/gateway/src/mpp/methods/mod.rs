@@ -1,7 +1,10 @@
 //! The methods, one file each: what is asked for, and whether a payload pays for it. Which there are is `MppMethod`.
 
+mod card;
 pub(super) mod credit;
 pub(super) mod evm;
+mod lightning;
+mod stripe;
 mod tempo;
 
 use serde_json::{Map, Value};
@@ -14,19 +17,23 @@ use crate::refusal::Refusal;
 /// What a method is paid by, in the order of its offers.
 pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
-        MppMethod::Evm => &[CHARGE],
+        MppMethod::Evm | MppMethod::Stripe | MppMethod::Card => &[CHARGE],
+        MppMethod::Lightning => &[CHARGE, SESSION],
         MppMethod::Credit | MppMethod::Tempo => &[SESSION],
-        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => &[],
+        MppMethod::Solana => &[],
     }
 }
 
 /// What this route asks for by a method and an intent of it.
-pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'static str) -> Making {
+pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Making {
     Making::Offers(match method {
+        MppMethod::Lightning => return lightning::offers(demand, intent).await,
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
         MppMethod::Tempo => tempo::offer(demand).into_iter().collect(),
-        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => Vec::new(),
+        MppMethod::Stripe => stripe::offer(demand).into_iter().collect(),
+        MppMethod::Card => card::offer(demand).into_iter().collect(),
+        MppMethod::Solana => Vec::new(),
     })
 }
 
@@ -51,14 +58,13 @@ pub(super) async fn listed(demand: &Demand<'_>, method: MppMethod, intent: &'sta
 /// (MPP-13.5).
 pub(super) fn is_timed(method: MppMethod, intent: &str, payload: &Map<String, Value>) -> bool {
     match method {
-        MppMethod::Credit => false,
+        // A payment over Lightning that is in stays in: it looks for itself.
+        MppMethod::Credit | MppMethod::Lightning => false,
         // What moves money on a chain answers a challenge of now; a voucher goes on from where its channel stands.
         MppMethod::Tempo => {
             matches!(payload.get("action").and_then(Value::as_str), Some("open" | "topUp"))
         }
-        MppMethod::Evm | MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            intent == CHARGE
-        }
+        MppMethod::Evm | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => intent == CHARGE,
     }
 }
 
@@ -70,8 +76,11 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
         MppMethod::Credit => credit::verify(echo),
+        MppMethod::Lightning => lightning::verify(demand, echo),
         MppMethod::Tempo => tempo::verify(demand, echo),
-        MppMethod::Lightning | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+        MppMethod::Stripe => stripe::verify(demand, echo),
+        MppMethod::Card => card::verify(demand, echo),
+        MppMethod::Solana => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }
@@ -90,14 +99,10 @@ pub(super) fn seen(
 ) -> Result<Option<Proven>, Refusal> {
     match desk.method(&credential.challenge.method) {
         Some(MppMethod::Evm) => evm::seen(demand, credential),
-        Some(
-            MppMethod::Credit
-            | MppMethod::Lightning
-            | MppMethod::Tempo
-            | MppMethod::Solana
-            | MppMethod::Stripe
-            | MppMethod::Card,
-        )
-        | None => Ok(None),
+        Some(MppMethod::Stripe) => stripe::seen(demand, credential),
+        Some(MppMethod::Card) => card::seen(demand, credential),
+        Some(MppMethod::Credit | MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana) | None => {
+            Ok(None)
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
         intent: CHARGE,
         request: payload::write(&request),
         expires_at_s: None,
+        credit: None,
     })
 }
 

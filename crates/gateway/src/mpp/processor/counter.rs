@@ -80,7 +80,7 @@ impl<R> Counter<R> {
     }
 
     /// A turn at this processor.
-    pub(super) fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub(in crate::mpp) fn turn(&self) -> Option<SemaphorePermit<'_>> {
         self.room.try_acquire().ok()
     }
 
@@ -88,11 +88,13 @@ impl<R> Counter<R> {
     ///
     /// # Cancel safety
     /// Dropped midway, the payment may have been made.
-    pub(super) async fn charge(&self, order: &Order) -> Settlement {
+    pub(in crate::mpp) async fn charge(&self, order: &Order) -> Settlement {
         match (&self.service, order) {
             (Service::Stripe(stripe), Order::Stripe(order)) => stripe.charge(order).await,
             (Service::Card(processor), Order::Card(order)) => processor.charge(order).await,
-            (Service::Stripe(_), Order::Card(_)) | (Service::Card(_), Order::Stripe(_)) => Settlement::NotSent,
+            (Service::Stripe(_), Order::Card(_)) | (Service::Card(_), Order::Stripe(_)) => {
+                Settlement::NotSent
+            }
         }
     }
 }

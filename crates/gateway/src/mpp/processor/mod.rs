@@ -165,12 +165,19 @@ mod tests {
 
     fn token(challenge: &str, token: &str) -> Granted {
         let (challenge_id, token) = (challenge.to_owned(), token.to_owned());
-        Granted::of_token(rails::stripe::Order { challenge_id, token, amount: 150, currency: "usd".to_owned() })
+        Granted::of_token(rails::stripe::Order {
+            challenge_id,
+            token,
+            amount: 150,
+            currency: "usd".to_owned(),
+        })
     }
 
     #[test]
     fn amounts_are_whole_cents_and_never_too_few() {
-        for (units, cents) in [(0, Some(0)), (1, Some(1)), (10_000_000, Some(1)), (10_000_001, Some(2)), (-1, None)] {
+        for (units, cents) in
+            [(0, Some(0)), (1, Some(1)), (10_000_000, Some(1)), (10_000_001, Some(2)), (-1, None)]
+        {
             assert_eq!(cents_up(Amount::from_units(units)), cents, "{units}");
         }
         assert_eq!(token("c", "spt_1").brings().0, Amount::from_units(1_500_000_000));

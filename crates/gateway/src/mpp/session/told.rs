@@ -41,7 +41,13 @@ pub(crate) fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
             fee_payer: None,
         },
     };
-    Offer { method: MppMethod::Tempo, intent: SESSION, request: payload::write(&request), expires_at_s: None }
+    Offer {
+        method: MppMethod::Tempo,
+        intent: SESSION,
+        request: payload::write(&request),
+        expires_at_s: None,
+        credit: None,
+    }
 }
 
 /// The session as one of its calls sees it.
