@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use proof::SigningKey;
 use proof::identity::{AgentKey, Tag, sign};
@@ -10,11 +9,7 @@ use serde_json::Value;
 use wire::message_signature::{Request, Unsigned};
 
 use crate::http::{self, Answer};
-
-/// Unix seconds.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
+use crate::payer::now_s;
 
 /// A request that is signed before it is sent.
 #[derive(Clone, Debug)]
@@ -79,8 +74,8 @@ impl Call {
         self
     }
 
-    /// Sends it on a connection of its own, under the host that it names.
-    pub fn send(&self, address: SocketAddr) -> Answer {
+    /// The request as it goes over the line, on a connection that ends with it.
+    pub fn bytes(&self) -> Vec<u8> {
         let Self { method, host, target, headers, body } = self;
         let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
         for (name, value) in headers {
@@ -90,8 +85,13 @@ impl Call {
             text.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         text.push_str("\r\n");
-        let bytes = [text.as_bytes(), body].concat();
-        http::raw(address, &bytes).unwrap_or_else(|| panic!("no answer to {method} {target}"))
+        [text.as_bytes(), body].concat()
+    }
+
+    /// Sends it under the host that it names.
+    pub fn send(&self, address: SocketAddr) -> Answer {
+        let Self { method, target, .. } = self;
+        http::raw(address, &self.bytes()).unwrap_or_else(|| panic!("no answer to {method} {target}"))
     }
 }
 

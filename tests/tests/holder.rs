@@ -4,11 +4,14 @@
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::Answer;
 use farthing_tests::lightning::{Offered, TEST_NODE, offered};
+use farthing_tests::mpp;
+use farthing_tests::payer::now_s;
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
-use farthing_tests::signer::{Call, Signer, now_s, unsigned};
+use farthing_tests::signer::{Call, Signer, unsigned};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
 use proof::identity::Tag;
+use serde_json::json;
 use wire::message_signature::Unsigned;
 
 /// The holder, and one who is not.
@@ -34,7 +37,7 @@ fn assert_reason(answer: &Answer, reason: &str) {
 
 const ALL: [&str; 5] = ["@method", "@authority", "@path", "authorization", "content-digest"];
 
-/// The whole list of section 7: what a thief can try with a key, a captured request, and a key of his own.
+/// IDN-28 and the whole list of section 7: what a thief can try with a key, a captured request, and a key of his own.
 #[test]
 fn idn_26_a_stolen_key_is_useless() {
     let upstream = Upstream::friendly();
@@ -64,9 +67,10 @@ fn idn_26_a_stolen_key_is_useless() {
         holder.sign(&own, digested())
     };
     let another_body = |mut call: Call| {
-        call.body = serde_json::json!({"model": "m", "max_tokens": 2000, "messages": [{"role": "user", "content": "hi"}]})
-            .to_string()
-            .into_bytes();
+        call.body =
+            json!({"model": "m", "max_tokens": 2000, "messages": [{"role": "user", "content": "hi"}]})
+                .to_string()
+                .into_bytes();
         call
     };
     let moved = |mut call: Call| {
@@ -280,4 +284,29 @@ fn idn_11_a_nonce_counts_once_however_many_ask_at_once() {
     let refused = statuses.iter().filter(|status| **status == 401).count();
     assert_eq!((served, refused), (1, 63), "{statuses:?}");
     assert_eq!(upstream.hits(), 1);
+}
+
+/// IDN-30: the same key in a credential of the `Payment` scheme.
+#[test]
+fn idn_30_a_key_is_bound_in_any_wrapping() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, &mpp::with_mpp("rails: { test: {} }\n"));
+    let ((holder, thief), whole) = (holders(), gateway.key("1 TEST"));
+    let unpaid = Call::post(gateway.address, CHAT, &ask()).send(gateway.address);
+    let credit = mpp::challenge(&unpaid, "credit");
+    let value = mpp::credential(credit, None, json!({"token": bound(&whole, &holder)})).to_value();
+    for field in ["authorization", "payment-authorization"] {
+        let shown = || Call::post(gateway.address, CHAT, &ask()).with(field, &value);
+        assert_refused(&shown().send(gateway.address), 401, "holder_proof_missing", "nothing_taken");
+        assert_reason(&thief.held(shown()).send(gateway.address), "keyid");
+        let unbound = holder.signed(
+            Tag::Holder,
+            &["@method", "@authority", "@path", "content-digest"],
+            shown().with_digest(),
+        );
+        assert_reason(&unbound.send(gateway.address), "not_covered");
+        let served = holder.held(shown()).send(gateway.address);
+        assert_eq!(served.status, 200, "{}", served.text());
+    }
+    assert_eq!(gateway.settled_balance(&whole), 1_000_000_000 - 2 * FRIENDLY_COST);
 }

@@ -37,8 +37,13 @@ impl Stage {
     }
 
     fn of(upstream: Upstream, plan: impl IntoIterator<Item = Conduct>) -> Self {
+        Self::by(upstream, plan, "")
+    }
+
+    /// With more keys of `rails.x402`.
+    fn by(upstream: Upstream, plan: impl IntoIterator<Item = Conduct>, more: &str) -> Self {
         let facilitator = Facilitator::start(plan);
-        let rails = with_mpp(&Facilitator::rails(&[facilitator.address]));
+        let rails = with_mpp(&Facilitator::rails_with(&[facilitator.address], more));
         let gateway = Gateway::start(upstream.address, &format!("{ROUTES}{rails}"));
         Self { upstream, facilitator, gateway, wallet: Wallet::new(1) }
     }
@@ -302,6 +307,63 @@ fn mpp_22_an_unknown_outcome_is_never_paid_again() {
     assert_eq!(served.status, 200, "{}", served.text());
     assert_eq!(receipt(&served).unwrap().reference, nonce(&shown));
     stage.assert_counts(1, 1, 1);
+}
+
+/// A receipt says that the money has moved: so it moves first, whatever x402 is allowed.
+#[test]
+fn a_charge_is_settled_before_its_call() {
+    let stage = Stage::by(Upstream::friendly(), [], ", settle: after");
+    let shown = stage.signed(CHAT, &ask());
+    let answer = stage.call(CHAT, &shown, &ask());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(receipt(&answer).unwrap().reference, nonce(&shown));
+    let refusing =
+        Stage::by(Upstream::friendly(), [Conduct::Only(failure("insufficient_funds"))], ", settle: after");
+    let shown = refusing.signed(CHAT, &ask());
+    assert_eq!(refusing.call(CHAT, &shown, &ask()).status, 402);
+    assert_eq!(refusing.upstream.hits(), 0, "nothing is served on a promise");
+}
+
+/// MPP-24: a gateway that is killed while it serves a payment has it when it comes back, and serves it then.
+#[test]
+fn mpp_24_a_payment_outlives_the_gateway() {
+    let (called, hits) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
+    let told = Arc::clone(&called);
+    let upstream = Upstream::start(move |request, stream| {
+        if hits.fetch_add(1, Ordering::SeqCst) > 0 {
+            let _ = stream.write_all(&friendly_answer(request));
+        } else {
+            told.store(true, Ordering::SeqCst);
+            // Until the gateway is gone.
+            let _ = std::io::copy(stream, &mut std::io::sink());
+        }
+    });
+    let mut stage = Stage::of(upstream, []);
+    let shown = stage.signed(CHAT, &ask());
+    let (address, value) = (stage.gateway.address, shown.to_value());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let body = ask().to_string();
+            let fields = [("authorization", value.as_str()), ("content-type", "application/json")];
+            http::try_request(address, "POST", CHAT, &fields, body.as_bytes())
+        });
+        wait_for("the call", || called.load(Ordering::SeqCst).then_some(()));
+        stage.gateway.signal(9);
+    });
+    stage.gateway.wait();
+    stage.gateway.restart();
+    let answer = stage.call(CHAT, &shown, &ask());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(receipt(&answer).unwrap().reference, nonce(&shown));
+    stage.assert_counts(2, 1, 1);
+    let again = stage.call(CHAT, &shown, &ask());
+    assert_eq!((again.status, again.text()), (200, answer.text()));
+    // Its body is in memory only. What is left to be said is an error, and has no receipt (MPP-18).
+    stage.gateway.crash_and_restart();
+    let over = stage.call(CHAT, &shown, &ask());
+    assert_refused(&over, 409, "already_served", "captured");
+    assert_eq!((receipt(&over), challenges(&over).len()), (None, 0));
+    assert_eq!(stage.upstream.hits(), 2);
 }
 
 /// What a facilitator refuses has moved nothing, and another payment may be made.

@@ -238,14 +238,14 @@ pub(crate) async fn payment(
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
-    let offer = Offering { gate, arrived, ask: &ask, quote };
+    let purchase = Purchase { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
         let door = Box::new(Door::Token(token));
-        return offer.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
+        return purchase.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
     }
     if let Some(token) = presented.ecash {
         let paid = ecash(worker, arrived, token, &ask).await?;
-        return offer.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
+        return purchase.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
     }
     match presented.mpp {
         // What costs nothing takes nothing.
@@ -254,12 +254,13 @@ pub(crate) async fn payment(
             let paying = match proven {
                 Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
+                Proven::Draws(_) if payer.is_some() => return Err(two_balances()),
                 Proven::Draws(payer) => {
                     known.running = Some(account(arrived, payer.account.id())?);
                     known.payer = Some(*payer);
                     None
                 }
-                Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
+                Proven::Brings(brings) => Some(purchase.paying(brings, payer, asked).await?),
             };
             known.told = Some(told);
             return Ok(paying);
@@ -284,18 +285,18 @@ pub(crate) async fn payment(
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
     let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
-    offer.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
+    purchase.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
 }
 
-/// What a payment is made for.
-struct Offering<'a> {
+/// What a payment is to buy.
+struct Purchase<'a> {
     gate: &'a Arc<Gate>,
     arrived: &'a Arrived,
     ask: &'a Ask<'a>,
     quote: &'a Quote,
 }
 
-impl Offering<'_> {
+impl Purchase<'_> {
     /// A genuine payment whose call could run.
     async fn paying(
         &self,
@@ -406,6 +407,12 @@ pub(crate) async fn verify(
 /// A payment header was there that is none.
 pub(crate) fn undecodable() -> Refusal {
     Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
+}
+
+/// A session has a balance of its own, and so has a key: which of them should pay?
+pub(crate) fn two_balances() -> Refusal {
+    let detail = "A session pays from its own balance: leave the credit key away.";
+    Refusal::new(Code::AmbiguousCredentials, detail)
 }
 
 /// Counts a payment that the rail refused for its source: a signature costs nothing, asking a facilitator about it

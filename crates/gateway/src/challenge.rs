@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
 use serde_json::{Map, Value};
+use wire::mpp::digest;
 use wire::x402::{header as x402, v1, v2};
 
 use crate::call::Arrived;
@@ -34,6 +35,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a [u8],
     /// SHA-256 over the three; filled when somebody needs it.
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
+    /// Of the body alone, as the `Payment` scheme writes it; filled when somebody needs it.
+    pub(crate) digest: OnceCell<String>,
     /// Filled when a way to pay wants one; then it is for all of them.
     pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
@@ -91,6 +94,7 @@ impl<'a> Ask<'a> {
             target,
             body,
             fingerprint: OnceCell::new(),
+            digest: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
             begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
@@ -125,6 +129,7 @@ impl<'a> Ask<'a> {
             target,
             body: b"",
             fingerprint: OnceCell::new(),
+            digest: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
             begins: ceiling,
@@ -139,6 +144,11 @@ impl<'a> Ask<'a> {
     /// The request, as it is recognised when it comes again.
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
+    }
+
+    /// The digest of its body, worked out once however many offers are bound to it.
+    pub(crate) fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest::of(self.body))
     }
 
     pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {

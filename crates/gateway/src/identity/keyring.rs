@@ -133,23 +133,101 @@ const fn counts(profiles: Profiles, tag: Tag) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use proof::SigningKey;
     use proof::identity::directory::Unsigned;
-    use proof::identity::{Origin, SignatureAgent, Tag};
+    use proof::identity::{AgentKey, Origin, SignatureAgent, Tag};
     use rails::directory::{Allow, Directories, Hosts, Settings};
 
     use super::{Keyring, NoKey};
+    use crate::config::{Identity, KnownAgent, Profiles};
 
-    /// IDN-3, IDN-15: a request learns when to come again, and waits for nobody.
-    #[test]
-    fn idn_15_an_unknown_key_is_asked_for_where_that_is_allowed() {
+    const ALL: Profiles = Profiles { web_bot_auth: true, visa_tap: true };
+
+    fn key(seed: u8) -> AgentKey {
+        AgentKey::new(&SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes()).unwrap()
+    }
+
+    fn origin(name: &str) -> Origin {
+        Origin::parse(&format!("https://{name}.test")).unwrap()
+    }
+
+    fn known(name: &str, key: Option<AgentKey>, origin: Option<Origin>, profiles: Profiles) -> KnownAgent {
+        let (per_minute, concurrent) = (None, None);
+        KnownAgent { name: name.into(), key, origin, profiles, account: None, per_minute, concurrent }
+    }
+
+    fn keyring(agents: Vec<KnownAgent>) -> Keyring {
+        let window = Duration::from_secs(480);
+        let (blocked, directories) = (HashSet::new(), None);
+        Keyring::new(&Identity { keyring: agents, window, needs_nonce: true, directories, blocked })
+    }
+
+    /// Of these names, and none is fetched yet.
+    fn directories(allowed: &str) -> Directories {
         let hosts = Hosts {
-            allow: Allow::Suffixes(vec!["agents.example".into()]),
+            allow: Allow::Suffixes(vec![allowed.into()]),
             named: Vec::new(),
             ports: vec![443],
             own: Vec::new(),
         };
-        let directories = Directories::new(Settings { hosts, unsigned: Unsigned::Refuse });
-        let keyring = Keyring::default();
+        Directories::new(Settings { hosts, unsigned: Unsigned::Refuse })
+    }
+
+    /// IDN-14, IDN-15: the list first, then directories; a key under another origin is another agent.
+    #[test]
+    fn idn_14_whose_key_it_is() {
+        let (tap, wba) = (
+            Profiles { web_bot_auth: false, visa_tap: true },
+            Profiles { web_bot_auth: true, visa_tap: false },
+        );
+        let ring = keyring(vec![
+            known("anywhere", Some(key(1)), None, ALL),
+            known("here", Some(key(2)), Some(origin("here")), ALL),
+            known("tap", Some(key(3).registered_as("tap-3".into())), None, tap),
+            known("wba", Some(key(4)), None, wba),
+            known("fleet", None, Some(origin("fleet")), ALL),
+        ]);
+        let directories = directories("test");
+        let name = |tag: Tag, keyid: &str, agent: Option<&str>| {
+            let agent = agent.map(|name| SignatureAgent::Directory(origin(name)));
+            let found = ring.find(tag, keyid, agent.as_ref(), &directories, 1_800_000_000);
+            found.map(|signer| (signer.name, signer.origin)).map_err(|NoKey { retry_after_s }| retry_after_s)
+        };
+        let is = |name: &str, at: Option<&str>| Ok((Some(name.to_owned()), at.map(origin)));
+        let thumbprint = |seed: u8| key(seed).thumbprint().to_owned();
+        for (what, tag, keyid, agent, expected) in [
+            ("by its key alone", Tag::WebBotAuth, thumbprint(1), None, is("anywhere", None)),
+            ("wherever it says it is", Tag::WebBotAuth, thumbprint(1), Some("x"), is("anywhere", None)),
+            ("under its origin", Tag::WebBotAuth, thumbprint(2), Some("here"), is("here", Some("here"))),
+            ("without a word", Tag::AgentPayer, thumbprint(2), None, is("here", Some("here"))),
+            ("elsewhere", Tag::WebBotAuth, thumbprint(2), Some("x"), Err(Some(2))),
+            ("by its registered name", Tag::AgentBrowser, "tap-3".into(), None, is("tap", None)),
+            ("by its thumbprint too", Tag::AgentPayer, thumbprint(3), None, is("tap", None)),
+            ("for what it is not listed", Tag::WebBotAuth, thumbprint(3), None, Err(None)),
+            ("for what it is not listed", Tag::AgentPayer, thumbprint(4), None, Err(None)),
+            ("one of a fleet, not fetched yet", Tag::WebBotAuth, thumbprint(5), Some("fleet"), Err(Some(2))),
+            ("a directory is none of TAP's", Tag::AgentPayer, thumbprint(5), Some("fleet"), Err(None)),
+            ("a holder's key is in no list", Tag::Holder, thumbprint(1), None, Err(None)),
+        ] {
+            assert_eq!(name(tag, &keyid, agent), expected, "{what}");
+        }
+        let unfetched = ring.find(
+            Tag::WebBotAuth,
+            &thumbprint(6),
+            Some(&SignatureAgent::Unfetched),
+            &directories,
+            1_800_000_000,
+        );
+        assert_eq!(unfetched.err(), Some(NoKey { retry_after_s: None }), "IDN-19");
+    }
+
+    /// IDN-3, IDN-15: a request learns when to come again, and waits for nobody.
+    #[test]
+    fn idn_15_an_unknown_key_is_asked_for_where_that_is_allowed() {
+        let (directories, keyring) = (directories("agents.example"), Keyring::default());
         for (what, tag, origin, retry_after_s) in [
             ("allowed", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),
             ("again", Tag::WebBotAuth, Some("https://a.agents.example"), Some(2)),

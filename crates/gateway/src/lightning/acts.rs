@@ -18,6 +18,7 @@ use wire::rfc3339;
 use super::claim::{self, Paid, RAIL};
 use super::closing;
 use super::sessions::{self, Slot};
+use crate::admission;
 use crate::clock::Now;
 use crate::config::L402;
 use crate::gate::Gate;
@@ -92,10 +93,8 @@ pub(crate) async fn act(
     act: Act,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
-    // A key's account is another one, and a session has its own: which of them should pay?
     if delivery.payer.is_some() {
-        let detail = "A session pays from its own balance: leave the credit key away.";
-        return Err(Refusal::new(Code::AmbiguousCredentials, detail));
+        return Err(admission::two_balances());
     }
     let lacks = || Refusal::new(Code::Internal, "No payment is taken over Lightning.");
     let rules = snapshot.config.rails.l402.as_ref().ok_or_else(lacks)?;

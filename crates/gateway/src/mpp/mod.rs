@@ -34,6 +34,7 @@ mod receipt;
 mod refused;
 pub(crate) mod session;
 mod verify;
+pub(crate) mod wallet;
 
 pub(crate) use desk::Desk;
 pub(crate) use echo::Echo;

@@ -42,11 +42,12 @@ pub(crate) enum Proven {
 }
 
 impl Demand<'_> {
-    /// What a challenge is for: a route, or an endpoint of ours, which no route can be called like.
+    /// What a challenge is for: a route, or an endpoint of ours, which no route is called like: names and paths have no
+    /// `#`.
     pub(super) fn place(&self) -> String {
         match self.ask.route(&self.arrived.snapshot) {
             Some(route) => route.name.clone(),
-            None => format!("/{}", self.ask.description),
+            None => format!("#{}", self.ask.description),
         }
     }
 

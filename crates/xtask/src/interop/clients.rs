@@ -451,6 +451,18 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Exact),
     },
     Client {
+        name: "holder-second-opinion",
+        runtime: Runtime::Python(Environment::L402),
+        script: "holder_second_opinion.py",
+        scenarios: &[
+            "pyca-judges-our-vectors-alike",
+            "pyca-signs-for-a-bound-key",
+            "a-bound-key-opens-nothing-else",
+        ],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
         name: "l402-and-x402",
         runtime: Runtime::Node,
         script: "l402_and_x402.mjs",
@@ -524,6 +536,14 @@ pub(super) const CLIENTS: &[Client] = &[
             "session-as-a-method",
             "session-left-half-read",
         ],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
+    },
+    Client {
+        name: "pympp-session",
+        runtime: Runtime::Python(Environment::Mpp),
+        script: "mpp_session.py",
+        scenarios: &["session-pays-and-closes", "session-streams-with-vouchers", "session-refuses"],
         on: &[Ground::Tempo],
         before: Some(Takes::Sessions),
     },

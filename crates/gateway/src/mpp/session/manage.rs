@@ -76,6 +76,7 @@ pub(crate) async fn manage(worker: &Worker, arrived: &Arrived) -> Result<Respons
         target: &arrived.target,
         body: b"",
         fingerprint: OnceCell::new(),
+        digest: OnceCell::new(),
         invoice: tokio::sync::OnceCell::const_new(),
         ceiling: TOKEN_PRICE,
         begins: TOKEN_PRICE,

@@ -40,8 +40,9 @@ use wire::x402::Address;
 use crate::channels::{self, Channels, Kind, Unit};
 use crate::config;
 
-/// Vouchers of one session in a second (ENG-6).
+/// Vouchers of one session in a second, and at once: a fast model with small steps wants some in a row (ENG-6).
 const VOUCHERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const VOUCHERS_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// What a payer has to wait on the chain for his money, in seconds: the time we have to take what is owed.
 const GRACE_S: u64 = 900;
 
@@ -141,7 +142,7 @@ impl Sessions {
         let channels = Channels::open(reader, book)?;
         Ok(Self {
             channels,
-            rate: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND)),
+            rate: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND).allow_burst(VOUCHERS_AT_ONCE)),
             sending: Mutex::new(()),
         })
     }

@@ -141,9 +141,6 @@ impl For<'_> {
         signed: Signed<[u8; 65]>,
         call: Option<Called>,
     ) -> Result<Amount, Refusal> {
-        if self.gate.sessions.rate.check_key(&slot.id).is_err() {
-            return Err(told::too_many("vouchers"));
-        }
         let mut has_looked = false;
         loop {
             let now = Now::read();
@@ -151,6 +148,12 @@ impl For<'_> {
             let channel = kept.channel(slot.unused());
             let age_s = now.seconds().saturating_sub(channel.mirror.synced_at_s);
             match channel.judge(signed, &self.terms.voucher_rules(), now.seconds()) {
+                // The accepted one again costs nothing but its signature.
+                Ok(acceptance)
+                    if acceptance.amount() > 0 && self.gate.sessions.rate.check_key(&slot.id).is_err() =>
+                {
+                    return Err(told::too_many("vouchers"));
+                }
                 Ok(acceptance) => {
                     let next = channel.credited(&acceptance);
                     return self.take(slot, kept, next, acceptance.amount(), call, now).await;
@@ -180,8 +183,14 @@ impl For<'_> {
         let too_big = || Refusal::new(Code::ProofInvalid, "The voucher is larger than an account can hold.");
         let credit = slot.unit.ledger(charge).ok_or_else(too_big)?;
         let record = store::Channel { used_ms: now.millis(), ..kept.moved(&next) };
-        let payment = call.map(|call| (call.key, self.payment(slot, credit, &call, now)));
-        let entry = (charge > 0).then(|| entry(slot, &self.rail(), credit, next.charged, now));
+        // A voucher that came alone is a deposit all the same, and its call is none.
+        let of_voucher = voucher_key(&slot.id, next.charged);
+        let (key, fingerprint, state) = match call {
+            Some(call) => (call.key, call.fingerprint, PaymentState::Settled),
+            None => (of_voucher, of_voucher, PaymentState::Served),
+        };
+        let payment = Some((key, self.payment(slot, credit, fingerprint, state, now)));
+        let entry = (charge > 0).then(|| entry(slot, &self.rail(), credit, next.charged, key, now));
         let beside = Beside { payment, entry, is_result: false };
         let written = slot.write(&self.gate.store, &mut kept, record, beside).await;
         written.map_err(|error| store_refusal(&error))?;
@@ -193,11 +202,18 @@ impl For<'_> {
         Ok(credit)
     }
 
-    /// What is remembered of the call.
-    fn payment(&self, slot: &Slot, credit: Amount, call: &Called, now: Now) -> Payment {
+    /// What is remembered of the call, or of the voucher.
+    fn payment(
+        &self,
+        slot: &Slot,
+        credit: Amount,
+        fingerprint: [u8; 32],
+        state: PaymentState,
+        now: Now,
+    ) -> Payment {
         Payment {
-            state: PaymentState::Settled,
-            fingerprint: call.fingerprint,
+            state,
+            fingerprint,
             account: slot.account.id().0,
             asset: slot.unit.asset.code(),
             amount: credit.units(),
@@ -214,15 +230,20 @@ impl For<'_> {
     }
 }
 
-/// The step of a voucher is a deposit; its id is of channel and sum, so that the journal has it once (ENG-1).
-fn entry(slot: &Slot, rail: &str, credit: Amount, accepted: u128, now: Now) -> Draft {
-    let key: [u8; 32] = Sha256::new_with_prefix(b"farthing/session-voucher/1")
-        .chain_update(slot.id)
-        .chain_update(accepted.to_be_bytes())
-        .finalize()
-        .into();
+/// Names the step that a voucher is.
+fn voucher_key(id: &[u8; 32], accepted: u128) -> [u8; 32] {
+    let hash = Sha256::new_with_prefix(b"farthing/session-voucher/1").chain_update(id);
+    hash.chain_update(accepted.to_be_bytes()).finalize().into()
+}
+
+/// The step of a voucher is a deposit; its id is of channel and sum, so that the journal has it once (ENG-1), its key that
+/// of the payment that remembers it.
+fn entry(slot: &Slot, rail: &str, credit: Amount, accepted: u128, key: [u8; 32], now: Now) -> Draft {
     let reference = format!("{}:{accepted}", wire::hex::encode_0x(&slot.id));
-    moved(slot, rail, EntryKind::Deposit, credit, key, reference, now)
+    let of_voucher = voucher_key(&slot.id, accepted);
+    let mut entry = moved(slot, rail, EntryKind::Deposit, credit, of_voucher, reference, now);
+    entry.key = key;
+    entry
 }
 
 /// Money between the chain and the account of a channel.
@@ -231,20 +252,20 @@ pub(super) fn moved(
     rail: &str,
     kind: EntryKind,
     into: Amount,
-    key: [u8; 32],
+    name: [u8; 32],
     reference: String,
     now: Now,
 ) -> Draft {
     let asset = leg_asset(slot.unit.asset);
     let leg = |account, units| LegDraft { asset, account, amount: Amount::from_units(units) };
     let mut id = [0; 16];
-    id.copy_from_slice(&key[..16]);
+    id.copy_from_slice(&name[..16]);
     Draft {
         kind,
         flags: Flags::default(),
         time_ms: now.millis(),
         id,
-        key,
+        key: [0; 32],
         reference,
         corrects: [0; 16],
         price_version: 0,
