@@ -214,7 +214,7 @@ impl Gateway {
     pub fn operator(&self, words: &[&str]) -> Value {
         let output = self.command(&[words, &["--json"]].concat());
         let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{words:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_str(&text).unwrap()
     }
 

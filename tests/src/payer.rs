@@ -84,6 +84,11 @@ impl Wallet {
         self.evm.address()
     }
 
+    /// Its signature, as wallets write it.
+    pub fn sign(&self, digest: &[u8; 32]) -> String {
+        wire::hex::encode_0x(self.evm.sign(digest).unwrap().as_bytes())
+    }
+
     /// The account that a payment of this wallet on an EVM network goes to, when it comes without a key.
     pub fn account(&self, payment: &Payment) -> String {
         let token = payment.accepted["asset"].as_str().unwrap().parse().unwrap();

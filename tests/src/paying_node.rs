@@ -100,11 +100,21 @@ impl PayingNode {
     pub fn paid_msat(&self) -> u64 {
         let state = self.state.lock().unwrap();
         let paid = state.payments.values().filter_map(|(invoice, stands)| match stands {
-            Stands::Paid(fee) => Some(bolt11::decode(invoice).unwrap().amount_msat.unwrap() + fee),
+            Stands::Paid(fee) => Some(ordered_msat(&state.orders, invoice) + fee),
             Stands::UnderWay | Stands::Failed => None,
         });
         paid.sum()
     }
+}
+
+/// What an invoice was ordered to be paid for: what it says, or where it leaves that open, what the order says.
+fn ordered_msat(orders: &[Value], invoice: &str) -> u64 {
+    let named = bolt11::decode(invoice).unwrap().amount_msat;
+    let told = || {
+        let order = orders.iter().find(|order| order["payment_request"] == invoice).unwrap();
+        order["amt_msat"].as_str().unwrap().parse().unwrap()
+    };
+    named.unwrap_or_else(told)
 }
 
 fn answer(state: &Mutex<State>, request: &Seen, stream: &mut TcpStream) {
@@ -218,13 +228,26 @@ pub fn invoice_of_holder(amount_msat: u64, expiry_s: u64) -> String {
     invoice_made_at(now_s(), amount_msat, expiry_s, Currency::Regtest)
 }
 
-/// The same, as it was made at another time, or for another chain.
+/// One that leaves open how much, as a session gives back to.
+pub fn return_invoice(expiry_s: u64) -> String {
+    made(now_s(), None, expiry_s, Currency::Regtest)
+}
+
+/// The same as [`invoice_of_holder`], as it was made at another time, or for another chain.
 pub fn invoice_made_at(made_s: u64, amount_msat: u64, expiry_s: u64, chain: Currency) -> String {
+    made(made_s, Some(amount_msat), expiry_s, chain)
+}
+
+fn made(made_s: u64, amount_msat: Option<u64>, expiry_s: u64, chain: Currency) -> String {
     let payment_secret: [u8; 32] = proof::deposit_key::rail("holder", &format!("{:?}", SystemTime::now()));
     let hash: [u8; 32] = Sha256::digest(preimage(&payment_secret)).into();
     let key = SecretKey::from_slice(&HOLDER).unwrap();
-    let invoice = InvoiceBuilder::new(chain)
-        .amount_milli_satoshis(amount_msat)
+    let builder = InvoiceBuilder::new(chain);
+    let builder = match amount_msat {
+        Some(amount_msat) => builder.amount_milli_satoshis(amount_msat),
+        None => builder,
+    };
+    let invoice = builder
         .description("what is left".to_owned())
         .payment_hash(sha256::Hash::from_byte_array(hash))
         .payment_secret(PaymentSecret(payment_secret))

@@ -13,15 +13,16 @@ use wire::cashu::Token;
 use crate::call::{Arrived, Worker};
 use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
+use crate::channels;
 use crate::config::Route;
 use crate::credential::Presented;
 use crate::extensions;
 use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
-use crate::lightning::{self, TokenUse};
+use crate::lightning::{Act, Door};
 use crate::limits::{Running, Slot};
-use crate::mpp::{self, Proven};
+use crate::mpp::{self, Proven, session};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
 use crate::quote::Quote;
@@ -79,7 +80,8 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         worker.gate.metrics.proof(mpp::PROTOCOL, "unread");
     }
     presented.take_mpp().inspect_err(|_| limiters.count_invalid(arrived.source))?;
-    if presented.is_empty() {
+    // An agent that is known has limits of its own (IDN-34).
+    if presented.is_empty() && arrived.identity.agent().is_none() {
         limiters.admit_unpaid(arrived.source)?;
     }
     Ok(presented)
@@ -97,7 +99,11 @@ pub(crate) enum Brings {
     /// Ecash that is to be swapped.
     Ecash(Box<Paid>),
     /// One that was settled before it was shown.
-    Token(TokenUse, Spends),
+    Lightning(Box<Door>, Spends),
+    /// A session over Lightning opens, is topped up or ends.
+    LightningSession(Box<Act>),
+    /// What is wanted of a session on a channel.
+    Session(Box<session::Presented>),
 }
 
 impl Brings {
@@ -105,7 +111,9 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
-            Self::Token(..) => lightning::PROTOCOL,
+            Self::Lightning(door, _) => door.protocol(),
+            Self::LightningSession(_) => mpp::PROTOCOL,
+            Self::Session(_) => mpp::PROTOCOL,
         }
     }
 
@@ -114,7 +122,9 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
-            Self::Token(token, _) => token.open().account(),
+            Self::Lightning(door, _) => door.account(),
+            Self::LightningSession(act) => act.account(),
+            Self::Session(presented) => channels::account_of(&presented.id),
         }
     }
 
@@ -123,7 +133,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
-            Self::Token(..) => Ok(false),
+            Self::Lightning(..) | Self::LightningSession(_) | Self::Session(_) => Ok(false),
         }
     }
 
@@ -132,15 +142,23 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
-            Self::Token(token, _) => token.terms().map(|terms| (terms.credit, terms.asset)),
+            Self::Lightning(door, _) => door.incoming(),
+            Self::LightningSession(act) => act.incoming(),
+            // What it adds is said by where its channel stands; whether the call can run, by the hold.
+            Self::Session(_) => None,
         }
     }
 
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) => account(arrived, self.account()).map(Some),
-            Self::Token(..) => Ok(None),
+            Self::Payment(_) | Self::Ecash(_) | Self::LightningSession(_) | Self::Session(_) => {
+                account(arrived, self.account()).map(Some)
+            }
+            Self::Lightning(door, _) => match **door {
+                Door::Token(_) => Ok(None),
+                Door::Challenge(_) => account(arrived, self.account()).map(Some),
+            },
         }
     }
 }
@@ -211,21 +229,29 @@ pub(crate) async fn payment(
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
-    let offer = Offering { gate, arrived, ask: &ask, quote };
+    let purchase = Purchase { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
-        return offer.paying(Brings::Token(token, spends), payer, asked).await.map(Some);
+        let door = Box::new(Door::Token(token));
+        return purchase.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
     }
     if let Some(token) = presented.ecash {
         let paid = ecash(worker, arrived, token, &ask).await?;
-        return offer.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
+        return purchase.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
     }
     match presented.mpp {
         // What costs nothing takes nothing.
         Some(Ok(credential)) if !quote.is_free() => {
             let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
             let paying = match proven {
+                Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
-                Proven::Brings(brings) => Some(offer.paying(brings, payer, asked).await?),
+                Proven::Draws(_) if payer.is_some() => return Err(two_balances()),
+                Proven::Draws(payer) => {
+                    known.running = Some(account(arrived, payer.account.id())?);
+                    known.payer = Some(*payer);
+                    None
+                }
+                Proven::Brings(brings) => Some(purchase.paying(brings, payer, asked).await?),
             };
             known.told = Some(told);
             return Ok(paying);
@@ -250,18 +276,18 @@ pub(crate) async fn payment(
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
     let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
-    offer.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
+    purchase.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
 }
 
-/// What a payment is made for.
-struct Offering<'a> {
+/// What a payment is to buy.
+struct Purchase<'a> {
     gate: &'a Arc<Gate>,
     arrived: &'a Arrived,
     ask: &'a Ask<'a>,
     quote: &'a Quote,
 }
 
-impl Offering<'_> {
+impl Purchase<'_> {
     /// A genuine payment whose call could run.
     async fn paying(
         &self,
@@ -372,6 +398,12 @@ pub(crate) async fn verify(
 /// A payment header was there that is none.
 pub(crate) fn undecodable() -> Refusal {
     Refusal::new(Code::MalformedCredential, "The payment header cannot be decoded.")
+}
+
+/// A session has a balance of its own, and so has a key: which of them should pay?
+pub(crate) fn two_balances() -> Refusal {
+    let detail = "A session pays from its own balance: leave the credit key away.";
+    Refusal::new(Code::AmbiguousCredentials, detail)
 }
 
 /// Counts a payment that the rail refused for its source: a signature costs nothing, asking a facilitator about it

@@ -20,8 +20,10 @@ use crate::extensions::sign_in;
 use crate::forwarded;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
+use crate::identity::{self, Identity};
 use crate::lightning::KnownTokens;
 use crate::limits::Source;
+use crate::mpp::session;
 use crate::payer::KnownKeys;
 use crate::presence::Presence;
 use crate::quote::Quote;
@@ -54,6 +56,8 @@ pub(crate) struct Arrived {
     pub(crate) now: Now,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) client: Rc<Presence>,
+    /// Who signed it, as far as its route wants to know.
+    pub(crate) identity: Identity,
 }
 
 /// Answers one request, whatever it is.
@@ -66,7 +70,7 @@ pub(crate) async fn answer(
     let call = CallId::fresh();
     let span = tracing::info_span!(
         "call", id = %call, route = field::Empty, protocol = field::Empty, payer = field::Empty,
-        quote = field::Empty, captured = field::Empty
+        quote = field::Empty, captured = field::Empty, identity = field::Empty, agent = field::Empty
     );
     let reader = Reader::of(&request);
     let handled = handle(worker, call, peer, underway.connection(), request).instrument(span).await;
@@ -90,15 +94,26 @@ async fn handle(
     let source = Source::of(client);
     let is_forwarded = forwarded::is_trusted(&server.trusted_proxies, peer.ip());
     let (head, body) = request.into_parts();
-    let client = Rc::default();
-    let now = Now::read();
-    let arrived =
-        Arrived { call, source, connection, is_forwarded, head, path, target, now, snapshot, client };
+    let (client, identity, now) = (Rc::default(), Identity::default(), Now::read());
+    let arrived = Arrived {
+        call,
+        source,
+        connection,
+        is_forwarded,
+        head,
+        path,
+        target,
+        now,
+        snapshot,
+        client,
+        identity,
+    };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
         None if endpoints::is_for_refund(&arrived) => {
             endpoints::answer(&worker, &arrived, Endpoint::Refund, body).await
         }
+        None if session::is_managed(&arrived, &body) => session::manage(&worker, &arrived).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
@@ -118,30 +133,35 @@ async fn handle(
 /// One paid call. Each step is the module of that name; each `?` is a refusal.
 async fn paid_call(
     worker: Rc<Worker>,
-    arrived: Arrived,
+    mut arrived: Arrived,
     body: Incoming,
 ) -> Result<Response<GateBody>, Refusal> {
-    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
-    let slot = admission::slot(gate, snapshot)?;
-    let route = snapshot.route(&arrived.head.method, &arrived.path)?.clone();
+    let slot = admission::slot(&worker.gate, &arrived.snapshot)?;
+    let route = arrived.snapshot.route(&arrived.head.method, &arrived.path)?.clone();
     tracing::Span::current().record("route", route.name.as_str());
-    let exchange = snapshot.exchange(&route);
+    let exchange = arrived.snapshot.exchange(&route);
     let naming = exchange.naming(&arrived.head.headers)?;
+    arrived.identity = identity::identify(&worker, &arrived, &route)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let mut known = admission::known(&worker, &arrived, &presented)?;
     let Received { body, rest } = exchange.receive(body, &arrived, &route).await?;
+    let content = exchange.content(&body);
+    let signed = std::mem::take(&mut arrived.identity);
+    arrived.identity = signed.with_body(&worker.gate, &arrived, &route, content)?;
+    let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let group = known.payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
     let quote =
         Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
             .followed(&gate.unseen);
-    known.permit(gate, &arrived, &route, &quote)?;
+    known.permit(gate, &arrived, &route, &quote, content)?;
     let funds = known.payer.as_ref().map(|payer| {
         let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
         payer.funds(gate, limits, arrived.now.seconds())
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     tracing::Span::current().record("quote", quote.ceiling.units());
+    let naming = arrived.identity.names_debit(naming);
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
     let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
     let paying = match given {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
 use serde_json::{Map, Value};
+use wire::mpp::digest;
 use wire::x402::{header as x402, v1, v2};
 
 use crate::call::Arrived;
@@ -17,7 +18,8 @@ use crate::config::Route;
 use crate::extensions::{self, discovery};
 use crate::gate::Gate;
 use crate::idempotency;
-use crate::lightning;
+use crate::identity;
+use crate::lightning::{self, Made, NoInvoice};
 use crate::mpp;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
@@ -33,8 +35,14 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a [u8],
     /// SHA-256 over the three; filled when somebody needs it.
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
+    /// Of the body alone, as the `Payment` scheme writes it; filled when somebody needs it.
+    pub(crate) digest: OnceCell<String>,
+    /// Filled when a way to pay wants one; then it is for all of them.
+    pub(crate) invoice: tokio::sync::OnceCell<Result<Arc<Made>, NoInvoice>>,
     /// Most it may cost, nano-USD.
     pub(crate) ceiling: Amount,
+    /// What has to be there for it to begin, where more can come in while it runs.
+    pub(crate) begins: Amount,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
     pub(crate) fits_within: Option<Amount>,
     /// Which tills may be paid through.
@@ -55,6 +63,8 @@ pub(crate) enum Through {
     Deposits,
     /// What is left in a channel, for its payer.
     Channels,
+    /// Nothing: it is about a session that is open, or to be opened.
+    Sessions,
 }
 
 impl Through {
@@ -63,6 +73,7 @@ impl Through {
             Self::All => true,
             Self::Deposits => !till.is_channel() && !till.is_settled_after(),
             Self::Channels => till.is_channel(),
+            Self::Sessions => false,
         }
     }
 }
@@ -83,7 +94,10 @@ impl<'a> Ask<'a> {
             target,
             body,
             fingerprint: OnceCell::new(),
+            digest: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
+            begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
             fits_within: fits,
             through: Through::All,
             tariff: &quote.tariff,
@@ -99,12 +113,26 @@ impl<'a> Ask<'a> {
         through: Through,
         name: &'a str,
     ) -> Self {
+        Self::named(&arrived.head.method, arrived.target.as_str(), ceiling, through, name)
+    }
+
+    /// A request without a body, for what is called `name`.
+    pub(crate) const fn named(
+        method: &'a Method,
+        target: &'a str,
+        ceiling: Amount,
+        through: Through,
+        name: &'a str,
+    ) -> Self {
         Self {
-            method: &arrived.head.method,
-            target: arrived.target.as_str(),
+            method,
+            target,
             body: b"",
             fingerprint: OnceCell::new(),
+            digest: OnceCell::new(),
+            invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
+            begins: ceiling,
             fits_within: None,
             through,
             tariff: name,
@@ -116,6 +144,11 @@ impl<'a> Ask<'a> {
     /// The request, as it is recognised when it comes again.
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
+    }
+
+    /// The digest of its body, worked out once however many offers are bound to it.
+    pub(crate) fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest::of(self.body))
     }
 
     pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {
@@ -297,7 +330,12 @@ pub(crate) async fn challenge(
     let l402 = lightning::offer(gate, arrived, ask).await;
     let mpp = mpp::offer(gate, arrived, ask).await;
     let refusal = with_offerings(refusal, is_offered || mpp.takes_payments, [ecash, l402, mpp.missing()]);
-    if refusal.is_payable() { mpp.told_in(refusal) } else { refusal }
+    let refusal = if refusal.is_payable() { mpp.told_in(refusal) } else { refusal };
+    // Beside the other doors, for whoever signs as an agent (IDN-24).
+    if arrived.identity.is_crawler && refusal.is_payable() {
+        return identity::tell_price(refusal, ask.ceiling);
+    }
+    refusal
 }
 
 /// Adds what came of the other offers. A challenge that nobody could pay becomes a refusal that says when to come back.

@@ -26,6 +26,7 @@ use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
 use crate::growth::{Exhausted, Growth};
 use crate::idempotency::{self, Attempt};
+use crate::identity::Agent;
 use crate::journalled::Journalled;
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
@@ -56,6 +57,8 @@ pub(crate) struct Charge {
     pub(crate) route: String,
     pub(crate) upstream: String,
     pub(crate) payer: Option<Payer>,
+    /// Who signed the request.
+    pub(crate) agent: Option<Rc<Agent>>,
     pub(crate) quote: Quote,
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
@@ -363,7 +366,9 @@ impl Charge {
 
     /// Whether what pays for the call was revoked since it began.
     pub(crate) fn is_revoked(&self) -> bool {
+        let is_blocked = |agent: &Rc<Agent>| agent.is_blocked(&self.gate.snapshot.load());
         self.payer.as_ref().is_some_and(|payer| payer.is_revoked(&self.gate))
+            || self.agent.as_ref().is_some_and(is_blocked)
     }
 
     fn keep_on_tape(&mut self, pieces: &[Bytes]) {
@@ -579,6 +584,7 @@ impl Charge {
             account: account.id(),
             asset,
             payer: self.payer.as_ref()?,
+            agent: self.agent.as_deref(),
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ledger::Account;
 
 use crate::call_id::CallId;
 use crate::charge::Sum;
 use crate::clock::Now;
+use crate::identity;
 use crate::payer::Payer;
 use crate::session::Came;
 
@@ -18,6 +19,10 @@ pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-u
 /// Those of a call that does not wait for its payment.
 pub(crate) const TRAILERS_OF_A_PROMISE: &str =
     "farthing-charge, farthing-balance, farthing-usage, payment-response";
+
+/// Those of a crawler's call that is metered.
+pub(crate) const TRAILERS_OF_A_CRAWL: &str =
+    "farthing-charge, farthing-balance, farthing-usage, crawler-charged";
 
 /// How a client wants to be told what a call came to, besides its receipt.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,11 +37,19 @@ pub(crate) struct Epilogue {
 
 impl Epilogue {
     /// As the heads of the request and of the answer have it. A comment or an event is only for what has a receipt.
-    pub(crate) fn wanted(asked: &HeaderMap, answer: &HeaderMap, is_success: bool, has_session: bool) -> Self {
+    pub(crate) fn wanted(
+        asked: &HeaderMap,
+        answer: &HeaderMap,
+        is_success: bool,
+        payer: Option<&Payer>,
+    ) -> Self {
         let is_events = is_success && is_event_stream(answer);
+        let has_session = payer.is_some_and(|payer| payer.session.is_some());
+        // A crawler is told what was debited in any case (IDN-23).
+        let is_crawler = payer.is_some_and(Payer::is_crawler);
         Self {
             trailers: takes_trailers(asked),
-            comment: is_events && takes_comment(asked),
+            comment: is_events && (is_crawler || takes_comment(asked)),
             receipt: is_events && has_session,
         }
     }
@@ -63,6 +76,8 @@ pub(crate) struct Bill {
     result: Option<HeaderValue>,
     /// The event with the receipt of a session.
     receipt: Option<String>,
+    /// `crawler-charged`, for a crawler (IDN-23).
+    crawler: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Bill {
@@ -75,6 +90,7 @@ impl Bill {
             usage: sum.usage.clone(),
             call,
             result: None,
+            crawler: payer.is_crawler().then(|| identity::charged(sum.captured)),
             receipt: payer.session.as_ref().map(|session| {
                 let account = &payer.account;
                 session.receipt_event(Came { account, charged: sum.captured, at_s: Now::read().seconds() })
@@ -100,6 +116,7 @@ impl Bill {
                 trailers.insert(name, value);
             }
         }
+        trailers.extend(self.crawler.clone());
         trailers
     }
 
@@ -122,6 +139,9 @@ impl Bill {
         if let Some(result) = self.result.as_ref().and_then(|result| result.to_str().ok()) {
             line.push_str(" payment-response=");
             line.push_str(result);
+        }
+        if let Some((name, Ok(value))) = self.crawler.as_ref().map(|(name, value)| (name, value.to_str())) {
+            line.push_str(&format!("\n: {name}: {value}"));
         }
         line.push_str("\n\n");
         Bytes::from(line)

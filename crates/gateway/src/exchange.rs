@@ -10,6 +10,7 @@ use crate::body::{self, Take};
 use crate::call::Arrived;
 use crate::config::Route;
 use crate::idempotency::Naming;
+use crate::identity::Content;
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Upstream;
 use crate::upstream::{AnswerHead, answer_head, grpc as grpc_head, websocket};
@@ -104,6 +105,14 @@ impl Exchange {
             Self::WebSocket => Rest::Tunnel(websocket::check(&arrived.head)?),
         };
         Ok(Received { body: Bytes::new(), rest })
+    }
+
+    /// What of a request's body is here to be vouched for. A tunnel is opened without one.
+    pub(crate) const fn content(self, body: &[u8]) -> Content<'_> {
+        match self {
+            Self::Document | Self::WebSocket => Content::Here(body),
+            Self::Grpc => Content::Streams,
+        }
     }
 
     /// How a request says that it may have been sent before. One that is a stream cannot: its bytes are not known when it

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call_id::CallId;
 use crate::clock::Now;
+use crate::identity::Agent;
 use crate::payer::Payer;
 use crate::quote::Quote;
 use crate::selling;
@@ -18,6 +19,8 @@ pub(crate) struct CallFacts<'a> {
     pub(crate) account: AccountId,
     pub(crate) asset: Asset,
     pub(crate) payer: &'a Payer,
+    /// Who signed the request.
+    pub(crate) agent: Option<&'a Agent>,
     pub(crate) route: &'a str,
     pub(crate) upstream: &'a str,
     pub(crate) quote: &'a Quote,
@@ -65,6 +68,7 @@ impl CallFacts<'_> {
             "overrun": amount(self.ended.overrun, self.asset),
             "available_after": amount(self.ended.available, self.asset),
             "price_version": self.quote.tariff, "payment": self.payment,
+            "agent": self.agent.map(Agent::to_json),
             "started_ms": self.started.millis(), "finished_ms": self.finished.millis(),
         })
         .to_string()

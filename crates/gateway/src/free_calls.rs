@@ -117,6 +117,7 @@ impl Charge {
             account: payer.account.id(),
             asset,
             payer: &payer,
+            agent: self.agent.as_deref(),
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,

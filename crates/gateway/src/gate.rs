@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
+use rails::directory::Directories;
 use store::{AccountMode, AccountSettings, Store, StoreError};
 
 use crate::cashu::Mints;
@@ -20,9 +21,11 @@ use crate::estimates::Estimates;
 use crate::extensions::sign_in::SignIns;
 use crate::facilitators::{Directory, Health};
 use crate::free_calls::FreeCalls;
+use crate::identity::{self, Nonces};
 use crate::keys::Keys;
-use crate::lightning::{Claiming, Invoices};
+use crate::lightning::{Claiming, Invoices, Sessions as LightningSessions};
 use crate::limits::Slots;
+use crate::mpp::session::Sessions;
 use crate::payer::{SpendLimits, usual_asset};
 use crate::payouts::Payouts;
 use crate::price_list::PriceList;
@@ -49,6 +52,8 @@ pub(crate) struct Gate {
     pub(crate) claiming: Claiming,
     pub(crate) invoices: Arc<Invoices>,
     pub(crate) channels: Channels<Batch>,
+    pub(crate) sessions: Sessions,
+    pub(crate) lightning_sessions: LightningSessions,
     pub(crate) mints: Mints,
     pub(crate) replays: Replays,
     pub(crate) retries: Arc<Retries>,
@@ -70,6 +75,11 @@ pub(crate) struct Gate {
     pub(crate) in_flight: Arc<Slots>,
     pub(crate) directory: Directory,
     pub(crate) health: Arc<Health>,
+    /// When this process began to take requests: what was signed before may have been used (IDN-11).
+    pub(crate) started: Now,
+    pub(crate) nonces: Nonces,
+    /// Keys of agents' directories.
+    pub(crate) agent_keys: Arc<Directories>,
     draining: AtomicBool,
     /// Runs what must outlive a connection: settlements' records, outcomes.
     pub(crate) background: tokio::runtime::Handle,
@@ -96,11 +106,14 @@ impl Gate {
             }
         }
         let channels = Channels::open(reader, &book)?;
+        let sessions = Sessions::open(reader, &book)?;
+        let lightning_sessions = LightningSessions::open(reader, &book)?;
         let revoked = reader.revoked()?.into_iter().map(|(id, _)| id).collect();
         let store_epoch = reader.epoch()?;
         let free_calls = FreeCalls::open(reader, Now::read())?;
         let settings = reader.accounts()?;
         let directory = Directory::default();
+        let agent_keys = Arc::new(Directories::new(identity::settings(&snapshot.config)));
         let gate = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             pending: ArcSwapOption::empty(),
@@ -112,6 +125,8 @@ impl Gate {
             claiming: Claiming::default(),
             invoices: Arc::default(),
             channels,
+            sessions,
+            lightning_sessions,
             mints: Mints::default(),
             replays: Replays::default(),
             retries: Arc::default(),
@@ -131,6 +146,9 @@ impl Gate {
             in_flight: Slots::new(),
             health: Arc::clone(&directory.health),
             directory,
+            started: Now::read(),
+            nonces: Nonces::default(),
+            agent_keys,
             draining: AtomicBool::new(false),
             background,
         };

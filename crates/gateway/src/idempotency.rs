@@ -16,6 +16,7 @@ use crate::clock::Now;
 use crate::config::Dedupe;
 use crate::extensions::naming::{self, PaymentName};
 use crate::gate::Gate;
+use crate::identity;
 use crate::payments::store_refusal;
 use crate::refusal::{Code, Money, Refusal};
 use crate::retries::{self, Verdict};
@@ -34,6 +35,8 @@ pub(crate) struct Naming {
     tries: Option<u32>,
     /// The name of the payment that came with it (X402-34).
     payment: Option<PaymentName>,
+    /// The signature that debits an account (IDN-22).
+    debit: Option<[u8; 32]>,
 }
 
 impl Naming {
@@ -53,7 +56,13 @@ impl Naming {
             Some(key) => Some(Sha256::digest(key).into()),
         };
         let tries = headers.get(RETRY_FIELD).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Self { key, tries, payment: None })
+        Ok(Self { key, tries, payment: None, debit: None })
+    }
+
+    /// The same, of a request that a signature debits an account for: that counts once.
+    pub(crate) const fn debited_by(mut self, debit: [u8; 32]) -> Self {
+        self.debit = Some(debit);
+        self
     }
 
     pub(crate) const fn has_key(&self) -> bool {
@@ -87,7 +96,12 @@ impl Asked {
             fingerprint: name.fingerprint,
             conflict: naming::conflict,
         });
-        key.into_iter().chain(payment)
+        let debit = self.naming.debit.map(|debit| Name {
+            id: within("farthing/crawl/1", account, &debit),
+            fingerprint: self.fingerprint,
+            conflict: identity::debited_otherwise,
+        });
+        key.into_iter().chain(payment).chain(debit)
     }
 }
 

@@ -136,6 +136,7 @@ impl Charge {
             account: payer.account.id(),
             asset: payer.account.asset(),
             payer,
+            agent: self.agent.as_deref(),
             route: &self.route,
             upstream: &self.upstream,
             quote: &self.quote,

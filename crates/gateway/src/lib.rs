@@ -42,7 +42,6 @@ mod gate;
 mod growth;
 mod heads;
 mod idempotency;
-#[allow(dead_code, reason = "the fetcher of directories publishes here, the gate looks here")]
 mod identity;
 mod journalled;
 mod lenient;

@@ -71,6 +71,8 @@ pub(crate) struct Limiters {
     /// Sources whose budget of bad proofs is spent, and until when.
     blocked: DashMap<Source, Instant>,
     accounts: DashMap<AccountId, Arc<AccountLimits>>,
+    /// By thumbprint: only keys that we know get so far.
+    agents: DashMap<String, Arc<AccountLimits>>,
     rules: RateLimits,
     clock: DefaultClock,
 }
@@ -84,6 +86,7 @@ impl Limiters {
             invalid: RateLimiter::keyed(invalid),
             blocked: DashMap::new(),
             accounts: DashMap::new(),
+            agents: DashMap::new(),
             rules: rules.clone(),
             clock: DefaultClock::default(),
         }
@@ -151,20 +154,41 @@ impl Limiters {
         if self.accounts.len() >= ACCOUNTS_MAX {
             self.accounts.retain(|_, limits| Arc::strong_count(limits) > 1);
         }
-        let fresh = || {
-            Arc::new(AccountLimits {
-                rate: RateLimiter::direct(Quota::per_minute(self.rules.account_per_minute)),
-                reads: RateLimiter::direct(Quota::per_minute(READS_PER_MINUTE)),
-                refunds: RateLimiter::direct(Quota::per_minute(REFUNDS_PER_MINUTE)),
-                concurrent: AtomicU32::new(0),
-                concurrent_max: self.rules.account_concurrent.get(),
-            })
-        };
+        let fresh = || AccountLimits::new(self.rules.account_per_minute, self.rules.account_concurrent);
         Arc::clone(&self.accounts.entry(id).or_insert_with(fresh))
+    }
+
+    /// The limits of an agent, whatever it pays with: its own, else those of any account (IDN-34).
+    pub(crate) fn agent(
+        &self,
+        thumbprint: &str,
+        per_minute: Option<NonZeroU32>,
+        concurrent: Option<NonZeroU32>,
+    ) -> Arc<AccountLimits> {
+        if let Some(found) = self.agents.get(thumbprint) {
+            return Arc::clone(&found);
+        }
+        if self.agents.len() >= ACCOUNTS_MAX {
+            self.agents.retain(|_, limits| Arc::strong_count(limits) > 1);
+        }
+        let per_minute = per_minute.unwrap_or(self.rules.account_per_minute);
+        let concurrent = concurrent.unwrap_or(self.rules.account_concurrent);
+        let fresh = || AccountLimits::new(per_minute, concurrent);
+        Arc::clone(&self.agents.entry(thumbprint.to_owned()).or_insert_with(fresh))
     }
 }
 
 impl AccountLimits {
+    fn new(per_minute: NonZeroU32, concurrent: NonZeroU32) -> Arc<Self> {
+        Arc::new(Self {
+            rate: RateLimiter::direct(Quota::per_minute(per_minute)),
+            reads: RateLimiter::direct(Quota::per_minute(READS_PER_MINUTE)),
+            refunds: RateLimiter::direct(Quota::per_minute(REFUNDS_PER_MINUTE)),
+            concurrent: AtomicU32::new(0),
+            concurrent_max: concurrent.get(),
+        })
+    }
+
     /// Counts a look at balance or receipts, apart from the calls.
     pub(crate) fn admit_read(&self) -> Result<(), Refusal> {
         check(&self.reads)

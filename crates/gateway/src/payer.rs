@@ -8,8 +8,10 @@ use money::{Amount, Asset};
 use proof::credit_key::{self, Forbidden, KeyError, VerifiedKey};
 use wire::credit_key::{CreditKey, Mode};
 
+use crate::call::Arrived;
 use crate::config::Route;
 use crate::gate::Gate;
+use crate::identity::{self, Content};
 use crate::lightning::{OpenToken, PROTOCOL, TokenUse};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
@@ -148,6 +150,11 @@ impl Payer {
         Some(Self { account, key: None, token: None, session: None, protocol: PROTOCOL })
     }
 
+    /// Whether a price in a signed header debits the account.
+    pub(crate) fn is_crawler(&self) -> bool {
+        self.protocol == identity::CRAWL
+    }
+
     /// Whether it was revoked since it was let in: by the account, by what opens it, or by what that was made of.
     pub(crate) fn is_revoked(&self, gate: &Gate) -> bool {
         let account = self.account.id();
@@ -167,10 +174,23 @@ impl Payer {
         of_key.chain(of_token).chain(limits.per_day.map(day)).collect()
     }
 
-    /// Whether the key permits this route and model now.
-    pub(crate) fn permits(&self, route: &Route, quote: &Quote, now_s: u64) -> Result<(), Refusal> {
+    /// Whether the holder of the key has signed the request, where the key is bound to one (IDN-26).
+    pub(crate) fn proves_holder(
+        &self,
+        gate: &Gate,
+        arrived: &Arrived,
+        content: Content<'_>,
+    ) -> Result<(), Refusal> {
+        let holder = self.key.as_ref().and_then(|key| key.holder);
+        holder.map_or(Ok(()), |holder| identity::check_holder(gate, arrived, &holder, content))
+    }
+
+    /// Whether the key permits this route and model now, to the holder who has proven himself.
+    pub(crate) fn permits(&self, arrived: &Arrived, route: &Route, quote: &Quote) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
-        credit_key::permits(key, &route.name, Some(&quote.model), now_s).map_err(|forbidden| {
+        let (holder, now_s) = (arrived.identity.holder(), arrived.now.seconds());
+        let permitted = credit_key::permits(key, &route.name, Some(&quote.model), holder.as_ref(), now_s);
+        permitted.map_err(|forbidden| {
             let (code, detail) = match forbidden {
                 Forbidden::Expired(_) => return expired_key(),
                 Forbidden::HolderProofMissing => {

@@ -39,7 +39,13 @@ pub enum Code {
     KeyExpired,
     KeyRevoked,
     HolderProofMissing,
+    HolderProofInvalid,
+    SignatureMissing,
+    SignatureInvalid,
+    SignatureUnverified,
     KeyForbidden,
+    AgentBlocked,
+    CrawlForbidden,
     VerificationFailed,
     AccountFrozen,
     RouteNotFound,
@@ -123,7 +129,13 @@ impl Code {
             Self::KeyExpired => "key_expired",
             Self::KeyRevoked => "key_revoked",
             Self::HolderProofMissing => "holder_proof_missing",
+            Self::HolderProofInvalid => "holder_proof_invalid",
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::SignatureUnverified => "signature_unverified",
             Self::KeyForbidden => "key_forbidden",
+            Self::AgentBlocked => "agent_blocked",
+            Self::CrawlForbidden => "crawl_forbidden",
             Self::VerificationFailed => "verification_failed",
             Self::AccountFrozen => "account_frozen",
             Self::RouteNotFound => "route_not_found",
@@ -175,10 +187,19 @@ impl Code {
             | Self::MalformedCredential
             | Self::SettlementFailed => StatusCode::PAYMENT_REQUIRED,
             Self::AmbiguousCredentials | Self::BadRequest | Self::BadBody => StatusCode::BAD_REQUEST,
-            Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked | Self::HolderProofMissing => {
-                StatusCode::UNAUTHORIZED
-            }
-            Self::KeyForbidden | Self::VerificationFailed | Self::AccountFrozen => StatusCode::FORBIDDEN,
+            Self::KeyUnknown
+            | Self::KeyExpired
+            | Self::KeyRevoked
+            | Self::HolderProofMissing
+            | Self::HolderProofInvalid
+            | Self::SignatureMissing
+            | Self::SignatureInvalid
+            | Self::SignatureUnverified => StatusCode::UNAUTHORIZED,
+            Self::KeyForbidden
+            | Self::AgentBlocked
+            | Self::CrawlForbidden
+            | Self::VerificationFailed
+            | Self::AccountFrozen => StatusCode::FORBIDDEN,
             Self::RouteNotFound | Self::ModelNotPriced | Self::ReceiptNotFound => StatusCode::NOT_FOUND,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -222,7 +243,10 @@ impl Code {
             | Self::BodyTooLarge
             | Self::UriTooLong
             | Self::HeaderTooLarge
-            | Self::RateLimited => Fault::Caller,
+            | Self::RateLimited
+            | Self::SignatureMissing
+            | Self::SignatureInvalid
+            | Self::AgentBlocked => Fault::Caller,
             Self::ModelNotPriced | Self::UpstreamFailed | Self::UpstreamTimeout | Self::FacilitatorFailed => {
                 Fault::Operator
             }
@@ -230,6 +254,7 @@ impl Code {
             | Self::StoreUnavailable
             | Self::Overloaded
             | Self::Draining
+            | Self::SignatureUnverified
             | Self::Internal => Fault::Gateway,
             Self::PaymentRequired
             | Self::InsufficientBalance
@@ -248,7 +273,9 @@ impl Code {
             | Self::KeyExpired
             | Self::KeyRevoked
             | Self::HolderProofMissing
+            | Self::HolderProofInvalid
             | Self::KeyForbidden
+            | Self::CrawlForbidden
             | Self::VerificationFailed
             | Self::AccountFrozen
             | Self::SettlementFailed
@@ -300,7 +327,7 @@ impl Code {
     const fn title(self) -> &'static str {
         match self.status().as_u16() {
             402 => "Payment required",
-            401 => "Credit key refused",
+            401 => "Credential refused",
             403 => "Not permitted",
             404 => "Not found",
             409 => "Conflict",
@@ -440,6 +467,11 @@ impl Refusal {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.insert(name, value);
         self
+    }
+
+    /// Whether it says something in this header already.
+    pub(crate) fn has_header(&self, name: &HeaderName) -> bool {
+        self.0.headers.contains_key(name)
     }
 
     /// Adds a line of ours to a field that may have several.

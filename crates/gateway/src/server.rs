@@ -147,10 +147,13 @@ async fn supervise(
     tokio::spawn(resolver::run(Arc::clone(&gate)));
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
+    tokio::spawn(crate::mpp::session::run(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
+    tokio::spawn(lightning::keep_sessions(Arc::clone(&gate)));
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
     tokio::spawn(retention::run(Arc::clone(&gate)));
     tokio::spawn(heads::keep(Arc::clone(&gate)));
+    tokio::spawn(crate::identity::fetch(Arc::clone(&gate)));
     tokio::spawn(forget_windows(Arc::clone(&gate)));
     let threads = start_threads(sockets.public, &door, &gate)?;
     started(&sockets.listening);
@@ -420,6 +423,7 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     told["notes"] = notes.into();
     let next = Snapshot::new(next, payee, prices).map_err(|error| error.to_string())?;
     gate.keys.masters.store(Arc::new(masters));
+    gate.agent_keys.configure(crate::identity::settings(&next.config));
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
     Ok(told)

@@ -21,19 +21,20 @@ use crate::cashu;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards, Tape};
 use crate::clock::Now;
-use crate::config::Route;
-use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_PROMISE};
+use crate::config::{Route, RoutePrice};
+use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_CRAWL, TRAILERS_OF_A_PROMISE};
 use crate::exchange::{Exchange, Rest};
 use crate::extensions::offers::Notary;
 use crate::forwarding::{Waits, forward};
 use crate::idempotency::Attempt;
+use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told};
+use crate::mpp::{Paid, Told, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
-use crate::payer::{HoldTerms, Payer};
+use crate::payer::{HoldTerms, Payer, SpendLimits};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Spends};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
@@ -75,9 +76,13 @@ impl Serving {
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
             Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
-            Brings::Token(token, spends) => {
-                let arrival = lightning::receive(gate, snapshot, &token, delivery, spends).await;
-                (Some(token), arrival)
+            Brings::Lightning(door, spends) => {
+                let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
+                (door.into_token(), arrival)
+            }
+            Brings::LightningSession(act) => (None, lightning::act(gate, snapshot, *act, delivery).await),
+            Brings::Session(presented) => {
+                (None, session::receive(gate, snapshot, *presented, delivery).await)
             }
         };
         match arrival {
@@ -88,6 +93,7 @@ impl Serving {
             Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, token, protocol).await,
             Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
+            Ok(Arrival::Done(answer)) => Ok(answer.map(GateBody::whole)),
             Err(refusal) => {
                 admission::count_refused(&self.arrived, &refusal);
                 Err(self.payable(refusal).await)
@@ -166,13 +172,28 @@ impl Serving {
         let snapshot = &self.arrived.snapshot;
         let terms = HoldTerms {
             credit: brought.and_then(Brought::promise).map(Promise::credit),
-            limits: self.worker.gate.spend_limits(payer.account.id(), &snapshot.config.limits),
+            limits: self.limits(payer),
             may_clamp: snapshot.config.metering.fit_to_balance,
             now_s: self.arrived.now.seconds(),
         };
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
-        let open = |(hold, fitted)| Some((OpenHold::new(hold, &self.worker.gate), fitted));
-        held.map(open)
+        let session = payer.session.as_deref();
+        let (hold, fitted) = held.map_err(|refusal| match session {
+            Some(session) if refusal.code() == Code::InsufficientBalance => session.short(refusal),
+            Some(_) | None => refusal,
+        })?;
+        // Behind the hold: whoever ends a session looks for holds after he has said so, and one of the two sees the other.
+        match session.filter(|session| !session.is_open()) {
+            Some(session) => Err(session.over()),
+            None => Ok(Some((OpenHold::new(hold, &self.worker.gate), fitted))),
+        }
+    }
+
+    /// Those of the account, and what a crawler's signature accepts.
+    fn limits(&self, payer: &Payer) -> SpendLimits {
+        let config = &self.arrived.snapshot.config;
+        let limits = self.worker.gate.spend_limits(payer.account.id(), &config.limits);
+        self.arrived.identity.crawl.as_ref().map_or(limits, |crawl| crawl.limited(limits))
     }
 
     /// Reserve, forward, attach the charge to the answer.
@@ -243,16 +264,27 @@ impl Serving {
         if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
             tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
             if let Some(told) = &told {
-                told.tell(&mut headers, status, &paid_by(brought.as_ref(), payer, arrived.call));
+                told.tell(
+                    &mut headers,
+                    status,
+                    &paid_by(brought.as_ref(), payer, hold.amount(), arrived.call),
+                );
             }
+        }
+        let is_crawl = arrived.identity.crawl.is_some();
+        if let (true, true, RoutePrice::PerCall(_)) = (is_crawl, status.is_success(), &route.price) {
+            identity::tell_charged(&mut headers, quote.ceiling);
         }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
         let epilogue = charged.map_or_else(Epilogue::default, |_| {
-            let has_session = payer.as_ref().is_some_and(|payer| payer.session.is_some());
-            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success(), has_session)
+            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success(), payer.as_ref())
         });
         if epilogue.trailers {
-            let names = if is_promised { TRAILERS_OF_A_PROMISE } else { TRAILERS };
+            let names = match (is_promised, is_crawl) {
+                (true, _) => TRAILERS_OF_A_PROMISE,
+                (false, true) => TRAILERS_OF_A_CRAWL,
+                (false, false) => TRAILERS,
+            };
             headers.insert(header::TRAILER, HeaderValue::from_static(names));
         }
         let mut response = Response::new(());
@@ -274,6 +306,7 @@ impl Serving {
             route: route.name,
             upstream: upstream.name.clone(),
             payer,
+            agent: arrived.identity.agent().map(Rc::clone),
             is_given: given.is_some(),
             quote,
             clamp,
@@ -384,16 +417,16 @@ fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>
 }
 
 /// What a receipt of the `Payment` scheme says that the call was paid by.
-fn paid_by(brought: Option<&Brought>, payer: &Payer, call: CallId) -> Paid {
-    let deposit = match brought {
-        Some(Brought::Deposit(deposit)) => Some(deposit),
-        Some(Brought::Promise(_)) | None => None,
+fn paid_by(brought: Option<&Brought>, payer: &Payer, held: Amount, call: CallId) -> Paid {
+    let reference = match (&payer.session, brought) {
+        (Some(session), _) => session.reference().to_owned(),
+        (None, Some(Brought::Deposit(deposit))) => deposit.reference.clone(),
+        (None, Some(Brought::Promise(_)) | None) => call.to_string(),
     };
-    let balance = (payer.account.available(), payer.account.asset());
-    match deposit {
-        Some(deposit) => Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() },
-        None => Paid { reference: call.to_string(), balance: Some(balance), now: Now::read() },
-    }
+    let (balance, asset, now) = (payer.account.available(), payer.account.asset(), Now::read());
+    let session = payer.session.as_ref();
+    let session = session.map(|session| session.receipt_of_head(&payer.account, now.seconds()));
+    Paid { reference, call: Some(call), held: Some(held), balance, asset, session, now }
 }
 
 fn tell_money(

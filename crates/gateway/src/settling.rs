@@ -380,8 +380,8 @@ pub(crate) async fn deposit(
     store.commit(Op::Deposit { key, payment, entry }).await.map(|_| ())
 }
 
-/// The entry of a deposit. Its id is the beginning of the deposit key: the same payment is the same entry.
-fn entry(key: [u8; 32], payment: &Payment, reference: &str, now: Now) -> Option<Draft> {
+/// The entry of a deposit; none out of range. Its id is the beginning of the deposit key: the same payment is the same entry.
+pub(crate) fn entry(key: [u8; 32], payment: &Payment, reference: &str, now: Now) -> Option<Draft> {
     let asset = leg_asset(Asset::from_code(payment.asset)?);
     let credit = Amount::from_units(payment.amount);
     let leg = |account, amount| LegDraft { asset, account, amount };

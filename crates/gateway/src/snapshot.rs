@@ -19,9 +19,10 @@ use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
 };
-use crate::endpoints::Pages;
+use crate::endpoints::{Catalogue, Pages};
 use crate::exchange::Exchange;
 use crate::extensions::Terms;
+use crate::identity::Keyring;
 use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
@@ -78,10 +79,14 @@ pub(crate) struct Snapshot {
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
+    /// Whose signatures are known.
+    pub(crate) keyring: Keyring,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
     pub(crate) pages: ArcSwapOption<Pages>,
+    /// How what is sold is called and paid, likewise.
+    pub(crate) catalogue: ArcSwapOption<Catalogue>,
     upstreams: HashMap<String, Arc<Upstream>>,
 }
 
@@ -102,7 +107,8 @@ impl Snapshot {
         });
         let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
         let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
-        let mpp = config.rails.mpp.as_ref().map(|rules| mpp::Desk::new(rules, &public_url)).transpose()?;
+        let mpp =
+            config.rails.mpp.as_ref().map(|rules| mpp::Desk::new(rules, &public_url, &dialer)).transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -114,8 +120,10 @@ impl Snapshot {
             tills: till::of_config(&config, payee)?,
             prices,
             limiters: Limiters::new(&config.limits),
+            keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
             terms: Terms::new(&config, &public_url),
             pages: ArcSwapOption::empty(),
+            catalogue: ArcSwapOption::empty(),
             public_url,
             facilitators,
             lightning,

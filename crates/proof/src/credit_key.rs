@@ -12,8 +12,8 @@
 //!
 //! let parsed = CreditKey::parse(&narrower).unwrap();
 //! let verified = credit_key::verify(&keys, Mode::Test, &parsed, 1_800_000_000).unwrap();
-//! assert!(credit_key::permits(&verified, "chat", Some("deepseek-chat"), 1_800_000_000).is_ok());
-//! assert!(credit_key::permits(&verified, "chat", Some("gpt-9"), 1_800_000_000).is_err());
+//! assert!(credit_key::permits(&verified, "chat", Some("deepseek-chat"), None, 1_800_000_000).is_ok());
+//! assert!(credit_key::permits(&verified, "chat", Some("gpt-9"), None, 1_800_000_000).is_err());
 //! ```
 
 use money::{Amount, Asset};
@@ -105,7 +105,7 @@ pub enum Forbidden {
     /// The model is not listed, or the request names none.
     #[error("key does not cover this model")]
     Model,
-    /// The key demands a signed request, and signatures are not checked yet: nobody passes (KEY-4).
+    /// The key demands a request that is signed by its holder (KEY-4).
     #[error("key demands a request signed by its holder")]
     HolderProofMissing,
 }
@@ -204,7 +204,8 @@ pub fn verify(
     }
 }
 
-/// Whether a verified key covers this request now (KEY-3). `model` is `None` when the request names none.
+/// Whether a verified key covers this request now (KEY-3). `model` is `None` when the request names none, `holder` is the
+/// key that the request carries a good signature of.
 ///
 /// # Errors
 /// [`Forbidden`] with the first reason.
@@ -212,12 +213,13 @@ pub fn permits(
     key: &VerifiedKey,
     route: &str,
     model: Option<&str>,
+    holder: Option<&[u8; 32]>,
     now_unix_s: u64,
 ) -> Result<(), Forbidden> {
     if let Some(until) = key.expires.filter(|until| now_unix_s >= *until) {
         return Err(Forbidden::Expired(until));
     }
-    if key.holder.is_some() {
+    if key.holder.as_ref().is_some_and(|own| holder != Some(own)) {
         return Err(Forbidden::HolderProofMissing);
     }
     if let Some(from) = key.not_before.filter(|from| now_unix_s < *from) {

@@ -14,7 +14,9 @@ use zeroize::Zeroizing;
 use crate::epoch::{EpochKeys, MasterKey, MasterKeysError};
 use crate::mac::{self, KeyedMac};
 
+mod did;
 pub mod evm;
+pub mod wallet;
 
 const LABEL: &[u8] = b"mpp-challenge-v1";
 /// Shortest secret that two servers may share.

@@ -53,9 +53,9 @@ pub struct Channel {
     pub accepted: u128,
     /// The highest promise that was charged under: what claims stand on.
     pub newest: Option<Promise>,
-    /// The highest one that was known to be used up when the next came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub covered: Option<Promise>,
+    /// Earlier promises of a session, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Promise>,
     /// Sums of vouchers that may be seen on the chain, ascending.
     pub published: Vec<u128>,
     /// Every sum below counts as published.
@@ -100,6 +100,8 @@ pub struct ChannelClose {
 pub struct ChannelTransaction {
     /// What the channel will have given in all.
     pub total_claimed: u128,
+    /// Whether it ends the channel.
+    pub ends: bool,
     /// Its hash.
     pub hash: String,
     /// The signed bytes, as a node takes them.

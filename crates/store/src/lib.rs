@@ -14,6 +14,7 @@ mod disk;
 mod exposure;
 mod head;
 mod idempotent;
+mod lightning_session;
 mod lot;
 mod medium;
 mod meta;
@@ -45,6 +46,7 @@ pub use channel::{
 pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, check};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;
+pub use lightning_session::{LightningSession, SessionClose, SessionDeposit, SessionRefund, SessionWrite};
 pub use lot::{Lot, Taken};
 pub use op::{Committed, KeyRecord, Op, StoreError};
 pub use open_call::{OpenCall, OwedInput};

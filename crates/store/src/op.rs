@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AccountSettings, Attempt, CashuWrite, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, PayoutStep,
-    Promised,
+    Promised, SessionWrite,
 };
 
 /// One write. Each is applied whole or refused whole; several share one sync.
@@ -54,6 +54,8 @@ pub enum Op {
     },
     /// Where a payment channel stands from now on, with what was charged or given back.
     Channel(Box<ChannelWrite>),
+    /// A session over Lightning opens, is topped up, or ends.
+    LightningSession(Box<SessionWrite>),
     /// A holder's balance goes back over Lightning: one step of it, with its entry.
     Payout {
         /// Payment hash of the invoice that is to be paid.

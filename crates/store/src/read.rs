@@ -10,12 +10,12 @@ use redb::{ReadableTable, TableDefinition};
 use crate::disk::Disk;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, IDEMPOTENT, JOURNAL, KEYS, LOTS, META,
-    META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, balance_of,
-    free_of,
+    META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS,
+    balance_of, free_of,
 };
 use crate::{
-    AccountSettings, Channel, Idempotent, KeyRecord, Lot, OpenCall, Payment, PaymentState, Payout,
-    StoreError, meta,
+    AccountSettings, Channel, Idempotent, KeyRecord, LightningSession, Lot, OpenCall, Payment, PaymentState,
+    Payout, StoreError, meta,
 };
 
 /// One row of the fold over the journal.
@@ -218,6 +218,20 @@ impl Reader {
         for row in table.iter().map_err(unavailable)? {
             let (id, channel) = row.map_err(unavailable)?;
             rows.push((*id.value(), serde_json::from_slice(channel.value()).map_err(unavailable)?));
+        }
+        Ok(rows)
+    }
+
+    /// Every session over Lightning that is remembered, by payment hash.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn lightning_sessions(&self) -> Result<Vec<([u8; 32], LightningSession)>, StoreError> {
+        let table = self.begin()?.open_table(SESSIONS).map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(unavailable)? {
+            let (id, session) = row.map_err(unavailable)?;
+            rows.push((*id.value(), serde_json::from_slice(session.value()).map_err(unavailable)?));
         }
         Ok(rows)
     }

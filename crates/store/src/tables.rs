@@ -37,6 +37,9 @@ pub(crate) const PAYOUTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefi
 /// Account id -> payment hash of its one payout that is not decided.
 pub(crate) const OPEN_PAYOUTS: TableDefinition<'static, &[u8; 16], &[u8; 32]> =
     TableDefinition::new("open_payouts");
+/// Payment hash -> JSON of `LightningSession`.
+pub(crate) const SESSIONS: TableDefinition<'static, &[u8; 32], &[u8]> =
+    TableDefinition::new("lightning_sessions");
 /// Account id -> JSON of the `Lot`s that came in over Lightning, oldest first.
 pub(crate) const LOTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("lots");
 /// Deposit key of a payment by ecash -> JSON of `CashuSwap`.
@@ -81,6 +84,8 @@ pub(crate) const EXPIRY_PAYMENT: u8 = 1;
 pub(crate) const EXPIRY_IDEMPOTENT: u8 = 2;
 /// The kind byte of a payout's expiry.
 pub(crate) const EXPIRY_PAYOUT: u8 = 3;
+/// The kind byte of a session's expiry.
+pub(crate) const EXPIRY_SESSION: u8 = 4;
 
 pub(crate) fn balance_key(asset: u16, account: [u8; 16]) -> [u8; 18] {
     let mut key = [0; 18];
@@ -146,6 +151,7 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(CHANNELS)?;
     each.table(PAYOUTS)?;
     each.table(OPEN_PAYOUTS)?;
+    each.table(SESSIONS)?;
     each.table(LOTS)?;
     each.table(FREE_CALLS)?;
     each.table(CASHU_SWAPS)?;

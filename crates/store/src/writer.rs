@@ -6,6 +6,7 @@ mod channel;
 mod forget;
 mod income;
 mod intake;
+mod lightning_session;
 mod payout;
 mod post;
 mod sweep;

@@ -115,8 +115,8 @@ impl Model {
                 *row = (*row).max(*used);
             }
             Op::Payout { hash, step } => self.payout(hash, step)?,
-            // It has tests of its own.
-            Op::Cashu(_) => unreachable!(),
+            // They have tests of their own.
+            Op::Cashu(_) | Op::LightningSession(_) => unreachable!(),
             Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
             Op::Ended { id } => drop(self.open_calls.remove(id)),
             Op::Capture { id, entry, facts, served, settles, income, idempotent } => {

@@ -34,7 +34,9 @@ pub fn challenges(line: &[u8]) -> Vec<Challenge> {
         let behind = after(rest, is_word);
         let word = ascii(&rest[..rest.len() - behind.len()]);
         if word.is_empty() {
-            // Nothing of the grammar: what another protocol has there is passed over up to the next comma.
+            // Nothing of the grammar: what another protocol has there is passed over up to the next comma, and what
+            // follows belongs to no challenge.
+            found.push(std::mem::take(&mut current));
             rest = after(rest, |byte| byte != b',');
             if rest.is_empty() {
                 break;
@@ -172,7 +174,7 @@ mod tests {
             ("separators in quotes", r#"A x="B y=\"2\", C", z="=""#, r#"A(x=B y="2", C z==)"#),
             ("parameters without a scheme", r#"x="1", A y="2""#, "A(y=2)"),
             ("a word inside an element", r#"A x="1" B y="2", C z="3""#, "A(x=1) C(z=3)"),
-            ("no grammar", r#"A x="1", {"error": "y"}, B z="3""#, "A(x=1) B(z=3)"),
+            ("no grammar", r#"A x="1", {"error": "y"}, w="2", B z="3""#, "A(x=1) B(z=3)"),
             ("never closed", r#"A x="1", B y="2"#, "A(x=1) B()!"),
             ("closed by an escape", r#"A x="1\""#, "A()!"),
             ("ends in an escape", r#"A x="1\"#, "A()!"),

@@ -1,4 +1,4 @@
-//! Foreign, unmodified clients against the gateway: `cargo xtask interop [--only NAME]`.
+//! Foreign, unmodified clients against the gateway: `cargo xtask interop [--only NAME] [--write]`.
 //!
 //! One line per client and scenario, `pass|fail|skip CLIENT SCENARIO [reason]`. The scenarios are
 //! scripts under `tests/interop`; this module installs what they need (once per lock file), sets
@@ -8,6 +8,7 @@
 pub(crate) mod books;
 mod cashu;
 mod clients;
+mod composition;
 mod config;
 pub(crate) mod debian;
 pub(crate) mod install;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
+use self::composition::Table;
 use self::config::Around;
 use self::install::Environment;
 use self::lightning::{LnBits, NwcWallets, Wallet};
@@ -40,13 +42,18 @@ pub(crate) struct Places {
     pub(crate) work: PathBuf,
 }
 
-/// Runs the clients whose name contains NAME, or all, and prints a line per scenario.
+/// Runs the clients whose name contains NAME, or all, and prints a line per scenario. With `--write` the table in
+/// README.md becomes what they show, if all of its clients run.
 pub(crate) fn run(args: &[String]) -> Outcome {
+    let (args, write) = match args.split_last() {
+        Some((last, before)) if last == "--write" => (before, true),
+        Some(_) | None => (args, false),
+    };
     let only = match args {
         [] => "",
         [flag, name] if flag == "--only" => name.as_str(),
         _ => {
-            eprintln!("usage: cargo xtask interop [--only NAME]; {}", names());
+            eprintln!("usage: cargo xtask interop [--only NAME] [--write]; {}", names());
             return Outcome { failed: 1, ..Outcome::default() };
         }
     };
@@ -56,10 +63,21 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         return Outcome { failed: 1, ..Outcome::default() };
     }
     let places = Places::find();
-    let mut report = Report { require_all: require_all(), outcome: Outcome::default() };
+    let mut report = Report { require_all: require_all(), ..Report::default() };
     let (ready, programs) = prepare(&clients, &places, &mut report);
     if !ready.is_empty() {
         perform(&ready, &programs, &places, &mut report);
+    }
+    let played = |name| ready.iter().any(|(client, _)| client.name == name);
+    let mut of_table =
+        CLIENTS.iter().map(|client| client.name).filter(|name| name.starts_with(composition::NAME));
+    if of_table.all(played) {
+        let held = report.table.hold(&places.root.join("README.md"), write);
+        report.told(
+            composition::NAME,
+            "table-in-readme",
+            held.as_ref().map(|&()| ()).map_err(String::as_str),
+        );
     }
     report.outcome
 }
@@ -170,11 +188,13 @@ impl Grounds {
         let lnbits = self.lnbits.as_ref().ok().and_then(|lnbits| lnbits.as_ref());
         let mint = self.mint.as_ref().ok().and_then(|mint| mint.as_ref());
         let nwc = self.nwc.as_ref().ok().and_then(|nwc| nwc.as_ref());
+        let tempo = self.tempo.as_ref().ok().and_then(|tempo| tempo.as_ref());
         Around {
             chain: chain.map(stage::Chain::urls),
             lnbits: lnbits.map(LnBits::urls),
             mint: mint.map(CashuMint::url),
             nwc_uri: nwc.map(NwcWallets::seller),
+            tempo: tempo.map(Tempo::url),
         }
     }
 
@@ -252,8 +272,11 @@ fn play(client: &Client, program: &Path, env: &Env, places: &Places, report: &mu
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     let played = process::run(command, &log, CLIENT_TIME_MAX);
     let told = told(&played.stdout);
+    let verdict = |scenario: &str| told.get(&*scenario.replace('-', "_")).or_else(|| told.get(scenario));
+    let good = client.scenarios.iter().all(|scenario| matches!(verdict(scenario), Some(Ok(()))));
+    report.table.take(client, &played.stdout, good);
     for &scenario in client.scenarios {
-        match told.get(&*scenario.replace('-', "_")).or_else(|| told.get(scenario)) {
+        match verdict(scenario) {
             Some(Ok(())) => report.passed(client, scenario),
             Some(Err(why)) => report.failed(client, scenario, why),
             None => report.failed(client, scenario, &format!("no outcome told: {}", played.end)),
@@ -283,20 +306,33 @@ fn told(stdout: &str) -> BTreeMap<&str, Result<(), &str>> {
 }
 
 /// Prints and counts.
+#[derive(Default)]
 struct Report {
     require_all: bool,
     outcome: Outcome,
+    table: Table,
 }
 
 impl Report {
     fn passed(&mut self, client: &Client, scenario: &str) {
-        self.outcome.passed += 1;
-        println!("pass {} {scenario}", client.name);
+        self.told(client.name, scenario, Ok(()));
     }
 
     fn failed(&mut self, client: &Client, scenario: &str, why: &str) {
-        self.outcome.failed += 1;
-        println!("fail {} {scenario} {why}", client.name);
+        self.told(client.name, scenario, Err(why));
+    }
+
+    fn told(&mut self, name: &str, scenario: &str, verdict: Result<(), &str>) {
+        match verdict {
+            Ok(()) => {
+                self.outcome.passed += 1;
+                println!("pass {name} {scenario}");
+            }
+            Err(why) => {
+                self.outcome.failed += 1;
+                println!("fail {name} {scenario} {why}");
+            }
+        }
     }
 
     fn all_failed(&mut self, client: &Client, why: &str) {
@@ -366,7 +402,7 @@ mod tests {
         let client = &CLIENTS[0];
         let all = u32::try_from(client.scenarios.len()).unwrap();
         for (require_all, failed, skipped) in [(false, 0, all), (true, all, 0)] {
-            let mut report = Report { require_all, outcome: Outcome::default() };
+            let mut report = Report { require_all, ..Report::default() };
             report.missing(client, "python3 not found");
             assert_eq!(report.outcome, Outcome { passed: 0, failed, skipped });
         }

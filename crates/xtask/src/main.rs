@@ -21,8 +21,8 @@ usage: cargo xtask <command>
 
   test    every check and every test; the last line is the total
   check   format, clippy, docs, dependency direction, spec map: the quick part, for every save
-  interop [--only NAME]
-          foreign clients against the gateway, one line per scenario
+  interop [--only NAME] [--write]
+          foreign clients against the gateway, one line per scenario; with --write, the table in README.md
   lightning
           real payments over a channel on a test chain; minutes the first time, no part of `test`
   tools   hledger, ledger and bean-check for the tests of exports, below target/

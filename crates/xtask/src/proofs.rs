@@ -27,7 +27,7 @@ struct Amount {
 }
 
 /// Every proof, in the order of its usage text.
-pub(crate) const PROOFS: [Proof; 6] = [
+pub(crate) const PROOFS: [Proof; 7] = [
     Proof {
         name: "ledger-model",
         about: "accounts and holds: every interleaving of three threads; random sequences against a naive model, in memory and over the store",
@@ -50,6 +50,12 @@ pub(crate) const PROOFS: [Proof; 6] = [
         about: "the process killed under load, against what its clients were told",
         amount: Some(Amount { option: "--kills", variable: "FARTHING_KILLS", full: "1000" }),
         runs: &[&["--package", "farthing-tests", "--test", "crashloop"]],
+    },
+    Proof {
+        name: "sessionloop",
+        about: "a session's stream of 2,000 tokens, a voucher for every hundred, killed at any point of it",
+        amount: Some(Amount { option: "--kills", variable: "FARTHING_KILLS", full: "500" }),
+        runs: &[&["--package", "farthing-tests", "--test", "mpp_session_kill"]],
     },
     Proof {
         name: "replay-storm",

@@ -18,10 +18,24 @@ pub(crate) fn run() -> Outcome {
     let tests = counted("tests", &mut cargo(&args));
     // The model checker's atomics are a feature of their own, which the workspace is not tested with.
     let interleavings = proofs::tests("loom", proofs::LOOM, None);
+    let peers = counted("mpp-peer", &mut cargo(&MPP_PEER));
     let counts = counts::run(&[]);
     println!("== interop");
-    checked.plus(tests).plus(interleavings).plus(counts).plus(interop::run(&[]))
+    checked.plus(tests).plus(interleavings).plus(peers).plus(counts).plus(interop::run(&[]))
 }
+
+/// The codec of MPP against somebody else's. A workspace of its own: that crate would change how the JSON of every test
+/// here is ordered.
+const MPP_PEER: [&str; 8] = [
+    "test",
+    "--locked",
+    "--manifest-path",
+    "tests/mpp-peer/Cargo.toml",
+    "--target-dir",
+    "target/mpp-peer",
+    "--",
+    "--show-output",
+];
 
 /// `cargo test`, counted test by test.
 pub(crate) fn counted(name: &str, command: &mut Command) -> Outcome {

@@ -40,7 +40,7 @@ def digest(body, name="sha256"):
 
 
 def base(method, url, headers, components, params):
-    authority, target = re.fullmatch(r"https://([^/]+)(/.*)", url).groups()
+    authority, target = re.fullmatch(r"https?://([^/]+)(/.*)", url).groups()
     path, mark, query = target.partition("?")
     derived = {"@method": method, "@authority": authority, "@path": path, "@query": mark + query or "?"}
     lines = []

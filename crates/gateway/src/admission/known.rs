@@ -10,6 +10,7 @@ use crate::config::{FixedPrice, Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions::sign_in::{self, Opened};
 use crate::gate::Gate;
+use crate::identity::{Content, Crawl};
 use crate::lightning::{self, OpenToken, TokenUse};
 use crate::limits::Running;
 use crate::mpp::Told;
@@ -23,20 +24,33 @@ pub(crate) fn paid_token(
     worker: &Worker,
     arrived: &Arrived,
     presented: &Presented,
+    content: Content<'_>,
 ) -> Result<Option<TokenUse>, Refusal> {
     let (open, refused) = token(worker, arrived, presented)?;
     let rules = arrived.snapshot.config.rails.l402.as_ref();
     match (open.zip(rules), refused) {
         (_, Some(refusal)) => Err(refusal),
-        (Some((open, rules)), None) => {
-            open.permits_no_call(&worker.gate, rules, arrived.now.seconds()).map(Some)
-        }
+        (Some((open, rules)), None) => open.permits_no_call(&worker.gate, arrived, rules, content).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-/// The payer behind the credit key, if there is one and it is good.
+/// The payer behind the credit key, if there is one and it is good, and its holder has signed where it has one.
 pub(crate) fn key_payer(
+    worker: &Worker,
+    arrived: &Arrived,
+    presented: &Presented,
+    content: Content<'_>,
+) -> Result<Option<Payer>, Refusal> {
+    let payer = unproven_payer(worker, arrived, presented)?;
+    if let Some(payer) = &payer {
+        payer.proves_holder(&worker.gate, arrived, content)?;
+    }
+    Ok(payer)
+}
+
+/// The same before its holder has proven himself: [`Known::permit`] asks for that.
+fn unproven_payer(
     worker: &Worker,
     arrived: &Arrived,
     presented: &Presented,
@@ -80,16 +94,22 @@ impl Known {
         arrived: &Arrived,
         route: &Route,
         quote: &Quote,
+        content: Content<'_>,
     ) -> Result<(), Refusal> {
-        let now_s = arrived.now.seconds();
         if let Some(payer) = &self.payer {
-            payer.permits(route, quote, now_s)?;
+            payer.proves_holder(gate, arrived, content)?;
+            payer.permits(arrived, route, quote)?;
+            if let Some(crawl) = &arrived.identity.crawl
+                && let Err(refusal) = crawl.check(gate, arrived, route, quote, payer)
+            {
+                return self.refuse(refusal);
+            }
         }
         let rules = arrived.snapshot.config.rails.l402.as_ref();
         let Some((open, rules)) = self.token.as_ref().zip(rules).filter(|_| !quote.is_free()) else {
             return Ok(());
         };
-        let using = match open.permits(gate, rules, route, &quote.model, now_s) {
+        let using = match open.permits(gate, arrived, rules, (route, &quote.model), content) {
             Ok(using) => using,
             Err(refusal) => return self.refuse(refusal),
         };
@@ -150,8 +170,11 @@ fn token(
 /// The holder of the credit key, or the wallet that signs in. A key or a payment beside a sign-in decides alone, and
 /// the sign-in is not used up.
 pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Known, Refusal> {
+    if let Some(crawl) = &arrived.identity.crawl {
+        return crawler(&worker.gate, arrived, presented, crawl);
+    }
     let (token, refused) = token(worker, arrived, presented)?;
-    let of_key = key_payer(worker, arrived, presented)?;
+    let of_key = unproven_payer(worker, arrived, presented)?;
     let is_told = of_key.is_some() || token.is_some() || refused.is_some();
     let of_token = || Payer::of_token(&worker.gate, token.as_ref()?);
     // A token that is not taken beside a key: whoever sent it meant to pay with it.
@@ -177,4 +200,18 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
         Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// The account that a signature debits. A credential beside it would leave open what pays.
+fn crawler(gate: &Gate, arrived: &Arrived, presented: &Presented, crawl: &Crawl) -> Result<Known, Refusal> {
+    if !presented.is_empty() {
+        let detail = "The request accepts a price for crawlers and carries a credential.";
+        return Err(Refusal::new(Code::AmbiguousCredentials, detail));
+    }
+    let payer = crawl.payer(gate)?;
+    let running = account(arrived, payer.account.id())?;
+    let span = tracing::Span::current();
+    span.record("protocol", payer.protocol);
+    span.record("payer", field::display(payer.account.id()));
+    Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
 }

@@ -22,6 +22,7 @@ use super::BatchKept as Kept;
 use super::BatchSlot as Slot;
 use super::mirror::Look;
 use super::slot::Beside;
+use super::wait::Wait;
 use super::{facilitating, rail, refund};
 use crate::clock::Now;
 use crate::config::{Batch, Config};
@@ -37,9 +38,6 @@ const CLAIM_ROWS_MAX: usize = 50;
 const LOOKS_MAX: usize = 16;
 /// A channel that was used so long ago and owes nothing is not looked at.
 const WATCHED_MS: u64 = 600_000;
-/// Wait after a look or a claim that came to nothing, doubled each time, and the longest.
-const WAIT_MS: u64 = 2_000;
-const WAIT_MS_MAX: u64 = 300_000;
 /// How often an alarm is repeated.
 const ALARM_EVERY_MS: u64 = 60_000;
 
@@ -86,25 +84,6 @@ pub(crate) async fn run(gate: Arc<Gate>) {
 struct Waits {
     channels: HashMap<[u8; 32], Wait>,
     groups: HashMap<Group, GroupState>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Wait {
-    tries: u32,
-    next_ms: u64,
-    alarmed_ms: u64,
-}
-
-impl Wait {
-    fn failed(&mut self, now_ms: u64) {
-        let wait_ms = (WAIT_MS << self.tries.min(10)).min(WAIT_MS_MAX);
-        self.tries = self.tries.saturating_add(1);
-        self.next_ms = now_ms.saturating_add(wait_ms);
-    }
-
-    const fn is_over(&self, now_ms: u64) -> bool {
-        self.next_ms <= now_ms
-    }
 }
 
 /// What one claim and one settlement can be about.
@@ -173,7 +152,7 @@ async fn watch(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &mu
             continue;
         }
         if !is_due {
-            *wait = Wait { alarmed_ms: wait.alarmed_ms, ..Wait::default() };
+            wait.went_well();
             continue;
         }
         looks += 1;
@@ -181,7 +160,7 @@ async fn watch(gate: &Gate, snapshot: &Snapshot, slots: &[Arc<Slot>], waits: &mu
             return;
         }
         match look(gate, snapshot, slot).await {
-            Ok(true) => *wait = Wait { alarmed_ms: wait.alarmed_ms, ..Wait::default() },
+            Ok(true) => wait.went_well(),
             Ok(false) => wait.failed(now.millis()),
             Err(error) => {
                 tracing::warn!(%error, "a channel's view cannot be recorded now");

@@ -83,7 +83,7 @@ impl<K: Kind> Kept<K> {
     pub(crate) fn read(id: [u8; 32], record: store::Channel) -> Option<Self> {
         let config = serde_json::from_value(record.config.clone()).ok()?;
         Asset::from_code(record.asset)?;
-        let mut promises = record.newest.iter().chain(&record.covered);
+        let mut promises = record.newest.iter().chain(&record.earlier);
         promises.all(|promise| K::read(promise).is_some()).then_some(Self { id, config, record })
     }
 
@@ -105,7 +105,7 @@ impl<K: Kind> Kept<K> {
             charged: opened.charged,
             accepted: opened.accepted,
             newest: None,
-            covered: None,
+            earlier: Vec::new(),
             published: Vec::new(),
             published_floor: 0,
             mirror: written(&mirror),
@@ -137,7 +137,7 @@ impl<K: Kind> Kept<K> {
             in_flight: 0,
             accepted: record.accepted,
             newest: record.newest.as_ref().and_then(signed),
-            covered: record.covered.as_ref().and_then(signed),
+            earlier: record.earlier.iter().filter_map(signed).collect(),
             closing: record.closing.is_some(),
             published: record.published.clone(),
             published_floor: record.published_floor,
@@ -151,7 +151,7 @@ impl<K: Kind> Kept<K> {
             charged: channel.charged,
             accepted: channel.accepted,
             newest: channel.newest.as_ref().map(K::write),
-            covered: channel.covered.as_ref().map(K::write),
+            earlier: channel.earlier.iter().map(K::write).collect(),
             published: channel.published.clone(),
             published_floor: channel.published_floor,
             mirror: written(&channel.mirror),

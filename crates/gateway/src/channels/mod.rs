@@ -18,6 +18,7 @@ mod mirror;
 mod presented;
 mod refund;
 mod slot;
+mod wait;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +34,8 @@ pub(crate) use escrow::settled_later;
 pub(crate) use kept::{Batch, Kept, Kind, Unit};
 pub(crate) use presented::{Offered, Presented, again, shown, verify};
 
-pub(crate) use slot::Slot;
+pub(crate) use slot::{Beside, Slot, write};
+pub(crate) use wait::Wait;
 
 type BatchKept = Kept<Batch>;
 type BatchSlot = Slot<Batch>;

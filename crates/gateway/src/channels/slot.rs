@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ledger::{Account, Draft};
-use money::Amount;
 use store::{ChannelWrite, Op, Payment, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::kept::{Kept, Kind, Unit};
+use crate::session::{Standing, Vouched, unspent};
 
 /// A channel. Calls on one of x402 are serial by their claim (X402-24); this lock is held for one write at a time, so that what
 /// is done beside them, a look at the chain or a claim there, is neither lost nor in the way.
@@ -17,6 +17,10 @@ pub(crate) struct Slot<K: Kind> {
     pub(crate) id: [u8; 32],
     pub(crate) account: Arc<Account>,
     pub(crate) unit: Unit,
+    /// What the channel is made of.
+    pub(crate) config: K::Config,
+    /// What its streams see of it.
+    pub(crate) standing: Arc<Standing<Vouched>>,
     kept: Mutex<Kept<K>>,
     era: AtomicU32,
 }
@@ -33,7 +37,9 @@ pub(crate) struct Beside {
 impl<K: Kind> Slot<K> {
     pub(super) fn new(kept: Kept<K>, account: Arc<Account>) -> Self {
         let era = AtomicU32::new(kept.record.era);
-        Self { id: kept.id, account, unit: kept.unit(), kept: Mutex::new(kept), era }
+        let (unit, config, standing) =
+            (kept.unit(), kept.config.clone(), Arc::new(Standing::new(vouched(&kept.record))));
+        Self { id: kept.id, account, unit, config, standing, kept: Mutex::new(kept), era }
     }
 
     pub(crate) async fn lock(&self) -> MutexGuard<'_, Kept<K>> {
@@ -61,6 +67,7 @@ impl<K: Kind> Slot<K> {
     ) -> Result<(), StoreError> {
         write(store, kept, record, beside).await?;
         self.era.store(kept.record.era, Ordering::Release);
+        self.standing.set(vouched(&kept.record));
         Ok(())
     }
 
@@ -70,21 +77,13 @@ impl<K: Kind> Slot<K> {
     }
 
     /// Charged and not used for certain, whatever is in flight: what a call has set aside counts as not used.
-    ///
-    /// A hold is noted before it is taken and given back before it is forgotten, so two equal looks at both words
-    /// have seen every unit at least once.
     pub(crate) fn unused(&self) -> u128 {
-        let look = || (self.account.available(), self.account.held());
-        let mut seen = look();
-        loop {
-            let again = look();
-            if again == seen {
-                let sum = seen.0.units().saturating_add(seen.1.units());
-                return self.unit.whole(Amount::from_units(sum));
-            }
-            seen = again;
-        }
+        self.unit.whole(unspent(&self.account))
     }
+}
+
+fn vouched(record: &store::Channel) -> Vouched {
+    Vouched { accepted: record.charged, deposit: record.mirror.balance, closed: record.closing.is_some() }
 }
 
 /// As [`Slot::write`], for a channel that is not in memory yet.

@@ -30,6 +30,10 @@ pub struct Observe {
 pub struct Discovery {
     /// `/farthing/prices`, for people and programs.
     pub price_page: bool,
+    /// Whether `/openapi.json` is there, default yes.
+    pub openapi: bool,
+    /// Whether `/llms.txt` is there, default yes.
+    pub llms_txt: bool,
 }
 
 /// Form of the log lines.
@@ -47,7 +51,7 @@ pub enum LogFormat {
 const KEYS: Keys = Keys::secret(&["listen", "socket"], &["auth", "ui", "languages"]);
 const OBSERVE_KEYS: Keys = Keys::new(&["log", "content"], &["prometheus", "otlp"]);
 
-const DISCOVERY_KEYS: Keys = Keys::new(&["price_page"], &["openapi", "llms_txt", "x402_bazaar"]);
+const DISCOVERY_KEYS: Keys = Keys::new(&["price_page", "openapi", "llms_txt"], &["x402_bazaar"]);
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9402);
 /// `sun_path` holds 108 bytes on Linux and 104 elsewhere, one of them the end.
@@ -80,8 +84,9 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn read_discovery(top: &Section<'_>) -> Discovery {
     let section = top.section("discovery", DISCOVERY_KEYS);
-    let price_page = section.and_then(|section| section.value("price_page", value::flag));
-    Discovery { price_page: price_page.unwrap_or(true) }
+    let flag =
+        |name: &str| section.as_ref().and_then(|section| section.value(name, value::flag)).unwrap_or(true);
+    Discovery { price_page: flag("price_page"), openapi: flag("openapi"), llms_txt: flag("llms_txt") }
 }
 
 pub(super) fn read_observe(top: &Section<'_>) -> Observe {

@@ -37,12 +37,13 @@ pub(crate) fn is_custom(name: &str) -> bool {
         "x-api-key",
         "x-goog-api-key",
     ];
-    const FAMILIES: [&str; 14] = [
+    const FAMILIES: [&str; 15] = [
         ":",
         "access-control-",
         "authorization",
         "authentication-",
         "content-",
+        "crawler-",
         "farthing-",
         "grpc-",
         "openai-",

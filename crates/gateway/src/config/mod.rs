@@ -8,12 +8,14 @@
 mod admin;
 mod batch;
 mod cashu;
+mod directories;
 mod example;
 mod exchange;
 mod extensions;
 mod finding;
 mod freebies;
 mod glob;
+mod identity;
 mod l402;
 mod l402_refunds;
 mod lightning_node;
@@ -32,6 +34,7 @@ mod section;
 mod server;
 mod store;
 mod svm;
+mod tempo;
 #[cfg(test)]
 mod tests;
 mod unit_price;
@@ -50,11 +53,13 @@ use zeroize::Zeroizing;
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use batch::Batch;
 pub use cashu::Cashu;
+pub use directories::Directories;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
 pub use finding::{ConfigErrors, Finding, Span};
 pub use freebies::Freebies;
 pub use glob::Glob;
+pub use identity::{Identity, KnownAgent, Profiles, RouteIdentity};
 pub use l402::{BitcoinPrice, FixedPrice, L402, MintWhen, Minting, RouteL402};
 pub use l402_refunds::LightningRefunds;
 pub use lightning_node::LightningNode;
@@ -71,6 +76,7 @@ pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
+pub use tempo::Tempo;
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
 pub use upstream::{Auth, Protocol, Upstream};
@@ -107,6 +113,8 @@ pub struct Config {
     pub metering: Metering,
     /// How money arrives.
     pub rails: Rails,
+    /// Signatures of agents; none is looked at when absent.
+    pub identity: Option<Identity>,
     /// Rates.
     pub limits: RateLimits,
     /// The operator's side.
@@ -168,6 +176,7 @@ const KEYS: Keys = Keys::new(
         "prices",
         "metering",
         "rails",
+        "identity",
         "limits",
         "admin",
         "observe",
@@ -228,12 +237,15 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         }
         let rails = rail::read(&top);
         extensions::check(&top, &rails, &routes);
+        let identity = identity::read(&top);
+        identity::check(&top, identity.as_ref(), &routes);
         Config {
             mode: context.mode,
             tokens: store::read_tokens(&top, &store),
             receipt_key: store::read_receipt_key(&top, &store),
             metering,
             rails,
+            identity,
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),
             observe: admin::read_observe(&top),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
+use super::tempo::{self, Tempo};
 use super::value;
 
 /// The `Payment` scheme, switched on.
@@ -19,6 +20,8 @@ pub struct Mpp {
     pub digest: bool,
     /// What sessions are given.
     pub sessions: MppSessions,
+    /// Channels of Tempo.
+    pub tempo: Option<Tempo>,
 }
 
 /// Sessions: accounts that are paid into while they are drawn on.
@@ -26,6 +29,8 @@ pub struct Mpp {
 pub struct MppSessions {
     /// How long a stream waits for its payer's next voucher, default 60 s (ENG-8).
     pub grace: Duration,
+    /// After how long without a request a session over Lightning is closed and its rest goes back, default 5 minutes.
+    pub idle: Duration,
 }
 
 /// A method of the scheme.
@@ -67,7 +72,7 @@ impl MppMethod {
     }
 
     /// What has to be configured for it and is not; none where it can be offered.
-    fn lacks(self, rails: &Rails) -> Option<&'static str> {
+    fn lacks(self, rails: &Rails, own: &Mpp) -> Option<&'static str> {
         let is_there = match self {
             Self::Lightning => rails.l402.is_some(),
             Self::Evm => rails.x402.as_ref().is_some_and(|x402| {
@@ -75,7 +80,8 @@ impl MppMethod {
                     && x402.networks.iter().any(|network| matches!(network, Network::Evm(_)))
             }),
             Self::Credit => true,
-            Self::Tempo | Self::Solana | Self::Stripe | Self::Card => false,
+            Self::Tempo => own.tempo.is_some(),
+            Self::Solana | Self::Stripe | Self::Card => false,
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
@@ -90,13 +96,14 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions"],
-    &["tempo", "solana", "stripe", "card"],
+    &["realm", "methods", "expiry", "digest", "sessions", "tempo"],
+    &["solana", "stripe", "card"],
 );
-const SESSION_KEYS: Keys = Keys::new(&["grace"], &[]);
+const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
 
 const EXPIRY: Duration = Duration::from_secs(300);
 const GRACE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(300);
 
 /// Reads the section; `others` are the rails that its methods pay through.
 pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
@@ -107,27 +114,28 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         expiry: section.value("expiry", expiry).unwrap_or(EXPIRY),
         digest: section.value("digest", value::flag).unwrap_or(true),
         sessions: read_sessions(&section),
+        tempo: tempo::read(&section),
     };
-    mpp.methods = read_methods(&section, others);
+    mpp.methods = read_methods(&section, others, &mpp);
     Some(mpp)
 }
 
 fn read_sessions(mpp: &Section<'_>) -> MppSessions {
     let section = mpp.section("sessions", SESSION_KEYS);
-    let grace = section.and_then(|section| section.value("grace", value::duration));
-    MppSessions { grace: grace.unwrap_or(GRACE) }
+    let value = |name| section.as_ref().and_then(|section| section.value(name, value::duration));
+    MppSessions { grace: value("grace").unwrap_or(GRACE), idle: value("idle").unwrap_or(IDLE) }
 }
 
-fn read_methods(mpp: &Section<'_>, others: &Rails) -> Vec<MppMethod> {
+fn read_methods(mpp: &Section<'_>, others: &Rails, own: &Mpp) -> Vec<MppMethod> {
     let Some(written) = mpp.values("methods", method) else {
-        return MppMethod::ALL.into_iter().filter(|method| method.lacks(others).is_none()).collect();
+        return MppMethod::ALL.into_iter().filter(|method| method.lacks(others, own).is_none()).collect();
     };
     let mut methods = Vec::new();
     for (span, method) in written {
         if methods.contains(&method) {
             mpp.context.report.add(span, format!("rails.mpp.methods: {} stands twice", method.name()));
         }
-        if let Some(lacks) = method.lacks(others) {
+        if let Some(lacks) = method.lacks(others, own) {
             mpp.context.report.add(span, format!("rails.mpp.methods: {} needs {lacks}", method.name()));
         }
         methods.push(method);

@@ -10,6 +10,7 @@ use super::exchange;
 use super::extensions::{self, RouteDiscovery};
 use super::freebies::{self, Freebies};
 use super::glob::Glob;
+use super::identity::{self, RouteIdentity};
 use super::l402::{self, RouteL402};
 use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
@@ -44,6 +45,8 @@ pub struct Route {
     pub freebies: Option<Freebies>,
     /// What L402 tokens must say to open it.
     pub l402: RouteL402,
+    /// What it asks of signatures.
+    pub identity: RouteIdentity,
 }
 
 /// What a route has that says nothing else.
@@ -159,8 +162,20 @@ pub enum RoutePrice {
 }
 
 const KEYS: Keys = Keys::new(
-    &["name", "match", "upstream", "websocket", "price", "body", "metering", "discovery", "freebies", "l402"],
-    &["accept", "failover", "identity", "hold", "timeouts", "limits"],
+    &[
+        "name",
+        "match",
+        "upstream",
+        "websocket",
+        "price",
+        "body",
+        "metering",
+        "discovery",
+        "freebies",
+        "l402",
+        "identity",
+    ],
+    &["accept", "failover", "hold", "timeouts", "limits"],
 );
 const MATCH_KEYS: Keys = Keys::new(&["method", "path"], &["host", "header", "query"]);
 const UPSTREAM_KEYS: Keys = Keys::new(&["by_model"], &[]);
@@ -236,6 +251,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         discovery,
         freebies,
         l402: l402.unwrap_or_default(),
+        identity: identity::read_route(section),
     })
 }
 

@@ -88,5 +88,6 @@ fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Optio
         discovery: None,
         freebies: None,
         l402: super::l402::RouteL402::default(),
+        identity: super::RouteIdentity::default(),
     })
 }

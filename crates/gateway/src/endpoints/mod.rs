@@ -1,5 +1,8 @@
 //! What the gateway answers itself: health, its keys, and what belongs to the holder of a credit key.
 
+mod catalogue;
+mod llms;
+mod openapi;
 mod payout;
 mod price_page;
 mod prices;
@@ -9,6 +12,7 @@ mod refund;
 mod sign_in;
 mod top_up;
 
+pub(crate) use catalogue::Catalogue;
 pub(crate) use prices::Pages;
 
 use bytes::Bytes;
@@ -23,6 +27,7 @@ use crate::channels;
 use crate::credential::{Payment, Presented};
 use crate::extensions::offers;
 use crate::facts;
+use crate::identity::Content;
 use crate::lightning;
 use crate::payer::Payer;
 use crate::payments;
@@ -45,6 +50,10 @@ pub(crate) enum Endpoint {
     Models,
     /// Everything that is sold.
     Prices,
+    /// How everything that is sold is called and paid, for programs.
+    OpenApi,
+    /// The same for language models.
+    Llms,
     /// What a request would cost.
     Quote,
     /// A wallet's way to its balance.
@@ -55,19 +64,27 @@ pub(crate) enum Endpoint {
     Nothing,
 }
 
+const BALANCE: &str = "/farthing/balance";
+const TOP_UP: &str = "/farthing/topup";
+const QUOTE: &str = "/farthing/quote";
+const PRICES: &str = "/farthing/prices";
+const MODELS: &str = "/v1/models";
+
 /// The endpoint at a path, if the path is ours (reference item 10).
 pub(crate) fn find(path: &str) -> Option<Endpoint> {
     Some(match path {
         "/farthing/health" => Endpoint::Health,
-        "/farthing/balance" => Endpoint::Balance,
-        "/farthing/topup" => Endpoint::TopUp,
+        BALANCE => Endpoint::Balance,
+        TOP_UP => Endpoint::TopUp,
         "/farthing/refund" => Endpoint::Refund,
-        "/farthing/quote" => Endpoint::Quote,
+        QUOTE => Endpoint::Quote,
         "/farthing/sign-in" => Endpoint::SignIn,
         "/.well-known/did.json" => Endpoint::Did,
-        "/farthing/prices" => Endpoint::Prices,
+        PRICES => Endpoint::Prices,
+        "/openapi.json" => Endpoint::OpenApi,
+        "/llms.txt" => Endpoint::Llms,
         "/.well-known/farthing-keys.json" => Endpoint::Keys,
-        "/v1/models" => Endpoint::Models,
+        MODELS => Endpoint::Models,
         _ => match path.strip_prefix("/farthing/receipts/") {
             Some(rest) => match rest.strip_suffix("/proof") {
                 Some(id) => Endpoint::Proof(id.to_owned()),
@@ -132,6 +149,20 @@ pub(crate) async fn answer(
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
             Ok(response)
         }
+        Endpoint::OpenApi => {
+            only(arrived, &[Method::GET, Method::HEAD])?;
+            if !arrived.snapshot.config.discovery.openapi {
+                return Err(nothing());
+            }
+            Ok(open_to_all(Catalogue::of(gate, arrived).await.openapi.clone(), JSON))
+        }
+        Endpoint::Llms => {
+            only(arrived, &[Method::GET, Method::HEAD])?;
+            if !arrived.snapshot.config.discovery.llms_txt {
+                return Err(nothing());
+            }
+            Ok(open_to_all(Catalogue::of(gate, arrived).await.llms.clone(), TEXT))
+        }
         Endpoint::Balance => {
             only(arrived, &[Method::GET])?;
             let payer = holder(worker, arrived)?;
@@ -188,9 +219,18 @@ fn wants_html(arrived: &Arrived) -> bool {
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 
 fn document(value: &Value, cache: &'static str) -> Response<GateBody> {
     told(Bytes::from(value.to_string()), JSON, cache)
+}
+
+/// What programs in browsers may read too, whatever site they are from.
+fn open_to_all(body: Bytes, kind: &'static str) -> Response<GateBody> {
+    let mut response = told(body, kind, "public, max-age=300");
+    let anybody = HeaderValue::from_static("*");
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, anybody);
+    response
 }
 
 fn told(body: Bytes, kind: &'static str, cache: &'static str) -> Response<GateBody> {
@@ -206,7 +246,7 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
     let presented = admission::credentials(worker, arrived)?;
     let missing =
         || Refusal::new(Code::KeyUnknown, "This endpoint needs a credit key, or a token that was used.");
-    let payer = match admission::key_payer(worker, arrived, &presented)? {
+    let payer = match admission::key_payer(worker, arrived, &presented, Content::Unread)? {
         Some(payer) => payer,
         None => token_holder(worker, arrived, &presented)?.ok_or_else(missing)?,
     };
@@ -216,7 +256,8 @@ fn holder(worker: &Worker, arrived: &Arrived) -> Result<Payer, Refusal> {
 
 /// The payer behind a token. None: there is no token, or nothing has come in by it yet.
 fn token_holder(worker: &Worker, arrived: &Arrived, presented: &Presented) -> Result<Option<Payer>, Refusal> {
-    let Some(token) = admission::paid_token(worker, arrived, presented)? else { return Ok(None) };
+    let token = admission::paid_token(worker, arrived, presented, Content::Unread)?;
+    let Some(token) = token else { return Ok(None) };
     let gate = &worker.gate;
     let known = gate.store.reader().payment(&token.open().verified.deposit_key());
     let known = known.map_err(|error| payments::store_refusal(&error))?;
@@ -275,6 +316,9 @@ mod tests {
             ("/farthing/anything", Some(Endpoint::Nothing)),
             ("/v1/models", Some(Endpoint::Models)),
             ("/farthing/quote", Some(Endpoint::Quote)),
+            ("/openapi.json", Some(Endpoint::OpenApi)),
+            ("/llms.txt", Some(Endpoint::Llms)),
+            ("/llms.txt/", None),
             ("/farthing/refund", Some(Endpoint::Refund)),
             ("/v1/models/x", None),
             ("/farthingale", None),

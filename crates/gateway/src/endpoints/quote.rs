@@ -12,6 +12,7 @@ use crate::body::{self, GateBody};
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Offered};
 use crate::facts;
+use crate::identity::Content;
 use crate::payer::{HoldTerms, Payer};
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
@@ -37,14 +38,14 @@ pub(super) async fn quote(
     if presented.payment.is_some() || presented.malformed || presented.token || presented.ecash.is_some() {
         return Err(bad("A quote takes no payment: send it with the call itself."));
     }
-    let payer = admission::key_payer(worker, arrived, &presented)?;
-    if let Some(payer) = &payer {
-        snapshot.limiters.account(payer.account.id()).admit_read()?;
-    }
     let about = AskedAbout::read(arrived)?;
     let route = snapshot.route(&about.method, &about.path)?;
     let take = body::Take::of(snapshot, route, &about.path);
     let body = body::read(body, &arrived.head.headers, take).await?;
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Here(&body))?;
+    if let Some(payer) = &payer {
+        snapshot.limiters.account(payer.account.id()).admit_read()?;
+    }
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
     let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
@@ -56,7 +57,7 @@ pub(super) async fn quote(
     });
     let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
     if let Some(payer) = &payer {
-        payer.permits(route, &quote, arrived.now.seconds())?;
+        payer.permits(arrived, route, &quote)?;
     }
     let usual = snapshot.tills.first().map_or(Asset::Usd, |till| till.asset);
     let asset = payer.as_ref().map_or(usual, |payer| payer.account.asset());

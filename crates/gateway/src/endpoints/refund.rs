@@ -10,6 +10,7 @@ use crate::admission;
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Through, challenge};
+use crate::identity::Content;
 use crate::payments::{self, Arrival, Delivery};
 use crate::refusal::{Code, Money, Refusal};
 use crate::serving::refunded;
@@ -24,7 +25,7 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let ask = Ask::of_endpoint(arrived, TOKEN_PRICE, Through::Channels, "refund");
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
-    let payer = admission::key_payer(worker, arrived, &presented)?;
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
     let Some(payment) = presented.payment else {
         if presented.malformed {
             return Err(unpaid(admission::undecodable()).await);
@@ -44,7 +45,7 @@ pub(super) async fn refund(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let _slot = slot;
         match payments::receive(&in_gate, &in_snapshot, verified, delivery).await? {
             Arrival::Refunded(headers) => Ok(refunded(headers)),
-            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) => {
+            Arrival::Deposited(_) | Arrival::Promised(_) | Arrival::Answered(_) | Arrival::Done(_) => {
                 Err(Refusal::new(Code::Internal, "A refund became something else."))
             }
         }

@@ -18,12 +18,15 @@ use crate::clock::Now;
 use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
-use crate::lightning;
+use crate::identity::Content;
+use crate::lightning::{self, Door};
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::replays::Worth;
 
+/// What it sells, to the payer and in the quote.
+pub(super) const NAME: &str = "balance";
 /// Deposit that a top-up asks for when its query names none, and the most it may name.
 const TOP_UP_USUAL: Amount = Amount::from_units(1_000_000_000);
 const TOP_UP_MAX: Amount = Amount::from_units(1_000_000_000_000);
@@ -33,12 +36,12 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let amount = asked_amount(arrived)?;
-    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, "balance");
+    let ask = Ask::of_endpoint(arrived, amount, Through::Deposits, NAME);
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
-    let payer = admission::key_payer(worker, arrived, &presented)?;
-    let brings = match admission::paid_token(worker, arrived, &presented) {
-        Ok(Some(token)) => Some(Brings::Token(token, Spends::Again)),
+    let payer = admission::key_payer(worker, arrived, &presented, Content::Unread)?;
+    let brings = match admission::paid_token(worker, arrived, &presented, Content::Unread) {
+        Ok(Some(token)) => Some(Brings::Lightning(Box::new(Door::Token(token)), Spends::Again)),
         Ok(None) => None,
         Err(refusal) if refusal.lacks_offers() => return Err(unpaid(refusal).await),
         Err(refusal) => return Err(refusal),
@@ -60,7 +63,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let (brings, told) = match (brings, presented.mpp) {
         (None, Some(Ok(credential))) => match mpp::verify(worker, arrived, *credential, &ask).await? {
             (Proven::Brings(brings), told) => (Some(brings), Some(told)),
-            (Proven::Opens, _) => (None, None),
+            (Proven::Opens | Proven::Draws(_), _) => (None, None),
         },
         (None, Some(Err(error))) => return Err(unpaid(mpp::undecodable(error)).await),
         (brings, _) => (brings, None),
@@ -88,12 +91,17 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let arrival = match brings {
             Brings::Payment(verified) => payments::receive(&gate, &snapshot, *verified, delivery).await?,
             Brings::Ecash(paid) => cashu::receive(&gate, &snapshot, *paid, delivery).await?,
-            Brings::Token(token, spends) => {
-                lightning::receive(&gate, &snapshot, &token, delivery, spends).await?
+            Brings::Lightning(door, spends) => {
+                lightning::receive(&gate, &snapshot, &door, delivery, spends).await?
+            }
+            // They are not offered here.
+            Brings::LightningSession(_) | Brings::Session(_) => {
+                return Err(Refusal::new(Code::Internal, "A session is no balance."));
             }
         };
         let deposit = match arrival {
             Arrival::Answered(before) => return before.answer(&gate, "topup"),
+            Arrival::Done(answer) => return Ok(*answer),
             Arrival::Deposited(deposit) => deposit,
             // Neither a promise nor a channel is offered here.
             Arrival::Promised(_) => return Err(Refusal::new(Code::Internal, "A promise is no balance.")),
@@ -115,7 +123,9 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             notary.confirm_in(response.headers_mut());
         }
         if let Some(told) = told {
-            let paid = Paid { reference: deposit.reference.clone(), balance: None, now: Now::read() };
+            let balance = gate.book.balance(&account).available;
+            let (reference, now) = (deposit.reference.clone(), Now::read());
+            let paid = Paid { reference, call: None, held: None, balance, asset, session: None, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
         let mut stored = response.clone();

@@ -40,11 +40,14 @@ pub(crate) struct SignIns {
     key: NonceKey,
     /// Used nonces with the time after which they need no keeping, in its order.
     used: Mutex<BTreeSet<(u64, [u8; 32])>>,
+    /// Names this process in challenges that are bound by a key which outlives it.
+    pub(crate) process: String,
 }
 
 impl Default for SignIns {
     fn default() -> Self {
-        Self { key: NonceKey::new(&random::bytes()), used: Mutex::default() }
+        let process = wire::hex::encode(&random::bytes::<8>());
+        Self { key: NonceKey::new(&random::bytes()), used: Mutex::default(), process }
     }
 }
 
@@ -121,7 +124,18 @@ pub(crate) fn open(
     value: &HeaderValue,
     now: Now,
 ) -> Result<Opened, Refusal> {
-    let signed = verified(gate, snapshot, value, now).inspect_err(|_| {
+    open_to(gate, snapshot, source, verified(gate, snapshot, value, now), now)
+}
+
+/// Opens the account of a wallet that has shown itself, however it did, or says why not.
+pub(crate) fn open_to(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    source: Source,
+    signed: Result<SignedIn, Refusal>,
+    now: Now,
+) -> Result<Opened, Refusal> {
+    let signed = signed.inspect_err(|_| {
         snapshot.limiters.count_invalid(source);
         gate.metrics.proof("sign-in", "bad");
     })?;

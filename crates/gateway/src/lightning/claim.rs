@@ -1,20 +1,25 @@
 //! A payment over Lightning becomes a deposit: the first time it is shown, once, durable before anything is served
-//! (L402-45, L402-59). After that its token draws on it like a credit key.
+//! (L402-45, L402-59, MPP-23). After that its token draws on it like a credit key, and so does the credential of the
+//! `Payment` scheme that shows the same preimage.
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
 use http::HeaderMap;
 use ledger::AccountId;
+use money::{Amount, Asset};
 use proof::l402::{self, FirstClaim};
 use rails::lightning::InvoiceState;
 use store::{Payment, PaymentState};
 use tokio::sync::OnceCell;
+use wire::l402::PaymentHash;
 
 use super::token::{self, TokenUse};
+use crate::clock::Now;
 use crate::config::L402;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
+use crate::mpp;
 use crate::payments::{Arrival, Delivery, Deposit, Spends, change_key, key_header, store_refusal, unsure};
 use crate::refusal::{Code, Facts, Money, Refusal};
 use crate::settling;
@@ -27,7 +32,151 @@ pub(crate) const RAIL: &str = "lightning";
 #[derive(Default)]
 pub(crate) struct Claiming(DashMap<[u8; 32], Arc<OnceCell<AccountId>>>);
 
-/// Brings a payment in by its token, if it is not in yet.
+/// A payment that was shown with its preimage, and what it has bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paid {
+    pub(crate) payment_hash: [u8; 32],
+    pub(crate) asset: Asset,
+    pub(crate) credit: Amount,
+    pub(crate) amount_msat: u64,
+    /// Unix seconds from which on nobody can bring it in: even if it were forgotten, not a second time.
+    pub(crate) until_s: u64,
+}
+
+/// What a payment is shown by: two doors to one claim.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// A token of L402 over its payment hash.
+    Token(TokenUse),
+    /// A challenge of the `Payment` scheme that asked for its invoice.
+    Challenge(Paid),
+}
+
+impl Paid {
+    fn of_token(token: &TokenUse, rules: &L402) -> Option<Self> {
+        let terms = token.terms()?;
+        Some(Self {
+            payment_hash: token.open().verified.payment_hash.0,
+            asset: terms.asset,
+            credit: terms.credit,
+            amount_msat: terms.amount_msat,
+            until_s: u64::from(terms.issued_at_s).saturating_add(rules.claim_window.as_secs()),
+        })
+    }
+
+    pub(crate) fn account(&self) -> AccountId {
+        account_of(&self.payment_hash)
+    }
+
+    pub(crate) fn key(&self) -> [u8; 32] {
+        proof::deposit_key::ln(&self.payment_hash)
+    }
+
+    pub(crate) fn reference(&self) -> String {
+        wire::hex::encode(&self.payment_hash)
+    }
+
+    /// As it is written down.
+    pub(super) fn payment(&self, owner: AccountId, delivery: &Delivery) -> Payment {
+        Payment {
+            state: PaymentState::Intent,
+            fingerprint: delivery.fingerprint,
+            account: owner.0,
+            asset: self.asset.code(),
+            amount: self.credit.units(),
+            rail: RAIL.to_owned(),
+            payer: self.reference(),
+            reference: String::new(),
+            created_ms: delivery.now.millis(),
+            valid_before_s: self.until_s,
+            outcome: None,
+            received_msat: Some(self.amount_msat),
+            promised: false,
+            attempt: None,
+        }
+    }
+}
+
+/// The account of a payment that no key is named beside.
+pub(crate) fn account_of(payment_hash: &[u8; 32]) -> AccountId {
+    AccountId(proof::account_id::lightning(&PaymentHash(*payment_hash)))
+}
+
+impl Door {
+    /// The account of its payment.
+    pub(crate) fn account(&self) -> AccountId {
+        match self {
+            Self::Token(token) => token.open().account(),
+            Self::Challenge(paid) => paid.account(),
+        }
+    }
+
+    /// What it brings in.
+    pub(crate) fn incoming(&self) -> Option<(Amount, Asset)> {
+        match self {
+            Self::Token(token) => token.terms().map(|terms| (terms.credit, terms.asset)),
+            Self::Challenge(paid) => Some((paid.credit, paid.asset)),
+        }
+    }
+
+    pub(crate) const fn protocol(&self) -> &'static str {
+        match self {
+            Self::Token(_) => super::PROTOCOL,
+            Self::Challenge(_) => mpp::PROTOCOL,
+        }
+    }
+
+    /// The token that limits what may be drawn.
+    pub(crate) fn into_token(self) -> Option<TokenUse> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Challenge(_) => None,
+        }
+    }
+
+    fn paid(&self, rules: &L402) -> Option<Paid> {
+        match self {
+            Self::Token(token) => Paid::of_token(token, rules),
+            Self::Challenge(paid) => Some(*paid),
+        }
+    }
+
+    /// Whether whoever shows it has all that was sold: less must not become more (L402-51).
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Token(token) => token.is_whole(),
+            Self::Challenge(_) => true,
+        }
+    }
+
+    /// Whether a payment that nobody has seen may come in by it now. Of a challenge that was asked when it was checked.
+    fn may_be_first(&self, rules: &L402, now: Now) -> Result<(), Refusal> {
+        let Self::Token(token) = self else { return Ok(()) };
+        let terms = token.terms().ok_or_else(not_ours)?;
+        let window = FirstClaim {
+            now_unix_s: now.seconds(),
+            window_s: rules.claim_window.as_secs(),
+            epoch_min: rules.first_claim_epoch_min,
+        };
+        l402::first_claim(terms, window).map_err(|error| {
+            if error == l402::L402Error::BeforeRestore {
+                let hash = wire::hex::encode(&token.open().verified.payment_hash.0);
+                tracing::error!(payment_hash = %hash,
+                    "ALARM: a payment was shown that was sold before the store was restored; it is not credited");
+            }
+            token::refusal(error)
+        })
+    }
+
+    /// Its payment is in the account that it names.
+    fn came_in(&self) {
+        if let Self::Token(token) = self {
+            token.open().came_in();
+        }
+    }
+}
+
+/// Brings a payment in, if it is not in yet.
 ///
 /// # Errors
 /// The refusal says what happened to the money.
@@ -37,25 +186,23 @@ pub(crate) struct Claiming(DashMap<[u8; 32], Arc<OnceCell<AccountId>>>);
 pub(crate) async fn receive(
     gate: &Arc<Gate>,
     snapshot: &Snapshot,
-    token: &TokenUse,
+    door: &Door,
     delivery: Delivery,
     spends: Spends,
 ) -> Result<Arrival, Refusal> {
     let rules = snapshot.config.rails.l402.as_ref().ok_or_else(not_ours)?;
-    let terms = *token.terms().ok_or_else(not_ours)?;
-    let verified = &token.open().verified;
-    let key = verified.deposit_key();
+    let paid = door.paid(rules).ok_or_else(not_ours)?;
+    let key = paid.key();
     let claim = match spends {
         Spends::Once | Spends::OnceCharged => {
             Some(gate.claims.take(key, delivery.fingerprint).map_err(|_| in_progress())?)
         }
         Spends::Again => None,
     };
-    let mut is_first = false;
     let owner = match &delivery.payer {
-        Some(payer) if token.is_whole() => payer.account.id(),
+        Some(payer) if door.is_whole() => payer.account.id(),
         Some(_) => return Err(narrowed()),
-        None => token.open().account(),
+        None => door.account(),
     };
     // Before anything comes in: what was answered before, or runs already, needs no payment.
     let attempt = match delivery.asked {
@@ -65,33 +212,13 @@ pub(crate) async fn receive(
             Begun::Ended(before) => return Ok(Arrival::Answered(before)),
         },
     };
-    let cell = Arc::clone(&gate.claiming.0.entry(key).or_default());
-    let bringing = async {
-        let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
-        if let Some(known) = known {
-            return Ok(AccountId(known.account));
-        }
-        let window = FirstClaim {
-            now_unix_s: delivery.now.seconds(),
-            window_s: rules.claim_window.as_secs(),
-            epoch_min: rules.first_claim_epoch_min,
-        };
-        l402::first_claim(&terms, window).map_err(|error| {
-            if error == l402::L402Error::BeforeRestore {
-                tracing::error!(payment_hash = %wire::hex::encode(&verified.payment_hash.0),
-                    "ALARM: a payment was shown that was sold before the store was restored; it is not credited");
-            }
-            token::refusal(error)
-        })?;
-        settled(snapshot, rules, &verified.payment_hash.0).await?;
-        deposit(gate, &terms, token, owner, &delivery, rules).await?;
-        is_first = true;
+    let first = async {
+        door.may_be_first(rules, delivery.now)?;
+        settled(snapshot, rules, &paid.payment_hash).await?;
+        deposit(gate, &paid, owner, &delivery).await?;
         Ok(owner)
     };
-    let account = cell.get_or_try_init(|| bringing).await.copied();
-    // Whoever comes later finds it in the store.
-    gate.claiming.0.remove_if(&key, |_, known| Arc::ptr_eq(known, &cell));
-    let account = account?;
+    let (account, is_first) = once(gate, &key, first).await?;
     if account != owner {
         return Err(elsewhere());
     }
@@ -102,25 +229,23 @@ pub(crate) async fn receive(
     // Who was given less than the whole token must not get a key to all of it.
     if is_first
         && delivery.payer.is_none()
-        && token.is_whole()
+        && door.is_whole()
         && let Some(text) = change_key(gate, account, delivery.now)
     {
         headers.extend(key_header(&text));
     }
-    if account == token.open().account() {
-        token.open().came_in();
+    if account == door.account() {
+        door.came_in();
     }
-    let account = gate.book.account(account, terms.asset);
-    let reference = wire::hex::encode(&verified.payment_hash.0);
     Ok(Arrival::Deposited(Box::new(Deposit {
-        account,
+        account: gate.book.account(account, paid.asset),
         key,
         headers,
-        amount: terms.credit,
+        amount: paid.credit,
         is_new: is_first,
         rail: RAIL.to_owned(),
-        reference: reference.clone(),
-        payer: reference,
+        reference: paid.reference(),
+        payer: paid.reference(),
         claim,
         spends,
         attempt,
@@ -129,49 +254,60 @@ pub(crate) async fn receive(
     })))
 }
 
-/// Writes the deposit down; then it is there to be spent.
-async fn deposit(
+/// Brings a payment in by `first` where nobody has; whoever shows it meanwhile waits for the one who does. Which account it
+/// is in, and whether this has brought it there.
+///
+/// # Errors
+/// Those of `first`; the next who shows it tries again.
+pub(super) async fn once(
     gate: &Gate,
-    terms: &wire::l402::Terms,
-    token: &TokenUse,
-    owner: AccountId,
-    delivery: &Delivery,
-    rules: &L402,
-) -> Result<(), Refusal> {
-    if !delivery.may_bring(gate, terms.asset) {
-        let detail = format!("This key's account does not hold {}.", terms.asset);
+    key: &[u8; 32],
+    first: impl Future<Output = Result<AccountId, Refusal>>,
+) -> Result<(AccountId, bool), Refusal> {
+    let mut is_first = false;
+    let cell = Arc::clone(&gate.claiming.0.entry(*key).or_default());
+    let bringing = async {
+        let known = gate.store.reader().payment(key).map_err(|error| store_refusal(&error))?;
+        if let Some(known) = known {
+            return Ok(AccountId(known.account));
+        }
+        let account = first.await?;
+        is_first = true;
+        Ok(account)
+    };
+    let account = cell.get_or_try_init(|| bringing).await.copied();
+    // Whoever comes later finds it in the store.
+    gate.claiming.0.remove_if(key, |_, known| Arc::ptr_eq(known, &cell));
+    account.map(|account| (account, is_first))
+}
+
+/// Writes the deposit down; then it is there to be spent.
+async fn deposit(gate: &Gate, paid: &Paid, owner: AccountId, delivery: &Delivery) -> Result<(), Refusal> {
+    if !delivery.may_bring(gate, paid.asset) {
+        let detail = format!("This key's account does not hold {}.", paid.asset);
         return Err(Refusal::new(Code::WrongAsset, detail));
     }
-    let verified = &token.open().verified;
-    let reference = wire::hex::encode(&verified.payment_hash.0);
-    let payment = Payment {
-        state: PaymentState::Intent,
-        fingerprint: delivery.fingerprint,
-        account: owner.0,
-        asset: terms.asset.code(),
-        amount: terms.credit.units(),
-        rail: RAIL.to_owned(),
-        payer: reference.clone(),
-        reference: String::new(),
-        created_ms: delivery.now.millis(),
-        // After that it could not be claimed a second time, even if it were forgotten.
-        valid_before_s: u64::from(terms.issued_at_s).saturating_add(rules.claim_window.as_secs()),
-        outcome: None,
-        received_msat: Some(terms.amount_msat),
-        promised: false,
-        attempt: None,
-    };
-    settling::deposit(&gate.store, verified.deposit_key(), payment, reference)
+    let payment = paid.payment(owner, delivery);
+    settling::deposit(&gate.store, paid.key(), payment, paid.reference())
         .await
         .map_err(|error| unsure(&error))?;
-    gate.deposit(owner, terms.asset, terms.credit);
-    gate.invoices.paid(&verified.payment_hash.0);
-    gate.metrics.settlement(RAIL, "settled");
+    gate.deposit(owner, paid.asset, paid.credit);
+    came_in(gate, paid);
     Ok(())
 }
 
+/// A payment is in: its client gets another invoice next time.
+pub(super) fn came_in(gate: &Gate, paid: &Paid) {
+    gate.invoices.paid(&paid.payment_hash);
+    gate.metrics.settlement(RAIL, "settled");
+}
+
 /// With `strict` a payment counts only once the node has it: a preimage may leak (L402-50).
-async fn settled(snapshot: &Snapshot, rules: &L402, payment_hash: &[u8; 32]) -> Result<(), Refusal> {
+pub(super) async fn settled(
+    snapshot: &Snapshot,
+    rules: &L402,
+    payment_hash: &[u8; 32],
+) -> Result<(), Refusal> {
     let Some(desk) = snapshot.lightning.as_ref().filter(|_| rules.strict) else { return Ok(()) };
     match desk.look_up(payment_hash).await {
         Ok(InvoiceState::Settled { .. }) => Ok(()),

@@ -23,7 +23,7 @@ use super::invoices::{Asker, Made, NoInvoice};
 use super::token::is_shown;
 use crate::call::Arrived;
 use crate::challenge::{Ask, Offering};
-use crate::config::{FixedPrice, L402, MintWhen, Minting, RoutePrice};
+use crate::config::{FixedPrice, L402, MintWhen, Minting, MppMethod, RoutePrice};
 use crate::forwarded::X_FORWARDED_FOR;
 use crate::gate::Gate;
 use crate::limits::Source;
@@ -35,6 +35,7 @@ const SOURCES_MAX: usize = 100_000;
 const X_REAL_IP: &str = "x-real-ip";
 /// A satoshi: wallets that count in whole ones take less for nothing, and some refuse to pay it.
 const AMOUNT_MSAT_MIN: u64 = 1000;
+const MSAT_PER_SAT: u64 = 1000;
 /// What a wallet shows of an invoice, at most, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 100;
 
@@ -59,6 +60,8 @@ struct Order {
     credit: Amount,
     /// Whether the token is good for one call.
     is_single: bool,
+    /// Whether it has to be whole satoshi: a challenge of the `Payment` scheme counts in nothing smaller.
+    is_whole: bool,
     service: String,
     tier: u8,
     description: String,
@@ -66,15 +69,32 @@ struct Order {
 
 /// The lines of L402 of a challenge (L402-1, L402-2).
 pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) -> Offering {
-    let snapshot = &arrived.snapshot;
-    let mut tills = snapshot.tills.iter().filter(|till| ask.through.includes(till));
-    let till = tills.find(|till| till.method == Method::Lightning);
-    let Some((desk, till)) = snapshot.lightning.as_ref().zip(till) else { return Offering::NotWanted };
-    match desk.invoice(gate, arrived, ask, till).await {
-        Ok(lines) => Offering::Lines(header::WWW_AUTHENTICATE, lines),
+    match invoice(gate, arrived, ask).await {
+        Ok(made) => Offering::Lines(header::WWW_AUTHENTICATE, made.lines.clone()),
         Err(NoInvoice::NotWanted) => Offering::NotWanted,
         Err(NoInvoice::Spent(wait)) => Offering::Spent(wait),
         Err(NoInvoice::Out) => Offering::Out,
+    }
+}
+
+/// The invoice of a challenge: one, whatever asks for it there.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn invoice(
+    gate: &Arc<Gate>,
+    arrived: &Arrived,
+    ask: &Ask<'_>,
+) -> Result<Arc<Made>, NoInvoice> {
+    let snapshot = &arrived.snapshot;
+    let mut tills = snapshot.tills.iter().filter(|till| ask.through.includes(till));
+    let till = tills.find(|till| till.method == Method::Lightning);
+    let Some((desk, till)) = snapshot.lightning.as_ref().zip(till) else {
+        return Err(NoInvoice::NotWanted);
+    };
+    match ask.invoice.get_or_init(|| desk.invoice(gate, arrived, ask, till)).await {
+        Ok(made) => Ok(Arc::clone(made)),
+        Err(none) => Err(*none),
     }
 }
 
@@ -111,14 +131,14 @@ impl Desk {
         self.node.look_up(payment_hash).await
     }
 
-    /// The lines for `ask`: those that this client was given before, or new ones.
+    /// The invoice for `ask`: the one that this client was given before, or a new one.
     async fn invoice(
         &self,
         gate: &Arc<Gate>,
         arrived: &Arrived,
         ask: &Ask<'_>,
         till: &Till,
-    ) -> Result<Vec<HeaderValue>, NoInvoice> {
+    ) -> Result<Arc<Made>, NoInvoice> {
         let snapshot = &arrived.snapshot;
         let rules = snapshot.config.rails.l402.as_ref().ok_or(NoInvoice::NotWanted)?;
         let route = ask.route(snapshot);
@@ -139,6 +159,7 @@ impl Desk {
             asset: till.asset,
             credit,
             is_single,
+            is_whole: snapshot.mpp.as_ref().is_some_and(|mpp| mpp.takes(MppMethod::Lightning)),
             service: route.and_then(|route| route.l402.service.as_ref()).unwrap_or(&rules.service).clone(),
             tier: route.map_or(0, |route| route.l402.tier),
             description: description(&snapshot.public_url, name),
@@ -147,7 +168,7 @@ impl Desk {
         let asker = self.asker(arrived, name, credit);
         if let Some(slot) = gate.invoices.find(&asker, now_s) {
             gate.metrics.invoice("shown_again");
-            return slot.made().await.map(|made| made.lines.clone());
+            return slot.made().await;
         }
         self.admit(arrived.source).inspect_err(|_| gate.metrics.invoice("over_budget"))?;
         let expires_at_s = now_s.saturating_add(rules.expiry.as_secs());
@@ -164,7 +185,7 @@ impl Desk {
             gate.metrics.invoice(if made.is_ok() { "made" } else { "none" });
             place.fill(made);
         });
-        slot.made().await.map(|made| made.lines.clone())
+        slot.made().await
     }
 
     /// Who asks for what, of this configuration: a token of an earlier one may be worth nothing by now. A proxy's connection is
@@ -205,6 +226,12 @@ impl Desk {
         let exact_msat = rate.price.msat_for_up(order.credit).map_err(|_| NoInvoice::NotWanted)?;
         // What a single call does not cost would be out of its token's reach.
         let asked_msat = if order.is_single { exact_msat } else { exact_msat.max(AMOUNT_MSAT_MIN) };
+        // Then it is in its account, for whoever has that one's key.
+        let asked_msat = if order.is_whole {
+            asked_msat.checked_next_multiple_of(MSAT_PER_SAT).ok_or(NoInvoice::NotWanted)?
+        } else {
+            asked_msat
+        };
         let label = format!("farthing-{}", wire::hex::encode(&random::bytes::<16>()));
         let wanted = Wanted {
             amount_msat: asked_msat,
@@ -252,7 +279,10 @@ fn lines(gate: &Gate, order: &Order, invoice: &Invoice, credit: Amount, now_s: u
     let lines = challenge.lines(order.lsat);
     Some(Made {
         lines: lines.iter().map(|line| HeaderValue::from_str(line).ok()).collect::<Option<_>>()?,
+        bolt11: invoice.bolt11.clone(),
         payment_hash: invoice.payment_hash,
+        amount_msat: invoice.amount_msat,
+        credit,
         expires_at_s: invoice.expires_at_s,
     })
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use money::Amount;
 use tokio::sync::watch;
 
 /// What must be left of an invoice's time for it to be shown again.
@@ -16,11 +17,16 @@ const TIME_LEFT_MIN_S: u64 = 30;
 /// A client that asked for an invoice of this amount on this route: a hash over the three.
 pub(crate) type Asker = [u8; 32];
 
-/// The lines of a challenge, and what they sell.
+/// An invoice, and what it sells, whichever way its payment is shown.
 #[derive(Debug)]
 pub(crate) struct Made {
+    /// The lines of L402, with a token over its payment hash.
     pub(crate) lines: Vec<HeaderValue>,
+    pub(crate) bolt11: String,
     pub(crate) payment_hash: [u8; 32],
+    pub(crate) amount_msat: u64,
+    /// What paying it is credited with.
+    pub(crate) credit: Amount,
     pub(crate) expires_at_s: u64,
 }
 
@@ -200,10 +206,19 @@ impl Open {
 mod tests {
     use std::sync::Arc;
 
+    use money::Amount;
+
     use super::{Invoices, Made, NoInvoice, TooMany};
 
     fn made(payment_hash: u8, expires_at_s: u64) -> Made {
-        Made { lines: Vec::new(), payment_hash: [payment_hash; 32], expires_at_s }
+        Made {
+            lines: Vec::new(),
+            bolt11: String::new(),
+            payment_hash: [payment_hash; 32],
+            amount_msat: 0,
+            credit: Amount::ZERO,
+            expires_at_s,
+        }
     }
 
     #[test]

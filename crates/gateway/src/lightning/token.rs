@@ -11,9 +11,11 @@ use proof::l402::{self, L402Error, Verified, VerifiedToken};
 use wire::caveat::Caveat;
 use wire::l402::{Credential, CredentialError, Terms};
 
+use crate::call::Arrived;
 use crate::config::{L402, Route};
 use crate::credential::KEY_FIELDS;
 use crate::gate::Gate;
+use crate::identity::{self, Content};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::remembered::Remembered;
 
@@ -134,10 +136,10 @@ impl OpenToken {
     pub(crate) fn permits(
         self: &Rc<Self>,
         gate: &Gate,
+        arrived: &Arrived,
         rules: &L402,
-        route: &Route,
-        model: &str,
-        now_s: u64,
+        (route, model): (&Route, &str),
+        content: Content<'_>,
     ) -> Result<TokenUse, Refusal> {
         let own = &route.l402;
         let scope = Scope {
@@ -147,7 +149,7 @@ impl OpenToken {
             route: &route.name,
             model: Some(model),
         };
-        self.within(gate, rules, scope, now_s)
+        self.within(gate, arrived, rules, scope, content)
     }
 
     /// The same for what is no call: a look at the balance, a deposit without a call.
@@ -157,8 +159,9 @@ impl OpenToken {
     pub(crate) fn permits_no_call(
         self: &Rc<Self>,
         gate: &Gate,
+        arrived: &Arrived,
         rules: &L402,
-        now_s: u64,
+        content: Content<'_>,
     ) -> Result<TokenUse, Refusal> {
         // What it was narrowed to last is what it is good for.
         let caveats = self.verified.tokens.first().map_or(&[][..], |token| &token.caveats);
@@ -170,30 +173,41 @@ impl OpenToken {
             route: "",
             model: None,
         };
-        self.within(gate, rules, scope, now_s)
+        self.within(gate, arrived, rules, scope, content)
     }
 
     fn within(
         self: &Rc<Self>,
         gate: &Gate,
+        arrived: &Arrived,
         rules: &L402,
         scope: Scope<'_>,
-        now_s: u64,
+        content: Content<'_>,
     ) -> Result<TokenUse, Refusal> {
         let context = Context {
-            now_unix_s: now_s,
+            now_unix_s: arrived.now.seconds(),
             service: scope.service,
             tier: scope.tier,
             capability: scope.capability,
             route: scope.route,
             model: scope.model,
             preimage: None,
-            // Signatures of holders are not checked yet: nobody passes.
             holder: None,
             unknown: rules.unknown_caveats,
             require_scope: rules.require_scope,
         };
-        let good = l402::permits(&self.verified, &context, |id| gate.is_revoked([id])).map_err(refusal)?;
+        let permits = |holder| {
+            l402::permits(&self.verified, &Context { holder, ..context }, |id| gate.is_revoked([id]))
+        };
+        let good = match (permits(None), self.verified.holder()) {
+            (Ok(good), _) => good,
+            // Bound to a key, and nothing else stands against it: now it is worth a curve operation (IDN-29).
+            (Err(_), Some(holder)) if permits(Some(holder)).is_ok() => {
+                identity::check_holder(gate, arrived, holder, content)?;
+                permits(Some(holder)).map_err(refusal)?
+            }
+            (Err(error), _) => return Err(refusal(error)),
+        };
         let place = self.verified.tokens.iter().position(|token| std::ptr::eq(token, good)).unwrap_or(0);
         Ok(TokenUse { open: Rc::clone(self), place })
     }

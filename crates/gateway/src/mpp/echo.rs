@@ -1,5 +1,6 @@
 //! Whether a credential's challenge is one of ours, for this request, in time (MPP-13, steps 3 to 6).
 
+use money::Amount;
 use proof::mpp::BindingError;
 use serde_json::{Map, Value};
 use wire::mpp::{Challenge, Credential, Problem, digest};
@@ -17,22 +18,41 @@ pub(crate) struct Echo {
     pub(crate) payload: Map<String, Value>,
     /// What we asked for, decoded after the id matched (MPP-7).
     pub(crate) request: Map<String, Value>,
+    /// Version of the prices that it was made by.
+    pub(super) prices: String,
+    /// Unix seconds.
+    pub(super) expires_at_s: u64,
+    /// What paying it is credited with, where the request does not say that.
+    pub(crate) credit: Option<Amount>,
+    /// Whether it is over. That concerns a method whose credentials are not timed.
+    pub(crate) is_late: bool,
 }
 
 impl Echo {
     /// Cheapest first. What the request demands by now is the method's to compare.
     pub(super) fn read(demand: &Demand<'_>, desk: &Desk, credential: &Credential) -> Result<Self, Refusal> {
-        let Credential { challenge, source, payload, .. } = credential;
-        let invalid = |reason| {
-            let detail = "The credential answers no challenge that was made here for this request.";
-            refused(Problem::InvalidChallenge, reason, detail)
-        };
+        let challenge = &credential.challenge;
         let method = desk.method(&challenge.method);
         let intent = |method: &MppMethod| methods::intents(*method).contains(&challenge.intent.as_str());
         let method = method.filter(intent).ok_or_else(|| {
             let detail = "Payments by this method and intent are not taken here.";
             refused(Problem::MethodUnsupported, "method_unsupported", detail)
         })?;
+        Self::by(method, demand, desk, credential)
+    }
+
+    /// The same for a method that is taken where this request goes.
+    pub(super) fn by(
+        method: MppMethod,
+        demand: &Demand<'_>,
+        desk: &Desk,
+        credential: &Credential,
+    ) -> Result<Self, Refusal> {
+        let Credential { challenge, source, payload, .. } = credential;
+        let invalid = |reason| {
+            let detail = "The credential answers no challenge that was made here for this request.";
+            refused(Problem::InvalidChallenge, reason, detail)
+        };
         let masters = demand.gate.keys.masters.load();
         let opaque = masters.mpp.verify(challenge, &desk.realm, demand.gate.store_epoch);
         let opaque = opaque.map_err(|error| {
@@ -62,6 +82,8 @@ impl Echo {
         }
         let request = challenge.request_object().map_err(|_| invalid("request"))?;
         let (challenge, source, payload) = (challenge.clone(), source.clone(), payload.clone());
-        Ok(Self { method, challenge, source, payload, request })
+        let credit = opaque.credit.map(Amount::from_units);
+        let prices = opaque.prices;
+        Ok(Self { method, challenge, source, payload, request, prices, expires_at_s, credit, is_late })
     }
 }

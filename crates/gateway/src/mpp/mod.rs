@@ -19,20 +19,25 @@
 //! - `verify(demand, echo)`: compares the request of the challenge with what the route demands *now*, and checks the
 //!   payload with the CPU only. It answers [`Proven::Brings`] for whatever money comes in, or [`Proven::Opens`] where it
 //!   is there already. A new kind of money is a variant of `admission::Brings`, received in `serving` and `top_up`.
+//! - `listed`: what a catalogue says of its offers, without asking anybody to make one.
 //! - `seen`: for public proofs, what became of one that was shown before, whatever is wrong with its challenge by now.
 //!
 //! A method refuses with [`refused`], which gives the refusal its problem type.
 
 mod desk;
 mod echo;
+mod listed;
 mod methods;
 mod offers;
 mod receipt;
 mod refused;
+pub(crate) mod session;
 mod verify;
+pub(crate) mod wallet;
 
 pub(crate) use desk::Desk;
 pub(crate) use echo::Echo;
+pub(crate) use listed::{Listed, listed};
 pub(crate) use methods::credit::key as credit_key;
 pub(crate) use methods::evm::Signed;
 pub(crate) use offers::{Making, Offer, offer};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
+use money::Amount;
 use serde_json::{Map, Value};
-use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION, digest};
+use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION};
 use wire::rfc3339;
 
 use super::{Demand, Desk, methods};
@@ -23,16 +24,16 @@ pub(crate) struct Offer {
     pub(crate) request: Map<String, Value>,
     /// Unix seconds, where that is before a challenge ends by itself: an invoice, an epoch.
     pub(crate) expires_at_s: Option<u64>,
+    /// What paying it is credited with, where its amount does not say that.
+    pub(crate) credit: Option<Amount>,
 }
 
 /// What came of asking a method.
 pub(crate) enum Making {
     Offers(Vec<Offer>),
     /// So many were made of late that there is none for so long.
-    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
     Spent(Duration),
     /// Nobody can be paid that way now.
-    #[expect(dead_code, reason = "invoices are made by a method that is still to come")]
     Out,
 }
 
@@ -64,6 +65,24 @@ impl Offered {
         }
     }
 
+    async fn make(&mut self, demand: &Demand<'_>, desk: &Desk, (method, intent): Way) {
+        match methods::offers(demand, method, intent).await {
+            Making::Offers(offers) => {
+                for offer in offers {
+                    let Some((id, line)) = bound(demand, desk, &offer) else {
+                        tracing::error!(method = method.name(), "an offer could not be written");
+                        continue;
+                    };
+                    self.id.get_or_insert(id);
+                    self.lines.push(line);
+                    self.takes_payments |= method != MppMethod::Credit;
+                }
+            }
+            Making::Spent(wait) => self.wait = Some(self.wait.map_or(wait, |other| other.min(wait))),
+            Making::Out => self.is_out = true,
+        }
+    }
+
     /// Puts the lines into a 402, one each, as far as there is room: a line is whole or not there (402-1, 402-4).
     pub(crate) fn told_in(self, mut refusal: Refusal) -> Refusal {
         let mut room = (HEADERS_BYTES_MAX - OTHERS_BYTES).saturating_sub(refusal.headers_bytes());
@@ -91,46 +110,39 @@ pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) ->
         return offered;
     }
     let demand = Demand { gate, arrived, ask };
-    for (method, intent) in wanted(desk, &arrived.head.headers) {
-        match methods::offers(&demand, method, intent).await {
-            Making::Offers(offers) => {
-                for offer in offers {
-                    let Some((id, line)) = bound(&demand, desk, &offer) else {
-                        tracing::error!(method = method.name(), "an offer could not be written");
-                        continue;
-                    };
-                    offered.id.get_or_insert(id);
-                    offered.lines.push(line);
-                    offered.takes_payments |= method != MppMethod::Credit;
-                }
-            }
-            Making::Spent(wait) => offered.wait = Some(offered.wait.map_or(wait, |other| other.min(wait))),
-            Making::Out => offered.is_out = true,
+    let all = desk.rules.methods.iter();
+    let all: Vec<Way> =
+        all.flat_map(|method| methods::intents(*method).iter().map(|intent| (*method, *intent))).collect();
+    let wanted = wanted(&all, &arrived.head.headers);
+    for way in &wanted {
+        offered.make(&demand, desk, *way).await;
+    }
+    // Who wants nothing that there is, is told what there is (MPP-20).
+    if offered.lines.is_empty() {
+        for way in all.iter().filter(|way| !wanted.contains(way)) {
+            offered.make(&demand, desk, *way).await;
         }
     }
     offered
 }
 
-/// The methods and intents to ask, in the order that the client prefers; all of them where it wants none or says nothing
-/// that can be read (MPP-20).
-fn wanted(desk: &Desk, headers: &HeaderMap) -> Vec<(MppMethod, &'static str)> {
-    let all = desk.rules.methods.iter();
-    let all: Vec<_> =
-        all.flat_map(|method| methods::intents(*method).iter().map(|intent| (*method, *intent))).collect();
+/// A method and one of its intents.
+type Way = (MppMethod, &'static str);
+
+/// What the client asks for of `all`, in its order; all of it where it says nothing that can be read (MPP-20).
+fn wanted(all: &[Way], headers: &HeaderMap) -> Vec<Way> {
     let lines =
         headers.get_all(ACCEPT_PAYMENT).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>();
     let accepts = lines.ok().filter(|lines| !lines.is_empty());
-    let accepts = accepts.and_then(|lines| AcceptPayment::parse(&lines.join(", ")));
-    let named = all.iter().map(|(method, intent)| (method.name(), *intent));
-    let ranked = accepts.map(|accepts| accepts.rank(named)).unwrap_or_default();
-    if ranked.is_empty() {
-        return all;
-    }
+    let Some(accepts) = accepts.and_then(|lines| AcceptPayment::parse(&lines.join(", "))) else {
+        return all.to_vec();
+    };
+    let ranked = accepts.rank(all.iter().map(|(method, intent)| (method.name(), *intent)));
     ranked.into_iter().filter_map(|place| all.get(place).copied()).collect()
 }
 
 /// The challenge and its id.
-fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, HeaderValue)> {
+pub(super) fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, HeaderValue)> {
     let Demand { gate, arrived, ask } = demand;
     let mut challenge = Challenge::new(&desk.realm, offer.method.name(), offer.intent, &offer.request);
     let usual = arrived.now.seconds().saturating_add(desk.rules.expiry.as_secs());
@@ -138,15 +150,17 @@ fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, Hea
     challenge.expires = Some(rfc3339::format(expires_at_s)?);
     // What is for one request names it; a session goes on in others.
     let is_for_one = offer.intent == CHARGE;
-    challenge.digest = Some(ask.body)
-        .filter(|body| is_for_one && desk.rules.digest && !body.is_empty() && decides(demand))
-        .map(digest::of);
+    // What an invoice leaves over pays for other requests too (MPP-24).
+    let is_used_up = is_for_one && offer.method != MppMethod::Lightning;
+    let is_bound = is_used_up && desk.rules.digest && !ask.body.is_empty() && decides(demand);
+    challenge.digest = is_bound.then(|| ask.digest().to_owned());
     challenge.header = has_bearer(&arrived.head.headers).then(|| PAYMENT_AUTHORIZATION.to_owned());
     let opaque = Opaque {
         store_epoch: gate.store_epoch,
         route: demand.place(),
         prices: ask.tariff.to_owned(),
         quote: is_for_one.then(|| demand.mark()),
+        credit: offer.credit.map(Amount::units),
         ..Opaque::default()
     };
     let challenge = gate.keys.masters.load().mpp.bind(challenge, opaque).ok()?;

@@ -77,6 +77,12 @@ pub(crate) const fn problem_of(code: Code) -> Option<Problem> {
         | Code::KeyExpired
         | Code::KeyRevoked
         | Code::HolderProofMissing
+        | Code::HolderProofInvalid
+        | Code::SignatureMissing
+        | Code::SignatureInvalid
+        | Code::SignatureUnverified
+        | Code::AgentBlocked
+        | Code::CrawlForbidden
         | Code::KeyForbidden
         | Code::AccountFrozen
         | Code::RouteNotFound

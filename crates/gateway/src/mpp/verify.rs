@@ -13,6 +13,7 @@ use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::gate::Gate;
 use crate::idempotency;
+use crate::payer::Payer;
 use crate::random;
 use crate::refusal::Refusal;
 
@@ -36,14 +37,17 @@ pub(crate) enum Proven {
     Brings(Brings),
     /// The money is there already: whoever pays is known without a payment.
     Opens,
+    /// The money is there already: whose it is, the credential says.
+    Draws(Box<Payer>),
 }
 
 impl Demand<'_> {
-    /// What a challenge is for: a route, or an endpoint of ours, which no route can be called like.
+    /// What a challenge is for: a route, or an endpoint of ours, which no route is called like: names and paths have no
+    /// `#`.
     pub(super) fn place(&self) -> String {
         match self.ask.route(&self.arrived.snapshot) {
             Some(route) => route.name.clone(),
-            None => format!("/{}", self.ask.description),
+            None => format!("#{}", self.ask.description),
         }
     }
 

@@ -18,7 +18,8 @@ pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal,
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
 use ledger::{Account, AccountId};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
@@ -162,6 +163,8 @@ pub(crate) enum Arrival {
     Answered(Before),
     /// It asked for what is left in its channel, and got it: no call is made.
     Refunded(HeaderMap),
+    /// It asked for something else of its session, and this is the answer: no call is made.
+    Done(Box<Response<Bytes>>),
 }
 
 /// Who a payment is credited to, and for which request.

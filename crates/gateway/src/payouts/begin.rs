@@ -22,7 +22,7 @@ use crate::snapshot::Snapshot;
 /// How long whoever hands an invoice in is kept waiting for its end. The paying goes on after that.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Basis points of the whole.
-const WHOLE_BP: u64 = 10_000;
+pub(super) const WHOLE_BP: u64 = 10_000;
 
 /// Who moves money back, and within which bounds.
 struct Purse<'s> {
@@ -65,10 +65,25 @@ pub(crate) async fn hand_in(
     account: &Arc<Account>,
     text: &str,
 ) -> Result<([u8; 32], Payout), Refusal> {
+    pay(gate, snapshot, account, Invoice::read(text)?).await
+}
+
+/// As [`hand_in`], of an invoice that was read.
+///
+/// # Errors
+/// As there.
+///
+/// # Cancel safety
+/// As there.
+pub(super) async fn pay(
+    gate: &Arc<Gate>,
+    snapshot: &Arc<Snapshot>,
+    account: &Arc<Account>,
+    invoice: Invoice,
+) -> Result<([u8; 32], Payout), Refusal> {
     let Some(purse) = Purse::of(snapshot) else {
         return Err(Refusal::new(Code::RouteNotFound, "This gateway makes no refunds over Lightning."));
     };
-    let invoice = Invoice::read(text)?;
     let hash = invoice.hash;
     if let Some(known) = known(gate, account, &hash)? {
         return Ok((hash, known));
@@ -109,7 +124,7 @@ async fn set_aside(
 }
 
 /// What became of an invoice that was handed in before, by its own account.
-fn known(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Payout>, Refusal> {
+pub(super) fn known(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Payout>, Refusal> {
     let known = gate.store.reader().payout(hash).map_err(|error| store_refusal(&error))?;
     match known {
         Some(payout) if payout.account != account.id().0 => {

@@ -9,6 +9,8 @@ use crate::refusal::{Code, Facts, Refusal};
 const LEFT_S_MIN: u64 = 60;
 /// And for no longer than that: for so long the money may stay set aside where nobody tells what became of it.
 const LEFT_S_MAX: u64 = 8 * 24 * 3600;
+/// That of a session is handed in before anybody knows when it ends (MPP 10.2).
+const RETURN_LEFT_S_MAX: u64 = 400 * 24 * 3600;
 
 /// An invoice that can be paid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub(super) struct Invoice {
     pub(super) expires_s: u64,
     network: Network,
     payee: [u8; 33],
+    left_s_max: u64,
 }
 
 impl Invoice {
@@ -28,22 +31,50 @@ impl Invoice {
     /// # Errors
     /// It is no invoice, or does not say how much it is for.
     pub(super) fn read(text: &str) -> Result<Self, Refusal> {
+        let invoice = Self::of_any_amount(text, LEFT_S_MAX)?;
+        if invoice.amount_msat == 0 {
+            let detail = "The invoice does not say how much it is for.";
+            return Err(unfit("invoice_without_amount", detail));
+        }
+        Ok(invoice)
+    }
+
+    /// Reads one to which a session gives back what is left: how much that is, nobody knows before (MPP 10.2).
+    ///
+    /// # Errors
+    /// It is no invoice, or says how much it is for.
+    pub(super) fn read_return(text: &str) -> Result<Self, Refusal> {
+        let invoice = Self::of_any_amount(text, RETURN_LEFT_S_MAX)?;
+        if invoice.amount_msat > 0 {
+            let detail = "An invoice that a session gives back to leaves its amount open.";
+            return Err(unfit("invoice_with_amount", detail));
+        }
+        Ok(invoice)
+    }
+
+    fn of_any_amount(text: &str, left_s_max: u64) -> Result<Self, Refusal> {
         let plain = text.trim().to_ascii_lowercase();
         let plain = plain.strip_prefix("lightning:").unwrap_or(&plain);
         let decoded = bolt11::decode(plain).map_err(|error| unreadable(&error))?;
-        let amount_msat = decoded.amount_msat.filter(|msat| *msat > 0);
-        let Some(amount_msat) = amount_msat else {
-            let detail = "The invoice does not say how much it is for.";
-            return Err(unfit("invoice_without_amount", detail));
-        };
         Ok(Self {
             text: plain.to_owned(),
             hash: decoded.payment_hash,
-            amount_msat,
+            amount_msat: decoded.amount_msat.unwrap_or(0),
             expires_s: decoded.expires_at_s,
             network: decoded.network,
             payee: decoded.payee,
+            left_s_max,
         })
+    }
+
+    /// The same, for so much.
+    pub(super) fn of(self, amount_msat: u64) -> Self {
+        Self { amount_msat, ..self }
+    }
+
+    /// Whether it is one of this network that can be paid for a while yet.
+    pub(super) fn can_be_paid(&self, network: Network, now_s: u64) -> bool {
+        self.network == network && self.expires_s.saturating_sub(now_s) >= LEFT_S_MIN
     }
 
     /// # Errors
@@ -64,8 +95,8 @@ impl Invoice {
                 "The invoice has expired, or will within a minute.",
             ));
         }
-        if left_s > LEFT_S_MAX {
-            return Err(unfit("invoice_expires_too_late", "The invoice can be paid for longer than 8 days."));
+        if left_s > self.left_s_max {
+            return Err(unfit("invoice_expires_too_late", "The invoice can be paid for too long."));
         }
         Ok(())
     }

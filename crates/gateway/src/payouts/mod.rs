@@ -9,6 +9,7 @@ mod begin;
 mod entries;
 mod invoice;
 mod resolver;
+mod returning;
 mod sending;
 
 use std::collections::hash_map::Entry;
@@ -24,6 +25,7 @@ use tokio::sync::OwnedMutexGuard;
 pub(crate) use begin::hand_in;
 pub(crate) use entries::{failed, paid};
 pub(crate) use resolver::run;
+pub(crate) use returning::{give_back, returned, sats_left, takes_back};
 pub(crate) use sending::write;
 
 use crate::clock::Now;

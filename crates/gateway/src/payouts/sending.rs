@@ -147,7 +147,7 @@ pub(super) fn node_of<'s>(snapshot: &'s Snapshot, payout: &Payout) -> Option<&'s
 /// nothing in its place.
 pub(super) async fn send(turn: Turn, snapshot: Arc<Snapshot>, payout: Payout) {
     let sent = match node_of(&snapshot, &payout) {
-        Some(node) => node.pay(&payout.invoice, payout.fee_max_msat).await,
+        Some(node) => node.pay_amount(&payout.invoice, payout.amount_msat, payout.fee_max_msat).await,
         None => Sent::Unknown,
     };
     match sent {

@@ -1,6 +1,6 @@
 use super::{Code, Fault};
 
-const ALL: [Code; 48] = [
+const ALL: [Code; 54] = [
     Code::PaymentRequired,
     Code::InsufficientBalance,
     Code::OverKeyBudget,
@@ -18,6 +18,12 @@ const ALL: [Code; 48] = [
     Code::KeyExpired,
     Code::KeyRevoked,
     Code::HolderProofMissing,
+    Code::HolderProofInvalid,
+    Code::SignatureMissing,
+    Code::SignatureInvalid,
+    Code::SignatureUnverified,
+    Code::AgentBlocked,
+    Code::CrawlForbidden,
     Code::KeyForbidden,
     Code::VerificationFailed,
     Code::AccountFrozen,

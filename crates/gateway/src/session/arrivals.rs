@@ -1,9 +1,10 @@
 //! Streams that wait for money on an account. Whatever may let them go on wakes them, on whichever thread: a deposit, a
 //! hold that has ended, another state of the account, the end of the gateway. Nobody polls (ENG-8).
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use dashmap::DashMap;
 use ledger::AccountId;
@@ -47,6 +48,16 @@ impl Arrivals {
         drop(places);
         self.count.fetch_add(1, Ordering::Relaxed);
         Some(Waiter { arrivals: Arc::clone(self), account, number })
+    }
+
+    /// Waits until something is so of an account; not at all where too many wait.
+    pub(crate) async fn until(self: &Arc<Self>, account: AccountId, is_so: impl Fn() -> bool) {
+        let Some(waiter) = self.wait(account) else { return };
+        poll_fn(|cx| {
+            waiter.listen(cx.waker());
+            if is_so() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Something about an account has changed for the better, or for good. Comes after the change.

@@ -10,13 +10,16 @@ use std::time::Duration;
 use ledger::Account;
 use money::Amount;
 use wire::mpp::event::{self, NeedTopup, NeedVoucher};
-use wire::mpp::{Receipt, SESSION, lightning};
+use wire::mpp::problem::{LightningProblem, SessionProblem};
+use wire::mpp::{Problem, Receipt, SESSION, lightning};
 use wire::rfc3339;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use pause::{Look, Pause, Waited};
 
 use crate::channels::Unit;
+use crate::mpp;
+use crate::refusal::Refusal;
 
 /// A satoshi, as Lightning counts.
 const MSAT_PER_SAT: u64 = 1000;
@@ -137,6 +140,31 @@ impl Session {
         }
     }
 
+    /// How a call of it is refused that it has too little for.
+    pub(crate) fn short(&self, refusal: Refusal) -> Refusal {
+        refusal.problem(match &self.kind {
+            Kind::Channel(_) => Problem::Session(SessionProblem::InsufficientBalance),
+            Kind::Lightning(_) => Problem::Lightning(LightningProblem::InsufficientBalance),
+        })
+    }
+
+    /// How one is refused that comes when it has ended.
+    pub(crate) fn over(&self) -> Refusal {
+        let problem = match &self.kind {
+            Kind::Channel(_) => Problem::Session(SessionProblem::ChannelFinalized),
+            Kind::Lightning(_) => Problem::Lightning(LightningProblem::SessionClosed),
+        };
+        mpp::refused(problem, "session_closed", "The session has ended.")
+    }
+
+    /// What a receipt calls it: the channel, or the payment hash that opened it.
+    pub(crate) fn reference(&self) -> &str {
+        match &self.kind {
+            Kind::Channel(channel) => &channel.id,
+            Kind::Lightning(session) => &session.id,
+        }
+    }
+
     /// What the payer has to do so that a stream goes on: before a whole step, if he can.
     pub(crate) fn need(&self, account: &Account, lack: Lack) -> Need {
         match &self.kind {
@@ -160,11 +188,24 @@ impl Session {
         event::frame(event::RECEIPT, &self.receipt(came).to_json())
     }
 
+    const fn method(&self) -> &'static str {
+        match &self.kind {
+            Kind::Channel(channel) => channel.method,
+            Kind::Lightning(_) => lightning::METHOD,
+        }
+    }
+
+    /// What the head of an answer says: where the session stands before the call has cost anything.
+    pub(crate) fn receipt_of_head(&self, account: &Account, at_s: u64) -> Receipt {
+        let mut receipt = self.receipt(Came { account, charged: Amount::ZERO, at_s });
+        // Of a stream of Lightning both are known at its end only.
+        receipt.units = None;
+        receipt.more.clear();
+        receipt
+    }
+
     fn receipt(&self, came: Came<'_>) -> Receipt {
-        let (method, reference) = match &self.kind {
-            Kind::Channel(channel) => (channel.method, &channel.id),
-            Kind::Lightning(session) => (lightning::METHOD, &session.id),
-        };
+        let (method, reference) = (self.method(), self.reference());
         let mut receipt = Receipt::new(method, reference, &rfc3339::format(came.at_s).unwrap_or_default());
         receipt.intent = Some(SESSION.to_owned());
         receipt.challenge_id = Some(self.challenge_id.clone());

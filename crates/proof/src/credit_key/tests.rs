@@ -185,7 +185,7 @@ fn minting_and_narrowing_refuse_what_would_be_useless() {
 fn permits_table() {
     let chat = |caveats: &[&str], route: &str, model: Option<&str>, now| {
         let verified = verify(&keys(), Mode::Test, &appended(caveats), NOW).unwrap();
-        permits(&verified, route, model, now)
+        permits(&verified, route, model, None, now)
     };
     let model = Some("deepseek-chat");
     for (rule, caveats, expected) in [
@@ -243,8 +243,8 @@ proptest! {
         let base = ["expires=1900000000", "models=a*", "routes=a"];
         let before = verify(&keys(), Mode::Test, &appended(&base), 0).unwrap();
         let after = verify(&keys(), Mode::Test, &appended(&[&base[..], &[&caveat]].concat()), now);
-        if after.is_ok_and(|after| permits(&after, &route, Some(&model), now).is_ok()) {
-            prop_assert!(permits(&before, &route, Some(&model), now).is_ok(), "{}", caveat);
+        if after.is_ok_and(|after| permits(&after, &route, Some(&model), None, now).is_ok()) {
+            prop_assert!(permits(&before, &route, Some(&model), None, now).is_ok(), "{}", caveat);
         }
     }
 }

@@ -38,6 +38,11 @@ impl AgentKey {
         self.thumbprint == keyid || self.registered.as_deref() == Some(keyid)
     }
 
+    /// Every `keyid` that means it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [self.thumbprint.as_str()].into_iter().chain(self.registered.as_deref())
+    }
+
     pub(super) const fn verifying(&self) -> &VerifyingKey {
         &self.verifying
     }

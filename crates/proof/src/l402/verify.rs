@@ -207,6 +207,26 @@ impl Verified {
     pub fn deposit_key(&self) -> [u8; 32] {
         deposit_key::ln(&self.payment_hash.0)
     }
+
+    /// The key that the first of its tokens is bound to that is bound to one (L402-58).
+    #[must_use]
+    pub fn holder(&self) -> Option<&[u8; 32]> {
+        self.tokens.iter().flat_map(|token| &token.caveats).find_map(|caveat| match caveat {
+            Caveat::Holder(key) => Some(key),
+            Caveat::Expires(_)
+            | Caveat::NotBefore(_)
+            | Caveat::PerCall(..)
+            | Caveat::Budget { .. }
+            | Caveat::Models(_)
+            | Caveat::Routes(_)
+            | Caveat::Services(_)
+            | Caveat::Capabilities { .. }
+            | Caveat::ValidUntil { .. }
+            | Caveat::Expiration(_)
+            | Caveat::Preimage(_)
+            | Caveat::Unknown(_) => None,
+        })
+    }
 }
 
 impl VerifiedToken {

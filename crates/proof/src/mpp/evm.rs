@@ -5,8 +5,9 @@
 
 use wire::mpp::Challenge;
 use wire::mpp::evm::{challenge_hash, challenge_hash_of_json};
-use wire::x402::{Address, ExactPayload};
+use wire::x402::ExactPayload;
 
+use super::did;
 use crate::x402_exact::{self, ExactError, ExactPayment, Offer, Payer};
 
 /// Why a transfer does not answer a challenge. Nothing was consumed.
@@ -52,7 +53,8 @@ pub fn verify(
     if ![challenge_hash, challenge_hash_of_json].iter().any(|hash| transfer.nonce == hash(challenge)) {
         return Err(ChargeError::Nonce);
     }
-    if source.is_some_and(|source| !names(source, offer.network(), &transfer.from)) {
+    // Addresses are compared as bytes.
+    if source.is_some_and(|source| did::account(source) != Some((offer.network(), transfer.from))) {
         return Err(ChargeError::Source);
     }
     let payment = x402_exact::verify(offer, payload, now_unix_s)?;
@@ -60,12 +62,6 @@ pub fn verify(
         Payer::Evm(_) => Ok(payment),
         Payer::Test(_) => Err(ExactError::Malformed.into()),
     }
-}
-
-/// Whether a `did:pkh` is an account on a network; addresses are compared as bytes.
-fn names(source: &str, network: &str, account: &Address) -> bool {
-    let named = source.strip_prefix("did:pkh:").and_then(|rest| rest.rsplit_once(':'));
-    named.is_some_and(|(chain, address)| chain == network && address.parse() == Ok(*account))
 }
 
 #[cfg(test)]

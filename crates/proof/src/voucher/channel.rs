@@ -8,6 +8,8 @@ use std::fmt;
 
 /// How many published vouchers are remembered one by one.
 const PUBLISHED_MAX: usize = 32;
+/// Earlier promises that are kept beside the newest.
+const EARLIER_MAX: usize = 16;
 
 /// A voucher's sum and signature. `Debug` hides the signature: whoever has it can use what is left of the promise.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,8 +66,9 @@ pub struct Channel<S> {
     pub accepted: u128,
     /// The highest promise that was charged under: what claims stand on.
     pub newest: Option<Signed<S>>,
-    /// The highest promise that was known to be used up when the next one came.
-    pub covered: Option<Signed<S>>,
+    /// Earlier promises of a session, ascending: of those that are used up the highest, and some that are not yet. A
+    /// payer who promises more than he uses has none that is used up among his newest.
+    pub earlier: Vec<Signed<S>>,
     /// Sums of vouchers that stand in claims on the chain, ascending.
     pub published: Vec<u128>,
     /// Every sum below counts as published: what the list no longer holds.
@@ -186,7 +189,7 @@ impl<S: Copy> Channel<S> {
             in_flight: 0,
             accepted: 0,
             newest: None,
-            covered: None,
+            earlier: Vec::new(),
             published: Vec::new(),
             published_floor: 0,
             closing: false,
@@ -299,7 +302,7 @@ impl<S: Copy> Channel<S> {
         let mut next = self.charge(acceptance, acceptance.charge, 0);
         next.carry = next.carry.saturating_add(acceptance.charge);
         if acceptance.charge > 0 {
-            next.covered = self.used_up().or(self.covered);
+            next.earlier = self.laddered();
         }
         next
     }
@@ -334,13 +337,27 @@ impl<S: Copy> Channel<S> {
     /// to be had by it.
     #[must_use]
     pub fn settleable(&self) -> Option<Signed<S>> {
-        let covered = self.used_up().or(self.covered)?;
-        (covered.max_claimable > self.mirror.total_claimed).then_some(covered)
+        let used_up = |promise: &&Signed<S>| promise.max_claimable <= self.used();
+        let highest = self.newest.iter().chain(self.earlier.iter().rev()).find(used_up)?;
+        (highest.max_claimable > self.mirror.total_claimed).then_some(*highest)
     }
 
-    /// The newest promise, if all of it is used.
-    fn used_up(&self) -> Option<Signed<S>> {
-        self.newest.filter(|newest| newest.max_claimable <= self.used())
+    /// What is kept of the promises so far when another comes: nothing below the highest that is used up, and of the rest
+    /// so many that the steps between them stay about as wide everywhere.
+    fn laddered(&self) -> Vec<Signed<S>> {
+        let used = self.used();
+        let mut kept: Vec<Signed<S>> = self.earlier.iter().chain(&self.newest).copied().collect();
+        let used_up = kept.partition_point(|promise| promise.max_claimable <= used);
+        kept.drain(..used_up.saturating_sub(1));
+        if kept.len() > EARLIER_MAX {
+            let sum = |place: usize| kept.get(place).map_or(0, |promise: &Signed<S>| promise.max_claimable);
+            let width = |place: &usize| sum(place + 1).saturating_sub(sum(place - 1));
+            // Never the first, which may be the one that is used up, nor the last.
+            if let Some(place) = (1..kept.len() - 1).min_by_key(width) {
+                kept.remove(place);
+            }
+        }
+        kept
     }
 
     /// Before a claim with this promise is sent: from here on anybody may know it.

@@ -319,6 +319,30 @@ fn eng_4_an_end_takes_what_was_used() {
     assert_eq!(taken(&over, 200, &rules(0, Lower::Refused)), Err(NotTaken::Closing));
 }
 
+/// A payer who promises for each call ten times what it uses: what he owes can be taken all the same, in steps of a
+/// sixteenth or so of what is promised and not used.
+#[test]
+fn eng_5_a_promise_that_is_used_up_is_found_among_the_earlier() {
+    let rules = rules(1, Lower::Refused);
+    let mut channel = Plain::opened(mirror(1_000_000));
+    let mut settled = 0;
+    for call in 1..=500u128 {
+        let acceptance = channel.judge(signed(call * 100), &rules, NOW).unwrap();
+        channel = channel.credited(&acceptance);
+        channel.carry -= 10;
+        assert_eq!(channel.used(), call * 10);
+        if let Some(promise) = channel.settleable() {
+            assert!(promise.max_claimable <= channel.used() && promise.max_claimable > settled);
+            settled = promise.max_claimable;
+            channel = channel.with_published(settled);
+            channel = channel.refreshed(Mirror { total_claimed: settled, ..channel.mirror });
+        }
+        assert!(channel.earlier.is_sorted_by_key(|promise| promise.max_claimable));
+    }
+    let open = channel.newest.unwrap().max_claimable - channel.used();
+    assert!(channel.used() - settled <= open / 8, "{settled} of {} is settled", channel.used());
+}
+
 /// What the engine is held against: five numbers and the rules of section 11, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Oracle {
@@ -432,6 +456,7 @@ proptest! {
                     // A contract that takes whole promises is shown one that is used up.
                     if let Some(covered) = channel.settleable() {
                         let sum = covered.max_claimable;
+                        prop_assert!(channel.earlier.len() <= 16);
                         prop_assert!(sum <= oracle.spent && sum > oracle.settled);
                         oracle.settled = sum;
                         let seen = Mirror { total_claimed: sum, ..channel.mirror };

@@ -19,6 +19,8 @@ pub enum Allow {
 pub struct Hosts {
     /// Whose directories may be fetched.
     pub allow: Allow,
+    /// Origins that may be asked whatever else is allowed.
+    pub named: Vec<Origin>,
     /// Ports, usually 443 alone.
     pub ports: Vec<u16>,
     /// Names of ours and of our upstreams.
@@ -39,10 +41,8 @@ impl Hosts {
             Allow::Suffixes(suffixes) => suffixes.iter().any(is_below),
             Allow::Any { .. } => true,
         };
-        allowed
-            && is_public_name(host)
-            && self.ports.contains(&origin.port())
-            && !self.own.iter().any(|own| own == host)
+        let allowed = (allowed && self.ports.contains(&origin.port())) || self.named.contains(origin);
+        allowed && is_public_name(host) && !self.own.iter().any(|own| own == host)
     }
 }
 
@@ -67,6 +67,10 @@ mod tests {
     fn idn_18_names() {
         let any = Hosts {
             allow: Allow::Any { per_hour: 1 },
+            named: vec![
+                Origin::parse("https://known.dev:8443").unwrap(),
+                Origin::parse("https://gw.example").unwrap(),
+            ],
             ports: vec![443],
             own: vec!["gw.example".into(), "api.openai.com".into()],
         };
@@ -81,6 +85,9 @@ mod tests {
             ("https://agents.example.evil.com", true, false),
             ("https://xn--bcher-kva.agents.example", true, true),
             ("https://agents.example:8443", false, false),
+            ("https://known.dev:8443", true, true),
+            ("https://known.dev", true, false),
+            ("https://below.known.dev:8443", false, false),
             ("https://gw.example", false, false),
             ("https://api.openai.com", false, false),
             ("https://localhost", false, false),

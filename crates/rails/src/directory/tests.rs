@@ -238,6 +238,7 @@ impl Drop for Scene {
 fn settings() -> Settings {
     let hosts = Hosts {
         allow: Allow::Suffixes(vec!["example".into()]),
+        named: Vec::new(),
         ports: vec![443],
         own: vec!["gw.example".into()],
     };

@@ -167,7 +167,7 @@ impl Cln {
 
     /// `xpay`, or `pay` where the node is too old to know it.
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        let body = json!({"invstring": order.bolt11, "maxfee": order.max_fee_msat, "retry_for": PAY_S});
+        let body = asked("invstring", order);
         let answer = self.0.post_within("/v1/xpay", &body, PAY_TIME_MAX).await;
         match answer {
             Ok(reply) if reply.status == 404 => self.order_from_pay(order).await,
@@ -176,7 +176,7 @@ impl Cln {
     }
 
     async fn order_from_pay(&self, order: &Order<'_>) -> Ordered {
-        let body: Value = json!({"bolt11": order.bolt11, "maxfee": order.max_fee_msat, "retry_for": PAY_S});
+        let body = asked("bolt11", order);
         ordered(self.0.post_within("/v1/pay", &body, PAY_TIME_MAX).await)
     }
 
@@ -224,6 +224,15 @@ impl Channels {
         let open = self.channels.iter().filter(|one| one.peer_connected && one.state == "CHANNELD_NORMAL");
         open.filter_map(|one| one.receivable_msat).fold(0, |sum, room| sum.saturating_add(room.0))
     }
+}
+
+/// What both commands are told; they call the invoice differently.
+fn asked(invoice: &str, order: &Order<'_>) -> Value {
+    let mut body = json!({invoice: order.bolt11, "maxfee": order.max_fee_msat, "retry_for": PAY_S});
+    if order.leaves_amount {
+        body["amount_msat"] = order.amount_msat.into();
+    }
+    body
 }
 
 fn ordered(answer: Result<Reply, NodeError>) -> Ordered {

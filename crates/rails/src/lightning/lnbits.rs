@@ -113,6 +113,9 @@ impl LnBits {
 
     /// Pays, if what LNbits sets aside for the way is within the limit: it takes none itself.
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
+        if order.leaves_amount {
+            return Ordered::Never("LNbits pays no invoice that leaves its amount to the payer".to_owned());
+        }
         let query = form(&[("invoice", order.bolt11)]);
         let reserve = self.rest.get(&format!("/api/v1/payments/fee-reserve?{query}")).await;
         match reserve.and_then(|reply| reply.read::<FeeReserve>()) {

@@ -185,12 +185,15 @@ impl Lnd {
     }
 
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        let body = json!({
+        let mut body = json!({
             "payment_request": order.bolt11,
             "fee_limit_msat": order.max_fee_msat.to_string(),
             "timeout_seconds": PAY_S,
             "no_inflight_updates": true,
         });
+        if order.leaves_amount {
+            body["amt_msat"] = order.amount_msat.to_string().into();
+        }
         let body = Bytes::from(body.to_string());
         let mut lines = match self.0.lines(Method::POST, "/v2/router/send", body, PAY_TIME_MAX).await {
             Ok(lines) => lines,

@@ -170,6 +170,20 @@ impl LightningNode {
     /// # Cancel safety
     /// Dropped midway, it may have been paid: ask [`LightningNode::outgoing`].
     pub async fn pay(&self, bolt11: &str, max_fee_msat: u64) -> Sent {
+        let named = bolt11::decode(bolt11).map(|invoice| invoice.amount_msat.unwrap_or(0));
+        match named {
+            Ok(0) => Sent::Failed("invoice names no amount".to_owned()),
+            Ok(amount_msat) => self.pay_amount(bolt11, amount_msat, max_fee_msat).await,
+            Err(error) => Sent::Failed(error.to_string()),
+        }
+    }
+
+    /// As [`LightningNode::pay`], so much: also an invoice that leaves that to the payer. One that names another amount is
+    /// not paid.
+    ///
+    /// # Cancel safety
+    /// As [`LightningNode::pay`].
+    pub async fn pay_amount(&self, bolt11: &str, amount_msat: u64, max_fee_msat: u64) -> Sent {
         let invoice = match bolt11::decode(bolt11) {
             Ok(invoice) => invoice,
             Err(error) => return Sent::Failed(error.to_string()),
@@ -177,9 +191,14 @@ impl LightningNode {
         if invoice.network != self.expect.network {
             return Sent::Failed("invoice of another network".to_owned());
         }
-        let Some(amount_msat) = invoice.amount_msat.filter(|amount| *amount > 0) else {
-            return Sent::Failed("invoice names no amount".to_owned());
-        };
+        if amount_msat == 0 {
+            return Sent::Failed("nothing to pay".to_owned());
+        }
+        let named = invoice.amount_msat.filter(|amount| *amount > 0);
+        if named.is_some_and(|named| named != amount_msat) {
+            return Sent::Failed("invoice names another amount".to_owned());
+        }
+        let leaves_amount = named.is_none();
         match &self.adapter {
             Adapter::Test => test_node::opened(&invoice).map_or_else(
                 || Sent::Failed("not an invoice of the test node".to_owned()),
@@ -191,7 +210,7 @@ impl LightningNode {
             | Adapter::LnBits(_)
             | Adapter::Nwc(_) => {
                 let payment_hash = invoice.payment_hash;
-                self.order(&Order { bolt11, payment_hash, amount_msat, max_fee_msat }).await
+                self.order(&Order { bolt11, payment_hash, amount_msat, leaves_amount, max_fee_msat }).await
             }
         }
     }

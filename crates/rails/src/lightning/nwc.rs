@@ -94,7 +94,11 @@ impl Nwc {
     }
 
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        match self.try_ask::<Proof>(&Request::PayInvoice { invoice: order.bolt11 }, PAY_TIME_MAX).await {
+        let amount = order.leaves_amount.then_some(order.amount_msat);
+        match self
+            .try_ask::<Proof>(&Request::PayInvoice { invoice: order.bolt11, amount }, PAY_TIME_MAX)
+            .await
+        {
             Ok(proof) => match proof.of(&order.payment_hash) {
                 Some((preimage, fee_msat)) => Ordered::Paid { preimage, fee_msat },
                 None => Ordered::Lost,

@@ -17,6 +17,8 @@ pub(super) struct Order<'a> {
     pub bolt11: &'a str,
     pub payment_hash: [u8; 32],
     pub amount_msat: u64,
+    /// Whether the invoice leaves the amount to the payer: then the node has to be told.
+    pub leaves_amount: bool,
     pub max_fee_msat: u64,
 }
 

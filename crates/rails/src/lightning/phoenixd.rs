@@ -121,7 +121,14 @@ impl Phoenixd {
     }
 
     pub(super) async fn order(&self, order: &Order<'_>) -> Ordered {
-        let answer = self.rest.form("/payinvoice", &[("invoice", order.bolt11)], PAY_TIME_MAX).await;
+        // It counts in whole satoshi.
+        if order.leaves_amount && !order.amount_msat.is_multiple_of(1000) {
+            return Ordered::Never("phoenixd pays whole satoshi only".to_owned());
+        }
+        let amount = (order.amount_msat / 1000).to_string();
+        let fields = [("invoice", order.bolt11), ("amountSat", amount.as_str())];
+        let fields = if order.leaves_amount { &fields[..] } else { &fields[..1] };
+        let answer = self.rest.form("/payinvoice", fields, PAY_TIME_MAX).await;
         let told = match answer.and_then(|reply| reply.read::<Told>()) {
             Ok(told) => told,
             Err(error) => return Ordered::of(error),

@@ -13,12 +13,12 @@ use super::{CheckOptions, Report, payouts};
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, IDEMPOTENT, KEYS, META,
-    META_SWEPT, OPEN_CALLS, PAYMENTS, balance_key, expiry_key,
+    META_SWEPT, OPEN_CALLS, PAYMENTS, SESSIONS, balance_key, expiry_key,
 };
 use crate::writer::forgotten_s;
 use crate::{
-    AccountMode, AccountSettings, Channel, Idempotent, KeyRecord, OpenCall, Payment, PaymentState,
-    StoreError, meta,
+    AccountMode, AccountSettings, Channel, Idempotent, KeyRecord, LightningSession, OpenCall, Payment,
+    PaymentState, StoreError, meta,
 };
 
 pub(super) fn check(
@@ -37,6 +37,7 @@ pub(super) fn check(
         }
     }
     rows::<32, Channel>(transaction, CHANNELS, "channels", report)?;
+    rows::<32, LightningSession>(transaction, SESSIONS, "lightning_sessions", report)?;
     rows::<16, KeyRecord>(transaction, KEYS, "keys", report)?;
     let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
     for (id, _) in rows::<16, OpenCall>(transaction, OPEN_CALLS, "open_calls", report)? {

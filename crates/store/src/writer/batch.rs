@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use ledger::{AccountId, Chart};
+use ledger::{AccountId, Chart, Draft};
 use money::Asset;
 use redb::{ReadableTable, Table, WriteTransaction};
 use serde::Serialize;
@@ -17,8 +17,8 @@ use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
     EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS,
-    META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, TILES, balance_key, expiry_key,
-    free_key,
+    META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS, TILES, balance_key,
+    expiry_key, free_key,
 };
 use crate::{
     AccountMode, AccountSettings, CashuWrite, Committed, Idempotent, Op, Outcome, Payment, PaymentState,
@@ -52,6 +52,7 @@ pub(super) struct Batch<'t> {
     pub(super) channels: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) payouts: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) open_payouts: Table<'t, &'static [u8; 16], &'static [u8; 32]>,
+    pub(super) sessions: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
@@ -84,6 +85,7 @@ impl<'t> Batch<'t> {
             channels: transaction.open_table(CHANNELS).map_err(unavailable)?,
             payouts: transaction.open_table(PAYOUTS).map_err(unavailable)?,
             open_payouts: transaction.open_table(OPEN_PAYOUTS).map_err(unavailable)?,
+            sessions: transaction.open_table(SESSIONS).map_err(unavailable)?,
             lots: transaction.open_table(LOTS).map_err(unavailable)?,
             cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
             cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
@@ -108,6 +110,8 @@ impl<'t> Batch<'t> {
             // The result of an intent, or a payment of the test rail that nothing has been written of.
             Op::Deposit { key, .. } => self.payment(key)?.is_none(),
             Op::Channel(write) => write.begins,
+            // Its end is never refused for want of room.
+            Op::LightningSession(write) => write.deposit.is_some(),
             Op::Payout { step, .. } => match step {
                 PayoutStep::Begin { .. } | PayoutStep::Asked(_) => true,
                 PayoutStep::Paid { .. } | PayoutStep::Failed { .. } => false,
@@ -154,30 +158,13 @@ impl<'t> Batch<'t> {
                 self.payments.remove(key).map_err(unavailable)?;
                 Ok(NO_ENTRY)
             }
-            Op::Deposit { key, payment, entry } => {
-                let known = self.payment(key)?;
-                if known.as_ref().is_some_and(|known| known.state.is_deposited()) || !self.has_coins(key)? {
-                    return Err(StoreError::Conflict);
-                }
-                let posting = self.prepare(entry, None)?;
-                let rail = Chart::RailClearing(payment.rail.clone());
-                self.name(rail.id(), &rail)?;
-                self.note_lot(key, payment)?;
-                let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
-                let attempt = payment.attempt.clone().or(attempt);
-                let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
-                match outcome.or_else(|| payment.outcome.clone()) {
-                    // The call did not wait for it.
-                    Some(outcome) => self.serve(key, payment, &outcome)?,
-                    None => self.put_payment(key, payment)?,
-                };
-                self.post(posting)
-            }
+            Op::Deposit { key, payment, entry } => self.deposit(key, payment, entry),
             Op::Served { key, outcome } => {
                 let payment = self.runs(key)?;
                 self.end(key, payment, outcome)
             }
             Op::Channel(write) => self.channel(write),
+            Op::LightningSession(write) => self.lightning_session(write),
             Op::Payout { hash, step } => self.payout(hash, step),
             Op::Cashu(write) => self.cashu(write),
             Op::FreeCall { until_s, who, used } => self.give(*until_s, *who, *used),
@@ -256,6 +243,27 @@ impl<'t> Batch<'t> {
 
     pub(super) fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
         get_json(&self.payments, key)
+    }
+
+    /// Refused with [`StoreError::Conflict`] where the payment is in already.
+    pub(super) fn deposit(&mut self, key: &[u8; 32], payment: &Payment, entry: &Draft) -> Answer {
+        let known = self.payment(key)?;
+        if known.as_ref().is_some_and(|known| known.state.is_deposited()) || !self.has_coins(key)? {
+            return Err(StoreError::Conflict);
+        }
+        let posting = self.prepare(entry, None)?;
+        let rail = Chart::RailClearing(payment.rail.clone());
+        self.name(rail.id(), &rail)?;
+        self.note_lot(key, payment)?;
+        let (attempt, outcome) = known.map_or((None, None), |known| (known.attempt, known.outcome));
+        let attempt = payment.attempt.clone().or(attempt);
+        let payment = Payment { state: PaymentState::Settled, attempt, ..payment.clone() };
+        match outcome.or_else(|| payment.outcome.clone()) {
+            // The call did not wait for it.
+            Some(outcome) => self.serve(key, payment, &outcome)?,
+            None => self.put_payment(key, payment)?,
+        };
+        self.post(posting)
     }
 
     fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {

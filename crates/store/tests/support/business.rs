@@ -542,7 +542,7 @@ pub(crate) fn channel(charged: u128) -> Channel {
         charged,
         accepted: charged,
         newest: Some(Promise { max_claimable: charged, signature: "0xaa".into(), expires_at: 0 }),
-        covered: None,
+        earlier: vec![],
         published: vec![1, u128::MAX],
         published_floor: 1,
         mirror: ChannelMirror {

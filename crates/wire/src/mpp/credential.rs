@@ -246,7 +246,7 @@ fn places<'a>(name: &str, value: &'a [u8]) -> impl Iterator<Item = (Field, &'a s
     let line = field.zip(std::str::from_utf8(value).ok());
     line.into_iter().flat_map(|(field, text)| elements(text).map(move |element| (field, element))).filter_map(
         |(field, element)| {
-            let (scheme, rest) = element.split_once(' ').unwrap_or((element, ""));
+            let (scheme, rest) = element.split_once([' ', '\t']).unwrap_or((element, ""));
             scheme.eq_ignore_ascii_case(SCHEME).then_some((field, rest.trim_matches([' ', '\t'])))
         },
     )

@@ -17,6 +17,8 @@ pub struct Opaque {
     pub prices: String,
     /// `q`: the quote, where one was given.
     pub quote: Option<String>,
+    /// `cr`: what paying it is credited with, in ledger units, where its amount is in something else.
+    pub credit: Option<i64>,
 }
 
 /// Why an `opaque` is none of ours.
@@ -34,6 +36,7 @@ impl Opaque {
             ("rt", Some(self.route.clone())),
             ("px", Some(self.prices.clone())),
             ("q", self.quote.clone()),
+            ("cr", self.credit.map(|credit| credit.to_string())),
         ];
         let members = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
         encode_object(&members.collect::<Map<String, Value>>())
@@ -53,6 +56,10 @@ impl Opaque {
             route: member("rt")?.to_owned(),
             prices: member("px")?.to_owned(),
             quote: object.contains_key("q").then(|| member("q").map(ToOwned::to_owned)).transpose()?,
+            credit: object
+                .contains_key("cr")
+                .then(|| member("cr")?.parse().map_err(|_| OpaqueError))
+                .transpose()?,
         })
     }
 }

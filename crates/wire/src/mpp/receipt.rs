@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::challenge::{RequestError, decode_object};
+use super::challenge::{RequestError, decode_object, is_method_name};
 use super::payload;
 use crate::{base64, rfc3339};
 
@@ -134,6 +134,9 @@ impl Receipt {
         let mut receipt: Self = payload::read(&members).map_err(|_| ReceiptError::Members)?;
         if receipt.status != Self::SUCCESS {
             return Err(ReceiptError::Status);
+        }
+        if !is_method_name(&receipt.method) {
+            return Err(ReceiptError::Members);
         }
         rfc3339::parse(&receipt.timestamp).ok_or(ReceiptError::Timestamp)?;
         let known = payload::write(&receipt);

@@ -73,6 +73,10 @@ pub(super) enum Takes {
     Nwc,
     /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
     Payment,
+    /// The Payment scheme by `exact`, and keys, of agents that sign.
+    Agents,
+    /// The Payment scheme by vouchers on a channel of Tempo.
+    Sessions,
 }
 
 const OPENAI: &[&str] = &[
@@ -447,6 +451,18 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Exact),
     },
     Client {
+        name: "holder-second-opinion",
+        runtime: Runtime::Python(Environment::L402),
+        script: "holder_second_opinion.py",
+        scenarios: &[
+            "pyca-judges-our-vectors-alike",
+            "pyca-signs-for-a-bound-key",
+            "a-bound-key-opens-nothing-else",
+        ],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
         name: "l402-and-x402",
         runtime: Runtime::Node,
         script: "l402_and_x402.mjs",
@@ -474,6 +490,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-discovery",
+        runtime: Runtime::Node,
+        script: "mpp_discovery.mjs",
+        scenarios: &["validator-accepts-our-document", "offers-are-those-of-the-402"],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
         name: "pympp-charge",
         runtime: Runtime::Python(Environment::Mpp),
         script: "mpp_charge.py",
@@ -485,6 +509,86 @@ pub(super) const CLIENTS: &[Client] = &[
             "charge-sent-64-times",
         ],
         on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-custom",
+        runtime: Runtime::Node,
+        script: "mpp_custom.mjs",
+        scenarios: &[
+            "credit-method-spends-a-key",
+            "credit-method-streams",
+            "credit-method-of-no-use-is-refused",
+            "accept-payment-decides",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-session",
+        runtime: Runtime::Node,
+        script: "mpp_session.mjs",
+        scenarios: &[
+            "session-pays-and-closes",
+            "session-streams-with-vouchers",
+            "session-fills-up",
+            "session-fills-up-mid-stream",
+            "session-as-a-method",
+            "session-left-half-read",
+        ],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
+    },
+    Client {
+        name: "pympp-session",
+        runtime: Runtime::Python(Environment::Mpp),
+        script: "mpp_session.py",
+        scenarios: &["session-pays-and-closes", "session-streams-with-vouchers", "session-refuses"],
+        on: &[Ground::Tempo],
+        before: Some(Takes::Sessions),
+    },
+    Client {
+        name: "mppx-agents",
+        runtime: Runtime::Node,
+        script: "agents.mjs",
+        scenarios: &[
+            "web-bot-auth-lets-in",
+            "web-bot-auth-keeps-out",
+            "tap-signs-and-pays",
+            "tap-has-to-mean-payment",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Agents),
+    },
+    Client {
+        name: "composition-node",
+        runtime: Runtime::Node,
+        script: "composition.mjs",
+        scenarios: &[
+            "one-402-for-all",
+            "mppx-pays",
+            "x402-fetch-pays",
+            "fetch402-pays",
+            "openai-spends-credit",
+            "two-payments-are-400",
+        ],
+        on: &[Ground::Evm, Ground::Wallet],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "composition-pympp",
+        runtime: Runtime::Python(Environment::Mpp),
+        script: "composition_pympp.py",
+        scenarios: &["pympp-pays"],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "composition-l402",
+        runtime: Runtime::Python(Environment::L402),
+        script: "composition_l402.py",
+        scenarios: &["l402sdk-pays", "openai-spends-credit"],
+        on: &[Ground::Wallet],
         before: Some(Takes::Payment),
     },
     Client {

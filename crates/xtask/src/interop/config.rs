@@ -7,6 +7,8 @@ use super::lightning::LnBitsUrls;
 
 /// Where the seller is paid: a public test account, worth nothing.
 pub(super) const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
+/// The first dollar of the chain of Tempo.
+const TEMPO_TOKEN: &str = "0x20c0000000000000000000000000000000000000";
 /// Where it is paid on Solana: of the seed 08, 32 times.
 const SOLANA_PAY_TO: &str = "2KW2XRd9kwqet15Aha2oK3tYvd3nWbTFH1MBiRAv1BE1";
 
@@ -19,6 +21,8 @@ pub(super) struct Around {
     pub(super) mint: Option<String>,
     /// How the seller's wallet behind the relay is reached.
     pub(super) nwc_uri: Option<String>,
+    /// Where the chain of Tempo is.
+    pub(super) tempo: Option<String>,
 }
 
 impl Takes {
@@ -39,6 +43,8 @@ impl Takes {
             Takes::Streams => "streams",
             Takes::Nwc => "nwc",
             Takes::Payment => "payment",
+            Takes::Agents => "agents",
+            Takes::Sessions => "sessions",
         }
     }
 
@@ -58,7 +64,9 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "test",
+            | Takes::Payment
+            | Takes::Agents
+            | Takes::Sessions => "test",
         }
     }
 
@@ -74,8 +82,14 @@ impl Takes {
             Takes::Permit => "permit2, exact",
             Takes::Upto => "upto, exact",
             Takes::Channels => "batch-settlement, exact",
-            Takes::Extensions | Takes::Solana | Takes::Payment => "exact",
-            Takes::Lightning | Takes::Lsat | Takes::LnBits | Takes::Cashu | Takes::Streams | Takes::Nwc => "",
+            Takes::Extensions | Takes::Solana | Takes::Payment | Takes::Agents => "exact",
+            Takes::Lightning
+            | Takes::Lsat
+            | Takes::LnBits
+            | Takes::Cashu
+            | Takes::Streams
+            | Takes::Nwc
+            | Takes::Sessions => "",
         }
     }
 
@@ -102,7 +116,9 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "",
+            | Takes::Payment
+            | Takes::Agents
+            | Takes::Sessions => "",
         }
     }
 
@@ -117,7 +133,9 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => "",
+            | Takes::Payment
+            | Takes::Agents
+            | Takes::Sessions => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -153,6 +171,12 @@ impl Takes {
   - { name: fragile, match: { method: POST, path: /fragile }, upstream: fragile, price: { per_call: 0.003 USD } }
 "#
             }
+            Takes::Agents => {
+                r#"routes:
+  - { match: { method: POST, path: /v1/chat/completions }, upstream: mock, price: by_model, identity: require }
+  - { name: once, match: { method: POST, path: /v1/responses }, upstream: mock, price: { per_call: 0.003 USD }, identity: { require: payer } }
+"#
+            }
             Takes::Streams => {
                 r#"routes:
   - { match: { path: /metered.M/** }, upstream: grpc, price: { per_byte_out: 1 USD/MB, hold: 1kB } }
@@ -161,7 +185,13 @@ impl Takes {
   - { match: { path: /flow }, upstream: socket, websocket: true, price: { per_byte_out: 0.01 USD/MB, hold: 1kB } }
 "#
             }
-            Takes::Exact | Takes::Permit | Takes::Upto | Takes::Channels | Takes::Solana | Takes::Cashu => "",
+            Takes::Exact
+            | Takes::Permit
+            | Takes::Upto
+            | Takes::Channels
+            | Takes::Solana
+            | Takes::Cashu
+            | Takes::Sessions => "",
         }
     }
 
@@ -187,13 +217,43 @@ impl Takes {
             | Takes::LightningAndChain
             | Takes::LnBits
             | Takes::Cashu
-            | Takes::Nwc => String::new(),
+            | Takes::Nwc
+            | Takes::Agents
+            | Takes::Sessions => String::new(),
         }
     }
 
+    /// The agents that are known, by public test keys: of the seeds 0a and 0b, 32 times.
+    fn identity(self) -> &'static str {
+        if self != Takes::Agents {
+            return "";
+        }
+        r#"identity:
+  keyring:
+    - { name: bot, x: Q6cucUQBdi32a2jCbfvfJoKq7J8kdOykYT5CSg-6_Tw, origin: "https://agent.example", profiles: [web-bot-auth] }
+    - { name: agent, x: Zr5-Myx6RTMyvZ0Kf32wVfXF7xoGraZtmLOftoEMRzo, keyid: agent-2026-11, profiles: [visa-tap] }
+"#
+    }
+
     /// The Payment scheme, over the other rails.
-    fn mpp(self) -> &'static str {
-        if self == Takes::Payment { "  mpp: {}\n" } else { "" }
+    fn mpp(self, tempo: Option<&str>) -> String {
+        match (self, tempo) {
+            (Takes::Payment | Takes::Agents, _) => "  mpp: {}\n".to_owned(),
+            // What clients are told to put into a channel is enough for a few calls.
+            (Takes::Sessions, Some(rpc)) => format!(
+                r#"  mpp:
+    sessions: {{ grace: 5s }}
+    tempo:
+      token: "{TEMPO_TOKEN}"
+      pay_to: "{PAY_TO}"
+      key: "${{env:PAYEE_KEY}}"
+      rpc: "{rpc}"
+      min_deposit: 0.0001 USD
+      suggested_deposit: 0.0004 USD
+"#
+            ),
+            _ => String::new(),
+        }
     }
 
     /// The rail of Lightning, if it has one. A bitcoin costs what makes a satoshi a tenth of a cent; an invoice is for two of them
@@ -222,7 +282,9 @@ impl Takes {
             | Takes::Channels
             | Takes::Extensions
             | Takes::Solana
-            | Takes::Cashu => return String::new(),
+            | Takes::Cashu
+            | Takes::Agents
+            | Takes::Sessions => return String::new(),
         };
         format!(
             "  l402:
@@ -266,7 +328,9 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Payment => evm,
+            | Takes::Payment
+            | Takes::Agents
+            | Takes::Sessions => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -291,7 +355,8 @@ pub(super) struct Ports {
 pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -> String {
     let (mode, schemes, more) = (takes.mode(), takes.schemes(), takes.more());
     let (routes, test, l402) = (takes.routes(), takes.test(), takes.l402(around.lnbits.as_ref()));
-    let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp());
+    let (cashu, mpp) = (takes.cashu(around.mint.as_deref()), takes.mpp(around.tempo.as_deref()));
+    let identity = takes.identity();
     let chain = around.chain.as_ref().filter(|_| !schemes.is_empty());
     let x402 = chain.map_or_else(String::new, |ChainUrls { facilitator, rpc }| {
         let networks = takes.networks(rpc);
@@ -322,7 +387,7 @@ upstreams:
 # A stock client asks for the price before each payment; all of them are one address here.
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}
-{routes}rails:
+{routes}{identity}rails:
 {l402}{cashu}{test}{x402}{mpp}admin: {{ listen: "127.0.0.1:{admin}" }}
 "#
     )

@@ -19,6 +19,9 @@ pub(crate) const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Signs claims and refunds of payment channels: a public test key, worth nothing.
 const AUTHORIZER_KEY: &str = "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356";
 
+/// Takes what channels of Tempo owe: that of the account that is paid, a public test key, worth nothing.
+const PAYEE_KEY: &str = "92db14e403b83dfe3df233f83dfa3a0d7096f21ca9b0d6d6b8d88b2b4ec1564e";
+
 /// A development chain with the play token on it, and a facilitator that moves it; beside it one of Solana, if that is
 /// needed.
 pub(super) struct Chain {
@@ -181,7 +184,8 @@ impl Gateway {
         let text = text(takes, &ports, &store, around);
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
-        let mut secrets = vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned())];
+        let mut secrets =
+            vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned()), ("PAYEE_KEY", PAYEE_KEY.to_owned())];
         secrets.extend(around.lnbits.as_ref().map(|lnbits| ("LNBITS_KEY", lnbits.key.clone())));
         secrets.extend(around.nwc_uri.clone().map(|uri| ("NWC_URI", uri)));
         serve.arg("serve").arg("--config").arg(&config).envs(secrets.iter().cloned());

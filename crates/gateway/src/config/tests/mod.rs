@@ -58,6 +58,8 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
 
 mod batch;
 mod cashu;
+mod directories;
+mod identity;
 mod l402;
 mod mpp;
 mod prices;

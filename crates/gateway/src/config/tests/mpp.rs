@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use money::Asset;
+use proof::voucher::evm::{Escrow, Protocol};
+use wire::x402::Address;
+
 use super::check;
 use crate::config::MppMethod as M;
 
@@ -56,5 +60,56 @@ fn mpp_2_what_cannot_be_meant_is_said() {
     ] {
         let errors = check(&file(&format!("mpp: {{ {mpp} }}"))).map(|_| ()).unwrap_err().to_string();
         assert!(errors.contains(expected), "{mpp}: {errors}");
+    }
+}
+
+const TEMPO: &str = "token: \"0x20c0000000000000000000000000000000000001\", \
+                     pay_to: \"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\", rpc: \"http://127.0.0.1:1\", key: \"${file:/etc/farthing/public.key}\"";
+
+fn tempo(own: &str) -> String {
+    file(&format!("mpp: {{ tempo: {{ {TEMPO}{own} }} }}"))
+}
+
+#[test]
+fn every_key_of_tempo_arrives() {
+    let plain = check(&tempo("")).unwrap().rails.mpp.unwrap();
+    assert_eq!(plain.methods, [M::Tempo, M::Credit]);
+    let plain = plain.tempo.unwrap();
+    assert_eq!((plain.escrow.protocol(), plain.escrow.chain_id()), (Protocol::TempoV2, 42431));
+    assert_eq!(plain.escrow.contract(), &Escrow::TEMPO_V2);
+    assert_eq!((plain.decimals, plain.asset, plain.channels_per_payer), (6, Asset::Usdc, 16));
+    // The key of the payee himself: nobody else acts in his name.
+    assert_eq!((plain.sender, plain.operator()), (plain.pay_to, Address::ZERO));
+    let own = ", protocol: v1, chain_id: 31337, escrow: \"0x3333333333333333333333333333333333333333\", decimals: 18, \
+               asset: USDT, min_deposit: 2 USD, suggested_deposit: 3 USD, min_delta: 0.5 USD, channels_per_payer: 2, \
+               claim_above: 4 USD, claim_idle: 5s, look_every: 6s";
+    let all = check(&tempo(own)).unwrap().rails.mpp.unwrap().tempo.unwrap();
+    assert_eq!((all.escrow.protocol(), all.escrow.chain_id()), (Protocol::TempoV1, 31337));
+    assert_eq!((all.escrow.contract(), all.network().as_str()), (&Address([0x33; 20]), "eip155:31337"));
+    assert_eq!((all.decimals, all.asset, all.channels_per_payer), (18, Asset::Usdt, 2));
+    let amounts = [all.min_deposit, all.suggested_deposit, all.min_delta, all.claim_above];
+    assert_eq!(amounts.map(|amount| amount.units() / 100_000_000), [20, 30, 5, 40]);
+    assert_eq!((all.claim_idle.as_secs(), all.look_every.as_secs()), (5, 6));
+}
+
+#[test]
+fn what_tempo_cannot_do_is_said() {
+    for (own, expected) in [
+        (", protocol: v3", "neither v1 nor v2"),
+        (", protocol: v1", "needs \"escrow\""),
+        (", chain_id: 4217", "moves real money"),
+        (", decimals: 19", "at most 18"),
+        (", asset: EUR", "neither USDC nor USDT"),
+        (", tokens: 1", "unknown key"),
+    ] {
+        let errors = check(&tempo(own)).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{own}: {errors}");
+    }
+    for (missing, expected) in
+        [("key", "who takes what channels owe"), ("rpc", "needs \"rpc\""), ("token", "needs \"token\"")]
+    {
+        let text = tempo("").replace(&format!("{missing}: "), &format!("{missing}_: "));
+        let errors = check(&text).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains("unknown key") || errors.contains(expected), "{missing}: {errors}");
     }
 }

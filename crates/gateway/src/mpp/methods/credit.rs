@@ -2,13 +2,14 @@
 //! section 10.9). It deposits nothing; what the key may is the key's.
 
 use serde_json::Value;
-use wire::mpp::credit::{SessionDetails, SessionRequest};
-use wire::mpp::{Credential, SESSION, payload};
+use wire::mpp::credit::{SessionDetails, SessionPayload, SessionRequest};
+use wire::mpp::{Credential, Problem, SESSION, payload};
 
-use super::super::{Demand, Offer};
+use super::super::{Demand, Echo, Offer, Proven, refused};
 use crate::challenge::Through;
 use crate::config::MppMethod;
 use crate::payer::usual_asset;
+use crate::refusal::Refusal;
 
 /// The worst case of this call, in the unit of accounts.
 pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
@@ -32,6 +33,7 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
         intent: SESSION,
         request: payload::write(&request),
         expires_at_s: None,
+        credit: None,
     })
 }
 
@@ -39,4 +41,13 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
 pub(crate) fn key(credential: &Credential) -> Option<&str> {
     let is_ours = credential.challenge.method == MppMethod::Credit.name();
     is_ours.then(|| credential.payload.get("token").and_then(Value::as_str))?
+}
+
+/// Whether there is a key: whether it is good has been asked by then.
+pub(super) fn verify(echo: &Echo) -> Result<Proven, Refusal> {
+    let payload: Result<SessionPayload, _> = payload::read(&echo.payload);
+    payload.map(|_| Proven::Opens).map_err(|_| {
+        let detail = "The payload has no credit key.";
+        refused(Problem::MalformedCredential, "payload", detail)
+    })
 }

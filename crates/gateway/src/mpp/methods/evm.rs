@@ -54,6 +54,7 @@ fn offer(demand: &Demand<'_>, till: &Till) -> Option<Offer> {
         intent: CHARGE,
         request: payload::write(&request),
         expires_at_s: None,
+        credit: None,
     })
 }
 

@@ -2,11 +2,13 @@
 
 pub(super) mod credit;
 pub(super) mod evm;
+mod lightning;
+mod tempo;
 
 use serde_json::{Map, Value};
 use wire::mpp::{CHARGE, Credential, Problem, SESSION};
 
-use super::{Demand, Desk, Echo, Making, Proven, refused};
+use super::{Demand, Desk, Echo, Listed, Making, Proven, refused};
 use crate::config::MppMethod;
 use crate::refusal::Refusal;
 
@@ -14,35 +16,51 @@ use crate::refusal::Refusal;
 pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
         MppMethod::Evm => &[CHARGE],
-        MppMethod::Credit => &[SESSION],
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            &[]
-        }
+        MppMethod::Lightning => &[CHARGE, SESSION],
+        MppMethod::Credit | MppMethod::Tempo => &[SESSION],
+        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => &[],
     }
 }
 
 /// What this route asks for by a method and an intent of it.
-pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, _intent: &'static str) -> Making {
+pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Making {
     Making::Offers(match method {
+        MppMethod::Lightning => return lightning::offers(demand, intent).await,
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
-            Vec::new()
-        }
+        MppMethod::Tempo => tempo::offer(demand).into_iter().collect(),
+        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => Vec::new(),
     })
+}
+
+/// What a catalogue says that this method and intent ask for. What has to be made for a payer is not made for it.
+pub(super) async fn listed(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Vec<Listed> {
+    match method {
+        // An invoice is for a call; what it will ask for follows the price of a bitcoin.
+        MppMethod::Lightning => vec![Listed::new(method, intent, Some("sat".to_owned()), None)],
+        MppMethod::Evm
+        | MppMethod::Credit
+        | MppMethod::Tempo
+        | MppMethod::Solana
+        | MppMethod::Stripe
+        | MppMethod::Card => match offers(demand, method, intent).await {
+            Making::Offers(offers) => offers.iter().map(Listed::of).collect(),
+            Making::Spent(_) | Making::Out => Vec::new(),
+        },
+    }
 }
 
 /// Whether a credential is worth nothing once its challenge has ended. A session goes on for longer than that
 /// (MPP-13.5).
-pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, Value>) -> bool {
+pub(super) fn is_timed(method: MppMethod, intent: &str, payload: &Map<String, Value>) -> bool {
     match method {
-        MppMethod::Credit => false,
-        MppMethod::Evm
-        | MppMethod::Lightning
-        | MppMethod::Tempo
-        | MppMethod::Solana
-        | MppMethod::Stripe
-        | MppMethod::Card => intent == CHARGE,
+        // A payment over Lightning that is in stays in: it looks for itself.
+        MppMethod::Credit | MppMethod::Lightning => false,
+        // What moves money on a chain answers a challenge of now; a voucher goes on from where its channel stands.
+        MppMethod::Tempo => {
+            matches!(payload.get("action").and_then(Value::as_str), Some("open" | "topUp"))
+        }
+        MppMethod::Evm | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => intent == CHARGE,
     }
 }
 
@@ -53,8 +71,10 @@ pub(super) fn is_timed(method: MppMethod, intent: &str, _payload: &Map<String, V
 pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
     match echo.method {
         MppMethod::Evm => evm::verify(demand, echo),
-        MppMethod::Credit => Ok(Proven::Opens),
-        MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+        MppMethod::Credit => credit::verify(echo),
+        MppMethod::Lightning => lightning::verify(demand, echo),
+        MppMethod::Tempo => tempo::verify(demand, echo),
+        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }

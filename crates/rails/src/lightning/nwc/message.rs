@@ -32,6 +32,9 @@ pub(super) enum Request<'a> {
     PayInvoice {
         /// BOLT11.
         invoice: &'a str,
+        /// Millisatoshi, where the invoice leaves that to the payer.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        amount: Option<u64>,
     },
     /// Who are you.
     GetInfo {},

@@ -170,6 +170,16 @@ fn invoice(made: &Made) -> String {
     sign(raw, &made.signer)
 }
 
+/// One that leaves its amount to the payer.
+pub(super) fn without_amount() -> super::fake::Made {
+    let made = Made { amount_msat: None, ..Made::default() };
+    super::fake::Made {
+        bolt11: invoice(&made),
+        hash: Sha256::digest(made.preimage).into(),
+        preimage: wire::hex::encode(&made.preimage),
+    }
+}
+
 fn sign(raw: RawBolt11Invoice, signer: &[u8; 32]) -> String {
     let key = SecretKey::from_slice(signer).unwrap();
     raw.sign::<_, ()>(|hash| Ok(Secp256k1::new().sign_ecdsa_recoverable(hash, &key))).unwrap().to_string()

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::bolt11::without_amount;
 use super::fake::{Asked, Does, Fake, Kind, Made, NOW_S, made, wanted};
 use super::shapes::{cln_list, cln_paid, lnbits_sent, lnd_payment, phoenixd_sent};
 use crate::lightning::Sent;
@@ -402,5 +403,45 @@ async fn lnbits_pays() {
     for (case, answers, expected) in cases {
         let lines = check(Kind::LnBits, case, answers, expected).await;
         assert_eq!(lines.iter().filter(|line| line.starts_with("POST")).count(), 1, "{case}: ordered once");
+    }
+}
+
+/// MPP 10.2: what goes back goes to an invoice that leaves its amount open, so the node is told it; and told nothing where
+/// the invoice names it.
+#[tokio::test]
+async fn mpp_29_an_amount_that_the_invoice_leaves_open_is_told_to_the_node() {
+    let (open, named) = (without_amount(), made(&wanted(), NOW_S));
+    for (kind, path, expected) in [
+        (Kind::Lnd, "/v2/router/send", r#""amt_msat":"9000""#),
+        (Kind::Cln, "/v1/xpay", r#""amount_msat":9000"#),
+        (Kind::Phoenixd, "/payinvoice", "amountSat=9"),
+    ] {
+        for (one, amount_msat, is_told) in [(&open, 9_000, true), (&named, 21_001, false)] {
+            let fake = answering(kind, one, |_, _| None);
+            let sent = fake.node(kind).pay_amount(&one.bolt11, amount_msat, 5_000).await;
+            assert_eq!(told(&sent), UNKNOWN, "{kind:?}: it hung up");
+            let asked = fake.asked();
+            let order = asked.iter().find(|asked| asks(asked, path)).unwrap();
+            assert_eq!(order.body.contains(expected), is_told, "{kind:?}: {}", order.body);
+        }
+    }
+    let fake = Fake::start(|_| Does::Hangup);
+    for (kind, one, amount_msat, expected) in [
+        (Kind::Lnd, &named, 21_000, "failed: invoice names another amount"),
+        (Kind::Lnd, &open, 0, "failed: nothing to pay"),
+        (Kind::Lnd, &named, 0, "failed: nothing to pay"),
+    ] {
+        let sent = fake.node(kind).pay_amount(&one.bolt11, amount_msat, 5_000).await;
+        assert_eq!(told(&sent), expected);
+    }
+    assert_eq!(told(&fake.node(Kind::Lnd).pay(&open.bolt11, 5_000).await), "failed: invoice names no amount");
+    assert!(fake.lines().is_empty(), "nobody was asked");
+    for (kind, amount_msat, expected) in [
+        (Kind::LnBits, 9_000, "failed: LNbits pays no invoice that leaves its amount to the payer"),
+        (Kind::Phoenixd, 9_001, "failed: phoenixd pays whole satoshi only"),
+    ] {
+        let fake = answering(kind, &open, |_, _| None);
+        let sent = fake.node(kind).pay_amount(&open.bolt11, amount_msat, 5_000).await;
+        assert_eq!(told(&sent), expected, "{kind:?}");
     }
 }

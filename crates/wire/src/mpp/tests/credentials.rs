@@ -37,7 +37,7 @@ fn mpp_15_places() {
         ("alone", vec![(auth, value.clone())], Ok(Some(credential()))),
         ("its own field", vec![(pay, value.clone())], Ok(Some(moved))),
         ("lower-case scheme", vec![("AUTHORIZATION", old)], Ok(Some(credential()))),
-        ("more spaces", vec![(auth, value.replace(' ', " \t ") + " ")], Ok(Some(credential()))),
+        ("more spaces", vec![(auth, value.replace(' ', "\t \t") + " ")], Ok(Some(credential()))),
         ("behind a bearer key", vec![(auth, in_line("Bearer sk-1, %"))], Ok(Some(credential()))),
         ("before one, no space", vec![(auth, in_line("%,Bearer sk-1"))], Ok(Some(credential()))),
         ("another line", vec![(auth, "Bearer sk-1".into()), (auth, value.clone())], Ok(Some(credential()))),

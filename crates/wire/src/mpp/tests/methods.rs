@@ -122,11 +122,14 @@ fn mpp_5_what_our_challenges_carry() {
         route: "chat".into(),
         prices: "2026-11".into(),
         quote: Some("q1.x".into()),
+        credit: None,
     };
     let text = opaque.encode();
     let json = String::from_utf8(crate::base64::decode_url(&text, 200).unwrap()).unwrap();
     assert_eq!(json, r#"{"ep":"7.3","px":"2026-11","q":"q1.x","rt":"chat"}"#);
     assert_eq!(Opaque::decode(&text), Ok(opaque.clone()));
+    let credited = Opaque { credit: Some(50_000_000), ..opaque.clone() };
+    assert_eq!(Opaque::decode(&credited.encode()), Ok(credited));
     let without = Opaque { quote: None, ..opaque };
     assert_eq!(Opaque::decode(&without.encode()), Ok(without));
     for other in [
@@ -136,6 +139,8 @@ fn mpp_5_what_our_challenges_carry() {
         r#"{"ep":"7.3","rt":"a","px":1}"#,
         r#"{"ep":"7.3","rt":"a","px":"b","q":1}"#,
         r#"{"ep":"7.70000","rt":"a","px":"b"}"#,
+        r#"{"cr":"x","ep":"7.3","rt":"a","px":"b"}"#,
+        r#"{"cr":5,"ep":"7.3","rt":"a","px":"b"}"#,
         "[]",
         "x",
     ] {

@@ -38,6 +38,7 @@ fn decode_table() {
     for (what, text, expected) in [
         ("failure", whole.replace("success", "failed"), E::Status),
         ("no reference", whole.replace("reference", "referenc"), E::Members),
+        ("method in upper case", whole.replace("lightning", "Lightning"), E::Members),
         ("no time", whole.replace("2026-03-10T21", "yesterday"), E::Timestamp),
         ("fraction of a satoshi", whole.replace("{\"", "{\"refundSats\":1.5,\""), E::Members),
         ("unknown refund", whole.replace("{\"", "{\"refundStatus\":\"lost\",\""), E::Members),

@@ -26,8 +26,12 @@ fn questions_are_those_of_the_protocol() {
             r#"{"method":"lookup_invoice","params":{"payment_hash":"ab"}}"#,
         ),
         (
-            Request::PayInvoice { invoice: "lnbc1" },
+            Request::PayInvoice { invoice: "lnbc1", amount: None },
             r#"{"method":"pay_invoice","params":{"invoice":"lnbc1"}}"#,
+        ),
+        (
+            Request::PayInvoice { invoice: "lnbc1", amount: Some(9_000) },
+            r#"{"method":"pay_invoice","params":{"invoice":"lnbc1","amount":9000}}"#,
         ),
         (Request::GetInfo {}, r#"{"method":"get_info","params":{}}"#),
     ] {

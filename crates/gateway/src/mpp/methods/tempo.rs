@@ -1,0 +1,32 @@
+//! `tempo`/`session`: vouchers on a payment channel. What becomes of them is [`super::super::session`].
+
+use super::super::{Demand, Echo, Offer, Proven, refused, session};
+use crate::admission::Brings;
+use crate::challenge::Through;
+use crate::refusal::Refusal;
+use wire::mpp::Problem;
+
+/// The challenge of a session; none for what no session can buy: a balance, a refund.
+pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
+    let terms = demand.arrived.snapshot.mpp.as_ref()?.tempo.as_ref()?;
+    match demand.ask.through {
+        Through::All | Through::Sessions => Some(session::offer(demand, terms)),
+        Through::Deposits | Through::Channels => None,
+    }
+}
+
+/// Whether a credential is one of a channel that pays us, and its voucher genuine.
+pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
+    let terms = demand.arrived.snapshot.mpp.as_ref().and_then(|desk| desk.tempo.as_ref());
+    let terms = terms.ok_or_else(|| {
+        let detail = "Payments by this method are not taken here.";
+        refused(Problem::MethodUnsupported, "method_unsupported", detail)
+    })?;
+    let presented = session::read(demand.gate, terms, echo)?;
+    // A call is not a place for what is about the channel alone, and what sells none is no place for a call's voucher.
+    if demand.ask.through == Through::All && !presented.may_pay() {
+        let detail = "This is about a session alone: send it without anything to buy.";
+        return Err(refused(Problem::BadRequest, "no_payment", detail));
+    }
+    Ok(Proven::Brings(Brings::Session(Box::new(presented))))
+}

@@ -1,0 +1,285 @@
+//! The end of a session: what was used is taken, the rest goes back, and nothing begins any more from the moment that this
+//! is decided (ENG-4, ENG-5).
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use ledger::Kind as EntryKind;
+use money::Amount;
+use proof::voucher::{Channel, Closing, NotTaken, Signed};
+use rails::SessionOnChain;
+use sha2::{Digest as _, Sha256};
+use store::{ChannelClose, StoreError};
+use tokio::sync::MutexGuard;
+use wire::mpp::Problem;
+
+use super::chain::{Outcome, Wanted};
+use super::opening::{mirror, reverted};
+use super::receive::{For, moved};
+use super::{Kept, Kind as _, Slot, Tempo, told};
+use crate::channels::Beside;
+use crate::clock::Now;
+use crate::mpp::refused;
+use crate::payments::{store_refusal, unknown_outcome, unsure};
+use crate::refusal::Refusal;
+
+/// A node that was behind may see nothing where there is something: it is believed when it has for so long.
+const GONE_FOR_S: u64 = 10;
+
+/// How long an end waits for calls that are just ending: clients close when they have read the last byte of an answer, and
+/// it is captured then.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
+
+impl For<'_> {
+    /// Ends a channel as its payer asked, by the voucher that he sent. The hash of the transaction.
+    ///
+    /// # Errors
+    /// The refusal says what happened to the money. Once it is decided that the channel ends, the same request again
+    /// finds out how it did.
+    ///
+    /// # Cancel safety
+    /// None.
+    pub(super) async fn close(&self, slot: &Slot, signed: Signed<[u8; 65]>) -> Result<String, Refusal> {
+        self.calls_end(slot).await;
+        let _claim = self.gate.claims.take(slot.id, slot.id).map_err(|_| told::busy())?;
+        let is_closing = slot.lock().await.record.closing.is_some();
+        if !is_closing {
+            self.look(slot).await?;
+            let kept = slot.lock().await;
+            if kept.record.closing.is_none() {
+                self.decide(slot, kept, signed).await?;
+            }
+        }
+        match self.finish(slot).await.map_err(|error| unsure(&error))? {
+            Outcome::Done(hash) => Ok(hash),
+            Outcome::Reverted => Err(reverted()),
+            Outcome::NotSent | Outcome::Unknown => Err(unknown_outcome()),
+        }
+    }
+
+    /// Waits until no call of the channel is open, or for so long.
+    async fn calls_end(&self, slot: &Slot) {
+        let Some(waiter) = self.gate.arrivals.wait(slot.account.id()) else { return };
+        let none_is_open = poll_fn(|cx| {
+            waiter.listen(cx.waker());
+            if slot.account.held() > Amount::ZERO { Poll::Pending } else { Poll::Ready(()) }
+        });
+        // What is open after that is found by whoever decides.
+        let _ = tokio::time::timeout(CALLS_END_WITHIN, none_is_open).await;
+    }
+
+    /// Decides how a channel ends, under this voucher: what is not used leaves its account, and on disk it is closing.
+    ///
+    /// # Errors
+    /// It stands where it stood.
+    ///
+    /// # Cancel safety
+    /// None.
+    pub(super) async fn decide(
+        &self,
+        slot: &Slot,
+        mut kept: MutexGuard<'_, Kept>,
+        signed: Signed<[u8; 65]>,
+    ) -> Result<(), Refusal> {
+        // Out of the account first: from here on no call can set anything aside.
+        let taken = self.gate.book.withdraw(&slot.account, slot.account.available());
+        let give_back = |amount| {
+            self.gate.deposit(slot.account.id(), slot.unit.asset, amount);
+        };
+        // A hold is noted before it is taken: whoever was quicker is seen here.
+        if slot.account.held() > Amount::ZERO {
+            give_back(taken);
+            return Err(told::busy());
+        }
+        let carry = slot.unit.whole(taken);
+        let channel = kept.channel(carry);
+        let closing = channel.close(signed.max_claimable).map_err(not_closed).and_then(|closing| {
+            let is_whole = signed.max_claimable == closing.capture;
+            if is_whole || slot.config.escrow().closes_in_part() {
+                Ok(closing)
+            } else {
+                Err(not_in_part(&closing))
+            }
+        });
+        let closing = match closing {
+            Ok(closing) => closing,
+            Err(refusal) => {
+                give_back(taken);
+                return Err(refusal);
+            }
+        };
+        // Parts of a unit that no chain can give back stay where they are.
+        let back = slot.unit.ledger(carry).unwrap_or_default().min(taken);
+        give_back(taken.minus(back).unwrap_or_default());
+        let now = Now::read();
+        let record = store::Channel {
+            closing: Some(ChannelClose {
+                capture: closing.capture,
+                refund: closing.refund,
+                promise: Some(Tempo::write(&signed)),
+                is_done: false,
+                asked_ms: now.millis(),
+                reference: String::new(),
+            }),
+            // From here on a node may show it to everybody.
+            ..kept.moved(&channel.with_published(signed.max_claimable).with_closing())
+        };
+        let entry = (back > Amount::ZERO).then(|| self.going_back(slot, back, now));
+        let beside = Beside { entry, ..Beside::default() };
+        let written = slot.write(&self.gate.store, &mut kept, record, beside).await;
+        if let Err(error) = written {
+            give_back(back);
+            return Err(store_refusal(&error));
+        }
+        drop(kept);
+        self.gate.arrivals.wake(slot.account.id());
+        Ok(())
+    }
+
+    /// Carries out on the chain what was decided.
+    ///
+    /// # Errors
+    /// It is not known here how it ended.
+    ///
+    /// # Cancel safety
+    /// None.
+    pub(super) async fn finish(&self, slot: &Slot) -> Result<Outcome, StoreError> {
+        let decided = slot.lock().await.record.closing.clone();
+        let Some(closing) = decided else { return Ok(Outcome::NotSent) };
+        if closing.is_done {
+            return Ok(Outcome::Done(closing.reference));
+        }
+        let signed = closing.promise.as_ref().and_then(|promise| {
+            Some(Signed { max_claimable: promise.max_claimable, signature: Tempo::read(promise)? })
+        });
+        let Some(signed) = signed else { return Ok(Outcome::NotSent) };
+        let channel = slot.config.descriptor();
+        let data = slot.config.escrow().close_call(&slot.id, &channel, &signed, closing.capture);
+        let wanted = Wanted { data, total_claimed: closing.capture, ends: true };
+        let outcome = self.transact(slot, &wanted).await?;
+        match &outcome {
+            Outcome::Done(hash) => {
+                let mut kept = slot.lock().await;
+                self.end(slot, &mut kept, hash.clone()).await?;
+            }
+            Outcome::Reverted => {
+                tracing::error!(channel = %wire::hex::encode(&slot.id), "ALARM: a channel cannot be closed on its chain");
+            }
+            Outcome::NotSent | Outcome::Unknown => {}
+        }
+        Ok(outcome)
+    }
+
+    /// It has ended on its chain as was decided.
+    async fn end(&self, slot: &Slot, kept: &mut Kept, reference: String) -> Result<(), StoreError> {
+        let Some(closing) = kept.record.closing.clone() else { return Ok(()) };
+        let ended = Closing { capture: closing.capture, refund: closing.refund };
+        let channel: Channel<[u8; 65]> = kept.channel(0).finalized(&ended);
+        let record = store::Channel {
+            closing: Some(ChannelClose { is_done: true, reference, ..closing }),
+            taking: None,
+            ..kept.moved(&channel)
+        };
+        slot.write(&self.gate.store, kept, record, Beside { is_result: true, ..Beside::default() }).await
+    }
+
+    /// Keeps what was seen of a channel on its chain. Sums there never sink; a node that is behind shows older ones.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is looked at again.
+    pub(super) async fn keep(&self, slot: &Slot, seen: &SessionOnChain) -> Result<(), StoreError> {
+        let now = Now::read();
+        let mut kept = slot.lock().await;
+        let known = kept.channel(0).mirror;
+        let is_gone = seen.deposit == 0 && known.balance > 0;
+        let for_long = now.seconds().saturating_sub(known.synced_at_s) >= GONE_FOR_S;
+        if seen.finalized || is_gone && for_long {
+            return self.over(slot, kept, now).await;
+        }
+        if is_gone {
+            return Ok(());
+        }
+        let mut view = mirror(seen, now.seconds());
+        view.balance = view.balance.max(known.balance);
+        view.total_claimed = view.total_claimed.max(known.total_claimed);
+        let record = kept.moved(&kept.channel(0).refreshed(view));
+        slot.write(&self.gate.store, &mut kept, record, Beside::default()).await
+    }
+
+    /// The channel has ended on its chain, by us or by its payer.
+    async fn over(&self, slot: &Slot, mut kept: MutexGuard<'_, Kept>, now: Now) -> Result<(), StoreError> {
+        if let Some(closing) = &kept.record.closing {
+            if closing.is_done {
+                return Ok(());
+            }
+            let hash = kept.record.taking.as_ref().map(|taking| taking.hash.clone()).unwrap_or_default();
+            return self.end(slot, &mut kept, hash).await;
+        }
+        let taken = self.gate.book.withdraw(&slot.account, slot.account.available());
+        let channel = kept.channel(slot.unit.whole(taken));
+        let lost = channel.used().saturating_sub(channel.mirror.total_claimed);
+        if lost > 0 {
+            tracing::error!(channel = %wire::hex::encode(&slot.id), lost,
+                "ALARM: a payer has withdrawn from his channel before what it owed was taken");
+        }
+        let closing = Closing {
+            capture: channel.mirror.total_claimed,
+            refund: channel.mirror.balance.saturating_sub(channel.mirror.total_claimed),
+        };
+        let record = store::Channel {
+            closing: Some(ChannelClose {
+                capture: closing.capture,
+                refund: closing.refund,
+                promise: None,
+                is_done: true,
+                asked_ms: now.millis(),
+                reference: String::new(),
+            }),
+            taking: None,
+            ..kept.moved(&channel.finalized(&closing))
+        };
+        let entry = (taken > Amount::ZERO).then(|| self.going_back(slot, taken, now));
+        let written =
+            slot.write(&self.gate.store, &mut kept, record, Beside { payment: None, entry, is_result: true });
+        if let Err(error) = written.await {
+            self.gate.deposit(slot.account.id(), slot.unit.asset, taken);
+            return Err(error);
+        }
+        drop(kept);
+        self.gate.arrivals.wake(slot.account.id());
+        Ok(())
+    }
+
+    /// What was accepted and not used is the payer's on the chain, and no longer here.
+    fn going_back(&self, slot: &Slot, amount: Amount, now: Now) -> ledger::Draft {
+        let key: [u8; 32] =
+            Sha256::new_with_prefix(b"farthing/session-close/1").chain_update(slot.id).finalize().into();
+        let less = amount.negated().unwrap_or_default();
+        let reference = wire::hex::encode_0x(&slot.id);
+        moved(slot, &self.rail(), EntryKind::Refund, less, key, reference, now)
+    }
+}
+
+fn not_closed(error: NotTaken) -> Refusal {
+    match error {
+        NotTaken::Mismatch => {
+            let detail = "The voucher promises less than was used.";
+            refused(Problem::VerificationFailed, "below_spent", detail)
+        }
+        NotTaken::Busy
+        | NotTaken::Closing
+        | NotTaken::Published
+        | NotTaken::DeltaTooSmall
+        | NotTaken::BelowClaimed
+        | NotTaken::Stale
+        | NotTaken::ExceedsDeposit => told::not_taken(error),
+    }
+}
+
+/// The contract would take all that is promised.
+fn not_in_part(closing: &Closing) -> Refusal {
+    let detail = "This contract takes all that a voucher promises: sign one of what was used.";
+    refused(Problem::VerificationFailed, "above_spent", detail)
+        .extension("spent", closing.capture.to_string())
+}

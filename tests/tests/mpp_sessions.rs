@@ -1,0 +1,523 @@
+//! Sessions of the `Payment` scheme on payment channels (specs/vouchers.md): from the channel's opening to its end on the
+//! chain, and what is refused between. Killed at any point: `mpp_session_kill.rs`.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use farthing_tests::gateway::{Gateway, nano, wait_for};
+use farthing_tests::http::{self, Answer};
+use farthing_tests::mpp::{call, challenge, receipt};
+use farthing_tests::refused::assert_refused;
+use farthing_tests::reserve::{Ended, Reserve, Trick};
+use farthing_tests::session::{Payer, asked, gateway, manage};
+use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use serde_json::{Value, json};
+use wire::hex;
+use wire::mpp::{Challenge, Credential};
+
+const CHAT: &str = "/v1/chat/completions";
+/// Half a dollar.
+const DEPOSIT: u128 = 500_000;
+/// What a friendly call costs, in units of the token.
+const COST: u128 = FRIENDLY_COST as u128 / 1000;
+/// Settles nothing by itself, and looks at the chain as rarely as a test may wait.
+const QUIET: &str = ", claim_idle: 1h, claim_above: 1000 USD, look_every: 1h";
+
+fn ask(text: &str) -> Value {
+    json!({"model": "m", "max_tokens": 1000, "messages": [{"role": "user", "content": text}]})
+}
+
+struct Stage {
+    upstream: Upstream,
+    reserve: Reserve,
+    gateway: Gateway,
+}
+
+impl Stage {
+    fn new(own: &str) -> Self {
+        Self::before(Upstream::friendly(), own)
+    }
+
+    fn before(upstream: Upstream, own: &str) -> Self {
+        let reserve = Reserve::start();
+        let gateway = gateway(upstream.address, &reserve, own, "");
+        Self { upstream, reserve, gateway }
+    }
+
+    fn challenge(&self) -> Challenge {
+        let unpaid = http::post(self.gateway.address, CHAT, &[], &ask("hi"));
+        assert_eq!(unpaid.status, 402, "{}", unpaid.text());
+        challenge(&unpaid, "tempo")
+    }
+
+    fn call(&self, credential: &Credential, text: &str) -> Answer {
+        call(&self.gateway, CHAT, credential, &ask(text))
+    }
+
+    fn manage(&self, credential: &Credential) -> Answer {
+        manage(self.gateway.address, CHAT, credential)
+    }
+
+    /// A payer whose channel holds the usual deposit and has paid one call.
+    fn payer(&self, number: u8) -> Payer {
+        let mut payer = Payer::new(number, 1);
+        let challenge = self.challenge();
+        let credential = payer.open(&challenge, DEPOSIT, amount(&challenge));
+        let answer = self.call(&credential, "hi");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        payer
+    }
+
+    /// What was accepted, and what of it is not used, as the books have it.
+    fn sums(&self, payer: &Payer) -> (u128, u128) {
+        let rows = self.gateway.operator(&["ledger", "channels"])["channels"].clone();
+        let row = rows.as_array().unwrap().iter().find(|row| row["account"] == payer.account()).unwrap();
+        let units = |name: &str| u128::try_from(nano(&row[name]["amount"])).unwrap() / 1000;
+        (units("charged"), units("unused"))
+    }
+}
+
+/// What a challenge asks a voucher to add.
+fn amount(challenge: &Challenge) -> u128 {
+    asked(challenge).amount.parse().unwrap()
+}
+
+#[track_caller]
+fn assert_problem(answer: &Answer, status: u16, problem: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["type"], format!("https://paymentauth.org/problems/{problem}"), "{body}");
+    assert_eq!(body["money"], "nothing_taken", "{body}");
+    assert_eq!(answer.headers.iter().any(|(name, _)| name == "www-authenticate"), status == 402, "{body}");
+}
+
+/// ENG-1, MPP-18: the channel is opened by the payer's own transaction, a call draws on the voucher, and the receipt says
+/// where the session stands.
+#[test]
+fn eng_1_a_session_is_opened_and_paid_by_vouchers() {
+    let stage = Stage::new(QUIET);
+    let first = stage.challenge();
+    let request = asked(&first);
+    assert_eq!(request.method_details.chain_id, Some(42431));
+    assert_eq!(request.suggested_deposit.as_deref(), Some("1000000"));
+    let mut payer = Payer::new(0x21, 1);
+    let step = amount(&first);
+    let answer = stage.call(&payer.open(&first, DEPOSIT, step), "call 0");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = receipt(&answer).unwrap();
+    assert_eq!((told.method.as_str(), told.intent.as_deref()), ("tempo", Some("session")));
+    assert_eq!(told.channel_id, Some(hex::encode_0x(&payer.id())));
+    assert_eq!(told.reference, hex::encode_0x(&payer.id()));
+    assert_eq!(told.accepted_cumulative, Some(step.to_string()));
+    assert!(answer.must("cache-control").contains("private"));
+    assert_eq!(answer.header("farthing-key"), None, "what is left is the channel's");
+    assert_eq!(stage.reserve.contract().done, ["open"]);
+    for n in 1..=3u128 {
+        let answer = stage.call(&payer.voucher(&first, step + n * COST), &format!("call {n}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let books = stage.gateway.books_after(4);
+    assert_eq!((books.count("deposit"), books.count("capture")), (4, 4));
+    assert_eq!(stage.sums(&payer), (step + 3 * COST, step - COST));
+    assert_eq!(books.charged(&payer.account()), 4 * FRIENDLY_COST);
+    assert_eq!(stage.reserve.contract().done, ["open"], "vouchers cost the chain nothing");
+    assert_eq!(stage.upstream.hits(), 4);
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// A stream ends with the receipt of its session.
+#[test]
+fn mpp_19_a_stream_says_what_it_came_to() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x22);
+    let (accepted, _) = stage.sums(&payer);
+    let mut body = ask("stream");
+    body["stream"] = json!(true);
+    let answer = call(&stage.gateway, CHAT, &payer.voucher(&stage.challenge(), accepted + 4_000), &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let text = answer.text();
+    let event = text.split("event: payment-receipt\ndata: ").nth(1).unwrap();
+    let (event, rest) = event.split_once("\n\n").unwrap();
+    let told: Value = serde_json::from_str(event).unwrap();
+    assert_eq!(told["acceptedCumulative"], (accepted + 4_000).to_string());
+    assert_eq!((&told["spent"], &told["units"]), (&json!((2 * COST).to_string()), &json!(30)));
+    assert!(rest.starts_with("data: [DONE]"), "{rest}");
+}
+
+/// ENG-2, ENG-6, MPP-30: what is not taken, and that it costs nothing.
+#[test]
+fn eng_2_mpp_30_vouchers_that_are_not_taken() {
+    let stage = Stage::new(", claim_idle: 1h, look_every: 1h, min_delta: 0.0001 USD");
+    let payer = stage.payer(0x23);
+    let (accepted, unused) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    assert_eq!(asked(&fresh).method_details.min_voucher_delta.as_deref(), Some("100"));
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut credential = payer.voucher(&fresh, accepted + 1000);
+        let mut payload = Value::Object(credential.payload);
+        change(&mut payload);
+        let Value::Object(members) = payload else { unreachable!() };
+        credential.payload = members;
+        credential
+    };
+    let mut high_s = payer.signature(accepted + 1000);
+    let s = order_less(high_s[32..64].try_into().unwrap());
+    high_s[32..64].copy_from_slice(&s);
+    high_s[64] = 55 - high_s[64];
+    let mut stranger = Payer::new(0x99, 1);
+    stranger.channel = payer.channel;
+    for (what, credential, status, problem) in [
+        ("lower", payer.voucher(&fresh, accepted - 1), 402, "session/delta-too-small"),
+        ("too small a step", payer.voucher(&fresh, accepted + 99), 402, "session/delta-too-small"),
+        ("more than is there", payer.voucher(&fresh, DEPOSIT + 1), 402, "session/amount-exceeds-deposit"),
+        (
+            "high s",
+            with(&|payload| payload["signature"] = json!(hex::encode_0x(&high_s))),
+            402,
+            "session/invalid-signature",
+        ),
+        (
+            "no signature",
+            with(&|payload| payload["signature"] = json!("0x")),
+            402,
+            "session/invalid-signature",
+        ),
+        ("somebody else's", stranger.voucher(&fresh, accepted + 1000), 402, "session/signer-mismatch"),
+        (
+            "another sum",
+            with(&|payload| payload["cumulativeAmount"] = json!("100001")),
+            402,
+            "session/signer-mismatch",
+        ),
+        (
+            "no number",
+            with(&|payload| payload["cumulativeAmount"] = json!("1e3")),
+            402,
+            "malformed-credential",
+        ),
+        (
+            "no descriptor",
+            with(&|payload| {
+                payload.as_object_mut().unwrap().remove("descriptor");
+            }),
+            402,
+            "malformed-credential",
+        ),
+        (
+            "another payee",
+            with(&|payload| {
+                payload["descriptor"]["payee"] = json!("0x2222222222222222222222222222222222222222")
+            }),
+            402,
+            "verification-failed",
+        ),
+    ] {
+        println!("{what}");
+        for answer in [stage.call(&credential, what), stage.manage(&credential)] {
+            assert_problem(&answer, status, problem);
+        }
+    }
+    // Nothing of what was accepted before was lost by it, and the compact form is as good as the other.
+    assert_eq!(stage.sums(&payer), (accepted, unused));
+    let full = payer.signature(accepted + 1000);
+    let mut compact: [u8; 64] = full[..64].try_into().unwrap();
+    compact[32] |= (full[64] - 27) << 7;
+    let credential = with(&|payload| payload["signature"] = json!(hex::encode_0x(&compact)));
+    assert_eq!(stage.call(&credential, "compact").status, 200);
+    assert_eq!(stage.upstream.hits(), 2);
+}
+
+/// The twin of `s`: the group's order less it.
+fn order_less(s: [u8; 32]) -> [u8; 32] {
+    const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+    let mut order: [u8; 32] = hex::decode_array(ORDER).unwrap();
+    let mut borrow = 0;
+    for (place, less) in order.iter_mut().zip(s).rev() {
+        let (first, under) = place.overflowing_sub(less);
+        let (second, too) = first.overflowing_sub(borrow);
+        (*place, borrow) = (second, u8::from(under || too));
+    }
+    order
+}
+
+/// ENG-2, reference item 15: the accepted voucher again changes nothing; for the same request it has the stored outcome, for
+/// another it draws on what is left.
+#[test]
+fn eng_2_the_accepted_voucher_again() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x24);
+    let (accepted, unused) = stage.sums(&payer);
+    let again = payer.voucher(&stage.challenge(), accepted + 2 * COST);
+    let first = stage.call(&again, "one");
+    assert_eq!(first.status, 200, "{}", first.text());
+    let replayed = stage.call(&again, "one");
+    assert_eq!((replayed.status, replayed.header("farthing-replayed")), (200, Some("true")));
+    assert_eq!(stage.upstream.hits(), 2);
+    let other = stage.call(&again, "two");
+    assert_eq!((other.status, stage.upstream.hits()), (200, 3));
+    stage.gateway.books_after(3);
+    assert_eq!(stage.sums(&payer), (accepted + 2 * COST, unused));
+    // It alone: nothing happens, and the session says where it stands.
+    for _ in 0..2 {
+        let alone = stage.manage(&again);
+        assert_eq!((alone.status, stage.upstream.hits()), (200, 3), "{}", alone.text());
+        assert_eq!(receipt(&alone).unwrap().accepted_cumulative, Some((accepted + 2 * COST).to_string()));
+    }
+    assert_eq!(stage.sums(&payer), (accepted + 2 * COST, unused));
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// A voucher alone, by HEAD or without a body, is taken and asks no upstream; without a credential HEAD gets a challenge.
+#[test]
+fn eng_8_a_voucher_alone_asks_no_upstream() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x25);
+    let (accepted, unused) = stage.sums(&payer);
+    let bare = http::request(stage.gateway.address, "HEAD", CHAT, &[], b"");
+    assert_eq!((bare.status, bare.body.len()), (402, 0));
+    let fresh = challenge(&bare, "tempo");
+    let header = payer.voucher(&fresh, accepted + 700).to_value();
+    let taken = http::request(stage.gateway.address, "HEAD", CHAT, &[("authorization", &header)], b"");
+    assert_eq!((taken.status, taken.body.len()), (200, 0));
+    let told = receipt(&taken).unwrap();
+    assert_eq!(
+        (told.accepted_cumulative, told.spent),
+        (Some((accepted + 700).to_string()), Some(COST.to_string()))
+    );
+    let posted = stage.manage(&payer.voucher(&fresh, accepted + 800));
+    assert_eq!(posted.status, 200, "{}", posted.text());
+    assert_eq!(stage.sums(&payer), (accepted + 800, unused + 800));
+    assert_eq!(stage.upstream.hits(), 1);
+}
+
+/// The deposit is raised by the payer's transaction, once, however often it is shown.
+#[test]
+fn a_top_up_raises_what_may_be_vouched_for() {
+    let stage = Stage::new(QUIET);
+    let mut payer = stage.payer(0x26);
+    let fresh = stage.challenge();
+    let over = payer.voucher(&fresh, DEPOSIT + 1000);
+    assert_problem(&stage.manage(&over), 402, "session/amount-exceeds-deposit");
+    let more = payer.top_up(&fresh, 2000);
+    for _ in 0..2 {
+        let answer = stage.manage(&more);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["deposit"], (DEPOSIT + 2000).to_string());
+        assert!(receipt(&answer).unwrap().tx_hash.is_some());
+    }
+    assert_eq!(stage.reserve.channel(&payer.id()).deposit, DEPOSIT + 2000);
+    assert_eq!(stage.call(&over, "more").status, 200);
+    // A call is no place for it.
+    assert_eq!(
+        stage.call(&payer.top_up(&fresh, 1), "more").status,
+        200,
+        "it is about the channel, whatever came with it"
+    );
+    assert_eq!(stage.upstream.hits(), 2, "and asks no upstream");
+}
+
+/// ENG-4: what was used is taken, not what was promised; the rest goes back; after that nothing is taken any more.
+#[test]
+fn eng_4_a_session_ends_exact() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x27);
+    let (accepted, _) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    assert_problem(&stage.manage(&payer.close(&fresh, COST - 1)), 402, "verification-failed");
+    let close = payer.close(&fresh, accepted);
+    let answer = stage.manage(&close);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let told = receipt(&answer).unwrap();
+    assert_eq!(told.spent, Some(COST.to_string()));
+    assert_eq!(stage.reserve.ended(&payer.id()), Some(Ended { captured: COST, refunded: DEPOSIT - COST }));
+    // Asked again it is told the same, and nothing is sent.
+    let again = stage.manage(&close);
+    assert_eq!(receipt(&again).unwrap().tx_hash, told.tx_hash);
+    assert_eq!(stage.reserve.contract().done, ["open", "close"]);
+    for credential in [payer.voucher(&fresh, accepted + 1000), payer.voucher(&fresh, accepted)] {
+        for answer in [stage.call(&credential, "late"), stage.manage(&credential)] {
+            assert_problem(&answer, 410, "session/channel-finalized");
+        }
+    }
+    let books = stage.gateway.books();
+    assert_eq!((books.balance(&payer.account()), books.count("refund")), (0, 1));
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+    assert_eq!(stage.upstream.hits(), 1);
+}
+
+/// ENG-4: nothing ends under a call.
+#[test]
+fn eng_4_a_call_that_runs_is_not_closed_under() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let upstream = Upstream::start(move |request, stream| {
+        use std::io::Write as _;
+        let _ = released.lock().unwrap().recv_timeout(farthing_tests::gateway::PATIENCE);
+        let _ = stream.write_all(&farthing_tests::upstream::friendly_answer(request));
+    });
+    let stage = Stage::before(upstream, QUIET);
+    release.send(()).unwrap();
+    let payer = stage.payer(0x28);
+    let (accepted, _) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    let (address, header) = (stage.gateway.address, payer.voucher(&fresh, accepted + 10_000).to_value());
+    let running =
+        std::thread::spawn(move || http::post(address, CHAT, &[("authorization", &header)], &ask("long")));
+    wait_for("the call to go up", || (stage.upstream.hits() == 2).then_some(()));
+    let close = payer.close(&fresh, accepted + 10_000);
+    assert_refused(&stage.manage(&close), 409, "in_progress", "nothing_taken");
+    release.send(()).unwrap();
+    assert_eq!(running.join().unwrap().status, 200);
+    stage.gateway.books_after(2);
+    assert_eq!(stage.manage(&close).status, 200);
+    assert_eq!(stage.reserve.ended(&payer.id()).unwrap().captured, 2 * COST);
+}
+
+/// ENG-7: several calls of one channel at a time, each with its own hold, and what they used is charged once.
+#[test]
+fn eng_7_calls_of_one_channel_run_side_by_side() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x29);
+    let fresh = stage.challenge();
+    let credential = payer.voucher(&fresh, 100_000);
+    assert_eq!(stage.manage(&credential).status, 200);
+    let header = credential.to_value();
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..8)
+            .map(|n| {
+                let (address, header) = (stage.gateway.address, &header);
+                scope.spawn(move || {
+                    http::post(address, CHAT, &[("authorization", header)], &ask(&format!("call {n}"))).status
+                })
+            })
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 8, "{answers:?}");
+    stage.gateway.books_after(9);
+    assert_eq!(stage.sums(&payer), (100_000, 100_000 - 9 * COST));
+}
+
+/// ENG-5: what is used up is settled when it is time, by a voucher that takes nothing of the payer's and opens nothing to
+/// whoever reads it on the chain.
+#[test]
+fn eng_5_what_is_owed_is_settled() {
+    let stage = Stage::new(", claim_idle: 1h, claim_above: 0 USD, look_every: 1h");
+    let body = |n: u128| json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": format!("{n}")}]});
+    let fresh = challenge(&http::post(stage.gateway.address, CHAT, &[], &body(0)), "tempo");
+    let step = amount(&fresh);
+    assert!(step < 10 * COST, "few calls use it up: {step}");
+    let mut payer = Payer::new(0x2a, 1);
+    // Whole calls, so that the first promise is used up when the second has come.
+    let first = step.div_ceil(COST) * COST;
+    let mut credential = payer.open(&fresh, DEPOSIT, first);
+    let calls = first / COST + 1;
+    for n in 0..calls {
+        // A call needs room for more than it uses.
+        if (calls - n) * COST <= step + COST {
+            credential = payer.voucher(&fresh, first + step);
+        }
+        let answer = call(&stage.gateway, CHAT, &credential, &body(n));
+        assert_eq!(answer.status, 200, "call {n} of {calls}: {}", answer.text());
+    }
+    stage.gateway.books_after(usize::try_from(calls).unwrap());
+    // One more voucher, now that the first is used up.
+    assert_eq!(stage.manage(&payer.voucher(&fresh, first + 2 * step)).status, 200);
+    let settled =
+        wait_for("a settlement", || Some(stage.reserve.channel(&payer.id()).settled).filter(|sum| *sum > 0));
+    let used = calls * COST;
+    assert!(
+        settled >= first && settled <= used,
+        "{settled} of {used}: a promise that is used up, and no other"
+    );
+    for published in stage.reserve.contract().published.clone() {
+        let shown = payer.voucher(&fresh, published);
+        assert_problem(&stage.call(&shown, "read on the chain"), 402, "session/delta-too-small");
+    }
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// ENG-5: a payer who withdraws on the chain: nothing more is taken, and what he owes is while it is there.
+#[test]
+fn eng_5_a_payer_who_withdraws_is_noticed() {
+    let stage = Stage::new(", claim_idle: 1h, look_every: 1s");
+    let payer = stage.payer(0x2b);
+    let (accepted, _) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    stage.reserve.request_close(&payer.id());
+    let ended = wait_for("the channel to be closed", || stage.reserve.ended(&payer.id()));
+    assert_eq!(ended, Ended { captured: COST, refunded: DEPOSIT - COST });
+    let answer = stage.manage(&payer.voucher(&fresh, accepted + 1000));
+    assert_problem(&answer, 410, "session/channel-finalized");
+    assert_eq!(stage.upstream.hits(), 1);
+}
+
+/// Limits of what a stranger may ask for (ENG-6).
+#[test]
+fn eng_6_channels_have_a_least_and_payers_a_most() {
+    let stage = Stage::new(", channels_per_payer: 2, min_deposit: 0.05 USD");
+    let fresh = stage.challenge();
+    let mut poor = Payer::new(0x2c, 9);
+    let answer = stage.call(&poor.open(&fresh, 49_999, 5_000), "hi");
+    assert_problem(&answer, 402, "payment-insufficient");
+    let mut nonce_kept = Payer::new(0x2d, 1);
+    for salt in 1..=3u8 {
+        nonce_kept = Payer::again(nonce_kept, salt);
+        let answer = stage.call(&nonce_kept.open(&fresh, DEPOSIT, 5_000), &format!("{salt}"));
+        if salt < 3 {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        } else {
+            assert_refused(&answer, 429, "rate_limited", "nothing_taken");
+        }
+    }
+    assert_eq!(stage.reserve.contract().done, ["open", "open", "open"], "of the third nothing was sent");
+    // Ten vouchers of a channel in a second, thirty at once; tried so often that one is too many.
+    let payer = stage.payer(0x2e);
+    let refused = (1..200u128).find_map(|n| {
+        let answer = stage.manage(&payer.voucher(&fresh, 10_000 + n));
+        (answer.status != 200).then_some(answer)
+    });
+    assert_refused(&refused.unwrap(), 429, "rate_limited", "nothing_taken");
+}
+
+/// A node that does not answer: nobody is asked to pay again, and the same request later finds out.
+#[test]
+fn mpp_22_a_node_that_says_nothing_is_asked_again() {
+    let stage = Stage::new(QUIET);
+    let fresh = stage.challenge();
+    let mut payer = Payer::new(0x2f, 1);
+    let open = payer.open(&fresh, DEPOSIT, amount(&fresh));
+    stage.reserve.contract().tricks.extend([Trick::Fail, Trick::RunThenFail]);
+    for _ in 0..2 {
+        let answer = stage.call(&open, "hi");
+        assert_refused(&answer, 503, "settlement_unknown", "unknown");
+    }
+    assert_eq!(stage.upstream.hits(), 0);
+    let answer = stage.call(&open, "hi");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(stage.reserve.contract().done, ["open"]);
+    // The same for its end.
+    let (accepted, _) = stage.sums(&payer);
+    stage.gateway.books_after(1);
+    stage.reserve.contract().tricks.push_back(Trick::RunThenFail);
+    let close = payer.close(&fresh, accepted);
+    let answer = stage.manage(&close);
+    assert_eq!(answer.status, 200, "it is looked for: {}", answer.text());
+    assert_eq!(stage.reserve.contract().done, ["open", "close"]);
+}
+
+/// A session goes on where it stood, on the same store.
+#[test]
+fn a_session_survives_its_gateway() {
+    let mut stage = Stage::new(QUIET);
+    let payer = stage.payer(0x30);
+    let (accepted, unused) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    assert_eq!(stage.manage(&payer.voucher(&fresh, accepted + 5000)).status, 200);
+    stage.gateway.crash_and_restart();
+    assert_eq!(stage.sums(&payer), (accepted + 5000, unused + 5000));
+    assert_problem(&stage.manage(&payer.voucher(&fresh, accepted + 4999)), 402, "session/delta-too-small");
+    let answer = stage.call(&payer.voucher(&fresh, accepted + 6000), "after");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let close = stage.manage(&payer.close(&fresh, accepted + 6000));
+    assert_eq!(close.status, 200, "{}", close.text());
+    assert_eq!(stage.reserve.ended(&payer.id()).unwrap().captured, 2 * COST);
+}
