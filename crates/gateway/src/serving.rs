@@ -179,7 +179,10 @@ impl Serving {
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
         let session = payer.session.as_deref();
         let (hold, fitted) = held.map_err(|refusal| match session {
-            Some(session) if refusal.code() == Code::InsufficientBalance => session.short(refusal),
+            Some(session) if refusal.code() == Code::InsufficientBalance => {
+                let lacks = self.quote.begins().minus(payer.account.available()).unwrap_or_default();
+                session.short(refusal, lacks)
+            }
             Some(_) | None => refusal,
         })?;
         // Behind the hold: whoever ends a session looks for holds after he has said so, and one of the two sees the other.
