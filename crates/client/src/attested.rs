@@ -241,6 +241,7 @@ impl Keys {
             body: bytes::Bytes::new(),
             secret: false,
             trailers: false,
+            signer: None,
         };
         let answer = outgoing.send(dialer, (TIME_MAX, TIME_MAX)).await.ok()?;
         if answer.status != StatusCode::OK {

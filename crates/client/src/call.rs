@@ -1,6 +1,8 @@
 //! One call, top to bottom: ask, choose, sign, write down, pay, and find out what became of it.
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use money::Asset;
 use wire::credit_key::CreditKey;
 
@@ -23,6 +25,8 @@ use crate::{Policy, Request, Secret, keyring, now_unix_s};
 
 pub(crate) type Credential = (HeaderName, HeaderValue);
 
+/// Longest wait before a request is signed anew.
+const RESIGN_AFTER_MAX: Duration = Duration::from_secs(2);
 /// Header with the key to what a payment left over.
 const KEY_HEADER: &str = "farthing-key";
 /// Largest body of a failed answer we read before handing it on.
@@ -351,15 +355,40 @@ impl Client {
         for (name, value) in credentials {
             headers.append(name, value.clone());
         }
-        let method = request.method.clone();
         let names = credentials.iter().map(|(name, _)| name.as_str()).collect();
-        see(Step::Request { method: &method, url: request.target.url(), credentials: names });
+        see(Step::Request { method: &request.method, url: request.target.url(), credentials: names });
+        let answer = self.send_once(request, headers.clone(), credentials, trailers).await?;
+        match self.resign_after(&answer) {
+            None => Ok(answer),
+            Some(pause) => {
+                tokio::time::sleep(pause).await;
+                self.send_once(request, headers, credentials, trailers).await
+            }
+        }
+    }
+
+    async fn send_once(
+        &self,
+        request: &Request,
+        headers: HeaderMap,
+        credentials: &[Credential],
+        trailers: bool,
+    ) -> Result<Answer, SendError> {
         let secret = !credentials.is_empty() || request.brings_key() || request.brings_payment();
-        let (target, body) = (&request.target, request.body.clone());
+        let (method, target, body) = (request.method.clone(), &request.target, request.body.clone());
         let patience = (self.patience.head_max, self.patience.idle_max);
-        Outgoing { method: method.clone(), target, headers, body, secret, trailers }
+        let signer = self.signer.as_ref();
+        Outgoing { method, target, headers, body, secret, trailers, signer }
             .send(&self.dialer, patience)
             .await
+    }
+
+    /// A gateway that has just started takes no signature of before, since it does not know which it has seen: a moment
+    /// later a new one counts.
+    fn resign_after(&self, answer: &Answer) -> Option<Duration> {
+        self.signer.as_ref().filter(|_| answer.status == StatusCode::UNAUTHORIZED)?;
+        let seconds = answer.headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds)).filter(|pause| *pause <= RESIGN_AFTER_MAX)
     }
 
     /// Reads a 402, and says of each offer what it asks of this client's means.

@@ -21,7 +21,7 @@ use crate::promise::{self, Promise};
 use crate::receipt::{self, Receipt, ReceiptError, ReceiptRef};
 use crate::reservation::End;
 use crate::verdict::Paid;
-use crate::{Request, Secret, Target, Wallet};
+use crate::{Request, Secret, Signer, Target, Wallet};
 
 /// Sees the steps of a call as they happen.
 pub type See<'s> = dyn FnMut(Step<'_>) + 's;
@@ -38,6 +38,7 @@ pub struct Client {
     pub(crate) save_keys: bool,
     pub(crate) solana_node: Option<Target>,
     pub(crate) lightning: Option<Lightning>,
+    pub(crate) signer: Option<Signer>,
 }
 
 /// How long we wait for what.
@@ -196,6 +197,7 @@ impl Client {
             save_keys: true,
             solana_node: None,
             lightning: None,
+            signer: None,
         }
     }
 
@@ -242,6 +244,13 @@ impl Client {
         self
     }
 
+    /// Signs requests: for keys that are bound to its key pair, and as an agent where it is one.
+    #[must_use]
+    pub fn with_signer(mut self, signer: Signer) -> Self {
+        self.signer = Some(signer);
+        self
+    }
+
     /// Waits differently.
     #[must_use]
     pub const fn with_patience(mut self, patience: Patience) -> Self {
@@ -281,7 +290,7 @@ impl Client {
     /// [`ReceiptError`]; the call itself is not affected.
     pub async fn receipt(&self, reference: &ReceiptRef, see: &mut See<'_>) -> Result<Receipt, ReceiptError> {
         let pins = self.folder.as_ref().map(Folder::trust_file);
-        let fetched = reference.fetch(&self.dialer, pins.as_deref()).await;
+        let fetched = reference.fetch(&self.dialer, pins.as_deref(), self.signer.as_ref()).await;
         let end = match &fetched {
             Ok((receipt, _)) => receipt.charged_nano().map(|charged| match &reference.metered {
                 Some(sum) => promise::took(sum, charged),
@@ -330,7 +339,8 @@ impl Client {
             (_, None) => None,
         };
         let key = key.ok_or(ReceiptError::NoKey)?;
-        let proof = receipt::fetch_proof(&self.dialer, &origin, &kept.id, key.text()).await?;
+        let proof =
+            receipt::fetch_proof(&self.dialer, &origin, &kept.id, key.text(), self.signer.as_ref()).await?;
         Ok(kept.clone().with_proof(proof))
     }
 
@@ -348,6 +358,9 @@ impl Client {
         };
         if !request.target.may_carry_credentials() {
             return Err(CallError::ClearText(origin));
+        }
+        if let Some(holder) = key.holder_is_not(self.signer.as_ref()) {
+            return Err(CallError::NotHolder(holder));
         }
         if let Some(file) = file {
             keyring::pin(&file, &origin, key)?

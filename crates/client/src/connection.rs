@@ -12,7 +12,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::task::JoinHandle;
 
-use crate::Target;
+use crate::signer::Unsent;
+use crate::{Signer, Target};
 
 /// What to send.
 pub(crate) struct Outgoing<'a> {
@@ -24,6 +25,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) secret: bool,
     /// The end of the answer may say what the call cost.
     pub(crate) trailers: bool,
+    /// Who signs it, where it has to be signed.
+    pub(crate) signer: Option<&'a Signer>,
 }
 
 /// An answer, whose body is still arriving.
@@ -85,7 +88,7 @@ impl Drop for Connection {
 impl Outgoing<'_> {
     /// Sends, and waits for the head of the answer at most `head_max`.
     pub(crate) async fn send(
-        self,
+        mut self,
         dialer: &Dialer,
         patience: (Duration, Duration),
     ) -> Result<Answer, SendError> {
@@ -97,6 +100,11 @@ impl Outgoing<'_> {
         if self.secret && !is_private(&stream) {
             let why = format!("{} is not this machine, and the connection is not encrypted", origin.host);
             return Err(SendError::NotSent(why));
+        }
+        if let Some(signer) = self.signer {
+            let (method, target, body) = (&self.method, self.target, &self.body);
+            let unsent = Unsent { method, target, headers: &mut self.headers, body };
+            signer.sign(unsent).map_err(|error| SendError::NotSent(error.to_string()))?;
         }
         let request = self.into_request().map_err(|error| SendError::NotSent(error.to_string()))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

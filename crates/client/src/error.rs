@@ -27,6 +27,11 @@ pub enum CallError {
         /// Where it would go.
         asked: String,
     },
+    /// The credit key is bound to a key pair that is not here (IDN-26).
+    #[error(
+        "this credit key opens only with the signature of {0}: name its key pair with --identity; nothing was paid"
+    )]
+    NotHolder(String),
     /// A private file cannot be used, so nothing could be written down before paying.
     #[error("{0}; nothing was paid")]
     File(#[from] FileError),
@@ -175,6 +180,7 @@ impl CallError {
             | Self::TokenRefused { said, .. } => Some(said),
             Self::ClearText(_)
             | Self::KeyOfAnotherOrigin { .. }
+            | Self::NotHolder(_)
             | Self::File(_)
             | Self::NoFolder
             | Self::Randomness

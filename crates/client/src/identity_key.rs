@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use ed25519_dalek::SigningKey;
+use proof::identity::directory::{Published, publish};
 use proof::receipt::kid;
 use serde::{Deserialize, Serialize};
 use wire::base64;
@@ -111,6 +112,17 @@ impl IdentityKey {
     #[must_use]
     pub fn thumbprint(&self) -> String {
         kid(&self.0.verifying_key())
+    }
+
+    /// A directory of this key alone, for `authority` and until `expires_s`: to be served as it is (IDN-16). `None` where the
+    /// times are none that can be written.
+    #[must_use]
+    pub fn directory(&self, authority: &str, created_s: u64, expires_s: u64) -> Option<Published> {
+        publish(&[&self.0], authority, created_s, expires_s).ok()
+    }
+
+    pub(crate) const fn signing(&self) -> &SigningKey {
+        &self.0
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {

@@ -12,7 +12,7 @@ use wire::hex;
 use zeroize::Zeroize as _;
 
 use crate::folder::{self, FileError};
-use crate::{Secret, now_unix_s};
+use crate::{Secret, Signer, now_unix_s};
 
 /// A credit key. `Debug` hides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,11 @@ impl Key {
         }
         let caveat = format!("per_call={}:{}", asset.name(), max.units());
         attenuate(self.text.expose(), &caveat).ok().map(Secret::new)
+    }
+
+    /// Whose signature it demands, where that is not this signer's.
+    pub(crate) fn holder_is_not(&self, signer: Option<&Signer>) -> Option<String> {
+        Signer::lacks(signer, &CreditKey::parse(self.text.expose()).ok()?)
     }
 
     /// The key's name, which is no secret: account and key id.

@@ -53,6 +53,7 @@ mod reservation;
 mod sale;
 mod secret;
 mod sign_in;
+mod signer;
 mod solana;
 mod target;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub use refund::{RefundError, Refunded};
 pub use request::{Request, RequestError};
 pub use secret::Secret;
 pub use sign_in::{SignInError, SignedIn};
+pub use signer::Signer;
 pub use solana::SolanaTerms;
 pub use target::{Target, TargetError};
 pub use unpayable::Unpayable;

@@ -18,7 +18,7 @@ use crate::inclusion::{Inclusion, InclusionError};
 use crate::kept::KeptReceipt;
 use crate::pending::Sum;
 use crate::reservation::Reservation;
-use crate::{Secret, Target, pins, printable};
+use crate::{Secret, Signer, Target, pins, printable};
 
 /// Where the receipt of a call is, and what opens it.
 #[derive(Clone, Debug)]
@@ -184,11 +184,12 @@ impl ReceiptRef {
         &self,
         dialer: &Dialer,
         pins: Option<&Path>,
+        signer: Option<&Signer>,
     ) -> Result<(Receipt, KeptReceipt), ReceiptError> {
-        let text = self.fetch_text(dialer).await?;
+        let text = self.fetch_text(dialer, signer).await?;
         let text = text.trim();
         let keys = self.target.sibling(KEYS_PATH.to_owned());
-        let (status, keys) = get(dialer, &keys, None).await?;
+        let (status, keys) = get(dialer, &keys, None, None).await?;
         if status != StatusCode::OK {
             return Err(ReceiptError::Unavailable(status));
         }
@@ -203,10 +204,10 @@ impl ReceiptRef {
         Ok((receipt, KeptReceipt::new(origin, self.id.clone(), text.to_owned(), keys)))
     }
 
-    async fn fetch_text(&self, dialer: &Dialer) -> Result<String, ReceiptError> {
+    async fn fetch_text(&self, dialer: &Dialer, signer: Option<&Signer>) -> Result<String, ReceiptError> {
         let mut waits = WAITS.iter();
         loop {
-            let (status, text) = get(dialer, &self.target, self.credential.clone()).await?;
+            let (status, text) = get(dialer, &self.target, self.credential.clone(), signer).await?;
             if status == StatusCode::OK {
                 return Ok(text);
             }
@@ -225,6 +226,7 @@ pub(crate) async fn fetch_proof(
     origin: &Target,
     id: &str,
     key: &Secret,
+    signer: Option<&Signer>,
 ) -> Result<Inclusion, ReceiptError> {
     let target = origin.sibling(format!("/farthing/receipts/{id}/proof"));
     let mut value =
@@ -232,7 +234,8 @@ pub(crate) async fn fetch_proof(
     value.set_sensitive(true);
     let mut waits = PROOF_WAITS.iter();
     loop {
-        let (status, text) = get(dialer, &target, Some((http::header::AUTHORIZATION, value.clone()))).await?;
+        let credential = Some((http::header::AUTHORIZATION, value.clone()));
+        let (status, text) = get(dialer, &target, credential, signer).await?;
         if status == StatusCode::OK {
             return serde_json::from_str(&text).map_err(|_| InclusionError::Malformed.into());
         }
@@ -343,11 +346,12 @@ async fn get(
     dialer: &Dialer,
     target: &Target,
     credential: Option<(HeaderName, HeaderValue)>,
+    signer: Option<&Signer>,
 ) -> Result<(StatusCode, String), ReceiptError> {
     let secret = credential.is_some();
     let headers = HeaderMap::from_iter(credential);
     let (method, body) = (Method::GET, bytes::Bytes::new());
-    let answer = Outgoing { method, target, headers, body, secret, trailers: false }
+    let answer = Outgoing { method, target, headers, body, secret, trailers: false, signer }
         .send(dialer, (TIME_MAX, TIME_MAX))
         .await
         .map_err(|error: SendError| ReceiptError::Network(error.to_string()))?;

@@ -197,6 +197,7 @@ impl Client {
             body: question.into(),
             secret: false,
             trailers: false,
+            signer: None,
         };
         let answer = outgoing.send(&self.dialer, (NODE_TIME_MAX, NODE_TIME_MAX)).await.ok()?;
         let body = answer.body.collect(NODE_BYTES_MAX).await.ok()?;

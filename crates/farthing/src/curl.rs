@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use client::{
-    CallError, Choice, Client, Folder, Key, Lightning, LightningFile, LightningFileError, Paid, Policy,
-    Quote, Request, Response, Scheme, Step, Target, Wallet, WalletError,
+    CallError, Choice, Client, Folder, IdentityKey, IdentityKeyError, Key, Lightning, LightningFile,
+    LightningFileError, Paid, Policy, Quote, Request, Response, Scheme, Signer, Step, Target, Wallet,
+    WalletError,
 };
 use http::{Method, StatusCode, header};
 use money::{Amount, Asset};
@@ -71,6 +72,12 @@ pub(crate) struct CurlArgs {
     /// Wallet file [default: ~/.config/farthing/wallet.json]
     #[arg(long, value_name = "FILE")]
     wallet: Option<PathBuf>,
+    /// Key pair that requests are signed with, for keys that are bound to it [default: ~/.config/farthing/identity.json]
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Sign every request as the agent whose key directory is there: https://agent.example
+    #[arg(long, value_name = "ORIGIN")]
+    agent: Option<String>,
     /// Pay on this network only, such as eip155:8453 or lightning:mainnet; may be repeated
     #[arg(long = "network", value_name = "CAIP2")]
     networks: Vec<String>,
@@ -350,7 +357,8 @@ fn code_of(error: &CallError) -> u8 {
         CallError::Policy(_)
         | CallError::Budget(_)
         | CallError::ClearText(_)
-        | CallError::KeyOfAnotherOrigin { .. } => code::OVER_CAP,
+        | CallError::KeyOfAnotherOrigin { .. }
+        | CallError::NotHolder(_) => code::OVER_CAP,
         CallError::Network(_) => code::NETWORK,
         CallError::Challenge { .. } => code::REMOTE,
         CallError::Unknown { .. } | CallError::WalletLied { .. } => code::UNKNOWN,
@@ -373,7 +381,7 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
     let mut has_lightning = false;
     let folder = args.wallet.as_deref().map(Folder::beside).or_else(Folder::of_user);
     let file = args.wallet.clone().or_else(|| folder.as_ref().map(Folder::wallet_file));
-    if let Some(folder) = folder {
+    if let Some(folder) = &folder {
         let path = folder.lightning_file();
         let problem = |error: LightningFileError| format!("{}: {error}", path.display());
         if let Some(lightning) = LightningFile::load(&path).map_err(problem)? {
@@ -381,7 +389,10 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
             client = client.with_lightning(wallet);
             has_lightning = true;
         }
-        client = client.with_folder(folder);
+        client = client.with_folder(folder.clone());
+    }
+    if let Some(signer) = signer(args, folder.as_ref())? {
+        client = client.with_signer(signer);
     }
     match file.map(|file| Wallet::load(&file)) {
         Some(Ok(wallet)) => client = client.with_wallet(wallet),
@@ -401,6 +412,25 @@ fn client(args: &CurlArgs) -> Result<Client, String> {
         client = client.with_key(key);
     }
     Ok(client)
+}
+
+/// Who signs: the key pair that was named, else the usual one if there is one.
+fn signer(args: &CurlArgs, folder: Option<&Folder>) -> Result<Option<Signer>, String> {
+    let file = args.identity.clone().or_else(|| folder.map(Folder::identity_file));
+    let key = match file.map(|file| IdentityKey::load(&file)) {
+        Some(Ok(key)) => key,
+        Some(Err(IdentityKeyError::Missing(_))) | None if args.identity.is_none() && args.agent.is_none() => {
+            return Ok(None);
+        }
+        Some(Err(error)) => return Err(error.to_string()),
+        None => return Err("no home directory: name a key pair with --identity".to_owned()),
+    };
+    let signer = Signer::new(key);
+    let Some(agent) = &args.agent else { return Ok(Some(signer)) };
+    let as_agent = signer.as_agent(agent);
+    as_agent
+        .map(Some)
+        .ok_or_else(|| format!("{agent}: an agent's origin is written like https://agent.example"))
 }
 
 fn key_text(args: &CurlArgs) -> Result<Option<String>, String> {

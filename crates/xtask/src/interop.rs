@@ -14,6 +14,7 @@ pub(crate) mod debian;
 pub(crate) mod install;
 mod lightning;
 pub(crate) mod process;
+mod recipe;
 pub(crate) mod stage;
 mod tempo;
 pub(crate) mod tools;
@@ -194,6 +195,7 @@ impl Grounds {
             lnbits: lnbits.map(LnBits::urls),
             mint: mint.map(CashuMint::url),
             nwc_uri: nwc.map(NwcWallets::seller),
+            nwc_shop_uri: nwc.map(NwcWallets::shop),
             tempo: tempo.map(Tempo::url),
         }
     }

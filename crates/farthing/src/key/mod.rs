@@ -40,7 +40,7 @@ pub(crate) enum KeyCommand {
     ///
     /// Nobody is asked and nothing is written. Every budget above the new key is charged with what it spends.
     Attenuate(attenuate::AttenuateArgs),
-    /// Keys that requests are signed with: farthing key holder new
+    /// Key pairs that requests are signed with, by holders and by agents: farthing key holder new
     Holder {
         #[command(subcommand)]
         command: holder::HolderCommand,

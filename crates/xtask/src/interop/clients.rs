@@ -77,6 +77,8 @@ pub(super) enum Takes {
     Agents,
     /// The Payment scheme by vouchers on a channel of Tempo.
     Sessions,
+    /// The Payment scheme over Lightning, with a wallet behind a relay that pays back what is left.
+    LightningSessions,
 }
 
 const OPENAI: &[&str] = &[
@@ -525,6 +527,29 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Payment),
     },
     Client {
+        name: "mppx-lightning",
+        runtime: Runtime::Node,
+        script: "mpp_lightning.mjs",
+        scenarios: &[
+            "lightning-is-offered-to-whoever-wants-it",
+            "lightning-charge-pays-and-draws",
+            "lightning-charge-streams",
+            "lightning-charge-of-a-fixed-price-once",
+            "lightning-preimage-has-to-open-it",
+            "lightning-one-invoice-two-doors",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-lightning-session",
+        runtime: Runtime::Node,
+        script: "mpp_lightning_session.mjs",
+        scenarios: &["lightning-session-from-open-to-close"],
+        on: &[Ground::Nwc],
+        before: Some(Takes::LightningSessions),
+    },
+    Client {
         name: "mppx-session",
         runtime: Runtime::Node,
         script: "mpp_session.mjs",
@@ -556,6 +581,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "web-bot-auth-keeps-out",
             "tap-signs-and-pays",
             "tap-has-to-mean-payment",
+            "our-client-is-judged-by-mppx",
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Agents),
