@@ -31,7 +31,7 @@ use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told, session};
+use crate::mpp::{Paid, Told, processor, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer, SpendLimits};
@@ -76,6 +76,7 @@ impl Serving {
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
             Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
+            Brings::Granted(granted) => (None, processor::receive(gate, snapshot, *granted, delivery).await),
             Brings::Lightning(door, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
                 (door.into_token(), arrival)
