@@ -581,6 +581,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "web-bot-auth-keeps-out",
             "tap-signs-and-pays",
             "tap-has-to-mean-payment",
+            "our-client-is-judged-by-mppx",
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Agents),

@@ -171,7 +171,7 @@ impl Gateway {
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
-        let name = takes.name();
+        let name = takes.recipe().name;
         let log = places.log(&format!("upstream-{name}"));
         let mut upstream = Server::start("mock upstream", &upstream, &log)?;
         upstream.wait_until(&log, START_TIME_MAX, || answers(upstream_port, "/__hits"))?;
