@@ -46,11 +46,14 @@ pub struct Stripe {
     books: Arc<Mutex<Books>>,
 }
 
+/// The form that came, and what was answered; none while nothing was.
+type Asked = (Vec<u8>, Option<(u16, Value)>);
+
 #[derive(Default)]
 struct Books {
     plan: VecDeque<Conduct>,
-    /// By idempotency key: the form that came, and what was answered; none while nothing was.
-    answers: HashMap<String, (Vec<u8>, Option<(u16, Value)>)>,
+    /// By idempotency key.
+    answers: HashMap<String, Asked>,
     intents: BTreeMap<String, Value>,
     /// Tokens that were charged.
     spent: HashSet<String>,
@@ -138,9 +141,14 @@ fn answer(books: &mut Books, request: &Seen) -> Option<(u16, Value)> {
     };
     books.answers.insert(key, (request.body.clone(), Some(told.clone())));
     match conduct {
-        Conduct::ChargesInSilence => None,
+        Conduct::ChargesInSilence | Conduct::Silence => None,
         Conduct::ChargesAndFails => Some((500, error("api_error", "", None))),
-        _ => Some(told),
+        Conduct::Charges
+        | Conduct::Declines(_)
+        | Conduct::RequiresAction
+        | Conduct::Processes
+        | Conduct::ChargesLess
+        | Conduct::Busy => Some(told),
     }
 }
 
@@ -161,7 +169,12 @@ impl Books {
             Conduct::RequiresAction => ("requires_action", 0),
             Conduct::Processes => ("processing", 0),
             Conduct::ChargesLess => ("succeeded", amount - 1),
-            _ => ("succeeded", amount),
+            Conduct::Charges
+            | Conduct::ChargesInSilence
+            | Conduct::ChargesAndFails
+            | Conduct::Silence
+            | Conduct::Declines(_)
+            | Conduct::Busy => ("succeeded", amount),
         };
         if status == "succeeded" {
             self.charges += 1;

@@ -75,7 +75,7 @@ pub(crate) struct CurlArgs {
     /// Key pair that requests are signed with, for keys that are bound to it [default: ~/.config/farthing/identity.json]
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// Sign every request as the agent whose key directory is there: https://agent.example
+    /// Sign every request as the agent whose key directory is at this origin, written like `https://agent.example`
     #[arg(long, value_name = "ORIGIN")]
     agent: Option<String>,
     /// Pay on this network only, such as eip155:8453 or lightning:mainnet; may be repeated
