@@ -79,6 +79,8 @@ pub(super) enum Takes {
     Sessions,
     /// The Payment scheme over Lightning, with a wallet behind a relay that pays back what is left.
     LightningSessions,
+    /// The Payment scheme by tokens of Stripe, whose place a script takes.
+    Stripe,
 }
 
 const OPENAI: &[&str] = &[
@@ -571,6 +573,14 @@ pub(super) const CLIENTS: &[Client] = &[
         scenarios: &["session-pays-and-closes", "session-streams-with-vouchers", "session-refuses"],
         on: &[Ground::Tempo],
         before: Some(Takes::Sessions),
+    },
+    Client {
+        name: "mppx-stripe",
+        runtime: Runtime::Node,
+        script: "mpp_stripe.mjs",
+        scenarios: &["stripe-pays-once", "stripe-declined-is-told"],
+        on: &[],
+        before: Some(Takes::Stripe),
     },
     Client {
         name: "mppx-agents",

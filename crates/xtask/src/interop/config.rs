@@ -51,7 +51,7 @@ pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -
         cashu(&recipe, around.mint.as_deref()),
         if recipe.has_test_rail { "  test: {}\n".to_owned() } else { String::new() },
         x402(&recipe, around.chain.as_ref()),
-        mpp(&recipe, around.tempo.as_deref()),
+        mpp(&recipe, around.tempo.as_deref(), ports.peer),
     ]
     .concat();
     let Ports { gateway, admin, upstream, peer } = ports;
@@ -131,12 +131,12 @@ fn x402(recipe: &Recipe, chain: Option<&ChainUrls>) -> String {
     )
 }
 
-fn mpp(recipe: &Recipe, tempo: Option<&str>) -> String {
-    match tempo {
-        None if recipe.mpp.contains("@TEMPO") => String::new(),
-        None => recipe.mpp.to_owned(),
-        Some(rpc) => recipe.mpp.replace("@TEMPO", rpc).replace("@PAY_TO", PAY_TO),
+fn mpp(recipe: &Recipe, tempo: Option<&str>, peer: u16) -> String {
+    if recipe.mpp.contains("@TEMPO") && tempo.is_none() {
+        return String::new();
     }
+    let rpc = tempo.unwrap_or_default();
+    recipe.mpp.replace("@TEMPO", rpc).replace("@PAY_TO", PAY_TO).replace("@PEER", &peer.to_string())
 }
 
 #[cfg(test)]

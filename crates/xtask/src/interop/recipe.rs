@@ -129,6 +129,7 @@ impl Takes {
                 mpp: "  mpp: { sessions: { grace: 5s } }\n",
                 ..NOTHING
             },
+            Takes::Stripe => Recipe { name: "stripe", mpp: STRIPE, ..NOTHING },
         }
     }
 
@@ -207,6 +208,10 @@ const TEMPO: &str = r#"  mpp:
       rpc: "@TEMPO"
       min_deposit: 0.0001 USD
       suggested_deposit: 0.0004 USD
+"#;
+
+const STRIPE: &str = r#"  mpp:
+    stripe: { url: "http://127.0.0.1:@PEER", key: "${env:STRIPE_KEY}", network_id: profile_interop, timeout: 5s }
 "#;
 
 /// By public test keys: of the seeds 0a and 0b, 32 times.
