@@ -27,7 +27,7 @@ const UNIT_TYPE: &str = "sat";
 
 /// A charge, or a session, by the invoice of this 402.
 pub(super) async fn offers(demand: &Demand<'_>, intent: &'static str) -> Making {
-    if intent == SESSION && !has_sessions(demand) {
+    if !takes(demand, intent) {
         return Making::Offers(Vec::new());
     }
     match lightning::invoice(demand.gate, demand.arrived, demand.ask).await {
@@ -36,6 +36,11 @@ pub(super) async fn offers(demand: &Demand<'_>, intent: &'static str) -> Making 
         Err(NoInvoice::Spent(wait)) => Making::Spent(wait),
         Err(NoInvoice::Out) => Making::Out,
     }
+}
+
+/// Whether this is offered here at all.
+pub(super) fn takes(demand: &Demand<'_>, intent: &str) -> bool {
+    intent != SESSION || has_sessions(demand)
 }
 
 /// What is left of a session goes back: so there are none where nothing does. Nor is a balance sold for itself.
