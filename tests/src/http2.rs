@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::gateway::PATIENCE;
+use crate::signer::Call;
 
 /// The connection.
 pub struct Http2 {
@@ -48,11 +49,18 @@ impl Http2 {
 
     /// Sends a request.
     pub fn post(&self, path: &str, key: &str, body: &Value) -> Stream<'_> {
-        let request = http::Request::post(format!("http://{}{path}", self.address))
-            .header("x-api-key", key)
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
-            .unwrap();
+        self.call(&Call::post(self.address, path, body).with("x-api-key", key))
+    }
+
+    /// Sends a request as it was made.
+    pub fn call(&self, call: &Call) -> Stream<'_> {
+        let mut request = http::Request::builder()
+            .method(call.method.as_str())
+            .uri(format!("http://{}{}", call.host, call.target));
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(Bytes::from(call.body.clone()))).unwrap();
         let mut sender = self.sender.clone();
         let answer = self.runtime.spawn(async move { sender.send_request(request).await });
         // Once polled the request is on its way.

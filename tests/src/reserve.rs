@@ -24,6 +24,11 @@ pub fn escrow() -> Escrow {
     Escrow::new(Protocol::TempoV2, CHAIN, Escrow::TEMPO_V2)
 }
 
+/// The contract of version 1.
+pub fn escrow_v1() -> Escrow {
+    Escrow::new(Protocol::TempoV1, CHAIN, Address([0x33; 20]))
+}
+
 /// One channel in the contract.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnChain {
@@ -54,8 +59,9 @@ pub enum Trick {
 }
 
 /// The contract and its chain.
-#[derive(Default)]
 pub struct Contract {
+    escrow: Escrow,
+    made: HashMap<[u8; 32], Descriptor>,
     /// Channels that are open.
     pub channels: HashMap<[u8; 32], OnChain>,
     /// Those that have ended.
@@ -79,9 +85,14 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// With nothing in it.
+    /// Of version 2, with nothing in it.
     pub fn start() -> Self {
-        let contract = Arc::new(Mutex::new(Contract::default()));
+        Self::of(escrow())
+    }
+
+    /// This contract, with nothing in it.
+    pub fn of(escrow: Escrow) -> Self {
+        let contract = Arc::new(Mutex::new(Contract::new(escrow)));
         let ours = Arc::clone(&contract);
         let server = Upstream::start(move |request, stream| serve(&ours, request, stream));
         Self { address: server.address, contract, server }
@@ -148,13 +159,46 @@ fn serve(contract: &Mutex<Contract>, request: &Seen, stream: &mut TcpStream) {
 }
 
 impl Contract {
+    fn new(escrow: Escrow) -> Self {
+        Self {
+            escrow,
+            made: HashMap::new(),
+            channels: HashMap::new(),
+            ended: HashMap::new(),
+            done: Vec::new(),
+            published: Vec::new(),
+            tricks: VecDeque::new(),
+            receipts: HashMap::new(),
+            nonces: HashMap::new(),
+        }
+    }
+
     fn state(&self, data: &str) -> String {
         let bytes = hex::decode(data.strip_prefix("0x").unwrap()).unwrap();
-        assert_eq!(bytes[..4], escrow().state_call(&[0; 32])[..4]);
+        assert_eq!(bytes[..4], self.escrow.state_call(&[0; 32])[..4]);
         let id: [u8; 32] = bytes[4..].try_into().unwrap();
         let channel = self.channels.get(&id).copied().unwrap_or_default();
         let at = u128::from(channel.close_requested_at);
-        format!("0x{:064x}{:064x}{at:064x}", channel.settled, channel.deposit)
+        if self.escrow.protocol() == Protocol::TempoV2 {
+            return format!("0x{:064x}{:064x}{at:064x}", channel.settled, channel.deposit);
+        }
+        let who = |of: fn(&Descriptor) -> Address| {
+            let address = self.made.get(&id).map_or(Address::ZERO, of);
+            format!("{}{}", "0".repeat(24), hex::encode(&address.0))
+        };
+        let finalized = u8::from(self.ended.contains_key(&id));
+        let parties = [
+            who(|made| made.payer),
+            who(|made| made.payee),
+            who(|made| made.token),
+            who(|made| made.authorized_signer),
+        ];
+        format!(
+            "0x{finalized:064x}{at:064x}{}{:064x}{:064x}",
+            parties.concat(),
+            channel.deposit,
+            channel.settled
+        )
     }
 
     fn receipt(&self, hash: &str) -> Value {
@@ -185,7 +229,10 @@ impl Contract {
 
     /// Runs a call; none where it reverts.
     fn call(&mut self, transaction: &Transaction, opened_by: [u8; 32]) -> Option<&'static str> {
-        assert_eq!(transaction.to, Escrow::TEMPO_V2);
+        assert_eq!(transaction.to, *self.escrow.contract());
+        if self.escrow.protocol() == Protocol::TempoV1 {
+            return self.call_v1(transaction);
+        }
         let (selector, data) = transaction.data.split_at(4);
         let words = data.as_chunks::<32>().0;
         let name = NAMES.into_iter().find(|(_, text)| keccak256(text.as_bytes())[..4] == *selector)?.0;
@@ -200,7 +247,7 @@ impl Contract {
                 expiring_nonce_hash: opened_by,
             };
             let deposit = number(&words[3]);
-            let id = escrow().channel_id(&channel);
+            let id = self.escrow.channel_id(&channel);
             self.channels.insert(id, OnChain { deposit, ..OnChain::default() });
             return (deposit > 0).then_some(name);
         }
@@ -213,7 +260,7 @@ impl Contract {
             authorized_signer: address(&words[5]),
             expiring_nonce_hash: words[6],
         };
-        let id = escrow().channel_id(&channel);
+        let id = self.escrow.channel_id(&channel);
         let is_payee = transaction.from == channel.payee || transaction.from == channel.operator;
         let open = self.channels.get_mut(&id)?;
         match name {
@@ -224,14 +271,14 @@ impl Contract {
             "settle" => {
                 let sum = number(&words[7]);
                 let fits = is_payee && sum > open.settled && sum <= open.deposit;
-                genuine(&id, sum, &channel, data, &words[8]).filter(|()| fits)?;
+                genuine(&self.escrow, &id, sum, &channel, data, &words[8]).filter(|()| fits)?;
                 open.settled = sum;
                 self.published.push(sum);
             }
             "close" => {
                 let (sum, capture) = (number(&words[7]), number(&words[8]));
                 let fits = is_payee && capture >= open.settled && capture <= sum && sum <= open.deposit;
-                genuine(&id, sum, &channel, data, &words[9]).filter(|()| fits)?;
+                genuine(&self.escrow, &id, sum, &channel, data, &words[9]).filter(|()| fits)?;
                 let ended = Ended { captured: capture, refunded: open.deposit - capture };
                 self.channels.remove(&id);
                 self.ended.insert(id, ended);
@@ -243,6 +290,56 @@ impl Contract {
     }
 }
 
+impl Contract {
+    /// The same by the contract of version 1, which knows its channels by their ids and takes whole promises.
+    fn call_v1(&mut self, transaction: &Transaction) -> Option<&'static str> {
+        let (selector, data) = transaction.data.split_at(4);
+        let words = data.as_chunks::<32>().0;
+        let name = NAMES_V1.into_iter().find(|(_, text)| keccak256(text.as_bytes())[..4] == *selector)?.0;
+        if name == "open" {
+            let channel = Descriptor {
+                payer: transaction.from,
+                payee: address(&words[0]),
+                operator: Address::ZERO,
+                token: address(&words[1]),
+                salt: words[3],
+                authorized_signer: address(&words[4]),
+                expiring_nonce_hash: [0; 32],
+            };
+            let id = self.escrow.channel_id(&channel);
+            self.channels.insert(id, OnChain { deposit: number(&words[2]), ..OnChain::default() });
+            self.made.insert(id, channel);
+            return Some(name);
+        }
+        let id = words[0];
+        let channel = *self.made.get(&id)?;
+        let open = self.channels.get_mut(&id)?;
+        let sum = number(&words[1]);
+        if name == "topUp" {
+            open.deposit += sum;
+            return Some(name);
+        }
+        let fits = transaction.from == channel.payee && sum >= open.settled && sum <= open.deposit;
+        genuine(&self.escrow, &id, sum, &channel, data, &words[2]).filter(|()| fits)?;
+        self.published.push(sum);
+        if name == "settle" {
+            open.settled = sum;
+        } else {
+            let ended = Ended { captured: sum, refunded: open.deposit - sum };
+            self.channels.remove(&id);
+            self.ended.insert(id, ended);
+        }
+        Some(name)
+    }
+}
+
+const NAMES_V1: [(&str, &str); 4] = [
+    ("open", "open(address,address,uint128,bytes32,address)"),
+    ("topUp", "topUp(bytes32,uint256)"),
+    ("settle", "settle(bytes32,uint128,bytes)"),
+    ("close", "close(bytes32,uint128,bytes)"),
+];
+
 const NAMES: [(&str, &str); 4] = [
     ("open", "open(address,address,address,uint96,bytes32,address)"),
     ("topUp", "topUp((address,address,address,address,bytes32,address,bytes32),uint96)"),
@@ -251,12 +348,19 @@ const NAMES: [(&str, &str); 4] = [
 ];
 
 /// Whether the voucher in a call is its signer's.
-fn genuine(id: &[u8; 32], sum: u128, channel: &Descriptor, data: &[u8], place: &[u8; 32]) -> Option<()> {
+fn genuine(
+    escrow: &Escrow,
+    id: &[u8; 32],
+    sum: u128,
+    channel: &Descriptor,
+    data: &[u8],
+    place: &[u8; 32],
+) -> Option<()> {
     let start = usize::try_from(number(place)).unwrap();
     let length = usize::try_from(number(data[start..start + 32].try_into().unwrap())).unwrap();
     let bytes: [u8; 65] = data[start + 32..start + 32 + length].try_into().ok()?;
     let signature = Signature::from_bytes(&bytes).ok()?;
-    signature.verify(&escrow().digest(id, sum), &channel.signer()).ok()
+    signature.verify(&escrow.digest(id, sum), &channel.signer()).ok()
 }
 
 fn number(word: &[u8; 32]) -> u128 {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use proof::eip712::keccak256;
 use proof::evm_transaction::Transaction;
 use proof::secp::SecretKey;
-use proof::voucher::evm::{Descriptor, Escrow};
+use proof::voucher::evm::{Descriptor, Escrow, Protocol};
 use serde_json::{Value, json};
 use wire::hex;
 use wire::mpp::tempo::SessionRequest;
@@ -42,6 +42,7 @@ pub fn gateway(upstream: SocketAddr, reserve: &Reserve, own: &str, more: &str) -
 /// A channel as its payer knows it.
 pub struct Payer {
     key: SecretKey,
+    escrow: Escrow,
     salt: [u8; 32],
     nonce: u64,
     /// What it is made of, once it is open.
@@ -57,14 +58,20 @@ impl Payer {
     /// With a key of his own; the same number is the same payer.
     pub fn new(number: u8, salt: u8) -> Self {
         let key = SecretKey::from_bytes(&[number; 32]).unwrap();
-        Self { key, salt: [salt; 32], nonce: 0, channel: None }
+        Self { key, escrow: escrow(), salt: [salt; 32], nonce: 0, channel: None }
     }
 
     /// One of as many payers as a test wants.
     pub fn numbered(number: usize) -> Self {
         let mut bytes = [0x51; 32];
         bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
-        Self { key: SecretKey::from_bytes(&bytes).unwrap(), salt: [1; 32], nonce: 0, channel: None }
+        let key = SecretKey::from_bytes(&bytes).unwrap();
+        Self { key, escrow: escrow(), salt: [1; 32], nonce: 0, channel: None }
+    }
+
+    /// One whose channels another contract keeps.
+    pub fn at(number: u8, escrow: Escrow) -> Self {
+        Self { escrow, ..Self::new(number, 1) }
     }
 
     /// The same payer with another channel.
@@ -79,7 +86,7 @@ impl Payer {
 
     /// The id of his channel.
     pub fn id(&self) -> [u8; 32] {
-        escrow().channel_id(self.channel.as_ref().unwrap())
+        self.escrow.channel_id(self.channel.as_ref().unwrap())
     }
 
     /// The account that the gateway has for it.
@@ -90,7 +97,7 @@ impl Payer {
     fn transaction(&mut self, data: Vec<u8>) -> String {
         let nonce = self.nonce;
         self.nonce += 1;
-        let to = Escrow::TEMPO_V2;
+        let to = *self.escrow.contract();
         let transaction =
             Transaction { chain_id: CHAIN, nonce, tip_per_gas: 1, fee_per_gas: 1, gas: 100_000, to, data };
         transaction.sign(&self.key).unwrap().raw
@@ -102,10 +109,18 @@ impl Payer {
         let payee: Address = request.recipient.parse().unwrap();
         let token: Address = request.currency.parse().unwrap();
         let operator = request.method_details.operator.map_or(Address::ZERO, |text| text.parse().unwrap());
-        let words = [address(&payee), address(&operator), address(&token), word(deposit), self.salt, [0; 32]];
-        let selector = keccak256(b"open(address,address,address,uint96,bytes32,address)");
-        let raw = self.transaction([&selector[..4], words.as_flattened()].concat());
+        let is_v1 = self.escrow.protocol() == Protocol::TempoV1;
+        let (payee_word, token_word) = (address(&payee), address(&token));
+        let data = if is_v1 {
+            let words = [payee_word, token_word, word(deposit), self.salt, [0; 32]];
+            called(b"open(address,address,uint128,bytes32,address)", &words)
+        } else {
+            let words = [payee_word, address(&operator), token_word, word(deposit), self.salt, [0; 32]];
+            called(b"open(address,address,address,uint96,bytes32,address)", &words)
+        };
+        let raw = self.transaction(data);
         let bytes = hex::decode(raw.strip_prefix("0x").unwrap()).unwrap();
+        let opened_by = keccak256(&[&bytes, self.address().as_bytes().as_slice()].concat());
         self.channel = Some(Descriptor {
             payer: self.address(),
             payee,
@@ -113,7 +128,7 @@ impl Payer {
             token,
             salt: self.salt,
             authorized_signer: Address::ZERO,
-            expiring_nonce_hash: keccak256(&[&bytes, self.address().as_bytes().as_slice()].concat()),
+            expiring_nonce_hash: if is_v1 { [0; 32] } else { opened_by },
         });
         let mut payload = self.vouched("open", sum);
         payload["type"] = json!("transaction");
@@ -134,12 +149,18 @@ impl Payer {
             channel.expiring_nonce_hash,
             word(more),
         ];
-        let selector = keccak256(b"topUp((address,address,address,address,bytes32,address,bytes32),uint96)");
-        let raw = self.transaction([&selector[..4], words.as_flattened()].concat());
-        let payload = json!({
+        let data = match self.escrow.protocol() {
+            Protocol::TempoV1 | Protocol::Evm => called(b"topUp(bytes32,uint256)", &[self.id(), word(more)]),
+            Protocol::TempoV2 => {
+                called(b"topUp((address,address,address,address,bytes32,address,bytes32),uint96)", &words)
+            }
+        };
+        let raw = self.transaction(data);
+        let mut payload = json!({
             "action": "topUp", "type": "transaction", "channelId": hex::encode_0x(&self.id()),
-            "transaction": raw, "descriptor": self.descriptor(), "additionalDeposit": more.to_string(),
+            "transaction": raw, "additionalDeposit": more.to_string(),
         });
+        self.describe(&mut payload);
         credential(challenge.clone(), None, payload)
     }
 
@@ -155,15 +176,24 @@ impl Payer {
 
     /// A payload with a voucher.
     pub fn vouched(&self, action: &str, sum: u128) -> Value {
-        json!({
-            "action": action, "channelId": hex::encode_0x(&self.id()), "descriptor": self.descriptor(),
+        let mut payload = json!({
+            "action": action, "channelId": hex::encode_0x(&self.id()),
             "cumulativeAmount": sum.to_string(), "signature": hex::encode_0x(&self.signature(sum)),
-        })
+        });
+        self.describe(&mut payload);
+        payload
+    }
+
+    /// Payloads of version 2 say what the channel is made of.
+    fn describe(&self, payload: &mut Value) {
+        if self.escrow.protocol() == Protocol::TempoV2 {
+            payload["descriptor"] = self.descriptor();
+        }
     }
 
     /// His signature under a sum.
     pub fn signature(&self, sum: u128) -> [u8; 65] {
-        *self.key.sign(&escrow().digest(&self.id(), sum)).unwrap().as_bytes()
+        *self.key.sign(&self.escrow.digest(&self.id(), sum)).unwrap().as_bytes()
     }
 
     fn descriptor(&self) -> Value {
@@ -180,6 +210,10 @@ impl Payer {
 pub fn manage(gateway: SocketAddr, path: &str, credential: &Credential) -> Answer {
     let header = credential.to_value();
     http::request(gateway, "POST", path, &[("authorization", &header)], b"")
+}
+
+fn called(name: &[u8], words: &[[u8; 32]]) -> Vec<u8> {
+    [&keccak256(name)[..4], words.as_flattened()].concat()
 }
 
 fn word(number: u128) -> [u8; 32] {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use farthing_tests::gateway::{Gateway, PATIENCE, wait_for};
 use farthing_tests::http::{self, Answer};
+use farthing_tests::http2::Http2;
 use farthing_tests::payer::{TEST, Wallet, now_s};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::ask;
@@ -207,6 +208,45 @@ fn idn_7_a_signature_is_for_one_host() {
     let mut other_port = wba(&agent, at("one.test"));
     other_port.host = "one.test:81".into();
     assert_reason(&other_port.send(gateway.address), "signature_invalid", "signature");
+}
+
+/// IDN-7 over HTTP/2, where the host is no field.
+#[test]
+fn idn_7_the_host_of_http2_is_signed_too() {
+    let upstream = Upstream::friendly();
+    let agent = Signer::new(31);
+    let gateway = knowing(&upstream, &agent);
+    let key = gateway.key("1 TEST");
+    let connection = Http2::connect(gateway.address);
+    let bare = || Call::post(gateway.address, REQUIRE, &ask()).with("x-api-key", &key);
+    assert_eq!(connection.call(&wba(&agent, bare())).head(), 200);
+    assert_eq!(connection.call(&bare()).head(), 401);
+    let mut moved = wba(&agent, bare());
+    moved.host = format!("localhost:{}", gateway.address.port());
+    assert_eq!(connection.call(&moved).head(), 401, "another name of ours, and not the one that was signed");
+    assert_eq!(upstream.hits(), 1);
+}
+
+/// IDN-35: of a payer that is blocked nothing is claimed.
+#[test]
+fn idn_35_a_blocked_payer_pays_nothing() {
+    let upstream = Upstream::friendly();
+    let probe = Gateway::start(upstream.address, &configured(&upstream, "{}"));
+    let pay = |gateway: &Gateway, wallet: u8| {
+        let bare = || Call::post(gateway.address, OFF, &ask());
+        let payment = Wallet::new(wallet).pay(&bare().send(gateway.address), TEST);
+        (bare().with("payment-signature", &payment.v2()).send(gateway.address), payment)
+    };
+    let (served, payment) = pay(&probe, 1);
+    assert_eq!(served.status, 200, "{}", served.text());
+    let payer = payment.payload["authorization"]["from"].as_str().unwrap().to_ascii_uppercase();
+    drop(probe);
+    let gateway =
+        Gateway::start(upstream.address, &configured(&upstream, &format!("{{ block: [\"{payer}\"] }}")));
+    let (refused, _) = pay(&gateway, 1);
+    assert_refused(&refused, 403, "agent_blocked", "nothing_taken");
+    assert_eq!((upstream.hits(), gateway.books().count("deposit")), (1, 0));
+    assert_eq!(pay(&gateway, 2).0.status, 200, "everybody else");
 }
 
 /// IDN-12: who signs the digest of a body signs the body; one that was exchanged burns no nonce.

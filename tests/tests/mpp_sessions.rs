@@ -6,11 +6,12 @@ use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mpp::{call, challenge, receipt};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::reserve::{Ended, Reserve, Trick};
+use farthing_tests::reserve::{Ended, Reserve, Trick, escrow_v1};
 use farthing_tests::session::{Payer, asked, gateway, manage};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
 use serde_json::{Value, json};
 use wire::hex;
+use wire::mpp::tempo::SessionProtocol;
 use wire::mpp::{Challenge, Credential};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -476,6 +477,57 @@ fn eng_6_channels_have_a_least_and_payers_a_most() {
         (answer.status != 200).then_some(answer)
     });
     assert_refused(&refused.unwrap(), 429, "rate_limited", "nothing_taken");
+}
+
+/// Version 1: a payload says nothing of the channel, its contract does; and its end takes all of a promise, so it needs one of
+/// just what was used.
+#[test]
+fn a_session_of_version_1_from_end_to_end() {
+    let (upstream, reserve) = (Upstream::friendly(), Reserve::of(escrow_v1()));
+    let own = format!("{QUIET}, protocol: v1, escrow: \"{}\"", escrow_v1().contract());
+    let gateway = gateway(upstream.address, &reserve, &own, "");
+    let stage = Stage { upstream, reserve, gateway };
+    let fresh = stage.challenge();
+    assert_eq!(asked(&fresh).method_details.session_protocol, Some(SessionProtocol::V1));
+    let mut payer = Payer::at(0x31, escrow_v1());
+    let step = amount(&fresh);
+    let mut stranger = Payer::at(0x32, escrow_v1());
+    let open = payer.open(&fresh, DEPOSIT, step);
+    // Whoever knows its id and is not in it opens nothing, before or after it is ours.
+    stranger.channel = payer.channel;
+    assert_problem(&stage.call(&stranger.voucher(&fresh, step), "hi"), 410, "session/channel-not-found");
+    assert_eq!(stage.call(&open, "one").status, 200);
+    assert_problem(&stage.call(&stranger.voucher(&fresh, step + 1), "hi"), 402, "session/signer-mismatch");
+    assert_eq!(stage.call(&payer.voucher(&fresh, step + COST), "two").status, 200);
+    let more = stage.manage(&payer.top_up(&fresh, 1000));
+    assert_eq!(more.json()["deposit"], (DEPOSIT + 1000).to_string(), "{}", more.text());
+    stage.gateway.books_after(2);
+    let whole = stage.manage(&payer.close(&fresh, step + COST));
+    assert_problem(&whole, 402, "verification-failed");
+    assert_eq!(whole.json()["spent"], (2 * COST).to_string(), "it says which sum to sign");
+    assert_eq!(stage.sums(&payer), (step + COST, step - COST), "and nothing has ended by it");
+    let exact = stage.manage(&payer.close(&fresh, 2 * COST));
+    assert_eq!(exact.status, 200, "{}", exact.text());
+    let ended = Ended { captured: 2 * COST, refunded: DEPOSIT + 1000 - 2 * COST };
+    assert_eq!(stage.reserve.ended(&payer.id()), Some(ended));
+    assert_problem(&stage.manage(&payer.voucher(&fresh, step + 2 * COST)), 410, "session/channel-finalized");
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// A voucher that is accepted and not enough for the call stays the payer's, who is told what lacks.
+#[test]
+fn a_call_that_the_session_does_not_cover_says_what_lacks() {
+    let stage = Stage::new(QUIET);
+    let fresh = stage.challenge();
+    let mut payer = Payer::new(0x33, 1);
+    let step = amount(&fresh);
+    let answer = stage.call(&payer.open(&fresh, DEPOSIT, 1), "hi");
+    assert_eq!((answer.status, answer.code().as_str()), (402, "insufficient_balance"), "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["type"], "https://paymentauth.org/problems/session/insufficient-balance", "{body}");
+    assert_eq!((&body["requiredTopUp"], &body["money"]), (&json!((step - 1).to_string()), &json!("deposit_kept")), "{body}");
+    assert_eq!(stage.sums(&payer), (1, 1));
+    assert_eq!(stage.call(&payer.voucher(&fresh, step), "hi").status, 200);
 }
 
 /// A node that does not answer: nobody is asked to pay again, and the same request later finds out.

@@ -43,7 +43,8 @@ pub(crate) fn credit_key() -> Box<dyn FnMut()> {
     Box::new(move || {
         let parsed = CreditKey::parse(black_box(&text)).expect("parses");
         let verified = proof::credit_key::verify(&masters, Mode::Live, &parsed, NOW_S).expect("verifies");
-        black_box(proof::credit_key::permits(&verified, "chat", Some("deepseek-chat"), NOW_S)).expect("may");
+        black_box(proof::credit_key::permits(&verified, "chat", Some("deepseek-chat"), None, NOW_S))
+            .expect("may");
     })
 }
 
@@ -53,8 +54,14 @@ pub(crate) fn credit_key_known() -> Box<dyn FnMut()> {
     let parsed = CreditKey::parse(&key_text(&masters)).expect("parses");
     let verified = proof::credit_key::verify(&masters, Mode::Live, &parsed, NOW_S).expect("verifies");
     Box::new(move || {
-        black_box(proof::credit_key::permits(black_box(&verified), "chat", Some("deepseek-chat"), NOW_S))
-            .expect("may");
+        black_box(proof::credit_key::permits(
+            black_box(&verified),
+            "chat",
+            Some("deepseek-chat"),
+            None,
+            NOW_S,
+        ))
+        .expect("may");
     })
 }
 
@@ -177,7 +184,7 @@ pub(crate) fn mpp_challenge() -> Box<dyn FnMut()> {
         key_epoch: 7,
         route: "chat".to_owned(),
         prices: "t1".to_owned(),
-        quote: None,
+        ..Opaque::default()
     };
     Box::new(move || {
         let bound = keys.bind(black_box(&challenge).clone(), opaque.clone()).expect("binds");

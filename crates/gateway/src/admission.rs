@@ -22,6 +22,7 @@ use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
 use crate::lightning::{Act, Door};
 use crate::limits::{Running, Slot};
+use crate::mpp::processor::Granted;
 use crate::mpp::{self, Proven, session};
 use crate::payer::{Credit, HoldTerms, Payer};
 use crate::payments::{self, Delivery, Spends, Verified};
@@ -98,6 +99,8 @@ pub(crate) enum Brings {
     Payment(Box<Verified>),
     /// Ecash that is to be swapped.
     Ecash(Box<Paid>),
+    /// What a processor is to charge.
+    Granted(Box<Granted>),
     /// One that was settled before it was shown.
     Lightning(Box<Door>, Spends),
     /// A session over Lightning opens, is topped up or ends.
@@ -111,6 +114,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.protocol(),
             Self::Ecash(_) => cashu::PROTOCOL,
+            Self::Granted(_) => mpp::PROTOCOL,
             Self::Lightning(door, _) => door.protocol(),
             Self::LightningSession(_) => mpp::PROTOCOL,
             Self::Session(_) => mpp::PROTOCOL,
@@ -122,6 +126,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.account(),
             Self::Ecash(paid) => paid.account(),
+            Self::Granted(granted) => granted.account(),
             Self::Lightning(door, _) => door.account(),
             Self::LightningSession(act) => act.account(),
             Self::Session(presented) => channels::account_of(&presented.id),
@@ -133,6 +138,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.is_known(gate),
             Self::Ecash(paid) => Ok(paid.is_known),
+            Self::Granted(granted) => granted.is_known(gate),
             Self::Lightning(..) | Self::LightningSession(_) | Self::Session(_) => Ok(false),
         }
     }
@@ -142,6 +148,7 @@ impl Brings {
         match self {
             Self::Payment(verified) => verified.brings(),
             Self::Ecash(paid) => Some(paid.brings()),
+            Self::Granted(granted) => Some(granted.brings()),
             Self::Lightning(door, _) => door.incoming(),
             Self::LightningSession(act) => act.incoming(),
             // What it adds is said by where its channel stands; whether the call can run, by the hold.
@@ -152,9 +159,11 @@ impl Brings {
     /// Counts the call for the account that is paid into. A token's is counted already.
     fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
-            Self::Payment(_) | Self::Ecash(_) | Self::LightningSession(_) | Self::Session(_) => {
-                account(arrived, self.account()).map(Some)
-            }
+            Self::Payment(_)
+            | Self::Ecash(_)
+            | Self::Granted(_)
+            | Self::LightningSession(_)
+            | Self::Session(_) => account(arrived, self.account()).map(Some),
             Self::Lightning(door, _) => match **door {
                 Door::Token(_) => Ok(None),
                 Door::Challenge(_) => account(arrived, self.account()).map(Some),

@@ -97,7 +97,7 @@ impl<'a> Ask<'a> {
             digest: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
-            begins: quote.fit_as_it_comes(quote.offered).map_or(quote.offered, |fitted| fitted.hold),
+            begins: quote.begins(),
             fits_within: fits,
             through: Through::All,
             tariff: &quote.tariff,

@@ -360,6 +360,11 @@ impl Quote {
         Some(Fitted { hold: self.cost_of(covered)?, clamp: None, growth: Some(growth), most: None })
     }
 
+    /// What has to be there for the call to begin, where more can come in while it runs.
+    pub(crate) fn begins(&self) -> Amount {
+        self.fit_as_it_comes(self.offered).map_or(self.offered, |fitted| fitted.hold)
+    }
+
     /// The output limit that goes up for a call that is given away, where it has to change: nobody's balance bounds it, so
     /// all of its answers together get what one gets that names no limit.
     pub(crate) fn given_limit(&self) -> Option<u64> {

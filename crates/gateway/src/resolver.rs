@@ -18,6 +18,7 @@ use crate::cashu;
 use crate::channels;
 use crate::clock::Now;
 use crate::gate::Gate;
+use crate::mpp::processor;
 use crate::promises::{Decision, signer};
 use crate::settling::{self, Asking, is_over, needs_operator};
 
@@ -228,10 +229,18 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
         gate.unsettled.forget(&key);
         return Ok(());
     };
-    let outcome = match cashu::mint_of(&payment.rail) {
-        Some(_) => cashu::again(gate, &snapshot, key, &payment).await?,
-        None => asking.again(&payment).await?,
+    let processor = processor::Rail::of(&payment.rail);
+    let outcome = match (cashu::mint_of(&payment.rail), processor) {
+        (Some(_), _) => cashu::again(gate, &snapshot, key, &payment).await?,
+        (None, Some(_)) => processor::again(gate, &snapshot, key, &payment).await?,
+        (None, None) => asking.again(&payment).await?,
     };
+    if let (Settlement::Settled(receipt), Some(rail)) = (&outcome, processor) {
+        let reference = &receipt.reference;
+        processor::settled_later(gate, rail, key, payment, reference).await?;
+        tracing::info!(reference, "an unclear payment by a processor turned out made");
+        return Ok(());
+    }
     match outcome {
         Settlement::Settled(receipt) if channels::network_of(&payment.rail).is_some() => {
             channels::settled_later(gate, key, payment, &receipt).await?;

@@ -31,7 +31,7 @@ use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told, session};
+use crate::mpp::{Paid, Told, processor, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer, SpendLimits};
@@ -76,6 +76,7 @@ impl Serving {
         let (token, arrival) = match brings {
             Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
             Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
+            Brings::Granted(granted) => (None, processor::receive(gate, snapshot, *granted, delivery).await),
             Brings::Lightning(door, spends) => {
                 let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
                 (door.into_token(), arrival)
@@ -179,7 +180,10 @@ impl Serving {
         let held = payer.hold(&self.worker.gate, &self.quote, terms);
         let session = payer.session.as_deref();
         let (hold, fitted) = held.map_err(|refusal| match session {
-            Some(session) if refusal.code() == Code::InsufficientBalance => session.short(refusal),
+            Some(session) if refusal.code() == Code::InsufficientBalance => {
+                let lacks = self.quote.begins().minus(payer.account.available()).unwrap_or_default();
+                session.short(refusal, lacks)
+            }
             Some(_) | None => refusal,
         })?;
         // Behind the hold: whoever ends a session looks for holds after he has said so, and one of the two sees the other.

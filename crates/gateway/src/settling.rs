@@ -380,6 +380,22 @@ pub(crate) async fn deposit(
     store.commit(Op::Deposit { key, payment, entry }).await.map(|_| ())
 }
 
+/// As [`deposit`], for a payment that its processor has named only now: the intent stands under the grant.
+///
+/// # Errors
+/// A conflict when a payment of this name was written down before; nothing is deposited twice.
+pub(crate) async fn charged(
+    store: &Store,
+    grant: [u8; 32],
+    key: [u8; 32],
+    payment: Payment,
+    reference: String,
+) -> Result<(), StoreError> {
+    let entry = entry(key, &payment, &reference, Now::read()).ok_or(StoreError::Range)?;
+    let payment = Payment { reference, ..payment };
+    store.commit(Op::Charged { grant, key, payment, entry }).await.map(|_| ())
+}
+
 /// The entry of a deposit; none out of range. Its id is the beginning of the deposit key: the same payment is the same entry.
 pub(crate) fn entry(key: [u8; 32], payment: &Payment, reference: &str, now: Now) -> Option<Draft> {
     let asset = leg_asset(Asset::from_code(payment.asset)?);

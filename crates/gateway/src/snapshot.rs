@@ -107,8 +107,12 @@ impl Snapshot {
         });
         let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
         let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
-        let mpp =
-            config.rails.mpp.as_ref().map(|rules| mpp::Desk::new(rules, &public_url, &dialer)).transpose()?;
+        let mpp = config
+            .rails
+            .mpp
+            .as_ref()
+            .map(|rules| mpp::Desk::new(rules, config.mode, &public_url, &dialer))
+            .transpose()?;
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),

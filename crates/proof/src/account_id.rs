@@ -40,6 +40,12 @@ pub fn cashu(payment: &[u8; 32]) -> [u8; 16] {
     mac::first_half(&mac::hash("farthing/account/cashu/1", &[payment]))
 }
 
+/// The account of what a payer grants to a processor: he has no name, so each grant has an account of its own.
+#[must_use]
+pub fn granted(grant: &[u8; 32]) -> [u8; 16] {
+    mac::first_half(&mac::hash("farthing/account/grant/1", &[grant]))
+}
+
 /// The account of a payer on the test rail.
 #[must_use]
 pub fn test(payer: &[u8; 32]) -> [u8; 16] {

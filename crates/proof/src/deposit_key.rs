@@ -72,9 +72,16 @@ pub fn rail(family: &str, reference: &str) -> [u8; 32] {
     mac::hash(LABEL, &[b"rail", family.as_bytes(), reference.as_bytes()])
 }
 
+/// What a payer grants to a rail, before that has named the payment: taken while it is charged, and for good once it was.
+/// No deposit has such a key.
+#[must_use]
+pub fn grant(family: &str, token: &str) -> [u8; 32] {
+    mac::hash("farthing/grant/1", &[family.as_bytes(), token.as_bytes()])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{EvmMethod, cashu, evm, ln, rail, svm, test};
+    use super::{EvmMethod, cashu, evm, grant, ln, rail, svm, test};
     use std::collections::HashSet;
     use wire::cashu::Point;
     use wire::hex;
@@ -133,6 +140,7 @@ mod tests {
             cashu(&Point([3; 33])),
             rail("stripe", "pi_1"),
             rail("strip", "epi_1"),
+            grant("stripe", "pi_1"),
         ];
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
     }

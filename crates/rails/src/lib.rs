@@ -4,19 +4,23 @@
 //! refused or unknown: never a guess.
 
 mod budget;
+pub mod card;
 pub mod cashu;
 mod circuit;
+pub mod decline;
 pub mod dial;
 pub mod directory;
 mod evm_channel;
 mod evm_escrow;
 mod evm_node;
 pub mod facilitator;
+mod form;
 mod http;
 pub mod lightning;
 mod random;
 mod secret;
 mod settlement;
+pub mod stripe;
 
 pub use budget::Budget;
 pub use circuit::{Circuit, State as CircuitState};

@@ -43,3 +43,8 @@ pub enum Settlement {
     /// The rail did not say: ask again with the same proof, never for a new one.
     Unknown(Unclear),
 }
+
+/// Nobody knows what became of it, by whoever's fault.
+pub(crate) fn unclear(is_fault: bool) -> Settlement {
+    Settlement::Unknown(Unclear { is_fault, ..Unclear::default() })
+}

@@ -45,6 +45,18 @@ pub enum Op {
         /// The deposit entry.
         entry: Draft,
     },
+    /// A processor has charged what a payer granted, and named the payment by that. The intent of the grant becomes the
+    /// settled payment under its deposit key, in one write with the deposit.
+    Charged {
+        /// Key that the intent has: of the grant.
+        grant: [u8; 32],
+        /// Deposit key: of the payment as the processor names it.
+        key: [u8; 32],
+        /// The settled payment; its state is set by the store.
+        payment: Payment,
+        /// The deposit entry.
+        entry: Draft,
+    },
     /// A payment that no call was made for is done with: a top-up, or a call that cost nothing.
     Served {
         /// Deposit key.

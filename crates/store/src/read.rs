@@ -9,9 +9,9 @@ use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, IDEMPOTENT, JOURNAL, KEYS, LOTS, META,
-    META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS,
-    balance_of, free_of,
+    ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, GRANTS, IDEMPOTENT, JOURNAL, KEYS,
+    LOTS, META, META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED,
+    SESSIONS, balance_of, free_of,
 };
 use crate::{
     AccountSettings, Channel, Idempotent, KeyRecord, LightningSession, Lot, OpenCall, Payment, PaymentState,
@@ -99,6 +99,15 @@ impl Reader {
         let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
         let found = table.get(key).map_err(unavailable)?;
         found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+    }
+
+    /// The deposit key of the payment that was charged by a grant.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn charged(&self, grant: &[u8; 32]) -> Result<Option<[u8; 32]>, StoreError> {
+        let table = self.begin()?.open_table(GRANTS).map_err(unavailable)?;
+        Ok(table.get(grant).map_err(unavailable)?.map(|key| *key.value()))
     }
 
     /// The outcome of a request that named itself, by SHA-256 of account and key. Its end may have passed.

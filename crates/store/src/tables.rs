@@ -48,6 +48,8 @@ pub(crate) const CASHU_SWAPS: TableDefinition<'static, &[u8; 32], &[u8]> =
 /// Deposit key of a payer's coin -> that of the payment it was in.
 pub(crate) const CASHU_COINS: TableDefinition<'static, &[u8; 32], &[u8; 32]> =
     TableDefinition::new("cashu_coins");
+/// Key of what a payer granted to a processor -> deposit key of the payment that was charged by it.
+pub(crate) const GRANTS: TableDefinition<'static, &[u8; 32], &[u8; 32]> = TableDefinition::new("grants");
 /// End of a window (Unix seconds, big-endian) and who on what -> how many calls were given away.
 pub(crate) const FREE_CALLS: TableDefinition<'static, &[u8; 24], u32> = TableDefinition::new("free_calls");
 /// When rows may go: Unix seconds (big-endian), a kind, the row's key. A sweep reads it from its start.
@@ -86,6 +88,8 @@ pub(crate) const EXPIRY_IDEMPOTENT: u8 = 2;
 pub(crate) const EXPIRY_PAYOUT: u8 = 3;
 /// The kind byte of a session's expiry.
 pub(crate) const EXPIRY_SESSION: u8 = 4;
+/// The kind byte of a grant's expiry.
+pub(crate) const EXPIRY_GRANT: u8 = 5;
 
 pub(crate) fn balance_key(asset: u16, account: [u8; 16]) -> [u8; 18] {
     let mut key = [0; 18];
@@ -156,6 +160,7 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(FREE_CALLS)?;
     each.table(CASHU_SWAPS)?;
     each.table(CASHU_COINS)?;
+    each.table(GRANTS)?;
     each.table(EXPIRIES)?;
     each.table(TILES)?;
     each.table(HEADS)

@@ -4,6 +4,7 @@ mod batch;
 mod cashu;
 mod channel;
 mod forget;
+mod grant;
 mod income;
 mod intake;
 mod lightning_session;

@@ -116,7 +116,7 @@ impl Model {
             }
             Op::Payout { hash, step } => self.payout(hash, step)?,
             // They have tests of their own.
-            Op::Cashu(_) | Op::LightningSession(_) => unreachable!(),
+            Op::Cashu(_) | Op::LightningSession(_) | Op::Charged { .. } => unreachable!(),
             Op::Open { id, call } => drop(self.open_calls.insert(*id, call.clone())),
             Op::Ended { id } => drop(self.open_calls.remove(id)),
             Op::Capture { id, entry, facts, served, settles, income, idempotent } => {

@@ -14,7 +14,9 @@ pub use draft::{Draft, Fields, Unsigned};
 
 use std::fmt;
 
-use crate::structured_field::{BareItem, Dictionary, InnerList, Item, Member, Parameters};
+use crate::structured_field::{
+    BareItem, Dictionary, InnerList, Item, Member, Parameters, StructuredFieldError,
+};
 
 /// Longest `Signature-Input`, and longest `Signature`, all lines of each together.
 pub const FIELD_BYTES_MAX: usize = 8 * 1024;
@@ -128,8 +130,8 @@ fn dictionary(lines: &[&[u8]], bounds: Bounds) -> Result<Dictionary, SignatureEr
     }
     let text = base::joined(lines).ok_or(SignatureError::Malformed)?;
     Dictionary::parse(&text, bounds.labels).map_err(|error| match error {
-        crate::structured_field::StructuredFieldError::TooMany => SignatureError::TooLarge,
-        crate::structured_field::StructuredFieldError::Malformed(_) => SignatureError::Malformed,
+        StructuredFieldError::TooMany => SignatureError::TooLarge,
+        StructuredFieldError::Malformed(_) => SignatureError::Malformed,
     })
 }
 

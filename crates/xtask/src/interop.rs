@@ -194,6 +194,7 @@ impl Grounds {
             lnbits: lnbits.map(LnBits::urls),
             mint: mint.map(CashuMint::url),
             nwc_uri: nwc.map(NwcWallets::seller),
+            nwc_shop_uri: nwc.map(NwcWallets::shop),
             tempo: tempo.map(Tempo::url),
         }
     }

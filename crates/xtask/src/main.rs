@@ -1,5 +1,6 @@
 //! Work on the repository itself: `cargo xtask <command>`.
 
+mod bench;
 mod check;
 mod counts;
 mod interop;
@@ -25,6 +26,8 @@ usage: cargo xtask <command>
   lightning
           real payments over a channel on a test chain; minutes the first time, no part of `test`
   tools   hledger, ledger and bean-check for the tests of exports, below target/
+  bench [--quick] [--peers] [--build-o402] [--only SCENARIO] [--minutes N]
+          what a paid call costs beside a plain one and beside other software; writes bench/RESULTS.md
   counts [--write]
           instructions of the pure parts of a paid call, against the committed figures
   specs   which rules of specs/ stand in which test
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "lightning" => lightning::run(rest),
         "tools" => tools(),
+        "bench" => bench::run(rest),
         "counts" => counts::run(rest),
         "specs" => specs::run(),
         _ => match proofs::find(command).and_then(|proof| proof.run(rest)) {

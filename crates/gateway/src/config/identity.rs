@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ledger::AccountId;
 use proof::identity::{AgentKey, Origin, WINDOW_S_MAX};
+use wire::x402::base58;
 
 use super::directories::{self, Directories};
 use super::section::{Keys, Section, scalar};
@@ -30,7 +31,7 @@ pub struct Identity {
     pub needs_nonce: bool,
     /// Directories that are fetched; none when absent, but those of agents that are named by their origin.
     pub directories: Option<Directories>,
-    /// Thumbprints and origins that get nothing (IDN-35).
+    /// Thumbprints, origins and addresses of payers that get nothing (IDN-35). Hexadecimal in lower case.
     pub blocked: HashSet<String>,
 }
 
@@ -197,11 +198,20 @@ fn account(text: &str) -> Result<AccountId, String> {
 }
 
 fn blocked(text: &str) -> Result<String, String> {
-    if wire::base64::decode_url(text, 43).is_ok_and(|bytes| bytes.len() == 32) {
+    let is_thumbprint = wire::base64::decode_url(text, 43).is_ok_and(|bytes| bytes.len() == 32);
+    if is_thumbprint || base58::decode_array::<32>(text).is_ok() {
         return Ok(text.to_owned());
     }
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if matches!(digits.len(), 40 | 64) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
     let named = Origin::parse(text).map(|origin| origin.to_string());
-    named.ok_or_else(|| format!("\"{text}\" is neither the thumbprint of a key nor an https origin"))
+    named.ok_or_else(|| {
+        format!(
+            "\"{text}\" is neither the thumbprint of a key, nor an https origin, nor the address of a payer"
+        )
+    })
 }
 
 /// Reads `identity` of a route.

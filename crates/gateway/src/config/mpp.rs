@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::processor::{self, Card, Stripe};
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
 use super::tempo::{self, Tempo};
@@ -22,6 +23,10 @@ pub struct Mpp {
     pub sessions: MppSessions,
     /// Channels of Tempo.
     pub tempo: Option<Tempo>,
+    /// Shared payment tokens.
+    pub stripe: Option<Stripe>,
+    /// Encrypted cards.
+    pub card: Option<Card>,
 }
 
 /// Sessions: accounts that are paid into while they are drawn on.
@@ -81,7 +86,9 @@ impl MppMethod {
             }),
             Self::Credit => true,
             Self::Tempo => own.tempo.is_some(),
-            Self::Solana | Self::Stripe | Self::Card => false,
+            Self::Stripe => own.stripe.is_some(),
+            Self::Card => own.card.is_some(),
+            Self::Solana => false,
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
@@ -96,8 +103,8 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions", "tempo"],
-    &["solana", "stripe", "card"],
+    &["realm", "methods", "expiry", "digest", "sessions", "tempo", "stripe", "card"],
+    &["solana"],
 );
 const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
 
@@ -115,6 +122,8 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         digest: section.value("digest", value::flag).unwrap_or(true),
         sessions: read_sessions(&section),
         tempo: tempo::read(&section),
+        stripe: processor::stripe(&section),
+        card: processor::card(&section),
     };
     mpp.methods = read_methods(&section, others, &mpp);
     Some(mpp)

@@ -91,6 +91,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let arrival = match brings {
             Brings::Payment(verified) => payments::receive(&gate, &snapshot, *verified, delivery).await?,
             Brings::Ecash(paid) => cashu::receive(&gate, &snapshot, *paid, delivery).await?,
+            Brings::Granted(granted) => mpp::processor::receive(&gate, &snapshot, *granted, delivery).await?,
             Brings::Lightning(door, spends) => {
                 lightning::receive(&gate, &snapshot, &door, delivery, spends).await?
             }

@@ -342,7 +342,10 @@ impl Identity {
             State::Unverified(why, after) => {
                 let detail = "The signature of this request cannot be verified here now.";
                 let refusal = Refusal::new(Code::SignatureUnverified, detail).facts(because(why));
-                Err(after.map_or(refusal.clone(), |after| refusal.retry_after(after)))
+                Err(match after {
+                    Some(after) => refusal.retry_after(after),
+                    None => refusal,
+                })
             }
         }
     }
@@ -386,6 +389,13 @@ fn is_blocked(snapshot: &Snapshot, thumbprint: &str, origin: Option<&Origin>) ->
         identity.blocked.contains(thumbprint)
             || origin.is_some_and(|origin| identity.blocked.contains(origin.as_str()))
     })
+}
+
+/// Whether the operator takes nothing from this address (IDN-35).
+pub(crate) fn is_payer_blocked(snapshot: &Snapshot, payer: &str) -> bool {
+    let blocked = snapshot.config.identity.as_ref().map(|identity| &identity.blocked);
+    let blocked = blocked.filter(|blocked| !blocked.is_empty());
+    blocked.is_some_and(|blocked| blocked.contains(payer) || blocked.contains(&payer.to_ascii_lowercase()))
 }
 
 /// What a signature with this tag must be like here.

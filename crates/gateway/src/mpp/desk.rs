@@ -5,8 +5,11 @@ use std::io;
 use rails::EvmNode;
 use rails::dial::Dialer;
 
+use rails::Settlement;
+
+use super::processor::{Counter, Order};
 use super::session::Terms;
-use crate::config::{Mpp, MppMethod};
+use crate::config::{self, Mode, Mpp, MppMethod};
 use crate::snapshot::origin;
 
 /// The scheme as it is spoken here.
@@ -17,10 +20,12 @@ pub(crate) struct Desk {
     pub(crate) rules: Mpp,
     /// Sessions on channels of Tempo.
     pub(crate) tempo: Option<Terms>,
+    stripe: Option<Counter<config::Stripe>>,
+    card: Option<Counter<config::Card>>,
 }
 
 impl Desk {
-    pub(crate) fn new(rules: &Mpp, public_url: &str, dialer: &Dialer) -> io::Result<Self> {
+    pub(crate) fn new(rules: &Mpp, mode: Mode, public_url: &str, dialer: &Dialer) -> io::Result<Self> {
         let host = public_url.split_once("://").map_or(public_url, |(_, host)| host);
         let realm = rules.realm.as_deref().unwrap_or(host).to_owned();
         if realm.is_empty() || realm.contains('|') {
@@ -33,7 +38,26 @@ impl Desk {
             let node = EvmNode { origin: origin(&rules.rpc), path, dialer: dialer.clone() };
             Terms { rules: rules.clone(), node }
         });
-        Ok(Self { realm, rules: rules.clone(), tempo })
+        let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
+        let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));
+        Ok(Self { realm, rules: rules.clone(), tempo, stripe, card })
+    }
+
+    pub(super) const fn stripe(&self) -> Option<&Counter<config::Stripe>> {
+        self.stripe.as_ref()
+    }
+
+    pub(super) const fn card(&self) -> Option<&Counter<config::Card>> {
+        self.card.as_ref()
+    }
+
+    /// Asks the processor of an order for its payment. One that has left the configuration, or has too much to do, was not
+    /// asked.
+    pub(super) async fn charge(&self, order: &Order) -> Settlement {
+        match order {
+            Order::Stripe(_) => charged(self.stripe.as_ref(), order).await,
+            Order::Card(_) => charged(self.card.as_ref(), order).await,
+        }
     }
 
     /// Whether this method is taken here.
@@ -45,4 +69,10 @@ impl Desk {
     pub(crate) fn method(&self, name: &str) -> Option<MppMethod> {
         self.rules.methods.iter().copied().find(|method| method.name() == name)
     }
+}
+
+async fn charged<R>(counter: Option<&Counter<R>>, order: &Order) -> Settlement {
+    let Some(counter) = counter else { return Settlement::NotSent };
+    let Some(_turn) = counter.turn() else { return Settlement::NotSent };
+    counter.charge(order).await
 }

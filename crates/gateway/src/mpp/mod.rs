@@ -29,6 +29,7 @@ mod echo;
 mod listed;
 mod methods;
 mod offers;
+pub(crate) mod processor;
 mod receipt;
 mod refused;
 pub(crate) mod session;

@@ -34,6 +34,7 @@ use crate::credential::Payment;
 use crate::facts;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Attempt, Before, Begun};
+use crate::identity;
 use crate::payer::Payer;
 use crate::promises::NotTaken;
 use crate::refusal::{Code, Money, Refusal};
@@ -202,6 +203,9 @@ pub(crate) async fn receive(
     verified: Verified,
     delivery: Delivery,
 ) -> Result<Arrival, Refusal> {
+    if !verified.asks_for_refund() && identity::is_payer_blocked(snapshot, &verified.proof.payer()) {
+        return Err(Refusal::new(Code::AgentBlocked, "This payer is not served here."));
+    }
     let verified = match verified.proof {
         Proof::Channel(presented) => {
             return Ok(match channels::receive(gate, snapshot, *presented, delivery).await? {

@@ -140,12 +140,14 @@ impl Session {
         }
     }
 
-    /// How a call of it is refused that it has too little for.
-    pub(crate) fn short(&self, refusal: Refusal) -> Refusal {
-        refusal.problem(match &self.kind {
-            Kind::Channel(_) => Problem::Session(SessionProblem::InsufficientBalance),
-            Kind::Lightning(_) => Problem::Lightning(LightningProblem::InsufficientBalance),
-        })
+    /// How a call of it is refused that it has so much too little for.
+    pub(crate) fn short(&self, refusal: Refusal, lacks: Amount) -> Refusal {
+        match &self.kind {
+            Kind::Channel(channel) => refusal
+                .problem(Problem::Session(SessionProblem::InsufficientBalance))
+                .extension("requiredTopUp", channel.up(lacks).to_string()),
+            Kind::Lightning(_) => refusal.problem(Problem::Lightning(LightningProblem::InsufficientBalance)),
+        }
     }
 
     /// How one is refused that comes when it has ended.

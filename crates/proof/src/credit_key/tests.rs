@@ -203,6 +203,16 @@ fn permits_table() {
     ] {
         assert_eq!(chat(&caveats, "chat", model, NOW), expected, "{rule}");
     }
+    let bound = verify(&keys(), Mode::Test, &appended(&[HOLDER, "routes=chat"]), NOW).unwrap();
+    let holder = bound.holder.unwrap();
+    for (rule, route, signed_by, expected) in [
+        ("KEY-4 its holder", "chat", Some(&holder), Ok(())),
+        ("KEY-4 another", "chat", Some(&[1; 32]), Err(Forbidden::HolderProofMissing)),
+        ("KEY-4 nobody", "chat", None, Err(Forbidden::HolderProofMissing)),
+        ("KEY-4 its holder, elsewhere", "embed", Some(&holder), Err(Forbidden::Route)),
+    ] {
+        assert_eq!(permits(&bound, route, model, signed_by, NOW), expected, "{rule}");
+    }
     assert_eq!(chat(&["models=*"], "chat", None, NOW), Err(Forbidden::Model), "no model named");
     // A cached key keeps its clock.
     let expiring = ["expires=1800000010"];

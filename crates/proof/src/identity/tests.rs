@@ -1,6 +1,7 @@
 //! Rules by hand, and vectors of agents that are not ours: the request decides what was signed, never the recorded base.
 
 use ed25519_dalek::SigningKey;
+use proptest::prelude::*;
 use serde_json::Value;
 use wire::base64;
 use wire::message_signature::{BaseError, MessageSignature, Request, Unsigned, read};
@@ -497,4 +498,52 @@ fn a_component_that_is_not_read_is_no_proof() {
         .with("signature-input", "s=(\"@authority\" \"@path\" \"@status\");created=1800000000;expires=1800000060;keyid=\"k\";nonce=\"n\";tag=\"agent-payer-auth\"")
         .with("signature", &format!("s=:{}:", base64::encode_std(&[1; 64])));
     assert_eq!(seen.examined(TAP, NOW), Err(Refused::Base(BaseError::Unread)));
+}
+
+proptest! {
+    /// Whatever single byte of what a holder signed is another one: no proof.
+    #[test]
+    fn idn_27_nothing_that_is_signed_can_be_changed(place in 0_usize..400, to in b'!'..=b'~') {
+        let digest = wire::content_digest::of(b"{}");
+        let components = ["@method", "@authority", "@path", "@query", "authorization", "content-digest"];
+        let seen = Seen::new("POST", "https://gw.test/v1/chat?x=1")
+            .with("authorization", "Bearer fk_test_A")
+            .with("content-digest", &digest)
+            .signed(&unsigned(Tag::Holder, &components));
+        let mut changed = seen.clone();
+        let Seen { method, authority, path, query, fields } = &mut changed;
+        let query = query.iter_mut();
+        let texts: Vec<&mut String> = [method, authority, path].into_iter().chain(query)
+            .chain(fields.iter_mut().map(|(_, value)| value)).collect();
+        let mut at = place;
+        for text in texts {
+            if at < text.len() {
+                text.replace_range(at..=at, &char::from(to).to_string());
+                break;
+            }
+            at -= text.len();
+        }
+        let same = |one: &Seen, other: &Seen| {
+            (&one.method, &one.authority, &one.path, &one.query, &one.fields)
+                == (&other.method, &other.authority, &other.path, &other.query, &other.fields)
+        };
+        // The label alone says nothing.
+        let relabelled = |seen: &Seen| {
+            let values = seen.fields.iter().map(|(name, value)| match name.starts_with("signature") {
+                true => value.split_once('=').map_or(value.clone(), |(_, rest)| rest.to_owned()),
+                false => value.clone(),
+            });
+            (seen.method.clone(), seen.authority.clone(), seen.path.clone(), seen.query.clone(), values.collect::<Vec<_>>())
+        };
+        let found = read(&changed.lines("signature-input"), &changed.lines("signature"));
+        let stands = found.is_ok_and(|found| {
+            let signature = found.first();
+            signature.is_some_and(|signature| {
+                let examined = changed.as_request(|request| HOLDER.examine(signature, request, NOW));
+                examined.is_ok_and(|unproven| unproven.prove(&key()).is_ok())
+            })
+        });
+        let is_same = same(&seen, &changed) || relabelled(&seen) == relabelled(&changed);
+        prop_assert!(!stands || is_same, "{:?}", changed.fields);
+    }
 }

@@ -11,7 +11,8 @@ use super::payment::{Order, Ordered, PAY_TIME_MAX};
 use super::polling::{self, Found, Polled};
 use super::port::{InvoiceState, NodeError, Outgoing, Settled, Wanted};
 use super::recent::Recent;
-use super::rest::{Reply, Rest, form};
+use super::rest::{Reply, Rest};
+use crate::form::form;
 
 /// Payments in one answer.
 const PAGE: usize = 100;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::port::NodeError;
 use crate::dial::{Dialer, Origin};
+use crate::form::form;
 use crate::http::Lines;
 use crate::{Exchange, ExchangeError, Secret};
 
@@ -187,33 +188,6 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().take(REASON_BYTES_MAX).map(fit).collect()
 }
 
-/// `application/x-www-form-urlencoded`.
-pub(super) fn form(fields: &[(&str, &str)]) -> String {
-    let mut body = String::new();
-    for (name, value) in fields {
-        if !body.is_empty() {
-            body.push('&');
-        }
-        body.push_str(name);
-        body.push('=');
-        encode(value, &mut body);
-    }
-    body
-}
-
-fn encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'*' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            _ => {
-                out.push('%');
-                out.push_str(&wire::hex::encode(&[byte]).to_ascii_uppercase());
-            }
-        }
-    }
-}
-
 impl From<ExchangeError> for NodeError {
     fn from(error: ExchangeError) -> Self {
         match error {
@@ -227,13 +201,7 @@ impl From<ExchangeError> for NodeError {
 mod tests {
     use bytes::Bytes;
 
-    use super::{Reply, form, printable};
-
-    #[test]
-    fn forms_are_escaped() {
-        let form = form(&[("amountSat", "22"), ("description", "a b&c=d/é"), ("externalId", "x")]);
-        assert_eq!(form, "amountSat=22&description=a+b%26c%3Dd%2F%C3%A9&externalId=x");
-    }
+    use super::{Reply, printable};
 
     #[test]
     fn reasons_are_printable_and_short() {

@@ -16,8 +16,8 @@ use super::tail::Tail;
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
-    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, HEADS, IDEMPOTENT, JOURNAL, KEYS, LOTS,
-    META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS, TILES, balance_key,
+    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT, JOURNAL, KEYS,
+    LOTS, META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS, TILES, balance_key,
     expiry_key, free_key,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) type Answer = Result<Committed, StoreError>;
 
 /// Seconds after its end that a served payment is kept, for late questions.
-const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
+pub(super) const PAYMENT_KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
 pub(super) const NO_ENTRY: Committed = Committed { lsn: 0 };
 
@@ -56,6 +56,7 @@ pub(super) struct Batch<'t> {
     pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
+    pub(super) grants: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
     pub(super) free_calls: Table<'t, &'static [u8; 24], u32>,
     open_calls: Table<'t, &'static [u8; 16], &'static [u8]>,
     keys: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -89,6 +90,7 @@ impl<'t> Batch<'t> {
             lots: transaction.open_table(LOTS).map_err(unavailable)?,
             cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
             cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
+            grants: transaction.open_table(GRANTS).map_err(unavailable)?,
             free_calls: transaction.open_table(FREE_CALLS).map_err(unavailable)?,
             open_calls: transaction.open_table(OPEN_CALLS).map_err(unavailable)?,
             keys: transaction.open_table(KEYS).map_err(unavailable)?,
@@ -120,6 +122,7 @@ impl<'t> Batch<'t> {
             Op::Open { call, .. } => call.owed.is_none(),
             Op::Unknown { .. }
             | Op::Refused { .. }
+            | Op::Charged { .. }
             | Op::Ended { .. }
             | Op::Served { .. }
             | Op::Capture { .. }
@@ -159,6 +162,7 @@ impl<'t> Batch<'t> {
                 Ok(NO_ENTRY)
             }
             Op::Deposit { key, payment, entry } => self.deposit(key, payment, entry),
+            Op::Charged { grant, key, payment, entry } => self.charged(grant, key, payment, entry),
             Op::Served { key, outcome } => {
                 let payment = self.runs(key)?;
                 self.end(key, payment, outcome)
@@ -266,7 +270,7 @@ impl<'t> Batch<'t> {
         self.post(posting)
     }
 
-    fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
+    pub(super) fn unsettled(&self, key: &[u8; 32]) -> Result<Payment, StoreError> {
         self.payment(key)?.filter(|payment| payment.state.is_open()).ok_or(StoreError::Conflict)
     }
 

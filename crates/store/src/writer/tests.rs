@@ -115,6 +115,38 @@ async fn an_unknown_payment_stays_taken_and_a_refused_one_is_free() {
     assert_eq!(store.commit(intent).await.unwrap().lsn, 0);
 }
 
+/// A grant is taken from its intent on, its payment has a key of its own, and both are forgotten together.
+#[tokio::test]
+async fn a_grant_becomes_one_payment() {
+    const GRANT: [u8; 32] = [9; 32];
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    let charged = |grant, id| Op::Charged { grant, key: KEY, payment: payment(), entry: deposit(id, 100) };
+    assert_eq!(store.commit(charged(GRANT, 1)).await, Err(StoreError::Conflict), "nobody was asked");
+    let intent = Op::Intent { key: GRANT, payment: payment() };
+    store.commit(intent.clone()).await.unwrap();
+    assert_eq!(store.commit(intent).await, Err(StoreError::Conflict));
+    store.commit(charged(GRANT, 1)).await.unwrap();
+    let reader = store.reader();
+    assert_eq!(reader.payment(&GRANT).unwrap(), None);
+    assert_eq!(reader.charged(&GRANT).unwrap(), Some(KEY));
+    assert_eq!(reader.payment(&KEY).unwrap().unwrap().state, PaymentState::Settled);
+    assert_eq!(store.commit(charged(GRANT, 2)).await, Err(StoreError::Conflict));
+    // Another grant whose processor names the same payment brings nothing.
+    store.commit(Op::Intent { key: [8; 32], payment: payment() }).await.unwrap();
+    assert_eq!(store.commit(charged([8; 32], 2)).await, Err(StoreError::Conflict));
+    assert_eq!(balance(&store), 100);
+
+    let week_ms = 7 * 24 * 3_600_000;
+    store.commit(Op::Sweep { now_ms: 2 * week_ms }).await.unwrap();
+    assert_eq!(reader.charged(&GRANT).unwrap(), Some(KEY), "its call has not ended");
+    let outcome = Outcome { status: 200, headers: vec![], call: [2; 16] };
+    store.commit(Op::Served { key: KEY, outcome }).await.unwrap();
+    store.commit(Op::Sweep { now_ms: 4 * week_ms }).await.unwrap();
+    store.commit(Op::Sweep { now_ms: 6 * week_ms }).await.unwrap();
+    assert_eq!((reader.payment(&KEY).unwrap(), reader.charged(&GRANT).unwrap()), (None, None));
+}
+
 /// LED-25: what was acknowledged is there.
 #[tokio::test]
 async fn everything_acknowledged_is_there_after_reopening() {

@@ -1,4 +1,6 @@
-use super::{BaseError, MessageSignature, Request, SignatureError as E, read};
+use proptest::prelude::*;
+
+use super::{BaseError, MessageSignature, Request, SignatureError as E, Unsigned, read};
 
 fn of(input: &str, signature: &str) -> Result<Vec<MessageSignature>, E> {
     read(&[input.as_bytes()], &[signature.as_bytes()])
@@ -123,4 +125,38 @@ fn idn_7_the_base_is_built_from_the_request() {
 fn nothing_of_a_signature_is_printed() {
     let signature = one("(\"@path\");nonce=\"n0nce\";tag=\"t\"");
     assert_eq!(format!("{signature:?}"), "MessageSignature(tag Some(\"t\"), 1 components)");
+}
+
+proptest! {
+    #[test]
+    fn any_fields_are_read_without_panic(input in "[ -~\t]{0,80}", signature in "[ -~]{0,40}") {
+        let _ = of(&input, &signature);
+        let _ = of(&format!("a=({input})"), "a=:AAAA:");
+    }
+
+    /// What a signer writes is what a verifier reads, to the byte.
+    #[test]
+    fn a_draft_reads_as_it_was_written(
+        nonce in proptest::option::of("[ -~]{1,40}"),
+        tag in "[a-z-]{1,20}",
+        keyid in "[ -~]{0,50}",
+        created in 0_u64..1 << 40,
+        bytes in proptest::collection::vec(any::<u8>(), 64),
+    ) {
+        let components = ["@method", "@query", "date", "signature-agent;key=\"a b\""];
+        let components = components.iter().map(|name| (*name).to_owned()).collect();
+        let unsigned = Unsigned { components, created, expires: created + 1, nonce, tag };
+        let draft = unsigned.draft("label", &keyid, "ed25519").unwrap();
+        let fields = draft.fields(&bytes);
+        let read = of(&fields.input, &fields.signature).unwrap().remove(0);
+        let lines = |name: &str| -> Vec<&[u8]> {
+            if name == "date" { vec![b"today"] } else { vec![b"\"x\";y"] }
+        };
+        let request =
+            Request { method: "GET", scheme: "https", authority: "a", path: "/", query: None, fields: &lines };
+        prop_assert_eq!(read.base(&request).is_err(), draft.base(&request).is_err());
+        prop_assert_eq!((&read.nonce, read.tag.as_deref()), (&unsigned.nonce, Some(unsigned.tag.as_str())));
+        prop_assert_eq!((read.created, read.keyid.as_deref()), (Some(created), Some(keyid.as_str())));
+        prop_assert_eq!(read.signature, bytes);
+    }
 }

@@ -77,6 +77,8 @@ pub(super) enum Takes {
     Agents,
     /// The Payment scheme by vouchers on a channel of Tempo.
     Sessions,
+    /// The Payment scheme over Lightning, with a wallet behind a relay that pays back what is left.
+    LightningSessions,
 }
 
 const OPENAI: &[&str] = &[
@@ -523,6 +525,29 @@ pub(super) const CLIENTS: &[Client] = &[
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-lightning",
+        runtime: Runtime::Node,
+        script: "mpp_lightning.mjs",
+        scenarios: &[
+            "lightning-is-offered-to-whoever-wants-it",
+            "lightning-charge-pays-and-draws",
+            "lightning-charge-streams",
+            "lightning-charge-of-a-fixed-price-once",
+            "lightning-preimage-has-to-open-it",
+            "lightning-one-invoice-two-doors",
+        ],
+        on: &[Ground::Wallet],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "mppx-lightning-session",
+        runtime: Runtime::Node,
+        script: "mpp_lightning_session.mjs",
+        scenarios: &["lightning-session-from-open-to-close"],
+        on: &[Ground::Nwc],
+        before: Some(Takes::LightningSessions),
     },
     Client {
         name: "mppx-session",

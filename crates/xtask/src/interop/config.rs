@@ -21,6 +21,8 @@ pub(super) struct Around {
     pub(super) mint: Option<String>,
     /// How the seller's wallet behind the relay is reached.
     pub(super) nwc_uri: Option<String>,
+    /// How the wallet is that pays as well.
+    pub(super) nwc_shop_uri: Option<String>,
     /// Where the chain of Tempo is.
     pub(super) tempo: Option<String>,
 }
@@ -45,6 +47,7 @@ impl Takes {
             Takes::Payment => "payment",
             Takes::Agents => "agents",
             Takes::Sessions => "sessions",
+            Takes::LightningSessions => "lightning-sessions",
         }
     }
 
@@ -66,7 +69,8 @@ impl Takes {
             | Takes::Nwc
             | Takes::Payment
             | Takes::Agents
-            | Takes::Sessions => "test",
+            | Takes::Sessions
+            | Takes::LightningSessions => "test",
         }
     }
 
@@ -89,7 +93,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Streams
             | Takes::Nwc
-            | Takes::Sessions => "",
+            | Takes::Sessions
+            | Takes::LightningSessions => "",
         }
     }
 
@@ -118,7 +123,8 @@ impl Takes {
             | Takes::Nwc
             | Takes::Payment
             | Takes::Agents
-            | Takes::Sessions => "",
+            | Takes::Sessions
+            | Takes::LightningSessions => "",
         }
     }
 
@@ -135,7 +141,8 @@ impl Takes {
             | Takes::Nwc
             | Takes::Payment
             | Takes::Agents
-            | Takes::Sessions => "",
+            | Takes::Sessions
+            | Takes::LightningSessions => "",
             Takes::Exact
             | Takes::Permit
             | Takes::Upto
@@ -191,7 +198,8 @@ impl Takes {
             | Takes::Channels
             | Takes::Solana
             | Takes::Cashu
-            | Takes::Sessions => "",
+            | Takes::Sessions
+            | Takes::LightningSessions => "",
         }
     }
 
@@ -219,7 +227,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Nwc
             | Takes::Agents
-            | Takes::Sessions => String::new(),
+            | Takes::Sessions
+            | Takes::LightningSessions => String::new(),
         }
     }
 
@@ -239,6 +248,7 @@ impl Takes {
     fn mpp(self, tempo: Option<&str>) -> String {
         match (self, tempo) {
             (Takes::Payment | Takes::Agents, _) => "  mpp: {}\n".to_owned(),
+            (Takes::LightningSessions, _) => "  mpp: { sessions: { grace: 5s } }\n".to_owned(),
             // What clients are told to put into a channel is enough for a few calls.
             (Takes::Sessions, Some(rpc)) => format!(
                 r#"  mpp:
@@ -285,6 +295,8 @@ impl Takes {
             | Takes::Cashu
             | Takes::Agents
             | Takes::Sessions => return String::new(),
+            // What is left of a session goes back, and such a wallet may take ten satoshi for it.
+            Takes::LightningSessions => "nwc: { uri: \"${env:NWC_SHOP_URI}\" }\n    strict: true\n    timeout: 10s\n    refunds: { max: 1 USD, per_day: 10 USD, fee_max: 100% }".to_owned(),
         };
         format!(
             "  l402:
@@ -330,7 +342,8 @@ impl Takes {
             | Takes::Nwc
             | Takes::Payment
             | Takes::Agents
-            | Takes::Sessions => evm,
+            | Takes::Sessions
+            | Takes::LightningSessions => evm,
             Takes::Solana => format!("{solana}, {evm}"),
         }
     }
@@ -384,6 +397,7 @@ upstreams:
     "gpt-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "claude-*": {{ input: 1 USD/Mtok, output: 4 USD/Mtok }}
     "fine-*": {{ input: 0.1 USD/Mtok, output: 0.4 USD/Mtok }}
+    "dear-*": {{ input: 1 USD/Mtok, output: 400 USD/Mtok }}
 # A stock client asks for the price before each payment; all of them are one address here.
 limits: {{ unpaid: {{ per_ip: 6000/min }} }}
 metering: {{ hold: {{ step: 4, default_output: 4, min_output: 1 }} }}

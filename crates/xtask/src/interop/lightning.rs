@@ -49,8 +49,16 @@ impl NwcWallets {
 
     /// How a gateway reaches the seller's wallet: with test keys, as `nwc_wallets.mjs` has them.
     pub(super) fn seller(&self) -> String {
-        const WALLET: &str = "6360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325eff73f7";
-        format!("nostr+walletconnect://{WALLET}?relay={}&secret={}", self.relay(), "11".repeat(32))
+        self.wallet("6360e856310ce5d294e8be33fc807077dc56ac80d95d9cd4ddbd21325eff73f7", "11")
+    }
+
+    /// The same of a wallet that pays as well.
+    pub(super) fn shop(&self) -> String {
+        self.wallet("a8397a935f0dfceba6ba9618f6451ef4d80637abf4e6af2669fbc9de6a8fd2ac", "15")
+    }
+
+    fn wallet(&self, key: &str, secret: &str) -> String {
+        format!("nostr+walletconnect://{key}?relay={}&secret={}", self.relay(), secret.repeat(32))
     }
 
     /// Tells a script where the relay is.

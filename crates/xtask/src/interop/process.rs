@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::outcome::Outcome;
+use crate::step;
+
 /// How a program ended that was run to its end.
 pub(crate) struct Ended {
     pub(crate) succeeded: bool,
@@ -52,6 +55,23 @@ pub(crate) fn run(mut command: Command, log: &Path, time_max: Duration) -> Ended
     kill_group(&mut child);
     let stdout = reader.and_then(|thread| thread.join().ok()).unwrap_or_default();
     Ended { succeeded, end, stdout }
+}
+
+/// Runs a program to its end or for `time_max`, all it prints shown as it comes. Its input ends when this process does,
+/// however that ends.
+pub(crate) fn watch(mut command: Command, name: &str, time_max: Duration) -> Outcome {
+    let started = Instant::now();
+    println!("== {name}");
+    own_group(&mut command);
+    let held = command.stdin(Stdio::piped()).spawn().map(|mut child| {
+        let (succeeded, end) = wait(&mut child, time_max);
+        kill_group(&mut child);
+        if !succeeded {
+            println!("{name} {end}");
+        }
+        succeeded
+    });
+    step::report(name, &held, started)
 }
 
 fn wait(child: &mut Child, time_max: Duration) -> (bool, String) {

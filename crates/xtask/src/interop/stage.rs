@@ -188,6 +188,7 @@ impl Gateway {
             vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned()), ("PAYEE_KEY", PAYEE_KEY.to_owned())];
         secrets.extend(around.lnbits.as_ref().map(|lnbits| ("LNBITS_KEY", lnbits.key.clone())));
         secrets.extend(around.nwc_uri.clone().map(|uri| ("NWC_URI", uri)));
+        secrets.extend(around.nwc_shop_uri.clone().map(|uri| ("NWC_SHOP_URI", uri)));
         serve.arg("serve").arg("--config").arg(&config).envs(secrets.iter().cloned());
         let log = places.log(&format!("gateway-{name}"));
         let mut gateway = Server::start("gateway", &serve, &log)?;

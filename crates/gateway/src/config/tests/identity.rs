@@ -37,7 +37,8 @@ fn every_key_of_identity_arrives() {
     );
     let identity = format!(
         "identity: {{ window: 24h, nonce: optional, keyring: [{entry}, {{ name: b, origin: \"https://b.example\" }}], \
-         block: [{X}, \"https://bad.example\"] }}"
+         block: [{X}, \"https://bad.example\", \"0x{}\"] }}",
+        "aB".repeat(20)
     );
     let config = check(&file(&identity, ", identity: observe")).unwrap();
     let identity = config.identity.unwrap();
@@ -51,6 +52,7 @@ fn every_key_of_identity_arrives() {
     assert_eq!(b.profiles, Profiles { web_bot_auth: true, visa_tap: true });
     assert!(b.key.is_none());
     assert!(identity.blocked.contains(X) && identity.blocked.contains("https://bad.example"));
+    assert!(identity.blocked.contains(&format!("0x{}", "ab".repeat(20))), "however it is written");
     for (text, expected) in [
         ("off", RouteIdentity::Off),
         ("require", RouteIdentity::Require),

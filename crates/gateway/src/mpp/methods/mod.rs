@@ -1,8 +1,10 @@
 //! The methods, one file each: what is asked for, and whether a payload pays for it. Which there are is `MppMethod`.
 
+mod card;
 pub(super) mod credit;
 pub(super) mod evm;
 mod lightning;
+mod stripe;
 mod tempo;
 
 use serde_json::{Map, Value};
@@ -15,10 +17,10 @@ use crate::refusal::Refusal;
 /// What a method is paid by, in the order of its offers.
 pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
-        MppMethod::Evm => &[CHARGE],
+        MppMethod::Evm | MppMethod::Stripe | MppMethod::Card => &[CHARGE],
         MppMethod::Lightning => &[CHARGE, SESSION],
         MppMethod::Credit | MppMethod::Tempo => &[SESSION],
-        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => &[],
+        MppMethod::Solana => &[],
     }
 }
 
@@ -29,7 +31,9 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'sta
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
         MppMethod::Tempo => tempo::offer(demand).into_iter().collect(),
-        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => Vec::new(),
+        MppMethod::Stripe => stripe::offer(demand).into_iter().collect(),
+        MppMethod::Card => card::offer(demand).into_iter().collect(),
+        MppMethod::Solana => Vec::new(),
     })
 }
 
@@ -74,7 +78,9 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
         MppMethod::Credit => credit::verify(echo),
         MppMethod::Lightning => lightning::verify(demand, echo),
         MppMethod::Tempo => tempo::verify(demand, echo),
-        MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => {
+        MppMethod::Stripe => stripe::verify(demand, echo),
+        MppMethod::Card => card::verify(demand, echo),
+        MppMethod::Solana => {
             let detail = "Payments by this method are not taken here.";
             Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
         }
@@ -93,14 +99,10 @@ pub(super) fn seen(
 ) -> Result<Option<Proven>, Refusal> {
     match desk.method(&credential.challenge.method) {
         Some(MppMethod::Evm) => evm::seen(demand, credential),
-        Some(
-            MppMethod::Credit
-            | MppMethod::Lightning
-            | MppMethod::Tempo
-            | MppMethod::Solana
-            | MppMethod::Stripe
-            | MppMethod::Card,
-        )
-        | None => Ok(None),
+        Some(MppMethod::Stripe) => stripe::seen(demand, credential),
+        Some(MppMethod::Card) => card::seen(demand, credential),
+        Some(MppMethod::Credit | MppMethod::Lightning | MppMethod::Tempo | MppMethod::Solana) | None => {
+            Ok(None)
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Servers that never outlive the measurement, and what they have computed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,15 +8,26 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::pinning;
+
 /// Longest start of a server on a busy machine.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
+const START_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// `$@` until our input ends; then the whole group is killed, this shell with it. The input ends when the
 /// [`Server`] drops, and also when the measurement is killed itself.
 const LEASH: &str = r#"( "$@" </dev/null; kill -USR1 $$ ) & cat >/dev/null; kill -KILL 0"#;
+
+/// How every server of this run was started, once each.
+static COMMANDS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// How every server of this run was started.
+pub(crate) fn commands() -> Vec<String> {
+    COMMANDS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
 
 /// A server that lives as long as this value.
 pub(crate) struct Server {
@@ -34,8 +45,13 @@ impl Server {
     ) -> Result<Self, String> {
         let told = |error: io::Error| format!("cannot start {name}: {error}");
         let output = File::create(log).map_err(told)?;
+        let words: Vec<_> = pinning::measured(command).iter().map(|word| word.to_string_lossy()).collect();
+        COMMANDS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(format!("{name}: {}", words.join(" ")));
         let mut shell = Command::new("sh");
-        shell.args(["-c", LEASH, "sh"]).arg(command.get_program()).args(command.get_args());
+        shell.args(["-c", LEASH, "sh"]).args(pinning::measured(command));
         shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
         if let Some(folder) = command.get_current_dir() {
             shell.current_dir(folder);
@@ -68,6 +84,35 @@ impl Server {
         collect(self.leash.id(), &mut threads);
         ProcessorTime(threads)
     }
+
+    /// Memory of all processes of this server, shared pages by their share, in KiB.
+    pub(crate) fn pss_kib(&self) -> u64 {
+        processes(self.leash.id()).into_iter().map(pss_kib).sum()
+    }
+}
+
+/// A process and its descendants; the shells of the leash weigh nothing that matters and are left out.
+fn processes(leash: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut left = vec![leash];
+    while let Some(process) = left.pop() {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { continue };
+        for task in tasks.flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            left.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        if !["sh", "cat"].contains(&name.trim()) {
+            found.push(process);
+        }
+    }
+    found
+}
+
+fn pss_kib(process: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Server {

@@ -1,6 +1,5 @@
 //! The payer's part, done before anything is timed: reads the offers of a 402 and signs.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,13 +8,16 @@ use proof::secp::SecretKey;
 use proof::x402_batch::payer::{DepositTerms, sign_deposit, sign_voucher};
 use proof::x402_exact::EvmToken;
 use proof::{SigningKey, eip712, test_rail};
+use rails::lightning::test_node;
 use serde_json::{Value, json};
+use wire::l402::{Credential, Token};
 use wire::x402::batch::{BatchPayload, ChannelConfig};
 use wire::x402::network::FARTHING_TEST;
 use wire::x402::{ExactPayload, Transfer};
 use wire::{base64, hex};
 
-use crate::load;
+use crate::load::{self, Target};
+use crate::tls;
 
 /// The chain that everybody sells on.
 pub(crate) const NETWORK: &str = "eip155:84532";
@@ -29,12 +31,15 @@ const DEPOSIT_CALLS_MIN: u128 = 20;
 
 /// A chat completion of usual size.
 pub(crate) const CALL: &str = r#"{"model":"m","max_tokens":64,"messages":[{"role":"system","content":"You answer in ten words."},{"role":"user","content":"What does it cost to be paid for one call, and how would one know?"}]}"#;
-/// The same, streamed.
-pub(crate) const STREAMED_CALL: &str = r#"{"model":"m","max_tokens":64,"stream":true,"messages":[{"role":"system","content":"You answer in ten words."},{"role":"user","content":"What does it cost to be paid for one call, and how would one know?"}]}"#;
+/// The same for Anthropic's Messages.
+pub(crate) const MESSAGE_CALL: &str = r#"{"model":"m","max_tokens":64,"system":"You answer in ten words.","messages":[{"role":"user","content":"What does it cost to be paid for one call, and how would one know?"}]}"#;
 
 /// Bytes of a POST of JSON.
-pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Bytes {
-    let mut text = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n");
+fn post(target: &Target, path: &str, headers: &[(&str, &str)], body: &str) -> Bytes {
+    let address = target.address;
+    let host =
+        if target.tls.is_some() { format!("{}:{}", tls::HOST, address.port()) } else { address.to_string() };
+    let mut text = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n");
     for (name, value) in headers {
         text.push_str(name);
         text.push_str(": ");
@@ -46,11 +51,11 @@ pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bo
 }
 
 /// What is asked for, and where.
-#[derive(Clone, Copy)]
-pub(crate) struct Call<'a> {
-    pub(crate) address: SocketAddr,
-    pub(crate) path: &'a str,
-    pub(crate) body: &'a str,
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) target: Target,
+    pub(crate) path: String,
+    pub(crate) body: String,
 }
 
 /// An offer of a 402, as it came.
@@ -61,10 +66,20 @@ pub(crate) struct Offer {
     token: EvmToken,
 }
 
-impl Call<'_> {
+impl Call {
     /// The request without a payment.
     pub(crate) fn unpaid(&self) -> Bytes {
-        post(self.address, self.path, &[], self.body)
+        self.with(&[])
+    }
+
+    /// The request with these headers.
+    pub(crate) fn with(&self, headers: &[(&str, &str)]) -> Bytes {
+        post(&self.target, &self.path, headers, &self.body)
+    }
+
+    /// The request with a credit key.
+    pub(crate) fn with_key(&self, key: &str) -> Bytes {
+        self.with(&[("authorization", &format!("Bearer {key}"))])
     }
 
     /// The request with a payment.
@@ -72,7 +87,7 @@ impl Call<'_> {
         let payment =
             json!({"x402Version": 2, "resource": resource, "accepted": accepted, "payload": payload});
         let payment = base64::encode_std(payment.to_string().as_bytes());
-        post(self.address, self.path, &[("payment-signature", &payment)], self.body)
+        self.with(&[("payment-signature", &payment)])
     }
 
     /// Asks without paying, and finds the offer of a scheme on [`NETWORK`]. None: there is a challenge without it.
@@ -86,13 +101,13 @@ impl Call<'_> {
 
     /// An entry of the challenge and what the challenge is for.
     async fn entry(&self, scheme: &str, network: &str) -> Result<Option<(Value, Value)>, String> {
-        let (status, head) = load::ask_once(self.address, &self.unpaid()).await?;
+        let (status, head) = load::ask_once(&self.target, &self.unpaid()).await?;
         let challenge = head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("payment-required").then(|| value.trim().to_owned())
         });
         let Some(challenge) = challenge.filter(|_| status == 402) else {
-            return Err(format!("{} {}: no challenge: {head}", self.address, self.path));
+            return Err(format!("{} {}: no challenge: {head}", self.target.address, self.path));
         };
         let bytes = base64::decode_any(&challenge, 64 << 10).map_err(|error| error.to_string())?;
         let challenge: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
@@ -131,6 +146,37 @@ impl Call<'_> {
         keys.iter().cycle().take(count).map(pay).collect()
     }
 
+    /// A token that was paid for, as the value of `Authorization`: so many, each narrowed in another way, so that none is
+    /// known from before. All draw on one payment.
+    pub(crate) async fn l402(&self, count: usize) -> Result<Vec<Bytes>, String> {
+        let (status, head) = load::ask_once(&self.target, &self.unpaid()).await?;
+        let line = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let value = value.trim();
+            (name.eq_ignore_ascii_case("www-authenticate") && value.starts_with("L402 "))
+                .then(|| value.to_owned())
+        });
+        let line = line.ok_or_else(|| format!("status {status} without an L402 challenge: {head}"))?;
+        let parameter = |name: &str| {
+            let rest = line.split_once(&format!("{name}=\""))?.1;
+            Some(rest.split_once('"')?.0)
+        };
+        let (token, invoice) =
+            parameter("macaroon").zip(parameter("invoice")).ok_or("an L402 challenge without parts")?;
+        let preimage = test_node::preimage_of(invoice).ok_or("an invoice that is not the test node's")?;
+        let token = Token::from_base64(token).map_err(|error| error.to_string())?;
+        let until = now_s()? + 86_400;
+        let narrowed = (0u64..).take(count).map(|number| {
+            let mut token = token.clone();
+            token
+                .add_caveat(format!("expires={}", until + number).as_bytes())
+                .map_err(|error| error.to_string())?;
+            let value = Credential::new(token, preimage.clone()).to_authorization();
+            Ok(self.with(&[("authorization", &value)]))
+        });
+        narrowed.collect()
+    }
+
     /// A channel of its own with money for so many calls: the request that opens it, which is a call too, and the
     /// calls that follow, in order. Every call costs the whole amount of the offer.
     pub(crate) fn channel(
@@ -164,6 +210,21 @@ impl Call<'_> {
         let opens = self.paid(&offer.accepted, &offer.resource, &json!(opens));
         Ok((opens, follows.collect::<Result<_, String>>()?))
     }
+}
+
+/// The same payment with another signature: as costly to refuse as to accept.
+pub(crate) fn spoiled(request: &Bytes) -> Result<Bytes, String> {
+    let text = std::str::from_utf8(request).map_err(|error| error.to_string())?;
+    let (before, rest) = text.split_once("payment-signature: ").ok_or("no payment to spoil")?;
+    let (value, after) = rest.split_once("\r\n").ok_or("a header without an end")?;
+    let bytes = base64::decode_any(value, 64 << 10).map_err(|error| error.to_string())?;
+    let mut payment: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    // What was signed has another nonce: the signature is by somebody else, or by nobody.
+    let nonce = payment.pointer_mut("/payload/authorization/nonce").ok_or("no nonce to spoil")?;
+    let turned: String = nonce.as_str().unwrap_or_default().trim_start_matches("0x").chars().rev().collect();
+    *nonce = json!(format!("0x{turned}"));
+    let value = base64::encode_std(payment.to_string().as_bytes());
+    Ok(format!("{before}payment-signature: {value}\r\n{after}").into())
 }
 
 fn channel_config(offer: &Offer, key: &SecretKey) -> Result<ChannelConfig, String> {
@@ -210,8 +271,12 @@ fn amount(offer: &Offer) -> Result<u128, String> {
 
 fn valid_before(accepted: &Value) -> Result<u64, String> {
     let seconds = accepted.get("maxTimeoutSeconds").and_then(Value::as_u64);
+    Ok(now_s()? + seconds.ok_or("no maxTimeoutSeconds in the offer")?)
+}
+
+fn now_s() -> Result<u64, String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
-    Ok(now.as_secs() + seconds.ok_or("no maxTimeoutSeconds in the offer")?)
+    Ok(now.as_secs())
 }
 
 /// Bytes that nobody has used in this run.
