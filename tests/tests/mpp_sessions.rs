@@ -525,7 +525,11 @@ fn a_call_that_the_session_does_not_cover_says_what_lacks() {
     assert_eq!((answer.status, answer.code().as_str()), (402, "insufficient_balance"), "{}", answer.text());
     let body = answer.json();
     assert_eq!(body["type"], "https://paymentauth.org/problems/session/insufficient-balance", "{body}");
-    assert_eq!((&body["requiredTopUp"], &body["money"]), (&json!((step - 1).to_string()), &json!("deposit_kept")), "{body}");
+    assert_eq!(
+        (&body["requiredTopUp"], &body["money"]),
+        (&json!((step - 1).to_string()), &json!("deposit_kept")),
+        "{body}"
+    );
     assert_eq!(stage.sums(&payer), (1, 1));
     assert_eq!(stage.call(&payer.voucher(&fresh, step), "hi").status, 200);
 }
