@@ -274,6 +274,10 @@ mod tests {
                 vec![("host", "gw.test"), ("x-payment", "123456789012345678901234567890123")],
                 Some(Code::HeaderTooLarge),
             ),
+            (
+                vec![("host", "gw.test"), ("payment-authorization", "123456789012345678901234567890123")],
+                Some(Code::HeaderTooLarge),
+            ),
         ] {
             assert_eq!(verdict("/v1", &fields).err(), expected, "{fields:?}");
         }

@@ -14,6 +14,7 @@ pub(crate) mod debian;
 pub(crate) mod install;
 mod lightning;
 pub(crate) mod process;
+mod recipe;
 pub(crate) mod stage;
 mod tempo;
 pub(crate) mod tools;

@@ -1,9 +1,18 @@
-// mppx signs requests, as Web Bot Auth and Visa TAP have it, before a gateway that lets nobody in who has not signed.
+// mppx signs requests, as Web Bot Auth and Visa TAP have it, before a gateway that lets nobody in who has not signed. And it
+// judges what our own client signs.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Store } from "mppx";
 import { Client } from "mppx/attestation";
 import { Client as Tap } from "mppx/attestation/tap";
-import { Client as WebBotAuth } from "mppx/attestation/web-bot-auth";
+import { Client as WebBotAuth, Server as WebBotAuthServer } from "mppx/attestation/web-bot-auth";
 import { Mppx, evm } from "mppx/client";
+import { Request as MppxRequest } from "mppx/server";
 import { CHAIN_ID, clientPayer, transfers } from "../chain/chain.mjs";
 import { call, url } from "./calls.mjs";
 import { assertBalance, balanceNano, costNano, env, run, upstreamHits } from "./harness.mjs";
@@ -98,9 +107,47 @@ async function tapMustMeanToPay() {
   assert.equal(await upstreamHits(), hits);
 }
 
+/** What our client signs under the name of an agent, as the other side of mppx reads it. */
+async function ourClientIsJudged() {
+  const asked = [];
+  const verifier = WebBotAuthServer.verifier({
+    keyResolver({ keyId, signatureAgent }) {
+      asked.push([keyId, `${signatureAgent}`]);
+      return crypto.subtle.importKey("jwk", { kty: BOT.kty, crv: BOT.crv, x: BOT.x }, "Ed25519", true, ["verify"]);
+    },
+    nonceStore: Store.memory(),
+  });
+  const verdicts = [];
+  let last;
+  const server = http.createServer(
+    MppxRequest.toNodeListener(async (request) => {
+      last = request.clone();
+      verdicts.push(await verifier.verify(request));
+      return Response.json({ done: true });
+    }),
+  );
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const folder = mkdtempSync(join(tmpdir(), "farthing-agent-"));
+  const identity = join(folder, "identity.json");
+  writeFileSync(identity, JSON.stringify(BOT), { mode: 0o600 });
+  const target = `http://127.0.0.1:${server.address().port}/paid?for=nothing`;
+  const args = ["curl", "--identity", identity, "--agent", "https://agent.example", "--json", "{}", target];
+  const ended = await promisify(execFile)(env("FARTHING_BIN"), args, { env: { ...process.env, HOME: folder, FARTHING_KEY: "" } });
+  assert.deepEqual(JSON.parse(ended.stdout), { done: true });
+  assert.deepEqual(verdicts.map(({ status }) => status), ["verified"], JSON.stringify(verdicts));
+  assert.equal(verdicts[0].value.keyId, BOT_KEYID);
+  assert.deepEqual(asked, [[BOT_KEYID, "https://agent.example"]]);
+  // The other side is awake: the same request again, and one for another host, it does not take.
+  assert.equal((await verifier.verify(last.clone())).status, "invalid");
+  const elsewhere = new Request("http://other.example/paid", { headers: last.headers });
+  assert.equal((await verifier.verify(elsewhere)).status, "invalid");
+  server.close();
+}
+
 await run({
   "web-bot-auth-lets-in": botIsLetIn,
   "web-bot-auth-keeps-out": strangersAreNot,
   "tap-signs-and-pays": tapPays,
   "tap-has-to-mean-payment": tapMustMeanToPay,
+  "our-client-is-judged-by-mppx": ourClientIsJudged,
 });

@@ -121,4 +121,5 @@ rails:
   #   networks: { \"eip155:84532\": { asset: USDC, pay_to: \"0x...\" } }
   #   facilitators: [https://facilitator.example]
   # l402: { test: {}, price: { usd_per_btc: 95000 } }
+  # mpp: {}
 ";

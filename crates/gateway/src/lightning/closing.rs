@@ -101,8 +101,9 @@ async fn returned(
         None => {
             calls_ended(gate, slot).await;
             let rules = snapshot.config.rails.l402.as_ref().and_then(|l402| l402.refunds.as_ref());
-            let fee_max_bp = rules.map_or(0, |rules| rules.fee_max_bp);
-            let sats = payouts::sats_left(gate, account, fee_max_bp)?;
+            // Taken out of the configuration since: then it waits until it is there again.
+            let absent = || Refusal::new(Code::FacilitatorFailed, "Nothing goes back over Lightning now.");
+            let sats = payouts::sats_left(gate, account, rules.ok_or_else(absent)?)?;
             if sats == 0 {
                 return Ok(Closed { sats, status: RefundStatus::Skipped });
             }
@@ -132,7 +133,7 @@ async fn returned(
 /// Whether a refund that was refused for this will be refused again: an invoice that cannot be paid, a bound of the
 /// operator. The rest is tried again.
 const fn is_final(code: Code) -> bool {
-    matches!(code, Code::BadRequest | Code::AccountFrozen | Code::RouteNotFound | Code::RateLimited)
+    matches!(code, Code::BadRequest | Code::AccountFrozen | Code::RateLimited)
 }
 
 /// Waits for a while until what runs has ended: what it does not use goes back too.

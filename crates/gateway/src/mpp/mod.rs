@@ -17,12 +17,14 @@
 //! - `offers(demand, intent)`: the `request` of each challenge, as an [`Offer`]; more than one where there are several
 //!   tokens. What has to be asked of somebody first says [`Making::Spent`] or [`Making::Out`].
 //! - `verify(demand, echo)`: compares the request of the challenge with what the route demands *now*, and checks the
-//!   payload with the CPU only. It answers [`Proven::Brings`] for whatever money comes in, or [`Proven::Opens`] where it
-//!   is there already. A new kind of money is a variant of `admission::Brings`, received in `serving` and `top_up`.
+//!   payload with the CPU only. It answers [`Proven::Brings`] for whatever money comes in, [`Proven::Opens`] where it is
+//!   there already and a key has said whose, [`Proven::Draws`] where the credential says whose. A new kind of money is a
+//!   variant of `admission::Brings`, received in `serving` and `top_up`.
 //! - `listed`: what a catalogue says of its offers, without asking anybody to make one.
 //! - `seen`: for public proofs, what became of one that was shown before, whatever is wrong with its challenge by now.
 //!
-//! A method refuses with [`refused`], which gives the refusal its problem type.
+//! A method refuses with [`refused`], which gives the refusal its problem type. What is about a session alone goes through
+//! [`session`]; [`wallet`] is a proof that pays nothing.
 
 mod desk;
 mod echo;

@@ -10,6 +10,7 @@ use store::{Lot, Payout, Taken};
 
 use super::begin::{self, WHOLE_BP};
 use super::invoice::Invoice;
+use crate::config::LightningRefunds;
 use crate::gate::Gate;
 use crate::payments::store_refusal;
 use crate::refusal::Refusal;
@@ -30,18 +31,23 @@ pub(crate) fn returned(gate: &Gate, account: &Account, text: &str) -> Result<Opt
     begin::known(gate, account, &Invoice::read_return(text)?.hash)
 }
 
-/// Whole satoshi of the balance that can go back, with the most that moving them may cost beside them.
+/// Whole satoshi of the balance that can go back within the bounds of refunds, with the most that moving them may cost
+/// beside them: 0 where that is less than the least.
 ///
 /// # Errors
 /// It cannot be known.
-pub(crate) fn sats_left(gate: &Gate, account: &Account, fee_max_bp: u32) -> Result<u64, Refusal> {
+pub(crate) fn sats_left(gate: &Gate, account: &Account, rules: &LightningRefunds) -> Result<u64, Refusal> {
     let lots = gate.store.reader().lots(account.id()).map_err(|error| store_refusal(&error))?;
-    let most = lots.iter().fold(0u64, |sum, lot| sum.saturating_add(lot.msat.saturating_sub(lot.back_msat)));
-    Ok(sats_within(&lots, most, account.available(), fee_max_bp))
+    let sats = sats_within(&lots, account.available().min(rules.max), rules.fee_max_bp);
+    let worth =
+        Lot::take(&lots, sats.saturating_mul(MSAT_PER_SAT)).map_or(0, |taken| Taken::credit_of(&taken));
+    Ok(if worth < rules.min.units() { 0 } else { sats })
 }
 
 /// The most whole satoshi that these deposits give for this balance. More satoshi never cost less, so it is found by halves.
-fn sats_within(lots: &[Lot], most_msat: u64, available: Amount, fee_max_bp: u32) -> u64 {
+fn sats_within(lots: &[Lot], available: Amount, fee_max_bp: u32) -> u64 {
+    let most_msat =
+        lots.iter().fold(0u64, |sum, lot| sum.saturating_add(lot.msat.saturating_sub(lot.back_msat)));
     let fits = |sats: u64| {
         let msat = sats.saturating_mul(MSAT_PER_SAT);
         let fee = msat.saturating_mul(u64::from(fee_max_bp)) / WHOLE_BP;
@@ -100,12 +106,7 @@ mod tests {
             (vec![gone], 1_000, 0, 0),
             (vec![], 1_000, 0, 0),
         ] {
-            let most = lots.iter().map(|lot| lot.msat - lot.back_msat).sum();
-            assert_eq!(
-                sats_within(&lots, most, Amount::from_units(available), fee_bp),
-                expected,
-                "{available}"
-            );
+            assert_eq!(sats_within(&lots, Amount::from_units(available), fee_bp), expected, "{available}");
         }
     }
 }

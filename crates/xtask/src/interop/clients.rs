@@ -79,6 +79,8 @@ pub(super) enum Takes {
     Sessions,
     /// The Payment scheme over Lightning, with a wallet behind a relay that pays back what is left.
     LightningSessions,
+    /// The Payment scheme by tokens of Stripe, whose place a script takes.
+    Stripe,
 }
 
 const OPENAI: &[&str] = &[
@@ -581,6 +583,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Exact),
     },
     Client {
+        name: "mppx-stripe",
+        runtime: Runtime::Node,
+        script: "mpp_stripe.mjs",
+        scenarios: &["stripe-pays-once", "stripe-declined-is-told"],
+        on: &[],
+        before: Some(Takes::Stripe),
+    },
+    Client {
         name: "mppx-agents",
         runtime: Runtime::Node,
         script: "agents.mjs",
@@ -589,6 +599,7 @@ pub(super) const CLIENTS: &[Client] = &[
             "web-bot-auth-keeps-out",
             "tap-signs-and-pays",
             "tap-has-to-mean-payment",
+            "our-client-is-judged-by-mppx",
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Agents),

@@ -22,6 +22,9 @@ const AUTHORIZER_KEY: &str = "4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f
 /// Takes what channels of Tempo owe: that of the account that is paid, a public test key, worth nothing.
 const PAYEE_KEY: &str = "92db14e403b83dfe3df233f83dfa3a0d7096f21ca9b0d6d6b8d88b2b4ec1564e";
 
+/// What Stripe, as a script plays it, knows the gateway by.
+const STRIPE_KEY: &str = "sk_test_of_interop";
+
 /// A development chain with the play token on it, and a facilitator that moves it; beside it one of Solana, if that is
 /// needed.
 pub(super) struct Chain {
@@ -171,7 +174,7 @@ impl Gateway {
 
         let mut upstream = Command::new(&binary);
         upstream.args(["upstream", "--listen", &format!("127.0.0.1:{upstream_port}")]);
-        let name = takes.name();
+        let name = takes.recipe().name;
         let log = places.log(&format!("upstream-{name}"));
         let mut upstream = Server::start("mock upstream", &upstream, &log)?;
         upstream.wait_until(&log, START_TIME_MAX, || answers(upstream_port, "/__hits"))?;
@@ -184,8 +187,11 @@ impl Gateway {
         let text = text(takes, &ports, &store, around);
         fs::write(&config, text).map_err(|e| format!("cannot write {}: {e}", config.display()))?;
         let mut serve = Command::new(&binary);
-        let mut secrets =
-            vec![("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned()), ("PAYEE_KEY", PAYEE_KEY.to_owned())];
+        let mut secrets = vec![
+            ("AUTHORIZER_KEY", AUTHORIZER_KEY.to_owned()),
+            ("PAYEE_KEY", PAYEE_KEY.to_owned()),
+            ("STRIPE_KEY", STRIPE_KEY.to_owned()),
+        ];
         secrets.extend(around.lnbits.as_ref().map(|lnbits| ("LNBITS_KEY", lnbits.key.clone())));
         secrets.extend(around.nwc_uri.clone().map(|uri| ("NWC_URI", uri)));
         secrets.extend(around.nwc_shop_uri.clone().map(|uri| ("NWC_SHOP_URI", uri)));
