@@ -23,6 +23,7 @@ pub mod lnd;
 pub mod metrics;
 pub mod mint;
 pub mod mpp;
+pub mod mpp_stage;
 pub mod office;
 pub mod payer;
 pub mod paying_node;

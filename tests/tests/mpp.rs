@@ -9,59 +9,13 @@ use farthing_tests::lightning::Offered;
 use farthing_tests::mpp::{
     Forge, asked, call, challenge, challenges, credential, for_amount, lines, receipt, with_mpp, with_rules,
 };
+use farthing_tests::mpp_stage::{Stage, TOOL};
 use farthing_tests::payer::{self, BASE_SEPOLIA, Wallet, now_s};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
 use farthing_tests::upstream::Upstream;
 use serde_json::{Value, json};
 use wire::mpp::{Challenge, Opaque, digest};
-
-/// Calls of a cent each, beside the usual route.
-const ROUTES: &str = "routes: [{ name: tool, match: { method: [GET, HEAD, POST], path: \"/tool/**\" }, upstream: openai, price: { per_call: 0.01 USD } }, \
-     { name: gift, match: { method: GET, path: /gift }, upstream: openai, price: free }, \
-     { name: chat, match: { method: POST, path: /v1/chat/completions }, upstream: openai, price: by_model }]\n";
-const TOOL: &str = "/tool/x";
-
-/// A gateway that settles through a facilitator.
-struct Stage {
-    upstream: Upstream,
-    facilitator: Facilitator,
-    gateway: Gateway,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self::with("{}")
-    }
-
-    fn with(rules: &str) -> Self {
-        let (upstream, facilitator) = (Upstream::friendly(), Facilitator::start([]));
-        let rails = with_rules(&Facilitator::rails(&[facilitator.address]), rules);
-        let gateway = Gateway::start(upstream.address, &format!("{ROUTES}{rails}"));
-        let stage = Self { upstream, facilitator, gateway };
-        // What a facilitator settles is asked in the background.
-        wait_for("the offer", || {
-            let offered = challenges(&stage.unpaid(CHAT, &[]));
-            offered.iter().any(|challenge| challenge.method == "evm").then_some(())
-        });
-        stage
-    }
-
-    fn unpaid(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        http::post(self.gateway.address, path, headers, &ask())
-    }
-
-    /// An `evm` challenge for the usual request.
-    fn asked(&self) -> Challenge {
-        challenge(&self.unpaid(CHAT, &[]), "evm")
-    }
-
-    #[track_caller]
-    fn assert_nothing_happened(&self) {
-        assert_eq!((self.upstream.hits(), self.facilitator.settles().len()), (0, 0));
-        assert_eq!(self.gateway.books().entries.len(), 0, "nothing is stored");
-    }
-}
 
 /// A challenge is asked for again, with a problem of this type.
 #[track_caller]
@@ -234,7 +188,7 @@ fn mpp_13_only_a_challenge_of_ours_for_this_request_is_answered() {
     let stage = Stage::new();
     let forge = Forge::of(&stage.gateway);
     let wallet = Wallet::new(1);
-    let good = stage.asked();
+    let good = stage.asked(CHAT, &ask());
     let bound = |change: fn(&mut Challenge, &mut Opaque)| forge.bound(&good, change);
     let altered = |change: fn(&mut Challenge)| {
         let mut challenge = good.clone();
@@ -342,7 +296,7 @@ fn mpp_13_only_a_challenge_of_ours_for_this_request_is_answered() {
 fn mpp_13_7_a_payload_pays_for_its_challenge() {
     let stage = Stage::new();
     let wallet = Wallet::new(1);
-    let asked = stage.asked();
+    let asked = stage.asked(CHAT, &ask());
     let changed = |change: fn(&mut Value)| {
         let mut shown = wallet.charge(&asked);
         let mut payload = Value::Object(shown.payload);
@@ -387,8 +341,10 @@ fn mpp_16_one_request_has_one_payment() {
     let stage = Stage::new();
     let wallet = Wallet::new(1);
     let unpaid = stage.unpaid(CHAT, &[]);
-    let (one, other) =
-        (wallet.charge(&challenge(&unpaid, "evm")).to_value(), wallet.charge(&stage.asked()).to_value());
+    let (one, other) = (
+        wallet.charge(&challenge(&unpaid, "evm")).to_value(),
+        wallet.charge(&stage.asked(CHAT, &ask())).to_value(),
+    );
     let x402 = wallet.pay(&unpaid, BASE_SEPOLIA);
     let key = stage.gateway.key("1 TEST");
     let credit = |key: &str| credential(challenge(&unpaid, "credit"), None, json!({"token": key})).to_value();

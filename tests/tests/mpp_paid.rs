@@ -6,81 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use farthing_tests::crowd::at_once;
-use farthing_tests::facilitator::{Conduct, Facilitator, Reply, failure};
+use farthing_tests::facilitator::{Conduct, Reply, failure};
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mpp::{asked, call, challenge, challenges, credential, receipt, with_mpp};
+use farthing_tests::mpp_stage::{Stage, TOOL};
 use farthing_tests::payer::{BASE_SEPOLIA, Wallet};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
 use farthing_tests::upstream::{FRIENDLY_COST, KEY, STREAM_HEAD, Upstream, friendly_answer, plain};
 use serde_json::{Value, json};
-use wire::mpp::{Challenge, Credential};
+use wire::mpp::Credential;
 
-/// Calls of a cent each, beside the usual route.
-const ROUTES: &str = "routes: [{ name: tool, match: { method: POST, path: \"/tool/**\" }, upstream: openai, price: { per_call: 0.01 USD } }, \
-     { name: chat, match: { method: POST, path: /v1/chat/completions }, upstream: openai, price: by_model }]\n";
-const TOOL: &str = "/tool/x";
 const CENT: i64 = 10_000_000;
 
-/// A gateway that settles through a facilitator, and a payer.
-struct Stage {
-    upstream: Upstream,
-    facilitator: Facilitator,
-    gateway: Gateway,
-    wallet: Wallet,
-}
-
-impl Stage {
-    fn new() -> Self {
-        Self::of(Upstream::friendly(), [])
-    }
-
-    fn of(upstream: Upstream, plan: impl IntoIterator<Item = Conduct>) -> Self {
-        Self::by(upstream, plan, "")
-    }
-
-    /// With more keys of `rails.x402`.
-    fn by(upstream: Upstream, plan: impl IntoIterator<Item = Conduct>, more: &str) -> Self {
-        let facilitator = Facilitator::start(plan);
-        let rails = with_mpp(&Facilitator::rails_with(&[facilitator.address], more));
-        let gateway = Gateway::start(upstream.address, &format!("{ROUTES}{rails}"));
-        Self { upstream, facilitator, gateway, wallet: Wallet::new(1) }
-    }
-
-    /// An `evm` challenge; what a facilitator settles is asked in the background.
-    fn asked(&self, path: &str, body: &Value) -> Challenge {
-        wait_for("the offer", || {
-            let answer = http::post(self.gateway.address, path, &[], body);
-            assert_eq!(answer.status, 402, "{}", answer.text());
-            challenges(&answer).into_iter().find(|challenge| challenge.method == "evm")
-        })
-    }
-
-    fn signed(&self, path: &str, body: &Value) -> Credential {
-        self.wallet.charge(&self.asked(path, body))
-    }
-
-    fn call(&self, path: &str, shown: &Credential, body: &Value) -> Answer {
-        call(&self.gateway, path, shown, body)
-    }
-
-    /// Where payments of the wallet go that come without a key.
-    fn account(&self, shown: &Credential) -> String {
-        let token = asked(&shown.challenge).currency.parse().unwrap();
-        wire::hex::encode(&proof::account_id::evm(BASE_SEPOLIA, &self.wallet.address(), &token))
-    }
-
-    /// As often as these: calls upstream, transfers, deposits, charges.
-    #[track_caller]
-    fn assert_counts(&self, calls: usize, deposits: usize, captures: usize) {
-        let books = self.gateway.books_after(captures);
-        assert_eq!(
-            (self.upstream.hits(), books.count("deposit"), books.count("capture")),
-            (calls, deposits, captures)
-        );
-        assert_eq!(self.facilitator.transfers() as usize, deposits);
-    }
+/// Where payments of the wallet go that come without a key.
+fn account(stage: &Stage, shown: &Credential) -> String {
+    let token = asked(&shown.challenge).currency.parse().unwrap();
+    wire::hex::encode(&proof::account_id::evm(BASE_SEPOLIA, &stage.wallet.address(), &token))
 }
 
 /// Nano-dollars of what was signed for.
@@ -112,7 +55,7 @@ fn mpp_18_a_charge_is_settled_served_and_told() {
     assert_eq!(answer.header("payment-response"), None, "that is for clients of x402");
     stage.assert_counts(1, 1, 1);
     let books = stage.gateway.books();
-    assert_eq!(books.balance(&stage.account(&shown)), paid(&shown) - FRIENDLY_COST);
+    assert_eq!(books.balance(&account(&stage, &shown)), paid(&shown) - FRIENDLY_COST);
     let key = answer.must("farthing-key").to_owned();
     assert_eq!(stage.gateway.settled_balance(&key), paid(&shown) - FRIENDLY_COST);
     // The facilitator has got a payment of x402 and nothing of the challenge.
@@ -164,7 +107,7 @@ fn a_stream_is_paid_and_told_at_its_head() {
     assert!(answer.text().contains("hello") && answer.text().contains("[DONE]"));
     assert_eq!(receipt(&answer).unwrap().reference, nonce(&shown));
     stage.assert_counts(1, 1, 1);
-    assert_eq!(stage.gateway.books().balance(&stage.account(&shown)), paid(&shown) - FRIENDLY_COST);
+    assert_eq!(stage.gateway.books().balance(&account(&stage, &shown)), paid(&shown) - FRIENDLY_COST);
 }
 
 /// MPP-18, MPP-24: an upstream that fails takes nothing and gets no receipt; the same credential pays for the next try,

@@ -19,10 +19,18 @@ use super::{
 /// What a canary looks like: it must not appear in anything that is shown.
 const CANARY: &str = "sk-canary-7Jq2";
 
+/// A key of Stripe's test mode.
+const STRIPE: &str = "sk_test_51canary";
+
 /// Reads with a fixed environment and a fixed file system.
 fn check(text: &str) -> Result<Config, ConfigErrors> {
-    let env =
-        HashMap::from([("HOME", "/home/ann"), ("API_KEY", CANARY), ("EMPTY", ""), ("SHORT_KEY", "abcd")]);
+    let env = HashMap::from([
+        ("HOME", "/home/ann"),
+        ("API_KEY", CANARY),
+        ("EMPTY", ""),
+        ("SHORT_KEY", "abcd"),
+        ("STRIPE_KEY", STRIPE),
+    ]);
     let hex = "3f".repeat(31) + "40\n";
     let files: HashMap<&str, (&str, u32)> = HashMap::from([
         ("/etc/farthing/api.key", (CANARY, 0o600)),
@@ -63,6 +71,7 @@ mod identity;
 mod l402;
 mod mpp;
 mod prices;
+mod processors;
 mod streams;
 
 const MINIMAL: &str = r#"# yaml-language-server: $schema=https://example.invalid/farthing.schema.json
