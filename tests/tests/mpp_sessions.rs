@@ -459,6 +459,11 @@ fn eng_6_channels_have_a_least_and_payers_a_most() {
     let mut poor = Payer::new(0x2c, 9);
     let answer = stage.call(&poor.open(&fresh, 49_999, 5_000), "hi");
     assert_problem(&answer, 402, "payment-insufficient");
+    // What has nothing to do with our contract is not passed on for anybody.
+    let mut elsewhere = poor.open(&fresh, DEPOSIT, 5_000);
+    let text = elsewhere.payload["transaction"].as_str().unwrap().replace(&"4d5050".to_owned(), "4d5051");
+    elsewhere.payload.insert("transaction".to_owned(), json!(text));
+    assert_problem(&stage.manage(&elsewhere), 402, "malformed-credential");
     let mut nonce_kept = Payer::new(0x2d, 1);
     for salt in 1..=3u8 {
         nonce_kept = Payer::again(nonce_kept, salt);
@@ -558,6 +563,56 @@ fn mpp_22_a_node_that_says_nothing_is_asked_again() {
     let answer = stage.manage(&close);
     assert_eq!(answer.status, 200, "it is looked for: {}", answer.text());
     assert_eq!(stage.reserve.contract().done, ["open", "close"]);
+}
+
+/// What was decided and is not known to be done is done by the next process, once.
+#[test]
+fn eng_5_an_end_that_was_decided_outlives_its_gateway() {
+    let mut stage = Stage::new(", claim_idle: 1h, look_every: 1s");
+    let payer = stage.payer(0x34);
+    let (accepted, _) = stage.sums(&payer);
+    let close = payer.close(&stage.challenge(), accepted);
+    // The node takes nothing while this process lives.
+    stage.reserve.contract().tricks.extend([Trick::Fail; 64]);
+    let (address, header) = (stage.gateway.address, close.to_value());
+    let asked = std::thread::spawn(move || {
+        http::try_request(address, "POST", CHAT, &[("authorization", &header)], b"")
+    });
+    wait_for("a try", || (stage.reserve.contract().tricks.len() < 64).then_some(()));
+    stage.gateway.signal(9);
+    stage.gateway.wait();
+    assert!(asked.join().unwrap().is_none());
+    assert_eq!(stage.reserve.ended(&payer.id()), None);
+    stage.reserve.contract().tricks.clear();
+    stage.gateway.restart();
+    let ended = wait_for("the end", || stage.reserve.ended(&payer.id()));
+    assert_eq!(ended, Ended { captured: COST, refunded: DEPOSIT - COST });
+    let again = wait_for("the record", || Some(stage.manage(&close)).filter(|answer| answer.status == 200));
+    assert!(receipt(&again).unwrap().tx_hash.is_some());
+    assert_eq!(stage.reserve.contract().done, ["open", "close"]);
+    assert_eq!(stage.gateway.books().balance(&payer.account()), 0);
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// A payer who has withdrawn before anybody could take what he owed: nothing is left to draw on, and the log says what was
+/// lost.
+#[test]
+fn eng_5_a_channel_that_is_gone_is_over() {
+    let stage = Stage::new(", claim_idle: 1h, look_every: 1s");
+    let payer = stage.payer(0x35);
+    let (accepted, _) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    stage.reserve.contract().channels.remove(&payer.id());
+    wait_for("the loss to be named", || {
+        stage.gateway.log().contains("has withdrawn from his channel").then_some(())
+    });
+    assert!(stage.gateway.log().contains(&format!("\"lost\":\"{COST}\"")), "{}", stage.gateway.log());
+    let late = payer.voucher(&fresh, accepted + 1000);
+    for answer in [stage.call(&late, "late"), stage.manage(&late)] {
+        assert_problem(&answer, 410, "session/channel-finalized");
+    }
+    assert_eq!(stage.gateway.books().balance(&payer.account()), 0, "what he did not use he took himself");
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
 }
 
 /// A session goes on where it stood, on the same store.

@@ -85,6 +85,10 @@ impl Scene {
             }
             count.fetch_add(1, Ordering::SeqCst);
         });
+        Self::before(upstream, ended, sessions)
+    }
+
+    fn before(upstream: Upstream, ended: Arc<AtomicUsize>, sessions: &str) -> Self {
         let node = PayingNode::start([Does::Pays(0), Does::Pays(0)]);
         let bounds = "max: 1 USD, per_day: 10 USD, min: 0.000000001 USD, fee_max: 0%";
         let rails = node.rails(bounds).replace("deposit: 0.05 USD", "deposit: 0.000000001 USD");
@@ -375,6 +379,40 @@ fn eng_7_streams_of_one_session_share_what_comes_in() {
     let (available, held) = scene.balance(&session);
     assert!(available >= 0 && held == 0);
     assert_eq!(scene.gateway.books_after(2).count("capture"), 2);
+}
+
+/// ENG-8: an upstream that says more than anybody takes is not read while its stream waits, so nothing of it piles up here.
+#[test]
+fn eng_8_a_stream_that_waits_is_not_read() {
+    // More than sockets, windows and read buffers hold.
+    const SAID_MAX: usize = 64 * 1024 * 1024;
+    let (written, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, end) = (Arc::clone(&written), Arc::clone(&ended));
+    let upstream = Upstream::start(move |_, stream| {
+        let _ = stream.set_write_timeout(None);
+        let _ = stream.write_all(STREAM_HEAD.as_bytes());
+        let chunk: String = (0..512).map(event).collect();
+        while count.load(Ordering::SeqCst) < SAID_MAX && stream.write_all(chunk.as_bytes()).is_ok() {
+            count.fetch_add(chunk.len(), Ordering::SeqCst);
+        }
+        end.fetch_add(1, Ordering::SeqCst);
+    });
+    let scene = Scene::before(upstream, ended, "grace: 60s");
+    let (_session, mut socket) = scene.open();
+    assert!(socket.read_until(NEED));
+    let before = scene.gateway.resident();
+    // Calls take their time; whoever still reads has read on by then.
+    let key = scene.gateway.key("1 TEST");
+    let said = wait_for("the upstream to be held back", || {
+        let said = written.load(Ordering::SeqCst);
+        assert_eq!(scene.gateway.balance(&key).1, 0);
+        (said == written.load(Ordering::SeqCst)).then_some(said)
+    });
+    assert!(said < SAID_MAX, "all of it was taken");
+    assert_eq!(scene.ended.load(Ordering::SeqCst), 0, "it waits to say more");
+    assert!(scene.gateway.resident() < before + 16 * 1024 * 1024);
+    drop(socket);
+    wait_for("the upstream to be let go", || (scene.ended.load(Ordering::SeqCst) == 1).then_some(()));
 }
 
 /// An answer that is no stream is held for whole; one whose end is known to be paid for is not cut by what is there.

@@ -86,11 +86,11 @@ pub(crate) fn read(gate: &Arc<Gate>, terms: &Terms, echo: &Echo) -> Result<Prese
     let action = match payload {
         SessionPayload::Open(open) => {
             let voucher = check(&open.cumulative_amount, &open.signature)?;
-            Action::Open { transaction: transaction(&open.kind, open.transaction)?, voucher }
+            Action::Open { transaction: transaction(terms, &open.kind, open.transaction)?, voucher }
         }
         SessionPayload::TopUp(more) => {
             sum(&more.additional_deposit)?;
-            Action::TopUp { transaction: transaction(&more.kind, more.transaction)? }
+            Action::TopUp { transaction: transaction(terms, &more.kind, more.transaction)? }
         }
         SessionPayload::Voucher(sent) => Action::Voucher(check(&sent.cumulative_amount, &sent.signature)?),
         SessionPayload::Close(sent) => Action::Close(check(&sent.cumulative_amount, &sent.signature)?),
@@ -211,11 +211,15 @@ fn sum(text: &str) -> Result<u128, Refusal> {
     number.ok_or_else(|| malformed("amount"))
 }
 
-/// A transaction that is passed on as it is. What it did is read from the chain, not from it.
-fn transaction(kind: &str, text: String) -> Result<String, Refusal> {
+/// A transaction that is passed on as it is. What it did is read from the chain, not from it; one that does not even name our
+/// contract is nobody's business here.
+fn transaction(terms: &Terms, kind: &str, text: String) -> Result<String, Refusal> {
     let digits = text.strip_prefix("0x").unwrap_or_default();
     let is_hex = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    if kind == "transaction" && is_hex && text.len() <= TRANSACTION_CHARS_MAX {
+    let fits = text.len() <= TRANSACTION_CHARS_MAX;
+    let contract = hex::encode(terms.rules.escrow.contract().as_bytes());
+    let names_it = || digits.to_ascii_lowercase().contains(&contract);
+    if kind == "transaction" && is_hex && fits && names_it() {
         return Ok(text);
     }
     Err(malformed("transaction"))
