@@ -46,18 +46,21 @@ pub struct Stripe {
     books: Arc<Mutex<Books>>,
 }
 
-/// The form that came, and what was answered; none while nothing was.
-type Asked = (Vec<u8>, Option<(u16, Value)>);
-
 #[derive(Default)]
 struct Books {
     plan: VecDeque<Conduct>,
     /// By idempotency key.
-    answers: HashMap<String, Asked>,
+    answers: HashMap<String, Told>,
     intents: BTreeMap<String, Value>,
     /// Tokens that were charged.
     spent: HashSet<String>,
     charges: usize,
+}
+
+/// A form that came, and what was answered.
+struct Told {
+    form: Vec<u8>,
+    answer: (u16, Value),
 }
 
 impl Stripe {
@@ -118,13 +121,9 @@ fn answer(books: &mut Books, request: &Seen) -> Option<(u16, Value)> {
     assert!(request.header("stripe-version").is_some_and(|version| version.ends_with(".preview")));
     let key = request.header("idempotency-key").unwrap().to_owned();
     assert!(key.len() <= 255);
-    if let Some((form, told)) = books.answers.get(&key) {
-        if *form != request.body {
-            return Some((400, error("idempotency_error", "", None)));
-        }
-        if let Some(told) = told {
-            return Some(told.clone());
-        }
+    if let Some(told) = books.answers.get(&key) {
+        let is_same = told.form == request.body;
+        return Some(if is_same { told.answer.clone() } else { (400, error("idempotency_error", "", None)) });
     }
     let conduct = books.plan.pop_front().unwrap_or(Conduct::Charges);
     let told = match conduct {
@@ -139,15 +138,16 @@ fn answer(books: &mut Books, request: &Seen) -> Option<(u16, Value)> {
         | Conduct::Processes
         | Conduct::ChargesLess => books.charge(conduct, &form(&request.body)),
     };
-    books.answers.insert(key, (request.body.clone(), Some(told.clone())));
+    books.answers.insert(key, Told { form: request.body.clone(), answer: told.clone() });
     match conduct {
-        Conduct::ChargesInSilence | Conduct::Silence => None,
+        Conduct::ChargesInSilence => None,
         Conduct::ChargesAndFails => Some((500, error("api_error", "", None))),
         Conduct::Charges
         | Conduct::Declines(_)
         | Conduct::RequiresAction
         | Conduct::Processes
         | Conduct::ChargesLess
+        | Conduct::Silence
         | Conduct::Busy => Some(told),
     }
 }
@@ -172,8 +172,8 @@ impl Books {
             Conduct::Charges
             | Conduct::ChargesInSilence
             | Conduct::ChargesAndFails
-            | Conduct::Silence
             | Conduct::Declines(_)
+            | Conduct::Silence
             | Conduct::Busy => ("succeeded", amount),
         };
         if status == "succeeded" {

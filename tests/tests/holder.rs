@@ -267,6 +267,24 @@ fn l402_58_a_token_is_bound_like_a_key() {
     assert_eq!((upstream.hits(), gateway.books_after(1).count("deposit")), (1, 1));
 }
 
+/// Who has the key alone fills neither the limits of its account nor, for long, ours.
+#[test]
+fn idn_26_a_thief_fills_no_limit_of_the_account() {
+    let upstream = Upstream::friendly();
+    let limits = "limits: { default: { rpm: 3 }, invalid_proofs: { per_ip: 1000/min, burst: 8 } }\n";
+    let gateway = Gateway::start(upstream.address, limits);
+    let ((holder, thief), whole) = (holders(), gateway.key("1 TEST"));
+    let key = bound(&whole, &holder);
+    let shown = || Call::post(gateway.address, CHAT, &ask()).with("x-api-key", &key);
+    for stolen in [shown(), thief.held(shown()), shown(), thief.held(shown()), shown(), shown()] {
+        assert_eq!(stolen.send(gateway.address).status, 401);
+    }
+    let statuses: Vec<u16> = (0..4).map(|_| holder.held(shown()).send(gateway.address).status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429], "all three are his");
+    let tries: Vec<u16> = (0..40).map(|_| shown().send(gateway.address).status).collect();
+    assert_eq!((tries[0], tries[39]), (401, 429), "{tries:?}");
+}
+
 /// One nonce, sixty-four tries at once: one call.
 #[test]
 fn idn_11_a_nonce_counts_once_however_many_ask_at_once() {

@@ -321,11 +321,12 @@ fn idn_37_receipt_and_log_name_the_agent() {
 #[test]
 fn idn_34_an_agent_has_limits_of_its_own() {
     let upstream = Upstream::friendly();
-    let (few, many) = (Signer::new(31), Signer::new(32));
+    let (few, many, third) = (Signer::new(31), Signer::new(32), Signer::new(33));
     let identity = format!(
-        "{{ keyring: [{{ name: few, x: {}, limits: {{ rpm: 2 }} }}, {{ name: many, x: {} }}] }}",
+        "{{ keyring: [{{ name: few, x: {}, limits: {{ rpm: 2 }} }}, {{ name: many, x: {} }}, {{ name: third, x: {}, limits: {{ rpm: 2 }} }}] }}",
         few.x(),
-        many.x()
+        many.x(),
+        third.x()
     );
     let limits = "limits: { unpaid: { per_ip: 1/min }, default: { rpm: 1000, concurrent: 100 } }\n";
     let gateway = Gateway::start(upstream.address, &format!("{}{limits}", configured(&upstream, &identity)));
@@ -334,8 +335,13 @@ fn idn_34_an_agent_has_limits_of_its_own() {
         |agent: &Signer| (0..4).map(|_| wba(agent, bare()).send(gateway.address).status).collect::<Vec<_>>();
     assert_eq!(statuses(&few), [402, 402, 429, 429]);
     assert_eq!(statuses(&many), [402; 4], "by who asks, not by the address");
+    // Whoever repeats another's signature fills none of his limits.
+    let once = wba(&third, bare());
+    let repeated: Vec<u16> = (0..5).map(|_| once.send(gateway.address).status).collect();
+    assert_eq!(repeated[0], 402);
+    assert_eq!(wba(&third, bare()).send(gateway.address).status, 402, "{repeated:?}");
     let unsigned: Vec<u16> = (0..3).map(|_| bare().send(gateway.address).status).collect();
-    assert_eq!(unsigned, [402, 429, 429]);
+    assert_eq!(unsigned, [429; 3], "the address has used up its own");
 }
 
 /// IDN-35: a block counts for the next call, and for a running stream at the next step of its hold.

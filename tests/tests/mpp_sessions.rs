@@ -461,7 +461,7 @@ fn eng_6_channels_have_a_least_and_payers_a_most() {
     assert_problem(&answer, 402, "payment-insufficient");
     // What has nothing to do with our contract is not passed on for anybody.
     let mut elsewhere = poor.open(&fresh, DEPOSIT, 5_000);
-    let text = elsewhere.payload["transaction"].as_str().unwrap().replace(&"4d5050".to_owned(), "4d5051");
+    let text = elsewhere.payload["transaction"].as_str().unwrap().replace("4d5050", "4d5051");
     elsewhere.payload.insert("transaction".to_owned(), json!(text));
     assert_problem(&stage.manage(&elsewhere), 402, "malformed-credential");
     let mut nonce_kept = Payer::new(0x2d, 1);

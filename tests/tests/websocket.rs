@@ -453,6 +453,27 @@ fn ws_6_what_was_used_is_paid_though_nothing_came() {
 }
 
 /// WS-6: a gateway that stops says so at once, and settles.
+/// L402-44: who is let in by a key is let out with it.
+#[test]
+fn ws_6_a_tunnel_ends_when_its_key_is_revoked() {
+    let stage = Stage::new("");
+    run(async {
+        let (mut talk, _) = stage.open("/time").await;
+        talk.say("hello").await;
+        assert_eq!(talk.heard().await, "hello");
+        let made = stage.gateway.operator(&["key", "new", "--credit", "1 TEST"]);
+        stage.gateway.operator(&["key", "revoke", made["key_id"].as_str().unwrap()]);
+        let account = stage.gateway.operator(&["key", "inspect", &stage.key])["account"].clone();
+        talk.say("another's key").await;
+        assert_eq!(talk.heard().await, "another's key");
+        stage.gateway.operator(&["key", "revoke", account.as_str().unwrap()]);
+        assert_eq!(talk.closed_with().await, Some(1008));
+    });
+    // Looked at each second: what the time until then costs is charged, and nothing stays held.
+    let books = stage.gateway.books_after(1);
+    assert_eq!(books.count("capture"), 1);
+}
+
 #[test]
 fn ws_6_a_gateway_that_stops_closes_its_tunnels() {
     let mut stage = Stage::new("");

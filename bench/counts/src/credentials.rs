@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use money::{Amount, Asset};
 use proof::caveat::{Context, UnknownCaveats};
+use proof::identity::{self, AgentKey, HOLDER_WINDOW_S, Profile, Tag};
 use proof::mpp::ChallengeKeys;
 use proof::quote::{Quote, QuoteKey, QuoteScope};
 use proof::test_rail::Transfer;
@@ -13,6 +14,7 @@ use proof::{EpochState, MasterKey, MasterKeys, SigningKey, l402, quote as quotes
 use serde_json::Value;
 use wire::credit_key::{CreditKey, Mode};
 use wire::l402::{Credential, Preimage};
+use wire::message_signature::{self, Request, Unsigned};
 use wire::mpp::{Challenge, Opaque};
 use wire::x402::asset::default_token;
 use wire::x402::{decode_payment_signature, test_keys};
@@ -145,6 +147,42 @@ pub(crate) fn test_rail() -> Box<dyn FnMut()> {
         Transfer { from, to: [4; 32], value: 1, valid_after: 0, valid_before: NOW_S, nonce: [5; 32] };
     let signature = transfer.sign(&key);
     Box::new(move || black_box(&transfer).verify(black_box(&signature)).expect("verifies"))
+}
+
+/// What a holder signs.
+fn signed_request() -> Request<'static> {
+    fn field(name: &str) -> Vec<&'static [u8]> {
+        match name {
+            "authorization" => vec![b"Bearer fk_live_somebody"],
+            "content-digest" => vec![b"sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"],
+            _ => Vec::new(),
+        }
+    }
+    let (scheme, authority) = ("https", "api.example.com");
+    Request { method: "POST", scheme, authority, path: "/v1/chat/completions", query: None, fields: &field }
+}
+
+/// The signature of a key's holder over a request: read, what it covers, whose it is.
+pub(crate) fn holder_proof() -> Box<dyn FnMut()> {
+    const COMPONENTS: [&str; 5] = ["@method", "@authority", "@path", "authorization", "content-digest"];
+    let key = SigningKey::from_bytes(&[21; 32]);
+    let unsigned = Unsigned {
+        components: COMPONENTS.map(str::to_owned).into(),
+        created: NOW_S,
+        expires: NOW_S + HOLDER_WINDOW_S,
+        nonce: Some("5e2f1c9a7b3d4e60".to_owned()),
+        tag: Tag::Holder.name().to_owned(),
+    };
+    let signed = identity::sign(&key, "holder", &unsigned, &signed_request()).expect("signs");
+    let holder = AgentKey::new(&key.verifying_key().to_bytes()).expect("a key");
+    Box::new(move || {
+        let read = message_signature::read(&[signed.input.as_bytes()], &[signed.signature.as_bytes()]);
+        let read = read.expect("reads");
+        let shown = identity::pick(&read, Tag::Holder).expect("one").expect("one");
+        let profile = Profile::Holder { credential_fields: &["authorization"], has_body: true };
+        let unproven = profile.examine(shown, &signed_request(), NOW_S).expect("covers what it must");
+        black_box(unproven.prove(&holder)).expect("is the holder's");
+    })
 }
 
 const fn scope() -> QuoteScope<'static> {

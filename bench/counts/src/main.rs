@@ -18,13 +18,14 @@ const NOW_S: u64 = 1_795_170_499;
 /// A part: what it is called, and how it is set up to be done again and again.
 type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     ("credit-key", credentials::credit_key),
     ("credit-key-known", credentials::credit_key_known),
     ("l402", credentials::l402),
     ("l402-known", credentials::l402_known),
     ("x402-exact", credentials::x402_exact),
     ("test-rail", credentials::test_rail),
+    ("holder-proof", credentials::holder_proof),
     ("quote", credentials::quote),
     ("mpp-challenge", credentials::mpp_challenge),
     ("request-scan", metering::request_scan),

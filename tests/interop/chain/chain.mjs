@@ -50,7 +50,7 @@ export const facilitatorAccount = (options) => account(5, options);
 /** Signs claims and refunds of channels; the gateway under test holds this key. */
 export const authorizer = () => account(7);
 /** Payers of one client each, so that what one pays cannot be taken for what another pays. */
-const CLIENT_PAYERS = [2, 3, 4, 8, 9, ...Array.from({ length: 25 }, (_, n) => 10 + n)];
+const CLIENT_PAYERS = [2, 3, 4, 8, 9, ...Array.from({ length: 35 }, (_, n) => 10 + n)];
 export const clientPayer = (n) => account(CLIENT_PAYERS[n]);
 /** All who have play money. */
 export const payers = () => [payer(), secondPayer(), ...CLIENT_PAYERS.map((_, n) => clientPayer(n))];

@@ -59,14 +59,22 @@ async function strangersAreNot() {
     change(changed);
     return fetch(url, { ...withKey(call("Who is there?")), headers: changed });
   };
+  const asSomebody = async (signer) => Client.wrapFetch(fetch, await signer)(request());
+  const renamed = async () =>
+    WebBotAuth.signer({ key: await imported(AGENT), keyId: BOT_KEYID, signatureAgent: "https://agent.example" });
+  const flipped = (text) => text.replace(/:./, (two) => (two === ":A" ? ":B" : ":A"));
   const rows = [
     ["unsigned", "signature_missing", await fetch(request())],
-    ["by a key of another name", "signature_invalid", await Client.wrapFetch(fetch, WebBotAuth.signer({ key: await imported(AGENT), keyId: BOT_KEYID, signatureAgent: "https://agent.example" }))(request())],
-    ["under another origin", "signature_unverified", await Client.wrapFetch(fetch, await bot({ signatureAgent: "https://other.example" }))(request())],
-    ["that lasts too long", "signature_invalid", await Client.wrapFetch(fetch, await bot({ expiresIn: 3600 }))(request())],
-    ["with another signature", "signature_invalid", await with_((h) => h.set("signature", h.get("signature").replace(/:./, (two) => (two === ":A" ? ":B" : ":A"))))],
+    ["by a key of another name", "signature_invalid", await asSomebody(renamed())],
+    ["under another origin", "signature_unverified", await asSomebody(bot({ signatureAgent: "https://other.example" }))],
+    ["that lasts too long", "signature_invalid", await asSomebody(bot({ expiresIn: 3600 }))],
+    ["with another signature", "signature_invalid", await with_((h) => h.set("signature", flipped(h.get("signature"))))],
     ["without its input", "signature_invalid", await with_((h) => h.delete("signature-input"))],
-    ["of another agent's header", "signature_unverified", await with_((h) => h.set("signature-agent", 'webbot="https://other.example"'))],
+    [
+      "of another agent's header",
+      "signature_unverified",
+      await with_((h) => h.set("signature-agent", 'webbot="https://other.example"')),
+    ],
   ];
   for (const [name, code, response] of rows) await assertRefused(response, name, code);
   assert.deepEqual([await balanceNano(env("FARTHING_KEY")), await upstreamHits()], [before, hits]);

@@ -21,7 +21,10 @@ const answers = new Map();
 function charge(form) {
   const token = form.get("shared_payment_granted_token");
   const grant = granted.get(token);
-  const failure = (status, error) => [status, { error: { type: "card_error", message: error, ...(status === 402 ? { code: "card_declined", decline_code: error } : {}) } }];
+  const failure = (status, message) => {
+    const declined = status === 402 ? { code: "card_declined", decline_code: message } : {};
+    return [status, { error: { type: "card_error", message, ...declined } }];
+  };
   if (!grant || grant.used) return failure(400, "no such token");
   if (form.get("confirm") !== "true" || Number(form.get("amount")) > grant.max || form.get("currency") !== grant.currency) {
     return failure(400, "more than was granted");

@@ -25,7 +25,7 @@ ONCE_URL = env("GATEWAY_URL") + "/v1/responses"
 # Keys of the mnemonic every development chain starts with: public, worth nothing.
 _MNEMONIC = "test test test test test test test test test test test junk"
 # The payers of `chain/chain.mjs`: one scenario each.
-_CLIENT_PAYERS = [2, 3, 4, 8, 9, *range(10, 35)]
+_CLIENT_PAYERS = [2, 3, 4, 8, 9, *range(10, 45)]
 Account.enable_unaudited_hdwallet_features()
 
 

@@ -27,7 +27,7 @@ CHAIN = Web3(Web3.HTTPProvider(env("RPC_URL")))
 # Keys of the mnemonic every development chain starts with: public, worth nothing.
 _MNEMONIC = "test test test test test test test test test test test junk"
 # The payers of `chain/chain.mjs`: one client each.
-_CLIENT_PAYERS = [2, 3, 4, 8, 9, *range(10, 35)]
+_CLIENT_PAYERS = [2, 3, 4, 8, 9, *range(10, 45)]
 Account.enable_unaudited_hdwallet_features()
 
 

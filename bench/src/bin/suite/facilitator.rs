@@ -1,4 +1,5 @@
-//! A facilitator that answers at once, in the process of the benchmark. What it is asked to settle is settled.
+//! A facilitator that answers at once, in the process of the benchmark. What it is asked to settle is settled. A stand-in for a
+//! chain's node is beside it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::payments::NETWORK;
 use crate::pinning;
 use crate::serve::{Answer, Speaks, read, serve};
+use crate::session;
 
 /// Starts it on a thread that ends with the process.
 pub(crate) fn start(address: SocketAddr) {
@@ -40,10 +42,11 @@ async fn facilitator(chain: &Chain, request: Request<Incoming>) -> Response<Answ
     let path = request.uri().path().to_owned();
     let body = read(request).await;
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if path != "/supported" {
+    if !["/supported", "/chain"].contains(&path.as_str()) {
         CALLS.fetch_add(1, Ordering::Relaxed);
     }
     let answer = match path.as_str() {
+        "/chain" => session::chain(&asked),
         "/supported" => supported(),
         "/verify" => verified(chain, &asked),
         _ => settled(chain, &asked),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use proof::secp::SecretKey;
 use serde_json::Value;
 
 use crate::payments::{NETWORK, PAY_TO};
@@ -32,6 +33,10 @@ pub(crate) const ALL: &str = "{ test: {}, x402: { {x402}, schemes: [batch-settle
 /// Lightning with the test node, whose token is good for many calls, and with all the invoices that are wanted.
 pub(crate) const LIGHTNING: &str = "{ l402: { test: {}, price: { usd_per_btc: 100000 }, deposit: 50 USD, ceiling_max: 100 USD, \
     mint: { per_second: 100000, burst: 100000, per_source_per_second: 100000, per_source_burst: 100000 } } }";
+
+/// Sessions by vouchers, and what else the `Payment` scheme can offer without another chain.
+pub(crate) const SESSIONS: &str = "{ x402: { {x402} }, mpp: { tempo: { token: \"0x20c0000000000000000000000000000000000001\", \
+    pay_to: \"{payee}\", rpc: \"{chain}\", key: \"{key}\", claim_above: 1000 USD, channels_per_payer: 100000 } } }";
 
 /// Nobody is refused for asking too often.
 pub(crate) const OPEN: &str = "limits: { unpaid: { per_ip: 4000000000/min }, default: { rpm: 4000000000, concurrent: 100000, spend: { per_day: 1000000 USD } } }";
@@ -87,7 +92,10 @@ impl<'a> Setup<'a> {
         let x402 = format!(
             "networks: {{ \"{NETWORK}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, facilitators: [\"http://{facilitator}\"]"
         );
+        let payee = SecretKey::parse(AUTHORIZER_KEY).map_err(|error| error.to_string())?.address();
         let rails = rails.replace("{x402}", &x402).replace("{key}", "${env:AUTHORIZER_KEY}");
+        let rails = rails.replace("{payee}", &payee.to_string());
+        let rails = rails.replace("{chain}", &format!("http://{facilitator}/chain"));
         let folder = self::store(places, name);
         let folder = folder.display();
         let text = format!(

@@ -22,6 +22,7 @@ mod report;
 mod row;
 mod scenarios;
 mod serve;
+mod session;
 mod streams;
 mod svg;
 mod table;

@@ -4,17 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use proof::identity::{self, HOLDER_WINDOW_S, Tag};
 use proof::secp::SecretKey;
 use proof::x402_batch::payer::{DepositTerms, sign_deposit, sign_voucher};
 use proof::x402_exact::EvmToken;
-use proof::{SigningKey, eip712, test_rail};
+use proof::{SigningKey, credit_key, eip712, test_rail};
 use rails::lightning::test_node;
 use serde_json::{Value, json};
 use wire::l402::{Credential, Token};
+use wire::message_signature::{Request, Unsigned};
 use wire::x402::batch::{BatchPayload, ChannelConfig};
 use wire::x402::network::FARTHING_TEST;
 use wire::x402::{ExactPayload, Transfer};
-use wire::{base64, hex};
+use wire::{base64, content_digest, hex};
 
 use crate::load::{self, Target};
 use crate::tls;
@@ -146,6 +148,46 @@ impl Call {
         keys.iter().cycle().take(count).map(pay).collect()
     }
 
+    /// Calls with a key that is bound to its holder, each signed by him.
+    pub(crate) fn held(&self, key: &str, count: usize) -> Result<Vec<Bytes>, String> {
+        let key = credit_key::attenuate(key, &holder_caveat()).map_err(|error| error.to_string())?;
+        let authority = self.target.address.to_string();
+        let (bearer, digest) = (format!("Bearer {key}"), content_digest::of(self.body.as_bytes()));
+        let fields = |name: &str| match name {
+            "authorization" => vec![bearer.as_bytes()],
+            "content-digest" => vec![digest.as_bytes()],
+            _ => Vec::new(),
+        };
+        let request = Request {
+            method: "POST",
+            scheme: "http",
+            authority: &authority,
+            path: &self.path,
+            query: None,
+            fields: &fields,
+        };
+        let (holder, now_s) = (holder(), now_s()?);
+        let signed = (0..count).map(|_| {
+            let components = ["@method", "@authority", "@path", "authorization", "content-digest"];
+            let unsigned = Unsigned {
+                components: components.map(str::to_owned).into(),
+                created: now_s,
+                expires: now_s + HOLDER_WINDOW_S,
+                nonce: Some(hex::encode(&fresh_bytes())),
+                tag: Tag::Holder.name().to_owned(),
+            };
+            let fields =
+                identity::sign(&holder, "holder", &unsigned, &request).map_err(|error| error.to_string())?;
+            Ok(self.with(&[
+                ("authorization", &bearer),
+                ("content-digest", &digest),
+                ("signature-input", &fields.input),
+                ("signature", &fields.signature),
+            ]))
+        });
+        signed.collect()
+    }
+
     /// A token that was paid for, as the value of `Authorization`: so many, each narrowed in another way, so that none is
     /// known from before. All draw on one payment.
     pub(crate) async fn l402(&self, count: usize) -> Result<Vec<Bytes>, String> {
@@ -210,6 +252,15 @@ impl Call {
         let opens = self.paid(&offer.accepted, &offer.resource, &json!(opens));
         Ok((opens, follows.collect::<Result<_, String>>()?))
     }
+}
+
+/// Who signs calls with a key that is bound to him.
+fn holder() -> SigningKey {
+    SigningKey::from_bytes(&[21; 32])
+}
+
+fn holder_caveat() -> String {
+    format!("holder=ed25519:{}", base64::encode_url(&holder().verifying_key().to_bytes()))
 }
 
 /// The same payment with another signature: as costly to refuse as to accept.
@@ -280,7 +331,7 @@ fn now_s() -> Result<u64, String> {
 }
 
 /// Bytes that nobody has used in this run.
-fn fresh_bytes() -> [u8; 32] {
+pub(crate) fn fresh_bytes() -> [u8; 32] {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut bytes = [0x42; 32];
     bytes[24..].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());

@@ -17,6 +17,9 @@ use crate::pinning;
 /// Longest start of a server on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(180);
 
+/// Longest end of a server that was killed.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// `$@` until our input ends; then the whole group is killed, this shell with it. The input ends when the
 /// [`Server`] drops, and also when the measurement is killed itself.
 const LEASH: &str = r#"( "$@" </dev/null; kill -USR1 $$ ) & cat >/dev/null; kill -KILL 0"#;
@@ -117,12 +120,25 @@ fn pss_kib(process: u32) -> u64 {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let ended = processes(self.leash.id());
         let group = format!("-{}", self.leash.id());
         // Where these fail, the group has ended already.
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.leash.kill();
         let _ = self.leash.wait();
+        // A process that is being ended still has its store and its sockets, and the next one may want them.
+        let deadline = Instant::now() + END_TIME_MAX;
+        while ended.iter().any(|process| runs(*process)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
+}
+
+/// Whether a process is there and has not ended.
+fn runs(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 /// The thread of our gateway that makes things durable.

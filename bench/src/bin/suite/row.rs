@@ -1,6 +1,6 @@
 //! One line of a table: what is asked of whom, how it is paid, and what it took in each round.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,6 +13,8 @@ use crate::{facilitator, streams};
 
 /// Payments signed for one round at most.
 const PAYMENTS_MAX: usize = 30_000;
+/// Longest that a channel is tried to be opened.
+const OPENING_TIME_MAX: Duration = Duration::from_secs(30);
 /// Signed beyond what the round before has used, so that a faster round does not run dry.
 const SURPLUS: f64 = 1.3;
 
@@ -23,6 +25,8 @@ pub(crate) enum Payment {
     None,
     /// By keys with credit, which take turns.
     Keys(Vec<String>),
+    /// By a key that is bound to its holder, who signs each call.
+    Held(String),
     /// By a header that stands for it elsewhere.
     Headers(Vec<(&'static str, String)>),
     /// By `exact`, a payment for each call.
@@ -31,6 +35,8 @@ pub(crate) enum Payment {
     TestRail,
     /// From a channel for each connection: a voucher for each call.
     Voucher,
+    /// From a channel for each connection, by the `Payment` scheme: a voucher for each call.
+    Session,
     /// By a token that one Lightning payment has bought: the same for all calls, or another for each.
     L402 { is_known: bool },
 }
@@ -221,9 +227,11 @@ impl<'a> Row<'a> {
                 let requests = keys.iter().cycle().map(|key| Lane::Repeat(self.call.with_key(key)));
                 requests.take(connections).collect()
             }
+            Payment::Held(key) => shared(self.call.held(key, count)?),
             Payment::Exact => shared(self.call.exact(count).await?),
             Payment::TestRail => shared(self.call.test_rail(count).await?),
             Payment::Voucher => self.channels(connections, count / connections).await?,
+            Payment::Session => self.sessions(connections, count / connections).await?,
             Payment::L402 { is_known } => {
                 let mut tokens = self.call.l402(if *is_known { 1 } else { count + 1 }).await?;
                 // The first one brings the money in.
@@ -243,13 +251,34 @@ impl<'a> Row<'a> {
         let mut lanes = Vec::new();
         for payer in (1..=u8::MAX).take(channels) {
             let (opens, vouchers) = self.call.channel(&offer, payer, calls)?;
-            let (status, head) = load::ask_once(&self.call.target, &opens).await?;
-            if status != 200 {
-                return Err(format!("status {status} to a deposit: {head}"));
-            }
-            lanes.push(Lane::once(vouchers));
+            lanes.push(self.opened(&opens, vouchers).await?);
         }
         Ok(lanes)
+    }
+
+    /// The same by the `Payment` scheme.
+    async fn sessions(&self, channels: usize, calls: usize) -> Result<Vec<Lane>, String> {
+        let mut lanes = Vec::new();
+        for payer in (1..=u8::MAX).take(channels) {
+            let (opens, vouchers) = self.call.session(payer, calls).await?;
+            lanes.push(self.opened(&opens, vouchers).await?);
+        }
+        Ok(lanes)
+    }
+
+    /// Opens a channel; what follows from it. A gateway bounds how many of them it looks up in a second.
+    async fn opened(&self, opens: &Bytes, vouchers: Vec<Bytes>) -> Result<Lane, String> {
+        let deadline = Instant::now() + OPENING_TIME_MAX;
+        loop {
+            let (status, head) = load::ask_once(&self.call.target, opens).await?;
+            if status == self.expected {
+                return Ok(Lane::once(vouchers));
+            }
+            if status != 429 || Instant::now() > deadline {
+                return Err(format!("status {status} to a deposit: {head}"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 

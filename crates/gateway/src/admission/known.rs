@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use ledger::AccountId;
 use tracing::field;
 
 use super::account;
@@ -72,6 +73,9 @@ pub(crate) struct Known {
     pub(crate) payer: Option<Payer>,
     /// The call that is counted for the payer's account.
     pub(crate) running: Option<Running>,
+    /// The account that the call is to be counted for when its credential's holder has proven himself: a thief who has the
+    /// credential alone fills none of its limits.
+    counts: Option<AccountId>,
     /// A credential of L402 that was paid.
     pub(super) token: Option<Rc<OpenToken>>,
     /// What it is to bring in, and how often it does.
@@ -89,6 +93,21 @@ impl Known {
     /// # Errors
     /// They do not, and paying would not help.
     pub(crate) fn permit(
+        &mut self,
+        gate: &Gate,
+        arrived: &Arrived,
+        route: &Route,
+        quote: &Quote,
+        content: Content<'_>,
+    ) -> Result<(), Refusal> {
+        self.covers(gate, arrived, route, quote, content)?;
+        if let Some(id) = self.counts.take() {
+            self.running = Some(account(arrived, id)?);
+        }
+        Ok(())
+    }
+
+    fn covers(
         &mut self,
         gate: &Gate,
         arrived: &Arrived,
@@ -182,11 +201,17 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
     if is_told {
         let payer_id = payer.as_ref().map(|payer| payer.account.id());
         let id = payer_id.or_else(|| token.as_ref().map(|token| token.account()));
-        let running = id.map(|id| account(arrived, id)).transpose()?;
+        let of_key = payer.as_ref().and_then(|payer| payer.key.as_ref()).and_then(|key| key.holder);
+        let is_bound =
+            of_key.is_some() || token.as_ref().is_some_and(|token| token.verified.holder().is_some());
+        let (counts, running) = match id {
+            Some(id) if !is_bound => (None, Some(account(arrived, id)?)),
+            id => (id, None),
+        };
         if token.is_some() {
             tracing::Span::current().record("protocol", lightning::PROTOCOL);
         }
-        return Ok(Known { payer, running, token, refused, ..Known::default() });
+        return Ok(Known { payer, running, counts, token, refused, ..Known::default() });
     }
     let answer = sign_in::answered(&arrived.snapshot, &arrived.head.headers);
     let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };

@@ -6,7 +6,6 @@ use ledger::{Account, AccountId};
 use money::{Amount, Decimal};
 use proof::identity::NonceClaim;
 
-use super::Agent;
 use crate::call::Arrived;
 use crate::config::{Route, RoutePrice};
 use crate::gate::Gate;
@@ -104,8 +103,8 @@ fn shown(amount: Amount) -> HeaderValue {
 }
 
 impl Crawl {
-    pub(super) fn new(asked: Asked, agent: &Agent, debit: &NonceClaim) -> Self {
-        Self { asked, account: agent.account, name: debit.id }
+    pub(super) const fn new(asked: Asked, account: Option<AccountId>, debit: &NonceClaim) -> Self {
+        Self { asked, account, name: debit.id }
     }
 
     /// What the debit is remembered by.

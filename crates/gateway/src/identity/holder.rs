@@ -39,10 +39,8 @@ pub(crate) fn check(
             Ok(())
         }
         Err(refusal) => {
-            // Whoever does not sign at all costs nothing to tell so.
-            if refusal.code() == Code::HolderProofInvalid {
-                arrived.snapshot.limiters.count_invalid(arrived.source);
-            }
+            // A thief who has the key alone is no call of its account: his address is all that can be counted.
+            arrived.snapshot.limiters.count_invalid(arrived.source);
             Err(refusal)
         }
     }

@@ -69,8 +69,11 @@ pub(crate) struct Agent {
     running: Running,
 }
 
+/// A signature that stands, before its nonce is used up.
 struct Waiting {
-    agent: Rc<Agent>,
+    signer: Signer,
+    thumbprint: String,
+    tag: Tag,
     claim: Option<NonceClaim>,
     created_s: u64,
 }
@@ -122,7 +125,9 @@ pub(crate) fn identify(worker: &Worker, arrived: &Arrived, route: &Route) -> Res
     }
     identity.is_crawler |= price.is_some();
     identity.one_account()?;
-    identity.note(&worker.gate, headers);
+    if identity.waiting.is_empty() {
+        identity.note(&worker.gate, headers);
+    }
     if price.is_some() {
         identity.accept()?;
     }
@@ -230,32 +235,38 @@ impl Identity {
         let Proven { thumbprint, created_s, nonce, tag } = proven;
         // What debits an account is remembered by the debit itself, on disk (IDN-22).
         let (claim, debit) = if price.is_some() { (None, nonce) } else { (nonce, None) };
-        let agent = Rc::new(counted(snapshot, signer, thumbprint, tag)?);
         if let (Some(price), Some(debit)) = (price, debit) {
-            self.crawl = Some(Crawl::new(*price, &agent, &debit));
+            self.crawl = Some(Crawl::new(*price, signer.account, &debit));
         }
-        let waiting = Waiting { agent, claim, created_s };
+        let waiting = Waiting { signer, thumbprint, tag, claim, created_s };
         if covers_digest {
             self.waiting.push(waiting);
             return Ok(Ok(()));
         }
-        Ok(self.take_in(gate, arrived, waiting))
+        self.take_in(gate, arrived, waiting)
     }
 
-    fn take_in(&mut self, gate: &Gate, arrived: &Arrived, waiting: Waiting) -> Result<(), Fault> {
-        let Waiting { agent, claim, created_s } = waiting;
+    /// Uses up the nonce, and counts the call for its agent: in this order, so that who repeats another's signature
+    /// fills none of his limits.
+    fn take_in(
+        &mut self,
+        gate: &Gate,
+        arrived: &Arrived,
+        waiting: Waiting,
+    ) -> Result<Result<(), Fault>, Refusal> {
+        let Waiting { signer, thumbprint, tag, claim, created_s } = waiting;
         if let Some(claim) = claim {
             if created_s <= gate.started.seconds() {
-                return Err(Fault::Unverified("signed_before_restart", Some(1)));
+                return Ok(Err(Fault::Unverified("signed_before_restart", Some(1))));
             }
             match gate.nonces.claim(claim, arrived.now.seconds()) {
                 Claimed::Fresh => {}
-                Claimed::Seen => return Err(Fault::Invalid("nonce_used")),
-                Claimed::Full => return Err(Fault::Unverified("nonces_full", Some(1))),
+                Claimed::Seen => return Ok(Err(Fault::Invalid("nonce_used"))),
+                Claimed::Full => return Ok(Err(Fault::Unverified("nonces_full", Some(1)))),
             }
         }
-        self.agents.push(agent);
-        Ok(())
+        self.agents.push(Rc::new(counted(&arrived.snapshot, signer, thumbprint, tag)?));
+        Ok(Ok(()))
     }
 
     /// The body is here, or will never be: signatures that vouch for it count from now on, or not at all (IDN-12).
@@ -275,7 +286,7 @@ impl Identity {
         }
         for waiting in std::mem::take(&mut self.waiting) {
             let taken = match content.is_vouched_for(headers) {
-                true => self.take_in(gate, arrived, waiting),
+                true => self.take_in(gate, arrived, waiting)?,
                 false => Err(Fault::Invalid("content_digest")),
             };
             if let Err(fault) = taken {
@@ -292,8 +303,8 @@ impl Identity {
 
     /// Two agents of two accounts: nobody could say whose call it is (IDN-33).
     fn one_account(&self) -> Result<(), Refusal> {
-        let all = self.agents.iter().chain(self.waiting.iter().map(|waiting| &waiting.agent));
-        let mut accounts = all.filter_map(|agent| agent.account);
+        let here = self.agents.iter().filter_map(|agent| agent.account);
+        let mut accounts = here.chain(self.waiting.iter().filter_map(|waiting| waiting.signer.account));
         let first = accounts.next();
         if accounts.all(|account| Some(account) == first) {
             return Ok(());
@@ -329,8 +340,9 @@ impl Identity {
         match self.state() {
             State::Absent => Err(missing("This route takes requests that an agent has signed (RFC 9421).")),
             State::Verified => {
-                let mut all = self.agents.iter().chain(self.waiting.iter().map(|waiting| &waiting.agent));
-                if wants_payer && !all.any(|agent| agent.tag == Tag::AgentPayer) {
+                let here = self.agents.iter().map(|agent| agent.tag);
+                let mut tags = here.chain(self.waiting.iter().map(|waiting| waiting.tag));
+                if wants_payer && !tags.any(|tag| tag == Tag::AgentPayer) {
                     return Err(missing("This route takes requests signed with the tag agent-payer-auth."));
                 }
                 Ok(())

@@ -259,14 +259,14 @@ impl Line {
                 }
                 (charge.deadline, charge.asked.elapsed(), moved + self.idle)
             };
+            if self.charge.borrow().is_revoked() {
+                return Cause::Unpaid(Exhausted::Revoked);
+            }
             if now >= deadline {
                 return Cause::TimeOver;
             }
             if now >= quiet {
                 return Cause::Idle;
-            }
-            if self.charge.borrow().is_revoked() {
-                return Cause::Unpaid(Exhausted::Revoked);
             }
             let used = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
             // The millisecond that has begun is one that is held for.

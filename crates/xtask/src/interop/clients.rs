@@ -575,6 +575,14 @@ pub(super) const CLIENTS: &[Client] = &[
         before: Some(Takes::Sessions),
     },
     Client {
+        name: "agent-client",
+        runtime: Runtime::Node,
+        script: "agent_client.mjs",
+        scenarios: &["mppx-knows-the-agent", "key-pair-is-a-private-jwk", "directory-is-signed-by-its-key"],
+        on: &[],
+        before: Some(Takes::Exact),
+    },
+    Client {
         name: "mppx-stripe",
         runtime: Runtime::Node,
         script: "mpp_stripe.mjs",

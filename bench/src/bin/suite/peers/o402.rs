@@ -9,12 +9,20 @@ use crate::process::{Server, free_address};
 
 const VERSION: &str = "0.1.5";
 
-/// Starts it; builds it from the registry where that has not been done, which takes many minutes.
-pub(crate) fn o402(behind: Behind, may_build: bool, places: &Places) -> Found {
-    ("o402", start(behind, may_build, places))
+/// Starts it as a seller and as a mere proxy; builds it from the registry where that has not been done, which takes many
+/// minutes.
+pub(crate) fn o402(behind: Behind, may_build: bool, places: &Places) -> [Found; 2] {
+    [("o402", true), ("o402 without payment", false)]
+        .map(|(name, sells)| (name, start(name, sells, behind, may_build, places)))
 }
 
-fn start(Behind { upstream, facilitator }: Behind, may_build: bool, places: &Places) -> Result<Peer, String> {
+fn start(
+    name: &'static str,
+    sells: bool,
+    Behind { upstream, facilitator }: Behind,
+    may_build: bool,
+    places: &Places,
+) -> Result<Peer, String> {
     let binary = places.kept.join("o402/bin/o402");
     if !binary.exists() {
         if !may_build {
@@ -32,7 +40,7 @@ bind = "{address}"
 base_url = "http://{address}"
 
 [payment]
-enabled = true
+enabled = {sells}
 
 [payment.facilitator]
 url = "http://{facilitator}"
@@ -65,9 +73,9 @@ base_url = "http://{upstream}"
 api_key = "sk-nobody"
 "#
     );
-    let config = places.write("o402.toml", &text)?;
+    let config = places.write(&format!("{name}.toml"), &text)?;
     let mut serve = Command::new(binary);
     serve.arg("serve").arg("--config").arg(config).current_dir(&places.run);
-    let server = Server::start("o402", &serve, &places.log("o402"), address)?;
-    Ok(Peer { name: "o402", address, server })
+    let server = Server::start(name, &serve, &places.log(name), address)?;
+    Ok(Peer { name, address, server })
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{CONNECTIONS, Stage};
-use crate::gateway::{ALL, FREE, LIGHTNING, MESSAGES, METERED, SOLD, Setup};
+use crate::gateway::{ALL, FREE, Gateway, LIGHTNING, MESSAGES, METERED, SESSIONS, SOLD, Setup};
 use crate::metric::Metric;
 use crate::payments::{CALL, MESSAGE_CALL};
 use crate::peers::proxies::{haproxy, nginx, nginx_auth_request};
@@ -17,6 +17,11 @@ const ABOUT: &str = "POST of a chat completion, again and again on 64 connection
     or meter. `budgets` is a credit key with two budgets and a limit of calls a minute on a metered price, with its record on disk: the \
     whole of a paid call. Of x402, `test rail` is checked here alone; `exact` asks a facilitator that answers at once. `cold`: a \
     token that was not seen before, for each call. `1 account` is everybody with one key, `64 accounts` each with an own one.";
+
+const VOUCHERS: &str = "200 calls a second on 32 connections, because a session may bring ten vouchers a second: each connection has a channel, and \
+    each call a voucher of its own. So few calls share a write to the disk less than those above.";
+const VOUCHERS_PER_SECOND: u32 = 200;
+const VOUCHER_CHANNELS: usize = 32;
 
 pub(crate) const COLUMNS: &[Metric] = &[
     Metric::CpuMicros,
@@ -38,7 +43,9 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let all = Setup::new("ours-all", behind.upstream, behind.facilitator).rails(ALL).start(places)?;
     let lightning =
         Setup::new("ours-lightning", behind.upstream, behind.facilitator).rails(LIGHTNING).start(places)?;
-    let (key, limited) = (ours.key(&[])?, ours.key(&RESTRICTIONS)?);
+    let sessions =
+        Setup::new("ours-sessions", behind.upstream, behind.facilitator).rails(SESSIONS).start(places);
+    let (key, limited, held) = (ours.key(&[])?, ours.key(&RESTRICTIONS)?, ours.key(&[])?);
     let many = (0..CONNECTIONS).map(|_| ours.key(&RESTRICTIONS)).collect::<Result<Vec<_>, _>>()?;
     let of = |name: &str, asked, payment| row(name, &ours.server, ours.address, asked, payment, 200);
     let of_all = |name: &str, payment| row(name, &all.server, all.address, (SOLD, CALL), payment, 200);
@@ -56,7 +63,12 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
             Payment::Keys(vec![limited.clone()]),
         ),
         of("ours, credit key with budgets, metered", (METERED, CALL), Payment::Keys(many)),
-        of("ours, Anthropic's words, metered", (MESSAGES, MESSAGE_CALL), Payment::Keys(vec![limited])),
+        of(
+            "ours, Anthropic's words, metered",
+            (MESSAGES, MESSAGE_CALL),
+            Payment::Keys(vec![limited.clone()]),
+        ),
+        of("ours, credit key with its holder's signature, metered", (METERED, CALL), Payment::Held(held)),
         by_lightning("ours, L402 known", true),
         by_lightning("ours, L402 cold", false),
         of_all("ours, x402 exact on the test rail", Payment::TestRail),
@@ -67,6 +79,20 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         row("bare hyper answer", &bare.server, bare.address, (FREE, CALL), Payment::None, 200),
     ];
     let mut missing = Vec::new();
+    match &sessions {
+        Ok(ours) => {
+            let asked = (METERED, CALL);
+            rows.push(row(
+                "ours, 402 with Payment challenges",
+                &ours.server,
+                ours.address,
+                asked,
+                Payment::None,
+                402,
+            ));
+        }
+        Err(why) => missing.push(Line::skipped("ours, 402 with Payment challenges", why)),
+    }
     let checker = Checker::start(places)?;
     let peers = if options.peers {
         vec![
@@ -92,7 +118,35 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let mut lines = measure(rows, effort).await;
     lines.extend(missing);
-    Ok(vec![Table { id: "cost", title: "What being paid costs", about: ABOUT, columns: COLUMNS, lines }])
+    let cost = Table { id: "cost", title: "What being paid costs", about: ABOUT, columns: COLUMNS, lines };
+    println!("\nVouchers");
+    let mut rows = vec![
+        paced("ours, plain", &ours, FREE, Payment::None),
+        paced("ours, credit key with budgets, metered", &ours, METERED, Payment::Keys(vec![limited])),
+        paced("ours, x402 batch voucher", &all, SOLD, Payment::Voucher),
+    ];
+    let mut missing = Vec::new();
+    match &sessions {
+        Ok(ours) => {
+            rows.push(paced("ours, Payment session voucher, metered", ours, METERED, Payment::Session))
+        }
+        Err(why) => missing.push(Line::skipped("ours, Payment session voucher, metered", why)),
+    }
+    let mut lines = measure(rows, effort).await;
+    lines.extend(missing);
+    let vouchers = Table {
+        id: "session-vouchers",
+        title: "A voucher for each call",
+        about: VOUCHERS,
+        columns: COLUMNS,
+        lines,
+    };
+    Ok(vec![cost, vouchers])
+}
+
+fn paced<'a>(name: &str, ours: &'a Gateway, path: &str, payment: Payment) -> Row<'a> {
+    let probe = Probe::Paced { per_second: VOUCHERS_PER_SECOND, connections: VOUCHER_CHANNELS };
+    Row::new(name, Some(&ours.server), ours.address, (path, CALL), payment, 200, probe)
 }
 
 fn row<'a>(

@@ -20,6 +20,9 @@ const PAID: &str = "Each call brings a payment of its own, signed before; the fa
 const VOUCHERS: &str = "`batch-settlement`: a channel for each connection, opened before, and a voucher for each call. \
     Nobody is asked about a voucher. Ours has it on disk before the answer begins; the peers keep it in memory.";
 
+/// The peer that sells nothing.
+const GIVES: &str = "o402 without payment";
+
 /// Ours in the configurations that are compared.
 struct Ours {
     exact: Gateway,
@@ -39,7 +42,7 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let mut found: Vec<Found> = Vec::new();
     if options.peers {
         found.extend(x402_sellers(behind, places));
-        found.push(o402(behind, options.build_o402, places));
+        found.extend(o402(behind, options.build_o402, places));
         found.push(mppx(behind, places));
     }
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
@@ -94,10 +97,14 @@ fn unpaid<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
     ];
     for peer in peers {
         let at = (&peer.server, peer.address);
-        rows.push(row(format!("{}, 402", peer.name), at, &path(peer, SOLD), none(), 402));
-        // What o402 sells nobody can have for nothing.
-        if peer.name != "o402" {
-            rows.push(row(format!("{}, free route", peer.name), at, &path(peer, FREE), none(), 200));
+        // What o402 sells nobody can have for nothing, and nobody pays it where it sells nothing.
+        match peer.name {
+            GIVES => rows.push(row(format!("{GIVES}, proxy"), at, METERED, none(), 200)),
+            "o402" => rows.push(row("o402, 402".to_owned(), at, SOLD, none(), 402)),
+            name => {
+                rows.push(row(format!("{name}, 402"), at, &path(peer, SOLD), none(), 402));
+                rows.push(row(format!("{name}, free route"), at, &path(peer, FREE), none(), 200));
+            }
         }
     }
     rows
@@ -110,7 +117,7 @@ fn paid<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
         row("ours, exact on the test rail".to_owned(), of(&ours.all), SOLD, Payment::TestRail, 200),
         row("ours, credit key".to_owned(), of(&ours.exact), SOLD, Payment::Keys(vec![ours.key.clone()]), 200),
     ];
-    for peer in peers {
+    for peer in peers.iter().filter(|peer| peer.name != GIVES) {
         let name = format!("{}, exact", peer.name);
         rows.push(row(name, (&peer.server, peer.address), &path(peer, SOLD), Payment::Exact, 200));
     }

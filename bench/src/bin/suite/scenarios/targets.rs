@@ -20,7 +20,7 @@ const fn tail(name: &'static str, of: Of, bound: Bound, unit: &'static str) -> G
 }
 
 /// In the order of the rules.
-pub(crate) static GOALS: [Goal; 36] = [
+pub(crate) static GOALS: [Goal; 37] = [
     goal(
         "paid-cpu-over-plain",
         Of::Ratio(cell("cost", PAID, CpuMicros), cell("cost", PLAIN, CpuMicros)),
@@ -93,6 +93,15 @@ pub(crate) static GOALS: [Goal; 36] = [
     goal(
         "exact-rate-over-o402",
         Of::Ratio(cell("x402", "ours, exact", PerSecond), cell("x402", "o402, exact", PerSecond)),
+        Bound::AtLeast(2.0),
+        "x",
+    ),
+    goal(
+        "plain-rate-over-o402",
+        Of::Ratio(
+            cell("unpaid", "ours, free route", PerSecond),
+            cell("unpaid", "o402 without payment, proxy", PerSecond),
+        ),
         Bound::AtLeast(2.0),
         "x",
     ),

@@ -12,7 +12,7 @@ use wire::mpp::lightning::{
 use wire::mpp::problem::LightningProblem;
 use wire::mpp::{CHARGE, Problem, SESSION, payload};
 
-use super::super::{Demand, Echo, Making, Offer, Proven, refused};
+use super::super::{Demand, Echo, Listed, Making, Offer, Proven, refused};
 use crate::admission::Brings;
 use crate::challenge::Through;
 use crate::config::{FixedPrice, MppMethod, RoutePrice};
@@ -20,6 +20,7 @@ use crate::lightning::{self, Act, Door, Made, NoInvoice, Paid, What};
 use crate::payments::Spends;
 use crate::payouts;
 use crate::refusal::{Code, Refusal};
+use crate::till;
 
 const MSAT_PER_SAT: u64 = 1000;
 /// A unit of a session: what a satoshi buys. Tokens cost less than any satoshi.
@@ -36,6 +37,19 @@ pub(super) async fn offers(demand: &Demand<'_>, intent: &'static str) -> Making 
         Err(NoInvoice::Spent(wait)) => Making::Spent(wait),
         Err(NoInvoice::Out) => Making::Out,
     }
+}
+
+/// What a catalogue says of [`offers`]: an invoice is for a call, so none is made for it, and what one will ask for follows
+/// the price of a bitcoin.
+pub(super) fn listed(demand: &Demand<'_>, intent: &'static str) -> Option<Listed> {
+    let snapshot = &demand.arrived.snapshot;
+    let mut tills = snapshot.tills.iter().filter(|till| demand.ask.through.includes(till));
+    let till = tills.find(|till| till.method == till::Method::Lightning)?;
+    let network = snapshot.config.rails.l402.as_ref().filter(|_| snapshot.lightning.is_some())?.network;
+    let is_offered = name_of(network).is_some()
+        && (intent == CHARGE || has_sessions(demand))
+        && till.ceiling_max().is_none_or(|most| demand.ask.deposit(till) <= most);
+    is_offered.then(|| Listed::new(MppMethod::Lightning, intent, Some(CURRENCY.to_owned()), None))
 }
 
 /// What is left of a session goes back: so there are none where nothing does. Nor is a balance sold for itself.

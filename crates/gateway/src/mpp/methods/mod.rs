@@ -40,8 +40,7 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'sta
 /// What a catalogue says that this method and intent ask for. What has to be made for a payer is not made for it.
 pub(super) async fn listed(demand: &Demand<'_>, method: MppMethod, intent: &'static str) -> Vec<Listed> {
     match method {
-        // An invoice is for a call; what it will ask for follows the price of a bitcoin.
-        MppMethod::Lightning => vec![Listed::new(method, intent, Some("sat".to_owned()), None)],
+        MppMethod::Lightning => lightning::listed(demand, intent).into_iter().collect(),
         MppMethod::Evm
         | MppMethod::Credit
         | MppMethod::Tempo
