@@ -9,6 +9,7 @@ use wire::x402::svm::SvmVoucher;
 
 use super::Signed;
 use super::solana::SolanaSignature;
+use crate::ed25519;
 use crate::solana::address;
 use crate::solana::transaction::{Account, Call};
 use crate::x402_svm::token_account::{self, ASSOCIATED_TOKEN, TokenProgram};
@@ -41,6 +42,40 @@ pub struct Program {
     pub treasury: [u8; 32],
     /// What keeps the tokens.
     pub token: TokenProgram,
+}
+
+/// What a channel has to be, to pay us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Who is paid.
+    pub payee: [u8; 32],
+    /// In what.
+    pub mint: [u8; 32],
+    /// How long its payer waits for his money at least, in seconds: the time we have to take what is owed.
+    pub grace_s: u32,
+}
+
+/// Why a channel does not pay us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOurs {
+    /// Its account is at another address than its members lead to.
+    #[error("channel is not at its address")]
+    Address,
+    /// It pays somebody else.
+    #[error("channel pays somebody else")]
+    Payee,
+    /// It holds something else.
+    #[error("channel holds another token")]
+    Mint,
+    /// Somebody gets parts of what we are paid.
+    #[error("channel pays shares to others")]
+    Shares,
+    /// Its payer could withdraw before we have taken what is owed.
+    #[error("payer waits {0} s, which is too short")]
+    Grace(u32),
+    /// Nobody can sign its vouchers, or anybody.
+    #[error("channel has no usable signer")]
+    Signer,
 }
 
 /// What names a channel.
@@ -82,6 +117,39 @@ impl Program {
         let (salt, slot) = (channel.salt.to_le_bytes(), channel.open_slot.to_le_bytes());
         let Descriptor { payer, payee, mint, authorized_signer, .. } = channel;
         address::derive(&[b"channel", payer, payee, mint, authorized_signer, &salt, &slot], &self.address)
+    }
+
+    /// Whether the channel whose account stands at `id` pays us, and what names it. Whether it is open, and what is in it, is
+    /// for the engine.
+    ///
+    /// # Errors
+    /// [`NotOurs`]: nothing may be delivered on it.
+    pub fn check(
+        &self,
+        id: &[u8; 32],
+        account: &ChannelAccount,
+        asked: &Asked,
+    ) -> Result<Descriptor, NotOurs> {
+        let channel = Descriptor::of(account);
+        if channel.payee != asked.payee {
+            return Err(NotOurs::Payee);
+        }
+        if channel.mint != asked.mint {
+            return Err(NotOurs::Mint);
+        }
+        if account.shares_hash != NO_SHARES_HASH {
+            return Err(NotOurs::Shares);
+        }
+        if account.grace_s < asked.grace_s {
+            return Err(NotOurs::Grace(account.grace_s));
+        }
+        if !ed25519::is_usable(&channel.authorized_signer) {
+            return Err(NotOurs::Signer);
+        }
+        if self.channel_id(&channel) != Some(*id) {
+            return Err(NotOurs::Address);
+        }
+        Ok(channel)
     }
 
     /// The calls that take a promise, while the channel goes on. `None` where the promise is wider than the chain counts.
@@ -185,11 +253,11 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use serde_json::Value;
     use sha2::{Digest as _, Sha256};
-    use wire::mpp::solana::{PROGRAM, TREASURY};
+    use wire::mpp::solana::{ChannelAccount, PROGRAM, Status, TREASURY};
     use wire::x402::base58;
     use wire::{base64, hex};
 
-    use super::{Descriptor, NO_SHARES, NO_SHARES_HASH, Program};
+    use super::{Asked, Descriptor, NO_SHARES, NO_SHARES_HASH, NotOurs, Program};
     use crate::solana::transaction::{Account, Call, CallsError, sign};
     use crate::voucher::Signed;
     use crate::voucher::solana;
@@ -234,6 +302,49 @@ mod tests {
             let id = program().channel_id(&channel(&file, place)).unwrap();
             assert_eq!(id, key(&expected["channelId"]), "{expected}");
         }
+    }
+
+    /// Whoever opens a channel chooses all of it: what was not asked for is no payment to us.
+    #[test]
+    fn a_channel_pays_us_or_not() {
+        let channel = channel(&file(), 1);
+        let id = program().channel_id(&channel).unwrap();
+        let asked = Asked { payee: channel.payee, mint: channel.mint, grace_s: 900 };
+        let good = ChannelAccount {
+            status: Status::Open,
+            salt: channel.salt,
+            deposit: 500_000,
+            settled: 0,
+            paid_out: 0,
+            closing_since: 0,
+            grace_s: 900,
+            shares_hash: NO_SHARES_HASH,
+            payer: channel.payer,
+            payee: channel.payee,
+            authorized_signer: channel.authorized_signer,
+            mint: channel.mint,
+            rent_payer: channel.payer,
+            open_slot: channel.open_slot,
+        };
+        // y = 1: the neutral element, under which anybody can sign anything.
+        let mut weak = [0; 32];
+        weak[0] = 1;
+        for (what, account, expected) in [
+            ("as asked", good, Ok(channel)),
+            ("a longer wait", ChannelAccount { grace_s: 901, ..good }, Ok(channel)),
+            ("a shorter one", ChannelAccount { grace_s: 899, ..good }, Err(NotOurs::Grace(899))),
+            ("somebody else's", ChannelAccount { payee: good.payer, ..good }, Err(NotOurs::Payee)),
+            ("another token", ChannelAccount { mint: good.payer, ..good }, Err(NotOurs::Mint)),
+            ("shares", ChannelAccount { shares_hash: [0; 32], ..good }, Err(NotOurs::Shares)),
+            ("a weak signer", ChannelAccount { authorized_signer: weak, ..good }, Err(NotOurs::Signer)),
+            ("another payer", ChannelAccount { payer: good.mint, ..good }, Err(NotOurs::Address)),
+            ("another salt", ChannelAccount { salt: good.salt + 1, ..good }, Err(NotOurs::Address)),
+            ("another slot", ChannelAccount { open_slot: 1, ..good }, Err(NotOurs::Address)),
+        ] {
+            assert_eq!(program().check(&id, &account, &asked), expected, "{what}");
+        }
+        let elsewhere = Program { address: [9; 32], ..program() };
+        assert_eq!(elsewhere.check(&id, &good, &asked), Err(NotOurs::Address));
     }
 
     /// Byte for byte what Solana's own library makes of the same calls.
