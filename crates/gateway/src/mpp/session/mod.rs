@@ -21,7 +21,7 @@ mod told;
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
 pub(crate) use presented::{Presented, read};
-pub(crate) use receive::{is_served, receive};
+pub(crate) use receive::receive;
 pub(crate) use told::offer;
 
 use std::num::NonZeroU32;

@@ -58,11 +58,6 @@ impl Presented {
     pub(crate) const fn may_pay(&self) -> bool {
         matches!(self.action, Action::Open { .. } | Action::Voucher(_))
     }
-
-    /// Whose channel it is; none where only its contract can tell.
-    pub(crate) fn payer(&self) -> Option<&Address> {
-        self.made.as_ref().map(|made| &made.payer)
-    }
 }
 
 /// Reads a credential and checks its voucher.
