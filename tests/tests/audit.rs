@@ -119,6 +119,24 @@ fn fsck_and_verify_say_0_for_books_in_order_and_2_where_they_cannot_look() {
     clean(&gateway, "restarted");
 }
 
+/// A public key may begin with a hyphen: it is a key all the same, and here not that of these books.
+#[test]
+fn a_key_that_looks_like_an_option_is_a_key() {
+    let upstream = Upstream::friendly();
+    let mut gateway = Gateway::start(upstream.address, "");
+    let public = public_key(&gateway);
+    let key = gateway.key("1 TEST");
+    call(&gateway, &key);
+    gateway.operator(&["ledger", "head"]);
+    stop(&mut gateway);
+    let foreign = format!("-{}", &public[1..]);
+    let (code, document) = told(&gateway, &["verify", "--key", &foreign]);
+    assert!(!document.to_string().contains("unexpected argument"), "{document}");
+    assert_ne!(code, Some(0), "{document}");
+    let (code, document) = told(&gateway, &["verify", "--key", &foreign, "--key", &public]);
+    assert_eq!(code, Some(0), "{document}");
+}
+
 /// LED-41: what cannot be seen in the books alone is seen beside a head that somebody else has kept.
 #[test]
 fn a_witness_convicts_books_that_were_cut_off_with_their_heads() {

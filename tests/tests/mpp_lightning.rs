@@ -150,6 +150,30 @@ fn challenge_of(scene: &Scene) -> Challenge {
     challenge(&scene.unpaid(CHAT), "charge")
 }
 
+/// MPP-23, L402-45: the token that was sold with an invoice may bring its payment in for weeks. So one that came in by a
+/// challenge is known for as long: shown by the token then, it is told what it has bought and is nobody's second deposit.
+#[test]
+fn mpp_23_a_charge_is_known_for_as_long_as_its_token_may_be_shown() {
+    let mut scene = Scene::new();
+    let unpaid = scene.unpaid(TOOL);
+    let (charged, token) = (challenge(&unpaid, "charge"), Offered::of(&unpaid));
+    let preimage = paid(&charge_asked(&charged).method_details.invoice);
+    assert_eq!(scene.at(TOOL, &charge(&charged, &preimage)).status, 200);
+    scene.gateway.books_after(1);
+    scene.gateway.signal(15);
+    scene.gateway.wait();
+    // Ten days later, as far as the store knows.
+    let store =
+        store::Store::open(&scene.gateway.folder().join("store"), store::Options::new([7; 16])).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let now_ms = (farthing_tests::payer::now_s() + 10 * 24 * 3600) * 1000;
+    runtime.block_on(store.commit(store::Op::Sweep { now_ms })).unwrap();
+    drop((store, runtime));
+    scene.gateway.restart();
+    assert_refused(&scene.at(TOOL, &token.paid()), 403, "verification_failed", "nothing_taken");
+    assert_eq!((scene.deposits(), scene.upstream.hits()), (1, 1));
+}
+
 /// MPP-18, MPP-19, MPP-23: a charge is a deposit of what its invoice was for, and the call draws on it.
 #[test]
 fn mpp_23_a_charge_is_paid_by_its_preimage() {

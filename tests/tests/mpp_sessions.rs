@@ -6,13 +6,15 @@ use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mpp::{call, challenge, credential, receipt};
 use farthing_tests::refused::assert_refused;
-use farthing_tests::reserve::{Ended, Reserve, Trick, escrow_v1};
+use farthing_tests::reserve::{CHAIN, Ended, Reserve, Trick, escrow_v1};
 use farthing_tests::session::{Payer, asked, gateway, manage};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
+use proof::voucher::evm::{Escrow, Protocol};
 use serde_json::{Value, json};
 use wire::hex;
 use wire::mpp::tempo::{Descriptor, SessionProtocol, SessionSnapshot};
 use wire::mpp::{Challenge, Credential};
+use wire::x402::Address;
 
 const CHAT: &str = "/v1/chat/completions";
 /// Half a dollar.
@@ -448,6 +450,58 @@ fn eng_5_a_payer_who_withdraws_is_noticed() {
     assert_eq!(ended, Ended { captured: COST, refunded: DEPOSIT - COST });
     let answer = stage.manage(&payer.voucher(&fresh, accepted + 1000));
     assert_problem(&answer, 410, "session/channel-finalized");
+    assert_eq!(stage.upstream.hits(), 1);
+}
+
+/// ENG-5: another contract keeps new channels by now. What older ones owe is still taken, where they are kept; nothing is
+/// accepted for them that could be shown to no contract.
+#[test]
+fn eng_5_channels_of_an_earlier_contract_are_ended_there() {
+    let earlier = Escrow::new(Protocol::TempoV2, CHAIN, Address([0x44; 20]));
+    let (upstream, reserve) = (Upstream::friendly(), Reserve::of(earlier));
+    let named = format!(", escrow: \"{}\"", earlier.contract());
+    let own = format!(", claim_idle: 1h, look_every: 1s{named}");
+    let gateway = gateway(upstream.address, &reserve, &own, "");
+    let stage = Stage { upstream, reserve, gateway };
+    let fresh = stage.challenge();
+    let (mut payer, step) = (Payer::at(0x36, earlier), amount(&fresh));
+    let answer = stage.call(&payer.open(&fresh, DEPOSIT, step), "hi");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    stage.gateway.books_after(1);
+    let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+    std::fs::write(stage.gateway.config(), text.replace(&named, "")).unwrap();
+    stage.gateway.operator(&["reload"]);
+    let late = payer.voucher(&stage.challenge(), step + 1000);
+    assert_problem(&stage.manage(&late), 402, "verification-failed");
+    stage.reserve.request_close(&payer.id());
+    let ended = wait_for("the channel to be closed", || stage.reserve.ended(&payer.id()));
+    assert_eq!(ended, Ended { captured: COST, refunded: DEPOSIT - COST });
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
+/// IDN-35: of a payer that is blocked nothing is claimed, neither his channel nor a voucher; what he has he may end.
+#[test]
+fn idn_35_a_blocked_payer_has_no_session() {
+    let mut payer = Payer::new(0x37, 1);
+    let blocked = |payer: &Payer| format!("identity: {{ block: [\"{}\"] }}\n", payer.address());
+    let (upstream, reserve) = (Upstream::friendly(), Reserve::start());
+    let gateway = gateway(upstream.address, &reserve, QUIET, &blocked(&payer));
+    let stage = Stage { upstream, reserve, gateway };
+    let fresh = stage.challenge();
+    let step = amount(&fresh);
+    let refused = stage.call(&payer.open(&fresh, DEPOSIT, step), "hi");
+    assert_refused(&refused, 403, "agent_blocked", "nothing_taken");
+    assert!(stage.reserve.contract().done.is_empty(), "nor was his transaction sent");
+    let other = stage.payer(0x38);
+    let (accepted, _) = stage.sums(&other);
+    let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+    std::fs::write(stage.gateway.config(), text.replace(&blocked(&payer), &blocked(&other))).unwrap();
+    stage.gateway.operator(&["reload"]);
+    let late = stage.manage(&other.voucher(&fresh, accepted + 1000));
+    assert_refused(&late, 403, "agent_blocked", "nothing_taken");
+    assert_eq!(stage.manage(&other.close(&fresh, accepted)).status, 200);
+    let ended = Ended { captured: COST, refunded: DEPOSIT - COST };
+    assert_eq!(stage.reserve.ended(&other.id()), Some(ended));
     assert_eq!(stage.upstream.hits(), 1);
 }
 

@@ -43,7 +43,7 @@ enum ReceiptsCommand {
         #[arg(long)]
         offline: bool,
         /// Trust this public key only, 64 hex digits or base64url, instead of the remembered ones
-        #[arg(long, value_name = "PUBLIC")]
+        #[arg(long, value_name = "PUBLIC", allow_hyphen_values = true)]
         key: Option<String>,
         /// File with the credit key that opens the account [default: FARTHING_KEY, or the one its seller gave]
         #[arg(long, value_name = "FILE")]

@@ -369,3 +369,38 @@ pub(crate) fn skip_chunks(buffer: &[u8], at: &mut usize) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Framing, read_head, skip_chunks};
+
+    #[test]
+    fn heads() {
+        for (head, status, length, closes) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n", 200, Some(12), false),
+            (
+                "HTTP/1.1 402 Payment Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                402,
+                Some(0),
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", 200, None, false),
+            // Only its end says where the body ends.
+            ("HTTP/1.1 200 OK\r\n\r\n", 200, None, true),
+        ] {
+            let (read, framing, closed) = read_head(head.as_bytes());
+            let read_length = if let Framing::Length(length) = framing { Some(length) } else { None };
+            assert_eq!((read, read_length, closed), (status, length, closes), "{head}");
+        }
+    }
+
+    #[test]
+    fn chunks_in_pieces() {
+        let body = b"5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\n";
+        for cut in 0..body.len() {
+            let mut at = 0;
+            assert!(!skip_chunks(&body[..cut], &mut at), "ended at {cut}");
+            assert!(skip_chunks(body, &mut at), "cut at {cut}");
+        }
+    }
+}

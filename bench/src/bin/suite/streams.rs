@@ -104,3 +104,20 @@ fn take(buffer: &[u8], mut from: usize, now: u64, delays: &mut Vec<u64>) -> usiz
     }
     from
 }
+
+#[cfg(test)]
+mod tests {
+    use super::take;
+
+    /// An event whose time has not come whole is read with the next piece, and none is read twice.
+    #[test]
+    fn times_of_events_in_pieces() {
+        let whole = br#"data: {"content":"t=100 "} data: {"content":"t=250 "} data: {"content":"x"}"#;
+        for cut in 0..whole.len() {
+            let mut delays = Vec::new();
+            let from = take(&whole[..cut], 0, 300, &mut delays);
+            take(whole, from, 300, &mut delays);
+            assert_eq!(delays, [200, 50], "cut at {cut}");
+        }
+    }
+}

@@ -24,7 +24,8 @@ use crate::source::{NoSource, Source, StoreArgs};
 #[command(after_help = "Exit codes: 0 nothing was found, 1 something was, 2 it could not run.")]
 pub(crate) struct VerifyArgs {
     /// Public key of the gateway, 64 hex digits or base64url; may be repeated
-    #[arg(long = "key", value_name = "PUBLIC", required = true)]
+    // One of 64 keys in base64url begins with a hyphen.
+    #[arg(long = "key", value_name = "PUBLIC", required = true, allow_hyphen_values = true)]
     keys: Vec<String>,
     /// An export instead of a store: farthing export --format jsonl
     #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "segments"])]

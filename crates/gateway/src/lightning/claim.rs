@@ -3,6 +3,7 @@
 //! `Payment` scheme that shows the same preimage.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use http::HeaderMap;
@@ -60,8 +61,14 @@ impl Paid {
             asset: terms.asset,
             credit: terms.credit,
             amount_msat: terms.amount_msat,
-            until_s: u64::from(terms.issued_at_s).saturating_add(rules.claim_window.as_secs()),
+            until_s: Self::until_s(terms.issued_at_s.into(), rules.claim_window),
         })
+    }
+
+    /// Until when somebody may bring in the payment of an invoice that was made at this time or before. The token that was
+    /// sold with it may for a whole window, whatever else its payment was shown by first: until then it has to be known.
+    pub(crate) const fn until_s(made_at_s: u64, claim_window: Duration) -> u64 {
+        made_at_s.saturating_add(claim_window.as_secs())
     }
 
     pub(crate) fn account(&self) -> AccountId {

@@ -205,12 +205,14 @@ fn paid(demand: &Demand<'_>, echo: &Echo, invoice: &str) -> Result<Paid, Refusal
     let invoice = bolt11::decode(invoice).map_err(|_| changed())?;
     let asset = crate::payer::usual_asset(demand.gate.keys.mode);
     let (Some(amount_msat), Some(credit)) = (invoice.amount_msat, echo.credit) else { return Err(changed()) };
+    let expires_at_s = echo.challenge.expires_at_s().ok_or_else(changed)?;
+    let rules = demand.arrived.snapshot.config.rails.l402.as_ref().ok_or_else(changed)?;
     let paid = Paid {
         payment_hash: invoice.payment_hash,
         asset,
         credit,
         amount_msat,
-        until_s: echo.challenge.expires_at_s().ok_or_else(changed)?,
+        until_s: Paid::until_s(expires_at_s, rules.claim_window),
     };
     if demand.gate.is_revoked([&paid.account().0]) {
         return Err(Refusal::new(Code::ProofInvalid, "This payment has been revoked."));

@@ -27,6 +27,12 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
     if let Some(shown) = presented.shown() {
         let _ = demand.arrived.session.set(shown);
     }
+    // Whoever is blocked may still end what he has, and have the rest back.
+    if presented.may_pay()
+        && let Some(payer) = presented.payer()
+    {
+        session::is_served(&demand.arrived.snapshot, payer)?;
+    }
     // A call is not a place for what is about the channel alone, and what sells none is no place for a call's voucher.
     if demand.ask.through == Through::All && !presented.may_pay() {
         let detail = "This is about a session alone: send it without anything to buy.";

@@ -73,7 +73,8 @@ impl For<'_> {
         wanted: &Wanted,
     ) -> Result<Result<ChannelTransaction, Outcome>, StoreError> {
         let (rules, node) = (&self.terms.rules, &self.terms.node);
-        let (to, data) = (*rules.escrow.contract(), wanted.data.clone());
+        // The contract that keeps this channel, whichever keeps new ones by now.
+        let (to, data) = (*slot.config.escrow().contract(), wanted.data.clone());
         let fees = match node.fees(&rules.sender, &to, &data).await {
             Ok(Some(fees)) => fees,
             Ok(None) => return Ok(Err(Outcome::NotSent)),

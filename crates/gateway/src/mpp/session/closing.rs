@@ -92,6 +92,9 @@ impl For<'_> {
             give_back(taken);
             return Err(told::busy());
         }
+        // What a hold gave back between the two looks.
+        let late = self.gate.book.withdraw(&slot.account, slot.account.available());
+        let taken = taken.plus(late).unwrap_or(taken);
         let carry = slot.unit.whole(taken);
         let channel = kept.channel(carry);
         let closing = channel.close(signed.max_claimable).map_err(not_closed).and_then(|closing| {

@@ -35,6 +35,10 @@ pub(crate) async fn run(gate: Arc<Gate>) {
         let Ok(place) = For::of(&gate, &snapshot) else { continue };
         let mut looks = 0;
         for slot in gate.sessions.channels.all() {
+            // The node knows nothing of another chain: what it does not see there is not gone.
+            if slot.config.chain_id != place.terms.rules.escrow.chain_id() {
+                continue;
+            }
             let wait = waits.entry(slot.id).or_default();
             if !wait.is_over(Now::read().millis()) {
                 continue;
@@ -72,7 +76,7 @@ async fn attend(
 ) -> Result<bool, StoreError> {
     if is_to_be_seen(place, slot).await && *looks < LOOKS_MAX {
         *looks += 1;
-        let Ok(seen) = place.seen(&slot.id).await else { return Ok(false) };
+        let Ok(seen) = place.seen(&slot.config.escrow(), &slot.id).await else { return Ok(false) };
         place.keep(slot, &seen).await?;
     }
     match due(place, slot).await {

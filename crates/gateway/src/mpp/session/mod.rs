@@ -23,7 +23,7 @@ mod told;
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
 pub(crate) use presented::{Presented, read};
-pub(crate) use receive::receive;
+pub(crate) use receive::{is_served, receive};
 pub(crate) use snapshot::Shown;
 pub(crate) use told::offer;
 

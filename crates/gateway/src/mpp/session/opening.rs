@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proof::eip712::keccak256;
 use proof::voucher::Mirror;
-use proof::voucher::evm::{Descriptor, Protocol};
+use proof::voucher::evm::{Descriptor, Escrow, Protocol};
 use rails::{Mined, Parties, Sent, SessionOnChain};
 use wire::hex;
 use wire::mpp::Problem;
@@ -56,13 +56,14 @@ impl For<'_> {
         if let Some(made) = &presented.made {
             self.has_room(made).await?;
         }
-        let mut seen = self.seen(&presented.id).await?;
+        let escrow = &self.terms.rules.escrow;
+        let mut seen = self.seen(escrow, &presented.id).await?;
         if seen.deposit == 0
             && !seen.finalized
             && let Some(transaction) = transaction
         {
             self.passed_on(transaction).await?;
-            seen = self.seen(&presented.id).await?;
+            seen = self.seen(escrow, &presented.id).await?;
         }
         self.opened(presented, seen).await
     }
@@ -163,14 +164,14 @@ impl For<'_> {
         Err(unknown_outcome())
     }
 
-    /// Where a channel stands on its chain.
-    pub(super) async fn seen(&self, id: &[u8; 32]) -> Result<SessionOnChain, Refusal> {
-        self.terms.node.session(&self.terms.rules.escrow, id).await.ok_or_else(told::unseen)
+    /// Where a channel stands on its chain, as the contract tells that keeps it.
+    pub(super) async fn seen(&self, escrow: &Escrow, id: &[u8; 32]) -> Result<SessionOnChain, Refusal> {
+        self.terms.node.session(escrow, id).await.ok_or_else(told::unseen)
     }
 
     /// Looks at a channel that we know and keeps what was seen.
     pub(super) async fn look(&self, slot: &Slot) -> Result<(), Refusal> {
-        let seen = self.seen(&slot.id).await?;
+        let seen = self.seen(&slot.config.escrow(), &slot.id).await?;
         let written = self.keep(slot, &seen).await;
         written.map_err(|error| store_refusal(&error))
     }

@@ -72,6 +72,11 @@ impl Presented {
             | Action::TopUp { .. } => None,
         }
     }
+
+    /// Whose channel it is; none where only its contract can tell.
+    pub(crate) fn payer(&self) -> Option<&Address> {
+        self.made.as_ref().map(|made| &made.payer)
+    }
 }
 
 /// Reads a credential and checks its voucher.
@@ -90,6 +95,10 @@ pub(crate) fn read(gate: &Arc<Gate>, terms: &Terms, echo: &Echo) -> Result<Prese
     };
     let id = hex::decode_0x_array(channel_id).map_err(|_| malformed("channel_id"))?;
     let stored = gate.sessions.channels.find(&id).map(|slot| slot.config.clone());
+    // Vouchers are signed for one contract: the one that keeps the channel could not be shown those for another.
+    if stored.as_ref().is_some_and(|made| made.escrow() != terms.rules.escrow) {
+        return Err(elsewhere("escrow"));
+    }
     let told = descriptor.as_ref().map(|descriptor| described(terms, &id, descriptor)).transpose()?;
     if terms.rules.escrow.protocol() == Protocol::TempoV2 && told.is_none() {
         return Err(malformed("descriptor"));

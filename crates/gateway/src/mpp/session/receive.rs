@@ -9,6 +9,7 @@ use money::Amount;
 use proof::voucher::{NotTaken, Signed};
 use sha2::{Digest as _, Sha256};
 use store::{Payment, PaymentState};
+use wire::x402::Address;
 
 use super::presented::{Action, Presented};
 use super::{Kept, Slot, Terms, told};
@@ -16,6 +17,7 @@ use crate::channels::Beside;
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
+use crate::identity;
 use crate::payments::{Arrival, Delivery, Deposit, Spends, claimed, store_refusal};
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
@@ -64,6 +66,8 @@ pub(crate) async fn receive(
     }
     let place = For::of(gate, snapshot)?;
     let slot = place.slot(&presented).await?;
+    // Before, only a contract of version 1 could have told who it is.
+    is_served(snapshot, &slot.config.payer)?;
     let (Action::Open { voucher, .. } | Action::Voucher(voucher)) = presented.action else {
         return Err(Refusal::new(Code::Internal, "A session's wish was taken for a payment."));
     };
@@ -107,6 +111,17 @@ pub(crate) async fn receive(
         drawing: None,
         session: Some(session),
     })))
+}
+
+/// Whether the operator serves a payer at all.
+///
+/// # Errors
+/// He is blocked: nothing is taken of him.
+pub(crate) fn is_served(snapshot: &Snapshot, payer: &Address) -> Result<(), Refusal> {
+    if identity::is_payer_blocked(snapshot, &payer.to_string()) {
+        return Err(Refusal::new(Code::AgentBlocked, "This payer is not served here."));
+    }
+    Ok(())
 }
 
 /// The call that a voucher comes with.
