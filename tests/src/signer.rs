@@ -136,6 +136,9 @@ impl Signer {
             "api-key",
             "x-goog-api-key",
             "payment-authorization",
+            "macaroon",
+            "grpc-metadata-macaroon",
+            "token",
             "content-digest",
         ];
         let present = |name: &&str| call.headers.iter().any(|(known, _)| known == name);

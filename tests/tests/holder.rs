@@ -267,6 +267,33 @@ fn l402_58_a_token_is_bound_like_a_key() {
     assert_eq!((upstream.hits(), gateway.books_after(1).count("deposit")), (1, 1));
 }
 
+/// IDN-27: the proof is for the token in hexadecimal too, whichever of its fields that stands in.
+#[test]
+fn idn_27_a_token_in_hexadecimal_is_covered() {
+    let upstream = Upstream::friendly();
+    let gateway = Gateway::start(upstream.address, TEST_NODE);
+    let ((holder, _), offer) = (holders(), offered(gateway.address, CHAT, &ask()));
+    let mut token = offer.decoded_token();
+    let preimage = format!("preimage={}", wire::hex::encode(offer.preimage().as_bytes()));
+    for caveat in [holder.holder(), preimage] {
+        token.add_caveat(caveat.as_bytes()).unwrap();
+    }
+    let hex = wire::hex::encode(&token.macaroon().encode());
+    for field in ["macaroon", "grpc-metadata-macaroon", "token"] {
+        let shown = || Call::post(gateway.address, CHAT, &ask()).with(field, &hex);
+        assert_refused(&shown().send(gateway.address), 401, "holder_proof_missing", "nothing_taken");
+        let unbound = holder.signed(
+            Tag::Holder,
+            &["@method", "@authority", "@path", "content-digest"],
+            shown().with_digest(),
+        );
+        assert_reason(&unbound.send(gateway.address), "not_covered");
+        let served = holder.held(shown()).send(gateway.address);
+        assert_eq!(served.status, 200, "{field}: {}", served.text());
+    }
+    assert_eq!(upstream.hits(), 3);
+}
+
 /// Who has the key alone fills neither the limits of its account nor, for long, ours.
 #[test]
 fn idn_26_a_thief_fills_no_limit_of_the_account() {

@@ -346,6 +346,33 @@ fn eng_4_a_session_ends_exact() {
     assert_eq!(stage.upstream.hits(), 1);
 }
 
+/// IDN-35: from a payer who is blocked no voucher is taken and no channel is opened; what he has left in one goes back.
+#[test]
+fn idn_35_a_blocked_payer_gets_what_is_left_and_nothing_else() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x29);
+    let (accepted, _) = stage.sums(&payer);
+    let blocked = format!("identity: {{ block: [\"{}\"] }}\n", payer.address());
+    let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+    std::fs::write(stage.gateway.config(), format!("{text}{blocked}")).unwrap();
+    stage.gateway.operator(&["reload"]);
+    let fresh = stage.challenge();
+    let voucher = payer.voucher(&fresh, accepted + amount(&fresh));
+    for answer in [stage.call(&voucher, "more"), stage.manage(&voucher)] {
+        assert_refused(&answer, 403, "agent_blocked", "nothing_taken");
+    }
+    assert_eq!(stage.sums(&payer).0, accepted);
+    let closed = stage.manage(&payer.close(&fresh, accepted));
+    assert_eq!(closed.status, 200, "{}", closed.text());
+    assert_eq!(stage.reserve.ended(&payer.id()), Some(Ended { captured: COST, refunded: DEPOSIT - COST }));
+    let mut again = Payer::again(payer, 2);
+    let opening = again.open(&fresh, DEPOSIT, amount(&fresh));
+    assert_refused(&stage.call(&opening, "anew"), 403, "agent_blocked", "nothing_taken");
+    assert_eq!(stage.reserve.contract().done, ["open", "close"], "his transaction was not passed on");
+    stage.payer(0x2a);
+    assert_eq!(stage.upstream.hits(), 2, "everybody else");
+}
+
 /// ENG-4: nothing ends under a call.
 #[test]
 fn eng_4_a_call_that_runs_is_not_closed_under() {

@@ -20,10 +20,11 @@ static SIGNATURE: HeaderName = HeaderName::from_static("signature");
 static SIGNATURE_AGENT: HeaderName = HeaderName::from_static("signature-agent");
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 /// Fields, beside those of keys, that a credential may stand in: what stands there is signed.
-static CREDENTIAL_FIELDS: [HeaderName; 3] = [
+static CREDENTIAL_FIELDS: [HeaderName; 4] = [
     HeaderName::from_static("payment-authorization"),
     HeaderName::from_static("macaroon"),
     HeaderName::from_static("grpc-metadata-macaroon"),
+    HeaderName::from_static("token"),
 ];
 /// The name of our entry in `Signature-Agent`.
 const AGENT: &str = "agent";

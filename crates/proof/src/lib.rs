@@ -22,6 +22,7 @@ pub mod quote;
 pub mod receipt;
 pub mod secp;
 pub mod siwx;
+pub mod solana;
 pub mod test_rail;
 #[cfg(test)]
 mod third_party_vectors;

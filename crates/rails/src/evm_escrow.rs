@@ -7,7 +7,8 @@ use wire::hex;
 use wire::x402::Address;
 
 use crate::EvmNode;
-use crate::evm_node::{NoResult, quantity};
+use crate::evm_node::quantity;
+use crate::json_rpc::NoResult;
 
 /// A channel on its chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

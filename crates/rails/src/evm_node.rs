@@ -4,10 +4,7 @@
 //! A node is asked, never told: nothing here writes to a chain.
 
 use std::fmt;
-use std::time::Duration;
 
-use ::http::Method;
-use bytes::Bytes;
 use serde_json::{Value, json};
 use wire::hex;
 use wire::x402::exact::decimal;
@@ -15,18 +12,11 @@ use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
 use wire::x402::{Address, ExactPayload, Permit2Payload, contracts};
 
-use crate::Exchange;
 use crate::dial::{Dialer, Origin};
+use crate::json_rpc::{self, NoResult};
 
-/// Longest a node may take to answer one question.
-const TIME_MAX: Duration = Duration::from_secs(5);
-/// Largest answer that is read. Facilitators settle many payments in one transaction.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Blocks that are looked through for an authorization's use: longer than one may be valid, on any chain we know.
 const BLOCKS_BACK: u64 = 2_000;
-
-/// What is kept of a node's complaint.
-const MESSAGE_CHARS_MAX: usize = 200;
 
 /// `Transfer(address,address,uint256)`.
 const TRANSFER: &str = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef";
@@ -250,33 +240,8 @@ impl EvmNode {
 
     /// The result of a question, or what the node says instead.
     pub(crate) async fn question(&self, method: &str, params: Value) -> Result<Value, NoResult> {
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-        let exchange = Exchange {
-            origin: &self.origin,
-            method: Method::POST,
-            path: &self.path,
-            body: Bytes::from(body),
-            time_max: TIME_MAX,
-            answer_bytes_max: ANSWER_BYTES_MAX,
-        };
-        let answer = exchange.run(&self.dialer).await.ok().filter(|answer| answer.status == 200);
-        let said = answer.and_then(|answer| wire::json::parse_strict(&answer.body).ok());
-        let mut said = said.ok_or(NoResult::NoAnswer)?;
-        if let Some(error) = said.get("error") {
-            let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
-            return Err(NoResult::Error(message.chars().take(MESSAGE_CHARS_MAX).collect()));
-        }
-        said.get_mut("result").map(Value::take).ok_or(NoResult::NoAnswer)
+        json_rpc::question((&self.origin, &self.path, &self.dialer), method, params).await
     }
-}
-
-/// Why a question has no result.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoResult {
-    /// The node says this.
-    Error(String),
-    /// It says nothing, or nothing that can be read.
-    NoAnswer,
 }
 
 /// 32 bytes with the value at their end, without `0x`.

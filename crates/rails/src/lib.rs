@@ -16,10 +16,12 @@ mod evm_node;
 pub mod facilitator;
 mod form;
 mod http;
+mod json_rpc;
 pub mod lightning;
 mod random;
 mod secret;
 mod settlement;
+mod solana_node;
 pub mod stripe;
 
 pub use budget::Budget;
@@ -30,3 +32,4 @@ pub use evm_node::{Confirmation, Evidence, EvmNode, Sought};
 pub use http::{Answer, Exchange, ExchangeError};
 pub use secret::Secret;
 pub use settlement::{Receipt, Refused, Settlement, Unclear};
+pub use solana_node::{AtAddress, Recent, SolanaNode};

@@ -11,11 +11,12 @@ use super::signed::{Content, as_signed, signatures};
 use crate::call::Arrived;
 use crate::credential::KEY_FIELDS;
 use crate::gate::Gate;
+use crate::lightning::HEX_FIELDS;
 use crate::refusal::{Code, Facts, Refusal};
 
 const PROTOCOL: &str = "holder";
-/// Fields, beside those of plain keys, in which a credential of ours may stand.
-const FIELDS: [&str; 4] = ["authorization", "payment-authorization", "macaroon", "grpc-metadata-macaroon"];
+/// Fields, beside those of plain keys and of tokens in hexadecimal, in which a credential of ours may stand.
+const FIELDS: [&str; 2] = ["authorization", "payment-authorization"];
 
 /// Whether a request carries a good proof of this key over what it is and the credential that it shows.
 ///
@@ -75,13 +76,15 @@ fn verify(gate: &Gate, arrived: &Arrived, key: &[u8; 32], content: Content<'_>) 
     match gate.nonces.claim(claim, now_s) {
         Claimed::Fresh => Ok(()),
         Claimed::Seen => Err(invalid("nonce_used")),
+        Claimed::Over => Err(invalid("expired")),
         Claimed::Full => Err(invalid("nonces_full").retry_after(1)),
     }
 }
 
 /// Every field of the request that may carry a credential: the proof is bound to what stands there.
 fn credential_fields(headers: &HeaderMap) -> Vec<&'static str> {
-    FIELDS.into_iter().chain(KEY_FIELDS).filter(|name| headers.contains_key(*name)).collect()
+    let names = FIELDS.into_iter().chain(HEX_FIELDS).chain(KEY_FIELDS);
+    names.filter(|name| headers.contains_key(*name)).collect()
 }
 
 /// Says what is to be signed, to people and to programs (RFC 9421 section 5.1).

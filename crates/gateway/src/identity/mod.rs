@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use http::HeaderMap;
 use ledger::AccountId;
-use proof::identity::{Ambiguous, NonceClaim, Origin, Profile, Proven, Tag, pick};
+use proof::identity::{AHEAD_MAX_S, Ambiguous, NonceClaim, Origin, Profile, Proven, Tag, pick};
 use tracing::field;
 use wire::message_signature::MessageSignature;
 
@@ -262,6 +262,7 @@ impl Identity {
             match gate.nonces.claim(claim, arrived.now.seconds()) {
                 Claimed::Fresh => {}
                 Claimed::Seen => return Ok(Err(Fault::Invalid("nonce_used"))),
+                Claimed::Over => return Ok(Err(Fault::Invalid("expired"))),
                 Claimed::Full => return Ok(Err(Fault::Unverified("nonces_full", Some(1)))),
             }
         }
@@ -418,13 +419,22 @@ fn profile(snapshot: &Snapshot, tag: Tag, price: Option<&crawl::Asked>) -> Profi
         // A debit is remembered as long as a name for a request is.
         (Tag::WebBotAuth, Some(price)) => {
             let remembered_s = snapshot.dedupe().idempotency_key.as_secs();
-            Profile::Crawl { window_s: window_s.min(WINDOW_S).min(remembered_s), price_field: price.field() }
+            let body_s = snapshot.config.server.timeouts.body.as_secs();
+            let window_s = crawl_window_s(window_s, remembered_s, body_s);
+            Profile::Crawl { window_s, price_field: price.field() }
         }
         (Tag::WebBotAuth | Tag::Holder, _) => {
             Profile::WebBotAuth { window_s, needs_nonce: rules.is_none_or(|rules| rules.needs_nonce) }
         }
         (Tag::AgentBrowser | Tag::AgentPayer, _) => Profile::VisaTap { window_s: WINDOW_S },
     }
+}
+
+/// Longest validity of a signature that debits, where debits are remembered for so long: a signer whose clock is ahead may use
+/// it before it was made, and the body of its last use may come that much later.
+fn crawl_window_s(window_s: u64, remembered_s: u64, body_s: u64) -> u64 {
+    let margin_s = AHEAD_MAX_S.saturating_add(body_s);
+    window_s.min(WINDOW_S).min(remembered_s.saturating_sub(margin_s))
 }
 
 /// Counts a call of an agent in, until it ends.
@@ -437,4 +447,27 @@ fn counted(snapshot: &Snapshot, signer: Signer, thumbprint: String, tag: Tag) ->
 
 fn because(reason: &'static str) -> Facts {
     Facts { reason: Some(reason.to_owned()), ..Facts::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crawl_window_s;
+
+    /// IDN-22: no signature outlives the memory of its debit, however far its signer's clock is ahead and however late its
+    /// body.
+    #[test]
+    fn idn_22_a_debit_is_remembered_longer_than_its_signature_lasts() {
+        for (window_s, remembered_s, body_s, expected) in [
+            (480, 86_400, 60, 480),
+            (86_400, 86_400, 60, 480),
+            (60, 86_400, 60, 60),
+            (480, 570, 60, 480),
+            (480, 569, 60, 479),
+            (480, 480, 60, 390),
+            (480, 60, 60, 0),
+        ] {
+            let window_s = crawl_window_s(window_s, remembered_s, body_s);
+            assert_eq!(window_s, expected, "remembered for {remembered_s} s");
+        }
+    }
 }

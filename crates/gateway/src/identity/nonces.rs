@@ -22,6 +22,8 @@ pub(crate) enum Claimed {
     Seen,
     /// There is no room to remember it, so it may have come before: nobody passes.
     Full,
+    /// Its signature ended while the request came in: it may have been used and forgotten.
+    Over,
 }
 
 /// All nonces of signatures that have not expired.
@@ -36,6 +38,8 @@ struct Shard {
     per_key: HashMap<[u8; 16], u32>,
     /// What may be forgotten when, in Unix seconds.
     ends: BTreeMap<u64, Vec<NonceClaim>>,
+    /// Everything that ended by then is forgotten. A request whose body was long on its way has an earlier time.
+    forgotten_s: u64,
 }
 
 impl Default for Nonces {
@@ -57,6 +61,9 @@ impl Nonces {
 impl Shard {
     fn claim(&mut self, claim: NonceClaim, now_s: u64) -> Claimed {
         self.forget(now_s);
+        if claim.expires_s <= self.forgotten_s {
+            return Claimed::Over;
+        }
         if self.seen.contains(&claim.id) {
             return Claimed::Seen;
         }
@@ -72,6 +79,7 @@ impl Shard {
 
     /// Each nonce is forgotten once, when its signature is over.
     fn forget(&mut self, now_s: u64) {
+        self.forgotten_s = self.forgotten_s.max(now_s);
         while let Some(entry) = self.ends.first_entry().filter(|entry| *entry.key() <= now_s) {
             for claim in entry.remove() {
                 self.seen.remove(&claim.id);
@@ -113,6 +121,20 @@ mod tests {
             Claimed::Fresh,
             "nobody takes that signature any more"
         );
+    }
+
+    /// A replay whose head comes in time and whose body does not: by then its nonce may be forgotten.
+    #[test]
+    fn idn_11_a_nonce_that_is_forgotten_is_not_taken_from_a_late_request() {
+        let nonces = Nonces::default();
+        assert_eq!(nonces.claim(claim(1, 1, 100), 40), Claimed::Fresh);
+        assert_eq!(nonces.claim(claim(1, 2, 160), 101), Claimed::Fresh, "the first is forgotten");
+        for _ in 0..2 {
+            assert_eq!(nonces.claim(claim(1, 1, 100), 99), Claimed::Over);
+        }
+        assert_eq!(nonces.claim(claim(1, 3, 101), 99), Claimed::Over);
+        assert_eq!(nonces.claim(claim(1, 4, 102), 99), Claimed::Fresh, "late, and not over");
+        assert_eq!(nonces.claim(claim(1, 2, 160), 99), Claimed::Seen);
     }
 
     /// One key that signs without end fills its own room and nobody else's.

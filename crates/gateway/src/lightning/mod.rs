@@ -20,7 +20,7 @@ pub(crate) use configured::rate_settings;
 pub(crate) use desk::{Desk, invoice, offer};
 pub(crate) use invoices::{Invoices, Made, NoInvoice};
 pub(crate) use sessions::Sessions;
-pub(crate) use token::{KnownTokens, OpenToken, TokenUse, is_shown};
+pub(crate) use token::{HEX_FIELDS, KnownTokens, OpenToken, TokenUse, is_shown};
 pub(crate) use watching::watch;
 
 /// The name in logs and receipts.

@@ -50,7 +50,8 @@ enum Shown<'h> {
 const MINTED_CAVEATS: usize = 1;
 /// The prefix of a credential that stands where an API key does.
 const WRAPPED: &str = "l402_";
-const HEX_FIELDS: [&str; 3] = ["macaroon", "grpc-metadata-macaroon", "token"];
+/// Fields that carry a token in hexadecimal, with the preimage in a caveat.
+pub(crate) const HEX_FIELDS: [&str; 3] = ["macaroon", "grpc-metadata-macaroon", "token"];
 
 impl<'h> Shown<'h> {
     fn find(headers: &'h HeaderMap) -> Self {

@@ -7,6 +7,7 @@
 mod channel;
 pub mod evm;
 pub mod solana;
+pub mod solana_channel;
 
 pub use channel::{Acceptance, Channel, Closing, Lower, Mirror, NotTaken, Rules, Signed, Step, Withdrawal};
 

@@ -1,10 +1,11 @@
 //! Where a Solana account keeps a token: an address that is derived, so that nobody has its key.
 
-use ed25519_dalek::VerifyingKey;
-use sha2::{Digest as _, Sha256};
 use wire::x402::base58;
 
-const ASSOCIATED_TOKEN: &str = "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL";
+use crate::solana::address;
+
+/// The program that derives them.
+pub const ASSOCIATED_TOKEN: &str = "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL";
 
 /// The programs that move tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +39,5 @@ impl TokenProgram {
 pub fn derive(owner: &[u8; 32], program: TokenProgram, mint: &[u8; 32]) -> Option<[u8; 32]> {
     let key = |text| base58::decode_array::<32>(text).ok();
     let (program, derives) = (key(program.address())?, key(ASSOCIATED_TOKEN)?);
-    (0..=u8::MAX).rev().find_map(|bump| {
-        let hasher = Sha256::new().chain_update(owner).chain_update(program).chain_update(mint);
-        let hasher = hasher.chain_update([bump]).chain_update(derives);
-        let address: [u8; 32] = hasher.chain_update(b"ProgramDerivedAddress").finalize().into();
-        // An address on the curve could have a key.
-        VerifyingKey::from_bytes(&address).is_err().then_some(address)
-    })
+    address::derive(&[owner, &program, mint], &derives)
 }

@@ -19,6 +19,7 @@ use super::receive::For;
 use super::{Kept, Made, Slot, told};
 use crate::channels::{self, Beside};
 use crate::clock::Now;
+use crate::identity;
 use crate::mpp::refused;
 use crate::payments::{store_refusal, unknown_outcome};
 use crate::refusal::{Code, Facts, Refusal};
@@ -38,6 +39,7 @@ impl For<'_> {
     pub(super) async fn slot(&self, presented: &Presented) -> Result<Arc<Slot>, Refusal> {
         let sessions = &self.gate.sessions;
         if let Some(slot) = sessions.channels.find(&presented.id) {
+            self.serves(presented, &slot.config)?;
             return Ok(slot);
         }
         let transaction = match &presented.action {
@@ -48,12 +50,14 @@ impl For<'_> {
         };
         let _claim = self.gate.claims.take(presented.id, presented.id).map_err(|_| told::busy())?;
         if let Some(slot) = sessions.channels.find(&presented.id) {
+            self.serves(presented, &slot.config)?;
             return Ok(slot);
         }
         if !sessions.channels.may_look_for_unknown(Now::read().seconds()) {
             return Err(told::too_many("unknown_channels"));
         }
         if let Some(made) = &presented.made {
+            self.serves(presented, made)?;
             self.has_room(made).await?;
         }
         let escrow = &self.terms.rules.escrow;
@@ -66,6 +70,15 @@ impl For<'_> {
             seen = self.seen(escrow, &presented.id).await?;
         }
         self.opened(presented, seen).await
+    }
+
+    /// From a payer who is blocked nothing is taken; what is his in a channel goes back (IDN-35).
+    fn serves(&self, presented: &Presented, made: &Made) -> Result<(), Refusal> {
+        let gives_back = matches!(presented.action, Action::Close(_));
+        if !gives_back && identity::is_payer_blocked(self.snapshot, &made.payer.to_string()) {
+            return Err(Refusal::new(Code::AgentBlocked, "This payer is not served here."));
+        }
+        Ok(())
     }
 
     /// A channel that was seen for the first time becomes one of ours.
@@ -85,6 +98,7 @@ impl For<'_> {
             (Protocol::TempoV2, Some(made), _) => made.clone(),
             (Protocol::TempoV1 | Protocol::Evm, _, Some(parties)) => {
                 let made = self.told_by_contract(&parties)?;
+                self.serves(presented, &made)?;
                 self.has_room(&made).await?;
                 made
             }

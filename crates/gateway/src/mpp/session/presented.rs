@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proof::secp::SignatureError;
 use proof::voucher::Signed;
 use proof::voucher::evm::{Descriptor, Protocol, VoucherError};
+use rails::Secret;
 use wire::hex;
 use wire::mpp::problem::SessionProblem;
 use wire::mpp::tempo::{self, SessionPayload, SessionProtocol, SessionRequest};
@@ -48,7 +49,7 @@ pub(super) enum Voucher {
     /// The channel's contract has to be asked who signs for it.
     Unchecked {
         sum: u128,
-        signature: String,
+        signature: Secret,
     },
 }
 
@@ -181,7 +182,7 @@ fn voucher(
     signature: &str,
 ) -> Result<Voucher, Refusal> {
     let sum = sum(amount)?;
-    let Some(made) = made else { return Ok(Voucher::Unchecked { sum, signature: signature.to_owned() }) };
+    let Some(made) = made else { return Ok(Voucher::Unchecked { sum, signature: Secret::new(signature) }) };
     genuine(terms, id, made, sum, signature).map(Voucher::Genuine)
 }
 
@@ -195,7 +196,7 @@ impl Voucher {
     ) -> Result<Signed<[u8; 65]>, Refusal> {
         match self {
             Self::Genuine(signed) => Ok(signed),
-            Self::Unchecked { sum, signature } => genuine(terms, id, made, sum, &signature),
+            Self::Unchecked { sum, signature } => genuine(terms, id, made, sum, signature.expose()),
         }
     }
 }

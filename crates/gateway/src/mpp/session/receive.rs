@@ -34,6 +34,7 @@ pub(super) struct For<'a> {
     pub(super) gate: &'a Arc<Gate>,
     pub(super) terms: &'a Terms,
     pub(super) grace: Duration,
+    pub(super) snapshot: &'a Snapshot,
 }
 
 impl<'a> For<'a> {
@@ -42,7 +43,7 @@ impl<'a> For<'a> {
         let found = desk.and_then(|desk| Some((desk.tempo.as_ref()?, desk.rules.sessions.grace)));
         let lost = || Refusal::new(Code::Internal, "The session's method was lost on the way.");
         let (terms, grace) = found.ok_or_else(lost)?;
-        Ok(Self { gate, terms, grace })
+        Ok(Self { gate, terms, grace, snapshot })
     }
 }
 

@@ -71,9 +71,22 @@ fn session_shapes_of_channels() {
     same::<tempo::ChargePayload>(&json!({"type": "proof", "signature": "0x3"}));
     let voucher = json!({"voucher": {"channelId": "a", "cumulativeAmount": "5"}, "signer": "b", "signature": "c",
         "signatureType": "ed25519"});
-    let mut action = voucher.clone();
-    action["action"] = json!("voucher");
-    same::<solana::SessionPayload>(&action);
+    same::<solana::SessionRequest>(&json!({
+        "amount": "25", "unitType": "request", "suggestedDeposit": "1000000", "minimumDeposit": "10000",
+        "currency": "m", "recipient": "r",
+        "methodDetails": {"network": "mainnet", "channelProgram": "p", "recentBlockhash": "h", "recentSlot": "9",
+            "decimals": 6, "gracePeriodSeconds": 900},
+    }));
+    for value in [
+        json!({"action": "open", "channelId": "a", "payer": "b", "payee": "c", "mint": "d", "authorizedSigner": "e",
+            "salt": "1", "depositAmount": "5", "gracePeriodSeconds": 900, "openSlot": "7", "transaction": "AQ=="}),
+        json!({"action": "voucher", "channelId": "a", "voucher": voucher}),
+        json!({"action": "use", "channelId": "a"}),
+        json!({"action": "topUp", "channelId": "a", "additionalAmount": "5", "transaction": "AQ=="}),
+        json!({"action": "close", "channelId": "a", "voucher": voucher}),
+    ] {
+        same::<solana::SessionPayload>(&value);
+    }
     same::<solana::SignedVoucher>(&voucher);
 }
 
