@@ -4,7 +4,7 @@
 
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
-use farthing_tests::mpp::{call, challenge, receipt};
+use farthing_tests::mpp::{call, challenge, credential, receipt};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::reserve::{CHAIN, Ended, Reserve, Trick, escrow_v1};
 use farthing_tests::session::{Payer, asked, gateway, manage};
@@ -12,7 +12,7 @@ use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
 use proof::voucher::evm::{Escrow, Protocol};
 use serde_json::{Value, json};
 use wire::hex;
-use wire::mpp::tempo::SessionProtocol;
+use wire::mpp::tempo::{Descriptor, SessionProtocol, SessionSnapshot};
 use wire::mpp::{Challenge, Credential};
 use wire::x402::Address;
 
@@ -616,8 +616,102 @@ fn a_call_that_the_session_does_not_cover_says_what_lacks() {
         (&json!((step - 1).to_string()), &json!("deposit_kept")),
         "{body}"
     );
+    let told = snapshot(&answer).unwrap();
+    assert_eq!((told.accepted_cumulative, told.required_cumulative), ("1".to_owned(), step.to_string()));
     assert_eq!(stage.sums(&payer), (1, 1));
     assert_eq!(stage.call(&payer.voucher(&fresh, step), "hi").status, 200);
+}
+
+/// Where the challenge of an answer says that its channel stands.
+fn snapshot(answer: &Answer) -> Option<SessionSnapshot> {
+    asked(&challenge(answer, "tempo")).method_details.session_snapshot
+}
+
+/// Whoever names a channel is told its sums, and nothing that would draw on it; no node is asked.
+#[test]
+fn a_payer_who_forgot_is_told_where_his_channel_stands() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x37);
+    stage.gateway.books_after(1);
+    let (accepted, unused) = stage.sums(&payer);
+    let id = hex::encode_0x(&payer.id());
+    let channel = payer.channel.unwrap();
+    let naming = |names: &[(&str, &str)]| http::post(stage.gateway.address, CHAT, names, &ask("hi"));
+    let questions = stage.reserve.questions();
+    let answer = naming(&[("payment-session", &id)]);
+    let fresh = challenge(&answer, "tempo");
+    let expected = SessionSnapshot {
+        channel_id: id.clone(),
+        descriptor: Descriptor {
+            payer: channel.payer.to_string(),
+            payee: channel.payee.to_string(),
+            operator: channel.operator.to_string(),
+            token: channel.token.to_string(),
+            salt: hex::encode_0x(&channel.salt),
+            authorized_signer: channel.authorized_signer.to_string(),
+            expiring_nonce_hash: hex::encode_0x(&channel.expiring_nonce_hash),
+        },
+        escrow: asked(&fresh).method_details.escrow_contract.unwrap(),
+        chain_id: 42431,
+        deposit: DEPOSIT.to_string(),
+        settled: "0".to_owned(),
+        accepted_cumulative: accepted.to_string(),
+        spent: COST.to_string(),
+        required_cumulative: (accepted + amount(&fresh) - unused).to_string(),
+    };
+    assert_eq!(snapshot(&answer), Some(expected));
+    let request = Value::Object(fresh.request_object().unwrap()).to_string();
+    let newest = hex::encode(&payer.signature(accepted));
+    assert!(!request.contains(&newest) && !request.contains("ignature"), "{request}");
+    let stranger = hex::encode_0x(&[7; 32]);
+    for names in [
+        &[][..],
+        &[("payment-session", stranger.as_str())],
+        &[("payment-session", "0x12")],
+        &[("payment-session", id.as_str()), ("payment-session", id.as_str())],
+    ] {
+        assert_eq!(snapshot(&naming(names)), None, "{names:?}");
+    }
+    assert_eq!(stage.reserve.questions(), questions);
+    // What it says is enough for the call.
+    let required = accepted + amount(&fresh) - unused;
+    assert_eq!(stage.call(&payer.voucher(&fresh, required), "hi").status, 200);
+}
+
+/// A genuine voucher that is not taken is answered with what would be; one that is not genuine, or of a channel that is over,
+/// with nothing of that.
+#[test]
+fn a_voucher_that_is_not_taken_is_put_right() {
+    let stage = Stage::new(QUIET);
+    let mut payer = stage.payer(0x35);
+    let (accepted, _) = stage.sums(&payer);
+    let fresh = stage.challenge();
+    let lower = snapshot(&stage.call(&payer.voucher(&fresh, accepted - 1), "lower")).unwrap();
+    assert_eq!(lower.accepted_cumulative, accepted.to_string());
+    // It goes on from what it signed: so it is told to fill the channel up for that.
+    let over = DEPOSIT + 1000;
+    let too_much = snapshot(&stage.call(&payer.voucher(&fresh, over), "over")).unwrap();
+    assert_eq!(
+        (too_much.deposit, too_much.required_cumulative, too_much.accepted_cumulative),
+        (DEPOSIT.to_string(), over.to_string(), accepted.to_string())
+    );
+    assert_eq!(stage.manage(&payer.top_up(&fresh, 1000)).status, 200);
+    assert_eq!(stage.call(&payer.voucher(&fresh, over), "over").status, 200);
+    stage.gateway.books_after(2);
+    // Alone nothing is to be bought: what was accepted is all that is required.
+    let early = snapshot(&stage.manage(&payer.close(&fresh, 2 * COST - 1))).unwrap();
+    assert_eq!(
+        (early.accepted_cumulative, early.required_cumulative, early.spent),
+        (over.to_string(), over.to_string(), (2 * COST).to_string())
+    );
+    let mut forged = payer.vouched("voucher", over + 1000);
+    forged["signature"] = json!(hex::encode_0x(&payer.signature(over)));
+    let forged = credential(fresh.clone(), None, forged);
+    assert_eq!(snapshot(&stage.call(&forged, "forged")), None);
+    assert_eq!(stage.manage(&payer.close(&fresh, over)).status, 200);
+    let id = hex::encode_0x(&payer.id());
+    let late = http::post(stage.gateway.address, CHAT, &[("payment-session", &id)], &ask("late"));
+    assert_eq!(snapshot(&late), None, "it is over");
 }
 
 /// A node that does not answer: nobody is asked to pay again, and the same request later finds out.

@@ -1,5 +1,6 @@
 //! One request, top to bottom.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub(crate) struct Arrived {
     pub(crate) client: Rc<Presence>,
     /// Who signed it, as far as its route wants to know.
     pub(crate) identity: Identity,
+    /// The channel that it has shown a genuine voucher of; filled when that was checked.
+    pub(crate) session: OnceCell<session::Shown>,
 }
 
 /// Answers one request, whatever it is.
@@ -107,6 +110,7 @@ async fn handle(
         snapshot,
         client,
         identity,
+        session: OnceCell::new(),
     };
     let outcome = match endpoints::find(&arrived.path) {
         Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,

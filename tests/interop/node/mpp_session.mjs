@@ -159,6 +159,88 @@ async function leftHalfRead() {
   assert.ok(end.settledToPayee >= spent);
 }
 
+/** Sends requests on, and notes what those without anything to buy were answered. */
+function noting() {
+  const alone = [];
+  const send = async (input, init) => {
+    const response = await fetch(input, init);
+    if (init?.method === "POST" && !init.body) alone.push(response.status);
+    return response;
+  };
+  return { alone, send };
+}
+
+/** Whoever remembers nothing but the channel's id goes on with it: what he has to sign he is told. */
+async function recoversAForgottenChannel() {
+  const account = payer(6);
+  const short = { max_tokens: 16 };
+  const before = manager(account);
+  const first = await before.fetch(url, call("Before it forgot.", short));
+  assert.equal(first.status, 200, first.ok ? "" : await first.text());
+  let spent = costOf((await first.json()).usage);
+  const sent = await transactions();
+
+  const session = manager(account);
+  const init = call("What did I sign?", short);
+  init.headers["payment-session"] = before.channelId;
+  const second = await session.fetch(url, init);
+  assert.equal(second.status, 200, second.ok ? "" : await second.text());
+  spent += costOf((await second.json()).usage);
+  assert.equal(session.channelId, before.channelId, "it has opened another one");
+  assert.equal(await transactions(), sent);
+  assert.ok(session.cumulative >= units(spent));
+  const third = await session.fetch(url, call("And on.", short));
+  assert.equal(third.status, 200, third.ok ? "" : await third.text());
+  spent += costOf((await third.json()).usage);
+  await closesExactly(session, account, spent);
+}
+
+/** What it closes by is what it was told before the answer, which took more than that: it is put right. */
+async function closesAfterAStaleAmount() {
+  const account = payer(7);
+  const { alone, send } = noting();
+  const session = manager(account, { fetch: send, credentialContext: { depositRaw: "5000" } });
+  let spent = 0n;
+  // The second costs more than the first has left over.
+  for (const content of ["A first answer.", "And a long one. ".repeat(60)]) {
+    const answer = await streams(session, content);
+    spent += costOf(answer.usage);
+  }
+  alone.length = 0;
+  await closesExactly(session, account, spent);
+  assert.deepEqual(alone, [402, 200], "the first amount was good");
+}
+
+/** An answer that was paid for is lost on the way, and the client takes back what it signed for it: what it signs next is less. */
+async function goesOnAfterALostAnswer() {
+  const account = payer(8);
+  let lost;
+  let loses = false;
+  const send = async (input, init) => {
+    const response = await fetch(input, init);
+    if (!loses || !response.ok) return response;
+    lost = (await response.json()).usage;
+    throw new TypeError("the connection was cut");
+  };
+  const session = manager(account, { fetch: send, credentialContext: { depositRaw: "5000" } });
+  const short = { max_tokens: 1 };
+  const first = await session.fetch(url, call("Before.", short));
+  assert.equal(first.status, 200, first.ok ? "" : await first.text());
+  let spent = costOf((await first.json()).usage);
+  loses = true;
+  await assert.rejects(session.fetch(url, call("It never arrives.")), /cut/);
+  loses = false;
+  spent += costOf(lost);
+  const signed = session.cumulative;
+  const [hits, sent] = [await upstreamHits(), await transactions()];
+  const next = await session.fetch(url, call("After.", short));
+  assert.equal(next.status, 200, next.ok ? "" : await next.text());
+  spent += costOf((await next.json()).usage);
+  assert.ok(session.cumulative >= units(spent) && session.cumulative > signed);
+  assert.deepEqual([await upstreamHits(), await transactions()], [hits + 1, sent]);
+  await closesExactly(session, account, spent);
+}
+
 await run({
   "session-pays-and-closes": paysAndCloses,
   "session-streams-with-vouchers": streamsWithVouchers,
@@ -166,4 +248,7 @@ await run({
   "session-fills-up-mid-stream": fillsUpMidStream,
   "session-as-a-method": asAMethod,
   "session-left-half-read": leftHalfRead,
+  "session-recovers-a-forgotten-channel": recoversAForgottenChannel,
+  "session-closes-after-a-stale-amount": closesAfterAStaleAmount,
+  "session-goes-on-after-a-lost-answer": goesOnAfterALostAnswer,
 });

@@ -101,6 +101,34 @@ pub struct SessionDetails {
     /// Whether the server pays for gas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_payer: Option<bool>,
+    /// Where the channel stands that the request is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_snapshot: Option<SessionSnapshot>,
+}
+
+/// Where a channel of version 2 stands at its payee: what a payer goes on from who has lost count of it. Sums are base units,
+/// decimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSnapshot {
+    /// `0x` and 32 bytes.
+    pub channel_id: String,
+    /// What the id is made of ...
+    pub descriptor: Descriptor,
+    /// ... with the contract ...
+    pub escrow: String,
+    /// ... and its chain, EIP-155.
+    pub chain_id: u64,
+    /// What the channel holds on its chain.
+    pub deposit: String,
+    /// What was taken from it there.
+    pub settled: String,
+    /// All that was promised and accepted.
+    pub accepted_cumulative: String,
+    /// What of that was used.
+    pub spent: String,
+    /// All that has to be promised for what is asked for now.
+    pub required_cumulative: String,
 }
 
 /// Two generations of channels.

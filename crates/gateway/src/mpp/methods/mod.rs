@@ -30,7 +30,7 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'sta
         MppMethod::Lightning => return lightning::offers(demand, intent).await,
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Tempo => tempo::offer(demand).into_iter().collect(),
+        MppMethod::Tempo => tempo::offer(demand).await.into_iter().collect(),
         MppMethod::Stripe => stripe::offer(demand).into_iter().collect(),
         MppMethod::Card => card::offer(demand).into_iter().collect(),
         MppMethod::Solana => Vec::new(),

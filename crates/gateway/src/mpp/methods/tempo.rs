@@ -7,10 +7,10 @@ use crate::refusal::Refusal;
 use wire::mpp::Problem;
 
 /// The challenge of a session; none for what no session can buy: a balance, a refund.
-pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
+pub(super) async fn offer(demand: &Demand<'_>) -> Option<Offer> {
     let terms = demand.arrived.snapshot.mpp.as_ref()?.tempo.as_ref()?;
     match demand.ask.through {
-        Through::All | Through::Sessions => Some(session::offer(demand, terms)),
+        Through::All | Through::Sessions => Some(session::offer(demand, terms).await),
         Through::Deposits | Through::Channels => None,
     }
 }
@@ -23,6 +23,10 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
         refused(Problem::MethodUnsupported, "method_unsupported", detail)
     })?;
     let presented = session::read(demand.gate, terms, echo)?;
+    // From here on its payer is told where the channel stands, whatever comes of it.
+    if let Some(shown) = presented.shown() {
+        let _ = demand.arrived.session.set(shown);
+    }
     // A call is not a place for what is about the channel alone, and what sells none is no place for a call's voucher.
     if demand.ask.through == Through::All && !presented.may_pay() {
         let detail = "This is about a session alone: send it without anything to buy.";

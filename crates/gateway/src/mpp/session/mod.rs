@@ -7,7 +7,8 @@
 //! A request's path: [`presented`] (is the payload one of ours, and its voucher genuine; CPU only), [`receive`] (the
 //! voucher is accepted, then a call is made) or [`manage`] (it is accepted, or the channel is filled or closed, and no
 //! upstream is asked). [`opening`] looks at a channel that has no record, [`closing`] ends one, [`chain`] sends what moves
-//! money there, [`collector`] does so behind the requests.
+//! money there, [`collector`] does so behind the requests. [`snapshot`] tells a payer who has lost count where his channel
+//! stands.
 
 mod chain;
 mod closing;
@@ -16,12 +17,14 @@ mod manage;
 mod opening;
 mod presented;
 mod receive;
+mod snapshot;
 mod told;
 
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
 pub(crate) use presented::{Presented, read};
 pub(crate) use receive::receive;
+pub(crate) use snapshot::Shown;
 pub(crate) use told::offer;
 
 use std::num::NonZeroU32;

@@ -13,7 +13,7 @@ use wire::mpp::tempo::{self, SessionPayload, SessionProtocol, SessionRequest};
 use wire::mpp::{Problem, payload};
 use wire::x402::Address;
 
-use super::{Made, Terms};
+use super::{Made, Shown, Terms};
 use crate::gate::Gate;
 use crate::mpp::{Echo, refused};
 use crate::refusal::Refusal;
@@ -57,6 +57,21 @@ impl Presented {
     /// Whether it pays for a call: the others are about the channel alone.
     pub(crate) const fn may_pay(&self) -> bool {
         matches!(self.action, Action::Open { .. } | Action::Voucher(_))
+    }
+
+    /// The channel that a genuine voucher was shown of, and its sum.
+    pub(crate) const fn shown(&self) -> Option<Shown> {
+        match &self.action {
+            Action::Open { voucher: Voucher::Genuine(signed), .. }
+            | Action::Voucher(Voucher::Genuine(signed))
+            | Action::Close(Voucher::Genuine(signed)) => {
+                Some(Shown { id: self.id, sum: signed.max_claimable })
+            }
+            Action::Open { voucher: Voucher::Unchecked { .. }, .. }
+            | Action::Voucher(Voucher::Unchecked { .. })
+            | Action::Close(Voucher::Unchecked { .. })
+            | Action::TopUp { .. } => None,
+        }
     }
 }
 

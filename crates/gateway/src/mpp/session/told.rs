@@ -10,14 +10,14 @@ use wire::mpp::tempo::{SessionDetails, SessionProtocol, SessionRequest};
 use wire::mpp::{Problem, SESSION, payload};
 use wire::x402::Address;
 
-use super::{Slot, Terms};
+use super::{Slot, Terms, snapshot};
 use crate::config::MppMethod;
 use crate::mpp::{Demand, Offer, refused};
 use crate::refusal::{Code, Refusal};
 use crate::session::{Channel, Kind, Session};
 
 /// What is asked of a payer who wants to pay by vouchers: enough for this call to begin, and some to go on.
-pub(crate) fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
+pub(crate) async fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
     let rules = &terms.rules;
     let begins = terms.units(demand.ask.begins).max(1);
     let protocol = match rules.escrow.protocol() {
@@ -39,6 +39,7 @@ pub(crate) fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
             operator: (operator != Address::ZERO).then(|| operator.to_string()),
             session_protocol: Some(protocol),
             fee_payer: None,
+            session_snapshot: snapshot::of(demand, terms).await,
         },
     };
     Offer {
