@@ -234,9 +234,10 @@ fn killed_at_any_point_of_a_stream_nothing_is_lost_and_nothing_overspent() {
         assert!(unused <= accepted && accepted <= DEPOSIT);
         assert_eq!(gateway.operator(&["fsck"])["clean"], json!(true), "kill {n}");
         // Either the call was charged, for what it came to, or it is lost, and then it is worth no more than the cap.
+        // A charged one was written out whole; what of it the kill left unread in the socket, the payer does not see.
         let spent = accepted - unused;
         let delivered = heard.tokens * TOKEN;
-        assert!(spent == 0 || spent == cost() && heard.tokens == TOKENS, "kill {n}: spent {spent}");
+        assert!(spent == 0 || spent == cost(), "kill {n}: spent {spent}");
         let lost = i64::try_from(delivered.saturating_sub(spent)).unwrap() * 1000;
         assert!(lost <= CAP, "kill {n}: {lost} nano of {delivered} units");
         println!(
