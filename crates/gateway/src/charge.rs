@@ -571,7 +571,7 @@ impl Charge {
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
         }
-        let account = hold.chain().first()?;
+        let account = hold.payer();
         let asset = account.asset();
         let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
         if moved {
@@ -633,11 +633,10 @@ impl Charge {
     }
 
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
-        let chain = hold.chain();
         Posting {
             call: self.call,
-            chain: &chain.iter().map(|account| account.id()).collect::<Vec<_>>(),
-            asset: chain.first().map_or(money::Asset::Usd, |account| account.asset()),
+            chain: &hold.chain().map(|account| account.id()).collect::<Vec<_>>(),
+            asset: hold.payer().asset(),
             captured: ended.captured,
             overrun: ended.overrun,
             estimated: cost.estimated,
@@ -651,7 +650,7 @@ impl Charge {
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is
     /// waited for, never dropped.
     fn record(&self, op: Op, captured: Amount) -> Option<Landing> {
-        let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
+        let at_risk = self.payer.as_ref().map(|payer| (payer.account.clone(), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
             Ok(Submitted::Behind) => None,
             Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), Waits::default())),
