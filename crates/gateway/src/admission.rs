@@ -6,7 +6,7 @@ mod known;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use ledger::{Account, AccountId};
+use ledger::{Account, AccountId, AccountRef};
 use money::{Amount, Asset};
 use wire::cashu::Token;
 
@@ -216,7 +216,7 @@ pub(crate) fn free_call(
     }
     let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
     worker.gate.metrics.proof(free_calls::PROTOCOL, "given");
-    tracing::Span::current().record("protocol", free_calls::PROTOCOL);
+    arrived.noted.protocol(free_calls::PROTOCOL);
     Some(left)
 }
 
@@ -334,10 +334,10 @@ fn runs_with(
     let Some((most, asset)) = incoming else { return Ok(()) };
     let (id, protocol) =
         (payer.map_or_else(|| brings.account(), |payer| payer.account.id()), brings.protocol());
-    let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
+    let empty = || AccountRef::from(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
     let account = match payer {
         None => gate.book.find(id, asset).unwrap_or_else(empty),
-        Some(payer) if payer.account.asset() == asset => Arc::clone(&payer.account),
+        Some(payer) if payer.account.asset() == asset => payer.account.clone(),
         // Whether it may come in at all is asked of it first.
         Some(_) => return Ok(()),
     };
@@ -362,7 +362,7 @@ pub(crate) async fn ecash(
     ask: &Ask<'_>,
 ) -> Result<Paid, Refusal> {
     let gate = &worker.gate;
-    tracing::Span::current().record("protocol", cashu::PROTOCOL);
+    arrived.noted.protocol(cashu::PROTOCOL);
     let paid = cashu::verify(gate, arrived, token, ask);
     gate.metrics.proof(cashu::PROTOCOL, if paid.is_ok() { "good" } else { "bad" });
     match paid {
@@ -387,7 +387,7 @@ pub(crate) async fn verify(
 ) -> Result<Verified, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let protocol = payment.protocol();
-    tracing::Span::current().record("protocol", protocol);
+    arrived.noted.protocol(protocol);
     let verified = payments::verify(gate, snapshot, payment, ask, arrived.now);
     let verified = verified.and_then(|verified| {
         extensions::check_echo(gate, snapshot, ask, &verified)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::Frame;
 use ledger::{AccountState, Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
@@ -19,8 +19,9 @@ use tokio::time::Instant;
 
 use crate::bill;
 use crate::call_id::CallId;
+use crate::call_log::{self, Noted};
 use crate::clock::Now;
-use crate::config::{Charged, Policy};
+use crate::config::{Charged, Policy, Route};
 use crate::extensions::offers::Notary;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
@@ -39,6 +40,7 @@ use crate::refusal::Code;
 use crate::replays::Worth;
 use crate::sending::{Fault, Sending};
 use crate::session::{Lack, Look, Need, Pause};
+use crate::tape::Tape;
 use crate::upstream::grpc::{GrpcEnd, KeyTold};
 use crate::upstream::{KeySeen, KeyWatch};
 
@@ -54,8 +56,7 @@ pub(crate) struct Charge {
     pub(crate) call: CallId,
     /// Whoever waits for the answer.
     pub(crate) client: Rc<Presence>,
-    pub(crate) route: String,
-    pub(crate) upstream: String,
+    pub(crate) route: Arc<Route>,
     pub(crate) payer: Option<Payer>,
     /// Who signed the request.
     pub(crate) agent: Option<Rc<Agent>>,
@@ -101,7 +102,8 @@ pub(crate) struct Charge {
     pub(crate) deadline: Instant,
     pub(crate) expired: bool,
     pub(crate) started: Now,
-    pub(crate) span: tracing::Span,
+    /// What the log is to say of it.
+    pub(crate) noted: Rc<Noted>,
     /// The answer for whoever asks again.
     pub(crate) tape: Option<Tape>,
     #[expect(dead_code, reason = "held for what its drop does")]
@@ -119,41 +121,6 @@ pub(crate) struct Charge {
 pub(crate) struct Guards {
     pub(crate) running: Option<Running>,
     pub(crate) slot: Slot,
-}
-
-/// A copy of an answer, by reference to the same bytes, while it is small enough.
-pub(crate) struct Tape {
-    head: Response<()>,
-    /// None when it has become too large.
-    chunks: Option<Vec<Bytes>>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Tape {
-    /// Of an answer that is not remembered, only that it was given.
-    pub(crate) const fn without_body(head: Response<()>) -> Self {
-        Self { head, chunks: None, bytes: 0, bytes_max: 0 }
-    }
-
-    pub(crate) const fn new(head: Response<()>, bytes_max: usize) -> Self {
-        Self { head, chunks: Some(Vec::new()), bytes: 0, bytes_max }
-    }
-
-    fn take(&mut self, added: &[Bytes]) {
-        self.bytes += added.iter().map(Bytes::len).sum::<usize>();
-        if self.bytes > self.bytes_max {
-            self.chunks = None;
-        }
-        if let Some(chunks) = &mut self.chunks {
-            chunks.extend_from_slice(added);
-        }
-    }
-
-    fn answer(self) -> Option<Response<Bytes>> {
-        let body = Bytes::from(self.chunks?.concat());
-        Some(self.head.map(|()| body))
-    }
 }
 
 /// What is left of a piece of the answer, when no more of it is paid for.
@@ -203,8 +170,8 @@ impl Charge {
         let mut chunk = match &mut self.key_watch {
             None => chunk,
             Some(watch) => watch.pass(chunk).map_err(|KeySeen| {
-                let upstream = &self.upstream;
-                tracing::error!(parent: &self.span, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
+                let upstream = &self.quote.upstream.name;
+                tracing::error!(call = %self.call, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
                 Stop::KeySeen
             })?,
         };
@@ -257,7 +224,7 @@ impl Charge {
 
     fn unpaid_for(&self, stop: Stop) -> Stop {
         let exhausted = self.exhausted;
-        tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
+        tracing::info!(call = %self.call, ?exhausted, "the stream ends because nothing is left to pay for it");
         stop
     }
 
@@ -287,7 +254,7 @@ impl Charge {
         let need = self.need()?;
         let payer = self.payer.as_ref()?;
         let waiter = self.gate.arrivals.wait(payer.account.id())?;
-        tracing::info!(parent: &self.span, "the stream waits for its payer");
+        tracing::info!(call = %self.call, "the stream waits for its payer");
         Some((Pause::begin(waiter, &need, payer.session.as_ref()?.grace), need))
     }
 
@@ -320,7 +287,7 @@ impl Charge {
         let (Some(grpc), Ok(trailers)) = (&mut self.grpc, frame.into_trailers()) else { return Ok(()) };
         let key = self.key_watch.as_ref().map(KeyWatch::search);
         grpc.take(&trailers, key).map_err(|KeyTold| {
-            tracing::error!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream sent its own key back; answer cut off");
+            tracing::error!(call = %self.call, upstream = %self.quote.upstream.name, "ALARM: the upstream sent its own key back; answer cut off");
             Stop::KeySeen
         })
     }
@@ -386,7 +353,7 @@ impl Charge {
     pub(crate) fn expire(&mut self) {
         if !self.ended {
             if self.time_max.is_none_or(|most| self.asked.elapsed() < most) {
-                tracing::warn!(parent: &self.span, "the hold of a call expired");
+                tracing::warn!(call = %self.call, "the hold of a call expired");
                 self.expired = true;
             }
             self.settle(End::CutShort, &mut Vec::new());
@@ -522,13 +489,13 @@ impl Charge {
                 let most = self.quote.believed(self.clamp, self.meter.progress().output_bytes);
                 let most = most.map_or(cost.nano, |most| most.max(held()));
                 if most < cost.nano {
-                    tracing::warn!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream reports more than the request can have used");
+                    tracing::warn!(call = %self.call, upstream = %self.quote.upstream.name, "ALARM: the upstream reports more than the request can have used");
                 }
                 Cost { nano: cost.nano.min(most), ..cost }
             }
             Err(error) => {
                 // A report that cannot be priced costs the payer what was held and no more.
-                tracing::error!(parent: &self.span, %error, "charge from the hold");
+                tracing::error!(call = %self.call, %error, "charge from the hold");
                 of_hold()
             }
         }
@@ -571,7 +538,7 @@ impl Charge {
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
         }
-        let account = hold.chain().first()?;
+        let account = hold.payer();
         let asset = account.asset();
         let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
         if moved {
@@ -585,8 +552,8 @@ impl Charge {
             asset,
             payer: self.payer.as_ref()?,
             agent: self.agent.as_deref(),
-            route: &self.route,
-            upstream: &self.upstream,
+            route: &self.route.name,
+            upstream: &self.quote.upstream.name,
             quote: &self.quote,
             held_first: hold.first(),
             held: hold.amount(),
@@ -624,20 +591,19 @@ impl Charge {
 
     fn count_estimate(&self, estimated: bool) {
         if estimated {
-            self.gate.metrics.estimated(&self.route, self.quote.priced_as());
+            self.gate.metrics.estimated(&self.route.name, self.quote.priced_as());
         }
-        if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
-            let (route, upstream) = (&self.route, &self.upstream);
+        if let Some(estimates) = self.gate.estimates.count(&self.route.name, estimated) {
+            let (route, upstream) = (&self.route.name, &self.quote.upstream.name);
             tracing::warn!(%route, %upstream, estimates, "more than 2 of the last 100 charges of a route are estimates");
         }
     }
 
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
-        let chain = hold.chain();
         Posting {
             call: self.call,
-            chain: &chain.iter().map(|account| account.id()).collect::<Vec<_>>(),
-            asset: chain.first().map_or(money::Asset::Usd, |account| account.asset()),
+            chain: &hold.chain().map(|account| account.id()).collect::<Vec<_>>(),
+            asset: hold.payer().asset(),
             captured: ended.captured,
             overrun: ended.overrun,
             estimated: cost.estimated,
@@ -651,7 +617,7 @@ impl Charge {
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is
     /// waited for, never dropped.
     fn record(&self, op: Op, captured: Amount) -> Option<Landing> {
-        let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
+        let at_risk = self.payer.as_ref().map(|payer| (payer.account.clone(), captured));
         match self.gate.store.submit(op.clone(), at_risk) {
             Ok(Submitted::Behind) => None,
             Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), Waits::default())),
@@ -673,7 +639,7 @@ impl Charge {
             return None;
         }
         let tape = tape.filter(|_| brought.is_some() || attempt.is_some())?;
-        let headers = idempotency::headers_to_store(tape.head.headers());
+        let headers = idempotency::headers_to_store(tape.headers());
         let is_named = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if is_whole && let Some(answer) = tape.answer() {
@@ -686,19 +652,10 @@ impl Charge {
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {
         let outcome = if self.status.is_success() { "served" } else { "upstream_error" };
-        self.gate.metrics.request(&self.route, outcome);
+        self.gate.metrics.request(&self.route.name, outcome);
         let asset = self.payer.as_ref().map_or("", |payer| payer.account.asset().name());
-        self.span.record("captured", tracing::field::display(captured.units()));
-        tracing::info!(
-            parent: &self.span,
-            status = self.status.as_u16(),
-            asset,
-            estimated,
-            basis = facts::basis_name(metered.basis),
-            terminal = facts::terminal_name(metered.terminal),
-            took_ms = Now::read().millis().saturating_sub(self.started.millis()),
-            "call"
-        );
+        let (status, started) = (self.status, self.started);
+        self.noted.ended(&call_log::Ended { status, asset, captured, estimated, metered, started });
     }
 }
 
