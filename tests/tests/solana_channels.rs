@@ -12,6 +12,7 @@ use proof::voucher::{Signed, solana};
 use proof::x402_svm::token_account::{self, TokenProgram};
 use rails::dial::{Dialer, Origin};
 use rails::{AtAddress, Mined, Sent, SolanaNode};
+use serde_json::Value;
 use wire::mpp::solana::{ChannelAccount, PROGRAM, TREASURY};
 use wire::x402::base58;
 use wire::x402::svm::{SvmPayload, Transaction};
@@ -184,7 +185,13 @@ fn settling_wants_all_that_the_program_wants() {
     };
     let now = i64::try_from(stage.node.ledger().now_s()).unwrap();
     for (what, calls, expected) in [
-        ("no signature was checked", changed(&|calls| drop(calls.remove(0))), custom(0, 230)),
+        (
+            "no signature was checked",
+            changed(&|calls| {
+                calls.remove(0);
+            }),
+            custom(0, 230),
+        ),
         ("not right before", changed(&|calls| calls.insert(1, calls[0].clone())), Ok(())),
         ("something between", changed(&|calls| calls.insert(1, budget())), custom(2, 230)),
         ("two signatures", changed(&|calls| calls[0].data[0] = 2), custom(0, 3)),
@@ -354,7 +361,13 @@ fn filling_wants_all_that_the_program_wants() {
         ("more than can be counted", more(u64::MAX, &|_| {}), custom(0, 2100)),
         ("more than he has", more(2_000_000_000, &|_| {}), custom(0, 1)),
         ("half a number", call(&[3, 1], &more(1, &|_| {}).accounts), named(0, "InvalidInstructionData")),
-        ("too few accounts", more(1, &|all| drop(all.pop())), custom(0, 9)),
+        (
+            "too few accounts",
+            more(1, &|all| {
+                all.pop();
+            }),
+            custom(0, 9),
+        ),
         ("unsigned", more(1, &|all| all[0] = Account::read(other)), custom(0, 1)),
         ("another mint", more(1, &|all| all[4].key = other), custom(0, 7)),
         ("another program of tokens", more(1, &|all| all[5].key = other), custom(0, 54)),
@@ -422,7 +435,13 @@ fn paying_out_wants_all_that_the_program_wants() {
         ),
         ("half of the shares", pay(&|call| call.data[1] = 1), named(0, "InvalidInstructionData")),
         ("an account more", pay(&|call| call.accounts.push(Account::read(other))), custom(0, 2409)),
-        ("an account less", pay(&|call| drop(call.accounts.pop())), named(0, "NotEnoughAccountKeys")),
+        (
+            "an account less",
+            pay(&|call| {
+                call.accounts.pop();
+            }),
+            named(0, "NotEnoughAccountKeys"),
+        ),
         ("good", good(), Ok(())),
         ("the same again", pay(&|call| call.accounts[4].key = other), custom(0, 2408)),
     ] {
@@ -450,7 +469,13 @@ fn ending_wants_all_that_the_program_wants() {
         ),
         ("no voucher", sealing(&|call| call.data[1] = 1), custom(0, 230)),
         ("unsigned", sealing(&|call| call.accounts[0] = Account::read(other)), custom(0, 1)),
-        ("an account less", sealing(&|call| drop(call.accounts.pop())), custom(0, 9)),
+        (
+            "an account less",
+            sealing(&|call| {
+                call.accounts.pop();
+            }),
+            custom(0, 9),
+        ),
     ] {
         assert_eq!(stage.send(&calls), expected, "{what}");
     }
@@ -481,6 +506,66 @@ fn what_cannot_be_paid_is_the_treasurys() {
     let ledger = stage.node.ledger();
     assert_eq!(ledger.tokens(&key(TREASURY)), Some(DEPOSIT - 200_000));
     assert_eq!(ledger.tokens(&stage.payee()), Some(200_000));
+}
+
+/// A channel as npm `@x402/svm` opens and ends it, whose calls are made from the program's own description: the stand-in takes
+/// its transaction, our payer builds the same call, and our end is its end.
+#[test]
+fn another_clients_channel_is_ours() {
+    let text = include_str!("../../specs/vectors/mpp/solana-session-x402-svm.json");
+    let file: Value = serde_json::from_str(text).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let stage = Stage::before_the_channel();
+    let mut payer = stage.node.payer(0x31, 7);
+    payer.voucher_key = SigningKey::from_bytes(&[0x77; 32]);
+    let terms = payer.terms(stage.payee(), DEPOSIT);
+    assert_eq!(
+        (base58::encode(&terms.blockhash), terms.slot.to_string()),
+        (text(&file["blockhash"]), text(&file["openSlot"]))
+    );
+    let ours = Transaction::parse(&payer.open_transaction(&terms)).unwrap();
+    assert_eq!(payer.channel(), text(&file["channelId"]));
+    let theirs = SvmPayload { transaction: text(&file["transaction_base64"]) }.transaction().unwrap();
+    let opening = |transaction: &Transaction| {
+        let message = &transaction.message;
+        let is_it = |call: &&wire::x402::svm::Instruction| message.program(call) == Some(&key(PROGRAM));
+        let call = message.instructions.iter().find(is_it).unwrap();
+        let accounts: Vec<Key> = call.accounts.iter().map(|place| message.keys[*place]).collect();
+        (accounts, call.data.clone())
+    };
+    assert_eq!(opening(&ours), opening(&theirs));
+    assert_eq!(stage.node.ledger().send(&theirs), Ok(()));
+    assert_eq!(stage.node.ledger().tokens(&payer.id()), Some(DEPOSIT));
+
+    let voucher = &file["voucher"];
+    let (sum, until) =
+        (text(&voucher["cumulativeAmount"]).parse().unwrap(), voucher["expiresAt"].as_i64().unwrap());
+    assert_eq!(base58::encode(&payer.signature(sum, until)), text(&voucher["signature"]));
+    let stage = Stage { payer, ..stage };
+    let calls = program().close(
+        &stage.descriptor(),
+        &stage.payer.id(),
+        stage.payer.address(),
+        Some(&stage.promise(sum, until)),
+    );
+    let calls = calls.unwrap();
+    let expected = [&file["settleAndSeal"][0], &file["settleAndSeal"][1], &file["distribute"]];
+    for (call, expected) in calls[..2].iter().chain(calls.last()).zip(expected) {
+        let accounts = expected["accounts"].as_array().unwrap().iter().map(|account| Account {
+            key: key(account["key"].as_str().unwrap()),
+            signs: account["signs"] == true,
+            is_written: account["written"] == true,
+        });
+        let data = wire::hex::decode(expected["data_hex"].as_str().unwrap()).unwrap();
+        let expected =
+            Call { program: key(expected["program"].as_str().unwrap()), accounts: accounts.collect(), data };
+        assert_eq!(*call, expected);
+    }
+    assert_eq!(stage.send(&calls), Ok(()));
+    assert_eq!(stage.node.ledger().tokens(&stage.payee()), Some(sum));
+    stage.node.ledger().advance(1_500);
+    let reclaim: Vec<Account> = [stage.payer.id(), stage.payer.address()].map(Account::written).to_vec();
+    assert_eq!(stage.send(&[call(&[9], &reclaim)]), Ok(()));
 }
 
 /// What the chain asks of every transaction, before any program runs.
