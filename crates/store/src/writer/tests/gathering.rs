@@ -25,7 +25,7 @@ fn a_write_that_is_waited_for_ends_the_gathering() {
     schema::open(&disk, [1; 16]).unwrap();
     let (bell, at_risk) = (Arc::new(Bell::default()), Arc::new(AtRisk::new(Durability::default())));
     let failed = Arc::new(AtomicBool::new(false));
-    let mut writer = Writer::new(disk.clone(), space, at_risk, failed, Arc::clone(&bell)).unwrap();
+    let mut writer = Writer::new(disk.clone(), None, space, at_risk, failed, Arc::clone(&bell)).unwrap();
     writer.gathering = Gathering { window: Duration::from_secs(3600) };
     let (queue, jobs) = mpsc::channel(8);
     let thread = std::thread::spawn(move || writer.run(jobs));
