@@ -16,6 +16,7 @@ mod disk;
 mod exposure;
 mod head;
 mod idempotent;
+mod journal;
 mod lightning_session;
 mod log;
 mod lot;

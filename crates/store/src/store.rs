@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
 
 use ledger::Account;
 use money::Amount;
@@ -141,7 +140,7 @@ impl Store {
         self.at_risk.is_sync()
     }
 
-    /// Writes and waits until it is on disk (class A).
+    /// Writes and waits until it is on disk (class A) and can be read, with all that was handed over before.
     ///
     /// # Errors
     /// [`StoreError`]; after `Unavailable` it is not known whether the write happened, after any other nothing
@@ -151,7 +150,7 @@ impl Store {
     /// A dropped future does not take the write back.
     pub async fn commit(&self, op: Op) -> Answer {
         let (answer, done) = oneshot::channel();
-        let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
+        let job = Job { answer: Some(answer), is_to_be_read: true, ..Job::new(op) };
         self.queue()?.send(job).await.map_err(|_| unavailable("closed"))?;
         self.writer.bell.ring();
         done.await.map_err(|_| unavailable("closed"))?
@@ -160,7 +159,7 @@ impl Store {
     /// As [`Store::commit`], for a caller that may block.
     pub(crate) fn commit_blocking(&self, op: Op) -> Answer {
         let (answer, done) = oneshot::channel();
-        let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
+        let job = Job { answer: Some(answer), is_to_be_read: true, ..Job::new(op) };
         self.queue()?.blocking_send(job).map_err(|_| unavailable("closed"))?;
         self.writer.bell.ring();
         done.blocking_recv().map_err(|_| unavailable("closed"))?
@@ -169,7 +168,7 @@ impl Store {
     /// Hands a write to the next batch (class B). `at_risk` is what it takes from an account and would be lost
     /// with it; a write without money goes on behind, unless nothing may.
     ///
-    /// The write happens in both cases; [`Submitted::Wait`] says that the answer has to wait for it, because
+    /// It can be read after the next write that was committed. The write happens in both cases; [`Submitted::Wait`] says that the answer has to wait for it, because
     /// every charge does (`sync`), the account's or the total exposure would pass its cap, or the oldest write
     /// has waited longer than the delay (LED-25).
     ///
@@ -193,7 +192,7 @@ impl Store {
             let (answer, done) = oneshot::channel();
             (Some(answer), Submitted::Wait(Durable(done)))
         };
-        let job = Job { op, answer, risk, handed_over: Instant::now() };
+        let job = Job { answer, risk, ..Job::new(op) };
         // A job that was not taken drops its risk with it.
         self.queue()?.try_send(job).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => StoreError::Full,

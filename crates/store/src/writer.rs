@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::batch::Batch;
+use self::batch::{Batch, NO_ENTRY};
 use self::intake::{Gathering, Patience};
 use self::logged::Logged;
 use crate::bell::Bell;
@@ -46,12 +46,28 @@ pub(crate) struct Job {
     pub(crate) op: Op,
     /// Who waits for it.
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
+    /// Whether it is answered when it can be read, and not already when it is on disk.
+    pub(crate) is_to_be_read: bool,
     /// What is at risk until it is on disk.
     pub(crate) risk: Option<Risk>,
     pub(crate) handed_over: Instant,
 }
 
 impl Job {
+    /// That nobody waits for, handed over now.
+    pub(crate) fn new(op: Op) -> Self {
+        Self { op, answer: None, is_to_be_read: false, risk: None, handed_over: Instant::now() }
+    }
+
+    /// It is in the log: on disk, and no longer at risk.
+    fn logged(self) -> Op {
+        drop(self.risk);
+        if let Some(sender) = self.answer {
+            let _ = sender.send(Ok(NO_ENTRY));
+        }
+        self.op
+    }
+
     fn answer(self, answer: Answer) {
         if let (Err(error), None) = (&answer, &self.answer) {
             tracing::error!(%error, op = ?self.op, "a write nobody waits for was refused");

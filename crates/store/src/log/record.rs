@@ -14,10 +14,7 @@ const HAS_INCOME: u8 = 2;
 
 /// Whether a write may be in the log: a charge that touches no payment, and so nothing that is waited for.
 pub(crate) fn is_loggable(op: &Op) -> bool {
-    match op {
-        Op::Capture { served: None, settles: None, income: None | Some(Chart::Usage(_)), .. } => true,
-        _ => false,
-    }
+    matches!(op, Op::Capture { served: None, settles: None, income: None | Some(Chart::Usage(_)), .. })
 }
 
 /// Puts a loggable write behind what is there; of any other, nothing.
@@ -25,10 +22,7 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
     let Op::Capture { id, entry, facts, served: None, settles: None, income, idempotent } = op else {
         return;
     };
-    let model = match income {
-        Some(Chart::Usage(model)) => Some(model),
-        _ => None,
-    };
+    let model = if let Some(Chart::Usage(model)) = income { Some(model) } else { None };
     out.extend(id);
     out.push(entry.as_ref().map_or(0, |_| HAS_ENTRY) | model.map_or(0, |_| HAS_INCOME));
     if let Some(entry) = entry {

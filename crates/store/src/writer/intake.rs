@@ -218,7 +218,7 @@ mod tests {
 
     fn job(handed_over: Instant, is_waited_for: bool) -> Job {
         let answer = is_waited_for.then(|| oneshot::channel().0);
-        Job { op: Op::Flush, answer, risk: None, handed_over }
+        Job { answer, handed_over, ..Job::new(Op::Flush) }
     }
 
     fn of_delay(delay: Duration) -> Gathering {

@@ -43,19 +43,19 @@ impl Logged {
         self.due = None;
     }
 
-    /// On disk, and so no longer at risk.
+    /// They are in the log; who waits for that is told.
     pub(super) fn add(&mut self, batch: Vec<Job>, now: Instant) {
         self.due.get_or_insert(now + TAKEN_IN_AFTER);
-        self.ops.extend(batch.into_iter().map(|job| job.op));
+        self.ops.extend(batch.into_iter().map(Job::logged));
     }
 }
 
 impl Writer {
-    /// Puts charges that nobody waits for into the log. What has to be in the database now comes back; with nothing
+    /// Puts charges into the log that nobody has to read yet. What has to be in the database now comes back; with nothing
     /// in it when that is only what the log has.
     pub(super) fn put_in_log(&mut self, batch: Vec<Job>) -> Option<Vec<Job>> {
         let Some(log) = &mut self.log else { return Some(batch) };
-        let can_wait = |job: &Job| job.answer.is_none() && is_loggable(&job.op);
+        let can_wait = |job: &Job| !job.is_to_be_read && is_loggable(&job.op);
         if batch.is_empty() || !batch.iter().all(can_wait) {
             return Some(batch);
         }

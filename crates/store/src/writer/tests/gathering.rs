@@ -31,8 +31,7 @@ fn a_write_that_is_waited_for_ends_the_gathering() {
     let thread = std::thread::spawn(move || writer.run(jobs));
     bell.belongs_to(thread.thread());
     let hand_over = |op, answer| {
-        let job = Job { op, answer, risk: None, handed_over: std::time::Instant::now() };
-        queue.try_send(job).unwrap();
+        queue.try_send(Job { answer, ..Job::new(op) }).unwrap();
     };
     for id in 1..=3 {
         hand_over(capture(id, 1), None);

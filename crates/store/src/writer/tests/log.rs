@@ -10,7 +10,10 @@ use redb::backends::FileBackend;
 use super::{PAYER, balance, block_on, capture, deposit, opened};
 use crate::log::{Appended, Log, Name};
 use crate::writer::Tail;
-use crate::{CheckOptions, Finding, Op, Options, Store, StoreError, check, restore, view};
+use crate::{
+    CheckOptions, Committed, Durability, Finding, Op, Options, Store, StoreError, Submitted, check, restore,
+    view,
+};
 
 fn charge(id: u8, units: i64) -> Op {
     let Op::Capture { id, entry: Some(mut entry), facts, income, .. } = capture(id, units) else {
@@ -112,4 +115,21 @@ fn a_restored_store_has_the_charges_of_the_log_once() {
     restore(folder.path(), fresh.path()).unwrap();
     std::fs::copy(log_of(&folder), log_of(&fresh)).unwrap();
     assert_eq!((balance(&opened(&fresh)), balance(&opened(&folder))), (90, 90));
+}
+
+/// LED-26: who waits for a charge waits for the log; who commits anything reads it, and all before it.
+#[test]
+fn a_charge_is_answered_from_the_log_and_read_after_the_next_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { durability: Durability::Sync, ..Options::new([1; 16]) };
+    let store = Store::open(folder.path(), options).unwrap();
+    let names = vec![Chart::RailClearing("test".into())];
+    block_on(store.commit(Op::Post { entry: deposit(1, 100), names })).unwrap();
+    for id in 2..=9 {
+        let Submitted::Wait(durable) = store.submit(charge(id, 1), None).unwrap() else { unreachable!() };
+        assert_eq!(block_on(durable), Ok(Committed { lsn: 0 }));
+    }
+    block_on(store.commit(Op::Flush)).unwrap();
+    assert_eq!(balance(&store), 92);
+    assert!(block_on(store.commit(charge(10, 1))).unwrap().lsn > 9);
 }
