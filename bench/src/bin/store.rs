@@ -7,10 +7,9 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use redb::{Database, TableDefinition, WriteTransaction};
 use store::{Durability, Exposure, Op, Options, Store, StoreError, Submitted};
@@ -142,7 +141,7 @@ struct Load {
 
 struct Bench {
     store: Store,
-    accounts: Vec<Arc<Account>>,
+    accounts: Vec<AccountRef>,
 }
 
 impl Bench {
@@ -168,7 +167,7 @@ impl Bench {
         let start = Instant::now();
         for number in 0..CAPTURES {
             let (op, account) = self.charge(load, number);
-            let at_risk = || Some((Arc::clone(&account), Amount::from_units(1)));
+            let at_risk = || Some((account.clone(), Amount::from_units(1)));
             while let Err(StoreError::Full) = self.store.submit(op.clone(), at_risk()) {
                 std::thread::sleep(Duration::from_micros(200));
             }
@@ -177,7 +176,7 @@ impl Bench {
         start.elapsed()
     }
 
-    fn charge(&self, load: &Load, number: u64) -> (Op, Arc<Account>) {
+    fn charge(&self, load: &Load, number: u64) -> (Op, AccountRef) {
         let mut id = name(b"capture", (load.round << 16) + load.agents + load.models, number);
         if load.ids_in_order {
             // As many ids share their first bytes as calls share a millisecond.
@@ -193,7 +192,7 @@ impl Bench {
             idempotent: Vec::new(),
             settles: None,
         };
-        (op, Arc::clone(account))
+        (op, account.clone())
     }
 
     /// Charges as a gateway's calls make them: a few each millisecond, with the default durability. What the thread

@@ -1,10 +1,9 @@
 //! The power goes while charges are in the log: what is no longer at risk is not lost.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId, Kind};
+use ledger::{Account, AccountId, AccountRef, Kind};
 use money::Amount;
 use store::{Durability, Exposure, Op, Options, Store, Submitted};
 
@@ -27,14 +26,14 @@ fn a_charge_that_is_no_longer_at_risk_survives_a_power_cut() {
     let (mut charges, mut kept_in_log) = (0, 0);
     for seed in 0..seeds() / 4 {
         let (platter, mut dice) = (Platter::default(), Dice::new(seed));
-        let account = Arc::new(Account::new(AccountId([1; 16]), ASSET, Amount::ZERO, Amount::ZERO));
+        let account = AccountRef::from(Account::new(AccountId([1; 16]), ASSET, Amount::ZERO, Amount::ZERO));
         let mut written = 0;
         commit(&Store::open_media(platter.media(), options).unwrap(), deposit([3; 32], 1_000)).unwrap();
         for _ in 0..3 {
             let store = Store::open_media(platter.media(), options).unwrap();
             for _ in 0..1 + dice.below(4) {
                 for _ in 0..1 + dice.below(5) {
-                    let risk = Some((Arc::clone(&account), Amount::from_units(1)));
+                    let risk = Some((account.clone(), Amount::from_units(1)));
                     assert!(matches!(store.submit(charge(&mut dice), risk), Ok(Submitted::Behind)));
                     written += 1;
                 }
@@ -49,7 +48,7 @@ fn a_charge_that_is_no_longer_at_risk_survives_a_power_cut() {
             platter.set_fault(Some(Fault::Cut { at: 1 + dice.below(30) }));
             let under_way = dice.below(3) as usize;
             for _ in 0..under_way {
-                let risk = Some((Arc::clone(&account), Amount::from_units(1)));
+                let risk = Some((account.clone(), Amount::from_units(1)));
                 let _ = store.submit(charge(&mut dice), risk);
             }
             let _ = quietly(|| drop(store));
