@@ -53,6 +53,8 @@ fn x402_25_a_channel_and_its_entry_are_one_write() {
     let (Some((key, paid)), None) = voucher(8, 0) else { unreachable!() };
     let escrow = Payment { state: PaymentState::Served, ..paid };
     commit(&store, write(u128::MAX, (Some((key, escrow)), None))).unwrap();
+    // One whose channel was used up: no call is ever made for it.
+    commit(&store, write(u128::MAX, voucher(9, 0))).unwrap();
     drop(store);
 
     let store = Store::open(folder.path(), options()).unwrap();
@@ -66,8 +68,8 @@ fn x402_25_a_channel_and_its_entry_are_one_write() {
     found("with every row");
     let store = Store::open(folder.path(), options()).unwrap();
     commit(&store, Op::Sweep { now_ms: NOW_MS + 30 * 24 * 3_600_000 }).unwrap();
-    let left: Vec<bool> = [5, 7, 8].map(|key| store.reader().payment(&[key; 32]).unwrap().is_some()).into();
-    assert_eq!(left, [true, false, false], "what is served is forgotten");
+    let left: Vec<bool> = [5, 7, 8, 9].map(|key| store.reader().payment(&[key; 32]).unwrap().is_some()).into();
+    assert_eq!(left, [true, false, false, false], "what is served is forgotten, and what brought nothing");
     drop(store);
     found("after a sweep");
 }

@@ -23,7 +23,8 @@ impl Batch<'_> {
             let attempt =
                 self.payment(key)?.and_then(|known| known.attempt).or_else(|| payment.attempt.clone());
             let payment = Payment { attempt, ..payment.clone() };
-            if payment.state == PaymentState::Served {
+            // One of nothing may never get a call: what it was shown for costs more than is left.
+            if payment.state == PaymentState::Served || payment.amount == 0 {
                 self.plan_to_forget(key, &payment)?;
             }
             self.put_payment(key, payment)?;
