@@ -12,6 +12,7 @@ use crate::identity::Agent;
 use crate::payer::Payer;
 use crate::quote::Quote;
 use crate::selling;
+use crate::submitting;
 
 /// Everything about a call that lasts.
 pub(crate) struct CallFacts<'a> {
@@ -88,7 +89,8 @@ pub(crate) fn network_of(rail: &str) -> &str {
         "test" => wire::x402::network::FARTHING_TEST,
         other => {
             let channel = crate::channels::network_of(other);
-            channel.or_else(|| other.strip_prefix("x402:")).unwrap_or(other)
+            let submitted = submitting::network_of(other);
+            channel.or(submitted).or_else(|| other.strip_prefix("x402:")).unwrap_or(other)
         }
     }
 }

@@ -34,6 +34,7 @@ mod secret;
 mod section;
 mod server;
 mod store;
+mod submitter;
 mod svm;
 mod tempo;
 #[cfg(test)]
@@ -78,6 +79,7 @@ pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
+pub use submitter::Submitter;
 pub use tempo::Tempo;
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
