@@ -3,6 +3,7 @@
 
 mod change;
 mod ending;
+mod incoming;
 mod known;
 mod promised;
 mod result;
@@ -10,6 +11,7 @@ mod verified;
 
 pub(crate) use change::{change_key, key_header};
 pub(crate) use ending::{Ending, Joined, Waits};
+pub(crate) use incoming::{Incoming, Start, Terms};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
 use result::{network_text, payment_response, response_header, settlement_refused};
 use verified::{Proof, Sent};
