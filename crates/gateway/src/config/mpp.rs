@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::processor::{self, Card, Stripe};
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
+use super::solana::{self, Solana};
 use super::submitter::{self, Submitter};
 use super::tempo::{self, Tempo};
 use super::value;
@@ -26,6 +27,8 @@ pub struct Mpp {
     pub evm: Vec<Submitter>,
     /// Channels of Tempo.
     pub tempo: Option<Tempo>,
+    /// Channels of Solana.
+    pub solana: Option<Solana>,
     /// Shared payment tokens.
     pub stripe: Option<Stripe>,
     /// Encrypted cards.
@@ -92,7 +95,7 @@ impl MppMethod {
             Self::Tempo => own.tempo.is_some(),
             Self::Stripe => own.stripe.is_some(),
             Self::Card => own.card.is_some(),
-            Self::Solana => false,
+            Self::Solana => own.solana.is_some(),
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
@@ -107,8 +110,8 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions", "evm", "tempo", "stripe", "card"],
-    &["solana"],
+    &["realm", "methods", "expiry", "digest", "sessions", "evm", "tempo", "solana", "stripe", "card"],
+    &[],
 );
 const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
 
@@ -127,6 +130,7 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         sessions: read_sessions(&section),
         evm: submitter::read(&section, others),
         tempo: tempo::read(&section),
+        solana: solana::read(&section),
         stripe: processor::stripe(&section),
         card: processor::card(&section),
     };

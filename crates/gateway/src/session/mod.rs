@@ -11,7 +11,7 @@ use ledger::Account;
 use money::Amount;
 use wire::mpp::event::{self, NeedTopup, NeedVoucher};
 use wire::mpp::problem::{LightningProblem, SessionProblem};
-use wire::mpp::{Problem, Receipt, SESSION, lightning};
+use wire::mpp::{Problem, Receipt, SESSION, lightning, solana};
 use wire::rfc3339;
 
 pub(crate) use arrivals::Arrivals;
@@ -144,7 +144,7 @@ impl Session {
     pub(crate) fn short(&self, refusal: Refusal, lacks: Amount) -> Refusal {
         match &self.kind {
             Kind::Channel(channel) => refusal
-                .problem(Problem::Session(SessionProblem::InsufficientBalance))
+                .problem(channel.problem(SessionProblem::InsufficientBalance))
                 .extension("requiredTopUp", channel.up(lacks).to_string()),
             Kind::Lightning(_) => refusal.problem(Problem::Lightning(LightningProblem::InsufficientBalance)),
         }
@@ -153,7 +153,7 @@ impl Session {
     /// How one is refused that comes when it has ended.
     pub(crate) fn over(&self) -> Refusal {
         let problem = match &self.kind {
-            Kind::Channel(_) => Problem::Session(SessionProblem::ChannelFinalized),
+            Kind::Channel(channel) => channel.problem(SessionProblem::ChannelFinalized),
             Kind::Lightning(_) => Problem::Lightning(LightningProblem::SessionClosed),
         };
         mpp::refused(problem, "session_closed", "The session has ended.")
@@ -246,6 +246,11 @@ pub(crate) fn unspent(account: &Account) -> Amount {
 }
 
 impl Channel {
+    /// The type that its method has for a problem.
+    fn problem(&self, problem: SessionProblem) -> Problem {
+        if self.method == solana::METHOD { problem.plain() } else { Problem::Session(problem) }
+    }
+
     /// The voucher that lets a stream go on (ENG-3). What the chain holds for it bounds a step, if that is enough to go on
     /// at all: a voucher is quicker than a transaction.
     fn need(&self, lack: Lack) -> Need {
