@@ -124,6 +124,7 @@ impl<'t> Batch<'t> {
             | Op::Refused { .. }
             | Op::Charged { .. }
             | Op::Ended { .. }
+            | Op::ForgetChannel { .. }
             | Op::Served { .. }
             | Op::Capture { .. }
             | Op::Key { .. }
@@ -168,6 +169,7 @@ impl<'t> Batch<'t> {
                 self.end(key, payment, outcome)
             }
             Op::Channel(write) => self.channel(write),
+            Op::ForgetChannel { id } => self.forget_channel(id),
             Op::LightningSession(write) => self.lightning_session(write),
             Op::Payout { hash, step } => self.payout(hash, step),
             Op::Cashu(write) => self.cashu(write),
