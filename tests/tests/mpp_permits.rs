@@ -220,16 +220,21 @@ fn mpp_13_7_a_permit_pays_for_its_challenge() {
             "another payee",
             |signs| signs.permit.to = Address([7; 20]),
             "verification-failed",
-            "recipient_mismatch",
+            "payee_mismatch",
         ),
         (
             "another token",
             |signs| signs.permit.token = Address([7; 20]),
             "verification-failed",
-            "asset_mismatch",
+            "asset_not_offered",
         ),
         ("too little", |signs| signs.permit.amount -= 1, "payment-insufficient", "value_below_amount"),
-        ("too late", |signs| signs.permit.deadline = now_s() + 20, "payment-expired", "expired"),
+        (
+            "too late",
+            |signs| signs.permit.deadline = now_s() + 20,
+            "payment-expired",
+            "valid_before_too_near",
+        ),
     ];
     for (what, change, problem, reason) in rows {
         let shown = stage.wallet.permit_charge_with(&stage.challenge(), change);

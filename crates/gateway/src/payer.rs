@@ -160,7 +160,10 @@ impl Payer {
         let account = self.account.id();
         let of_key = self.key.iter().flat_map(|key| names_of(key));
         let of_token = self.token.iter().flat_map(TokenUse::links);
+        // The payer of a session is known by his address, and may be blocked like an agent (IDN-35).
+        let is_blocked = |session: &Rc<Session>| session.is_blocked(&gate.snapshot.load());
         gate.is_revoked(of_key.chain(of_token).chain([&account.0]))
+            || self.session.as_ref().is_some_and(is_blocked)
     }
 
     /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost

@@ -140,7 +140,7 @@ await run({
       assert.equal(body.money, "nothing_taken");
     };
     await refused(shown, "permit2_allowance_required");
-    await refused(await credential({ ...wanted, spender: TOKEN }, account), "wrong_signer");
+    await refused(await credential({ ...wanted, spender: TOKEN }, account), "signer_mismatch");
     assert.deepEqual([await upstreamHits(), await moved(account)], [hits, 0]);
     assert.equal(await chain.getTransactionCount({ address: wanted.spender }), sent, "gas was spent on it");
     // Once it is allowed, the same permit is good.
