@@ -73,7 +73,7 @@ struct Bringing<'g> {
     gate: &'g Gate,
     snapshot: &'g Snapshot,
     paid: Paid,
-    incoming: Incoming<'g>,
+    incoming: Box<Incoming<'g>>,
 }
 
 impl Bringing<'_> {

@@ -28,7 +28,7 @@ pub(crate) struct Incoming<'g> {
 /// What is to be done about a payment.
 pub(crate) enum Start<'g> {
     /// It is brought in, or served from what is in.
-    Goes(Incoming<'g>),
+    Goes(Box<Incoming<'g>>),
     /// It was served before, or its request was for another payment: this one is not taken.
     Ended(Before),
 }
@@ -74,14 +74,13 @@ impl<'g> Incoming<'g> {
         }
         let attempt = match delivery.asked {
             None => None,
-            Some(asked) => {
-                match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
-                    Begun::Runs(attempt) => Some(attempt),
-                    Begun::Ended(before) => return Ok(Start::Ended(before)),
-                }
-            }
+            Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
+                Begun::Runs(attempt) => Some(attempt),
+                Begun::Ended(before) => return Ok(Start::Ended(before)),
+            },
         };
-        Ok(Start::Goes(Self { gate, delivery, account, asset: own.1, claim, attempt }))
+        let incoming = Self { gate, delivery, account, asset: own.1, claim, attempt };
+        Ok(Start::Goes(Box::new(incoming)))
     }
 
     /// Whether its account holds what it brings.

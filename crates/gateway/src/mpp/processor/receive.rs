@@ -55,7 +55,7 @@ struct Bringing<'g> {
     gate: &'g Gate,
     snapshot: &'g Snapshot,
     granted: Granted,
-    incoming: Incoming<'g>,
+    incoming: Box<Incoming<'g>>,
 }
 
 impl Bringing<'_> {
