@@ -74,6 +74,7 @@ mod settling;
 mod silence;
 mod snapshot;
 mod submitting;
+mod tape;
 mod telemetry;
 mod till;
 mod tokens;
