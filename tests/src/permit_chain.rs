@@ -56,6 +56,8 @@ pub struct State {
     pub ahead_s: u64,
     /// Per unit of gas.
     pub gas_price: u64,
+    /// The sender's, in the chain's own coin.
+    pub coins: u128,
     /// It answers nothing at all.
     pub is_down: bool,
     used: HashSet<(Address, [u8; 32])>,
@@ -75,7 +77,8 @@ pub struct PermitChain {
 impl PermitChain {
     /// With nothing on it.
     pub fn start() -> Self {
-        let state = Arc::new(Mutex::new(State { gas_price: 1_000_000_000, ..State::default() }));
+        let state =
+            Arc::new(Mutex::new(State { gas_price: 1_000_000_000, coins: u128::MAX, ..State::default() }));
         let ours = Arc::clone(&state);
         let server = Upstream::start(move |request, stream| serve(&ours, request, stream));
         Self { address: server.address, state, _server: server }
@@ -134,6 +137,7 @@ fn serve(state: &Mutex<State>, request: &Seen, stream: &mut TcpStream) {
             }
         }
         "eth_gasPrice" => Ok(json!(format!("{:#x}", state.gas_price))),
+        "eth_getBalance" => Ok(json!(format!("{:#x}", state.coins))),
         "eth_maxPriorityFeePerGas" => Ok(json!("0x5")),
         "eth_getTransactionCount" => {
             let of = sender(&params[0]);

@@ -208,7 +208,7 @@ fn mpp_13_7_a_permit_pays_for_its_challenge() {
             "another spender",
             |signs| signs.permit.spender = contracts::EXACT_PROXY,
             "verification-failed",
-            "wrong_signer",
+            "signer_mismatch",
         ),
         (
             "another challenge",
@@ -291,9 +291,13 @@ fn who_cannot_pay_costs_no_gas() {
     stage.chain.state().gas_price = 101_000_000_000;
     assert_refused(&stage.pay(&shown), 503, "facilitator_failed", "nothing_taken");
     assert!(stage.gateway.log().contains("ALARM: permits cannot be sent"));
+    // Nothing to pay for gas with.
+    stage.chain.state().gas_price = 1_000_000_000;
+    stage.chain.state().coins = 1_000;
+    assert_refused(&stage.pay(&shown), 503, "facilitator_failed", "nothing_taken");
+    stage.chain.state().coins = u128::MAX;
     stage.assert_nothing_sent("nothing of these is sent");
     // None of it has hurt the permit.
-    stage.chain.state().gas_price = 1_000_000_000;
     let answer = stage.pay(&shown);
     stage.assert_served_once(&shown, &answer);
     // Used by whomever.

@@ -105,7 +105,7 @@ fn a_wallet_has_a_key_for_its_proof() {
 fn idn_35_a_blocked_wallet_does_not_sign_in() {
     let (upstream, facilitator) = (Upstream::friendly(), Facilitator::start([]));
     let rails = with_mpp(&Facilitator::rails(&[facilitator.address]));
-    let mut gateway = Gateway::start(upstream.address, &rails);
+    let gateway = Gateway::start(upstream.address, &rails);
     let wallet = Wallet::new(1);
     let unpaid = wait_for("the offer", || {
         let answer = http::post(gateway.address, CHAT, &[], &ask());
@@ -117,7 +117,7 @@ fn idn_35_a_blocked_wallet_does_not_sign_in() {
     let text = std::fs::read_to_string(gateway.config()).unwrap_or_default();
     let blocked = format!("{text}identity: {{ block: [\"{}\"] }}\n", wallet.address());
     std::fs::write(gateway.config(), blocked).unwrap_or_default();
-    gateway.restart();
+    gateway.operator(&["reload"]);
     let refused = show(&gateway, &proof(&wallet, &asked(&gateway)));
     assert_refused(&refused, 403, "agent_blocked", "nothing_taken");
     assert_eq!(refused.header("farthing-key"), None);
@@ -130,7 +130,7 @@ fn idn_35_a_blocked_wallet_does_not_sign_in() {
     assert_eq!(upstream.hits(), 1);
 
     std::fs::write(gateway.config(), text).unwrap_or_default();
-    gateway.restart();
+    gateway.operator(&["reload"]);
     assert_eq!(show(&gateway, &proof(&wallet, &asked(&gateway))).status, 200);
 }
 

@@ -107,7 +107,10 @@ impl Sender {
         let next_ms = attempt.next_ms;
         gate.store.commit(Op::Intent { key, payment: Payment { attempt: Some(attempt), ..payment } }).await?;
         gate.unsettled.watch(key, next_ms);
-        self.submitter.send(&order).await;
+        if let Some(message) = self.submitter.send(&order).await {
+            let (network, sender) = (&self.network, self.submitter.address());
+            tracing::error!(network, %sender, message, "ALARM: a node does not take a transaction that it has tried");
+        }
         drop(place);
         Ok(self.awaited(&order, self.settle_max).await)
     }
@@ -140,7 +143,9 @@ impl Sender {
         let next_ms = attempt.next_ms;
         gate.store.commit(Op::Attempt { key, attempt }).await?;
         gate.unsettled.watch(key, next_ms);
-        self.submitter.send(&order).await;
+        if let Some(message) = self.submitter.send(&order).await {
+            tracing::debug!(message, "a transaction of ours was not taken again");
+        }
         drop(place);
         Ok(self.awaited(&order, LOOK_AGAIN_FOR).await)
     }
@@ -214,10 +219,19 @@ pub(crate) async fn again(
     key: [u8; 32],
     payment: &Payment,
 ) -> Result<Settlement, StoreError> {
-    let (Some(sender), Some(last)) = (snapshot.sender(&payment.rail), &payment.attempt) else {
-        return Ok(unclear());
+    let Some(last) = &payment.attempt else { return Ok(unclear()) };
+    let outcome = match snapshot.sender(&payment.rail) {
+        Some(sender) => sender.send_again(gate, key, payment, last).await?,
+        None => {
+            tracing::error!(rail = %payment.rail, "who has sent a permit has left the configuration");
+            let count = last.count.saturating_add(1);
+            let attempt = settling::attempt(payment.rail.clone(), &last.request, count, Now::read());
+            let next_ms = attempt.next_ms;
+            gate.store.commit(Op::Attempt { key, attempt }).await?;
+            gate.unsettled.watch(key, next_ms);
+            unclear()
+        }
     };
-    let outcome = sender.send_again(gate, key, payment, last).await?;
     counted(gate, &payment.rail, &outcome);
     Ok(outcome)
 }

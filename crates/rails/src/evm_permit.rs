@@ -10,7 +10,7 @@ use proof::evm_transaction::Transaction;
 use proof::mpp::permit::PermitCharge;
 use proof::secp::SecretKey;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use wire::hex;
 use wire::x402::{Address, Permit, contracts};
 
@@ -83,6 +83,8 @@ pub enum NotWritten {
     Unready,
     /// More than the operator pays per unit of gas is asked for now.
     Dear,
+    /// The sender has too little of the chain's own coin.
+    Poor,
 }
 
 /// What became of a transfer, as far as the chain tells.
@@ -222,6 +224,11 @@ impl Submitter {
             return Err(NotWritten::Dear);
         }
         let fee_per_gas = least.max(fees.fee_per_gas).min(self.fee_per_gas_max);
+        let coins = self.node.ask("eth_getBalance", json!([self.address().to_string(), "latest"])).await;
+        let coins = coins.as_ref().and_then(coins_of).ok_or(NotWritten::Unready)?;
+        if coins < u128::from(fees.gas).saturating_mul(fee_per_gas) {
+            return Err(NotWritten::Poor);
+        }
         let nonce = before.map_or(fees.nonce, |before| before.nonce);
         let transaction = Transaction {
             chain_id: self.chain_id,
@@ -237,14 +244,15 @@ impl Submitter {
         Ok(Written { hash: signed.hash, raw: signed.raw, nonce, fee_per_gas })
     }
 
-    /// Hands the newest transaction over. The same one again does nothing twice.
+    /// Hands the newest transaction over. The same one again does nothing twice. What the node has against it, if it does not
+    /// take it; an earlier copy may be on the chain all the same.
     ///
     /// # Cancel safety
     /// Dropped midway, it may have been sent.
-    pub async fn send(&self, order: &PermitOrder) {
-        let Some(newest) = order.written.last() else { return };
-        if let Sent::Refused(message) = self.node.send(&newest.raw).await {
-            tracing::debug!(message, "a transaction of ours was not taken, or not again");
+    pub async fn send(&self, order: &PermitOrder) -> Option<String> {
+        match self.node.send(&order.written.last()?.raw).await {
+            Sent::Refused(message) => Some(message),
+            Sent::Taken(_) | Sent::Unknown => None,
         }
     }
 
@@ -279,6 +287,15 @@ impl Submitter {
             Evidence::Moved { .. } | Evidence::Nothing => Fate::Open { is_outrun },
         }
     }
+}
+
+/// Of a number too large to be meant: all there is.
+fn coins_of(value: &Value) -> Option<u128> {
+    let digits = value.as_str()?.strip_prefix("0x")?;
+    if digits.len() > 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(u128::MAX);
+    }
+    u128::from_str_radix(digits, 16).ok()
 }
 
 fn padded(address: &Address) -> String {
