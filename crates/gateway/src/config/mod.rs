@@ -51,6 +51,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -114,7 +115,7 @@ pub struct Config {
     /// APIs behind us, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// What is proxied, first match wins.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// What models cost.
     pub prices: Prices,
     /// Holds and disconnects.
@@ -261,7 +262,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             server,
             store,
             upstreams,
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
             prices,
         }
     });

@@ -226,6 +226,9 @@ impl Session {
                 receipt.accepted_cumulative = Some(channel.standing.get().accepted.to_string());
                 receipt.spent = Some(channel.spent(came.account).to_string());
                 receipt.units = u64::try_from(channel.up(came.charged)).ok();
+                // Its method wants one; nothing is closed for being idle.
+                let says_when_idle = channel.method == solana::METHOD;
+                receipt.idle_timeout_seconds = says_when_idle.then_some(solana::IDLE_TIMEOUT_MAX_S);
             }
             Kind::Lightning(session) => {
                 // Of this stream, and a number: so its method has it.
@@ -346,9 +349,13 @@ mod tests {
 
     /// A token with six decimals: a base unit is a thousand of the ledger's.
     fn channel(accepted: u128, deposit: u128, delta_min: u128) -> Session {
+        channel_of("tempo", accepted, deposit, delta_min)
+    }
+
+    fn channel_of(method: &'static str, accepted: u128, deposit: u128, delta_min: u128) -> Session {
         let standing = Arc::new(Standing::new(Vouched { accepted, deposit, closed: false }));
         let unit = Unit { asset: Asset::Usdc, decimals: 6 };
-        session(Kind::Channel(Channel { method: "tempo", id: "0xab".into(), unit, delta_min, standing }))
+        session(Kind::Channel(Channel { method, id: "0xab".into(), unit, delta_min, standing }))
     }
 
     /// Of 10 sats, which came to 7,000 units.
@@ -418,6 +425,11 @@ mod tests {
                 channel(10, 20, 0),
                 json!({"method": "tempo", "reference": "0xab", "channelId": "0xab", "acceptedCumulative": "10",
                        "spent": "5", "units": 2}),
+            ),
+            (
+                channel_of("solana", 10, 20, 0),
+                json!({"method": "solana", "reference": "0xab", "channelId": "0xab", "acceptedCumulative": "10",
+                       "spent": "5", "units": 2, "idleTimeoutSeconds": 2_592_000}),
             ),
             (lightning(), json!({"method": "lightning", "reference": "aa11", "spent": 3, "units": 3})),
         ] {

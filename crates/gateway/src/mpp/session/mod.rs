@@ -183,3 +183,55 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proof::voucher::Signed;
+    use proof::voucher::solana::SolanaSignature;
+    use serde_json::json;
+    use store::Promise;
+
+    use super::{Made, OfSessions, Signature};
+    use crate::channels::Kind as _;
+
+    /// Records of both chains, the first as it was written before there was a second.
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let address = |digit: &str| format!("0x{}", digit.repeat(40));
+        let word = |digit: &str| format!("0x{}", digit.repeat(64));
+        let tempo = json!({
+            "version": 2, "chainId": 42431, "escrow": address("1"), "payer": address("2"), "payee": address("3"),
+            "operator": address("0"), "token": address("4"), "salt": word("5"), "authorizedSigner": address("0"),
+            "expiringNonceHash": word("6"),
+        });
+        let key = "CHNLxYvVA28MJP9PrFuDXccuoGXAx7jBacfLEkahyGsX";
+        let solana = json!({
+            "network": "solana:localnet", "program": key, "treasury": key, "payer": key, "payee": key, "mint": key,
+            "authorizedSigner": key, "salt": u64::MAX, "openSlot": 400_000_000, "graceS": 900,
+        });
+        for (record, is_tempo) in [(tempo, true), (solana, false)] {
+            let made: Made = serde_json::from_value(record.clone()).unwrap();
+            assert_eq!(matches!(made, Made::Tempo(_)), is_tempo, "{record}");
+            assert_eq!(serde_json::to_value(&made).unwrap(), record);
+        }
+        assert!(serde_json::from_value::<Made>(json!({"salt": "0x00"})).is_err());
+    }
+
+    #[test]
+    fn promises_are_read_as_they_were_written() {
+        let evm = Signature::Evm({
+            let mut bytes = [1; 65];
+            bytes[64] = 27;
+            bytes
+        });
+        let solana = Signature::Solana(SolanaSignature { bytes: [2; 64], expires_at: 1_800_000_000 });
+        for (signature, ends_at) in [(evm, None), (solana, Some(1_800_000_000))] {
+            let promise = OfSessions::write(&Signed { max_claimable: 7, signature });
+            let read = OfSessions::read(&promise).unwrap();
+            assert!(read == signature);
+            assert_eq!(read.ends_at(), ends_at);
+        }
+        let damaged = Promise { max_claimable: 7, signature: "0l".to_owned(), expires_at: 0 };
+        assert!(OfSessions::read(&damaged).is_none());
+    }
+}
