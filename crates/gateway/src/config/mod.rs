@@ -8,6 +8,7 @@
 mod admin;
 mod batch;
 mod cashu;
+mod channel_terms;
 mod directories;
 mod example;
 mod exchange;
@@ -33,6 +34,7 @@ mod route;
 mod secret;
 mod section;
 mod server;
+mod solana;
 mod store;
 mod svm;
 mod tempo;
@@ -48,12 +50,14 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
 pub use batch::Batch;
 pub use cashu::Cashu;
+pub use channel_terms::ChannelTerms;
 pub use directories::Directories;
 pub use example::{ExampleUpstream, example};
 pub use extensions::{Extensions, OfferReceipt, PaymentIdentifier, RouteDiscovery, Service};
@@ -77,6 +81,7 @@ pub use rail::{EvmNetwork, Network, Rails, Settle, SvmNetwork, TestRail, X402, X
 pub use route::{PathPattern, Route, RoutePrice, RouteUpstream};
 pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
+pub use solana::{Solana, SolanaNetwork};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use tempo::Tempo;
 pub use unit_price::UnitPrice;
@@ -108,7 +113,7 @@ pub struct Config {
     /// APIs behind us, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// What is proxied, first match wins.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// What models cost.
     pub prices: Prices,
     /// Holds and disconnects.
@@ -255,7 +260,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             server,
             store,
             upstreams,
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
             prices,
         }
     });
