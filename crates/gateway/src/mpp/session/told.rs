@@ -45,7 +45,7 @@ pub(crate) async fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
     Offer {
         method: MppMethod::Tempo,
         intent: SESSION,
-        request: payload::write(&request),
+        request: payload::canonical(&request),
         expires_at_s: None,
         credit: None,
     }
