@@ -130,3 +130,49 @@ impl Required<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use wire::x402::v2;
+
+    use super::Required;
+    use crate::extensions::Declared;
+
+    fn declared(id: &'static str, bytes: usize, is_kept: bool) -> Declared {
+        Declared { id, entry: format!("{{\"a\":\"{}\"}}", "x".repeat(bytes)), is_kept }
+    }
+
+    /// What is left of a challenge with a description, offers and extensions of such sizes.
+    fn left(description: usize, offers: &[usize], extensions: Vec<Declared>) -> (bool, usize, Vec<String>) {
+        let resource = v2::ResourceInfo {
+            url: "http://h/p".to_owned(),
+            description: Some("d".repeat(description)),
+            ..v2::ResourceInfo::default()
+        };
+        let accepts = offers.iter().map(|bytes| format!("\"{}\"", "o".repeat(*bytes))).collect();
+        let text = Required { error: "payment_required", resource, accepts, extensions }.fitted();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let names = value["extensions"].as_object().map(|all| all.keys().cloned().collect());
+        let is_described = value["resource"].get("description").is_some();
+        (is_described, value["accepts"].as_array().unwrap().len(), names.unwrap_or_default())
+    }
+
+    /// X402-5: a header of 2047 bytes holds 1533 of JSON.
+    #[test]
+    fn x402_5_what_is_missed_least_goes_first() {
+        let both = || vec![declared("a", 300, true), declared("b", 300, false)];
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (description, offers, extensions, expected) in [
+            (100, [300, 300].as_slice(), both(), (true, 2, names(&["a", "b"]))),
+            (300, &[300, 300], both(), (false, 2, names(&["a", "b"]))),
+            (300, &[450, 450], both(), (false, 2, names(&["a"]))),
+            (300, &[450, 450, 450], both(), (false, 2, names(&["a"]))),
+            (0, &[2000, 2000], Vec::new(), (false, 1, names(&[]))),
+            (0, &[], Vec::new(), (true, 0, names(&[]))),
+        ] {
+            let told = format!("{description} {offers:?}");
+            assert_eq!(left(description, offers, extensions), expected, "{told}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use wire::rfc3339;
 use super::{Demand, Desk, methods};
 use crate::call::Arrived;
 use crate::challenge::{Ask, Offering};
-use crate::config::{MppMethod, RoutePrice};
+use crate::config::MppMethod;
 use crate::exchange::is_grpc;
 use crate::gate::Gate;
 use crate::refusal::{Refusal, field_bytes};
@@ -160,7 +160,7 @@ impl<'a> Binding<'a> {
     pub(super) fn of(demand: Demand<'a>, desk: &'a Desk) -> Self {
         let Demand { arrived, ask, .. } = demand;
         let ends_at_s = arrived.now.seconds().saturating_add(desk.rules.expiry.as_secs());
-        let is_bound = desk.rules.digest && !ask.body.is_empty() && decides(&demand);
+        let is_bound = desk.rules.digest && !ask.body.is_empty() && ask.priced_by_body;
         Self {
             demand,
             desk,
@@ -202,15 +202,6 @@ impl<'a> Binding<'a> {
         let Bound { id, line } = gate.keys.masters.load().mpp.bind(unbound, opaque).ok()?;
         Some((id, HeaderValue::try_from(line).ok()?))
     }
-}
-
-/// Whether the body decides what a call costs.
-fn decides(demand: &Demand<'_>) -> bool {
-    let route = demand.ask.route(&demand.arrived.snapshot);
-    route.is_some_and(|route| match route.price {
-        RoutePrice::ByModel | RoutePrice::Units(_) => true,
-        RoutePrice::PerCall(_) | RoutePrice::Free => false,
-    })
 }
 
 /// Whether `Authorization` is taken: SDKs put a key there whatever they are told (MPP-15).

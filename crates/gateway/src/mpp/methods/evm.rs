@@ -49,7 +49,7 @@ pub(crate) fn request(till: &Till, amount: &str) -> Option<ChargeRequest> {
     let Method::Transfer { token, pay_to } = &till.method else { return None };
     Some(ChargeRequest {
         amount: amount.to_owned(),
-        currency: token.contract().to_string(),
+        currency: token.contract_text().to_owned(),
         recipient: pay_to.to_string(),
         description: None,
         external_id: None,
