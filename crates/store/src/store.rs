@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use ledger::Account;
+use ledger::AccountRef;
 use money::Amount;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -172,7 +172,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Full`], [`StoreError::DiskFull`] or [`StoreError::Unavailable`]: it was not taken, and the
     /// first two times may be later.
-    pub fn submit(&self, op: Op, at_risk: Option<(Arc<Account>, Amount)>) -> Result<Submitted, StoreError> {
+    pub fn submit(&self, op: Op, at_risk: Option<(AccountRef, Amount)>) -> Result<Submitted, StoreError> {
         if self.room() == Room::None {
             return Err(StoreError::DiskFull);
         }
