@@ -20,7 +20,7 @@ use wire::x402::batch::{BatchPayload, ChannelConfig, Voucher};
 use wire::x402::{Address, v2};
 
 use crate::secp::Signature;
-use crate::x402_exact::{Binding, ExactError};
+use crate::x402_exact::Binding;
 use crate::{eip712, x402_echo};
 
 /// A genuine voucher for a channel that pays us; where the channel stands is not looked at yet.
