@@ -149,7 +149,7 @@ impl Snapshot {
     }
 
     /// The first route that matches. A path that only other methods may use is told apart.
-    pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&config::Route, Refusal> {
+    pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&Arc<config::Route>, Refusal> {
         let routes = &self.config.routes;
         if let Some(route) = routes.iter().find(|route| route.matches(method, path)) {
             if self.is_sold_as_another(route, method, path) {
@@ -173,7 +173,7 @@ impl Snapshot {
         let mut routes = self.config.routes.iter();
         let loosely =
             routes.find(|route| route.methods.contains(method) && route.path.matches_any_case(&read));
-        loosely.is_some_and(|route| !std::ptr::eq(route, found))
+        loosely.is_some_and(|route| !std::ptr::eq(&**route, found))
     }
 
     /// Where a call for `model` on `route` goes.
@@ -253,7 +253,7 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
         name: upstream.name.clone(),
         provider: upstream.provider,
         model: upstream.model.clone(),
-        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol),
+        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol)?,
         protocol: upstream.protocol,
         metadata: upstream.metadata.clone(),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
