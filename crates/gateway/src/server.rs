@@ -149,6 +149,7 @@ async fn supervise(
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(crate::mpp::session::run(Arc::clone(&gate)));
+    tokio::spawn(crate::mpp::session::keep_recent(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(lightning::keep_sessions(Arc::clone(&gate)));
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));

@@ -3,15 +3,15 @@
 use std::io;
 
 use rails::dial::Dialer;
-use rails::{EvmNode, Settlement};
+use rails::{EvmNode, Settlement, SolanaNode};
 use serde::Serialize;
 use wire::mpp::payload;
 use wire::template::{MARKS, Template};
 
 use super::methods::credit;
 use super::processor::{Counter, Order};
-use super::session::Terms;
-use crate::config::{self, Mode, Mpp, MppMethod};
+use super::session::{Chain, Solana, Tempo, Terms};
+use crate::config::{self, BaseUrl, Mode, Mpp, MppMethod};
 use crate::keys;
 use crate::snapshot::origin;
 
@@ -23,8 +23,8 @@ pub(crate) struct Desk {
     pub(crate) rules: Mpp,
     /// What is asked of a key's account: ledger units.
     pub(super) credit: Template,
-    /// Sessions on channels of Tempo.
-    pub(crate) tempo: Option<Terms>,
+    tempo: Option<Terms>,
+    solana: Option<Terms>,
     stripe: Option<Counter<config::Stripe>>,
     card: Option<Counter<config::Card>>,
 }
@@ -38,16 +38,32 @@ impl Desk {
                 "rails.mpp needs a realm: write rails.mpp.realm or server.public_url",
             ));
         }
+        let path = |rpc: &BaseUrl| if rpc.base_path.is_empty() { "/" } else { &rpc.base_path }.to_owned();
         let tempo = rules.tempo.as_ref().map(|rules| {
-            let path = if rules.rpc.base_path.is_empty() { "/" } else { &rules.rpc.base_path }.to_owned();
-            let node = EvmNode { origin: origin(&rules.rpc), path, dialer: dialer.clone() };
-            Terms { rules: rules.clone(), node }
+            let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
+            let node = EvmNode { origin, path, dialer: dialer.clone() };
+            Terms { rules: rules.terms, chain: Chain::Tempo(Tempo { rules: rules.clone(), node }) }
+        });
+        let solana = rules.solana.as_ref().map(|rules| {
+            let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
+            let node = SolanaNode { origin, path, dialer: dialer.clone() };
+            Terms { rules: rules.terms, chain: Chain::Solana(Solana::new(rules.clone(), node)) }
         });
         let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
         let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));
         let credit = written(&credit::request(keys::mode(mode), public_url, MARKS[0]))?;
         let (stripe, card) = (stripe.transpose()?, card.transpose()?);
-        Ok(Self { realm, rules: rules.clone(), credit, tempo, stripe, card })
+        Ok(Self { realm, rules: rules.clone(), credit, tempo, solana, stripe, card })
+    }
+
+    /// The sessions on payment channels that are taken here.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Terms> {
+        self.tempo.iter().chain(&self.solana)
+    }
+
+    /// Those of one method.
+    pub(crate) fn session(&self, method: MppMethod) -> Option<&Terms> {
+        self.sessions().find(|terms| terms.method() == method)
     }
 
     pub(super) const fn stripe(&self) -> Option<&Counter<config::Stripe>> {
