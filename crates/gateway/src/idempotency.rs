@@ -21,8 +21,8 @@ use crate::payments::store_refusal;
 use crate::refusal::{Code, Money, Refusal};
 use crate::retries::{self, Verdict};
 
-const KEY_FIELD: &str = "idempotency-key";
-const RETRY_FIELD: &str = "x-stainless-retry-count";
+const KEY_FIELD: HeaderName = HeaderName::from_static("idempotency-key");
+const RETRY_FIELD: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 255;
 
