@@ -1,7 +1,6 @@
 //! The hold travels with the response body and ends with it: whatever the end, there is one settle path
 //! (LED-7, MTR-3).
 
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,14 +12,13 @@ use http_body::Frame;
 use ledger::{AccountState, Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
 use money::Amount;
-use store::{Durable, Op, Outcome, StoreError, Submitted};
-use tokio::sync::oneshot;
+use store::{NotTaken, Op, Outcome, StoreError, Submitted};
 use tokio::time::Instant;
 
 use crate::bill;
 use crate::call_id::CallId;
 use crate::clock::Now;
-use crate::config::{Charged, Policy};
+use crate::config::{Charged, Policy, Route};
 use crate::extensions::offers::Notary;
 use crate::facts::{self, CallFacts};
 use crate::gate::Gate;
@@ -28,6 +26,7 @@ use crate::growth::{Exhausted, Growth};
 use crate::idempotency::{self, Attempt};
 use crate::identity::Agent;
 use crate::journalled::Journalled;
+use crate::landing::{self, Landing, commit_in_background};
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::payer::Payer;
@@ -45,21 +44,17 @@ use crate::upstream::{KeySeen, KeyWatch};
 /// Pieces in which a chunk is metered near the end of what is held.
 const PIECE_BYTES: usize = 128;
 
-/// Wait between two tries to write to a disk that is full.
-const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(500);
-
 /// Everything that is decided when a call ends.
 pub(crate) struct Charge {
     pub(crate) gate: Arc<Gate>,
     pub(crate) call: CallId,
     /// Whoever waits for the answer.
     pub(crate) client: Rc<Presence>,
-    pub(crate) route: String,
-    pub(crate) upstream: String,
+    pub(crate) route: Arc<Route>,
     pub(crate) payer: Option<Payer>,
     /// Who signed the request.
     pub(crate) agent: Option<Rc<Agent>>,
-    pub(crate) quote: Quote,
+    pub(crate) quote: Box<Quote>,
     pub(crate) clamp: Option<u64>,
     /// None for a free route.
     pub(crate) hold: Option<OpenHold>,
@@ -178,9 +173,6 @@ pub(crate) enum Stop {
     Waits,
 }
 
-/// A charge on its way to the disk.
-pub(crate) type Landing = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
-
 /// Tokens that are being counted for an estimate.
 pub(crate) type Counting = Pin<Box<dyn Future<Output = Counted>>>;
 
@@ -188,7 +180,7 @@ pub(crate) type Counting = Pin<Box<dyn Future<Output = Counted>>>;
 pub(crate) struct Sum {
     pub(crate) captured: Amount,
     pub(crate) available: Amount,
-    pub(crate) usage: String,
+    pub(crate) metered: Metered,
     pub(crate) landing: Option<Landing>,
     /// What the payer is told of a settlement that the call did not wait for.
     pub(crate) result: Option<PaymentResult>,
@@ -203,7 +195,7 @@ impl Charge {
         let mut chunk = match &mut self.key_watch {
             None => chunk,
             Some(watch) => watch.pass(chunk).map_err(|KeySeen| {
-                let upstream = &self.upstream;
+                let upstream = &self.quote.upstream.name;
                 tracing::error!(parent: &self.span, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
                 Stop::KeySeen
             })?,
@@ -320,7 +312,7 @@ impl Charge {
         let (Some(grpc), Ok(trailers)) = (&mut self.grpc, frame.into_trailers()) else { return Ok(()) };
         let key = self.key_watch.as_ref().map(KeyWatch::search);
         grpc.take(&trailers, key).map_err(|KeyTold| {
-            tracing::error!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream sent its own key back; answer cut off");
+            tracing::error!(parent: &self.span, upstream = %self.quote.upstream.name, "ALARM: the upstream sent its own key back; answer cut off");
             Stop::KeySeen
         })
     }
@@ -423,7 +415,7 @@ impl Charge {
         }
         self.keep_on_tape(&out[before..]);
         if self.growth.is_some() {
-            self.gate.unseen.learn(&self.quote.model, &metered);
+            self.gate.unseen.learn(self.quote.model(), &metered);
         }
         self.stopped = Some((end, metered));
     }
@@ -446,7 +438,7 @@ impl Charge {
             return None;
         }
         let snapshot = self.gate.snapshot.load();
-        let factor = snapshot.config.metering.factor_bp(&self.quote.model);
+        let factor = snapshot.config.metering.factor_bp(self.quote.model());
         let said = self.meter.output_text().cloned();
         Some(Box::pin(self.gate.estimator.count(self.quote.body(), said, factor)))
     }
@@ -488,7 +480,7 @@ impl Charge {
         };
         self.report(&metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
-        Some(Sum { captured, available, usage: facts::usage_line(&metered), landing, result })
+        Some(Sum { captured, available, metered, landing, result })
     }
 
     /// What the call costs, by its price and the route's policy.
@@ -522,7 +514,7 @@ impl Charge {
                 let most = self.quote.believed(self.clamp, self.meter.progress().output_bytes);
                 let most = most.map_or(cost.nano, |most| most.max(held()));
                 if most < cost.nano {
-                    tracing::warn!(parent: &self.span, upstream = %self.upstream, "ALARM: the upstream reports more than the request can have used");
+                    tracing::warn!(parent: &self.span, upstream = %self.quote.upstream.name, "ALARM: the upstream reports more than the request can have used");
                 }
                 Cost { nano: cost.nano.min(most), ..cost }
             }
@@ -571,8 +563,7 @@ impl Charge {
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
         }
-        let account = hold.chain().first()?;
-        let asset = account.asset();
+        let asset = hold.chain().first()?.asset();
         let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
         if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
@@ -580,29 +571,19 @@ impl Charge {
             self.count_estimate(cost.estimated);
         }
         let facts = CallFacts {
-            call: self.call,
-            account: account.id(),
-            asset,
+            charge: self,
             payer: self.payer.as_ref()?,
-            agent: self.agent.as_deref(),
-            route: &self.route,
-            upstream: &self.upstream,
-            quote: &self.quote,
             held_first: hold.first(),
             held: hold.amount(),
-            clamp: self.clamp,
             ended: &ended,
             cost,
             metered,
-            status: self.status.as_u16(),
-            payment: self.brought.as_ref().map(|brought| brought.facts(ended.captured)),
-            started: self.started,
             finished: Now::read(),
         };
         let served = self.status.is_success() && (moved || !metered.upstream_error);
         let write = served.then(|| {
             let entry = moved.then(|| self.entry(hold, &ended, cost));
-            let income = moved.then(|| Chart::Usage(self.quote.model.clone()));
+            let income = moved.then(|| Chart::Usage(self.quote.model().to_owned()));
             let facts = facts.to_json();
             Op::Capture {
                 id: self.call.0,
@@ -624,10 +605,10 @@ impl Charge {
 
     fn count_estimate(&self, estimated: bool) {
         if estimated {
-            self.gate.metrics.estimated(&self.route, self.quote.priced_as());
+            self.gate.metrics.estimated(&self.route.name, self.quote.priced_as());
         }
-        if let Some(estimates) = self.gate.estimates.count(&self.route, estimated) {
-            let (route, upstream) = (&self.route, &self.upstream);
+        if let Some(estimates) = self.gate.estimates.count(&self.route.name, estimated) {
+            let (route, upstream) = (&self.route.name, &self.quote.upstream.name);
             tracing::warn!(%route, %upstream, estimates, "more than 2 of the last 100 charges of a route are estimates");
         }
     }
@@ -652,13 +633,13 @@ impl Charge {
     /// waited for, never dropped.
     fn record(&self, op: Op, captured: Amount) -> Option<Landing> {
         let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
-        match self.gate.store.submit(op.clone(), at_risk) {
+        match self.gate.store.submit(op, at_risk) {
             Ok(Submitted::Behind) => None,
-            Ok(Submitted::Wait(durable)) => Some(land(&self.gate, op, Some(durable), Waits::default())),
-            Err(StoreError::Full | StoreError::DiskFull) => {
-                Some(commit_in_background(&self.gate, op, Waits::default()))
+            Ok(Submitted::Wait(durable)) => Some(landing::follow(&self.gate, durable)),
+            Err(NotTaken { op, why: StoreError::Full | StoreError::DiskFull }) => {
+                Some(commit_in_background(&self.gate, *op, Waits::default()))
             }
-            Err(error) => {
+            Err(NotTaken { why: error, .. }) => {
                 tracing::error!(%error, "a capture could not be recorded");
                 Some(Box::pin(std::future::ready(Err(error))))
             }
@@ -686,7 +667,7 @@ impl Charge {
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {
         let outcome = if self.status.is_success() { "served" } else { "upstream_error" };
-        self.gate.metrics.request(&self.route, outcome);
+        self.gate.metrics.request(&self.route.name, outcome);
         let asset = self.payer.as_ref().map_or("", |payer| payer.account.asset().name());
         self.span.record("captured", tracing::field::display(captured.units()));
         tracing::info!(
@@ -702,80 +683,9 @@ impl Charge {
     }
 }
 
-/// Writes `op` whatever becomes of the answer; `waits` is over when that is done.
-pub(crate) fn commit_in_background(gate: &Gate, op: Op, waits: Waits) -> Landing {
-    land(gate, op, None, waits)
-}
-
-/// As [`commit_in_background`], for an `op` that is perhaps on its way already.
-fn land(gate: &Gate, op: Op, under_way: Option<Durable>, waits: Waits) -> Landing {
-    let (done, landed) = oneshot::channel();
-    let store = gate.store.clone();
-    gate.background.spawn(async move {
-        let first = match under_way {
-            Some(durable) => durable.await,
-            None => store.commit(op.clone()).await,
-        };
-        let outcome = while_full(first, LOOK_FOR_ROOM_EVERY, || store.commit(op.clone())).await;
-        if let Err(error) = &outcome {
-            tracing::error!(%error, "the end of a call could not be recorded");
-        }
-        waits.over(outcome.is_ok());
-        // The answer may have gone.
-        let _ = done.send(outcome.map(drop));
-    });
-    Box::pin(async move { landed.await.unwrap_or_else(|_| Err(StoreError::Unavailable("closed".into()))) })
-}
-
-/// What has happened in memory must come to the disk, or the two would differ for as long as the process
-/// lives: while the disk is full it is tried again (LED-27, LED-28). What may begin then is refused elsewhere.
-async fn while_full<T, F: Future<Output = Result<T, StoreError>>>(
-    first: Result<T, StoreError>,
-    wait: Duration,
-    mut again: impl FnMut() -> F,
-) -> Result<T, StoreError> {
-    let mut outcome = first;
-    while matches!(outcome, Err(StoreError::DiskFull)) {
-        tokio::time::sleep(wait).await;
-        outcome = again().await;
-    }
-    outcome
-}
-
 impl Drop for Charge {
     fn drop(&mut self) {
         // A call that was stopped already ends as it was.
         self.settle(End::ClientGone, &mut Vec::new());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::time::Duration;
-
-    use store::StoreError;
-
-    use super::while_full;
-
-    /// LED-28: nothing of money is dropped while there is no room, and nothing else is tried twice.
-    #[tokio::test]
-    async fn a_charge_is_written_again_until_there_is_room() {
-        let unavailable = || StoreError::Unavailable(String::new());
-        for (first, later, tries, end) in [
-            (Ok(1), vec![], 0, Ok(1)),
-            (Err(StoreError::DiskFull), vec![Err(StoreError::DiskFull), Ok(2)], 2, Ok(2)),
-            (Err(StoreError::DiskFull), vec![Err(unavailable())], 1, Err(unavailable())),
-            (Err(StoreError::Conflict), vec![Ok(3)], 0, Err(StoreError::Conflict)),
-        ] {
-            let tried = Cell::new(0);
-            let ended = while_full(first, Duration::ZERO, || {
-                let outcome = later[tried.get()].clone();
-                tried.set(tried.get() + 1);
-                std::future::ready(outcome)
-            });
-            assert_eq!(ended.await, end);
-            assert_eq!(tried.get(), tries);
-        }
     }
 }

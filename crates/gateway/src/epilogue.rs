@@ -10,6 +10,7 @@ use ledger::Account;
 use crate::call_id::CallId;
 use crate::charge::Sum;
 use crate::clock::Now;
+use crate::facts;
 use crate::identity;
 use crate::payer::Payer;
 use crate::session::Came;
@@ -87,7 +88,7 @@ impl Bill {
             account: Arc::clone(&payer.account),
             charge: format!("{} {asset}", sum.captured.decimal(asset)),
             balance: format!("{} {asset}", sum.available.decimal(asset)),
-            usage: sum.usage.clone(),
+            usage: facts::usage_line(&sum.metered),
             call,
             result: None,
             crawler: payer.is_crawler().then(|| identity::charged(sum.captured)),

@@ -44,6 +44,7 @@ mod heads;
 mod idempotency;
 mod identity;
 mod journalled;
+mod landing;
 mod lenient;
 mod lightning;
 mod limits;

@@ -49,8 +49,8 @@ use crate::upstream::{AnswerHead, RequestBody, is_out_of_credit};
 pub(crate) struct Serving {
     pub(crate) worker: Rc<Worker>,
     pub(crate) arrived: Arrived,
-    pub(crate) route: Route,
-    pub(crate) quote: Quote,
+    pub(crate) route: Arc<Route>,
+    pub(crate) quote: Box<Quote>,
     /// What of the request is still to come.
     pub(crate) rest: Rest,
     pub(crate) payer: Option<Payer>,
@@ -307,8 +307,8 @@ impl Serving {
             gate: Arc::clone(gate),
             call: arrived.call,
             client: arrived.client,
-            route: route.name,
-            upstream: upstream.name.clone(),
+            policy: route.policy,
+            route,
             payer,
             agent: arrived.identity.agent().map(Rc::clone),
             is_given: given.is_some(),
@@ -331,7 +331,6 @@ impl Serving {
             vain: None,
             grpc: quote_is_grpc.then(|| GrpcEnd::of_head(&parts.headers)),
             meter,
-            policy: route.policy,
             asked,
             // An error costs nothing, however long it is.
             bytes_left: quote_bytes_max.filter(|_| status.is_success()),
@@ -411,10 +410,7 @@ pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
 /// What is known of the call when its answer begins.
 fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>) {
     headers.insert("farthing-request-id", call.header());
-    let version = quote.tariff.get(..12).unwrap_or_default();
-    if let Ok(version) = HeaderValue::from_str(version) {
-        headers.insert("farthing-price", version);
-    }
+    headers.insert("farthing-price", quote.tariff_label());
     if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
         headers.insert("farthing-clamped", limit);
     }

@@ -11,10 +11,8 @@ use meter::{Dialect, Provider};
 use rails::EvmNode;
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
-use tariff::Found;
 
 use crate::cashu;
-use crate::clock::Now;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
@@ -27,7 +25,7 @@ use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
 use crate::mpp;
-use crate::price_list::{PriceList, moment};
+use crate::price_list::PriceList;
 use crate::refusal::{Code, Refusal};
 use crate::till::{self, Till};
 use crate::upstream::{KeySearch, Way};
@@ -149,7 +147,7 @@ impl Snapshot {
     }
 
     /// The first route that matches. A path that only other methods may use is told apart.
-    pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&config::Route, Refusal> {
+    pub(crate) fn route(&self, method: &Method, path: &str) -> Result<&Arc<config::Route>, Refusal> {
         let routes = &self.config.routes;
         if let Some(route) = routes.iter().find(|route| route.matches(method, path)) {
             if self.is_sold_as_another(route, method, path) {
@@ -173,7 +171,7 @@ impl Snapshot {
         let mut routes = self.config.routes.iter();
         let loosely =
             routes.find(|route| route.methods.contains(method) && route.path.matches_any_case(&read));
-        loosely.is_some_and(|route| !std::ptr::eq(route, found))
+        loosely.is_some_and(|route| !std::ptr::eq(route.as_ref(), found))
     }
 
     /// Where a call for `model` on `route` goes.
@@ -190,11 +188,6 @@ impl Snapshot {
             RouteUpstream::One(name) => self.upstreams.get(name).map(Arc::clone),
             RouteUpstream::ByModel(_) => None,
         }
-    }
-
-    /// The price of a model at that moment for an account of a group.
-    pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
-        self.prices.lookup(model, group, moment(now))
     }
 
     /// How the calls of a route travel. All of its upstreams are reached alike in this.

@@ -48,6 +48,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -108,7 +109,7 @@ pub struct Config {
     /// APIs behind us, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// What is proxied, first match wins.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// What models cost.
     pub prices: Prices,
     /// Holds and disconnects.
@@ -255,7 +256,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             server,
             store,
             upstreams,
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
             prices,
         }
     });
