@@ -34,6 +34,7 @@ pub mod session;
 pub mod signer;
 pub mod socket;
 pub mod solana;
+pub mod solana_channels;
 pub mod spelling;
 pub mod spoken;
 pub mod stand;

@@ -41,6 +41,10 @@ impl AtRisk {
         Self { durability, total: AtomicI64::new(0), started: Instant::now(), oldest: AtomicU64::new(0) }
     }
 
+    pub(crate) const fn durability(&self) -> Durability {
+        self.durability
+    }
+
     pub(crate) const fn is_sync(&self) -> bool {
         matches!(self.durability, Durability::Sync)
     }

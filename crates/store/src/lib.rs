@@ -6,6 +6,7 @@
 //! (ledger.md 6.1). A failed sync is final: the store refuses everything from then on.
 
 mod backup;
+mod bell;
 mod blank;
 mod cashu;
 mod channel;

@@ -1,10 +1,11 @@
 //! Single values of the store, in the table `meta`.
 
-use ledger::merkle::Hash;
+use ledger::merkle::{Frontier, Hash};
 use redb::ReadableTable;
 
 use crate::StoreError;
 use crate::read::unavailable;
+use crate::tables::{META_FRONTIER, META_NEXT_LSN};
 
 /// A big-endian `u64`; `None` when it was never written.
 pub(crate) fn number(
@@ -20,6 +21,16 @@ pub(crate) fn hash(
     name: &str,
 ) -> Result<Hash, StoreError> {
     bytes(meta, name).map(Option::unwrap_or_default)
+}
+
+/// The right edge of the tree over the journal.
+pub(crate) fn frontier(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Frontier, StoreError> {
+    let size = number(meta, META_NEXT_LSN)?.map_or(0, |next| next.saturating_sub(1));
+    let nodes = meta.get(META_FRONTIER).map_err(unavailable)?;
+    let nodes = nodes.map_or_else(Vec::new, |bytes| bytes.value().as_chunks().0.to_vec());
+    Frontier::from_nodes(size, nodes).ok_or_else(|| unavailable("damaged tree"))
 }
 
 /// A value of a fixed length.

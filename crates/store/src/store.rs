@@ -15,6 +15,7 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::AtRisk;
 use crate::read::unavailable;
@@ -45,12 +46,14 @@ pub struct Store {
 #[derive(Debug)]
 struct Handle {
     queue: Option<mpsc::Sender<Job>>,
+    bell: Arc<Bell>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         drop(self.queue.take());
+        self.bell.ring();
         if let Some(thread) = self.thread.take() {
             // A panic of the writer was reported where it happened.
             let _ = thread.join();
@@ -98,12 +101,15 @@ impl Store {
         let failed = Arc::new(AtomicBool::new(false));
         let at_risk = Arc::new(AtRisk::new(options.durability));
         let reader = Reader::new(disk.clone());
-        let writer = Writer::new(disk, Arc::clone(&space), Arc::clone(&at_risk), Arc::clone(&failed))?;
+        let bell = Arc::new(Bell::default());
+        let (risk, failure) = (Arc::clone(&at_risk), Arc::clone(&failed));
+        let writer = Writer::new(disk, Arc::clone(&space), risk, failure, Arc::clone(&bell))?;
         let thread = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(unavailable)?;
-        let writer = Arc::new(Handle { queue: Some(queue), thread: Some(thread) });
+        bell.belongs_to(thread.thread());
+        let writer = Arc::new(Handle { queue: Some(queue), bell, thread: Some(thread) });
         Ok(Self { writer, reader, failed, at_risk, space })
     }
 
@@ -143,6 +149,7 @@ impl Store {
         let (answer, done) = oneshot::channel();
         let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
         self.queue()?.send(job).await.map_err(|_| unavailable("closed"))?;
+        self.writer.bell.ring();
         done.await.map_err(|_| unavailable("closed"))?
     }
 
@@ -151,6 +158,7 @@ impl Store {
         let (answer, done) = oneshot::channel();
         let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
         self.queue()?.blocking_send(job).map_err(|_| unavailable("closed"))?;
+        self.writer.bell.ring();
         done.blocking_recv().map_err(|_| unavailable("closed"))?
     }
 
@@ -189,10 +197,15 @@ impl Store {
         let job = Job { op, answer, risk, handed_over: Instant::now() };
         // A job that was not taken drops its risk with it.
         match queue.try_send(job) {
-            Ok(()) => Ok(submitted),
-            Err(mpsc::error::TrySendError::Full(job)) => not_taken(job.op, StoreError::Full),
-            Err(mpsc::error::TrySendError::Closed(job)) => not_taken(job.op, unavailable("closed")),
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(job)) => return not_taken(job.op, StoreError::Full),
+            Err(mpsc::error::TrySendError::Closed(job)) => return not_taken(job.op, unavailable("closed")),
         }
+        match submitted {
+            Submitted::Behind => self.writer.bell.tap(),
+            Submitted::Wait(_) => self.writer.bell.ring(),
+        }
+        Ok(submitted)
     }
 
     /// What the disk has room for.

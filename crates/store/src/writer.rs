@@ -22,7 +22,8 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use self::batch::Batch;
-use self::intake::Patience;
+use self::intake::{Gathering, Patience};
+use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::{AtRisk, Risk};
 use crate::space::{Room, Space};
@@ -65,6 +66,8 @@ pub(crate) struct Writer {
     space: Arc<Space>,
     at_risk: Arc<AtRisk>,
     failed: Arc<AtomicBool>,
+    bell: Arc<Bell>,
+    gathering: Gathering,
     tail: Tail,
     /// Charges that nobody waits for, until the disk has room again.
     parked: VecDeque<Job>,
@@ -106,13 +109,15 @@ impl Writer {
         space: Arc<Space>,
         at_risk: Arc<AtRisk>,
         failed: Arc<AtomicBool>,
+        bell: Arc<Bell>,
     ) -> Result<Self, StoreError> {
         let tail = Tail::read(&disk.read()?)?;
+        let gathering = Gathering::new(at_risk.durability());
         let (parked, patience) = (VecDeque::new(), Patience::default());
-        Ok(Self { disk, space, at_risk, failed, tail, parked, undecided: None, patience })
+        Ok(Self { disk, space, at_risk, failed, bell, gathering, tail, parked, undecided: None, patience })
     }
 
-    /// Takes all that waits, writes it, syncs once, answers; until every [`crate::Store`] is gone.
+    /// Takes what has gathered, writes it, syncs once, answers; until every [`crate::Store`] is gone.
     pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let _alarm = Alarm(Arc::clone(&self.failed));
         while let Some(batch) = self.gather(&mut jobs) {

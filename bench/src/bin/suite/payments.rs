@@ -27,6 +27,8 @@ pub(crate) const NETWORK: &str = "eip155:84532";
 pub(crate) const PAY_TO: &str = "0x976EA74026E726554dB657fA54763abd0C3a0aa9";
 /// Payers who take turns.
 const PAYERS: u8 = 16;
+/// Holders of a key who take turns.
+const HOLDERS: u8 = 64;
 
 /// Sellers want a deposit to be for several calls.
 const DEPOSIT_CALLS_MIN: u128 = 20;
@@ -148,13 +150,19 @@ impl Call {
         keys.iter().cycle().take(count).map(pay).collect()
     }
 
-    /// Calls with a key that is bound to its holder, each signed by him.
+    /// Calls with a key that is bound to its holder, each signed by him. The key was narrowed for many holders, because a gateway
+    /// remembers a bounded number of signatures of each.
     pub(crate) fn held(&self, key: &str, count: usize) -> Result<Vec<Bytes>, String> {
-        let key = credit_key::attenuate(key, &holder_caveat()).map_err(|error| error.to_string())?;
+        let holders: Vec<_> =
+            (1..=HOLDERS).map(|holder| Holder::of(key, holder)).collect::<Result<_, _>>()?;
+        holders.iter().cycle().take(count).map(|holder| self.signed_by(holder)).collect()
+    }
+
+    fn signed_by(&self, holder: &Holder) -> Result<Bytes, String> {
         let authority = self.target.address.to_string();
-        let (bearer, digest) = (format!("Bearer {key}"), content_digest::of(self.body.as_bytes()));
+        let digest = content_digest::of(self.body.as_bytes());
         let fields = |name: &str| match name {
-            "authorization" => vec![bearer.as_bytes()],
+            "authorization" => vec![holder.bearer.as_bytes()],
             "content-digest" => vec![digest.as_bytes()],
             _ => Vec::new(),
         };
@@ -166,26 +174,23 @@ impl Call {
             query: None,
             fields: &fields,
         };
-        let (holder, now_s) = (holder(), now_s()?);
-        let signed = (0..count).map(|_| {
-            let components = ["@method", "@authority", "@path", "authorization", "content-digest"];
-            let unsigned = Unsigned {
-                components: components.map(str::to_owned).into(),
-                created: now_s,
-                expires: now_s + HOLDER_WINDOW_S,
-                nonce: Some(hex::encode(&fresh_bytes())),
-                tag: Tag::Holder.name().to_owned(),
-            };
-            let fields =
-                identity::sign(&holder, "holder", &unsigned, &request).map_err(|error| error.to_string())?;
-            Ok(self.with(&[
-                ("authorization", &bearer),
-                ("content-digest", &digest),
-                ("signature-input", &fields.input),
-                ("signature", &fields.signature),
-            ]))
-        });
-        signed.collect()
+        let now_s = now_s()?;
+        let components = ["@method", "@authority", "@path", "authorization", "content-digest"];
+        let unsigned = Unsigned {
+            components: components.map(str::to_owned).into(),
+            created: now_s,
+            expires: now_s + HOLDER_WINDOW_S,
+            nonce: Some(hex::encode(&fresh_bytes())),
+            tag: Tag::Holder.name().to_owned(),
+        };
+        let signed = identity::sign(&holder.signs, "holder", &unsigned, &request);
+        let signed = signed.map_err(|error| error.to_string())?;
+        Ok(self.with(&[
+            ("authorization", &holder.bearer),
+            ("content-digest", &digest),
+            ("signature-input", &signed.input),
+            ("signature", &signed.signature),
+        ]))
     }
 
     /// A token that was paid for, as the value of `Authorization`: so many, each narrowed in another way, so that none is
@@ -255,12 +260,19 @@ impl Call {
 }
 
 /// Who signs calls with a key that is bound to him.
-fn holder() -> SigningKey {
-    SigningKey::from_bytes(&[21; 32])
+struct Holder {
+    signs: SigningKey,
+    /// The key that is bound to him, as the value of `Authorization`.
+    bearer: String,
 }
 
-fn holder_caveat() -> String {
-    format!("holder=ed25519:{}", base64::encode_url(&holder().verifying_key().to_bytes()))
+impl Holder {
+    fn of(key: &str, number: u8) -> Result<Self, String> {
+        let signs = SigningKey::from_bytes(&[number; 32]);
+        let caveat = format!("holder=ed25519:{}", base64::encode_url(&signs.verifying_key().to_bytes()));
+        let key = credit_key::attenuate(key, &caveat).map_err(|error| error.to_string())?;
+        Ok(Self { signs, bearer: format!("Bearer {key}") })
+    }
 }
 
 /// The same payment with another signature: as costly to refuse as to accept.

@@ -18,9 +18,9 @@ impl Reader {
     /// [`StoreError::Unavailable`].
     pub fn unsigned_head(&self, time_ms: u64) -> Result<TreeHead, StoreError> {
         let (store_id, epoch) = (self.store_id()?, self.epoch()?);
-        let tree = Tree::open(&self.begin()?)?;
-        let root = tree.frontier(tree.size)?.root();
-        Ok(TreeHead { store_id, epoch, size: tree.size, root, last_hash: tree.last_hash, time_ms })
+        let meta = self.begin()?.open_table(META).map_err(unavailable)?;
+        let (frontier, last_hash) = (meta::frontier(&meta)?, meta::hash(&meta, META_LAST_HASH)?);
+        Ok(TreeHead { store_id, epoch, size: frontier.size(), root: frontier.root(), last_hash, time_ms })
     }
 
     /// The newest signed head.
@@ -110,7 +110,6 @@ impl Reader {
 struct Tree {
     size: u64,
     base: u64,
-    last_hash: Hash,
     journal: Journal,
     tiles: Tiles,
 }
@@ -121,7 +120,6 @@ impl Tree {
         Ok(Self {
             size: meta::number(&meta, META_NEXT_LSN)?.map_or(0, |next| next.saturating_sub(1)),
             base: meta::number(&meta, META_BASE_LSN)?.unwrap_or(0),
-            last_hash: meta::hash(&meta, META_LAST_HASH)?,
             journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
             tiles: transaction.open_table(TILES).map_err(unavailable)?,
         })

@@ -7,10 +7,12 @@ use tokio::sync::mpsc;
 
 use super::{BATCH_MAX, Job, Tail, Undecided, Writer, answer_all};
 use crate::space::Room;
-use crate::{Op, StoreError};
+use crate::{Durability, Op, StoreError};
 
 /// How long the writer sleeps while there is no room and nothing to refuse.
 const NAP: Duration = Duration::from_millis(10);
+/// Longest time that writes are gathered: beyond it a batch is large enough for what a transaction costs.
+const WINDOW_MAX: Duration = Duration::from_micros(2_500);
 /// Longest time between two looks for room.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,50 @@ impl Patience {
     }
 }
 
+/// How long writes are gathered that nobody waits for, before they share a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gathering {
+    pub(super) window: Duration,
+}
+
+/// What the writer does with what it has gathered.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// Writes it.
+    Write,
+    /// Waits for more, at most until then.
+    Gather(Instant),
+    /// Waits for anything.
+    Idle,
+    /// Every [`crate::Store`] is gone.
+    End,
+}
+
+impl Gathering {
+    /// Half of what a charge may be behind the disk: the other half is for the disk. Where every charge is waited
+    /// for there is nothing to gather.
+    pub(super) fn new(durability: Durability) -> Self {
+        let window = match durability {
+            Durability::Capped(exposure) => (exposure.delay / 2).min(WINDOW_MAX),
+            Durability::Sync => Duration::ZERO,
+        };
+        Self { window }
+    }
+
+    /// Decides at `now`. A write that is waited for waits for no other.
+    fn next(self, batch: &[Job], is_closed: bool, now: Instant) -> Next {
+        let Some(oldest) = batch.first() else {
+            return if is_closed { Next::End } else { Next::Idle };
+        };
+        let end = oldest.handed_over + self.window;
+        let is_waited_for = batch.iter().any(|job| job.answer.is_some());
+        if is_closed || is_waited_for || batch.len() >= BATCH_MAX || now >= end {
+            return Next::Write;
+        }
+        Next::Gather(end)
+    }
+}
+
 impl Writer {
     /// The next writes, at least one; none when every [`crate::Store`] is gone.
     pub(super) fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Vec<Job>> {
@@ -47,24 +93,17 @@ impl Writer {
         }
         let parked = self.parked.len().min(BATCH_MAX);
         let mut batch: Vec<Job> = self.parked.drain(..parked).collect();
-        if batch.is_empty() {
-            batch.push(self.next(jobs)?);
+        loop {
+            let is_closed = take_waiting(jobs, &mut batch);
+            // While none waits, none is late.
+            self.at_risk.set_oldest(batch.first().map(|job| job.handed_over));
+            match self.gathering.next(&batch, is_closed, Instant::now()) {
+                Next::Write => return Some(batch),
+                Next::Gather(end) => self.bell.sleep(end),
+                Next::Idle => self.bell.idle(None, || !jobs.is_empty() || jobs.is_closed()),
+                Next::End => return None,
+            }
         }
-        self.at_risk.set_oldest(batch.first().map(|job| job.handed_over));
-        while batch.len() < BATCH_MAX
-            && let Ok(next) = jobs.try_recv()
-        {
-            batch.push(next);
-        }
-        Some(batch)
-    }
-
-    /// The next write. While none waits, none is late.
-    fn next(&self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
-        jobs.try_recv().ok().or_else(|| {
-            self.at_risk.set_oldest(None);
-            jobs.blocking_recv()
-        })
     }
 
     /// Returns when something can be written; false when there is nothing more to do.
@@ -146,5 +185,87 @@ impl Writer {
             }
             Err(_) => Err(undecided),
         }
+    }
+}
+
+/// Adds what has been handed over, as much as a batch takes. True when nothing more will come.
+fn take_waiting(jobs: &mut mpsc::Receiver<Job>, batch: &mut Vec<Job>) -> bool {
+    while batch.len() < BATCH_MAX {
+        match jobs.try_recv() {
+            Ok(job) => batch.push(job),
+            Err(mpsc::error::TryRecvError::Empty) => return false,
+            Err(mpsc::error::TryRecvError::Disconnected) => return true,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::{BATCH_MAX, Gathering, Next, WINDOW_MAX, take_waiting};
+    use crate::writer::Job;
+    use crate::{Durability, Exposure, Op};
+
+    fn job(handed_over: Instant, is_waited_for: bool) -> Job {
+        let answer = is_waited_for.then(|| oneshot::channel().0);
+        Job { op: Op::Flush, answer, risk: None, handed_over }
+    }
+
+    fn of_delay(delay: Duration) -> Gathering {
+        Gathering::new(Durability::Capped(Exposure { delay, ..Exposure::default() }))
+    }
+
+    /// LED-25: who waits is not delayed, who does not is written within half the delay.
+    #[test]
+    fn a_batch_is_written_at_once_when_somebody_waits_and_within_the_window_otherwise() {
+        let (start, gathering) = (Instant::now(), Gathering::new(Durability::default()));
+        let after = |micros| start + Duration::from_micros(micros);
+        let batch =
+            |waited_for: &[bool]| waited_for.iter().map(|waits| job(start, *waits)).collect::<Vec<_>>();
+        for (name, waited_for, is_closed, now, expected) in [
+            ("nothing", vec![], false, 0, Next::Idle),
+            ("nothing more", vec![], true, 0, Next::End),
+            ("one", vec![false], false, 0, Next::Gather(after(2_500))),
+            ("one, later", vec![false], false, 2_499, Next::Gather(after(2_500))),
+            ("one, as late as may be", vec![false], false, 2_500, Next::Write),
+            ("one that is waited for", vec![true], false, 0, Next::Write),
+            ("one of them is waited for", vec![false, true, false], false, 1, Next::Write),
+            ("the last ones", vec![false], true, 0, Next::Write),
+            ("almost a batch", vec![false; BATCH_MAX - 1], false, 0, Next::Gather(after(2_500))),
+            ("a whole batch", vec![false; BATCH_MAX], false, 0, Next::Write),
+        ] {
+            assert_eq!(gathering.next(&batch(&waited_for), is_closed, after(now)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_window_is_half_of_what_a_charge_may_be_behind() {
+        for (delay, window) in [
+            (Duration::ZERO, Duration::ZERO),
+            (Duration::from_millis(1), Duration::from_micros(500)),
+            (Duration::from_millis(5), WINDOW_MAX),
+            (Duration::MAX, WINDOW_MAX),
+        ] {
+            assert_eq!(of_delay(delay).window, window);
+        }
+        assert_eq!(Gathering::new(Durability::Sync).window, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_batch_takes_what_waits_and_no_more_than_it_may() {
+        let (queue, mut jobs) = mpsc::channel(2 * BATCH_MAX);
+        for _ in 0..BATCH_MAX + 1 {
+            queue.try_send(job(Instant::now(), false)).unwrap();
+        }
+        let mut batch = Vec::new();
+        assert!(!take_waiting(&mut jobs, &mut batch) && batch.len() == BATCH_MAX);
+        batch.clear();
+        assert!(!take_waiting(&mut jobs, &mut batch) && batch.len() == 1);
+        drop(queue);
+        assert!(take_waiting(&mut jobs, &mut batch) && batch.len() == 1);
     }
 }

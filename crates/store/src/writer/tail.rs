@@ -29,15 +29,12 @@ impl Tail {
     pub(crate) fn read(transaction: &ReadTransaction) -> Result<Self, StoreError> {
         let meta = transaction.open_table(META).map_err(unavailable)?;
         let names = transaction.open_table(NAMES).map_err(unavailable)?;
-        let next_lsn = meta::number(&meta, META_NEXT_LSN)?.unwrap_or(1);
-        let frontier = meta.get(META_FRONTIER).map_err(unavailable)?;
-        let frontier = frontier.map_or_else(Vec::new, |bytes| bytes.value().as_chunks().0.to_vec());
-        let frontier = Frontier::from_nodes(next_lsn.saturating_sub(1), frontier);
+        let frontier = meta::frontier(&meta)?;
         Ok(Self {
-            next_lsn,
+            next_lsn: frontier.size() + 1,
             batches: meta::number(&meta, META_BATCHES)?.unwrap_or(0),
             last_hash: meta::hash(&meta, META_LAST_HASH)?,
-            frontier: frontier.ok_or_else(|| unavailable("damaged tree"))?,
+            frontier,
             ..Self::empty(&names)?
         })
     }

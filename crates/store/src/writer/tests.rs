@@ -1,4 +1,5 @@
 mod caps;
+mod gathering;
 mod income;
 mod tree;
 

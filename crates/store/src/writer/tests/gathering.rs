@@ -1,0 +1,52 @@
+//! The thread that gathers: who wakes it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use redb::backends::InMemoryBackend;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{block_on, capture};
+use crate::bell::Bell;
+use crate::disk::Disk;
+use crate::exposure::AtRisk;
+use crate::space::Space;
+use crate::writer::intake::Gathering;
+use crate::writer::{Job, Writer};
+use crate::{Durability, Op, schema};
+
+/// LED-25: a writer that gathers for an hour is woken by whoever waits, and by the end of its store. It would be
+/// the hour that this test takes.
+#[test]
+fn a_write_that_is_waited_for_ends_the_gathering() {
+    let space = Arc::new(Space::new(None, 0));
+    let disk = Disk::open(Arc::new(InMemoryBackend::new()), Arc::clone(&space)).unwrap();
+    schema::open(&disk, [1; 16]).unwrap();
+    let (bell, at_risk) = (Arc::new(Bell::default()), Arc::new(AtRisk::new(Durability::default())));
+    let failed = Arc::new(AtomicBool::new(false));
+    let mut writer = Writer::new(disk.clone(), space, at_risk, failed, Arc::clone(&bell)).unwrap();
+    writer.gathering = Gathering { window: Duration::from_secs(3600) };
+    let (queue, jobs) = mpsc::channel(8);
+    let thread = std::thread::spawn(move || writer.run(jobs));
+    bell.belongs_to(thread.thread());
+    let hand_over = |op, answer| {
+        let job = Job { op, answer, risk: None, handed_over: std::time::Instant::now() };
+        queue.try_send(job).unwrap();
+    };
+    for id in 1..=3 {
+        hand_over(capture(id, 1), None);
+        bell.tap();
+        let (answer, done) = oneshot::channel();
+        hand_over(Op::Flush, Some(answer));
+        bell.ring();
+        block_on(done).unwrap().unwrap();
+    }
+    hand_over(capture(4, 1), None);
+    bell.tap();
+    drop(queue);
+    bell.ring();
+    thread.join().unwrap();
+    // Each with the income of its batch.
+    assert_eq!(crate::Reader::new(disk).unsigned_head(0).unwrap().size, 8);
+}

@@ -1,0 +1,382 @@
+//! The stand-in for Solana's channel program, by itself: it has to be as strict as the program, whose numbers stand in the
+//! rows, and our own calls have to do on it what they are for.
+#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use std::time::Duration;
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use farthing_tests::solana_channels::{Failure, Fault, Key, MINT, Node, OnChain, Payer, Status};
+use proof::solana::transaction::{Account, Call, sign};
+use proof::voucher::solana_channel::{Asked, Descriptor, Program};
+use proof::voucher::{Signed, solana};
+use proof::x402_svm::token_account::TokenProgram;
+use rails::dial::{Dialer, Origin};
+use rails::{AtAddress, Mined, Sent, SolanaNode};
+use wire::mpp::solana::{ChannelAccount, PROGRAM, TREASURY};
+use wire::x402::base58;
+use wire::x402::svm::{SvmPayload, Transaction};
+
+const DEPOSIT: u64 = 500_000;
+
+fn key(text: &str) -> Key {
+    base58::decode_array(text).unwrap()
+}
+
+fn program() -> Program {
+    Program { address: key(PROGRAM), treasury: key(TREASURY), token: TokenProgram::Token }
+}
+
+/// A chain with an open channel, and the payee's key.
+struct Stage {
+    node: Node,
+    payer: Payer,
+    payee: SigningKey,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut stage = Self::before_the_channel();
+        let terms = stage.payer.terms(stage.payee(), DEPOSIT);
+        let opened = Transaction::parse(&stage.payer.open_transaction(&terms)).unwrap();
+        assert_eq!(stage.node.ledger().send(&opened), Ok(()));
+        stage
+    }
+
+    fn before_the_channel() -> Self {
+        let node = Node::start();
+        let payee = SigningKey::from_bytes(&[0x32; 32]);
+        node.ledger().give(payee.verifying_key().to_bytes(), 1_000_000_000);
+        let payer = node.payer(0x31, 1);
+        Self { node, payer, payee }
+    }
+
+    fn payee(&self) -> Key {
+        self.payee.verifying_key().to_bytes()
+    }
+
+    fn account(&self) -> ChannelAccount {
+        let id = self.payer.id();
+        ChannelAccount::parse(&self.node.ledger().account(&id).unwrap().data).unwrap()
+    }
+
+    fn on_chain(&self) -> OnChain {
+        self.node.channel(&self.payer.id()).unwrap()
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of(&self.account())
+    }
+
+    fn promise(&self, sum: u64, expires_at: i64) -> Signed<solana::SolanaSignature> {
+        let text = base58::encode(&self.payer.signature(sum, expires_at));
+        let (id, signer) = (self.payer.id(), self.payer.signer());
+        solana::verify(&id, u128::from(sum), expires_at, &text, &signer, 0).unwrap()
+    }
+
+    fn settling(&self, sum: u64) -> Vec<Call> {
+        program().settle(&self.descriptor(), &self.payer.id(), &self.promise(sum, 0)).unwrap()
+    }
+
+    fn closing(&self, sum: Option<u64>) -> Vec<Call> {
+        let (account, id) = (self.account(), self.payer.id());
+        let promise = sum.map(|sum| self.promise(sum, 0));
+        program().close(&Descriptor::of(&account), &id, account.rent_payer, promise.as_ref()).unwrap()
+    }
+
+    /// The calls as a transaction of the payee's.
+    fn signed(&self, calls: &[Call]) -> Transaction {
+        let blockhash = self.node.ledger().blockhash();
+        let raw = sign(calls, &blockhash, &self.payee).unwrap().raw;
+        SvmPayload { transaction: raw }.transaction().unwrap()
+    }
+
+    fn send(&self, calls: &[Call]) -> Result<(), Failure> {
+        let transaction = self.signed(calls);
+        self.node.ledger().send(&transaction)
+    }
+}
+
+fn custom(place: usize, number: u32) -> Result<(), Failure> {
+    Err(Failure::At(place, Fault::Custom(number)))
+}
+
+fn named(place: usize, name: &'static str) -> Result<(), Failure> {
+    Err(Failure::At(place, Fault::Named(name)))
+}
+
+/// What is written is what we read, and a channel that pays us passes.
+#[test]
+fn an_opened_channel_is_what_its_account_says() {
+    let stage = Stage::new();
+    let (account, id) = (stage.account(), stage.payer.id());
+    let asked = Asked { payee: stage.payee(), mint: key(MINT), grace_s: 900 };
+    let channel = program().check(&id, &account, &asked).unwrap();
+    assert_eq!((channel.payer, account.rent_payer), (stage.payer.address(), stage.payer.address()));
+    assert_eq!((account.deposit, account.settled, account.paid_out), (DEPOSIT, 0, 0));
+    assert_eq!(account.status, wire::mpp::solana::Status::Open);
+    assert_eq!(account.open_slot, stage.node.ledger().slot() - 1);
+    assert_eq!(stage.node.ledger().tokens(&id), Some(DEPOSIT));
+    assert_eq!(stage.payer.tokens(), 1_000_000_000 - DEPOSIT);
+}
+
+/// ENG-4, ENG-5: vouchers are settled, paid out, and the channel ends by one of just what was used.
+#[test]
+fn eng_4_5_our_calls_take_what_was_promised_and_give_the_rest_back() {
+    let stage = Stage::new();
+    assert_eq!(stage.send(&stage.settling(100_000)), Ok(()));
+    assert_eq!(stage.send(&stage.settling(150_000)), Ok(()));
+    assert_eq!((stage.on_chain().settled, stage.on_chain().paid_out), (150_000, 0));
+    assert_eq!(stage.node.ledger().tokens(&stage.payee()), None, "a mark pays nobody");
+    assert_eq!(stage.send(&stage.closing(Some(180_000))), Ok(()));
+    let (id, treasury) = (stage.payer.id(), key(TREASURY));
+    {
+        let ledger = stage.node.ledger();
+        assert_eq!(ledger.tokens(&stage.payee()), Some(180_000));
+        assert_eq!(ledger.tokens(&stage.payer.address()), Some(1_000_000_000 - 180_000));
+        assert_eq!((ledger.tokens(&treasury), ledger.tokens(&id)), (Some(0), None));
+        assert_eq!(ledger.published, [100_000, 150_000, 180_000]);
+        assert_eq!(ledger.done, ["open", "settle", "settle", "settleAndSeal", "distribute"]);
+    }
+    assert_eq!(stage.on_chain().status, Status::Distributed);
+}
+
+/// After its 1,500 slots a channel is cleared away by what pays it out.
+#[test]
+fn an_old_channel_leaves_nothing_behind() {
+    let stage = Stage::new();
+    stage.node.ledger().advance(1_500);
+    assert_eq!(stage.send(&stage.closing(None)), Ok(()));
+    assert_eq!(stage.node.channel(&stage.payer.id()), None);
+    assert_eq!(stage.payer.tokens(), 1_000_000_000);
+}
+
+#[test]
+fn settling_wants_all_that_the_program_wants() {
+    let stage = Stage::new();
+    assert_eq!(stage.send(&stage.settling(100_000)), Ok(()));
+    let changed = |change: &dyn Fn(&mut Vec<Call>)| {
+        let mut calls = stage.settling(200_000);
+        change(&mut calls);
+        calls
+    };
+    let other = SigningKey::from_bytes(&[0x33; 32]);
+    let signed_by = |key: &SigningKey, calls: &mut Vec<Call>| {
+        let data = &mut calls[0].data;
+        data[16..48].copy_from_slice(key.verifying_key().as_bytes());
+        let signature = key.sign(&data[112..]).to_bytes();
+        data[48..112].copy_from_slice(&signature);
+    };
+    let own = SigningKey::from_bytes(&[0x31; 32]);
+    let with_voucher = |change: &dyn Fn(&mut [u8])| {
+        changed(&|calls| {
+            change(&mut calls[0].data[112..]);
+            signed_by(&own, calls);
+        })
+    };
+    let now = i64::try_from(stage.node.ledger().now_s()).unwrap();
+    for (what, calls, expected) in [
+        ("no signature was checked", changed(&|calls| drop(calls.remove(0))), custom(0, 230)),
+        ("not right before", changed(&|calls| calls.insert(1, calls[0].clone())), Ok(())),
+        ("something between", changed(&|calls| calls.insert(1, budget())), custom(2, 230)),
+        ("two signatures", changed(&|calls| calls[0].data[0] = 2), custom(0, 3)),
+        ("an odd header", changed(&|calls| calls[0].data[1] = 1), custom(1, 231)),
+        ("a byte more", changed(&|calls| calls[0].data.push(0)), custom(1, 231)),
+        ("named by its place", changed(&|calls| calls[0].data[4..6].fill(0)), custom(1, 231)),
+        ("a wrong signature", changed(&|calls| calls[0].data[60] ^= 1), custom(0, 2)),
+        ("a wrong place", changed(&|calls| calls[0].data[2] = 200), custom(0, 3)),
+        ("another kind of voucher", with_voucher(&|voucher| voucher[1] = 2), custom(1, 238)),
+        ("another channel", with_voucher(&|voucher| voucher[2] ^= 1), custom(1, 232)),
+        (
+            "ends now",
+            with_voucher(&|voucher| voucher[42..].copy_from_slice(&now.to_le_bytes())),
+            custom(1, 233),
+        ),
+        ("more than there is", stage.settling(DEPOSIT + 1), custom(1, 235)),
+        ("the same again", stage.settling(200_000), custom(1, 234)),
+        (
+            "somebody else's",
+            changed(&|calls| {
+                calls[0].data[146..154].copy_from_slice(&300_000_u64.to_le_bytes());
+                signed_by(&other, calls);
+            }),
+            custom(1, 237),
+        ),
+        (
+            "no sysvar",
+            changed(&|calls| calls[1].accounts[1] = Account::read([9; 32])),
+            named(1, "UnsupportedSysvar"),
+        ),
+        (
+            "an account more",
+            changed(&|calls| calls[1].accounts.push(Account::read([9; 32]))),
+            named(1, "NotEnoughAccountKeys"),
+        ),
+        (
+            "no channel",
+            changed(&|calls| calls[1].accounts[0] = Account::written([9; 32])),
+            named(1, "InvalidAccountOwner"),
+        ),
+        (
+            "only read",
+            changed(&|calls| {
+                calls[0].data[146..154].copy_from_slice(&300_000_u64.to_le_bytes());
+                signed_by(&own, calls);
+                calls[1].accounts[0] = Account::read(stage.payer.id());
+            }),
+            named(1, "ReadonlyDataModified"),
+        ),
+        ("no such call", changed(&|calls| calls[1].data[0] = 10), named(1, "InvalidInstructionData")),
+        ("all of it", stage.settling(DEPOSIT), Ok(())),
+    ] {
+        assert_eq!(stage.send(&calls), expected, "{what}");
+    }
+    assert_eq!(stage.on_chain().settled, DEPOSIT);
+}
+
+/// A call that does nothing.
+fn budget() -> Call {
+    let program = key("ComputeBudget111111111111111111111111111111");
+    Call { program, accounts: Vec::new(), data: vec![2, 0, 0, 1, 0] }
+}
+
+#[test]
+fn opening_wants_all_that_the_program_wants() {
+    let stage = Stage::before_the_channel();
+    let payee = stage.payee();
+    let open = |change: &dyn Fn(&mut Payer, &mut farthing_tests::solana_channels::Terms)| {
+        let mut payer = stage.node.payer(0x31, 1);
+        let mut terms = payer.terms(payee, DEPOSIT);
+        change(&mut payer, &mut terms);
+        let transaction = Transaction::parse(&payer.open_transaction(&terms)).unwrap();
+        stage.node.ledger().send(&transaction)
+    };
+    let whole = |name| Err(Failure::Whole(name));
+    let own = stage.payer.address();
+    for (what, result, expected) in [
+        ("nothing in it", open(&|_, terms| terms.deposit = 0), custom(0, 200)),
+        ("no time for the payee", open(&|_, terms| terms.grace_s = 0), custom(0, 201)),
+        ("to himself", open(&|_, terms| terms.payee = own), custom(0, 2001)),
+        ("tomorrow's", open(&|_, terms| terms.slot += 1), custom(0, 2003)),
+        ("too old", open(&|_, terms| terms.slot -= 1_501), custom(0, 2003)),
+        ("more than he has", open(&|_, terms| terms.deposit = u64::MAX), custom(0, 1)),
+        ("a share of nothing", open(&|payer, _| payer.shares = vec![([7; 32], 0)]), custom(0, 261)),
+        (
+            "shares of more than all",
+            open(&|payer, _| payer.shares = vec![([7; 32], 9_999), ([8; 32], 2)]),
+            custom(0, 261),
+        ),
+        ("a share twice", open(&|payer, _| payer.shares = vec![([7; 32], 1), ([7; 32], 2)]), custom(0, 263)),
+        ("a blockhash of nobody", open(&|_, terms| terms.blockhash = [9; 32]), whole("BlockhashNotFound")),
+        ("good", open(&|_, _| {}), Ok(())),
+        (
+            "one that is there",
+            open(&|_, terms| {
+                terms.slot -= 1;
+            }),
+            custom(0, 0),
+        ),
+        ("another slot", open(&|_, terms| terms.slot -= 1_500), Ok(())),
+        (
+            "with a share",
+            open(&|payer, terms| {
+                terms.slot -= 7;
+                payer.shares = vec![([7; 32], 100)];
+            }),
+            Ok(()),
+        ),
+    ] {
+        assert_eq!(result, expected, "{what}");
+    }
+}
+
+/// Who asks for his money waits, and until then the payee takes what was promised.
+#[test]
+fn a_payer_who_closes_alone_waits() {
+    let stage = Stage::new();
+    let wrong_status = custom(0, 2);
+    assert_eq!(stage.payer.withdraw(), wrong_status);
+    assert_eq!(stage.payer.seal(), wrong_status);
+    assert_eq!(stage.payer.request_close(), Ok(()));
+    assert_eq!(stage.payer.request_close(), wrong_status);
+    assert_eq!(stage.send(&stage.settling(10)), custom(1, 2), "nothing is taken beside the end");
+    assert_eq!(stage.payer.seal(), custom(0, 2201));
+    stage.node.ledger().pass(899);
+    assert_eq!(stage.payer.seal(), custom(0, 2201));
+    let in_time = stage.signed(&stage.closing(Some(10)));
+    assert_eq!(stage.node.ledger().simulate(&in_time), Ok(()));
+    stage.node.ledger().pass(1);
+    assert_eq!(stage.send(&stage.closing(Some(10))), custom(1, 2), "it is too late");
+    assert_eq!(stage.payer.seal(), Ok(()));
+    assert_eq!(stage.payer.withdraw(), Ok(()));
+    assert_eq!(stage.payer.withdraw(), custom(0, 2300));
+    assert_eq!(stage.payer.tokens(), 1_000_000_000);
+}
+
+/// Who has no token account when a channel is paid out has lost his money to the treasury.
+#[test]
+fn what_cannot_be_paid_is_the_treasurys() {
+    let stage = Stage::new();
+    stage.node.ledger().give_tokens(key(TREASURY), 0);
+    stage.node.ledger().give_tokens(stage.payee(), 0);
+    let mut calls = stage.closing(Some(200_000));
+    calls.retain(|call| call.program != key(proof::x402_svm::token_account::ASSOCIATED_TOKEN));
+    stage.node.ledger().drop_tokens(&stage.payer.address());
+    assert_eq!(stage.send(&calls), Ok(()));
+    let ledger = stage.node.ledger();
+    assert_eq!(ledger.tokens(&key(TREASURY)), Some(DEPOSIT - 200_000));
+    assert_eq!(ledger.tokens(&stage.payee()), Some(200_000));
+}
+
+/// What the chain asks of every transaction, before any program runs.
+#[test]
+fn the_chain_itself_refuses() {
+    let stage = Stage::new();
+    let good = stage.signed(&stage.settling(1_000));
+    let mut forged = good.clone();
+    forged.signatures[0][5] ^= 1;
+    let whole = |name| Err(Failure::Whole(name));
+    assert_eq!(stage.node.ledger().send(&forged), whole("SignatureFailure"));
+    let before = stage.node.ledger().account(&stage.payee()).unwrap().lamports;
+    assert_eq!(stage.node.ledger().send(&good), Ok(()));
+    let after = stage.node.ledger().account(&stage.payee()).unwrap().lamports;
+    assert_eq!(before - after, 10_000, "the transaction's signature and the voucher's");
+    assert_eq!(stage.node.ledger().send(&good), whole("AlreadyProcessed"));
+    let late = stage.signed(&stage.settling(2_000));
+    stage.node.ledger().advance(150);
+    assert_eq!(stage.node.ledger().simulate(&late), Ok(()));
+    stage.node.ledger().advance(1);
+    assert_eq!(stage.node.ledger().send(&late), whole("BlockhashNotFound"));
+    let poor = SigningKey::from_bytes(&[0x34; 32]);
+    let calls = [budget()];
+    let raw = sign(&calls, &stage.node.ledger().blockhash(), &poor).unwrap().raw;
+    let unpaid = SvmPayload { transaction: raw }.transaction().unwrap();
+    assert_eq!(stage.node.ledger().send(&unpaid), whole("AccountNotFound"));
+}
+
+/// The gateway's own node reads all of it over the wire.
+#[tokio::test]
+async fn a_node_tells_of_channels_and_transactions() {
+    let stage = Stage::new();
+    let origin = Origin { tls: false, host: "127.0.0.1".to_owned(), port: stage.node.address.port() };
+    let dialer = Dialer::new(&[], Duration::from_secs(5)).unwrap();
+    let node = SolanaNode { origin, path: "/".to_owned(), dialer };
+    let id = stage.payer.id();
+    let Some(AtAddress::Channel(account)) = node.channel(&key(PROGRAM), &id).await else {
+        panic!("no channel")
+    };
+    assert_eq!(*account, stage.account());
+    assert_eq!(node.channel(&key(PROGRAM), &[9; 32]).await, Some(AtAddress::Nothing));
+    assert_eq!(node.channel(&key(PROGRAM), &key(MINT)).await, Some(AtAddress::Other));
+    let recent = node.recent().await.unwrap();
+    assert_eq!(recent.blockhash, stage.node.ledger().blockhash());
+    assert_eq!(node.height().await, Some(recent.last_height - 150));
+    let signed = sign(&stage.settling(1_000), &recent.blockhash, &stage.payee).unwrap();
+    assert_eq!(node.mined(&signed.id).await, Mined::NotYet);
+    assert_eq!(node.send(&signed.raw).await, Sent::Taken(signed.id.clone()));
+    assert_eq!(node.mined(&signed.id).await, Mined::Done);
+    let Sent::Refused(message) = node.send(&signed.raw).await else { panic!("taken twice") };
+    assert!(message.contains("already been processed"), "{message}");
+    let again = sign(&stage.settling(1_000), &stage.node.ledger().blockhash(), &stage.payee).unwrap();
+    let Sent::Refused(message) = node.send(&again.raw).await else { panic!("taken") };
+    assert!(message.contains("custom program error: 0xea"), "{message}");
+}
