@@ -1,12 +1,13 @@
 //! The money step in memory: accounts, holds, entries, the tree over them.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use ledger::merkle::{Frontier, leaf_hash};
-use ledger::{Account, AccountId, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset};
+use ledger::{
+    AccountId, AccountRef, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset,
+};
 use money::{Amount, Asset};
 
 use crate::{Row, row};
@@ -27,7 +28,7 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
-fn rich(book: &Book, id: u8) -> Arc<Account> {
+fn rich(book: &Book, id: u8) -> AccountRef {
     book.deposit(AccountId([id; 16]), Asset::Usd, Amount::MAX)
 }
 
@@ -37,7 +38,7 @@ fn limits() -> Vec<Budget> {
     vec![key, Budget::window(AccountId([1; 16]), "day", 86_400, NOW_S, limit)]
 }
 
-fn call(book: &Book, account: &Arc<Account>, budgets: &[Budget], extends: bool) {
+fn call(book: &Book, account: &AccountRef, budgets: &[Budget], extends: bool) {
     let wanted = Reserve { account, budgets, amount: Amount::from_units(1000), beyond: Amount::ZERO };
     let hold = book.reserve(wanted).expect("covered");
     if extends {

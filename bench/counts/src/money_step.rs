@@ -1,10 +1,11 @@
 //! The money step in memory, and how a charge is written down.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use ledger::merkle::{Frontier, leaf_hash};
-use ledger::{Account, AccountId, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset};
+use ledger::{
+    AccountId, AccountRef, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset,
+};
 use money::{Amount, Asset};
 
 use crate::NOW_S;
@@ -24,13 +25,13 @@ pub(crate) fn reserve_capture_budgets() -> Box<dyn FnMut()> {
     Box::new(move || call(&book, &account, &budgets))
 }
 
-fn rich() -> (Book, Arc<Account>) {
+fn rich() -> (Book, AccountRef) {
     let book = Book::default();
     let account = book.deposit(AccountId([1; 16]), Asset::Usd, Amount::MAX);
     (book, account)
 }
 
-fn call(book: &Book, account: &Arc<Account>, budgets: &[Budget]) {
+fn call(book: &Book, account: &AccountRef, budgets: &[Budget]) {
     let wanted = Reserve { account, budgets, amount: Amount::from_units(1000), beyond: Amount::ZERO };
     let hold = book.reserve(wanted).expect("covered");
     if !budgets.is_empty() {

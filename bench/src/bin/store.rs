@@ -7,10 +7,9 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use redb::{Database, TableDefinition, WriteTransaction};
 use store::{Durability, Exposure, NotTaken, Op, Options, Store, StoreError};
@@ -127,7 +126,7 @@ struct Load {
 
 struct Bench {
     store: Store,
-    accounts: Vec<Arc<Account>>,
+    accounts: Vec<AccountRef>,
 }
 
 impl Bench {
@@ -164,7 +163,7 @@ impl Bench {
                 idempotent: Vec::new(),
                 settles: None,
             };
-            let at_risk = || Some((Arc::clone(account), Amount::from_units(1)));
+            let at_risk = || Some((account.clone(), Amount::from_units(1)));
             let mut submitted = self.store.submit(op, at_risk());
             while let Err(NotTaken { why: StoreError::Full, op }) = submitted {
                 std::thread::sleep(Duration::from_micros(200));

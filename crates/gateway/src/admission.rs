@@ -6,7 +6,7 @@ mod known;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use ledger::{Account, AccountId};
+use ledger::{Account, AccountId, AccountRef};
 use money::{Amount, Asset};
 use wire::cashu::Token;
 
@@ -334,10 +334,10 @@ fn runs_with(
     let Some((most, asset)) = incoming else { return Ok(()) };
     let (id, protocol) =
         (payer.map_or_else(|| brings.account(), |payer| payer.account.id()), brings.protocol());
-    let empty = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
+    let empty = || AccountRef::from(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
     let account = match payer {
         None => gate.book.find(id, asset).unwrap_or_else(empty),
-        Some(payer) if payer.account.asset() == asset => Arc::clone(&payer.account),
+        Some(payer) if payer.account.asset() == asset => payer.account.clone(),
         // Whether it may come in at all is asked of it first.
         Some(_) => return Ok(()),
     };

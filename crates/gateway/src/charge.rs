@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::Frame;
 use ledger::{AccountState, Chart, Draft, Ended, Hold, HoldEnd};
 use meter::{Charge as Cost, Counted, End, Meter, Metered};
@@ -38,6 +38,7 @@ use crate::refusal::Code;
 use crate::replays::Worth;
 use crate::sending::{Fault, Sending};
 use crate::session::{Lack, Look, Need, Pause};
+use crate::tape::Tape;
 use crate::upstream::grpc::{GrpcEnd, KeyTold};
 use crate::upstream::{KeySeen, KeyWatch};
 
@@ -114,41 +115,6 @@ pub(crate) struct Charge {
 pub(crate) struct Guards {
     pub(crate) running: Option<Running>,
     pub(crate) slot: Slot,
-}
-
-/// A copy of an answer, by reference to the same bytes, while it is small enough.
-pub(crate) struct Tape {
-    head: Response<()>,
-    /// None when it has become too large.
-    chunks: Option<Vec<Bytes>>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Tape {
-    /// Of an answer that is not remembered, only that it was given.
-    pub(crate) const fn without_body(head: Response<()>) -> Self {
-        Self { head, chunks: None, bytes: 0, bytes_max: 0 }
-    }
-
-    pub(crate) const fn new(head: Response<()>, bytes_max: usize) -> Self {
-        Self { head, chunks: Some(Vec::new()), bytes: 0, bytes_max }
-    }
-
-    fn take(&mut self, added: &[Bytes]) {
-        self.bytes += added.iter().map(Bytes::len).sum::<usize>();
-        if self.bytes > self.bytes_max {
-            self.chunks = None;
-        }
-        if let Some(chunks) = &mut self.chunks {
-            chunks.extend_from_slice(added);
-        }
-    }
-
-    fn answer(self) -> Option<Response<Bytes>> {
-        let body = Bytes::from(self.chunks?.concat());
-        Some(self.head.map(|()| body))
-    }
 }
 
 /// What is left of a piece of the answer, when no more of it is paid for.
@@ -563,7 +529,7 @@ impl Charge {
         if ended.end == HoldEnd::Expired {
             self.gate.metrics.hold_expired();
         }
-        let asset = hold.chain().first()?.asset();
+        let asset = hold.payer().asset();
         let moved = ended.captured > Amount::ZERO || ended.overrun > Amount::ZERO;
         if moved {
             let units = |amount: Amount| u64::try_from(amount.units()).unwrap_or(0);
@@ -614,11 +580,10 @@ impl Charge {
     }
 
     fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
-        let chain = hold.chain();
         Posting {
             call: self.call,
-            chain: &chain.iter().map(|account| account.id()).collect::<Vec<_>>(),
-            asset: chain.first().map_or(money::Asset::Usd, |account| account.asset()),
+            chain: &hold.chain().map(|account| account.id()).collect::<Vec<_>>(),
+            asset: hold.payer().asset(),
             captured: ended.captured,
             overrun: ended.overrun,
             estimated: cost.estimated,
@@ -632,7 +597,7 @@ impl Charge {
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is
     /// waited for, never dropped.
     fn record(&self, op: Op, captured: Amount) -> Option<Landing> {
-        let at_risk = self.payer.as_ref().map(|payer| (Arc::clone(&payer.account), captured));
+        let at_risk = self.payer.as_ref().map(|payer| (payer.account.clone(), captured));
         match self.gate.store.submit(op, at_risk) {
             Ok(Submitted::Behind) => None,
             Ok(Submitted::Wait(durable)) => Some(landing::follow(&self.gate, durable)),
@@ -655,7 +620,7 @@ impl Charge {
         }
         let tape = tape.filter(|_| brought.is_some() || attempt.is_some())?;
         let is_stored = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_stored);
-        let headers = if is_stored { idempotency::headers_to_store(tape.head.headers()) } else { Vec::new() };
+        let headers = if is_stored { idempotency::headers_to_store(tape.headers()) } else { Vec::new() };
         let is_named = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if is_whole && let Some(answer) = tape.answer() {

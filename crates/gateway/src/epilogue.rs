@@ -1,11 +1,9 @@
 //! What an answer ends with for whoever asked to be told what the call came to: trailers, and a comment that readers of
 //! event streams skip (UX-11).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use ledger::Account;
+use ledger::AccountRef;
 
 use crate::call_id::CallId;
 use crate::charge::Sum;
@@ -67,7 +65,7 @@ impl Epilogue {
 
 /// What a call came to, in words.
 pub(crate) struct Bill {
-    account: Arc<Account>,
+    account: AccountRef,
     charge: String,
     /// As it was left by the charge.
     balance: String,
@@ -85,7 +83,7 @@ impl Bill {
     pub(crate) fn of(sum: &Sum, payer: &Payer, call: CallId) -> Self {
         let asset = payer.account.asset();
         Self {
-            account: Arc::clone(&payer.account),
+            account: payer.account.clone(),
             charge: format!("{} {asset}", sum.captured.decimal(asset)),
             balance: format!("{} {asset}", sum.available.decimal(asset)),
             usage: facts::usage_line(&sum.metered),

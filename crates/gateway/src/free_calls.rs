@@ -3,11 +3,10 @@
 //! What was given is counted in memory and written behind the answer, so that a restart gives no second quota; a crash may
 //! forget the calls of the last batch. An address stands in the store only as a hash with the store's own id.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use ledger::{Account, AccountId, Ended, HoldEnd};
+use ledger::{Account, AccountId, AccountRef, Ended, HoldEnd};
 use meter::Metered;
 use money::Amount;
 use sha2::{Digest, Sha256};
@@ -109,7 +108,7 @@ impl Charge {
         }
         let asset = usual_asset(self.gate.keys.mode);
         let nothing = Amount::ZERO;
-        let nobody = Arc::new(Account::new(AccountId([0; 16]), asset, nothing, nothing));
+        let nobody = AccountRef::from(Account::new(AccountId([0; 16]), asset, nothing, nothing));
         let payer = Payer { account: nobody, key: None, token: None, session: None, protocol: PROTOCOL };
         let ended = Ended { end: HoldEnd::Voided, captured: nothing, overrun: nothing, available: nothing };
         let facts = CallFacts {

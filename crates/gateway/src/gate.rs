@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ledger::{Account, AccountId, AccountState, Book, asset_of_code};
+use ledger::{AccountId, AccountRef, AccountState, Book, asset_of_code};
 use money::{Amount, Asset};
 use rails::directory::Directories;
 use store::{AccountMode, AccountSettings, Store, StoreError};
@@ -95,7 +95,7 @@ impl Gate {
     ) -> Result<Self, StoreError> {
         let reader = store.reader();
         let book = Book::default();
-        for row in reader.balances()? {
+        reader.each_balance(|row| {
             match asset_of_code(row.asset) {
                 Some((asset, false)) => book.restore(row.account, asset, row.amount),
                 Some((asset, true)) => {
@@ -104,7 +104,8 @@ impl Gate {
                 }
                 None => return Err(StoreError::Unavailable("a balance is in an unknown asset".into())),
             }
-        }
+            Ok(())
+        })?;
         let channels = Channels::open(reader, &book)?;
         let sessions = Sessions::open(reader, &book)?;
         let lightning_sessions = LightningSessions::open(reader, &book)?;
@@ -172,7 +173,7 @@ impl Gate {
         let mut debtors = HashSet::new();
         for (_, payment) in reader.owed()? {
             // One that was made good since is forgotten when nothing is open any more.
-            let owed = |account: &Arc<Account>| account.available().negated().unwrap_or(Amount::MAX);
+            let owed = |account: &AccountRef| account.available().negated().unwrap_or(Amount::MAX);
             let account = self.account_of(&payment).filter(|account| owed(account) > Amount::ZERO);
             if let Some(account) = account {
                 let is_first = debtors.insert(account.id());
@@ -184,13 +185,13 @@ impl Gate {
     }
 
     /// Where a payment goes. None: its asset is not known here.
-    pub(crate) fn account_of(&self, payment: &store::Payment) -> Option<Arc<Account>> {
+    pub(crate) fn account_of(&self, payment: &store::Payment) -> Option<AccountRef> {
         Some(self.book.account(AccountId(payment.account), Asset::from_code(payment.asset)?))
     }
 
     /// Adds a deposit that is already durable; whoever waits for it goes on.
     #[expect(clippy::disallowed_methods, reason = "here it is told to who waits")]
-    pub(crate) fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> Arc<Account> {
+    pub(crate) fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> AccountRef {
         let account = self.book.deposit(id, asset, amount);
         self.arrivals.wake(id);
         account

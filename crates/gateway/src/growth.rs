@@ -99,7 +99,7 @@ impl Growth {
     /// What is lacking for more than was generated to be held for: at least for that, and for the whole next step. None: no
     /// more money would help.
     pub(crate) fn lack(&self, quote: &Quote, hold: &Hold, output_bytes: u64) -> Option<Lack> {
-        let account = hold.chain().first()?;
+        let account = hold.payer();
         let room = account.available().plus(hold.reach()).ok()?.max(Amount::ZERO);
         let has = hold.amount().plus(room).ok()?;
         let lacks = |whole: Amount| Some(whole.minus(has).ok()?.max(Amount::ZERO));

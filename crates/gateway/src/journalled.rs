@@ -43,8 +43,7 @@ impl Journalled {
         hold: Option<&Hold>,
         now: Now,
     ) -> Result<Option<Self>, StoreError> {
-        let Some(account) = hold.and_then(|hold| hold.chain().first()).filter(|_| gate.store.is_sync())
-        else {
+        let Some(account) = hold.map(Hold::payer).filter(|_| gate.store.is_sync()) else {
             return Ok(None);
         };
         let record = OpenCall {
@@ -145,7 +144,7 @@ impl Charge {
         Some(OwedInput {
             amount: amount.units(),
             cost_femto: cost.femto.units().to_string(),
-            chain: hold.chain().iter().map(|account| account.id().0).collect(),
+            chain: hold.chain().map(|account| account.id().0).collect(),
             model: self.quote.model().to_owned(),
             price_version: self.quote.price_version(),
             facts: String::from_utf8(facts.to_json()).ok()?,

@@ -74,6 +74,7 @@ mod session;
 mod settling;
 mod silence;
 mod snapshot;
+mod tape;
 mod telemetry;
 mod till;
 mod tokens;

@@ -41,8 +41,6 @@ impl Drop for OpenHold {
         self.gate.metrics.hold_ended();
         // One that nobody ended goes back before anybody is told.
         self.hold.finish(Amount::ZERO);
-        if let Some(account) = self.hold.chain().first() {
-            self.gate.arrivals.wake(account.id());
-        }
+        self.gate.arrivals.wake(self.hold.payer().id());
     }
 }

@@ -1,9 +1,8 @@
 //! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use ledger::{Account, AccountId, AccountState, Budget, Hold, Reserve, ReserveError};
+use ledger::{Account, AccountId, AccountRef, AccountState, Budget, Hold, Reserve, ReserveError};
 use money::{Amount, Asset};
 use proof::credit_key::{self, Forbidden, KeyError, VerifiedKey};
 use wire::credit_key::{CreditKey, Mode};
@@ -118,7 +117,7 @@ fn key_refusal(error: KeyError) -> Refusal {
 /// The account that pays, and the limits of the key that opens it.
 #[derive(Clone)]
 pub(crate) struct Payer {
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: AccountRef,
     pub(crate) key: Option<Rc<VerifiedKey>>,
     /// The L402 token that draws on its payment, with what it may.
     pub(crate) token: Option<TokenUse>,
@@ -135,7 +134,7 @@ impl Payer {
         let usual = key.asset().unwrap_or(usual_asset(gate.keys.mode));
         let found = gate.book.find(id, usual).or_else(|| gate.book.find_any(id));
         // Not put into the book: a key alone must not make us remember anything.
-        let empty = || Arc::new(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
+        let empty = || AccountRef::from(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
         Self {
             account: found.unwrap_or_else(empty),
             key: Some(key),

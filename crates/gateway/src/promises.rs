@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use ledger::{Account, AccountId};
+use ledger::{AccountId, AccountRef};
 use money::Amount;
 use proof::x402_permit2::Exposure;
 use sha2::{Digest as _, Sha256};
@@ -40,7 +40,7 @@ struct Standing {
 /// What is owed for an account.
 #[derive(Debug)]
 struct Debt {
-    account: Arc<Account>,
+    account: AccountRef,
     /// Ledger units that count in the total; none of them with whoever signed, so that they count once.
     units: i64,
 }
@@ -63,7 +63,7 @@ impl Standing {
 /// A settlement that nobody waits for to serve a call.
 #[derive(Debug)]
 struct Settling {
-    account: Arc<Account>,
+    account: AccountRef,
     payer: AccountId,
     units: i64,
     listeners: Vec<oneshot::Sender<Decision>>,
@@ -136,7 +136,7 @@ impl Promises {
     }
 
     /// A settlement that an earlier process has left to this one.
-    pub(crate) fn take_up(&self, key: [u8; 32], account: Arc<Account>, payer: AccountId, amount: Amount) {
+    pub(crate) fn take_up(&self, key: [u8; 32], account: AccountRef, payer: AccountId, amount: Amount) {
         for id in [account.id(), payer] {
             let mut standing = self.payers.entry(id).or_default();
             standing.open = standing.open.saturating_add(amount.units());
@@ -147,13 +147,13 @@ impl Promises {
     }
 
     /// Notes that a payer owes so much: what was served for him was refused, or nobody can tell.
-    pub(crate) fn owes(&self, account: &Arc<Account>, payer: AccountId, amount: Amount) {
+    pub(crate) fn owes(&self, account: &AccountRef, payer: AccountId, amount: Amount) {
         self.count_all(amount.units());
         for (id, units) in [(account.id(), amount.units()), (payer, 0)] {
             let mut standing = self.payers.entry(id).or_default();
             match standing.owes.iter_mut().find(|debt| debt.account.id() == account.id()) {
                 Some(debt) => debt.units = debt.units.saturating_add(units),
-                None => standing.owes.push(Debt { account: Arc::clone(account), units }),
+                None => standing.owes.push(Debt { account: account.clone(), units }),
             }
         }
     }
@@ -241,11 +241,11 @@ impl Open {
     pub(crate) fn settles(
         mut self,
         key: [u8; 32],
-        account: &Arc<Account>,
+        account: &AccountRef,
         amount: Amount,
     ) -> oneshot::Receiver<Decision> {
         let promises = Arc::clone(&self.promises);
-        promises.take_up(key, Arc::clone(account), self.payer, amount);
+        promises.take_up(key, account.clone(), self.payer, amount);
         let heard = promises.listen(&key);
         // In this order, so that it is never less than what is open.
         self.close();
@@ -282,7 +282,7 @@ pub(crate) fn signer(rail: &str, payer: &str) -> AccountId {
 mod tests {
     use std::sync::Arc;
 
-    use ledger::{Account, AccountId, Book, Hold};
+    use ledger::{Account, AccountId, AccountRef, Book, Hold};
     use money::{Amount, Asset};
 
     use super::{Decision, NotTaken, Promises};
@@ -294,8 +294,8 @@ mod tests {
         Amount::from_units(units)
     }
 
-    fn payer(available: i64) -> Arc<Account> {
-        Arc::new(Account::new(AccountId([1; 16]), Asset::Usdc, units(available), Amount::ZERO))
+    fn payer(available: i64) -> AccountRef {
+        AccountRef::from(Account::new(AccountId([1; 16]), Asset::Usdc, units(available), Amount::ZERO))
     }
 
     fn settled() -> Decision {
@@ -368,7 +368,7 @@ mod tests {
     fn a3_a_wallet_that_signs_for_several_accounts_is_one_payer() {
         let (promises, book) = (Arc::new(Promises::default()), Book::default());
         let [one, other] = [1, 2].map(|id| book.account(AccountId([id; 16]), Asset::Usdc));
-        let take = |account: &Arc<Account>| promises.take(account.id(), WALLET, units(60), units(100));
+        let take = |account: &AccountRef| promises.take(account.id(), WALLET, units(60), units(100));
         let open = take(&one).unwrap();
         assert_eq!(take(&other).err(), Some(NotTaken::Exposed));
         assert!(promises.take(other.id(), AccountId([0xbb; 16]), units(60), units(100)).is_ok());
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn what_was_left_undecided_counts_again() {
         let (promises, payer) = (Arc::new(Promises::default()), payer(-90));
-        promises.take_up(KEY, Arc::clone(&payer), WALLET, units(90));
+        promises.take_up(KEY, payer.clone(), WALLET, units(90));
         assert_eq!(promises.take(payer.id(), WALLET, units(11), units(100)).err(), Some(NotTaken::Exposed));
         assert!(promises.take(payer.id(), WALLET, units(10), units(100)).is_ok());
         promises.owes(&payer, WALLET, Amount::ZERO);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
-use ledger::Account;
+use ledger::AccountRef;
 use meter::Head;
 use money::{Amount, Asset};
 use tracing::field;
@@ -19,7 +19,7 @@ use crate::call::{Arrived, Worker};
 use crate::call_id::CallId;
 use crate::cashu;
 use crate::challenge::{Ask, challenge};
-use crate::charge::{Charge, Guards, Tape};
+use crate::charge::{Charge, Guards};
 use crate::clock::Now;
 use crate::config::{Route, RoutePrice};
 use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_CRAWL, TRAILERS_OF_A_PROMISE};
@@ -41,6 +41,7 @@ use crate::refusal::{Code, Money, Refusal};
 use crate::sending::{RequestStream, Sending};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
+use crate::tape::Tape;
 use crate::tunnel::{Coverage, Tunnel};
 use crate::upstream::grpc::GrpcEnd;
 use crate::upstream::{AnswerHead, RequestBody, is_out_of_credit};
@@ -109,7 +110,7 @@ impl Serving {
         token: Option<TokenUse>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&deposit.account), token, deposit.session.take(), protocol);
+        self.pays(deposit.account.clone(), token, deposit.session.take(), protocol);
         self.attempt = deposit.attempt.take();
         let (headers, is_drawn) = (deposit.headers.clone(), deposit.drawing.is_some());
         // A token that may be shown again was brought in by whoever showed it first.
@@ -132,7 +133,7 @@ impl Serving {
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
-        self.pays(Arc::clone(&promise.account), None, None, protocol);
+        self.pays(promise.account.clone(), None, None, protocol);
         self.attempt = promise.attempt.take();
         if !promise.is_whole() {
             // Nothing is taken before the call has cost something.
@@ -151,7 +152,7 @@ impl Serving {
 
     fn pays(
         &mut self,
-        account: Arc<Account>,
+        account: AccountRef,
         token: Option<TokenUse>,
         session: Option<Rc<Session>>,
         protocol: &'static str,

@@ -1,6 +1,8 @@
 //! One balance: an atomic word that refuses to go below its floor.
 
 use std::fmt;
+// Of the standard library everywhere: a name is written before anybody else has the account.
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use money::{Amount, Asset};
 
@@ -104,8 +106,10 @@ pub struct NotEmpty {
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Account {
-    id: AccountId,
-    asset: Asset,
+    /// The bytes of the id, in two words. Written once, see [`Account::name`].
+    id: [AtomicU64; 2],
+    /// Place in [`Asset::ALL`], which has them as they are declared.
+    asset: AtomicU8,
     available: AtomicI64,
     held: AtomicI64,
     at_risk: AtomicI64,
@@ -120,10 +124,19 @@ impl Account {
     pub fn new(id: AccountId, asset: Asset, available: Amount, floor: Amount) -> Self {
         let floor = Terms::floor_of(floor.units().saturating_neg());
         let terms = Terms { floor, state: AccountState::Open };
+        let (available, terms) = (AtomicI64::new(available.units()), AtomicI64::new(terms.word()));
+        let account = Self { available, terms, ..Self::blank() };
+        account.name(id, asset);
+        account
+    }
+
+    /// An empty account that is nobody's yet, a place for one to come.
+    pub(crate) fn blank() -> Self {
+        let terms = Terms { floor: 0, state: AccountState::Open };
         Self {
-            id,
-            asset,
-            available: AtomicI64::new(available.units()),
+            id: [AtomicU64::new(0), AtomicU64::new(0)],
+            asset: AtomicU8::new(0),
+            available: AtomicI64::new(0),
             held: AtomicI64::new(0),
             at_risk: AtomicI64::new(0),
             terms: AtomicI64::new(terms.word()),
@@ -131,16 +144,26 @@ impl Account {
         }
     }
 
+    /// Says whose it is, once, before any other thread is given it: whatever hands the account over brings the name
+    /// with it.
+    pub(crate) fn name(&self, id: AccountId, asset: Asset) {
+        let id = u128::from_ne_bytes(id.0);
+        self.id[0].store(id as u64, Ordering::Relaxed);
+        self.id[1].store((id >> 64) as u64, Ordering::Relaxed);
+        self.asset.store(asset as u8, Ordering::Relaxed);
+    }
+
     /// Its name.
     #[must_use]
-    pub const fn id(&self) -> AccountId {
-        self.id
+    pub fn id(&self) -> AccountId {
+        let [low, high] = self.id.each_ref().map(|word| u128::from(word.load(Ordering::Relaxed)));
+        AccountId((high << 64 | low).to_ne_bytes())
     }
 
     /// What it is denominated in.
     #[must_use]
-    pub const fn asset(&self) -> Asset {
-        self.asset
+    pub fn asset(&self) -> Asset {
+        Asset::ALL[usize::from(self.asset.load(Ordering::Relaxed)) % Asset::ALL.len()]
     }
 
     /// What may still be reserved, holds already taken out.
@@ -321,6 +344,17 @@ mod tests {
         assert_eq!(AccountId::from_hex("00"), None);
         assert_eq!(AccountId::from_hex(&"zz".repeat(16)), None);
         assert_eq!(AccountId::from_hex(&"é".repeat(16)), None);
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_was_given() {
+        for (asset, id) in
+            Asset::ALL.into_iter().zip([*b"0123456789abcdef", [0; 16], [255; 16]].into_iter().cycle())
+        {
+            let account = Account::new(AccountId(id), asset, Amount::from_units(-3), Amount::ZERO);
+            assert_eq!((account.id(), account.asset()), (AccountId(id), asset));
+            assert_eq!((account.available().units(), account.state()), (-3, AccountState::Open));
+        }
     }
 
     /// LED-5: one cache line, so that two accounts never share one.

@@ -6,8 +6,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use money::{Amount, Asset};
 
-use crate::sync::Arc;
-use crate::{Account, AccountId, Hold, ReserveError, window_link};
+use crate::slab::Slab;
+use crate::{Account, AccountId, AccountRef, Hold, ReserveError, window_link};
 
 /// Budgets that may live under one account (L402-55): bounds what a holder can make us remember.
 pub const BUDGETS_PER_ACCOUNT_MAX: u32 = 10_000;
@@ -44,7 +44,7 @@ impl Budget {
 #[derive(Clone, Copy, Debug)]
 pub struct Reserve<'a> {
     /// The account that pays.
-    pub account: &'a Arc<Account>,
+    pub account: &'a AccountRef,
     /// The budgets of the key that pays, outermost first.
     pub budgets: &'a [Budget],
     /// Ledger units of the account's asset, not negative.
@@ -66,10 +66,9 @@ pub struct Balance {
 /// Every account of this gateway.
 #[derive(Debug, Default)]
 pub struct Book {
-    money: DashMap<(AccountId, Asset), Arc<Account>>,
+    /// What payers have. The account of a payer that was opened first says what it holds (LED-4).
+    money: Slab,
     budgets: DashMap<(AccountId, Asset), Limit>,
-    /// The one asset of each payer's account (LED-4).
-    assets: DashMap<AccountId, Asset>,
     /// Spent under a budget before this process started; the limit comes with the key.
     spent_before: DashMap<(AccountId, Asset), Amount>,
     /// Windows that ended up to then are gone and are not opened again, in Unix seconds.
@@ -79,9 +78,9 @@ pub struct Book {
 /// A budget in use.
 #[derive(Debug)]
 struct Limit {
-    account: Arc<Account>,
+    account: AccountRef,
     /// Whose count of budgets it is in.
-    payer: Arc<Account>,
+    payer: AccountRef,
     ends_s: Option<u64>,
     /// What the account was filled with, in ledger units. A key's budget never changes; the operator may set
     /// another limit for a window that runs.
@@ -90,51 +89,44 @@ struct Limit {
 
 impl Limit {
     /// The account, filled up or drained by what its limit has changed by: below zero nothing more is held.
-    fn under(&self, limit: Amount) -> Arc<Account> {
+    fn under(&self, limit: Amount) -> AccountRef {
         let before = self.limit.swap(limit.units(), Ordering::AcqRel);
         if before != limit.units() {
             self.account.give(limit.units().saturating_sub(before));
         }
-        Arc::clone(&self.account)
+        self.account.clone()
     }
 }
 
 impl Book {
     /// The account, opened empty on first sight.
     #[must_use]
-    pub fn account(&self, id: AccountId, asset: Asset) -> Arc<Account> {
-        if let Some(found) = self.money.get(&(id, asset)) {
-            return Arc::clone(&found);
-        }
-        let _ = self.fix_asset(id, asset);
-        let fresh = || Arc::new(Account::new(id, asset, Amount::ZERO, Amount::ZERO));
-        Arc::clone(&self.money.entry((id, asset)).or_insert_with(fresh))
+    pub fn account(&self, id: AccountId, asset: Asset) -> AccountRef {
+        AccountRef::of_book(self.money.open(id, asset))
     }
 
-    /// Settles for good what an account holds, before the first money comes in (LED-4). False when it
-    /// holds something else.
+    /// Settles for good what an account holds, before the first money comes in (LED-4): it is opened empty unless
+    /// it is there. False when it holds something else.
     #[must_use]
     pub fn fix_asset(&self, id: AccountId, asset: Asset) -> bool {
-        *self.assets.entry(id).or_insert(asset) == asset
+        self.money.open_first(id, asset).asset() == asset
     }
 
     /// The account, if it exists in this asset.
     #[must_use]
-    pub fn find(&self, id: AccountId, asset: Asset) -> Option<Arc<Account>> {
-        self.money.get(&(id, asset)).map(|found| Arc::clone(&found))
+    pub fn find(&self, id: AccountId, asset: Asset) -> Option<AccountRef> {
+        self.money.find(id, asset).map(AccountRef::of_book)
     }
 
     /// The account of a payer, in the one asset it holds.
     #[must_use]
-    pub fn find_any(&self, id: AccountId) -> Option<Arc<Account>> {
-        let asset = *self.assets.get(&id)?;
-        self.find(id, asset)
+    pub fn find_any(&self, id: AccountId) -> Option<AccountRef> {
+        self.money.first(id).map(AccountRef::of_book)
     }
 
     /// Puts a balance read from the store in place, before the first request.
     pub fn restore(&self, id: AccountId, asset: Asset, available: Amount) {
-        self.assets.entry(id).or_insert(asset);
-        self.money.insert((id, asset), Arc::new(Account::new(id, asset, available, Amount::ZERO)));
+        self.money.open(id, asset).give(available.units());
     }
 
     /// Notes what was spent under a budget, before the first request.
@@ -143,7 +135,7 @@ impl Book {
     }
 
     /// Adds a deposit that is already durable.
-    pub fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> Arc<Account> {
+    pub fn deposit(&self, id: AccountId, asset: Asset, amount: Amount) -> AccountRef {
         let account = self.account(id, asset);
         account.give(amount.units());
         account
@@ -172,7 +164,7 @@ impl Book {
     /// Whether there is no account at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.money.is_empty()
+        self.money.len() == 0
     }
 
     /// What is left of a budget, its full limit when it was never drawn on.
@@ -203,7 +195,7 @@ impl Book {
     }
 
     /// The account of a budget, opened with its limit beside the first reserve that got this far.
-    fn budget_account(&self, payer: &Arc<Account>, budget: Budget) -> Result<Arc<Account>, ReserveError> {
+    fn budget_account(&self, payer: &AccountRef, budget: Budget) -> Result<AccountRef, ReserveError> {
         let key = (budget.link, payer.asset());
         if let Some(found) = self.budgets.get(&key) {
             return Ok(found.under(budget.limit));
@@ -220,10 +212,10 @@ impl Book {
                     return Err(ReserveError::TooManyBudgets);
                 }
                 let left = self.unspent(budget, payer.asset());
-                let account = Arc::new(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
+                let account = AccountRef::from(Account::new(budget.link, payer.asset(), left, Amount::ZERO));
                 place.insert(Limit {
-                    account: Arc::clone(&account),
-                    payer: Arc::clone(payer),
+                    account: account.clone(),
+                    payer: payer.clone(),
                     ends_s: budget.ends_s,
                     limit: AtomicI64::new(budget.limit.units()),
                 });
@@ -420,6 +412,11 @@ mod tests {
         assert!(!book.fix_asset(ID, Asset::Usdt));
         book.deposit(ID, Asset::Usdc, Amount::from_units(5));
         assert_eq!(book.find_any(ID).unwrap().asset(), Asset::Usdc);
+        // Money that came in all the same is not lost, and changes nothing about what the account holds.
+        book.deposit(ID, Asset::Test, Amount::from_units(7));
+        assert_eq!(book.find(ID, Asset::Test).unwrap().available().units(), 7);
+        assert_eq!(book.find_any(ID).unwrap().available().units(), 5);
+        assert!(!book.fix_asset(ID, Asset::Test));
     }
 
     #[test]
@@ -510,7 +507,7 @@ mod tests {
         let shown = book.balance(&account);
         assert_eq!((shown.available.units(), shown.held.units()), (7, 5));
         drop(hold);
-        assert!(Arc::ptr_eq(&account, &book.account(ID, Asset::Usd)));
+        assert!(std::ptr::eq(&*account, &*book.account(ID, Asset::Usd)));
     }
 
     /// Two threads, one at the end of a window's life: its limit is spent once at most.

@@ -2,8 +2,8 @@
 
 use money::Amount;
 
-use crate::Account;
-use crate::sync::{Arc, AtomicU64, Ordering};
+use crate::AccountRef;
+use crate::sync::{AtomicU64, Ordering};
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,8 @@ impl Word {
 /// Dropping a hold that nobody finished voids it: nothing leaks, whoever disconnects.
 #[derive(Debug)]
 pub struct Hold {
-    chain: Vec<Arc<Account>>,
+    payer: AccountRef,
+    budgets: Vec<AccountRef>,
     word: Word,
     /// How far below its floor the account that pays may be taken; its budgets never.
     beyond: i64,
@@ -145,7 +146,7 @@ impl Hold {
     ///
     /// # Errors
     /// [`ReserveError`]; nothing is held then.
-    pub fn on(account: &Arc<Account>, amount: Amount) -> Result<Self, ReserveError> {
+    pub fn on(account: &AccountRef, amount: Amount) -> Result<Self, ReserveError> {
         Self::beyond(account, amount, Amount::ZERO)
     }
 
@@ -154,20 +155,20 @@ impl Hold {
     ///
     /// # Errors
     /// [`ReserveError`]; nothing is held then.
-    pub fn beyond(account: &Arc<Account>, amount: Amount, beyond: Amount) -> Result<Self, ReserveError> {
+    pub fn beyond(account: &AccountRef, amount: Amount, beyond: Amount) -> Result<Self, ReserveError> {
         let word = Word::of(amount.units()).ok_or(ReserveError::Negative)?;
         let beyond = beyond.units().max(0);
         account.hold(amount.units(), beyond)?;
-        Ok(Self { chain: vec![Arc::clone(account)], word: Word(AtomicU64::new(word)), beyond })
+        Ok(Self { payer: account.clone(), budgets: Vec::new(), word: Word(AtomicU64::new(word)), beyond })
     }
 
     /// Sets the same amount aside on a budget too.
     ///
     /// # Errors
     /// [`ReserveError::Budget`]; the hold is gone then and everything went back (LED-13).
-    pub fn and_on(mut self, budget: Arc<Account>) -> Result<Self, ReserveError> {
+    pub fn and_on(mut self, budget: AccountRef) -> Result<Self, ReserveError> {
         budget.hold(self.word.amount(), 0).map_err(of_budget)?;
-        self.chain.push(budget);
+        self.budgets.push(budget);
         Ok(self)
     }
 
@@ -183,17 +184,21 @@ impl Hold {
         HoldEnd::of_bits(self.word.0.load(Ordering::Acquire) & STATE_MASK)
     }
 
-    /// The account that pays, then its budgets.
+    /// The account that pays.
     #[must_use]
-    pub fn chain(&self) -> &[Arc<Account>] {
-        &self.chain
+    pub const fn payer(&self) -> &AccountRef {
+        &self.payer
+    }
+
+    /// The account that pays, then its budgets.
+    pub fn chain(&self) -> impl DoubleEndedIterator<Item = &AccountRef> {
+        std::iter::once(&self.payer).chain(&self.budgets)
     }
 
     /// How far below zero the account that pays may be taken: its credit line, and what is still to come for it.
     #[must_use]
     pub fn reach(&self) -> Amount {
-        let line = self.chain.first().map_or(0, |account| account.overdraft().units());
-        Amount::from_units(line.saturating_add(self.beyond))
+        Amount::from_units(self.payer.overdraft().units().saturating_add(self.beyond))
     }
 
     /// Sets `more` aside on every account of the chain, or on none: the next step of a progressive hold.
@@ -210,7 +215,7 @@ impl Hold {
         }
         let mut held = 0;
         let mut outcome = Ok(());
-        for (place, account) in self.chain.iter().enumerate() {
+        for (place, account) in self.chain().enumerate() {
             outcome = account
                 .hold(more, self.beyond_at(place))
                 .map_err(|refused| if held == 0 { refused } else { of_budget(refused) });
@@ -221,7 +226,7 @@ impl Hold {
         }
         let outcome = outcome.and_then(|()| self.word.grow(more));
         if outcome.is_err() {
-            for account in self.chain.iter().take(held) {
+            for account in self.chain().take(held) {
                 account.release(more, more);
             }
         }
@@ -249,7 +254,7 @@ impl Hold {
         let back = (held - captured).max(0);
         let mut available = 0;
         // The payer last, for what it is left with.
-        for account in self.chain.iter().rev() {
+        for account in self.chain().rev() {
             available = account.release(held, back);
         }
         Some(Ended {
@@ -268,9 +273,9 @@ impl Hold {
     /// Takes up to `extra` more, the same from every account of the chain: the smallest room decides.
     fn take_beyond(&self, extra: i64) -> i64 {
         let mut common = extra;
-        for (place, account) in self.chain.iter().enumerate() {
+        for (place, account) in self.chain().enumerate() {
             let taken = account.take_up_to(common, self.beyond_at(place));
-            for earlier in &self.chain[..place] {
+            for earlier in self.chain().take(place) {
                 earlier.give(common - taken);
             }
             common = taken;
@@ -302,15 +307,13 @@ fn of_budget(refused: ReserveError) -> ReserveError {
 #[cfg(test)]
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
 mod tests {
-    use std::sync::Arc;
-
     use money::{Amount, Asset};
 
     use super::{HOLD_MAX, Hold, HoldEnd, ReserveError};
-    use crate::{Account, AccountId, AccountState};
+    use crate::{Account, AccountId, AccountRef, AccountState};
 
-    fn account(units: i64) -> Arc<Account> {
-        Arc::new(Account::new(AccountId([1; 16]), Asset::Usd, Amount::from_units(units), Amount::ZERO))
+    fn account(units: i64) -> AccountRef {
+        Account::new(AccountId([1; 16]), Asset::Usd, Amount::from_units(units), Amount::ZERO).into()
     }
 
     fn units(units: i64) -> Amount {
@@ -357,8 +360,8 @@ mod tests {
     fn an_extension_takes_from_the_whole_chain_or_from_nobody() {
         let (payer, wide, tight) = (account(100), account(50), account(30));
         let hold = Hold::on(&payer, units(10)).unwrap();
-        let hold = hold.and_on(Arc::clone(&wide)).unwrap().and_on(Arc::clone(&tight)).unwrap();
-        assert_eq!(hold.chain().len(), 3);
+        let hold = hold.and_on(wide.clone()).unwrap().and_on(tight.clone()).unwrap();
+        assert_eq!(hold.chain().count(), 3);
         assert_eq!(hold.extend(units(15)), Ok(()));
         assert_eq!(hold.amount().units(), 25);
         assert_eq!((words(&payer), words(&wide), words(&tight)), ((75, 25), (25, 25), (5, 25)));
@@ -376,7 +379,7 @@ mod tests {
     #[test]
     fn an_ended_hold_cannot_be_extended() {
         let (payer, budget) = (account(100), account(100));
-        let hold = Hold::on(&payer, units(10)).unwrap().and_on(Arc::clone(&budget)).unwrap();
+        let hold = Hold::on(&payer, units(10)).unwrap().and_on(budget.clone()).unwrap();
         hold.finish(units(10)).unwrap();
         assert_eq!(hold.extend(units(5)), Err(ReserveError::Ended));
         assert_eq!(hold.extend(Amount::ZERO), Err(ReserveError::Ended));
@@ -402,7 +405,7 @@ mod tests {
             Hold::beyond(&payer, units(26), units(20)).unwrap_err(),
             ReserveError::Balance { available: units(5) }
         );
-        let hold = Hold::beyond(&payer, units(15), units(20)).unwrap().and_on(Arc::clone(&budget)).unwrap();
+        let hold = Hold::beyond(&payer, units(15), units(20)).unwrap().and_on(budget.clone()).unwrap();
         assert_eq!((words(&payer), hold.reach().units()), ((-10, 15), 20));
         assert_eq!(hold.extend(units(5)), Ok(()));
         assert_eq!(hold.extend(units(6)), Err(ReserveError::Balance { available: units(-15) }));
@@ -419,7 +422,7 @@ mod tests {
     fn a_budget_that_refuses_undoes_the_hold() {
         let (payer, budget) = (account(100), account(9));
         let hold = Hold::on(&payer, units(10)).unwrap();
-        let refused = hold.and_on(Arc::clone(&budget)).unwrap_err();
+        let refused = hold.and_on(budget.clone()).unwrap_err();
         assert_eq!(refused, ReserveError::Budget { available: units(9) });
         assert_eq!((words(&payer), words(&budget)), ((100, 0), (9, 0)));
     }

@@ -5,16 +5,19 @@
 #![deny(clippy::float_arithmetic)]
 
 mod account;
+mod account_ref;
 pub mod audit;
 mod book;
 mod chart;
 mod entry;
 mod hold;
 pub mod merkle;
+mod slab;
 mod sync;
 mod tree_head;
 
 pub use account::{Account, AccountId, AccountState, NotEmpty};
+pub use account_ref::AccountRef;
 pub use audit::{Audit, Checkpoint};
 pub use book::{BUDGETS_PER_ACCOUNT_MAX, Balance, Book, Budget, Reserve};
 pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset, window_link};

@@ -6,7 +6,7 @@
 //! preemptions are tried. About 40 s. After each run the same three things must hold: no unit came from
 //! nowhere or went nowhere, no account is below its floor, and the hold ended once.
 
-use ledger::{Account, AccountId, AccountState, Ended, Hold, ReserveError};
+use ledger::{Account, AccountId, AccountRef, AccountState, Ended, Hold, ReserveError};
 use loom::sync::Arc;
 use loom::thread;
 use money::{Amount, Asset};
@@ -15,8 +15,8 @@ fn units(units: i64) -> Amount {
     Amount::from_units(units)
 }
 
-fn account(available: i64) -> Arc<Account> {
-    Arc::new(Account::new(AccountId([1; 16]), Asset::Usd, units(available), Amount::ZERO))
+fn account(available: i64) -> AccountRef {
+    Account::new(AccountId([1; 16]), Asset::Usd, units(available), Amount::ZERO).into()
 }
 
 fn captured(ended: Option<Ended>) -> i64 {
@@ -41,10 +41,10 @@ fn settled_by(holds: impl IntoIterator<Item = Hold>, account: &Account, before: 
 fn three_reserves_on_money_for_two() {
     loom::model(|| {
         let payer = account(5);
-        let call = |payer: Arc<Account>| move || Hold::on(&payer, units(2));
-        let first = thread::spawn(call(Arc::clone(&payer)));
-        let second = thread::spawn(call(Arc::clone(&payer)));
-        let third = call(Arc::clone(&payer))();
+        let call = |payer: AccountRef| move || Hold::on(&payer, units(2));
+        let first = thread::spawn(call(payer.clone()));
+        let second = thread::spawn(call(payer.clone()));
+        let third = call(payer.clone())();
         let holds = [first.join().unwrap(), second.join().unwrap(), third];
         assert_eq!(holds.iter().filter(|hold| hold.is_ok()).count(), 2, "in every order");
         assert_eq!((payer.available().units(), payer.held().units()), (1, 4));
@@ -57,13 +57,13 @@ fn three_reserves_on_money_for_two() {
 fn promises_share_the_limit_of_their_account() {
     loom::model(|| {
         let payer = account(0);
-        let promise = |payer: Arc<Account>| move || Hold::beyond(&payer, units(3), units(5));
-        let first = thread::spawn(promise(Arc::clone(&payer)));
+        let promise = |payer: AccountRef| move || Hold::beyond(&payer, units(3), units(5));
+        let first = thread::spawn(promise(payer.clone()));
         let second = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || Hold::on(&payer, units(1)).map(drop)
         });
-        let third = promise(Arc::clone(&payer))();
+        let third = promise(payer.clone())();
         let holds = [first.join().unwrap(), third];
         assert!(matches!(second.join().unwrap(), Err(ReserveError::Balance { .. })));
         assert_eq!(holds.iter().filter(|hold| hold.is_ok()).count(), 1, "in every order");
@@ -122,7 +122,7 @@ fn extensions_race_with_an_end() {
 fn an_extension_along_a_chain_races_with_an_end() {
     loom::model(|| {
         let (payer, budget) = (account(10), account(4));
-        let hold = Hold::on(&payer, units(2)).unwrap().and_on(Arc::clone(&budget)).unwrap();
+        let hold = Hold::on(&payer, units(2)).unwrap().and_on(budget.clone()).unwrap();
         let hold = Arc::new(hold);
         let extend = thread::spawn({
             let hold = Arc::clone(&hold);
@@ -167,7 +167,7 @@ fn an_extension_and_a_reserve_want_the_same_money() {
             move || hold.extend(units(3))
         });
         let other = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || captured(Hold::on(&payer, units(3)).ok().and_then(|other| other.finish(units(3))))
         });
         let extended = extend.join().unwrap();
@@ -185,7 +185,7 @@ fn an_extension_and_a_reserve_want_the_same_money() {
 fn overruns_share_what_is_left() {
     loom::model(|| {
         let payer = account(7);
-        let over = |payer: &Arc<Account>| {
+        let over = |payer: &AccountRef| {
             let hold = Hold::on(payer, units(2)).unwrap();
             move || captured(hold.finish(units(5)))
         };
@@ -206,7 +206,7 @@ fn closing_races_with_a_reserve_and_a_void() {
         let open = Hold::on(&payer, units(2)).unwrap();
         let void = thread::spawn(move || drop(open));
         let reserve = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || Hold::on(&payer, units(2))
         });
         let closed = payer.set_state(AccountState::Closed);
@@ -228,7 +228,7 @@ fn closing_races_with_the_last_capture() {
         let last = Hold::on(&payer, units(2)).unwrap();
         let capture = thread::spawn(move || captured(last.finish(units(2))));
         let reserve = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || Hold::on(&payer, units(1)).map(drop)
         });
         let closed = payer.set_state(AccountState::Closed);
@@ -251,11 +251,11 @@ fn a_reserve_of_a_closed_account() {
     loom::model(|| {
         let payer = account(0);
         let reserve = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || Hold::on(&payer, units(1)).map(drop)
         });
         let close = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || payer.set_state(AccountState::Closed)
         });
         let refused = reserve.join().unwrap().unwrap_err();
@@ -277,7 +277,7 @@ fn freezing_races_with_an_extension_and_an_end() {
             move || hold.extend(units(3))
         });
         let freeze = thread::spawn({
-            let payer = Arc::clone(&payer);
+            let payer = payer.clone();
             move || payer.set_state(AccountState::Frozen)
         });
         let taken = captured(hold.finish(units(2)));

@@ -8,10 +8,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ledger::{
-    Account, AccountId, AccountState, Book, Budget, Ended, Hold, HoldEnd, NotEmpty, Reserve, ReserveError,
+    AccountId, AccountRef, AccountState, Book, Budget, Ended, Hold, HoldEnd, NotEmpty, Reserve, ReserveError,
 };
 use money::{Amount, Asset};
 use proptest::prelude::*;
@@ -281,7 +280,7 @@ impl Model {
 /// The real thing, beside the model.
 struct Real {
     book: Book,
-    payers: Vec<Arc<Account>>,
+    payers: Vec<AccountRef>,
     /// None once dropped.
     holds: Vec<Option<Hold>>,
 }
@@ -397,7 +396,7 @@ fn check(model: &mut Model, real: &Real, before: &[Purse]) -> Result<(), TestCas
     for (open, held) in real.holds.iter().zip(&model.holds) {
         if let Some(open) = open {
             prop_assert_eq!((open.amount().units(), open.ended().is_some()), (held.amount, held.ended));
-            prop_assert_eq!(open.chain().len(), 1 + held.limits.len());
+            prop_assert_eq!(open.chain().count(), 1 + held.limits.len());
         }
     }
     Ok(())

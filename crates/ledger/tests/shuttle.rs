@@ -8,7 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "seed and number of schedules come from the environment")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of a test fail by panicking")]
 
-use ledger::{Account, AccountId, Ended, Hold, ReserveError};
+use ledger::{Account, AccountId, AccountRef, Ended, Hold, ReserveError};
 use money::{Amount, Asset};
 use shuttle::future::{self, JoinHandle};
 use shuttle::rand::{Rng, thread_rng};
@@ -26,8 +26,8 @@ fn units(units: i64) -> Amount {
     Amount::from_units(units)
 }
 
-fn account(id: u8, available: i64) -> Arc<Account> {
-    Arc::new(Account::new(AccountId([id; 16]), Asset::Usd, units(available), Amount::ZERO))
+fn account(id: u8, available: i64) -> AccountRef {
+    Account::new(AccountId([id; 16]), Asset::Usd, units(available), Amount::ZERO).into()
 }
 
 /// What every end reported: the journal of this test.
@@ -102,8 +102,8 @@ async fn calls() {
     let (mut tasks, mut started) = (Vec::new(), 0);
     for number in 0..3 {
         let reserved = Hold::on(&payer, units(STEP))
-            .and_then(|hold| hold.and_on(Arc::clone(&key)))
-            .and_then(|hold| hold.and_on(Arc::clone(&window)));
+            .and_then(|hold| hold.and_on(key.clone()))
+            .and_then(|hold| hold.and_on(window.clone()));
         // An extension on its way back may leave too little for a moment; never too much.
         let Ok(hold) = reserved.map(Arc::new) else { continue };
         started += 1;

@@ -11,7 +11,7 @@ use crate::read::unavailable;
 use crate::space::Space;
 
 /// Pages kept in memory. Balances, names and the end of the journal stay hot; the rest is read seldom.
-const CACHE_BYTES: usize = 256 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 /// One database, open or being opened again after the disk was full. Cloning shares it.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ledger::Account;
+use ledger::AccountRef;
 use money::{Amount, Asset};
 
 use crate::{Durability, Exposure};
@@ -25,7 +25,7 @@ pub(crate) struct AtRisk {
 #[derive(Debug)]
 pub(crate) struct Risk {
     of: Arc<AtRisk>,
-    account: Arc<Account>,
+    account: AccountRef,
     units: i64,
 }
 
@@ -50,7 +50,7 @@ impl AtRisk {
     }
 
     /// Counts a charge. None when its answer has to wait for the disk.
-    pub(crate) fn admit(self: &Arc<Self>, account: &Arc<Account>, amount: Amount) -> Option<Risk> {
+    pub(crate) fn admit(self: &Arc<Self>, account: &AccountRef, amount: Amount) -> Option<Risk> {
         let Durability::Capped(exposure) = self.durability else { return None };
         let units = amount.units();
         // Caps are in nano of a dollar; a yen or a millisatoshi is not compared with them.
@@ -60,7 +60,7 @@ impl AtRisk {
         if units > exposure.per_account.units().min(exposure.total.units()) || self.is_late(exposure) {
             return None;
         }
-        let risk = Risk { of: Arc::clone(self), account: Arc::clone(account), units };
+        let risk = Risk { of: Arc::clone(self), account: account.clone(), units };
         let total = self.total.fetch_add(units, Ordering::AcqRel).saturating_add(units);
         let of_account = account.add_at_risk(units);
         // Dropping the risk takes it back.

@@ -77,6 +77,17 @@ impl Reader {
         balances(&self.begin()?, BALANCES)
     }
 
+    /// Calls `each` with every balance, one at a time: there may be millions.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], and whatever `each` says.
+    pub fn each_balance(
+        &self,
+        each: impl FnMut(Balance) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        each_balance(&self.begin()?, BALANCES, each)
+    }
+
     /// The newest `limit` entries, oldest first, of one account or of all, and every balance at the same
     /// moment: the balances are the fold of the journal that ends with these entries.
     ///
@@ -392,14 +403,26 @@ fn balances(
     transaction: &redb::ReadTransaction,
     table: TableDefinition<'static, &'static [u8; 18], i64>,
 ) -> Result<Vec<Balance>, StoreError> {
-    let table = transaction.open_table(table).map_err(unavailable)?;
     let mut rows = Vec::new();
+    each_balance(transaction, table, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+fn each_balance(
+    transaction: &redb::ReadTransaction,
+    table: TableDefinition<'static, &'static [u8; 18], i64>,
+    mut each: impl FnMut(Balance) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let table = transaction.open_table(table).map_err(unavailable)?;
     for row in table.iter().map_err(unavailable)? {
         let (key, amount) = row.map_err(unavailable)?;
         let (asset, account) = balance_of(key.value());
-        rows.push(Balance { account, asset, amount: Amount::from_units(amount.value()) });
+        each(Balance { account, asset, amount: Amount::from_units(amount.value()) })?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn newest(

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use ledger::Account;
+use ledger::AccountRef;
 use money::Amount;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
@@ -172,7 +172,7 @@ impl Store {
     /// # Errors
     /// [`NotTaken`] gives it back: for [`StoreError::Full`] and [`StoreError::DiskFull`] it may be taken later, for
     /// [`StoreError::Unavailable`] never.
-    pub fn submit(&self, op: Op, at_risk: Option<(Arc<Account>, Amount)>) -> Result<Submitted, NotTaken> {
+    pub fn submit(&self, op: Op, at_risk: Option<(AccountRef, Amount)>) -> Result<Submitted, NotTaken> {
         let not_taken = |op, why| Err(NotTaken { op: Box::new(op), why });
         if self.room() == Room::None {
             return not_taken(op, StoreError::DiskFull);

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::AUTHORIZATION;
 use hyper::{Request, Response, StatusCode};
-use ledger::{Account, AccountId, Book, Reserve};
+use ledger::{AccountId, AccountRef, Book, Reserve};
 use money::{Amount, Asset};
 use proof::{EpochState, MasterKey, MasterKeys, credit_key};
 use wire::credit_key::{CreditKey, Mode};
@@ -41,7 +41,7 @@ struct Checker {
     known: RwLock<HashMap<String, Known>>,
 }
 
-type Known = (Arc<Account>, Option<u64>);
+type Known = (AccountRef, Option<u64>);
 
 /// Serves until the process ends: 200 or 401, without a body.
 pub(crate) fn be(addresses: [SocketAddr; THREADS]) -> Result<(), String> {

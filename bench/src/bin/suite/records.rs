@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use store::{Durability, Durable, Exposure, NotTaken, Op, Options, Store, StoreError, Submitted};
 
@@ -51,7 +51,7 @@ impl Records {
 fn push(folder: &Path, per_second: u32, over: &AtomicBool) -> Result<Written, String> {
     let store = open(folder)?;
     let book = Book::default();
-    let accounts: Vec<Arc<Account>> =
+    let accounts: Vec<AccountRef> =
         (0..AGENTS).map(|number| book.account(id(1, number), Asset::Usd)).collect();
     let (follow, followed) = mpsc::channel();
     let following = thread::spawn(move || lags(&followed));
@@ -66,7 +66,7 @@ fn push(folder: &Path, per_second: u32, over: &AtomicBool) -> Result<Written, St
             let account = accounts.get(number).ok_or("no account")?;
             // Beyond its cap a charge is waited for: so one is followed.
             let most = if pushed.is_multiple_of(FOLLOWED) { Amount::MAX } else { Amount::from_units(1) };
-            match store.submit(capture(pushed, account.id()), Some((Arc::clone(account), most))) {
+            match store.submit(capture(pushed, account.id()), Some((account.clone(), most))) {
                 Ok(Submitted::Behind) => {}
                 Ok(Submitted::Wait(durable)) => {
                     if follow.send((Instant::now(), durable)).is_err() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use ledger::{Account, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountRef, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::Amount;
 use proof::x402_batch::{Acceptance, BatchError};
 use store::Payment;
@@ -51,12 +51,12 @@ pub(super) enum Step {
 /// that was taken from it.
 pub(super) struct Provisional {
     gate: Arc<Gate>,
-    account: Arc<Account>,
+    account: AccountRef,
     amount: Amount,
 }
 
 impl Provisional {
-    pub(super) fn new(gate: &Arc<Gate>, account: &Arc<Account>, amount: Amount) -> Self {
+    pub(super) fn new(gate: &Arc<Gate>, account: &AccountRef, amount: Amount) -> Self {
         let account = gate.deposit(account.id(), account.asset(), amount);
         Self { gate: Arc::clone(gate), account, amount }
     }
@@ -79,8 +79,8 @@ impl Drop for Provisional {
 
 impl Drawing {
     /// The account that the call draws on.
-    pub(crate) fn account(&self) -> Arc<Account> {
-        Arc::clone(&self.slot.account)
+    pub(crate) fn account(&self) -> AccountRef {
+        self.slot.account.clone()
     }
 
     /// What the voucher adds to the account.

@@ -1,8 +1,6 @@
 //! A payment from a channel as it arrives: genuine, for a channel that pays us, and made for this request.
 
-use std::sync::Arc;
-
-use ledger::Account;
+use ledger::AccountRef;
 use proof::x402_batch::{self, BatchError, GenuineVoucher, Offer};
 use proof::x402_exact::Binding;
 use sha2::{Digest, Sha256};
@@ -115,7 +113,7 @@ pub(crate) async fn shown(
     gate: &Gate,
     offers: Vec<Offer>,
     payment: &v2::PaymentPayload,
-) -> Option<Arc<Account>> {
+) -> Option<AccountRef> {
     let payload = BatchPayload::from_value(&payment.payload)?;
     let voucher = payload.voucher();
     let slot = gate.channels.find(&voucher.channel_id)?;
@@ -124,7 +122,7 @@ pub(crate) async fn shown(
     let kept = slot.lock().await;
     let max = voucher.max_claimable_amount;
     let is_public = max < kept.record.published_floor || kept.record.published.contains(&max);
-    (!is_public).then(|| Arc::clone(&slot.account))
+    (!is_public).then(|| slot.account.clone())
 }
 
 impl Presented {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ledger::{Account, Draft};
+use ledger::{AccountRef, Draft};
 use store::{ChannelWrite, Op, Payment, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -15,7 +15,7 @@ use crate::session::{Standing, Vouched, unspent};
 #[derive(Debug)]
 pub(crate) struct Slot<K: Kind> {
     pub(crate) id: [u8; 32],
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: AccountRef,
     pub(crate) unit: Unit,
     /// What the channel is made of.
     pub(crate) config: K::Config,
@@ -35,7 +35,7 @@ pub(crate) struct Beside {
 }
 
 impl<K: Kind> Slot<K> {
-    pub(super) fn new(kept: Kept<K>, account: Arc<Account>) -> Self {
+    pub(super) fn new(kept: Kept<K>, account: AccountRef) -> Self {
         let era = AtomicU32::new(kept.record.era);
         let (unit, config, standing) =
             (kept.unit(), kept.config.clone(), Arc::new(Standing::new(vouched(&kept.record))));

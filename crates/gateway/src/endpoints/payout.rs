@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use ledger::Account;
+use ledger::{Account, AccountRef};
 use money::{Amount, Asset};
 use proof::credit_key::VerifiedKey;
 use serde::Deserialize;
@@ -62,7 +62,7 @@ pub(super) async fn payout(
     let asked: Asked = serde_json::from_slice(&body).map_err(|_| {
         Refusal::new(Code::BadBody, "The body is not {\"invoice\": \"lnbc...\"} and nothing else.")
     })?;
-    let (in_gate, in_snapshot, in_account) = (Arc::clone(gate), Arc::clone(snapshot), Arc::clone(&account));
+    let (in_gate, in_snapshot, in_account) = (Arc::clone(gate), Arc::clone(snapshot), account.clone());
     // A client that hangs up must not stop it halfway.
     let task = tokio::task::spawn_local(async move {
         let _slot = slot;
@@ -110,7 +110,7 @@ fn failed(payout: &Payout) -> Refusal {
 }
 
 /// Whose balance it is. A key or token that was narrowed spends for its giver, and takes nothing out.
-fn holder(worker: &Worker, arrived: &Arrived) -> Result<Arc<Account>, Refusal> {
+fn holder(worker: &Worker, arrived: &Arrived) -> Result<AccountRef, Refusal> {
     let Payer { account, key, token, .. } = super::holder(worker, arrived)?;
     let is_whole = match (&key, &token) {
         (Some(key), _) => is_whole(&worker.gate, key)?,

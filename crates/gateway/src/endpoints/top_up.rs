@@ -108,7 +108,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             Arrival::Promised(_) => return Err(Refusal::new(Code::Internal, "A promise is no balance.")),
             Arrival::Refunded(_) => return Err(Refusal::new(Code::Internal, "A top-up gives nothing back.")),
         };
-        let account = Arc::clone(&deposit.account);
+        let account = deposit.account.clone();
         let asset = account.asset();
         let body = json!({
             "account": account.id().to_string(),

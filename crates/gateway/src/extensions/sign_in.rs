@@ -6,10 +6,10 @@
 //! is worthless after it, so which nonces were used needs no disk.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue, Response};
-use ledger::{Account, AccountId, AccountState};
+use ledger::{AccountId, AccountRef, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
 use wire::rfc3339;
@@ -193,7 +193,7 @@ fn verified(gate: &Gate, snapshot: &Snapshot, value: &HeaderValue, now: Now) -> 
 
 /// The wallet's account with the most on it. One key signs for an address on every chain of its kind, so it opens what
 /// was paid there too; revoked and frozen ones come last.
-fn richest(gate: &Gate, snapshot: &Snapshot, signed: &SignedIn) -> Option<Arc<Account>> {
+fn richest(gate: &Gate, snapshot: &Snapshot, signed: &SignedIn) -> Option<AccountRef> {
     let ids = accounts(snapshot, &signed.wallet);
     let found = ids.into_iter().filter_map(|id| gate.book.find_any(id));
     found.max_by_key(|account| {

@@ -2,7 +2,7 @@
 //! debited (section 6 of the rules). No payment method: no money comes in this way.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ledger::{Account, AccountId};
+use ledger::{Account, AccountId, AccountRef};
 use money::{Amount, Decimal};
 use proof::identity::NonceClaim;
 
@@ -119,7 +119,7 @@ impl Crawl {
     pub(crate) fn payer(&self, gate: &Gate) -> Result<Payer, Refusal> {
         let id = self.account.ok_or_else(|| payment_failed("This agent has no account here."))?;
         let usual = usual_asset(gate.keys.mode);
-        let empty = || std::sync::Arc::new(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
+        let empty = || AccountRef::from(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
         let account = gate.book.find_any(id).unwrap_or_else(empty);
         Ok(Payer { account, key: None, token: None, session: None, protocol: PROTOCOL })
     }

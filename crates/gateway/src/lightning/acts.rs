@@ -233,7 +233,7 @@ impl Opening<'_> {
             headers.extend(key_header(&text));
         }
         Ok(Arrival::Deposited(Box::new(Deposit {
-            account: Arc::clone(&slot.account),
+            account: slot.account.clone(),
             key,
             headers,
             amount: paid.credit,

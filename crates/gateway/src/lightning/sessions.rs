@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use ledger::{Account, AccountId, Book};
+use ledger::{AccountId, AccountRef, Book};
 use money::{Amount, Asset};
 use store::{LightningSession, Op, Reader, SessionDeposit, SessionWrite, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard};
@@ -24,7 +24,7 @@ use crate::session::{Deposited, Kind, Lightning, Session, Standing};
 pub(crate) struct Slot {
     /// Payment hash of the invoice that opened it.
     pub(super) id: [u8; 32],
-    pub(super) account: Arc<Account>,
+    pub(super) account: AccountRef,
     pub(super) standing: Arc<Standing<Deposited>>,
     record: Mutex<LightningSession>,
     /// When something was last asked of it.
@@ -132,7 +132,7 @@ impl Slot {
     /// What a call of it draws on.
     pub(super) fn payer(&self, challenge_id: &str, grace: Duration) -> Payer {
         Payer {
-            account: Arc::clone(&self.account),
+            account: self.account.clone(),
             key: None,
             token: None,
             session: Some(Rc::new(self.session(challenge_id, grace))),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use ledger::{Account, AccountId};
+use ledger::{AccountId, AccountRef};
 use money::{Amount, Asset};
 use rails::{Receipt, Settlement};
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ pub(crate) enum Spends {
 
 /// A settled payment, and the call that may draw on it.
 pub(crate) struct Deposit {
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: AccountRef,
     pub(crate) key: [u8; 32],
     /// `PAYMENT-RESPONSE`, and a key for the change where a new account was paid into.
     pub(crate) headers: HeaderMap,

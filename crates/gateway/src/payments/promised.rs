@@ -2,11 +2,10 @@
 //! the call is served on what the payer has signed, as far as the operator allows (X402-21).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ledger::Account;
+use ledger::AccountRef;
 use money::{Amount, Asset};
 use rails::facilitator::{Expected, Verification};
 use serde_json::{Value, json};
@@ -34,7 +33,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// A payment that is to come, and the call that may be made on it.
 pub(crate) struct Promise {
-    pub(crate) account: Arc<Account>,
+    pub(crate) account: AccountRef,
     pub(crate) key: [u8; 32],
     /// A key for the change where a new account is going to be paid into.
     pub(crate) headers: HeaderMap,

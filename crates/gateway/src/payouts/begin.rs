@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Account, Reserve, ReserveError};
+use ledger::{Account, AccountRef, Reserve, ReserveError};
 use money::Amount;
 use rails::lightning::LightningNode;
 use store::{Asking, Lot, Op, Payout, PayoutState, PayoutStep, StoreError, Taken};
@@ -62,7 +62,7 @@ impl<'s> Purse<'s> {
 pub(crate) async fn hand_in(
     gate: &Arc<Gate>,
     snapshot: &Arc<Snapshot>,
-    account: &Arc<Account>,
+    account: &AccountRef,
     text: &str,
 ) -> Result<([u8; 32], Payout), Refusal> {
     pay(gate, snapshot, account, Invoice::read(text)?).await
@@ -78,7 +78,7 @@ pub(crate) async fn hand_in(
 pub(super) async fn pay(
     gate: &Arc<Gate>,
     snapshot: &Arc<Snapshot>,
-    account: &Arc<Account>,
+    account: &AccountRef,
     invoice: Invoice,
 ) -> Result<([u8; 32], Payout), Refusal> {
     let Some(purse) = Purse::of(snapshot) else {
@@ -104,7 +104,7 @@ pub(super) async fn pay(
 async fn set_aside(
     gate: &Arc<Gate>,
     purse: &Purse<'_>,
-    account: &Arc<Account>,
+    account: &AccountRef,
     invoice: &Invoice,
 ) -> Result<Option<(Turn, Payout)>, Refusal> {
     let _lane = gate.payouts.lane(account.id()).await;
@@ -217,7 +217,7 @@ fn share<'g>(
 /// request has.
 async fn begin(
     gate: &Arc<Gate>,
-    account: &Arc<Account>,
+    account: &AccountRef,
     hash: &[u8; 32],
     wish: &Payout,
     share: Share<'_>,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ledger::Account;
+use ledger::{Account, AccountRef};
 use money::Amount;
 use rails::lightning::Network;
 use store::{Lot, Payout, Taken};
@@ -73,7 +73,7 @@ fn sats_within(lots: &[Lot], available: Amount, fee_max_bp: u32) -> u64 {
 pub(crate) async fn give_back(
     gate: &Arc<Gate>,
     snapshot: &Arc<Snapshot>,
-    account: &Arc<Account>,
+    account: &AccountRef,
     text: &str,
     sats: u64,
 ) -> Result<Payout, Refusal> {

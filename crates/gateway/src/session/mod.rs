@@ -311,7 +311,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use ledger::{Account, AccountId, Hold};
+    use ledger::{Account, AccountId, AccountRef, Hold};
     use money::{Amount, Asset};
     use serde_json::{Value, json};
 
@@ -322,8 +322,8 @@ mod tests {
         Amount::from_units(units)
     }
 
-    fn account(available: i64) -> Arc<Account> {
-        Arc::new(Account::new(AccountId([1; 16]), Asset::Usdc, units(available), Amount::ZERO))
+    fn account(available: i64) -> AccountRef {
+        AccountRef::from(Account::new(AccountId([1; 16]), Asset::Usdc, units(available), Amount::ZERO))
     }
 
     fn session(kind: Kind) -> Session {

@@ -148,9 +148,8 @@ impl Coverage {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
-    use ledger::{Account, AccountId, Hold};
+    use ledger::{Account, AccountId, AccountRef, Hold};
     use money::{Amount, Asset, Rate};
 
     use super::{Coverage, Measure};
@@ -168,9 +167,10 @@ mod tests {
         }
     }
 
-    fn on(balance: i64, first: i64) -> (Arc<Account>, Hold) {
+    fn on(balance: i64, first: i64) -> (AccountRef, Hold) {
         let units = Amount::from_units;
-        let account = Arc::new(Account::new(AccountId([1; 16]), Asset::Test, units(balance), Amount::ZERO));
+        let account =
+            AccountRef::from(Account::new(AccountId([1; 16]), Asset::Test, units(balance), Amount::ZERO));
         let hold = Hold::on(&account, units(first)).unwrap();
         (account, hold)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId, Chart, Kind, leg_asset};
+use ledger::{Account, AccountId, AccountRef, Chart, Kind, leg_asset};
 use money::Amount;
 use store::{Committed, Op, Options, Room, Store, StoreError, Submitted};
 
@@ -98,7 +98,7 @@ fn fill_and_recover(store: &Store, make_full: impl FnOnce(), make_room: impl FnO
     assert!(from_reserve > 0);
     // Now nothing at all, and nobody is left waiting.
     assert_eq!(commit(store, capture(&mut dice)), Err(StoreError::DiskFull));
-    let account = Arc::new(Account::new(PAYER, ASSET, Amount::ZERO, Amount::ZERO));
+    let account = AccountRef::from(Account::new(PAYER, ASSET, Amount::ZERO, Amount::ZERO));
     let refused = store.submit(capture(&mut dice), Some((account, Amount::from_units(1))));
     let refused = refused.unwrap_err();
     assert_eq!(refused.why, StoreError::DiskFull);
@@ -151,9 +151,9 @@ fn charges_behind_a_full_disk_are_at_risk_and_no_more_than_the_cap() {
     commit(&business.store, Op::Flush).unwrap();
     assert_eq!(business.store.at_risk(), Amount::ZERO);
     platter.set_fault(Some(Fault::Full { at: 1 }));
-    let account = Arc::new(Account::new(PAYER, ASSET, Amount::ZERO, Amount::ZERO));
+    let account = AccountRef::from(Account::new(PAYER, ASSET, Amount::ZERO, Amount::ZERO));
     let submit = |dice: &mut Dice| {
-        business.store.submit(capture(dice), Some((Arc::clone(&account), Amount::from_units(1))))
+        business.store.submit(capture(dice), Some((account.clone(), Amount::from_units(1))))
     };
     // The first one makes the writer find out.
     let mut behind = 0;

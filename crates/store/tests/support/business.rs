@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ledger::{Account, AccountId, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset};
+use ledger::{
+    AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, Reserve, leg_asset, memo_asset,
+};
 use money::{Amount, Asset};
 use store::{
     AccountSettings, Attempt, Channel, ChannelKind, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op,
@@ -93,7 +95,7 @@ impl Business {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn payer(&self, dice: &mut Dice) -> Arc<Account> {
+    pub(super) fn payer(&self, dice: &mut Dice) -> AccountRef {
         self.book.account(AccountId([1 + dice.below(PAYERS.into()) as u8; 16]), ASSET)
     }
 
@@ -223,7 +225,7 @@ impl Business {
     async fn call_with_payment(
         &self,
         dice: &mut Dice,
-        payer: &Arc<Account>,
+        payer: &AccountRef,
         key: [u8; 32],
         served: Place,
     ) -> Result<(), Over> {
@@ -331,7 +333,7 @@ impl Business {
     }
 
     /// Holds and takes money in memory; the write that goes with it.
-    fn charge(&self, dice: &mut Dice, payer: &Arc<Account>) -> Option<([u8; 16], i64, Op)> {
+    fn charge(&self, dice: &mut Dice, payer: &AccountRef) -> Option<([u8; 16], i64, Op)> {
         let held = Amount::from_units(1 + dice.below(40_000) as i64);
         let hold = self
             .book

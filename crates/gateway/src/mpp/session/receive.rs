@@ -94,7 +94,7 @@ pub(crate) async fn receive(
     };
     let session = told::session(&place, &slot, presented.challenge_id);
     Ok(Arrival::Deposited(Box::new(Deposit {
-        account: Arc::clone(&slot.account),
+        account: slot.account.clone(),
         key: call.key,
         headers: HeaderMap::new(),
         amount,

@@ -1,19 +1,18 @@
 //! What may run behind the disk.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ledger::{Account, AccountId};
+use ledger::{Account, AccountId, AccountRef};
 use money::{Amount, Asset};
 
 use super::{capture, held_up};
 use crate::{Durability, Exposure, Op, Store, Submitted};
 
 /// One account's available units do not matter here, only what is at risk.
-fn account(id: u8, asset: Asset) -> Arc<Account> {
-    Arc::new(Account::new(AccountId([id; 16]), asset, Amount::ZERO, Amount::ZERO))
+fn account(id: u8, asset: Asset) -> AccountRef {
+    AccountRef::from(Account::new(AccountId([id; 16]), asset, Amount::ZERO, Amount::ZERO))
 }
 
 fn units(units: i64) -> Amount {
@@ -45,7 +44,7 @@ async fn r14_no_db_in_request_path() {
     .enumerate()
     {
         let id = u8::try_from(number).unwrap() + 10;
-        match store.submit(capture(id, amount.max(1)), Some((Arc::clone(account), units(amount)))).unwrap() {
+        match store.submit(capture(id, amount.max(1)), Some((account.clone(), units(amount)))).unwrap() {
             Submitted::Behind => assert!(goes_on, "charge {number}"),
             Submitted::Wait(durable) => {
                 assert!(!goes_on, "charge {number}");
@@ -75,7 +74,7 @@ fn racing_charges_never_pass_a_cap() {
                 let account = account(thread % 4, Asset::Usd);
                 for number in 0..50 {
                     let op = capture(thread * 30 + number % 30, 1);
-                    let submitted = store.submit(op, Some((Arc::clone(&account), units(7)))).unwrap();
+                    let submitted = store.submit(op, Some((account.clone(), units(7)))).unwrap();
                     if matches!(submitted, Submitted::Behind) {
                         let_through.fetch_add(7, Ordering::SeqCst);
                     }

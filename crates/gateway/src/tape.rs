@@ -1,0 +1,107 @@
+//! The answer of a call as it went out, for whoever asks for it again.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+
+/// A copy of an answer while it is small enough. All of it are bytes of its own: a piece kept by reference would keep all that
+/// came in the same read, 8 KiB for an event of 170 bytes, for as long as the stream is open.
+pub(crate) struct Tape {
+    head: Response<()>,
+    /// None when it has become too large.
+    body: Option<Vec<u8>>,
+    bytes_max: usize,
+}
+
+impl Tape {
+    /// Of an answer that is not remembered, only that it was given.
+    pub(crate) fn without_body(head: Response<()>) -> Self {
+        Self { head: of_its_own(head), body: None, bytes_max: 0 }
+    }
+
+    pub(crate) fn new(head: Response<()>, bytes_max: usize) -> Self {
+        Self { head: of_its_own(head), body: Some(Vec::new()), bytes_max }
+    }
+
+    pub(crate) fn take(&mut self, added: &[Bytes]) {
+        let Some(body) = &mut self.body else { return };
+        for piece in added {
+            if body.len() + piece.len() > self.bytes_max {
+                self.body = None;
+                return;
+            }
+            body.extend_from_slice(piece);
+        }
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.head.headers()
+    }
+
+    /// The whole of it. None when it is not all here.
+    pub(crate) fn answer(self) -> Option<Response<Bytes>> {
+        let mut body = self.body?;
+        body.shrink_to_fit();
+        Some(self.head.map(|()| Bytes::from(body)))
+    }
+}
+
+fn of_its_own(mut head: Response<()>) -> Response<()> {
+    for value in head.headers_mut().values_mut() {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
+        }
+    }
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use http::{HeaderValue, Response};
+
+    use super::Tape;
+
+    fn taped(bytes_max: usize, pieces: &[&'static str]) -> Option<Bytes> {
+        let mut tape = Tape::new(Response::new(()), bytes_max);
+        for piece in pieces {
+            tape.take(&[Bytes::from_static(piece.as_bytes())]);
+        }
+        tape.answer().map(Response::into_body)
+    }
+
+    #[test]
+    fn an_answer_is_whole_or_not_there() {
+        for (bytes_max, pieces, answer) in [
+            (5, &["ab", "", "cde"][..], Some("abcde")),
+            (4, &["ab", "", "cde"], None),
+            // What comes behind a gap would fit again.
+            (4, &["ab", "cde", "f"], None),
+            (0, &[], Some("")),
+        ] {
+            assert_eq!(taped(bytes_max, pieces), answer.map(Bytes::from), "{bytes_max}");
+        }
+        let mut unkept = Tape::without_body(Response::new(()));
+        unkept.take(&[Bytes::new()]);
+        assert!(unkept.answer().is_none());
+    }
+
+    /// PERF-36: nothing of what was read stays with a stream that is open.
+    #[test]
+    fn a_tape_holds_on_to_nothing_that_was_read() {
+        let mut read = BytesMut::with_capacity(8192);
+        read.extend_from_slice(b"secretevent");
+        let (value, event) = (read.split_to(6).freeze(), read.split_to(5).freeze());
+        let mut head = Response::new(());
+        let mut sensitive = HeaderValue::from_maybe_shared(value).unwrap();
+        sensitive.set_sensitive(true);
+        head.headers_mut().insert("a", sensitive);
+        let mut tape = Tape::new(head, 100);
+        tape.take(std::slice::from_ref(&event));
+        drop(event);
+        // The buffer is nobody else's: its whole room is there again.
+        assert!(read.try_reclaim(8192));
+        assert!(tape.headers()["a"].is_sensitive());
+        assert_eq!(tape.answer().unwrap().into_body(), "event");
+    }
+}
