@@ -35,6 +35,7 @@ pub mod signer;
 pub mod socket;
 pub mod solana;
 pub mod solana_channels;
+pub mod solana_session;
 pub mod spelling;
 pub mod spoken;
 pub mod stand;

@@ -307,7 +307,10 @@ fn idn_37_receipt_and_log_name_the_agent() {
             assert!(who.is_null(), "{receipt}");
         }
     }
-    let log = gateway.log();
+    let log = wait_for("the line of the last call", || {
+        let log = gateway.log();
+        (log.matches("\"message\":\"call\"").count() == 4).then_some(log)
+    });
     assert!(log.contains(&agent.thumbprint()) && log.contains("\"identity\":\"verified\""));
     for name in ["signature", "signature-input"] {
         let value = &signed.headers.iter().find(|(known, _)| known == name).unwrap().1;

@@ -222,10 +222,23 @@ fn ux_25_a_call_is_one_line_of_json_with_what_an_operator_asks_for() {
         assert_eq!(stream(&gateway, &key, "m").answer().unwrap().status, 200);
     }
     gateway.settled_balance(&key);
-    let log = gateway.log();
+    assert_eq!(http::get(gateway.address, "/nothing", &[]).status, 404);
+    // They are gathered for a moment. A refusal has one too.
+    let log = wait_for("the lines", || {
+        let log = gateway.log();
+        let count = |message: &str| log.matches(&format!("\"message\":\"{message}\"")).count();
+        ((count("call"), count("refused")) == (3, 1)).then_some(log)
+    });
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let calls: Vec<&Value> = lines.iter().filter(|line| line["fields"]["message"] == "call").collect();
-    assert_eq!(calls.len(), 3, "{log}");
+    let of = |message: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["fields"]["message"] == message).collect()
+    };
+    let (calls, refused) = (of("call"), of("refused"));
+    assert_eq!((calls.len(), refused.len()), (3, 1), "{log}");
+    assert_eq!(
+        (&refused[0]["fields"]["code"], &refused[0]["fields"]["status"]),
+        (&json!("route_not_found"), &json!(404))
+    );
     let account = gateway.operator(&["key", "list"])["keys"][0]["account"].clone();
     for call in calls {
         let span = &call["span"];
@@ -237,4 +250,20 @@ fn ux_25_a_call_is_one_line_of_json_with_what_an_operator_asks_for() {
         assert_eq!(span["captured"].to_string().trim_matches('"'), FRIENDLY_COST.to_string(), "{call}");
     }
     assert!(!log.contains(&key));
+}
+
+/// What was gathered is written before the process ends, and the lines can be left out.
+#[test]
+fn ux_25_lines_of_calls_are_written_to_the_last_one_or_not_at_all() {
+    for (filter, lines) in [("info", 1), ("info,gateway::call=warn", 0)] {
+        let upstream = Upstream::friendly();
+        let mut gateway = Gateway::start_in(upstream.address, "", &[("RUST_LOG", filter)]);
+        let key = gateway.key("1 TEST");
+        assert_eq!(stream(&gateway, &key, "m").answer().unwrap().status, 200);
+        gateway.signal(15);
+        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+        let log = gateway.log();
+        assert_eq!(log.matches("\"message\":\"call\"").count(), lines, "{filter}: {log}");
+        assert!(log.contains("\"stopped\""), "{log}");
+    }
 }

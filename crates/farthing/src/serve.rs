@@ -1,10 +1,9 @@
 //! `farthing serve`: the gateway in the foreground.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use gateway::config::{self, Config, LogFormat};
+use gateway::config::{self, Config};
 use tracing_subscriber::EnvFilter;
 
 /// `farthing serve`
@@ -34,13 +33,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 /// Logs go to stderr: pretty for a person, JSON for everything else. `RUST_LOG` chooses what.
 pub(crate) fn start_log(config: &Config) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let pretty = match config.observe.log {
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-    };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if pretty {
+    if config.observe.log.is_pretty() {
         builder.compact().init();
     } else {
         builder.json().with_current_span(true).with_span_list(false).init();

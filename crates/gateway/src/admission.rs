@@ -216,7 +216,7 @@ pub(crate) fn free_call(
     }
     let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;
     worker.gate.metrics.proof(free_calls::PROTOCOL, "given");
-    tracing::Span::current().record("protocol", free_calls::PROTOCOL);
+    arrived.noted.protocol(free_calls::PROTOCOL);
     Some(left)
 }
 
@@ -362,7 +362,7 @@ pub(crate) async fn ecash(
     ask: &Ask<'_>,
 ) -> Result<Paid, Refusal> {
     let gate = &worker.gate;
-    tracing::Span::current().record("protocol", cashu::PROTOCOL);
+    arrived.noted.protocol(cashu::PROTOCOL);
     let paid = cashu::verify(gate, arrived, token, ask);
     gate.metrics.proof(cashu::PROTOCOL, if paid.is_ok() { "good" } else { "bad" });
     match paid {
@@ -387,7 +387,7 @@ pub(crate) async fn verify(
 ) -> Result<Verified, Refusal> {
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let protocol = payment.protocol();
-    tracing::Span::current().record("protocol", protocol);
+    arrived.noted.protocol(protocol);
     let verified = payments::verify(gate, snapshot, payment, ask, arrived.now);
     let verified = verified.and_then(|verified| {
         extensions::check_echo(gate, snapshot, ask, &verified)?;

@@ -1,7 +1,7 @@
 //! Answers that nobody waits for any more: read on for a while in the background, so that the provider's own report decides.
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::upstream::UpstreamBody;
 /// of metering.md).
 pub(crate) struct Aftercare {
     abandoned: mpsc::UnboundedSender<Going>,
-    seats: RefCell<Vec<Weak<Seat>>>,
+    /// Answers that have not ended.
+    seats: RefCell<Vec<Rc<Seat>>>,
 }
 
 /// An answer that is being passed on, and its charge.
@@ -28,6 +29,8 @@ type Going = (UpstreamBody, Box<Charge>);
 /// alive for ever; then nothing asks for the next piece, and only this shows it.
 pub(crate) struct Seat {
     pub(crate) going: RefCell<Option<Going>>,
+    /// Which of the seats it is.
+    place: Cell<usize>,
     /// Since when a piece has been out and the next was not asked for.
     unread_since: Cell<Option<Instant>>,
     /// When the hold expires.
@@ -68,29 +71,38 @@ impl Aftercare {
     }
 
     /// Where an answer sits until it has ended.
-    pub(crate) fn seat(&self, upstream: UpstreamBody, charge: Charge) -> Rc<Seat> {
+    pub(crate) fn seat(&self, upstream: UpstreamBody, charge: Box<Charge>) -> Rc<Seat> {
         let deadline = charge.deadline;
-        let going = RefCell::new(Some((upstream, Box::new(charge))));
-        let seat = Rc::new(Seat { going, unread_since: Cell::new(None), deadline, waiting: Cell::default() });
-        self.seats.borrow_mut().push(Rc::downgrade(&seat));
+        let going = RefCell::new(Some((upstream, charge)));
+        let mut seats = self.seats.borrow_mut();
+        let (unread_since, waiting, place) = (Cell::new(None), Cell::default(), Cell::new(seats.len()));
+        let seat = Rc::new(Seat { going, place, unread_since, deadline, waiting });
+        seats.push(Rc::clone(&seat));
         seat
     }
 
-    /// The client has gone.
+    /// The answer has ended, or its client has gone. The last seat takes the place of this one.
     pub(crate) fn take_over(&self, seat: &Seat) {
+        let mut seats = self.seats.borrow_mut();
+        let place = seat.place.get();
+        seats.swap_remove(place);
+        if let Some(moved) = seats.get(place) {
+            moved.place.set(place);
+        }
+        drop(seats);
         seat.give_up(&self.abandoned);
     }
 
     fn look(&self, patience: Duration) {
-        self.seats.borrow_mut().retain(|seat| {
-            let Some(seat) = seat.upgrade() else { return false };
+        // What ends here may end others' waiting, and so free their seats.
+        let seats = self.seats.borrow().clone();
+        for seat in seats {
             if seat.deadline <= Instant::now() {
                 seat.expire();
             } else if seat.unread_since.get().is_some_and(|since| since.elapsed() > patience) {
                 seat.give_up(&self.abandoned);
             }
-            true
-        });
+        }
     }
 }
 

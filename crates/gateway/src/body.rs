@@ -18,6 +18,9 @@ use crate::refusal::{Code, Refusal};
 use crate::snapshot::Snapshot;
 use crate::tunnel::Tunnel;
 
+/// Most that is made room for before it comes.
+const ROOM_BYTES_MAX: usize = 16 * 1024;
+
 /// What a route takes of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Take {
@@ -52,8 +55,12 @@ pub(crate) async fn read(mut body: Incoming, headers: &HeaderMap, take: Take) ->
     if !opaque && headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
         return Err(Refusal::new(Code::BadBody, "Compressed request bodies are not taken here."));
     }
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let reading = async {
-        let mut whole = BytesMut::new();
+        // Room for what is said to come, as far as saying so may cost.
+        let mut whole = BytesMut::with_capacity(declared.unwrap_or_default().min(ROOM_BYTES_MAX));
         while let Some(frame) = body.frame().await {
             let broken = |_| Refusal::new(Code::BadBody, "The body broke off.");
             if let Ok(chunk) = frame.map_err(broken)?.into_data() {

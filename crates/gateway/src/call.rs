@@ -1,19 +1,22 @@
 //! One request, top to bottom.
 
 use std::cell::OnceCell;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
-use tracing::{Instrument, field};
+use tracing::Instrument;
 
 use crate::accept::Underway;
 use crate::admission;
 use crate::aftercare::Aftercare;
 use crate::body::GateBody;
 use crate::call_id::CallId;
+use crate::call_log::{CallLog, Noted};
 use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
 use crate::exchange::Received;
@@ -41,11 +44,14 @@ pub(crate) struct Worker {
     pub(crate) known: KnownKeys,
     pub(crate) tokens: KnownTokens,
     pub(crate) aftercare: Rc<Aftercare>,
+    pub(crate) log: Rc<CallLog>,
 }
 
 /// A request whose head has passed the wall.
 pub(crate) struct Arrived {
     pub(crate) call: CallId,
+    /// What the log is to say of it.
+    pub(crate) noted: Rc<Noted>,
     pub(crate) source: Source,
     /// Number of its connection.
     pub(crate) connection: u64,
@@ -71,12 +77,12 @@ pub(crate) async fn answer(
     underway: Underway,
 ) -> Response<GateBody> {
     let call = CallId::fresh();
-    let span = tracing::info_span!(
-        "call", id = %call, route = field::Empty, protocol = field::Empty, payer = field::Empty,
-        quote = field::Empty, captured = field::Empty, identity = field::Empty, agent = field::Empty
-    );
+    // For who looks closer: the line that each call has needs no span.
+    let span = tracing::debug_span!("call", id = %call);
     let reader = Reader::of(&request);
-    let handled = handle(worker, call, peer, underway.connection(), request).instrument(span).await;
+    let noted = Rc::new(Noted::new(Rc::clone(&worker.log), call));
+    let handling = handle(worker, call, Rc::clone(&noted), peer, underway.connection(), request);
+    let handled = handling.instrument(span).await.inspect_err(|refusal| noted.refused(refusal.code()));
     let response = handled.unwrap_or_else(|refusal| refusal.told_to(reader, call).map(GateBody::whole));
     response.map(|body| body.with(underway))
 }
@@ -84,6 +90,7 @@ pub(crate) async fn answer(
 async fn handle(
     worker: Rc<Worker>,
     call: CallId,
+    noted: Rc<Noted>,
     peer: SocketAddr,
     connection: u64,
     request: Request<Incoming>,
@@ -100,6 +107,7 @@ async fn handle(
     let (client, identity, now) = (Rc::default(), Identity::default(), Now::read());
     let arrived = Arrived {
         call,
+        noted,
         source,
         connection,
         is_forwarded,
@@ -121,15 +129,7 @@ async fn handle(
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
-        let code = refusal.code();
-        gate.metrics.request("refused", code.name());
-        let status = code.status().as_u16();
-        // Whoever has not paid yet is nobody's trouble: a line for each would cost more than the challenge (PERF-33).
-        if code == Code::PaymentRequired {
-            tracing::debug!(code = code.name(), status, "refused");
-        } else {
-            tracing::info!(code = code.name(), status, "refused");
-        }
+        gate.metrics.request("refused", refusal.code().name());
     }
     outcome
 }
@@ -141,8 +141,9 @@ async fn paid_call(
     body: Incoming,
 ) -> Result<Response<GateBody>, Refusal> {
     let slot = admission::slot(&worker.gate, &arrived.snapshot)?;
-    let route = Arc::clone(arrived.snapshot.route(&arrived.head.method, &arrived.path)?);
-    tracing::Span::current().record("route", route.name.as_str());
+    let route = arrived.snapshot.route(&arrived.head.method, &arrived.path)?;
+    let route = Arc::clone(route);
+    arrived.noted.route(&route);
     let exchange = arrived.snapshot.exchange(&route);
     let naming = exchange.naming(&arrived.head.headers)?;
     arrived.identity = identity::identify(&worker, &arrived, &route)?;
@@ -160,7 +161,7 @@ async fn paid_call(
     known.permit(gate, &arrived, &route, &quote, content)?;
     let funds = || known.payer.as_ref().map(|payer| payer.funds(gate, snapshot, arrived.now.seconds()));
     quote.count_tokens(gate, &snapshot.config.metering, funds).await;
-    tracing::Span::current().record("quote", quote.ceiling.units());
+    arrived.noted.quote(quote.ceiling);
     let naming = arrived.identity.names_debit(naming);
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
     let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
@@ -181,7 +182,6 @@ async fn paid_call(
             return before.answer(gate, &route.name).map(|answer| answer.map(GateBody::whole));
         }
     };
-    let waiting = arrived.client.waiting();
     let worker_too = Rc::clone(&worker);
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let (running, told) = (known.running.take(), known.told.take());
@@ -198,20 +198,23 @@ async fn paid_call(
         running,
         slot,
     };
+    if paying.is_none() && serving.is_nobodys() {
+        return serving.serve(None).await;
+    }
     // From here on money moves: a client that hangs up must not stop it halfway.
+    let (call, waiting) = (serving.arrived.call, serving.arrived.client.waiting());
     let had_payment = paying.is_some();
-    let serve = async move {
-        match paying {
-            None => serving.serve(None).await,
-            Some(paying) => {
-                serving.running = paying.running.or(serving.running);
-                serving.bring_in_and_serve(paying.brings, paying.delivery).await
-            }
+    let serve: Pin<Box<dyn Future<Output = _>>> = match paying {
+        None => Box::pin(serving.serve(None).instrument(tracing::Span::current())),
+        Some(paying) => {
+            serving.running = paying.running.or(serving.running);
+            // What others do with a payment is told with the call that it is for.
+            let span = tracing::info_span!("call", id = %call);
+            Box::pin(serving.bring_in_and_serve(paying.brings, paying.delivery).instrument(span))
         }
     };
-    let task = tokio::task::spawn_local(serve.instrument(tracing::Span::current()));
-    let answer = task.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a call was cut short");
+    let answer = tokio::task::spawn_local(serve).await.unwrap_or_else(|error| {
+        tracing::error!(%call, %error, "a call was cut short");
         let money = if had_payment { Money::Unknown } else { Money::NothingTaken };
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))
     });

@@ -9,6 +9,8 @@ use crate::clock::Now;
 use crate::random;
 
 const PREFIX: &str = "req_";
+/// Of the text: the prefix and two digits for each byte.
+const TEXT_BYTES: usize = PREFIX.len() + 32;
 
 /// 6 bytes of Unix milliseconds and 10 random ones, written `req_` and 32 hex digits. Not guessable, but no permission either: who may
 /// see what it names is checked apart.
@@ -19,7 +21,7 @@ impl CallId {
     /// A new one.
     #[must_use]
     pub fn fresh() -> Self {
-        let mut id: [u8; 16] = random::bytes();
+        let mut id: [u8; 16] = random::name();
         // Calls of one time are near each other in the store, which so rewrites a page and not one per call.
         id[..6].copy_from_slice(&Now::read().millis().to_be_bytes()[2..]);
         Self(id)
@@ -28,14 +30,25 @@ impl CallId {
     /// As a header value.
     #[must_use]
     pub fn header(self) -> HeaderValue {
-        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static(""))
+        HeaderValue::from_bytes(&self.text()).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    fn text(self) -> [u8; TEXT_BYTES] {
+        let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+        let mut text = [0; TEXT_BYTES];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        text
     }
 }
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        f.write_str(&wire::hex::encode(&self.0))
+        // Nothing but ASCII is in it.
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

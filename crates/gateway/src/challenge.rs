@@ -173,7 +173,7 @@ impl<'a> Ask<'a> {
 
     /// What of ours it asks for; none for what is no route, such as a top-up.
     pub(crate) fn route<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Route> {
-        snapshot.route(self.method, self.path()).ok().map(AsRef::as_ref)
+        snapshot.route(self.method, self.path()).ok().map(Arc::as_ref)
     }
 
     pub(crate) fn url(&self, snapshot: &Snapshot) -> String {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::bill;
 use crate::call_id::CallId;
+use crate::call_log::{self, Noted};
 use crate::clock::Now;
 use crate::config::{Charged, Policy, Route};
 use crate::extensions::offers::Notary;
@@ -97,7 +98,8 @@ pub(crate) struct Charge {
     pub(crate) deadline: Instant,
     pub(crate) expired: bool,
     pub(crate) started: Now,
-    pub(crate) span: tracing::Span,
+    /// What the log is to say of it.
+    pub(crate) noted: Rc<Noted>,
     /// The answer for whoever asks again.
     pub(crate) tape: Option<Tape>,
     #[expect(dead_code, reason = "held for what its drop does")]
@@ -162,7 +164,7 @@ impl Charge {
             None => chunk,
             Some(watch) => watch.pass(chunk).map_err(|KeySeen| {
                 let upstream = &self.quote.upstream.name;
-                tracing::error!(parent: &self.span, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
+                tracing::error!(call = %self.call, %upstream, "ALARM: the upstream sent its own key back; answer cut off");
                 Stop::KeySeen
             })?,
         };
@@ -215,7 +217,7 @@ impl Charge {
 
     fn unpaid_for(&self, stop: Stop) -> Stop {
         let exhausted = self.exhausted;
-        tracing::info!(parent: &self.span, ?exhausted, "the stream ends because nothing is left to pay for it");
+        tracing::info!(call = %self.call, ?exhausted, "the stream ends because nothing is left to pay for it");
         stop
     }
 
@@ -245,7 +247,7 @@ impl Charge {
         let need = self.need()?;
         let payer = self.payer.as_ref()?;
         let waiter = self.gate.arrivals.wait(payer.account.id())?;
-        tracing::info!(parent: &self.span, "the stream waits for its payer");
+        tracing::info!(call = %self.call, "the stream waits for its payer");
         Some((Pause::begin(waiter, &need, payer.session.as_ref()?.grace), need))
     }
 
@@ -278,7 +280,7 @@ impl Charge {
         let (Some(grpc), Ok(trailers)) = (&mut self.grpc, frame.into_trailers()) else { return Ok(()) };
         let key = self.key_watch.as_ref().map(KeyWatch::search);
         grpc.take(&trailers, key).map_err(|KeyTold| {
-            tracing::error!(parent: &self.span, upstream = %self.quote.upstream.name, "ALARM: the upstream sent its own key back; answer cut off");
+            tracing::error!(call = %self.call, upstream = %self.quote.upstream.name, "ALARM: the upstream sent its own key back; answer cut off");
             Stop::KeySeen
         })
     }
@@ -344,7 +346,7 @@ impl Charge {
     pub(crate) fn expire(&mut self) {
         if !self.ended {
             if self.time_max.is_none_or(|most| self.asked.elapsed() < most) {
-                tracing::warn!(parent: &self.span, "the hold of a call expired");
+                tracing::warn!(call = %self.call, "the hold of a call expired");
                 self.expired = true;
             }
             self.settle(End::CutShort, &mut Vec::new());
@@ -480,13 +482,13 @@ impl Charge {
                 let most = self.quote.believed(self.clamp, self.meter.progress().output_bytes);
                 let most = most.map_or(cost.nano, |most| most.max(held()));
                 if most < cost.nano {
-                    tracing::warn!(parent: &self.span, upstream = %self.quote.upstream.name, "ALARM: the upstream reports more than the request can have used");
+                    tracing::warn!(call = %self.call, upstream = %self.quote.upstream.name, "ALARM: the upstream reports more than the request can have used");
                 }
                 Cost { nano: cost.nano.min(most), ..cost }
             }
             Err(error) => {
                 // A report that cannot be priced costs the payer what was held and no more.
-                tracing::error!(parent: &self.span, %error, "charge from the hold");
+                tracing::error!(call = %self.call, %error, "charge from the hold");
                 of_hold()
             }
         }
@@ -635,17 +637,8 @@ impl Charge {
         let outcome = if self.status.is_success() { "served" } else { "upstream_error" };
         self.gate.metrics.request(&self.route.name, outcome);
         let asset = self.payer.as_ref().map_or("", |payer| payer.account.asset().name());
-        self.span.record("captured", tracing::field::display(captured.units()));
-        tracing::info!(
-            parent: &self.span,
-            status = self.status.as_u16(),
-            asset,
-            estimated,
-            basis = facts::basis_name(metered.basis),
-            terminal = facts::terminal_name(metered.terminal),
-            took_ms = Now::read().millis().saturating_sub(self.started.millis()),
-            "call"
-        );
+        let (status, started) = (self.status, self.started);
+        self.noted.ended(&call_log::Ended { status, asset, captured, estimated, metered, started });
     }
 }
 

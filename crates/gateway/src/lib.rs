@@ -19,6 +19,7 @@ mod bill;
 mod body;
 mod call;
 mod call_id;
+mod call_log;
 mod cashu;
 mod catalogues;
 mod challenge;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-/// For `LocalSet`s.
+/// For runtimes whose tasks stay on their thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
 

@@ -97,7 +97,7 @@ pub(crate) struct ChargedBody {
 impl ChargedBody {
     pub(crate) fn new(
         upstream: UpstreamBody,
-        charge: Charge,
+        charge: Box<Charge>,
         epilogue: Epilogue,
         stream_idle: Duration,
         aftercare: Rc<Aftercare>,

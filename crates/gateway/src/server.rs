@@ -14,15 +14,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use store::{Op, Options, Store, StoreError};
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::{Door, bind, serve};
 use crate::admin::{serve_commands, serve_probes, socket_bind};
 use crate::aftercare::Aftercare;
 use crate::call::{self, Worker};
+use crate::call_log::CallLog;
 use crate::clock::Now;
 use crate::config::{self, Apply, Config, Tls};
 use crate::gate::Gate;
@@ -148,6 +149,7 @@ async fn supervise(
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(crate::mpp::session::run(Arc::clone(&gate)));
+    tokio::spawn(crate::mpp::session::keep_recent(Arc::clone(&gate)));
     tokio::spawn(lightning::watch(Arc::clone(&gate)));
     tokio::spawn(lightning::keep_sessions(Arc::clone(&gate)));
     tokio::spawn(crate::cashu::watch(Arc::clone(&gate)));
@@ -246,17 +248,18 @@ fn start_threads(
         let (door, gate) = (door.clone(), Arc::clone(gate));
         let (ready, is_ready) = std_mpsc::channel();
         let work = move || {
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            // Its tasks are the runtime's own: a set of local ones within it would be a second scheduler.
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = match builder.enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => runtime,
                 Err(error) => {
                     let _ = ready.send(Err(error));
                     return;
                 }
             };
-            let local = LocalSet::new();
-            runtime.block_on(local.run_until(work(listeners, door, gate, ready)));
+            runtime.block_on(work(listeners, door, gate, ready));
             // Streams that outlived the drain are cut here; their holds settle as they drop.
-            drop(local);
+            drop(runtime);
         };
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(work);
         threads.push(thread.map_err(failed("worker thread"))?);
@@ -273,6 +276,7 @@ async fn work(
     ready: std_mpsc::Sender<io::Result<()>>,
 ) {
     let for_stall = Arc::clone(&gate);
+    let log = CallLog::start(gate.snapshot.load().config.observe.log.is_pretty());
     let aftercare = Aftercare::start(move || for_stall.snapshot.load().config.server.timeouts.write_stall);
     let worker = Rc::new(Worker {
         gate,
@@ -280,9 +284,12 @@ async fn work(
         known: KnownKeys::default(),
         tokens: KnownTokens::default(),
         aftercare,
+        log,
     });
-    let answer =
-        Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
+    // Boxed, so that a connection without a request has no room for one.
+    let answer = Rc::new(move |peer, request, underway| {
+        Box::pin(call::answer(Rc::clone(&worker), peer, request, underway))
+    });
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
     let listeners = match listeners {
         Ok(listeners) => listeners,

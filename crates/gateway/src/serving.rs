@@ -10,7 +10,6 @@ use hyper::upgrade::OnUpgrade;
 use ledger::AccountRef;
 use meter::Head;
 use money::{Amount, Asset};
-use tracing::field;
 use wire::l402::grpc::GRPC_STATUS;
 
 use crate::admission::{self, Brings};
@@ -66,6 +65,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// Whether nobody pays for it, and nobody may ask for it again.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.payer.is_none() && self.given.is_none() && self.attempt.is_none() && self.quote.is_free()
+    }
+
     /// Claim, settle, deposit; then the call draws on it.
     pub(crate) async fn bring_in_and_serve(
         self,
@@ -161,8 +165,9 @@ impl Serving {
         let key = self.payer.take().and_then(|payer| payer.key);
         // Into the account of a key only a whole token goes, which limits nothing.
         let token = token.filter(|_| key.is_none());
-        tracing::Span::current().record("payer", field::display(account.id()));
-        self.payer = Some(Payer { account, key, token, session, protocol });
+        let payer = Payer { account, key, token, session, protocol };
+        self.arrived.noted.payer(&payer);
+        self.payer = Some(payer);
     }
 
     async fn payable(&self, refusal: Refusal) -> Refusal {
@@ -231,11 +236,11 @@ impl Serving {
         let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
         if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
             gate.metrics.out_of_credit(&upstream.name);
-            tracing::error!(upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
+            tracing::error!(call = %arrived.call, upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         }
         let AnswerHead::Relay(mut headers) = quote.exchange.answer_head(&parts, &upstream) else {
-            tracing::warn!(status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
+            tracing::warn!(call = %arrived.call, status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
             return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
         };
         let status = quote.exchange.counted_as(parts.status);
@@ -304,7 +309,7 @@ impl Serving {
         let timeout = arrived.snapshot.config.server.timeouts.call;
         let left = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
         let deadline = tokio::time::Instant::now() + left.map_or(timeout, |most| most.min(timeout));
-        let mut charge = Charge {
+        let mut charge = Box::new(Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
             client: arrived.client,
@@ -340,12 +345,12 @@ impl Serving {
             deadline: time_max.map_or(deadline, |most| deadline.min(asked + most)),
             expired: false,
             started: arrived.now,
-            span: tracing::Span::current(),
+            noted: arrived.noted,
             guards,
             ended: false,
             stopped: None,
             priced: None,
-        };
+        });
         if charge.status.is_success()
             && let Err(error) = charge.journal_input().await
         {
@@ -354,7 +359,7 @@ impl Serving {
         }
         if let (Some(client), true) = (client, parts.status == StatusCode::SWITCHING_PROTOCOLS) {
             let upstream_side = parts.extensions.remove::<OnUpgrade>().ok_or_else(refused_upgrade)?;
-            let (charge, idle) = (Box::new(charge), upstream.stream_idle);
+            let idle = upstream.stream_idle;
             let tunnel = Tunnel { client, upstream: upstream_side, charge, coverage, idle };
             return Ok(response.map(|()| GateBody::tunnel(tunnel)));
         }
@@ -410,8 +415,10 @@ pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
 
 /// What is known of the call when its answer begins.
 fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>) {
-    headers.insert("farthing-request-id", call.header());
-    headers.insert("farthing-price", quote.tariff_label());
+    const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
+    const PRICE: HeaderName = HeaderName::from_static("farthing-price");
+    headers.insert(REQUEST_ID, call.header());
+    headers.insert(PRICE, quote.tariff_label());
     if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
         headers.insert("farthing-clamped", limit);
     }

@@ -171,7 +171,7 @@ impl Snapshot {
         let mut routes = self.config.routes.iter();
         let loosely =
             routes.find(|route| route.methods.contains(method) && route.path.matches_any_case(&read));
-        loosely.is_some_and(|route| !std::ptr::eq(route.as_ref(), found))
+        loosely.is_some_and(|route| !std::ptr::eq(&**route, found))
     }
 
     /// Where a call for `model` on `route` goes.
@@ -246,7 +246,7 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
         name: upstream.name.clone(),
         provider: upstream.provider,
         model: upstream.model.clone(),
-        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol),
+        way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol)?,
         protocol: upstream.protocol,
         metadata: upstream.metadata.clone(),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),

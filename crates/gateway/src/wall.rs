@@ -2,7 +2,7 @@
 //!
 //! It stands before routing, so that a path is priced exactly as it is forwarded (A14).
 
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 
 use crate::refusal::{Code, Refusal};
 
@@ -49,22 +49,19 @@ pub(crate) fn check<'r, B>(
     let headers = request.headers();
     let bad = |detail: &'static str| Refusal::new(Code::BadRequest, detail);
     check_host(request, is_ours)?;
-    if headers.keys().any(|name| name.as_str().contains('_')) {
+    if headers.keys().any(|name| memchr::memchr(b'_', name.as_str().as_bytes()).is_some()) {
         return Err(bad("A field name contains an underscore."));
     }
-    for name in SINGLE {
-        if headers.get_all(name).iter().nth(1).is_some() {
-            return Err(bad("A field that may stand once stands twice."));
-        }
+    // Names are looked up only where there is something to find: in a head that has a name twice, or a long value.
+    let is_twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+    if headers.len() > headers.keys_len() && SINGLE.into_iter().any(is_twice) {
+        return Err(bad("A field that may stand once stands twice."));
     }
     check_framing(headers)?;
-    for name in CREDENTIALS {
-        if headers.get_all(name).iter().any(|value| value.len() > bounds.credential_bytes) {
-            return Err(Refusal::new(
-                Code::HeaderTooLarge,
-                "A credential is larger than this gateway reads.",
-            ));
-        }
+    let is_long = |value: &HeaderValue| value.len() > bounds.credential_bytes;
+    let is_credential = |name: &HeaderName| CREDENTIALS.contains(&name.as_str());
+    if headers.iter().any(|(name, value)| is_long(value) && is_credential(name)) {
+        return Err(Refusal::new(Code::HeaderTooLarge, "A credential is larger than this gateway reads."));
     }
     target(request.uri(), bounds)
 }
@@ -155,11 +152,12 @@ pub(crate) fn target(uri: &Uri, bounds: Bounds) -> Result<Target<'_>, Refusal> {
 
 /// Percent triplets are valid and hide no dot segment, slash, backslash or control byte.
 fn is_plain_path(path: &str) -> bool {
-    path.split('/').skip(1).all(|segment| match decoded(segment) {
-        Some(bytes) => {
-            bytes != b"." && bytes != b".." && !bytes.iter().any(|b| matches!(b, b'/' | b'\\' | 0..=31 | 127))
-        }
-        None => false,
+    let is_plain = |bytes: &[u8]| {
+        bytes != b"." && bytes != b".." && !bytes.iter().any(|b| matches!(b, b'/' | b'\\' | 0..=31 | 127))
+    };
+    path.split('/').skip(1).all(|segment| match segment.contains('%') {
+        false => is_plain(segment.as_bytes()),
+        true => decoded(segment).is_some_and(|bytes| is_plain(&bytes)),
     })
 }
 

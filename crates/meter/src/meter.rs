@@ -97,7 +97,8 @@ pub struct Meter {
     dialect: Dialect,
     status_ok: bool,
     encoding_known: bool,
-    stream: Option<Stream>,
+    /// Boxed: a meter of an answer that nobody reads stays small, and is moved a few times.
+    stream: Option<Box<Stream>>,
     inflate: Option<Inflate>,
     inflated: Vec<u8>,
     relay: Option<Relay>,
@@ -122,7 +123,7 @@ impl Meter {
             dialect,
             status_ok,
             encoding_known,
-            stream: reader.map(|reader| Stream::new(reader, head.content_type)),
+            stream: reader.map(|reader| Box::new(Stream::new(reader, head.content_type))),
             inflate,
             inflated: Vec::new(),
             relay: hide.then(Relay::default),
@@ -153,7 +154,7 @@ impl Meter {
     /// How many events were read by the short cut.
     #[must_use]
     pub fn short_cuts(&self) -> u64 {
-        self.stream.as_ref().map_or(0, Stream::short_cuts)
+        self.stream.as_deref().map_or(0, Stream::short_cuts)
     }
 
     /// Tells how long the call took, where time is the unit. Counts for [`Dialect::Raw`].
@@ -169,7 +170,7 @@ impl Meter {
         if relay.is_none() {
             out.push(chunk.clone());
         }
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.ended) else {
+        let Some(stream) = self.stream.as_deref_mut().filter(|_| !self.ended) else {
             return;
         };
         match &mut self.inflate {
@@ -185,7 +186,7 @@ impl Meter {
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
         let relay = self.relay.as_ref().map_or(0, Relay::held_bytes);
-        let stream = self.stream.as_ref().map_or(0, Stream::held_bytes);
+        let stream = self.stream.as_deref().map_or(0, Stream::held_bytes);
         relay + stream + self.inflated.capacity()
     }
 
@@ -193,7 +194,7 @@ impl Meter {
     /// [`Ending`] may follow (MTR-35). False when the client has the first half of an event already: then
     /// the rest of it must come first. False for ever where the body is no stream we can write into.
     pub fn cut(&mut self, out: &mut [Bytes]) -> bool {
-        let Some(stream) = self.stream.as_ref().filter(|_| self.inflate.is_none()) else { return false };
+        let Some(stream) = self.stream.as_deref().filter(|_| self.inflate.is_none()) else { return false };
         if stream.write_ending().is_none() {
             return false;
         }
@@ -210,7 +211,7 @@ impl Meter {
     /// As [`Meter::cut`], for a stream of events that goes on later: what is taken back comes first then, and is not fed
     /// again. None where no event of ours may be written, now or ever.
     pub fn part(&self, out: &mut [Bytes]) -> Option<Bytes> {
-        let stream = self.stream.as_ref().filter(|_| self.inflate.is_none())?;
+        let stream = self.stream.as_deref().filter(|_| self.inflate.is_none())?;
         if !stream.is_labelled_events() || stream.write_ending().is_none() {
             return None;
         }
@@ -227,7 +228,7 @@ impl Meter {
     #[must_use]
     pub fn between_events(&self, events: &str) -> Bytes {
         let bare =
-            events.strip_suffix('\n').filter(|_| self.stream.as_ref().is_some_and(Stream::owes_line_feed));
+            events.strip_suffix('\n').filter(|_| self.stream.as_deref().is_some_and(Stream::owes_line_feed));
         match bare {
             // What the client has ends with half a CR LF, and the other half is still to come: it gets ours, and what comes
             // ends our last line.
@@ -240,33 +241,33 @@ impl Meter {
     /// is no stream we can write into.
     #[must_use]
     pub fn ending(&self, note: &Ending<'_>) -> Option<Bytes> {
-        ending::write(self.stream.as_ref().filter(|_| self.can_be_ended())?, note)
+        ending::write(self.stream.as_deref().filter(|_| self.can_be_ended())?, note)
     }
 
     /// Bytes of text, reasoning and tool arguments generated so far.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
-        self.stream.as_ref().map_or(0, |stream| stream.seen.output().sum())
+        self.stream.as_deref().map_or(0, |stream| stream.seen.output().sum())
     }
 
     /// The beginning of what was generated, to count its tokens by.
     #[must_use]
     pub fn output_text(&self) -> Option<&OutputText> {
-        self.stream.as_ref().map(Stream::said)
+        self.stream.as_deref().map(Stream::said)
     }
 
     /// Whether the body is a stream into which an [`Ending`] can be written, now or after its next event.
     #[must_use]
     pub fn can_be_ended(&self) -> bool {
         let writable = |stream: &Stream| stream.is_stream() && stream.write_ending().is_some();
-        self.inflate.is_none() && self.stream.as_ref().is_some_and(writable)
+        self.inflate.is_none() && self.stream.as_deref().is_some_and(writable)
     }
 
     /// What of the answer has to be held for while it goes on: what was generated, as its events tell; all of a
     /// body that tells nothing before its end. Nothing of an error, which is free.
     #[must_use]
     pub fn bytes_to_pay(&self) -> u64 {
-        match &self.stream {
+        match self.stream.as_deref() {
             _ if !self.status_ok => 0,
             Some(stream) if stream.is_stream() => self.output_bytes(),
             Some(_) | None => self.body_bytes,
@@ -283,7 +284,7 @@ impl Meter {
                 .stream
                 .as_ref()
                 .map_or(delivered, |stream| stream.seen.has_output() || (delivered && stream.is_opaque())),
-            terminal: self.stream.as_ref().and_then(|stream| stream.seen.terminal),
+            terminal: self.stream.as_deref().and_then(|stream| stream.seen.terminal),
         }
     }
 

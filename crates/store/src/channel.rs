@@ -106,8 +106,10 @@ pub struct ChannelTransaction {
     pub hash: String,
     /// The signed bytes, as a node takes them.
     pub raw: String,
-    /// The sender's nonce in it.
-    pub nonce: u64,
+    /// It never comes in any more when it has not and the chain counts higher than this: the sender's transactions where
+    /// they have an order (so this is the nonce in it), the chain's blocks where they do not.
+    #[serde(rename = "nonce")]
+    pub counts_until: u64,
     /// Unix milliseconds.
     pub sent_ms: u64,
 }

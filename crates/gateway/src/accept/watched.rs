@@ -4,9 +4,9 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Version;
@@ -18,14 +18,13 @@ use super::Place;
 
 /// What the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 enum Phase {
     /// The next request.
-    Idle = 0,
+    Idle,
     /// The rest of a head.
-    Head = 1,
+    Head,
     /// Our answer, or the body that its reader watches.
-    Request = 2,
+    Request,
 }
 
 /// Shared between a connection and the requests on it. All of it is one thread's: that it could go to another is what
@@ -39,14 +38,11 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 struct State {
     number: u64,
-    phase: AtomicU8,
-    /// Grows with each change of phase, so that a clock of an earlier one is not taken for this one's.
-    turn: AtomicU64,
+    /// What is waited for, and since when; a request since its first byte.
+    phase: Mutex<(Phase, Instant)>,
     underway: AtomicUsize,
     /// Streams share the connection: what arrives between requests is not the head of one.
     multiplexed: AtomicBool,
-    /// The connection's task, as it was last seen.
-    waits: Mutex<Option<Waker>>,
     /// That it is open counts for as long as anything of it lasts.
     #[expect(dead_code, reason = "held for what its drop does")]
     place: Place,
@@ -61,11 +57,9 @@ impl Watch {
     pub(super) fn new(place: Place) -> Self {
         Self(Arc::new(State {
             number: CONNECTIONS.fetch_add(1, Relaxed),
-            phase: AtomicU8::new(Phase::Idle as u8),
-            turn: AtomicU64::new(0),
+            phase: Mutex::new((Phase::Idle, Instant::now())),
             underway: AtomicUsize::new(0),
             multiplexed: AtomicBool::new(false),
-            waits: Mutex::new(None),
             place,
         }))
     }
@@ -74,29 +68,20 @@ impl Watch {
     pub(crate) fn begin(&self, version: Version) -> Underway {
         self.0.multiplexed.store(version >= Version::HTTP_2, Relaxed);
         self.0.underway.fetch_add(1, Relaxed);
-        self.turn_to(Phase::Request);
+        self.phase().0 = Phase::Request;
         Underway(self.clone())
     }
 
-    /// Remembers whom to wake when the last request goes.
-    fn remember(&self, cx: &Context<'_>) {
-        let mut waits = self.0.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waits = Some(cx.waker().clone());
+    fn phase(&self) -> MutexGuard<'_, (Phase, Instant)> {
+        self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes have come. The clock of a head starts with its first byte and is not restarted by the next ones.
+    fn received(&self) {
+        let mut phase = self.phase();
+        if phase.0 == Phase::Idle && !self.0.multiplexed.load(Relaxed) {
+            *phase = (Phase::Head, Instant::now());
         }
-    }
-
-    fn is_in(&self, phase: Phase) -> bool {
-        self.0.phase.load(Relaxed) == phase as u8
-    }
-
-    fn turn(&self) -> u64 {
-        self.0.turn.load(Relaxed)
-    }
-
-    fn turn_to(&self, phase: Phase) {
-        self.0.phase.store(phase as u8, Relaxed);
-        self.0.turn.fetch_add(1, Relaxed);
     }
 }
 
@@ -111,12 +96,7 @@ impl Drop for Underway {
     fn drop(&mut self) {
         let watch = &self.0;
         if watch.0.underway.fetch_sub(1, Relaxed) == 1 {
-            watch.turn_to(Phase::Idle);
-            // Its clock starts when the connection looks again, and nothing else may make it look.
-            let waits = watch.0.waits.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(waker) = waits {
-                waker.wake();
-            }
+            *watch.phase() = (Phase::Idle, Instant::now());
         }
     }
 }
@@ -135,45 +115,60 @@ pub(super) struct Watched {
     patience: Patience,
     reading: Alarm,
     writing: Alarm,
+    /// Since when the client takes nothing of what is to be written.
+    stalls: Option<Instant>,
 }
 
-/// A timer that is only touched when something has to wait.
+/// A timer that is moved on with each request and hardly ever rings: so it stays where it is until its time has come, and
+/// is moved to the last deadline only then.
 #[derive(Default)]
-struct Alarm {
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: Option<u64>,
-}
+struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
-    /// Whether `after` has passed since the alarm was first asked in this turn.
-    fn rings(&mut self, turn: u64, after: Duration, cx: &mut Context<'_>) -> bool {
-        if self.armed != Some(turn) {
-            let deadline = Instant::now() + after;
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(deadline),
-                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
-            self.armed = Some(turn);
+    /// Whether it is `deadline`. Until then the task is woken in time to ask again.
+    fn rings(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
         }
-        self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
-    }
-
-    fn disarm(&mut self) {
-        self.armed = None;
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= deadline {
+                return true;
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        false
     }
 }
 
 impl Watched {
     pub(super) fn new(stream: Stream, watch: Watch, patience: Patience) -> Self {
-        Self { stream, watch, patience, reading: Alarm::default(), writing: Alarm::default() }
+        let (reading, writing) = (Alarm::default(), Alarm::default());
+        Self { stream, watch, patience, reading, writing, stalls: None }
+    }
+
+    /// Whether what is waited for has been waited for too long. Nothing but this alarm makes an idle connection look, so it
+    /// is set while a request is answered too, for when that is over.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let (phase, since) = *self.watch.phase();
+        match phase {
+            Phase::Idle => self.reading.rings(since + self.patience.idle, cx),
+            Phase::Head => self.reading.rings(since + self.patience.head, cx),
+            Phase::Request => {
+                let _ = self.reading.rings(since + self.patience.idle, cx)
+                    && self.reading.rings(Instant::now() + self.patience.idle, cx);
+                false
+            }
+        }
     }
 
     fn stalled(&mut self, pending: bool, cx: &mut Context<'_>) -> io::Result<()> {
         if !pending {
-            self.writing.disarm();
+            self.stalls = None;
             return Ok(());
         }
-        if self.writing.rings(0, self.patience.write_stall, cx) {
+        let since = *self.stalls.get_or_insert_with(Instant::now);
+        if self.writing.rings(since + self.patience.write_stall, cx) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "client does not read"));
         }
         Ok(())
@@ -183,25 +178,15 @@ impl Watched {
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.watch.remember(cx);
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let turn = this.watch.turn();
         if polled.is_ready() {
-            let came = buf.filled().len() > before;
-            if came && this.watch.is_in(Phase::Idle) && !this.watch.0.multiplexed.load(Relaxed) {
-                this.watch.turn_to(Phase::Head);
-                // The clock of a head starts with its first byte and is not restarted by the next ones.
-                let _ = this.reading.rings(this.watch.turn(), this.patience.head, cx);
+            if buf.filled().len() > before {
+                this.watch.received();
             }
             return polled;
         }
-        let late = if this.watch.is_in(Phase::Idle) {
-            this.reading.rings(turn, this.patience.idle, cx)
-        } else {
-            this.watch.is_in(Phase::Head) && this.reading.rings(turn, this.patience.head, cx)
-        };
-        if late {
+        if this.is_late(cx) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client is silent")));
         }
         Poll::Pending
@@ -233,7 +218,6 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.watch.remember(cx);
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
         this.stalled(polled.is_pending(), cx)?;
         polled

@@ -6,6 +6,7 @@ use ledger::{AccountId, asset_of_code};
 use money::{Amount, Asset};
 use serde_json::{Value, json};
 use store::{Channel, Op, StoreError};
+use wire::x402::base58;
 
 use super::office::{Office, OfficeError};
 use crate::channels::account_of;
@@ -43,8 +44,10 @@ fn row(id: &[u8; 32], channel: &Channel, carry: Amount) -> Result<Value, StoreEr
     };
     let mirror = &channel.mirror;
     let AccountId(account) = account_of(id);
+    let is_on_solana = channel.network.starts_with("solana:");
+    let name = if is_on_solana { base58::encode(id) } else { wire::hex::encode_0x(id) };
     Ok(json!({
-        "channel": wire::hex::encode_0x(id), "kind": channel.kind, "account": wire::hex::encode(&account), "network": channel.network,
+        "channel": name, "kind": channel.kind, "account": wire::hex::encode(&account), "network": channel.network,
         "payer": channel.config["payer"], "charged": told(channel.charged),
         "unused": facts::amount(carry, asset), "on_chain": told(mirror.balance), "claimed": told(mirror.total_claimed),
         "withdraw_requested_at": Some(mirror.withdraw_requested_at).filter(|at| *at > 0),

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use ledger::AccountId;
-use tracing::field;
 
 use super::account;
 use crate::call::{Arrived, Worker};
@@ -61,9 +60,7 @@ fn unproven_payer(
     worker.gate.metrics.proof("key", if verified.is_ok() { "good" } else { "bad" });
     let key = verified.inspect_err(|_| arrived.snapshot.limiters.count_invalid(arrived.source))?;
     let payer = Payer::of_key(&worker.gate, key);
-    let span = tracing::Span::current();
-    span.record("protocol", payer.protocol);
-    span.record("payer", field::display(payer.account.id()));
+    arrived.noted.payer(&payer);
     Ok(Some(payer))
 }
 
@@ -209,7 +206,7 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
             id => (id, None),
         };
         if token.is_some() {
-            tracing::Span::current().record("protocol", lightning::PROTOCOL);
+            arrived.noted.protocol(lightning::PROTOCOL);
         }
         return Ok(Known { payer, running, counts, token, refused, ..Known::default() });
     }
@@ -217,9 +214,7 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
     let Some(answer) = answer.filter(|_| presented.is_empty()) else { return Ok(Known::default()) };
     match sign_in::open(&worker.gate, &arrived.snapshot, arrived.source, answer, arrived.now) {
         Ok(Opened { payer, running }) => {
-            let span = tracing::Span::current();
-            span.record("protocol", payer.protocol);
-            span.record("payer", field::display(payer.account.id()));
+            arrived.noted.payer(&payer);
             Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
         }
         Err(refusal) if refusal.is_payable() => Ok(Known { refused: Some(refusal), ..Known::default() }),
@@ -235,8 +230,6 @@ fn crawler(gate: &Gate, arrived: &Arrived, presented: &Presented, crawl: &Crawl)
     }
     let payer = crawl.payer(gate)?;
     let running = account(arrived, payer.account.id())?;
-    let span = tracing::Span::current();
-    span.record("protocol", payer.protocol);
-    span.record("payer", field::display(payer.account.id()));
+    arrived.noted.payer(&payer);
     Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
 }

@@ -1,5 +1,6 @@
 //! `admin` and `observe`: the operator's side.
 
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -46,6 +47,18 @@ pub enum LogFormat {
     /// Pretty on a terminal, else JSON.
     #[default]
     Auto,
+}
+
+impl LogFormat {
+    /// Whether lines are for a person.
+    #[must_use]
+    pub fn is_pretty(self) -> bool {
+        match self {
+            Self::Pretty => true,
+            Self::Json => false,
+            Self::Auto => std::io::stderr().is_terminal(),
+        }
+    }
 }
 
 const KEYS: Keys = Keys::secret(&["listen", "socket"], &["auth", "ui", "languages"]);

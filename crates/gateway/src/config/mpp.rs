@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::processor::{self, Card, Stripe};
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
+use super::solana::{self, Solana};
 use super::tempo::{self, Tempo};
 use super::value;
 
@@ -23,6 +24,8 @@ pub struct Mpp {
     pub sessions: MppSessions,
     /// Channels of Tempo.
     pub tempo: Option<Tempo>,
+    /// Channels of Solana.
+    pub solana: Option<Solana>,
     /// Shared payment tokens.
     pub stripe: Option<Stripe>,
     /// Encrypted cards.
@@ -88,7 +91,7 @@ impl MppMethod {
             Self::Tempo => own.tempo.is_some(),
             Self::Stripe => own.stripe.is_some(),
             Self::Card => own.card.is_some(),
-            Self::Solana => false,
+            Self::Solana => own.solana.is_some(),
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
@@ -103,8 +106,8 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions", "tempo", "stripe", "card"],
-    &["solana"],
+    &["realm", "methods", "expiry", "digest", "sessions", "tempo", "solana", "stripe", "card"],
+    &[],
 );
 const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
 
@@ -122,6 +125,7 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         digest: section.value("digest", value::flag).unwrap_or(true),
         sessions: read_sessions(&section),
         tempo: tempo::read(&section),
+        solana: solana::read(&section),
         stripe: processor::stripe(&section),
         card: processor::card(&section),
     };

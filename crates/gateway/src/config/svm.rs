@@ -58,14 +58,13 @@ fn allowed_in(caip2: &str, mode: Mode) -> Result<(), String> {
 }
 
 fn read_token(section: &Section<'_>, caip2: &str) -> Option<Token> {
-    let known = USDC.iter().find(|(network, _)| *network == caip2);
-    let known = || known.and_then(|(_, mint)| public_key(mint).ok());
-    let usdc = |mint| Token { mint, decimals: 6, asset: Asset::Usdc };
+    let known = || usdc(caip2);
+    let of = |mint| Token { mint, decimals: 6, asset: Asset::Usdc };
     let Some(node) = section.get("asset") else {
         if known().is_none() {
             section.missing(format!("{} needs \"asset\": {{ mint, decimals }}", section.path));
         }
-        return known().map(usdc);
+        return known().map(of);
     };
     if let Kind::Map(_) = &node.kind {
         let section = Section::open(section.context, &section.path_of("asset"), node, TOKEN_KEYS)?;
@@ -80,13 +79,19 @@ fn read_token(section: &Section<'_>, caip2: &str) -> Option<Token> {
     section.value("asset", |text| {
         let named = known().filter(|_| text == "USDC");
         named
-            .map(usdc)
+            .map(of)
             .ok_or_else(|| format!("token \"{text}\" is not known on {caip2}; write {{ mint, decimals }}"))
     })
 }
 
+/// USDC on a network, where it is known.
+pub(super) fn usdc(caip2: &str) -> Option<[u8; 32]> {
+    let (_, mint) = USDC.iter().find(|(network, _)| *network == caip2)?;
+    public_key(mint).ok()
+}
+
 /// Reads 32 bytes in base58.
-fn public_key(text: &str) -> Result<[u8; 32], String> {
+pub(super) fn public_key(text: &str) -> Result<[u8; 32], String> {
     base58::decode_array(text).map_err(|_| "is no address: 32 bytes in base58".to_owned())
 }
 

@@ -1,18 +1,16 @@
 //! `rails.mpp.tempo`: sessions by vouchers on a payment channel of Tempo (mpp.md section 10.5).
 
-use std::time::Duration;
-
-use money::{Amount, Asset};
 use proof::secp::SecretKey;
 use proof::voucher::evm::{Escrow, Protocol};
 use wire::mpp::tempo::{CHAIN_ID, TEST_CHAIN_ID};
 use wire::x402::{Address, test_keys};
 
 use super::Mode;
-use super::network::{address, symbol};
+use super::channel_terms::{self, ChannelTerms};
+use super::network::address;
 use super::rail::encrypted;
 use super::secret::Secret32;
-use super::section::{Keys, Section};
+use super::section::{Keys, Section, joined};
 use super::url::BaseUrl;
 use super::value;
 
@@ -23,10 +21,6 @@ pub struct Tempo {
     pub escrow: Escrow,
     /// What they hold.
     pub token: Address,
-    /// Decimal places of its unit, default 6.
-    pub decimals: u32,
-    /// What a voucher in it counts as, default USDC.
-    pub asset: Asset,
     /// Who is paid.
     pub pay_to: Address,
     /// Signs the transactions that take what is owed and that close channels: the payee's key, or of version 2 that of
@@ -36,20 +30,8 @@ pub struct Tempo {
     pub sender: Address,
     /// A node of the chain.
     pub rpc: BaseUrl,
-    /// What a channel has to hold at least, default 0.01 USD.
-    pub min_deposit: Amount,
-    /// What clients are told to put in, default 1 USD.
-    pub suggested_deposit: Amount,
-    /// What a voucher has to add at least, default nothing.
-    pub min_delta: Amount,
-    /// Channels that one payer may have open, default 16.
-    pub channels_per_payer: usize,
-    /// A channel that owes more is settled, default 1 USD.
-    pub claim_above: Amount,
-    /// A channel that owes anything and was not used for so long is settled, default one hour.
-    pub claim_idle: Duration,
-    /// How often a channel that is used is looked at on its chain, default 30 s.
-    pub look_every: Duration,
+    /// How its sums are counted, and what is asked of a channel.
+    pub terms: ChannelTerms,
 }
 
 impl Tempo {
@@ -67,34 +49,11 @@ impl Tempo {
 }
 
 /// The keys of `rails.mpp.tempo`.
-const KEYS: Keys = Keys::secret(
-    &[
-        "protocol",
-        "chain_id",
-        "escrow",
-        "token",
-        "decimals",
-        "asset",
-        "pay_to",
-        "key",
-        "rpc",
-        "min_deposit",
-        "suggested_deposit",
-        "min_delta",
-        "channels_per_payer",
-        "claim_above",
-        "claim_idle",
-        "look_every",
-    ],
-    &[],
-);
+const KEYS: Keys = Keys::secret(&joined::<16>(&OWN_KEYS, &channel_terms::KEYS), &[]);
+const OWN_KEYS: [&str; 7] = ["protocol", "chain_id", "escrow", "token", "pay_to", "key", "rpc"];
 
-const HOUR: Duration = Duration::from_secs(3600);
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-const USD_1: Amount = Amount::from_units(1_000_000_000);
-const CENT: Amount = Amount::from_units(10_000_000);
-const CHANNELS_PER_PAYER: u32 = 16;
-const DECIMALS: u32 = 6;
+/// The most decimal places that a token of an EVM chain is taken with.
+const DECIMALS_MAX: u32 = 18;
 
 /// Reads the section. None: there is none, or it cannot be used.
 pub(super) fn read(mpp: &Section<'_>) -> Option<Tempo> {
@@ -129,22 +88,11 @@ pub(super) fn read(mpp: &Section<'_>) -> Option<Tempo> {
     Some(Tempo {
         escrow: Escrow::new(protocol, chain_id, contract),
         token,
-        decimals: section.value("decimals", decimals).unwrap_or(DECIMALS),
-        asset: section.value("asset", symbol).unwrap_or(Asset::Usdc),
         pay_to,
         key,
         sender,
         rpc,
-        min_deposit: section.value("min_deposit", value::usd).unwrap_or(CENT),
-        suggested_deposit: section.value("suggested_deposit", value::some_usd).unwrap_or(USD_1),
-        min_delta: section.value("min_delta", value::usd).unwrap_or_default(),
-        channels_per_payer: usize::try_from(
-            section.value("channels_per_payer", value::count).unwrap_or(CHANNELS_PER_PAYER),
-        )
-        .unwrap_or(usize::MAX),
-        claim_above: section.value("claim_above", value::usd).unwrap_or(USD_1),
-        claim_idle: section.value("claim_idle", value::duration).unwrap_or(HOUR),
-        look_every: section.value("look_every", value::duration).unwrap_or(LOOK_EVERY),
+        terms: channel_terms::read(&section, DECIMALS_MAX),
     })
 }
 
@@ -182,9 +130,4 @@ fn chain(text: &str, mode: Mode) -> Result<u64, String> {
         (Mode::Live, false) => Err(format!("{id} is not Tempo's main network, and the mode is live")),
         (Mode::Test, true) => Err(format!("{id} moves real money, and the mode is test; set mode: live")),
     }
-}
-
-fn decimals(text: &str) -> Result<u32, String> {
-    let decimals = value::count(text)?;
-    if decimals <= 18 { Ok(decimals) } else { Err("is at most 18".to_owned()) }
 }

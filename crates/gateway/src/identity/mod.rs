@@ -20,10 +20,8 @@ pub(crate) use signed::Content;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use http::HeaderMap;
 use ledger::AccountId;
 use proof::identity::{AHEAD_MAX_S, Ambiguous, NonceClaim, Origin, Profile, Proven, Tag, pick};
-use tracing::field;
 use wire::message_signature::MessageSignature;
 
 use crate::call::{Arrived, Worker};
@@ -126,7 +124,7 @@ pub(crate) fn identify(worker: &Worker, arrived: &Arrived, route: &Route) -> Res
     identity.is_crawler |= price.is_some();
     identity.one_account()?;
     if identity.waiting.is_empty() {
-        identity.note(&worker.gate, headers);
+        identity.note(&worker.gate, arrived);
     }
     if price.is_some() {
         identity.accept()?;
@@ -294,7 +292,7 @@ impl Identity {
                 self.is_faulty(fault);
             }
         }
-        self.note(gate, headers);
+        self.note(gate, arrived);
         if self.crawl.is_some() && self.agent().is_none() {
             return Err(crawl::invalid_signature());
         }
@@ -315,18 +313,14 @@ impl Identity {
     }
 
     /// Log and counters (IDN-37): never a signature or a nonce.
-    fn note(&self, gate: &Gate, headers: &HeaderMap) {
+    fn note(&self, gate: &Gate, arrived: &Arrived) {
         let state = self.state();
-        let span = tracing::Span::current();
-        span.record("identity", state.name());
-        if signed::is_signed(headers) {
+        arrived.noted.identity(state.name(), self.agent());
+        if signed::is_signed(&arrived.head.headers) {
             gate.metrics.proof("identity", state.name());
         }
-        if let Some(agent) = self.agent() {
-            span.record("agent", field::display(agent));
-        }
         if let State::Invalid(why) | State::Unverified(why, _) = state {
-            tracing::info!(state = state.name(), why, "the signature does not count");
+            tracing::info!(call = %arrived.call, state = state.name(), why, "the signature does not count");
         }
     }
 

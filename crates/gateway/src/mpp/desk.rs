@@ -2,14 +2,14 @@
 
 use std::io;
 
-use rails::EvmNode;
 use rails::dial::Dialer;
+use rails::{EvmNode, SolanaNode};
 
 use rails::Settlement;
 
 use super::processor::{Counter, Order};
-use super::session::Terms;
-use crate::config::{self, Mode, Mpp, MppMethod};
+use super::session::{Chain, Solana, Tempo, Terms};
+use crate::config::{self, BaseUrl, Mode, Mpp, MppMethod};
 use crate::snapshot::origin;
 
 /// The scheme as it is spoken here.
@@ -18,8 +18,8 @@ pub(crate) struct Desk {
     /// Never the client's `Host`: a challenge for another server's realm would be its to use.
     pub(crate) realm: String,
     pub(crate) rules: Mpp,
-    /// Sessions on channels of Tempo.
-    pub(crate) tempo: Option<Terms>,
+    tempo: Option<Terms>,
+    solana: Option<Terms>,
     stripe: Option<Counter<config::Stripe>>,
     card: Option<Counter<config::Card>>,
 }
@@ -33,14 +33,30 @@ impl Desk {
                 "rails.mpp needs a realm: write rails.mpp.realm or server.public_url",
             ));
         }
+        let path = |rpc: &BaseUrl| if rpc.base_path.is_empty() { "/" } else { &rpc.base_path }.to_owned();
         let tempo = rules.tempo.as_ref().map(|rules| {
-            let path = if rules.rpc.base_path.is_empty() { "/" } else { &rules.rpc.base_path }.to_owned();
-            let node = EvmNode { origin: origin(&rules.rpc), path, dialer: dialer.clone() };
-            Terms { rules: rules.clone(), node }
+            let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
+            let node = EvmNode { origin, path, dialer: dialer.clone() };
+            Terms { rules: rules.terms, chain: Chain::Tempo(Tempo { rules: rules.clone(), node }) }
+        });
+        let solana = rules.solana.as_ref().map(|rules| {
+            let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
+            let node = SolanaNode { origin, path, dialer: dialer.clone() };
+            Terms { rules: rules.terms, chain: Chain::Solana(Solana::new(rules.clone(), node)) }
         });
         let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
         let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));
-        Ok(Self { realm, rules: rules.clone(), tempo, stripe, card })
+        Ok(Self { realm, rules: rules.clone(), tempo, solana, stripe, card })
+    }
+
+    /// The sessions on payment channels that are taken here.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &Terms> {
+        self.tempo.iter().chain(&self.solana)
+    }
+
+    /// Those of one method.
+    pub(crate) fn session(&self, method: MppMethod) -> Option<&Terms> {
+        self.sessions().find(|terms| terms.method() == method)
     }
 
     pub(super) const fn stripe(&self) -> Option<&Counter<config::Stripe>> {

@@ -86,7 +86,7 @@ pub(crate) async fn verify(
     ask: &Ask<'_>,
 ) -> Result<(Proven, Told), Refusal> {
     let gate = &worker.gate;
-    tracing::Span::current().record("protocol", PROTOCOL);
+    arrived.noted.protocol(PROTOCOL);
     let demand = Demand { gate, arrived, ask };
     let told = Told::of(&credential);
     let proven = proven(&demand, credential);

@@ -11,7 +11,7 @@ use ledger::Account;
 use money::Amount;
 use wire::mpp::event::{self, NeedTopup, NeedVoucher};
 use wire::mpp::problem::{LightningProblem, SessionProblem};
-use wire::mpp::{Problem, Receipt, SESSION, lightning};
+use wire::mpp::{Problem, Receipt, SESSION, lightning, solana};
 use wire::rfc3339;
 
 pub(crate) use arrivals::Arrivals;
@@ -144,7 +144,7 @@ impl Session {
     pub(crate) fn short(&self, refusal: Refusal, lacks: Amount) -> Refusal {
         match &self.kind {
             Kind::Channel(channel) => refusal
-                .problem(Problem::Session(SessionProblem::InsufficientBalance))
+                .problem(channel.problem(SessionProblem::InsufficientBalance))
                 .extension("requiredTopUp", channel.up(lacks).to_string()),
             Kind::Lightning(_) => refusal.problem(Problem::Lightning(LightningProblem::InsufficientBalance)),
         }
@@ -153,7 +153,7 @@ impl Session {
     /// How one is refused that comes when it has ended.
     pub(crate) fn over(&self) -> Refusal {
         let problem = match &self.kind {
-            Kind::Channel(_) => Problem::Session(SessionProblem::ChannelFinalized),
+            Kind::Channel(channel) => channel.problem(SessionProblem::ChannelFinalized),
             Kind::Lightning(_) => Problem::Lightning(LightningProblem::SessionClosed),
         };
         mpp::refused(problem, "session_closed", "The session has ended.")
@@ -217,6 +217,9 @@ impl Session {
                 receipt.accepted_cumulative = Some(channel.standing.get().accepted.to_string());
                 receipt.spent = Some(channel.spent(came.account).to_string());
                 receipt.units = u64::try_from(channel.up(came.charged)).ok();
+                // Its method wants one; nothing is closed for being idle.
+                let says_when_idle = channel.method == solana::METHOD;
+                receipt.idle_timeout_seconds = says_when_idle.then_some(solana::IDLE_TIMEOUT_MAX_S);
             }
             Kind::Lightning(session) => {
                 // Of this stream, and a number: so its method has it.
@@ -246,6 +249,11 @@ pub(crate) fn unspent(account: &Account) -> Amount {
 }
 
 impl Channel {
+    /// The type that its method has for a problem.
+    fn problem(&self, problem: SessionProblem) -> Problem {
+        if self.method == solana::METHOD { problem.plain() } else { Problem::Session(problem) }
+    }
+
     /// The voucher that lets a stream go on (ENG-3). What the chain holds for it bounds a step, if that is enough to go on
     /// at all: a voucher is quicker than a transaction.
     fn need(&self, lack: Lack) -> Need {
@@ -332,9 +340,13 @@ mod tests {
 
     /// A token with six decimals: a base unit is a thousand of the ledger's.
     fn channel(accepted: u128, deposit: u128, delta_min: u128) -> Session {
+        channel_of("tempo", accepted, deposit, delta_min)
+    }
+
+    fn channel_of(method: &'static str, accepted: u128, deposit: u128, delta_min: u128) -> Session {
         let standing = Arc::new(Standing::new(Vouched { accepted, deposit, closed: false }));
         let unit = Unit { asset: Asset::Usdc, decimals: 6 };
-        session(Kind::Channel(Channel { method: "tempo", id: "0xab".into(), unit, delta_min, standing }))
+        session(Kind::Channel(Channel { method, id: "0xab".into(), unit, delta_min, standing }))
     }
 
     /// Of 10 sats, which came to 7,000 units.
@@ -404,6 +416,11 @@ mod tests {
                 channel(10, 20, 0),
                 json!({"method": "tempo", "reference": "0xab", "channelId": "0xab", "acceptedCumulative": "10",
                        "spent": "5", "units": 2}),
+            ),
+            (
+                channel_of("solana", 10, 20, 0),
+                json!({"method": "solana", "reference": "0xab", "channelId": "0xab", "acceptedCumulative": "10",
+                       "spent": "5", "units": 2, "idleTimeoutSeconds": 2_592_000}),
             ),
             (lightning(), json!({"method": "lightning", "reference": "aa11", "spent": 3, "units": 3})),
         ] {

@@ -289,7 +289,7 @@ impl Line {
         }
         if let Cause::Unpaid(why) = cause {
             charge.exhausted = Some(why);
-            tracing::info!(parent: &charge.span, ?why, "the tunnel ends because nothing is left to pay for it");
+            tracing::info!(call = %charge.call, ?why, "the tunnel ends because nothing is left to pay for it");
         }
         charge.stop(cause.end(), &mut Vec::new());
         // The write that it may want to be waited for goes on in the background: nothing is answered any more.

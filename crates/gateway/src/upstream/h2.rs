@@ -160,7 +160,7 @@ async fn connect(way: &Way) -> io::Result<SendRequest<RequestBody>> {
 fn absolute(way: &Way, mut request: Request<RequestBody>) -> Result<Request<RequestBody>, http::Error> {
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(if way.place.origin.tls { Scheme::HTTPS } else { Scheme::HTTP });
-    parts.authority = Some(way.authority().parse::<Authority>()?);
+    parts.authority = Some(Authority::try_from(way.host.as_bytes())?);
     parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(parts)?;
     *request.version_mut() = http::Version::HTTP_2;

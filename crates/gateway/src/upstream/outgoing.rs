@@ -11,8 +11,10 @@ use crate::sending::{Fault, RequestStream};
 
 /// Fields of the client that the upstream gets to see. A content coding comes this far only with a body
 /// that nobody here reads.
-const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT];
-const PASSED_BY_NAME: [&str; 6] = [
+const PASSED: [&str; 9] = [
+    "content-type",
+    "content-encoding",
+    "accept",
     "openai-beta",
     "anthropic-version",
     "anthropic-beta",
@@ -70,7 +72,7 @@ impl Body for RequestBody {
 pub(crate) fn build(
     method: Method,
     target: &str,
-    authority: &str,
+    host: HeaderValue,
     client: &HeaderMap,
     secret: Option<(&HeaderName, &HeaderValue)>,
     body: RequestBody,
@@ -84,15 +86,11 @@ pub(crate) fn build(
     if says_empty {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
-    headers.insert(header::HOST, HeaderValue::from_str(authority)?);
-    for name in PASSED {
-        if let Some(value) = client.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
-    for name in PASSED_BY_NAME {
+    headers.insert(header::HOST, host);
+    // The first line of each, of the few that a client sends.
+    for name in client.keys().filter(|name| PASSED.contains(&name.as_str())) {
         if let Some(value) = client.get(name) {
-            headers.insert(HeaderName::from_static(name), value.clone());
+            headers.insert(name, value.clone());
         }
     }
     headers.insert(header::USER_AGENT, user_agent(client));
@@ -107,9 +105,9 @@ pub(crate) fn build(
 fn user_agent(client: &HeaderMap) -> HeaderValue {
     let theirs = client.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let theirs = &theirs[..theirs.len().min(USER_AGENT_BYTES_MAX)];
-    let ours = concat!("farthing/", env!("CARGO_PKG_VERSION"));
-    let both = if theirs.is_empty() { ours.to_owned() } else { format!("{ours} {theirs}") };
-    HeaderValue::from_str(&both).unwrap_or(HeaderValue::from_static("farthing"))
+    const OURS: &str = concat!("farthing/", env!("CARGO_PKG_VERSION"));
+    let ours = HeaderValue::from_static(OURS);
+    if theirs.is_empty() { ours } else { HeaderValue::try_from(format!("{OURS} {theirs}")).unwrap_or(ours) }
 }
 
 #[cfg(test)]
@@ -153,7 +151,7 @@ mod tests {
         let built = build(
             Method::POST,
             "/v1/messages",
-            "up:1",
+            HeaderValue::from_static("up:1"),
             &client,
             Some((&name, &secret)),
             RequestBody::whole(Bytes::new()),

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -33,7 +34,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum SendError {
     /// No connection: the upstream got nothing.
     #[error("cannot connect to the upstream")]
-    Connect(#[source] std::io::Error),
+    Connect(#[source] io::Error),
     /// The connection broke before the head of an answer.
     #[error("the upstream closed without an answer")]
     Closed(#[source] hyper::Error),
@@ -50,6 +51,8 @@ type Shelf = Rc<RefCell<Vec<Idle>>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Way {
     pub(super) place: Place,
+    /// The value of `Host` there.
+    pub(crate) host: HeaderValue,
     pub(super) dialer: Dialer,
     protocol: Protocol,
 }
@@ -63,23 +66,22 @@ pub(super) struct Place {
 
 impl Way {
     /// `roots` are those that `dialer` trusts besides the public ones.
+    ///
+    /// # Errors
+    /// The origin has a name that no header may have.
     pub(crate) fn new(
         origin: Origin,
         roots: &[CertificateDer<'_>],
         dialer: Dialer,
         protocol: Protocol,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let trust = roots.iter().fold(Sha256::new(), |hash, root| hash.chain_update(Sha256::digest(root)));
         let dialer = match protocol {
             Protocol::Http1 => dialer,
             Protocol::H2 | Protocol::Grpc => dialer.speaking(b"h2"),
         };
-        Self { place: Place { origin, trust: trust.finalize().into() }, dialer, protocol }
-    }
-
-    /// The value of `Host` there.
-    pub(crate) fn authority(&self) -> String {
-        self.place.origin.authority()
+        let host = HeaderValue::try_from(origin.authority()).map_err(io::Error::other)?;
+        Ok(Self { place: Place { origin, trust: trust.finalize().into() }, host, dialer, protocol })
     }
 }
 
@@ -172,7 +174,7 @@ async fn handshake(way: &Way) -> Result<(SendRequest<RequestBody>, Connection), 
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| SendError::Connect(std::io::Error::other(error)))
+        .map_err(|error| SendError::Connect(io::Error::other(error)))
 }
 
 /// Moves a connection's bytes until it ends.

@@ -29,6 +29,7 @@ const SYSTEM: [u8; 32] = [0; 32];
 
 const SETTLE: u8 = 2;
 const SETTLE_AND_SEAL: u8 = 4;
+const SEAL: u8 = 6;
 const DISTRIBUTE: u8 = 7;
 /// Creates a token account unless it is there.
 const CREATE_IDEMPOTENT: u8 = 1;
@@ -166,7 +167,7 @@ impl Program {
     }
 
     /// The calls that end a channel, by a last promise or by what was taken before: everybody is paid in the same
-    /// transaction. A token account that is missing would lose its owner his money, so each is created if need be.
+    /// transaction.
     #[must_use]
     pub fn close(
         &self,
@@ -186,11 +187,25 @@ impl Program {
         ];
         let data = vec![SETTLE_AND_SEAL, u8::from(promise.is_some())];
         calls.push(Call { program: self.address, accounts, data });
-        for owner in [channel.payee, channel.payer, self.treasury] {
-            calls.push(self.keeps(channel, owner)?);
-        }
+        calls.extend(self.pay(channel, id, rent_payer)?);
+        Some(calls)
+    }
+
+    /// The calls that pay what was taken and is not paid yet, and of a channel that was sealed everything else too. A token
+    /// account that is missing would lose its owner his money, so each is created if need be.
+    #[must_use]
+    pub fn pay(&self, channel: &Descriptor, id: &[u8; 32], rent_payer: [u8; 32]) -> Option<Vec<Call>> {
+        let owners = [channel.payee, channel.payer, self.treasury];
+        let mut calls: Vec<Call> =
+            owners.into_iter().map(|owner| self.keeps(channel, owner)).collect::<Option<_>>()?;
         calls.push(self.distribute(channel, id, rent_payer)?);
         Some(calls)
+    }
+
+    /// The call that seals a channel whose payer has waited long enough. Anybody may.
+    #[must_use]
+    pub fn seal(&self, id: &[u8; 32]) -> Call {
+        Call { program: self.address, accounts: vec![Account::written(*id)], data: vec![SEAL] }
     }
 
     fn distribute(&self, channel: &Descriptor, id: &[u8; 32], rent_payer: [u8; 32]) -> Option<Call> {

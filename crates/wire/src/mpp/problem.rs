@@ -221,6 +221,23 @@ impl Problem {
 }
 
 impl SessionProblem {
+    /// The problem that a method has for it which has no types of its own for sessions (`solana`): all are answered with a
+    /// fresh challenge.
+    #[must_use]
+    pub const fn plain(self) -> Problem {
+        match self {
+            Self::InsufficientBalance => Problem::PaymentInsufficient,
+            Self::ChallengeNotFound => Problem::InvalidChallenge,
+            Self::InvalidSignature
+            | Self::SignerMismatch
+            | Self::AmountExceedsDeposit
+            | Self::DeltaTooSmall
+            | Self::ChannelNotFound
+            | Self::ChannelFinalized
+            | Self::TransactionReverted => Problem::VerificationFailed,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::InvalidSignature => "session/invalid-signature",

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use money::Asset;
+use proof::SigningKey;
 use proof::voucher::evm::{Escrow, Protocol};
-use wire::x402::Address;
+use wire::mpp::solana::{PROGRAM, TREASURY};
+use wire::x402::{Address, base58};
 
 use super::check;
-use crate::config::MppMethod as M;
+use crate::config::{MppMethod as M, SolanaNetwork};
 
 const X402: &str = "x402: { facilitators: http://127.0.0.1:1, networks: { \"eip155:84532\": { pay_to: \"0x2222222222222222222222222222222222222222\" } } }";
 const L402: &str = "l402: { test: {}, price: { usd_per_btc: 95000 } }";
@@ -77,7 +79,8 @@ fn every_key_of_tempo_arrives() {
     let plain = plain.tempo.unwrap();
     assert_eq!((plain.escrow.protocol(), plain.escrow.chain_id()), (Protocol::TempoV2, 42431));
     assert_eq!(plain.escrow.contract(), &Escrow::TEMPO_V2);
-    assert_eq!((plain.decimals, plain.asset, plain.channels_per_payer), (6, Asset::Usdc, 16));
+    let usual = plain.terms;
+    assert_eq!((usual.decimals, usual.asset, usual.channels_per_payer), (6, Asset::Usdc, 16));
     // The key of the payee himself: nobody else acts in his name.
     assert_eq!((plain.sender, plain.operator()), (plain.pay_to, Address::ZERO));
     let own = ", protocol: v1, chain_id: 31337, escrow: \"0x3333333333333333333333333333333333333333\", decimals: 18, \
@@ -86,6 +89,7 @@ fn every_key_of_tempo_arrives() {
     let all = check(&tempo(own)).unwrap().rails.mpp.unwrap().tempo.unwrap();
     assert_eq!((all.escrow.protocol(), all.escrow.chain_id()), (Protocol::TempoV1, 31337));
     assert_eq!((all.escrow.contract(), all.network().as_str()), (&Address([0x33; 20]), "eip155:31337"));
+    let all = all.terms;
     assert_eq!((all.decimals, all.asset, all.channels_per_payer), (18, Asset::Usdt, 2));
     let amounts = [all.min_deposit, all.suggested_deposit, all.min_delta, all.claim_above];
     assert_eq!(amounts.map(|amount| amount.units() / 100_000_000), [20, 30, 5, 40]);
@@ -111,5 +115,74 @@ fn what_tempo_cannot_do_is_said() {
         let text = tempo("").replace(&format!("{missing}: "), &format!("{missing}_: "));
         let errors = check(&text).map(|_| ()).unwrap_err().to_string();
         assert!(errors.contains("unknown key") || errors.contains(expected), "{missing}: {errors}");
+    }
+}
+
+const SOLANA: &str = "network: localnet, program: \"CHNLxYvVA28MJP9PrFuDXccuoGXAx7jBacfLEkahyGsX\", \
+                      treasury: \"Cs2zdfUNonRdRGsiZUQQLdTxzxVvJZmgiX2mpLYKuEqP\", \
+                      mint: \"4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU\", rpc: \"http://127.0.0.1:1\", \
+                      key: \"${file:/etc/farthing/public.key}\"";
+
+fn solana(own: &str) -> String {
+    file(&format!("mpp: {{ solana: {{ {own} }} }}"))
+}
+
+#[test]
+fn every_key_of_solana_arrives() {
+    let own = ", grace: 10m, decimals: 9, asset: USDT, min_deposit: 2 USD, suggested_deposit: 3 USD, min_delta: 0.5 USD, \
+               channels_per_payer: 2, claim_above: 4 USD, claim_idle: 5s, look_every: 6s";
+    let mpp = check(&solana(&format!("{SOLANA}{own}"))).unwrap().rails.mpp.unwrap();
+    assert_eq!(mpp.methods, [M::Solana, M::Credit]);
+    let all = mpp.solana.unwrap();
+    assert_eq!(
+        (all.network, all.network.caip2(), all.grace_s),
+        (SolanaNetwork::Localnet, "solana:localnet", 600)
+    );
+    assert_eq!(base58::encode(&all.program.address), PROGRAM);
+    assert_eq!(base58::encode(&all.program.treasury), TREASURY);
+    assert_eq!(base58::encode(&all.mint), "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU");
+    // Whoever signs is who is paid.
+    assert_eq!(all.payee, SigningKey::from_bytes(all.key.expose()).verifying_key().to_bytes());
+    let terms = all.terms;
+    assert_eq!((terms.decimals, terms.asset, terms.channels_per_payer), (9, Asset::Usdt, 2));
+    let amounts = [terms.min_deposit, terms.suggested_deposit, terms.min_delta, terms.claim_above];
+    assert_eq!(amounts.map(|amount| amount.units() / 100_000_000), [20, 30, 5, 40]);
+    assert_eq!((terms.claim_idle.as_secs(), terms.look_every.as_secs()), (5, 6));
+}
+
+/// On the main network all but key and node is known.
+#[test]
+fn what_is_known_of_solana_need_not_be_said() {
+    const OWN: &str = "rpc: \"http://127.0.0.1:1\", key: \"${file:/etc/farthing/master-1.key}\"";
+    let live = check(&format!("mode: live\n{}", solana(OWN))).unwrap().rails.mpp.unwrap().solana.unwrap();
+    assert_eq!((live.network, live.grace_s), (SolanaNetwork::Mainnet, 900));
+    assert_eq!(base58::encode(&live.program.address), PROGRAM);
+    assert_eq!(base58::encode(&live.mint), "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v");
+}
+
+#[test]
+fn what_solana_cannot_do_is_said() {
+    let with = |own: &str| format!("{SOLANA}{own}");
+    let but = |key: &str, value: &str| {
+        let (before, after) = SOLANA.split_once(key).unwrap();
+        let rest = after.split_once(", ").map_or("", |(_, rest)| rest);
+        format!("{before}{value}{rest}")
+    };
+    for (own, expected) in [
+        (with(", grace: 59s"), "between 1 minute and 30 days"),
+        (with(", grace: 31d"), "between 1 minute and 30 days"),
+        (with(", decimals: 10"), "at most 9"),
+        (with(", token_program: x"), "unknown key"),
+        (but("network: ", "network: mainnet, "), "moves real money"),
+        (but("network: ", "network: testnet, "), "none of mainnet, devnet, localnet"),
+        (but("treasury: ", ""), "\"program\" and \"treasury\" together"),
+        (but("mint: ", ""), "needs \"mint\""),
+        (but("mint: ", "mint: \"0x12\", "), "32 bytes in base58"),
+        (but("rpc: ", ""), "needs \"rpc\""),
+        (but("rpc: ", "rpc: \"http://node.example\", "), "reached by https"),
+        (but("key: ", ""), "who is paid"),
+    ] {
+        let errors = check(&solana(&own)).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{own}: {errors}");
     }
 }

@@ -5,12 +5,12 @@ pub(super) mod credit;
 pub(super) mod evm;
 mod lightning;
 mod stripe;
-mod tempo;
+mod vouchers;
 
 use serde_json::{Map, Value};
-use wire::mpp::{CHARGE, Credential, Problem, SESSION};
+use wire::mpp::{CHARGE, Credential, SESSION};
 
-use super::{Demand, Desk, Echo, Listed, Making, Proven, refused};
+use super::{Demand, Desk, Echo, Listed, Making, Proven};
 use crate::config::MppMethod;
 use crate::refusal::Refusal;
 
@@ -19,8 +19,7 @@ pub(super) const fn intents(method: MppMethod) -> &'static [&'static str] {
     match method {
         MppMethod::Evm | MppMethod::Stripe | MppMethod::Card => &[CHARGE],
         MppMethod::Lightning => &[CHARGE, SESSION],
-        MppMethod::Credit | MppMethod::Tempo => &[SESSION],
-        MppMethod::Solana => &[],
+        MppMethod::Credit | MppMethod::Tempo | MppMethod::Solana => &[SESSION],
     }
 }
 
@@ -30,10 +29,9 @@ pub(super) async fn offers(demand: &Demand<'_>, method: MppMethod, intent: &'sta
         MppMethod::Lightning => return lightning::offers(demand, intent).await,
         MppMethod::Evm => evm::offers(demand),
         MppMethod::Credit => credit::offer(demand).into_iter().collect(),
-        MppMethod::Tempo => tempo::offer(demand).await.into_iter().collect(),
+        MppMethod::Tempo | MppMethod::Solana => vouchers::offer(demand, method).await.into_iter().collect(),
         MppMethod::Stripe => stripe::offer(demand).into_iter().collect(),
         MppMethod::Card => card::offer(demand).into_iter().collect(),
-        MppMethod::Solana => Vec::new(),
     })
 }
 
@@ -60,10 +58,10 @@ pub(super) fn is_timed(method: MppMethod, intent: &str, payload: &Map<String, Va
         // A payment over Lightning that is in stays in: it looks for itself.
         MppMethod::Credit | MppMethod::Lightning => false,
         // What moves money on a chain answers a challenge of now; a voucher goes on from where its channel stands.
-        MppMethod::Tempo => {
+        MppMethod::Tempo | MppMethod::Solana => {
             matches!(payload.get("action").and_then(Value::as_str), Some("open" | "topUp"))
         }
-        MppMethod::Evm | MppMethod::Solana | MppMethod::Stripe | MppMethod::Card => intent == CHARGE,
+        MppMethod::Evm | MppMethod::Stripe | MppMethod::Card => intent == CHARGE,
     }
 }
 
@@ -76,13 +74,9 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
         MppMethod::Evm => evm::verify(demand, echo),
         MppMethod::Credit => credit::verify(echo),
         MppMethod::Lightning => lightning::verify(demand, echo),
-        MppMethod::Tempo => tempo::verify(demand, echo),
+        MppMethod::Tempo | MppMethod::Solana => vouchers::verify(demand, echo),
         MppMethod::Stripe => stripe::verify(demand, echo),
         MppMethod::Card => card::verify(demand, echo),
-        MppMethod::Solana => {
-            let detail = "Payments by this method are not taken here.";
-            Err(refused(Problem::MethodUnsupported, "method_unsupported", detail))
-        }
     }
 }
 

@@ -1,168 +1,345 @@
-//! Our own transactions: written down before they are sent, and sent again as they are until their end is known.
+//! What sessions are told by the chain that keeps their channels, and what is asked of it: one answer of two, by what
+//! [`tempo`](super::tempo) and [`solana`](super::solana) say.
 
-use std::time::Duration;
+use proof::solana::transaction::Call;
+use proof::voucher::{Channel, Closing, Lower, Mirror, Rules, Signed, Step, Withdrawal};
+use rails::{Mined, Parties, Secret, Sent};
+use store::ChannelClose;
+use wire::mpp::Problem;
+use wire::mpp::problem::SessionProblem;
+use wire::mpp::solana::ChannelAccount;
+use wire::x402::Address;
 
-use proof::evm_transaction::Transaction;
-use proof::secp::SecretKey;
-use proof::voucher::Channel;
-use rails::{Mined, Sent};
-use store::{ChannelTransaction, StoreError};
+use super::{Made, Presented, Signature, Solana, Tempo, solana, tempo};
+use crate::channels::Unit;
+use crate::config::{ChannelTerms, MppMethod};
+use crate::gate::Gate;
+use crate::mpp::{Demand, Echo, Offer};
+use crate::refusal::Refusal;
 
-use super::Slot;
-use super::receive::For;
-use crate::channels::Beside;
-use crate::clock::Now;
-
-/// How often a node is asked whether it has a transaction, and the wait between.
-const ASKED_MAX: u32 = 20;
-const ASK_AGAIN: Duration = Duration::from_millis(500);
-
-/// What a transaction is to do.
-pub(super) struct Wanted {
-    /// What is called, and with what.
-    pub(super) data: Vec<u8>,
-    /// What the channel will have given in all.
-    pub(super) total_claimed: u128,
-    /// Whether it ends the channel.
-    pub(super) ends: bool,
+/// What one configuration makes of the sessions of one chain.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) rules: ChannelTerms,
+    pub(crate) chain: Chain,
 }
 
-/// What became of it.
+/// Who keeps the channels.
+#[derive(Debug)]
+pub(crate) enum Chain {
+    Tempo(Tempo),
+    Solana(Solana),
+}
+
+/// A channel, with the chain that keeps it as it is configured now.
+#[derive(Clone, Copy)]
+pub(super) enum On<'a> {
+    Tempo(&'a Tempo, &'a tempo::Made),
+    Solana(&'a Solana, &'a solana::Made),
+}
+
+/// A channel as it was seen on its chain. Base units.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// Put in, in all; nothing: there is no such channel, or no longer.
+    pub(super) deposit: u128,
+    /// Taken in all.
+    pub(super) settled: u128,
+    /// Unix seconds of its payer's wish to end it; 0: none.
+    pub(super) close_requested_at: u64,
+    /// Whether it has ended, and everybody is paid.
+    pub(super) finalized: bool,
+    pub(super) who: Who,
+}
+
+/// What a chain says of what a channel is made of.
+#[derive(Debug)]
+pub(super) enum Who {
+    /// Nothing: its id does.
+    Unsaid,
+    Parties(Parties),
+    Account(Box<ChannelAccount>),
+}
+
+/// A voucher that was not held against anybody's key yet.
+#[derive(Clone, Debug)]
+pub(super) struct Unchecked {
+    pub(super) sum: u128,
+    pub(super) signature: Secret,
+    /// Unix seconds that were signed with it; 0: it does not end.
+    pub(super) expires_at: i64,
+}
+
+/// What a transaction of ours calls.
+#[derive(Clone, Debug)]
+pub(super) enum Calls {
+    Evm { to: Address, data: Vec<u8> },
+    Solana(Vec<Call>),
+}
+
+/// A transaction of ours, signed.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) hash: String,
+    pub(super) raw: String,
+    pub(super) counts_until: u64,
+}
+
+/// Why one was not signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It is done, by the transaction of this hash.
-    Done(String),
-    /// It would do nothing, or has done nothing.
-    Reverted,
-    /// Nothing was sent.
-    NotSent,
-    /// It may come in yet.
-    Unknown,
+pub(super) enum NotWritten {
+    /// It would do nothing now, says the node.
+    Useless(String),
+    /// The node does not say what it needs, or the key is not the one that has to sign.
+    Unable,
 }
 
-impl For<'_> {
-    /// Makes a transaction on a channel, after the one before it.
+/// By what a channel is to end.
+#[derive(Clone, Copy)]
+pub(super) enum By {
+    /// A voucher, of its payer's choice or the newest.
+    Voucher(Signed<Signature>),
+    /// The highest promise that is used up: its payer withdraws, and signs nothing more.
+    UsedUp,
+}
+
+/// How a channel ends, and by which promise; by none where everything was taken before.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    pub(super) closing: Closing,
+    pub(super) promise: Option<Signed<Signature>>,
+}
+
+/// What to do for what is owed on a channel whose payer withdraws.
+pub(super) enum Forced {
+    /// It cannot be ended by us: what is used up is settled.
+    Settle,
+    /// It is ended, by this.
+    End(By),
+}
+
+/// How an end that was decided is brought about.
+pub(super) enum Ending {
+    /// By these calls; `taken` is what will have been taken in all.
+    By { calls: Calls, taken: u128 },
+    /// Somebody else has ended it, and so much was taken.
+    Over { taken: u128 },
+    /// What was decided can be shown to nobody.
+    Impossible,
+}
+
+impl Seen {
+    /// As the engine counts it. What is put in and what was taken are both whole sums there.
+    pub(super) const fn mirror(&self, now_s: u64) -> Mirror {
+        Mirror {
+            balance: self.deposit,
+            total_claimed: self.settled,
+            withdrawing: 0,
+            withdraw_requested_at: self.close_requested_at,
+            refund_nonce: [0; 32],
+            synced_at_s: now_s,
+        }
+    }
+}
+
+impl Terms {
+    /// The method whose sessions these are.
+    pub(crate) const fn method(&self) -> MppMethod {
+        match self.chain {
+            Chain::Tempo(_) => MppMethod::Tempo,
+            Chain::Solana(_) => MppMethod::Solana,
+        }
+    }
+
+    /// CAIP-2.
+    pub(super) fn network(&self) -> String {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.rules.network(),
+            Chain::Solana(solana) => solana.rules.network.caip2().to_owned(),
+        }
+    }
+
+    pub(super) const fn unit(&self) -> Unit {
+        Unit { asset: self.rules.asset, decimals: self.rules.decimals }
+    }
+
+    /// In base units, rounded up.
+    pub(super) fn units(&self, amount: money::Amount) -> u128 {
+        let Unit { asset, decimals } = self.unit();
+        money::atomic_from_ledger_up(amount, asset.exponent(), decimals).unwrap_or(u128::MAX)
+    }
+
+    /// What is asked of a voucher of a channel (ENG-2).
+    pub(super) fn voucher_rules(&self, made: &Made) -> Rules {
+        let least = self.units(self.rules.min_delta);
+        let step = Step::AtLeast { least, lower: Lower::Refused };
+        Rules { step, withdrawal: Withdrawal::Ends, withdraw_delay: made.grace_s() }
+    }
+
+    /// The type that this method has for a problem.
+    pub(super) const fn problem(&self, problem: SessionProblem) -> Problem {
+        match self.chain {
+            Chain::Tempo(_) => Problem::Session(problem),
+            Chain::Solana(_) => problem.plain(),
+        }
+    }
+
+    /// The challenge of a session. None: it cannot be made now.
+    pub(super) async fn offer(&self, demand: &Demand<'_>) -> Option<Offer> {
+        match &self.chain {
+            Chain::Tempo(tempo) => Some(tempo.offer(self, demand).await),
+            Chain::Solana(solana) => solana.offer(self, demand),
+        }
+    }
+
+    /// Reads a credential and checks its voucher, where somebody can tell who has to have signed it.
+    pub(super) fn read(&self, gate: &Gate, echo: &Echo) -> Result<Presented, Refusal> {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.read(self, gate, echo),
+            Chain::Solana(solana) => solana.read(self, gate, echo),
+        }
+    }
+
+    /// A channel on its chain. None: it is on another one, of which our node knows nothing.
+    pub(super) fn on<'a>(&'a self, made: &'a Made) -> Option<On<'a>> {
+        match (&self.chain, made) {
+            (Chain::Tempo(tempo), Made::Tempo(made)) => tempo.keeps(made).then_some(On::Tempo(tempo, made)),
+            (Chain::Solana(solana), Made::Solana(made)) => {
+                solana.keeps(made).then_some(On::Solana(solana, made))
+            }
+            (Chain::Tempo(_), Made::Solana(_)) | (Chain::Solana(_), Made::Tempo(_)) => None,
+        }
+    }
+
+    /// A channel that has no record. None: the node does not say.
+    pub(super) async fn seen(&self, id: &[u8; 32]) -> Option<Seen> {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.seen(&tempo.rules.escrow, id).await,
+            Chain::Solana(solana) => solana.seen(&solana.rules.program.address, id).await,
+        }
+    }
+
+    /// What a channel is made of that was seen for the first time; it pays us.
     ///
     /// # Errors
-    /// It could not be written down: nothing new was sent.
+    /// It does not, or nobody can tell.
+    pub(super) fn made(&self, id: &[u8; 32], presented: Option<&Made>, seen: &Seen) -> Result<Made, Refusal> {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.made(presented, seen).map(Made::Tempo),
+            Chain::Solana(solana) => solana.made(id, seen).map(Made::Solana),
+        }
+    }
+
+    /// Hands a signed transaction over.
+    pub(super) async fn send(&self, raw: &str) -> Sent {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.node.send(raw).await,
+            Chain::Solana(solana) => solana.node.send(raw).await,
+        }
+    }
+
+    /// What became of a transaction.
+    pub(super) async fn mined(&self, hash: &str) -> Mined {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.node.mined(hash).await,
+            Chain::Solana(solana) => solana.node.mined(hash).await,
+        }
+    }
+
+    /// What a payer's transaction is found by.
+    pub(super) fn hash_of(&self, transaction: &str) -> String {
+        match self.chain {
+            Chain::Tempo(_) => tempo::hash_of(transaction),
+            Chain::Solana(_) => solana::id_of(transaction).unwrap_or_default(),
+        }
+    }
+
+    /// Signs a transaction of ours.
     ///
-    /// # Cancel safety
-    /// None.
-    pub(super) async fn transact(&self, slot: &Slot, wanted: &Wanted) -> Result<Outcome, StoreError> {
-        let _turn = self.gate.sessions.sending.lock().await;
-        let before = slot.lock().await.record.taking.clone();
-        if let Some(before) = before {
-            let outcome = self.resolve(slot, &before).await?;
-            let is_it = before.ends == wanted.ends && before.total_claimed == wanted.total_claimed;
-            match outcome {
-                Outcome::Done(_) if is_it => return Ok(outcome),
-                Outcome::Unknown => return Ok(outcome),
-                Outcome::Done(_) | Outcome::Reverted | Outcome::NotSent => {}
+    /// # Errors
+    /// [`NotWritten`]: nothing was signed.
+    pub(super) async fn write(&self, calls: &Calls) -> Result<Written, NotWritten> {
+        match (&self.chain, calls) {
+            (Chain::Tempo(tempo), Calls::Evm { to, data }) => tempo.write(to, data).await,
+            (Chain::Solana(solana), Calls::Solana(calls)) => solana.write(calls).await,
+            (Chain::Tempo(_), Calls::Solana(_)) | (Chain::Solana(_), Calls::Evm { .. }) => {
+                Err(NotWritten::Unable)
             }
-        }
-        match self.written(slot, wanted).await? {
-            Ok(transaction) => self.resolve(slot, &transaction).await,
-            Err(outcome) => Ok(outcome),
         }
     }
 
-    /// Signs a transaction and writes it down.
-    async fn written(
-        &self,
-        slot: &Slot,
-        wanted: &Wanted,
-    ) -> Result<Result<ChannelTransaction, Outcome>, StoreError> {
-        let (rules, node) = (&self.terms.rules, &self.terms.node);
-        // The contract that keeps this channel, whichever keeps new ones by now.
-        let (to, data) = (*slot.config.escrow().contract(), wanted.data.clone());
-        let fees = match node.fees(&rules.sender, &to, &data).await {
-            Ok(Some(fees)) => fees,
-            Ok(None) => return Ok(Err(Outcome::NotSent)),
-            Err(message) => {
-                tracing::warn!(channel = %wire::hex::encode(&slot.id), message, "a transaction would do nothing");
-                return Ok(Err(Outcome::Reverted));
-            }
-        };
-        let transaction = Transaction {
-            chain_id: rules.escrow.chain_id(),
-            nonce: fees.nonce,
-            tip_per_gas: fees.fee_per_gas.min(1),
-            fee_per_gas: fees.fee_per_gas,
-            gas: fees.gas,
-            to,
-            data,
-        };
-        let signed =
-            SecretKey::from_bytes(rules.key.expose()).ok().and_then(|key| transaction.sign(&key).ok());
-        let Some(signed) = signed else { return Ok(Err(Outcome::NotSent)) };
-        let taking = ChannelTransaction {
-            total_claimed: wanted.total_claimed,
-            ends: wanted.ends,
-            hash: signed.hash,
-            raw: signed.raw,
-            nonce: fees.nonce,
-            sent_ms: Now::read().millis(),
-        };
-        let mut kept = slot.lock().await;
-        let record = store::Channel { taking: Some(taking.clone()), ..kept.record.clone() };
-        slot.write(&self.gate.store, &mut kept, record, Beside::default()).await?;
-        Ok(Ok(taking))
-    }
-
-    /// Sends what was written down, again if need be, and looks what became of it.
-    async fn resolve(&self, slot: &Slot, taking: &ChannelTransaction) -> Result<Outcome, StoreError> {
-        let node = &self.terms.node;
-        let outcome = match node.mined(&taking.hash).await {
-            Mined::Done => Outcome::Done(taking.hash.clone()),
-            Mined::Reverted => Outcome::Reverted,
-            Mined::NotYet => {
-                if let Sent::Refused(message) = node.send(&taking.raw).await {
-                    tracing::debug!(message, "a transaction of ours was not taken, or not again");
-                }
-                self.awaited(taking).await
-            }
-        };
-        self.gate.metrics.settlement(&self.rail(), word(&outcome));
-        if outcome != Outcome::Unknown {
-            let mut kept = slot.lock().await;
-            let mut channel: Channel<[u8; 65]> = kept.channel(0);
-            if let Outcome::Done(_) = outcome {
-                channel.mirror.total_claimed = channel.mirror.total_claimed.max(taking.total_claimed);
-            }
-            let record = store::Channel { taking: None, ..kept.moved(&channel) };
-            let beside = Beside { is_result: true, ..Beside::default() };
-            slot.write(&self.gate.store, &mut kept, record, beside).await?;
+    /// How far the chain has counted of what our transactions count by. None: the node does not say.
+    pub(super) async fn counted(&self) -> Option<u64> {
+        match &self.chain {
+            Chain::Tempo(tempo) => tempo.node.count(&tempo.rules.sender).await,
+            Chain::Solana(solana) => solana.node.height().await,
         }
-        Ok(outcome)
-    }
-
-    async fn awaited(&self, taking: &ChannelTransaction) -> Outcome {
-        let node = &self.terms.node;
-        for _ in 0..ASKED_MAX {
-            match node.mined(&taking.hash).await {
-                Mined::Done => return Outcome::Done(taking.hash.clone()),
-                Mined::Reverted => return Outcome::Reverted,
-                Mined::NotYet => {}
-            }
-            // Its place was taken by another of the same sender: it never comes in.
-            let count = node.count(&self.terms.rules.sender).await;
-            if count.is_some_and(|count| count > taking.nonce)
-                && node.mined(&taking.hash).await == Mined::NotYet
-            {
-                return Outcome::NotSent;
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        Outcome::Unknown
     }
 }
 
-/// The word in metrics.
-const fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done(_) => "settled",
-        Outcome::Reverted => "refused",
-        Outcome::NotSent => "not_sent",
-        Outcome::Unknown => "unknown",
+impl On<'_> {
+    /// Checks a voucher against who was to sign for the channel when it was opened (MPP-31).
+    pub(super) fn genuine(
+        self,
+        terms: &Terms,
+        id: &[u8; 32],
+        voucher: &Unchecked,
+    ) -> Result<Signed<Signature>, Refusal> {
+        match self {
+            Self::Tempo(tempo, made) => tempo.genuine(terms, id, made, voucher),
+            Self::Solana(_, made) => made.genuine(terms, id, voucher),
+        }
+    }
+
+    /// Where it stands, as whoever keeps it tells. None: the node does not say.
+    pub(super) async fn seen(self, id: &[u8; 32]) -> Option<Seen> {
+        match self {
+            Self::Tempo(tempo, made) => tempo.seen(&made.escrow(), id).await,
+            Self::Solana(solana, made) => solana.seen(&made.program().address, id).await,
+        }
+    }
+
+    /// The calls that take a promise. None: they cannot be made now.
+    pub(super) async fn settle(self, id: &[u8; 32], promise: &Signed<Signature>) -> Option<Calls> {
+        match self {
+            Self::Tempo(_, made) => made.settle(id, promise),
+            Self::Solana(solana, made) => made.settle(solana, id, promise).await,
+        }
+    }
+
+    /// How the channel would end now. The refusal says why not by this.
+    pub(super) fn ends(
+        self,
+        terms: &Terms,
+        channel: &Channel<Signature>,
+        by: &By,
+        now_s: u64,
+    ) -> Result<Ends, Refusal> {
+        match self {
+            Self::Tempo(_, made) => made.ends(terms, channel, by),
+            Self::Solana(..) => solana::ends(terms, channel, by, now_s),
+        }
+    }
+
+    /// What is done for what is owed when its payer withdraws. None: nothing is.
+    pub(super) fn forced(self, channel: &Channel<Signature>) -> Option<Forced> {
+        match self {
+            Self::Tempo(_, made) => made.forced(channel),
+            Self::Solana(..) => Some(Forced::End(By::UsedUp)),
+        }
+    }
+
+    /// How an end that was decided is brought about. None: the node does not say where the channel stands.
+    pub(super) async fn end(
+        self,
+        id: &[u8; 32],
+        closing: &ChannelClose,
+        promise: Option<&Signed<Signature>>,
+        now_s: u64,
+    ) -> Option<Ending> {
+        match self {
+            Self::Tempo(_, made) => Some(made.end(id, closing, promise)),
+            Self::Solana(solana, made) => made.end(solana, id, promise, now_s).await,
+        }
     }
 }

@@ -7,20 +7,17 @@ use std::time::Duration;
 
 use ledger::Kind as EntryKind;
 use money::Amount;
-use proof::voucher::{Channel, Closing, NotTaken, Signed};
-use rails::SessionOnChain;
+use proof::voucher::{Channel, Closing, Signed};
 use sha2::{Digest as _, Sha256};
 use store::{ChannelClose, StoreError};
 use tokio::sync::MutexGuard;
-use wire::mpp::Problem;
 
-use super::chain::{Outcome, Wanted};
-use super::opening::{mirror, reverted};
+use super::chain::{By, Ending, Ends, Seen};
 use super::receive::{For, moved};
-use super::{Kept, Kind as _, Slot, Tempo, told};
-use crate::channels::Beside;
+use super::sending::{Outcome, Wanted};
+use super::{Kept, OfSessions, Signature, Slot, told};
+use crate::channels::{Beside, Kind as _};
 use crate::clock::Now;
-use crate::mpp::refused;
 use crate::payments::{store_refusal, unknown_outcome, unsure};
 use crate::refusal::Refusal;
 
@@ -40,7 +37,7 @@ impl For<'_> {
     ///
     /// # Cancel safety
     /// None.
-    pub(super) async fn close(&self, slot: &Slot, signed: Signed<[u8; 65]>) -> Result<String, Refusal> {
+    pub(super) async fn close(&self, slot: &Slot, signed: Signed<Signature>) -> Result<String, Refusal> {
         self.calls_end(slot).await;
         let _claim = self.gate.claims.take(slot.id, slot.id).map_err(|_| told::busy())?;
         let is_closing = slot.lock().await.record.closing.is_some();
@@ -48,12 +45,12 @@ impl For<'_> {
             self.look(slot).await?;
             let kept = slot.lock().await;
             if kept.record.closing.is_none() {
-                self.decide(slot, kept, signed).await?;
+                self.decide(slot, kept, By::Voucher(signed)).await?;
             }
         }
         match self.finish(slot).await.map_err(|error| unsure(&error))? {
             Outcome::Done(hash) => Ok(hash),
-            Outcome::Reverted => Err(reverted()),
+            Outcome::Reverted => Err(told::reverted(self.terms)),
             Outcome::NotSent | Outcome::Unknown => Err(unknown_outcome()),
         }
     }
@@ -69,7 +66,7 @@ impl For<'_> {
         let _ = tokio::time::timeout(CALLS_END_WITHIN, none_is_open).await;
     }
 
-    /// Decides how a channel ends, under this voucher: what is not used leaves its account, and on disk it is closing.
+    /// Decides how a channel ends, by this: what is not used leaves its account, and on disk it is closing.
     ///
     /// # Errors
     /// It stands where it stood.
@@ -80,8 +77,9 @@ impl For<'_> {
         &self,
         slot: &Slot,
         mut kept: MutexGuard<'_, Kept>,
-        signed: Signed<[u8; 65]>,
+        by: By,
     ) -> Result<(), Refusal> {
+        let on = self.terms.on(&slot.config).ok_or_else(told::unseen)?;
         // Out of the account first: from here on no call can set anything aside.
         let taken = self.gate.book.withdraw(&slot.account, slot.account.available());
         let give_back = |amount| {
@@ -97,36 +95,36 @@ impl For<'_> {
         let taken = taken.plus(late).unwrap_or(taken);
         let carry = slot.unit.whole(taken);
         let channel = kept.channel(carry);
-        let closing = channel.close(signed.max_claimable).map_err(not_closed).and_then(|closing| {
-            let is_whole = signed.max_claimable == closing.capture;
-            if is_whole || slot.config.escrow().closes_in_part() {
-                Ok(closing)
-            } else {
-                Err(not_in_part(&closing))
-            }
-        });
-        let closing = match closing {
-            Ok(closing) => closing,
+        let now = Now::read();
+        let ends = match on.ends(self.terms, &channel, &by, now.seconds()) {
+            Ok(ends) => ends,
             Err(refusal) => {
                 give_back(taken);
                 return Err(refusal);
             }
         };
+        let Ends { closing, promise } = ends;
+        let lost = channel.used().saturating_sub(closing.capture);
+        if lost > 0 {
+            tracing::error!(channel = %wire::hex::encode(&slot.id), lost,
+                "ALARM: a payer withdraws from his channel, and signed nothing by which all that it owes could be taken");
+        }
         // Parts of a unit that no chain can give back stay where they are.
         let back = slot.unit.ledger(carry).unwrap_or_default().min(taken);
         give_back(taken.minus(back).unwrap_or_default());
-        let now = Now::read();
+        let published =
+            promise.map_or_else(|| channel.clone(), |by| channel.with_published(by.max_claimable));
         let record = store::Channel {
             closing: Some(ChannelClose {
                 capture: closing.capture,
                 refund: closing.refund,
-                promise: Some(Tempo::write(&signed)),
+                promise: promise.as_ref().map(OfSessions::write),
                 is_done: false,
                 asked_ms: now.millis(),
                 reference: String::new(),
             }),
             // From here on a node may show it to everybody.
-            ..kept.moved(&channel.with_published(signed.max_claimable).with_closing())
+            ..kept.moved(&published.with_closing())
         };
         let entry = (back > Amount::ZERO).then(|| self.going_back(slot, back, now));
         let beside = Beside { entry, ..Beside::default() };
@@ -153,18 +151,27 @@ impl For<'_> {
         if closing.is_done {
             return Ok(Outcome::Done(closing.reference));
         }
-        let signed = closing.promise.as_ref().and_then(|promise| {
-            Some(Signed { max_claimable: promise.max_claimable, signature: Tempo::read(promise)? })
+        let promise = closing.promise.as_ref().and_then(|promise| {
+            Some(Signed { max_claimable: promise.max_claimable, signature: OfSessions::read(promise)? })
         });
-        let Some(signed) = signed else { return Ok(Outcome::NotSent) };
-        let channel = slot.config.descriptor();
-        let data = slot.config.escrow().close_call(&slot.id, &channel, &signed, closing.capture);
-        let wanted = Wanted { data, total_claimed: closing.capture, ends: true };
-        let outcome = self.transact(slot, &wanted).await?;
+        let Some(on) = self.terms.on(&slot.config) else { return Ok(Outcome::NotSent) };
+        let ending = on.end(&slot.id, &closing, promise.as_ref(), Now::read().seconds()).await;
+        let (taken, outcome) = match ending {
+            None => return Ok(Outcome::Unknown),
+            Some(Ending::Impossible) => return Ok(Outcome::NotSent),
+            Some(Ending::By { calls, taken }) => {
+                let wanted = Wanted { calls, total_claimed: taken, ends: true };
+                (taken, self.transact(slot, &wanted).await?)
+            }
+            Some(Ending::Over { taken }) => {
+                let before = slot.lock().await.record.taking.clone();
+                (taken, Outcome::Done(before.map(|before| before.hash).unwrap_or_default()))
+            }
+        };
         match &outcome {
             Outcome::Done(hash) => {
                 let mut kept = slot.lock().await;
-                self.end(slot, &mut kept, hash.clone()).await?;
+                self.end(slot, &mut kept, hash.clone(), taken).await?;
             }
             Outcome::Reverted => {
                 tracing::error!(channel = %wire::hex::encode(&slot.id), "ALARM: a channel cannot be closed on its chain");
@@ -174,13 +181,29 @@ impl For<'_> {
         Ok(outcome)
     }
 
-    /// It has ended on its chain as was decided.
-    async fn end(&self, slot: &Slot, kept: &mut Kept, reference: String) -> Result<(), StoreError> {
+    /// It has ended on its chain, and so much was taken: as was decided, unless its payer was quicker.
+    async fn end(
+        &self,
+        slot: &Slot,
+        kept: &mut Kept,
+        reference: String,
+        taken: u128,
+    ) -> Result<(), StoreError> {
         let Some(closing) = kept.record.closing.clone() else { return Ok(()) };
-        let ended = Closing { capture: closing.capture, refund: closing.refund };
-        let channel: Channel<[u8; 65]> = kept.channel(0).finalized(&ended);
+        let lost = closing.capture.saturating_sub(taken);
+        if lost > 0 {
+            alarm_lost(slot, lost);
+        }
+        let ended = Closing { capture: taken, refund: closing.refund.saturating_add(lost) };
+        let channel: Channel<Signature> = kept.channel(0).finalized(&ended);
         let record = store::Channel {
-            closing: Some(ChannelClose { is_done: true, reference, ..closing }),
+            closing: Some(ChannelClose {
+                capture: ended.capture,
+                refund: ended.refund,
+                is_done: true,
+                reference,
+                ..closing
+            }),
             taking: None,
             ..kept.moved(&channel)
         };
@@ -191,7 +214,7 @@ impl For<'_> {
     ///
     /// # Errors
     /// [`StoreError`]: it is looked at again.
-    pub(super) async fn keep(&self, slot: &Slot, seen: &SessionOnChain) -> Result<(), StoreError> {
+    pub(super) async fn keep(&self, slot: &Slot, seen: &Seen) -> Result<(), StoreError> {
         let now = Now::read();
         let mut kept = slot.lock().await;
         let known = kept.channel(0).mirror;
@@ -203,7 +226,7 @@ impl For<'_> {
         if is_gone {
             return Ok(());
         }
-        let mut view = mirror(seen, now.seconds());
+        let mut view = seen.mirror(now.seconds());
         view.balance = view.balance.max(known.balance);
         view.total_claimed = view.total_claimed.max(known.total_claimed);
         let record = kept.moved(&kept.channel(0).refreshed(view));
@@ -217,14 +240,14 @@ impl For<'_> {
                 return Ok(());
             }
             let hash = kept.record.taking.as_ref().map(|taking| taking.hash.clone()).unwrap_or_default();
-            return self.end(slot, &mut kept, hash).await;
+            let taken = closing.capture;
+            return self.end(slot, &mut kept, hash, taken).await;
         }
         let taken = self.gate.book.withdraw(&slot.account, slot.account.available());
         let channel = kept.channel(slot.unit.whole(taken));
         let lost = channel.used().saturating_sub(channel.mirror.total_claimed);
         if lost > 0 {
-            tracing::error!(channel = %wire::hex::encode(&slot.id), lost,
-                "ALARM: a payer has withdrawn from his channel before what it owed was taken");
+            alarm_lost(slot, lost);
         }
         let closing = Closing {
             capture: channel.mirror.total_claimed,
@@ -259,30 +282,12 @@ impl For<'_> {
         let key: [u8; 32] =
             Sha256::new_with_prefix(b"farthing/session-close/1").chain_update(slot.id).finalize().into();
         let less = amount.negated().unwrap_or_default();
-        let reference = wire::hex::encode_0x(&slot.id);
+        let reference = slot.config.name(&slot.id);
         moved(slot, &self.rail(), EntryKind::Refund, less, key, reference, now)
     }
 }
 
-fn not_closed(error: NotTaken) -> Refusal {
-    match error {
-        NotTaken::Mismatch => {
-            let detail = "The voucher promises less than was used.";
-            refused(Problem::VerificationFailed, "below_spent", detail)
-        }
-        NotTaken::Busy
-        | NotTaken::Closing
-        | NotTaken::Published
-        | NotTaken::DeltaTooSmall
-        | NotTaken::BelowClaimed
-        | NotTaken::Stale
-        | NotTaken::ExceedsDeposit => told::not_taken(error),
-    }
-}
-
-/// The contract would take all that is promised.
-fn not_in_part(closing: &Closing) -> Refusal {
-    let detail = "This contract takes all that a voucher promises: sign one of what was used.";
-    refused(Problem::VerificationFailed, "above_spent", detail)
-        .extension("spent", closing.capture.to_string())
+fn alarm_lost(slot: &Slot, lost: u128) {
+    tracing::error!(channel = %wire::hex::encode(&slot.id), lost,
+        "ALARM: a payer has withdrawn from his channel before what it owed was taken");
 }

@@ -6,14 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use money::Amount;
+use proof::voucher::{Channel, Signed};
 use store::StoreError;
 
-use super::chain::{Outcome, Wanted};
+use super::chain::Forced;
 use super::receive::For;
-use super::{GRACE_S, Slot};
+use super::sending::{Outcome, Wanted};
+use super::{Signature, Slot};
 use crate::channels::{Beside, Wait};
 use crate::clock::Now;
+use crate::config::MppMethod;
 use crate::gate::Gate;
+
+/// The methods whose channels are kept here.
+const CHAINS: [MppMethod; 2] = [MppMethod::Tempo, MppMethod::Solana];
 
 /// How often it is looked what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,18 +38,17 @@ pub(crate) async fn run(gate: Arc<Gate>) {
         tick.tick().await;
         gate.sessions.rate.retain_recent();
         let snapshot = gate.snapshot.load_full();
-        let Ok(place) = For::of(&gate, &snapshot) else { continue };
+        let places = CHAINS.map(|method| For::of(&gate, &snapshot, method));
         let mut looks = 0;
         for slot in gate.sessions.channels.all() {
-            // The node knows nothing of another chain: what it does not see there is not gone.
-            if slot.config.chain_id != place.terms.rules.escrow.chain_id() {
-                continue;
-            }
+            // A node knows nothing of another chain: what it does not see there is not gone.
+            let keeps = |place: &&For<'_>| place.terms.on(&slot.config).is_some();
+            let Some(place) = places.iter().flatten().find(keeps) else { continue };
             let wait = waits.entry(slot.id).or_default();
             if !wait.is_over(Now::read().millis()) {
                 continue;
             }
-            let done = attend(&place, &slot, wait, &mut looks).await;
+            let done = attend(place, &slot, wait, &mut looks).await;
             match done {
                 Ok(true) => wait.went_well(),
                 Ok(false) => wait.failed(Now::read().millis()),
@@ -76,7 +81,8 @@ async fn attend(
 ) -> Result<bool, StoreError> {
     if is_to_be_seen(place, slot).await && *looks < LOOKS_MAX {
         *looks += 1;
-        let Ok(seen) = place.seen(&slot.config.escrow(), &slot.id).await else { return Ok(false) };
+        let Some(channel) = place.terms.on(&slot.config) else { return Ok(true) };
+        let Some(seen) = channel.seen(&slot.id).await else { return Ok(false) };
         place.keep(slot, &seen).await?;
     }
     match due(place, slot).await {
@@ -117,28 +123,42 @@ async fn due(place: &For<'_>, slot: &Slot) -> Due {
     if record.taking.is_some() {
         return Due::Owes;
     }
-    let Some(covered) = channel.settleable() else { return Due::Nothing };
+    let Some(covered) = settleable(&channel, now) else { return Due::Nothing };
     let unclaimed = covered.max_claimable.saturating_sub(channel.mirror.total_claimed);
     let worth = slot.unit.ledger(unclaimed).unwrap_or(Amount::ZERO);
     let idle_ms = now.millis().saturating_sub(record.used_ms);
     let rules = &place.terms.rules;
-    let is_due = worth > rules.claim_above || u128::from(idle_ms) >= rules.claim_idle.as_millis();
+    // A promise that ends is taken while a payer could still be waited for.
+    let ends_soon = |end: u64| end <= now.seconds().saturating_add(slot.config.grace_s());
+    let is_due = worth > rules.claim_above
+        || u128::from(idle_ms) >= rules.claim_idle.as_millis()
+        || covered.signature.ends_at().is_some_and(ends_soon);
     if is_due { Due::Owes } else { Due::Nothing }
 }
 
-/// A payer withdraws: what is owed is taken while it is there (ENG-5), as an end where the contract gives a part of a promise,
-/// else by the newest promise that is used up.
+/// The promise to take what is owed by; of those that are used up one that the chain still takes.
+fn settleable(channel: &Channel<Signature>, now: Now) -> Option<Signed<Signature>> {
+    let covered = channel.settleable()?;
+    covered.signature.ends_at().is_none_or(|end| end > now.seconds()).then_some(covered)
+}
+
+/// A payer withdraws: what is owed is taken while it is there (ENG-5), as an end where we can end it, else by the newest
+/// promise that is used up.
 async fn ends(place: &For<'_>, slot: &Slot, wait: &mut Wait) -> Result<bool, StoreError> {
     alarm(slot, wait).await;
-    if !slot.config.escrow().closes_in_part() {
-        return settle(place, slot).await;
-    }
+    let Some(on) = place.terms.on(&slot.config) else { return Ok(true) };
     let Ok(_claim) = place.gate.claims.take(slot.id, slot.id) else { return Ok(false) };
     let kept = slot.lock().await;
-    let newest = kept.channel(slot.unused()).newest;
-    let Some(newest) = newest else { return Ok(true) };
+    let by = match on.forced(&kept.channel(slot.unused())) {
+        None => return Ok(true),
+        Some(Forced::Settle) => {
+            drop(kept);
+            return settle(place, slot).await;
+        }
+        Some(Forced::End(by)) => by,
+    };
     // A call that is under way ends first: it begins nothing new, since nothing more is accepted.
-    if place.decide(slot, kept, newest).await.is_err() {
+    if place.decide(slot, kept, by).await.is_err() {
         return Ok(false);
     }
     Ok(matches!(place.finish(slot).await?, Outcome::Done(_)))
@@ -146,17 +166,18 @@ async fn ends(place: &For<'_>, slot: &Slot, wait: &mut Wait) -> Result<bool, Sto
 
 /// Takes what is owed, by the newest promise that is used up.
 async fn settle(place: &For<'_>, slot: &Slot) -> Result<bool, StoreError> {
+    let Some(on) = place.terms.on(&slot.config) else { return Ok(true) };
     let covered = {
         let mut kept = slot.lock().await;
         let channel = kept.channel(slot.unused());
-        let Some(covered) = channel.settleable() else { return Ok(true) };
+        let Some(covered) = settleable(&channel, Now::read()) else { return Ok(true) };
         // From here on everybody may know it.
         let record = kept.moved(&channel.with_published(covered.max_claimable));
         slot.write(&place.gate.store, &mut kept, record, Beside::default()).await?;
         covered
     };
-    let data = slot.config.escrow().settle_call(&slot.id, &slot.config.descriptor(), &covered);
-    let wanted = Wanted { data, total_claimed: covered.max_claimable, ends: false };
+    let Some(calls) = on.settle(&slot.id, &covered).await else { return Ok(false) };
+    let wanted = Wanted { calls, total_claimed: covered.max_claimable, ends: false };
     let outcome = place.transact(slot, &wanted).await?;
     let is_done = matches!(outcome, Outcome::Done(_));
     if is_done {
@@ -171,10 +192,10 @@ async fn settle(place: &For<'_>, slot: &Slot) -> Result<bool, StoreError> {
 async fn alarm(slot: &Slot, wait: &mut Wait) {
     let now = Now::read();
     let asked_at = slot.lock().await.record.mirror.withdraw_requested_at;
-    let is_late = now.seconds() >= asked_at.saturating_add(GRACE_S / 2);
+    let is_late = now.seconds() >= asked_at.saturating_add(slot.config.grace_s() / 2);
     if is_late && now.millis().saturating_sub(wait.alarmed_ms) >= ALARM_EVERY_MS {
         wait.alarmed_ms = now.millis();
-        tracing::error!(channel = %wire::hex::encode(&slot.id), ends_s = asked_at + GRACE_S,
+        tracing::error!(channel = %wire::hex::encode(&slot.id), ends_s = asked_at.saturating_add(slot.config.grace_s()),
             "ALARM: a payer withdraws, and what his channel owes is not taken yet");
     }
 }

@@ -13,13 +13,12 @@ use wire::mpp::{Credential, PAYMENT_RECEIPT, Receipt, SESSION};
 
 use super::presented::{Action, Presented};
 use super::receive::For;
-use super::{Slot, told};
+use super::{Chain, Slot, told};
 use crate::admission::{self, Brings};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, Through, challenge};
 use crate::clock::Now;
-use crate::config::MppMethod;
 use crate::gate::Gate;
 use crate::mpp::{self, Proven};
 use crate::refusal::{Code, Money, Refusal};
@@ -33,7 +32,7 @@ const SOLD_BY: [Method; 3] = [Method::POST, Method::GET, Method::PUT];
 /// Whether a request is about a session alone: what it wants is no call, or it has nothing that a call could be made of.
 pub(crate) fn is_managed(arrived: &Arrived, body: &Incoming) -> bool {
     let Some(desk) = &arrived.snapshot.mpp else { return false };
-    if desk.tempo.is_none() {
+    if desk.sessions().next().is_none() {
         return false;
     }
     let head = &arrived.head;
@@ -43,12 +42,12 @@ pub(crate) fn is_managed(arrived: &Arrived, body: &Incoming) -> bool {
         return head.method == Method::HEAD && is_sold_otherwise(arrived);
     };
     let challenge = &credential.challenge;
-    if challenge.intent != SESSION || challenge.method != MppMethod::Tempo.name() {
-        return false;
-    }
-    match credential.payload.get("action").and_then(Value::as_str) {
-        Some("topUp" | "close") => true,
-        Some(_) | None => {
+    let by = desk.sessions().find(|terms| terms.method().name() == challenge.method);
+    let Some(terms) = by.filter(|_| challenge.intent == SESSION) else { return false };
+    match (&terms.chain, credential.payload.get("action").and_then(Value::as_str)) {
+        // No voucher comes with an `open` of Solana, so no call can.
+        (_, Some("topUp" | "close")) | (Chain::Solana(_), Some("open")) => true,
+        (Chain::Tempo(_) | Chain::Solana(_), Some(_) | None) => {
             let is_bare = head.method == Method::POST && head.uri.query().is_none() && body.is_end_stream();
             head.method == Method::HEAD || is_bare
         }
@@ -122,13 +121,14 @@ async fn managed(
     snapshot: &Snapshot,
     presented: Presented,
 ) -> Result<Response<Bytes>, Refusal> {
-    let place = For::of(gate, snapshot)?;
+    let place = For::presented(gate, snapshot, &presented)?;
     let slot = place.slot(&presented).await?;
     let session = told::session(&place, &slot, presented.challenge_id.clone());
     // What it is closed by, where that is asked: clients look for their own voucher in the receipt.
     let mut closed_by = None;
     let (status, transaction) = match presented.action {
-        Action::Open { voucher, .. } | Action::Voucher(voucher) => {
+        Action::Open { voucher: None, .. } => ("open", None),
+        Action::Open { voucher: Some(voucher), .. } | Action::Voucher(voucher) => {
             let signed = voucher.checked(place.terms, &slot.id, &slot.config)?;
             place.accept(&slot, signed, None).await?;
             ("open", None)

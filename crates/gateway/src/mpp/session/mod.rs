@@ -1,4 +1,5 @@
-//! Sessions on a payment channel: `tempo`/`session` (mpp.md sections 10.5 and 11, specs/vouchers.md).
+//! Sessions on a payment channel: `tempo`/`session` and `solana`/`session` (mpp.md sections 10.5, 10.6 and 11,
+//! specs/vouchers.md).
 //!
 //! A session is a channel, and its account. A voucher's step is a deposit into that account, on disk before anything is
 //! served on it (ENG-1); calls draw on it as on any other, several at a time (ENG-7). The channel is kept as those of x402
@@ -6,9 +7,11 @@
 //!
 //! A request's path: [`presented`] (is the payload one of ours, and its voucher genuine; CPU only), [`receive`] (the
 //! voucher is accepted, then a call is made) or [`manage`] (it is accepted, or the channel is filled or closed, and no
-//! upstream is asked). [`opening`] looks at a channel that has no record, [`closing`] ends one, [`chain`] sends what moves
+//! upstream is asked). [`opening`] looks at a channel that has no record, [`closing`] ends one, [`sending`] sends what moves
 //! money there, [`collector`] does so behind the requests. [`snapshot`] tells a payer who has lost count where his channel
 //! stands.
+//!
+//! None of these knows a chain. What differs is in [`chain`], which knows both by what [`tempo`] and [`solana`] say.
 
 mod chain;
 mod closing;
@@ -17,126 +20,141 @@ mod manage;
 mod opening;
 mod presented;
 mod receive;
+mod sending;
 mod snapshot;
+mod solana;
+mod tempo;
 mod told;
 
+pub(crate) use chain::{Chain, Terms};
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
 pub(crate) use presented::{Presented, read};
 pub(crate) use receive::receive;
 pub(crate) use snapshot::Shown;
+pub(crate) use solana::{Solana, keep_recent};
+pub(crate) use tempo::Tempo;
 pub(crate) use told::offer;
 
 use std::num::NonZeroU32;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ledger::Book;
-use proof::voucher::evm::{Descriptor, Escrow, Protocol};
-use proof::voucher::{Lower, Rules, Signed, Step, Withdrawal};
-use rails::EvmNode;
+use proof::voucher::Signed;
+use proof::voucher::solana::SolanaSignature;
 use serde::{Deserialize, Serialize};
 use store::{ChannelKind, Promise, Reader, StoreError};
 use tokio::sync::Mutex;
 use wire::hex;
-use wire::x402::Address;
+use wire::x402::base58;
 
-use crate::channels::{self, Channels, Kind, Unit};
-use crate::config;
+use crate::channels::{self, Channels, Kind};
 
 /// Vouchers of one session in a second, and at once: a fast model with small steps wants some in a row (ENG-6).
 const VOUCHERS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const VOUCHERS_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
-/// What a payer has to wait on the chain for his money, in seconds: the time we have to take what is owed.
-const GRACE_S: u64 = 900;
 
-/// Channels of Tempo's contracts.
+/// Channels of sessions.
 #[derive(Debug)]
-pub(crate) struct Tempo;
+pub(crate) struct OfSessions;
 
 /// What a channel is made of, as its record has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Made {
-    version: u8,
-    chain_id: u64,
-    escrow: Address,
-    payer: Address,
-    payee: Address,
-    operator: Address,
-    token: Address,
-    #[serde(with = "bytes32")]
-    salt: [u8; 32],
-    authorized_signer: Address,
-    #[serde(with = "bytes32")]
-    expiring_nonce_hash: [u8; 32],
+#[serde(untagged)]
+pub(crate) enum Made {
+    Tempo(tempo::Made),
+    Solana(solana::Made),
 }
 
-type Slot = channels::Slot<Tempo>;
-type Kept = channels::Kept<Tempo>;
+/// What is signed with a sum.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signature {
+    Evm([u8; 65]),
+    Solana(SolanaSignature),
+}
 
-impl Kind for Tempo {
+type Slot = channels::Slot<OfSessions>;
+type Kept = channels::Kept<OfSessions>;
+
+impl Kind for OfSessions {
     const KIND: ChannelKind = ChannelKind::Session;
     type Config = Made;
-    type Signature = [u8; 65];
+    type Signature = Signature;
 
-    fn read(promise: &Promise) -> Option<[u8; 65]> {
-        Some(*proof::secp::Signature::parse(&promise.signature).ok()?.as_bytes())
+    fn read(promise: &Promise) -> Option<Signature> {
+        if promise.signature.starts_with("0x") {
+            return Some(Signature::Evm(*proof::secp::Signature::parse(&promise.signature).ok()?.as_bytes()));
+        }
+        let bytes = base58::decode_array(&promise.signature).ok()?;
+        Some(Signature::Solana(SolanaSignature { bytes, expires_at: promise.expires_at }))
     }
 
-    fn write(signed: &Signed<[u8; 65]>) -> Promise {
-        let signature = hex::encode_0x(&signed.signature);
-        Promise { max_claimable: signed.max_claimable, signature, expires_at: 0 }
+    fn write(signed: &Signed<Signature>) -> Promise {
+        let (signature, expires_at) = match &signed.signature {
+            Signature::Evm(bytes) => (hex::encode_0x(bytes), 0),
+            Signature::Solana(signature) => (base58::encode(&signature.bytes), signature.expires_at),
+        };
+        Promise { max_claimable: signed.max_claimable, signature, expires_at }
+    }
+}
+
+impl Signature {
+    /// Unix second at which the chain takes nothing by it any more; none where it does not end.
+    fn ends_at(&self) -> Option<u64> {
+        match self {
+            Self::Evm(_) => None,
+            Self::Solana(signature) => u64::try_from(signature.expires_at).ok().filter(|end| *end > 0),
+        }
     }
 }
 
 impl Made {
-    fn of(escrow: &Escrow, channel: &Descriptor) -> Self {
-        let Descriptor { payer, payee, operator, token, salt, authorized_signer, expiring_nonce_hash } =
-            *channel;
-        let version = match escrow.protocol() {
-            Protocol::TempoV1 | Protocol::Evm => 1,
-            Protocol::TempoV2 => 2,
-        };
-        let (chain_id, escrow) = (escrow.chain_id(), *escrow.contract());
-        Self {
-            version,
-            chain_id,
-            escrow,
-            payer,
-            payee,
-            operator,
-            token,
-            salt,
-            authorized_signer,
-            expiring_nonce_hash,
+    /// The channel's name, as its method writes that.
+    fn name(&self, id: &[u8; 32]) -> String {
+        match self {
+            Self::Tempo(_) => hex::encode_0x(id),
+            Self::Solana(_) => base58::encode(id),
         }
     }
 
-    fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            payer: self.payer,
-            payee: self.payee,
-            operator: self.operator,
-            token: self.token,
-            salt: self.salt,
-            authorized_signer: self.authorized_signer,
-            expiring_nonce_hash: self.expiring_nonce_hash,
+    /// Who filled it, as his chain writes that.
+    fn payer(&self) -> String {
+        match self {
+            Self::Tempo(made) => made.payer().to_string(),
+            Self::Solana(made) => base58::encode(made.payer()),
         }
     }
 
-    fn escrow(&self) -> Escrow {
-        let protocol = if self.version == 2 { Protocol::TempoV2 } else { Protocol::TempoV1 };
-        Escrow::new(protocol, self.chain_id, self.escrow)
+    fn has_payer_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tempo(made), Self::Tempo(other)) => made.payer() == other.payer(),
+            (Self::Solana(made), Self::Solana(other)) => made.payer() == other.payer(),
+            (Self::Tempo(_), Self::Solana(_)) | (Self::Solana(_), Self::Tempo(_)) => false,
+        }
+    }
+
+    /// What a payer has to wait on the chain for his money, in seconds: the time we have to take what is owed.
+    const fn grace_s(&self) -> u64 {
+        match self {
+            Self::Tempo(_) => tempo::GRACE_S,
+            Self::Solana(made) => made.grace_s(),
+        }
     }
 }
 
 /// What sessions share.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    pub(crate) channels: Channels<Tempo>,
+    pub(crate) channels: Channels<OfSessions>,
     rate: DefaultKeyedRateLimiter<[u8; 32]>,
-    /// Our transactions have an order: one is written and sent at a time.
-    sending: Mutex<()>,
+    sending: Sending,
+}
+
+/// Our transactions have an order: one of a chain is written and sent at a time.
+#[derive(Debug, Default)]
+struct Sending {
+    tempo: Mutex<()>,
+    solana: Mutex<()>,
 }
 
 impl Sessions {
@@ -146,48 +164,66 @@ impl Sessions {
         Ok(Self {
             channels,
             rate: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND).allow_burst(VOUCHERS_AT_ONCE)),
-            sending: Mutex::new(()),
+            sending: Sending::default(),
         })
     }
-}
 
-/// What one configuration makes of it.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    pub(crate) rules: config::Tempo,
-    pub(crate) node: EvmNode,
-}
-
-impl Terms {
-    const fn unit(&self) -> Unit {
-        Unit { asset: self.rules.asset, decimals: self.rules.decimals }
-    }
-
-    /// In base units, rounded up.
-    fn units(&self, amount: money::Amount) -> u128 {
-        let Unit { asset, decimals } = self.unit();
-        money::atomic_from_ledger_up(amount, asset.exponent(), decimals).unwrap_or(u128::MAX)
-    }
-
-    /// What is asked of a voucher (ENG-2).
-    fn voucher_rules(&self) -> Rules {
-        let least = self.units(self.rules.min_delta);
-        let step = Step::AtLeast { least, lower: Lower::Refused };
-        Rules { step, withdrawal: Withdrawal::Ends, withdraw_delay: GRACE_S }
+    const fn sending(&self, terms: &Terms) -> &Mutex<()> {
+        match terms.chain {
+            Chain::Tempo(_) => &self.sending.tempo,
+            Chain::Solana(_) => &self.sending.solana,
+        }
     }
 }
 
-/// Sums that stand as `0x` and hexadecimal digits.
-mod bytes32 {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-    use wire::hex;
+#[cfg(test)]
+mod tests {
+    use proof::voucher::Signed;
+    use proof::voucher::solana::SolanaSignature;
+    use serde_json::json;
+    use store::Promise;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode_0x(bytes))
+    use super::{Made, OfSessions, Signature};
+    use crate::channels::Kind as _;
+
+    /// Records of both chains, the first as it was written before there was a second.
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let address = |digit: &str| format!("0x{}", digit.repeat(40));
+        let word = |digit: &str| format!("0x{}", digit.repeat(64));
+        let tempo = json!({
+            "version": 2, "chainId": 42431, "escrow": address("1"), "payer": address("2"), "payee": address("3"),
+            "operator": address("0"), "token": address("4"), "salt": word("5"), "authorizedSigner": address("0"),
+            "expiringNonceHash": word("6"),
+        });
+        let key = "CHNLxYvVA28MJP9PrFuDXccuoGXAx7jBacfLEkahyGsX";
+        let solana = json!({
+            "network": "solana:localnet", "program": key, "treasury": key, "payer": key, "payee": key, "mint": key,
+            "authorizedSigner": key, "salt": u64::MAX, "openSlot": 400_000_000, "graceS": 900,
+        });
+        for (record, is_tempo) in [(tempo, true), (solana, false)] {
+            let made: Made = serde_json::from_value(record.clone()).unwrap();
+            assert_eq!(matches!(made, Made::Tempo(_)), is_tempo, "{record}");
+            assert_eq!(serde_json::to_value(&made).unwrap(), record);
+        }
+        assert!(serde_json::from_value::<Made>(json!({"salt": "0x00"})).is_err());
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-        let text = String::deserialize(deserializer)?;
-        hex::decode_0x_array(&text).map_err(|_| de::Error::custom("not 32 bytes of hexadecimal"))
+    #[test]
+    fn promises_are_read_as_they_were_written() {
+        let evm = Signature::Evm({
+            let mut bytes = [1; 65];
+            bytes[64] = 27;
+            bytes
+        });
+        let solana = Signature::Solana(SolanaSignature { bytes: [2; 64], expires_at: 1_800_000_000 });
+        for (signature, ends_at) in [(evm, None), (solana, Some(1_800_000_000))] {
+            let promise = OfSessions::write(&Signed { max_claimable: 7, signature });
+            let read = OfSessions::read(&promise).unwrap();
+            assert!(read == signature);
+            assert_eq!(read.ends_at(), ends_at);
+        }
+        let damaged = Promise { max_claimable: 7, signature: "0l".to_owned(), expires_at: 0 };
+        assert!(OfSessions::read(&damaged).is_none());
     }
 }

@@ -6,21 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proof::eip712::keccak256;
-use proof::voucher::Mirror;
-use proof::voucher::evm::{Descriptor, Escrow, Protocol};
-use rails::{Mined, Parties, Sent, SessionOnChain};
-use wire::hex;
-use wire::mpp::Problem;
-use wire::mpp::problem::SessionProblem;
+use proof::voucher::NotTaken;
+use rails::{Mined, Sent};
 
+use super::chain::Seen;
 use super::presented::{Action, Presented};
 use super::receive::For;
 use super::{Kept, Made, Slot, told};
 use crate::channels::{self, Beside};
 use crate::clock::Now;
 use crate::identity;
-use crate::mpp::refused;
 use crate::payments::{store_refusal, unknown_outcome};
 use crate::refusal::{Code, Facts, Refusal};
 
@@ -46,7 +41,7 @@ impl For<'_> {
             Action::Open { transaction, .. } => Some(transaction.as_str()),
             // State that was lost: the channel is what its chain says it is (X402-30).
             Action::Voucher(_) => None,
-            Action::TopUp { .. } | Action::Close(_) => return Err(told::not_found()),
+            Action::TopUp { .. } | Action::Close(_) => return Err(told::not_found(self.terms)),
         };
         let _claim = self.gate.claims.take(presented.id, presented.id).map_err(|_| told::busy())?;
         if let Some(slot) = sessions.channels.find(&presented.id) {
@@ -60,14 +55,13 @@ impl For<'_> {
             self.serves(presented, made)?;
             self.has_room(made).await?;
         }
-        let escrow = &self.terms.rules.escrow;
-        let mut seen = self.seen(escrow, &presented.id).await?;
+        let mut seen = self.seen(&presented.id).await?;
         if seen.deposit == 0
             && !seen.finalized
             && let Some(transaction) = transaction
         {
             self.passed_on(transaction).await?;
-            seen = self.seen(escrow, &presented.id).await?;
+            seen = self.seen(&presented.id).await?;
         }
         self.opened(presented, seen).await
     }
@@ -75,42 +69,37 @@ impl For<'_> {
     /// From a payer who is blocked nothing is taken; what is his in a channel goes back (IDN-35).
     fn serves(&self, presented: &Presented, made: &Made) -> Result<(), Refusal> {
         let gives_back = matches!(presented.action, Action::Close(_));
-        if !gives_back && identity::is_payer_blocked(self.snapshot, &made.payer.to_string()) {
+        if !gives_back && identity::is_payer_blocked(self.snapshot, &made.payer()) {
             return Err(Refusal::new(Code::AgentBlocked, "This payer is not served here."));
         }
         Ok(())
     }
 
     /// A channel that was seen for the first time becomes one of ours.
-    async fn opened(&self, presented: &Presented, seen: SessionOnChain) -> Result<Arc<Slot>, Refusal> {
-        let rules = &self.terms.rules;
+    async fn opened(&self, presented: &Presented, seen: Seen) -> Result<Arc<Slot>, Refusal> {
+        let terms = self.terms;
         if seen.finalized || seen.close_requested_at > 0 {
-            return Err(told::not_taken(proof::voucher::NotTaken::Closing));
+            return Err(told::not_taken(terms, NotTaken::Closing));
         }
         if seen.deposit == 0 {
-            return Err(told::not_found());
+            return Err(told::not_found(terms));
         }
-        if seen.deposit < self.terms.units(rules.min_deposit) {
-            let detail = "The channel holds less than the minimum deposit.";
-            return Err(refused(Problem::PaymentInsufficient, "min_deposit", detail));
+        if seen.deposit < terms.units(terms.rules.min_deposit) {
+            return Err(told::too_little());
         }
-        let made = match (rules.escrow.protocol(), &presented.made, seen.parties) {
-            (Protocol::TempoV2, Some(made), _) => made.clone(),
-            (Protocol::TempoV1 | Protocol::Evm, _, Some(parties)) => {
-                let made = self.told_by_contract(&parties)?;
-                self.serves(presented, &made)?;
-                self.has_room(&made).await?;
-                made
-            }
-            (Protocol::TempoV1 | Protocol::TempoV2 | Protocol::Evm, _, _) => return Err(told::unseen()),
-        };
+        let made = terms.made(&presented.id, presented.made.as_ref(), &seen)?;
+        // Who is in a channel may be known only now.
+        if presented.made.is_none() {
+            self.serves(presented, &made)?;
+            self.has_room(&made).await?;
+        }
         // Before anything is kept: whoever opens it is who signs for it.
-        if let Action::Open { voucher, .. } | Action::Voucher(voucher) = &presented.action {
-            voucher.clone().checked(self.terms, &presented.id, &made)?;
+        if let Action::Open { voucher: Some(voucher), .. } | Action::Voucher(voucher) = &presented.action {
+            voucher.clone().checked(terms, &presented.id, &made)?;
         }
-        let (network, unit) = (rules.network(), self.terms.unit());
+        let (network, unit) = (terms.network(), terms.unit());
         let range = || Refusal::new(Code::WrongAsset, "The channel's account holds another asset.");
-        let opened = Kept::opened(presented.id, made, &network, unit, mirror(&seen, Now::read().seconds()));
+        let opened = Kept::opened(presented.id, made, &network, unit, seen.mirror(Now::read().seconds()));
         let mut kept = opened.ok_or_else(range)?;
         let record = kept.record.clone();
         let written = channels::write(&self.gate.store, &mut kept, record, Beside::default()).await;
@@ -118,30 +107,11 @@ impl For<'_> {
         self.gate.sessions.channels.add(kept, &self.gate.book).ok_or_else(range)
     }
 
-    /// Who is in a channel whose id is not told apart by its payload.
-    fn told_by_contract(&self, parties: &Parties) -> Result<Made, Refusal> {
-        let rules = &self.terms.rules;
-        if parties.payee != rules.pay_to || parties.token != rules.token {
-            let detail = "The channel is not one that pays us as our challenge says.";
-            return Err(refused(Problem::VerificationFailed, "payee", detail));
-        }
-        let channel = Descriptor {
-            payer: parties.payer,
-            payee: parties.payee,
-            operator: wire::x402::Address::ZERO,
-            token: parties.token,
-            salt: [0; 32],
-            authorized_signer: parties.authorized_signer,
-            expiring_nonce_hash: [0; 32],
-        };
-        Ok(Made::of(&rules.escrow, &channel))
-    }
-
     /// Whether a payer may have another channel (ENG-6).
     async fn has_room(&self, made: &Made) -> Result<(), Refusal> {
         let mut open = 0;
         for slot in self.gate.sessions.channels.all() {
-            if slot.config.payer == made.payer && slot.lock().await.record.closing.is_none() {
+            if slot.config.has_payer_of(made) && slot.lock().await.record.closing.is_none() {
                 open += 1;
             }
         }
@@ -151,15 +121,15 @@ impl For<'_> {
     /// Passes a payer's transaction on and waits until it stands on the chain. One that is not taken may stand there
     /// already: the look that follows tells.
     pub(super) async fn passed_on(&self, transaction: &str) -> Result<Option<String>, Refusal> {
-        let node = &self.terms.node;
-        let hash = match node.send(transaction).await {
+        let terms = self.terms;
+        let hash = match terms.send(transaction).await {
             Sent::Taken(hash) => hash,
             // Perhaps because the chain has it already.
             Sent::Refused(message) => {
-                let hash = hash_of(transaction);
-                return match node.mined(&hash).await {
+                let hash = terms.hash_of(transaction);
+                return match terms.mined(&hash).await {
                     Mined::Done => Ok(Some(hash)),
-                    Mined::Reverted => Err(reverted()),
+                    Mined::Reverted => Err(told::reverted(terms)),
                     Mined::NotYet => {
                         tracing::info!(message, "a payer's transaction was not taken");
                         Ok(None)
@@ -169,50 +139,27 @@ impl For<'_> {
             Sent::Unknown => return Err(unknown_outcome()),
         };
         for _ in 0..ASKED_MAX {
-            match node.mined(&hash).await {
+            match terms.mined(&hash).await {
                 Mined::Done => return Ok(Some(hash)),
-                Mined::Reverted => return Err(reverted()),
+                Mined::Reverted => return Err(told::reverted(terms)),
                 Mined::NotYet => tokio::time::sleep(ASK_AGAIN).await,
             }
         }
         Err(unknown_outcome())
     }
 
-    /// Where a channel stands on its chain, as the contract tells that keeps it.
-    pub(super) async fn seen(&self, escrow: &Escrow, id: &[u8; 32]) -> Result<SessionOnChain, Refusal> {
-        self.terms.node.session(escrow, id).await.ok_or_else(told::unseen)
+    /// A channel that has no record.
+    async fn seen(&self, id: &[u8; 32]) -> Result<Seen, Refusal> {
+        self.terms.seen(id).await.ok_or_else(told::unseen)
     }
 
     /// Looks at a channel that we know and keeps what was seen.
     pub(super) async fn look(&self, slot: &Slot) -> Result<(), Refusal> {
-        let seen = self.seen(&slot.config.escrow(), &slot.id).await?;
+        let channel = self.terms.on(&slot.config).ok_or_else(told::unseen)?;
+        let seen = channel.seen(&slot.id).await.ok_or_else(told::unseen)?;
         let written = self.keep(slot, &seen).await;
         written.map_err(|error| store_refusal(&error))
     }
-}
-
-/// What was seen, as the engine counts it. What is put in and what was taken are both whole sums there.
-pub(super) const fn mirror(seen: &SessionOnChain, now_s: u64) -> Mirror {
-    Mirror {
-        balance: seen.deposit,
-        total_claimed: seen.settled,
-        withdrawing: 0,
-        withdraw_requested_at: seen.close_requested_at,
-        refund_nonce: [0; 32],
-        synced_at_s: now_s,
-    }
-}
-
-/// What a transaction is found by.
-fn hash_of(transaction: &str) -> String {
-    let bytes = hex::decode(transaction.strip_prefix("0x").unwrap_or_default()).unwrap_or_default();
-    hex::encode_0x(&keccak256(&bytes))
-}
-
-/// A payer's transaction did nothing.
-pub(super) fn reverted() -> Refusal {
-    let detail = "The transaction stands on the chain and did nothing.";
-    refused(Problem::Session(SessionProblem::TransactionReverted), "reverted", detail)
 }
 
 /// A channel that was to be filled holds what it held.

@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 use store::{Payment, PaymentState};
 
 use super::presented::{Action, Presented};
-use super::{Kept, Slot, Terms, told};
+use super::{Kept, Signature, Slot, Terms, told};
 use crate::channels::Beside;
 use crate::clock::Now;
+use crate::config::MppMethod;
 use crate::gate::Gate;
 use crate::idempotency::{self, Begun};
 use crate::payments::{Arrival, Delivery, Deposit, Spends, claimed, store_refusal};
@@ -36,12 +37,20 @@ pub(super) struct For<'a> {
 }
 
 impl<'a> For<'a> {
-    pub(super) fn of(gate: &'a Arc<Gate>, snapshot: &'a Snapshot) -> Result<Self, Refusal> {
-        let desk = snapshot.mpp.as_ref();
-        let found = desk.and_then(|desk| Some((desk.tempo.as_ref()?, desk.rules.sessions.grace)));
+    /// None: the method is not taken as things are configured now.
+    pub(super) fn of(gate: &'a Arc<Gate>, snapshot: &'a Snapshot, method: MppMethod) -> Option<Self> {
+        let desk = snapshot.mpp.as_ref()?;
+        Some(Self { gate, terms: desk.session(method)?, grace: desk.rules.sessions.grace, snapshot })
+    }
+
+    /// As [`For::of`], for what was presented under it.
+    pub(super) fn presented(
+        gate: &'a Arc<Gate>,
+        snapshot: &'a Snapshot,
+        presented: &Presented,
+    ) -> Result<Self, Refusal> {
         let lost = || Refusal::new(Code::Internal, "The session's method was lost on the way.");
-        let (terms, grace) = found.ok_or_else(lost)?;
-        Ok(Self { gate, terms, grace, snapshot })
+        Self::of(gate, snapshot, presented.method).ok_or_else(lost)
     }
 }
 
@@ -63,9 +72,9 @@ pub(crate) async fn receive(
         let detail = "A session pays for a call by itself: send it without a credit key.";
         return Err(Refusal::new(Code::AmbiguousCredentials, detail));
     }
-    let place = For::of(gate, snapshot)?;
+    let place = For::presented(gate, snapshot, &presented)?;
     let slot = place.slot(&presented).await?;
-    let (Action::Open { voucher, .. } | Action::Voucher(voucher)) = presented.action else {
+    let (Action::Open { voucher: Some(voucher), .. } | Action::Voucher(voucher)) = presented.action else {
         return Err(Refusal::new(Code::Internal, "A session's wish was taken for a payment."));
     };
     let signed = voucher.checked(place.terms, &slot.id, &slot.config)?;
@@ -100,8 +109,8 @@ pub(crate) async fn receive(
         amount,
         is_new,
         rail: place.rail(),
-        reference: wire::hex::encode_0x(&slot.id),
-        payer: slot.config.payer.to_string(),
+        reference: slot.config.name(&slot.id),
+        payer: slot.config.payer(),
         claim: Some(claim),
         spends: Spends::Once,
         attempt,
@@ -125,7 +134,7 @@ fn call_key(id: &[u8; 32], sum: u128, fingerprint: &[u8; 32]) -> [u8; 32] {
 
 impl For<'_> {
     pub(super) fn rail(&self) -> String {
-        store::ChannelKind::Session.rail(&self.terms.rules.network())
+        store::ChannelKind::Session.rail(&self.terms.network())
     }
 
     /// Holds a genuine voucher against its channel and takes it, if there is anything to take: on disk, then in the
@@ -139,16 +148,16 @@ impl For<'_> {
     pub(super) async fn accept(
         &self,
         slot: &Slot,
-        signed: Signed<[u8; 65]>,
+        signed: Signed<Signature>,
         call: Option<Called>,
     ) -> Result<Amount, Refusal> {
-        let mut has_looked = false;
+        let (mut has_looked, rules) = (false, self.terms.voucher_rules(&slot.config));
         loop {
             let now = Now::read();
             let kept = slot.lock().await;
             let channel = kept.channel(slot.unused());
             let age_s = now.seconds().saturating_sub(channel.mirror.synced_at_s);
-            match channel.judge(signed, &self.terms.voucher_rules(), now.seconds()) {
+            match channel.judge(signed, &rules, now.seconds()) {
                 // The accepted one again costs nothing but its signature.
                 Ok(acceptance)
                     if acceptance.amount() > 0 && self.gate.sessions.rate.check_key(&slot.id).is_err() =>
@@ -161,7 +170,7 @@ impl For<'_> {
                 }
                 Err(NotTaken::Stale) if !has_looked => {}
                 Err(NotTaken::ExceedsDeposit) if !has_looked && age_s >= TOP_UP_SEEN_S => {}
-                Err(error) => return Err(told::not_taken(error)),
+                Err(error) => return Err(told::not_taken(self.terms, error)),
             }
             drop(kept);
             has_looked = true;
@@ -173,7 +182,7 @@ impl For<'_> {
         &self,
         slot: &Slot,
         mut kept: tokio::sync::MutexGuard<'_, Kept>,
-        next: proof::voucher::Channel<[u8; 65]>,
+        next: proof::voucher::Channel<Signature>,
         charge: u128,
         call: Option<Called>,
         now: Now,
@@ -219,8 +228,8 @@ impl For<'_> {
             asset: slot.unit.asset.code(),
             amount: credit.units(),
             rail: self.rail(),
-            payer: slot.config.payer.to_string(),
-            reference: wire::hex::encode_0x(&slot.id),
+            payer: slot.config.payer(),
+            reference: slot.config.name(&slot.id),
             created_ms: now.millis(),
             valid_before_s: now.seconds().saturating_add(REMEMBERED_S),
             outcome: None,
@@ -240,7 +249,7 @@ fn voucher_key(id: &[u8; 32], accepted: u128) -> [u8; 32] {
 /// The step of a voucher is a deposit; its id is of channel and sum, so that the journal has it once (ENG-1), its key that
 /// of the payment that remembers it.
 fn entry(slot: &Slot, rail: &str, credit: Amount, accepted: u128, key: [u8; 32], now: Now) -> Draft {
-    let reference = format!("{}:{accepted}", wire::hex::encode_0x(&slot.id));
+    let reference = format!("{}:{accepted}", slot.config.name(&slot.id));
     let of_voucher = voucher_key(&slot.id, accepted);
     let mut entry = moved(slot, rail, EntryKind::Deposit, credit, of_voucher, reference, now);
     entry.key = key;

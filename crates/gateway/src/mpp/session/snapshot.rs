@@ -1,4 +1,4 @@
-//! Where a channel stands, in the challenge of a request that is about it: a payer who has forgotten it, has signed too little
+//! Where a channel of Tempo stands, in the challenge of a request that is about it: a payer who has forgotten it, has signed too little
 //! or holds too little in it goes on from there.
 //!
 //! Whoever names a channel is told its sums, because a payer who has lost everything has nothing else to show. Its newest
@@ -8,11 +8,10 @@ use http::HeaderMap;
 use money::Amount;
 use proof::voucher::evm::Protocol;
 use wire::hex;
-use wire::mpp::tempo::{Descriptor, SessionSnapshot};
+use wire::mpp::tempo::SessionSnapshot;
 
-use super::{Made, Slot, Terms};
+use super::{Made, Slot, Tempo, Terms};
 use crate::challenge::Through;
-use crate::config;
 use crate::mpp::Demand;
 
 /// The request header that names a channel.
@@ -28,14 +27,18 @@ pub(crate) struct Shown {
 
 /// Where the channel stands that a request has shown a voucher of, or names. None: it is not known here, is not taken as
 /// things are configured now, or has come to its end. No node is asked.
-pub(super) async fn of(demand: &Demand<'_>, terms: &Terms) -> Option<SessionSnapshot> {
+pub(super) async fn of(demand: &Demand<'_>, terms: &Terms, tempo: &Tempo) -> Option<SessionSnapshot> {
     // No client of version 1 reads it.
-    if terms.rules.escrow.protocol() != Protocol::TempoV2 {
+    if tempo.rules.escrow.protocol() != Protocol::TempoV2 {
         return None;
     }
     let shown = demand.arrived.session.get();
     let id = shown.map(|shown| shown.id).or_else(|| named(&demand.arrived.head.headers))?;
-    let slot = demand.gate.sessions.channels.find(&id).filter(|slot| slot.config.is_for(&terms.rules))?;
+    let slot = demand.gate.sessions.channels.find(&id)?;
+    let made = match &slot.config {
+        Made::Tempo(made) => Some(made).filter(|made| made.is_for(&tempo.rules))?,
+        Made::Solana(_) => return None,
+    };
     let begins = match demand.ask.through {
         Through::Sessions => Amount::ZERO,
         Through::All | Through::Deposits | Through::Channels => demand.ask.begins,
@@ -50,9 +53,9 @@ pub(super) async fn of(demand: &Demand<'_>, terms: &Terms) -> Option<SessionSnap
     let required = required(&slot, terms, record.charged, begins).max(promised);
     Some(SessionSnapshot {
         channel_id: hex::encode_0x(&id),
-        descriptor: slot.config.told(),
-        escrow: slot.config.escrow.to_string(),
-        chain_id: slot.config.chain_id,
+        descriptor: made.told(),
+        escrow: made.escrow().contract().to_string(),
+        chain_id: made.chain_id(),
         deposit: record.mirror.balance.to_string(),
         settled: record.mirror.total_claimed.to_string(),
         accepted_cumulative: record.charged.to_string(),
@@ -76,28 +79,4 @@ fn named(headers: &HeaderMap) -> Option<[u8; 32]> {
     let mut values = headers.get_all(PAYMENT_SESSION).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     hex::decode_0x_array(value.to_str().ok()?).ok()
-}
-
-impl Made {
-    /// Whether channels like it are taken under these rules.
-    fn is_for(&self, rules: &config::Tempo) -> bool {
-        let here = Self::of(&rules.escrow, &self.descriptor());
-        *self == here
-            && self.payee == rules.pay_to
-            && self.token == rules.token
-            && self.operator == rules.operator()
-    }
-
-    /// As a payload describes it.
-    fn told(&self) -> Descriptor {
-        Descriptor {
-            payer: self.payer.to_string(),
-            payee: self.payee.to_string(),
-            operator: self.operator.to_string(),
-            token: self.token.to_string(),
-            salt: hex::encode_0x(&self.salt),
-            authorized_signer: self.authorized_signer.to_string(),
-            expiring_nonce_hash: hex::encode_0x(&self.expiring_nonce_hash),
-        }
-    }
 }

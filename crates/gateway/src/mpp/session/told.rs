@@ -3,68 +3,35 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use proof::voucher::NotTaken;
-use proof::voucher::evm::Protocol;
+use proof::voucher::{Closing, NotTaken};
+use wire::mpp::Problem;
 use wire::mpp::problem::SessionProblem;
-use wire::mpp::tempo::{SessionDetails, SessionProtocol, SessionRequest};
-use wire::mpp::{Problem, SESSION, payload};
-use wire::x402::Address;
 
-use super::{Slot, Terms, snapshot};
-use crate::config::MppMethod;
+use super::receive::For;
+use super::{Slot, Terms};
 use crate::mpp::{Demand, Offer, refused};
 use crate::refusal::{Code, Refusal};
 use crate::session::{Channel, Kind, Session};
 
-/// What is asked of a payer who wants to pay by vouchers: enough for this call to begin, and some to go on.
-pub(crate) async fn offer(demand: &Demand<'_>, terms: &Terms) -> Offer {
-    let rules = &terms.rules;
-    let begins = terms.units(demand.ask.begins).max(1);
-    let protocol = match rules.escrow.protocol() {
-        Protocol::TempoV2 => SessionProtocol::V2,
-        Protocol::TempoV1 | Protocol::Evm => SessionProtocol::V1,
-    };
-    let (operator, least) = (rules.operator(), terms.units(rules.min_delta));
-    let request = SessionRequest {
-        amount: begins.to_string(),
-        unit_type: Some("request".to_owned()),
-        suggested_deposit: Some(terms.units(rules.suggested_deposit).max(begins).to_string()),
-        currency: rules.token.to_string(),
-        recipient: rules.pay_to.to_string(),
-        method_details: SessionDetails {
-            escrow_contract: Some(rules.escrow.contract().to_string()),
-            chain_id: Some(rules.escrow.chain_id()),
-            channel_id: None,
-            min_voucher_delta: (least > 0).then(|| least.to_string()),
-            operator: (operator != Address::ZERO).then(|| operator.to_string()),
-            session_protocol: Some(protocol),
-            fee_payer: None,
-            session_snapshot: snapshot::of(demand, terms).await,
-        },
-    };
-    Offer {
-        method: MppMethod::Tempo,
-        intent: SESSION,
-        request: payload::write(&request),
-        expires_at_s: None,
-        credit: None,
-    }
+/// The challenge of a session. None: it cannot be made now.
+pub(crate) async fn offer(demand: &Demand<'_>, terms: &Terms) -> Option<Offer> {
+    terms.offer(demand).await
 }
 
 /// The session as one of its calls sees it.
-pub(super) fn session(demand: &super::receive::For<'_>, slot: &Slot, challenge_id: String) -> Rc<Session> {
+pub(super) fn session(place: &For<'_>, slot: &Slot, challenge_id: String) -> Rc<Session> {
     let channel = Channel {
-        method: MppMethod::Tempo.name(),
-        id: wire::hex::encode_0x(&slot.id),
+        method: place.terms.method().name(),
+        id: slot.config.name(&slot.id),
         unit: slot.unit,
-        delta_min: demand.terms.units(demand.terms.rules.min_delta),
+        delta_min: place.terms.units(place.terms.rules.min_delta),
         standing: Arc::clone(&slot.standing),
     };
-    Rc::new(Session { challenge_id, grace: demand.grace, kind: Kind::Channel(channel) })
+    Rc::new(Session { challenge_id, grace: place.grace, kind: Kind::Channel(channel) })
 }
 
 /// A voucher that is not taken, and what helps.
-pub(super) fn not_taken(error: NotTaken) -> Refusal {
+pub(super) fn not_taken(terms: &Terms, error: NotTaken) -> Refusal {
     use SessionProblem as S;
     let (problem, reason, detail) = match error {
         NotTaken::Busy => return busy(),
@@ -82,12 +49,48 @@ pub(super) fn not_taken(error: NotTaken) -> Refusal {
             (S::AmountExceedsDeposit, "deposit", "The channel does not hold what the voucher promises.")
         }
     };
-    refused(Problem::Session(problem), reason, detail)
+    refused(terms.problem(problem), reason, detail)
+}
+
+/// Who has signed a voucher is not who was to.
+pub(super) fn other_signer(terms: &Terms) -> Refusal {
+    let detail = "The voucher was signed by somebody else, or for something else.";
+    refused(terms.problem(SessionProblem::SignerMismatch), "signer", detail)
+}
+
+/// A channel that does not end by this voucher.
+pub(super) fn not_closed(terms: &Terms, error: NotTaken) -> Refusal {
+    match error {
+        NotTaken::Mismatch => {
+            let detail = "The voucher promises less than was used.";
+            refused(Problem::VerificationFailed, "below_spent", detail)
+        }
+        NotTaken::Busy
+        | NotTaken::Closing
+        | NotTaken::Published
+        | NotTaken::DeltaTooSmall
+        | NotTaken::BelowClaimed
+        | NotTaken::Stale
+        | NotTaken::ExceedsDeposit => not_taken(terms, error),
+    }
+}
+
+/// The chain would take all that is promised.
+pub(super) fn not_in_part(closing: &Closing) -> Refusal {
+    let detail = "This chain takes all that a voucher promises: sign one of what was used.";
+    refused(Problem::VerificationFailed, "above_spent", detail)
+        .extension("spent", closing.capture.to_string())
 }
 
 /// Something is done on the channel that must not be done twice at once.
 pub(super) fn busy() -> Refusal {
     Refusal::new(Code::InProgress, "Something else is under way on this channel.").retry_after(1)
+}
+
+/// Less than a channel has to hold.
+pub(super) fn too_little() -> Refusal {
+    let detail = "The channel holds less than the minimum deposit.";
+    refused(Problem::PaymentInsufficient, "min_deposit", detail)
 }
 
 /// The node could not tell, and without that nothing is taken.
@@ -97,9 +100,15 @@ pub(super) fn unseen() -> Refusal {
 }
 
 /// There is no such channel, or nothing is in it.
-pub(super) fn not_found() -> Refusal {
+pub(super) fn not_found(terms: &Terms) -> Refusal {
     let detail = "There is no such channel, or nothing is in it.";
-    refused(Problem::Session(SessionProblem::ChannelNotFound), "channel", detail)
+    refused(terms.problem(SessionProblem::ChannelNotFound), "channel", detail)
+}
+
+/// A transaction stands on the chain and did nothing.
+pub(super) fn reverted(terms: &Terms) -> Refusal {
+    let detail = "The transaction stands on the chain and did nothing.";
+    refused(terms.problem(SessionProblem::TransactionReverted), "reverted", detail)
 }
 
 /// More vouchers than anybody needs (ENG-6).

@@ -14,6 +14,8 @@ pub const METHOD: &str = "solana";
 pub const PROGRAM: &str = "CHNLxYvVA28MJP9PrFuDXccuoGXAx7jBacfLEkahyGsX";
 /// Whom that deployment pays what no share can be paid of.
 pub const TREASURY: &str = "Cs2zdfUNonRdRGsiZUQQLdTxzxVvJZmgiX2mpLYKuEqP";
+/// The longest time without a request after which a payee may say that he closes, in seconds: 30 days.
+pub const IDLE_TIMEOUT_MAX_S: u64 = 2_592_000;
 /// What a voucher is signed by.
 pub const ED25519: &str = "ed25519";
 

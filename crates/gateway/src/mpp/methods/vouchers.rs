@@ -1,23 +1,24 @@
-//! `tempo`/`session`: vouchers on a payment channel. What becomes of them is [`super::super::session`].
+//! `tempo`/`session` and `solana`/`session`: vouchers on a payment channel. What becomes of them is [`super::super::session`].
 
 use super::super::{Demand, Echo, Offer, Proven, refused, session};
 use crate::admission::Brings;
 use crate::challenge::Through;
+use crate::config::MppMethod;
 use crate::refusal::Refusal;
 use wire::mpp::Problem;
 
-/// The challenge of a session; none for what no session can buy: a balance, a refund.
-pub(super) async fn offer(demand: &Demand<'_>) -> Option<Offer> {
-    let terms = demand.arrived.snapshot.mpp.as_ref()?.tempo.as_ref()?;
+/// The challenge of a session; none for what no session can buy (a balance, a refund), or while none can be opened.
+pub(super) async fn offer(demand: &Demand<'_>, method: MppMethod) -> Option<Offer> {
+    let terms = demand.arrived.snapshot.mpp.as_ref()?.session(method)?;
     match demand.ask.through {
-        Through::All | Through::Sessions => Some(session::offer(demand, terms).await),
+        Through::All | Through::Sessions => session::offer(demand, terms).await,
         Through::Deposits | Through::Channels => None,
     }
 }
 
 /// Whether a credential is one of a channel that pays us, and its voucher genuine.
 pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal> {
-    let terms = demand.arrived.snapshot.mpp.as_ref().and_then(|desk| desk.tempo.as_ref());
+    let terms = demand.arrived.snapshot.mpp.as_ref().and_then(|desk| desk.session(echo.method));
     let terms = terms.ok_or_else(|| {
         let detail = "Payments by this method are not taken here.";
         refused(Problem::MethodUnsupported, "method_unsupported", detail)
