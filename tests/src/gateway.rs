@@ -149,8 +149,9 @@ impl Gateway {
 
     /// Every byte of the store, to look for what must not be there.
     pub fn store_file(&self) -> String {
-        let file = std::fs::read(self.folder.path().join("store/farthing.redb")).unwrap();
-        String::from_utf8_lossy(&file).into_owned()
+        let file = |name: &str| std::fs::read(self.folder.path().join("store").join(name)).unwrap();
+        let bytes = [file("farthing.redb"), file("farthing.log")].concat();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Everything the process has logged.

@@ -14,11 +14,12 @@ use farthing_tests::http;
 use farthing_tests::upstream::Upstream;
 use ledger::Entry;
 use proof::credit_key::attenuate;
-use redb::{Database, ReadableTable as _, TableDefinition};
+use redb::{Database, TableDefinition};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+const FACTS_AT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts_at");
 
 /// What is done to the entry at an LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,32 @@ fn fields(bytes: &[u8]) -> Vec<(&'static str, usize)> {
     fields
 }
 
+/// Rewrites the journal as stores of before schema 8 have it, so that each entry can be changed alone.
+fn one_entry_a_row(file: &Path) -> Vec<Vec<u8>> {
+    let mut rows = Vec::new();
+    {
+        let reader = store::view(file).unwrap();
+        reader
+            .each_entry(|entry, bytes| rows.push((bytes.to_vec(), reader.facts(&entry.draft.id).unwrap())))
+            .unwrap();
+    }
+    let database = Database::open(file).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut journal = write.open_table(JOURNAL).unwrap();
+        let mut facts_at = write.open_table(FACTS_AT).unwrap();
+        journal.retain(|_, _| false).unwrap();
+        for (lsn, (entry, facts)) in (1..).zip(&rows) {
+            journal.insert(lsn, entry.as_slice()).unwrap();
+            if let Some(facts) = facts {
+                facts_at.insert(lsn, facts.as_slice()).unwrap();
+            }
+        }
+    }
+    write.commit().unwrap();
+    rows.into_iter().map(|(entry, _)| entry).collect()
+}
+
 /// A stopped gateway's store, with heads over parts of it.
 struct Evidence {
     gateway: Gateway,
@@ -96,12 +123,7 @@ impl Evidence {
         let public = keys["keys"][0]["x"].as_str().unwrap().to_owned();
         gateway.signal(15);
         assert_eq!(gateway.wait().code(), Some(0));
-        let file = gateway.folder().join("store/farthing.redb");
-        let database = Database::open(file).unwrap();
-        let read = redb::ReadableDatabase::begin_read(&database).unwrap();
-        let table = read.open_table(JOURNAL).unwrap();
-        let entries = table.iter().unwrap().map(|row| row.unwrap().1.value().to_vec()).collect();
-        drop((table, read, database));
+        let entries = one_entry_a_row(&gateway.folder().join("store/farthing.redb"));
         Self { gateway, public, entries }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use redb::{Database, TableDefinition, WriteTransaction};
-use store::{Durability, Exposure, NotTaken, Op, Options, Store, StoreError};
+use store::{Durability, Exposure, NotTaken, Op, Options, Store, StoreError, Submitted};
 
 const ROUNDS: usize = 7;
 /// Charges in one round at full load.
@@ -23,11 +23,28 @@ const BATCH: u64 = 1024;
 const CLIENTS: u64 = 64;
 /// Writes of each of them in one round.
 const WRITES: u64 = 40;
+/// A row of the journal, as the store fills it.
+const ROW_BYTES: usize = 16 * 1024 - 64;
 /// Facts of a call, as a gateway writes them.
 const FACTS_BYTES: usize = 600;
 
+/// Charges per second that come one by one, and for how long.
+const PACES: [u64; 3] = [1_000, 10_000, 50_000];
+const PACED_SECONDS: u64 = 3;
+
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
+    println!("{}", floor(folder.path()));
+    println!(
+        "| charges per second | writer's CPU, us per charge | charges that had to wait |\n|---|---|---|"
+    );
+    for pace in PACES {
+        println!("{}", Bench::paced(&folder.path().join(format!("paced-{pace}")), pace));
+    }
+    println!();
+    if std::env::args().any(|argument| argument == "--paced") {
+        return;
+    }
     let calls = Bench::open(&folder.path().join("calls"));
     let random = Bench::open(&folder.path().join("random"));
     let mut raw = Raw::create(&folder.path().join("raw.redb"));
@@ -41,7 +58,7 @@ fn main() {
             [
                 ("durable debits, full load", calls.debits(&load(true, 1000, 4))),
                 ("engine: as many bytes in one row", raw.write(CAPTURES, BATCH, call, one_sync)),
-                ("engine: the same three rows", raw.write_like(CAPTURES, BATCH, ours)),
+                ("engine: the same rows", raw.write_like(CAPTURES, BATCH, ours)),
             ],
         );
         table.add(
@@ -133,7 +150,10 @@ impl Bench {
     fn open(folder: &Path) -> Self {
         // At full load the question is what the disk takes, not when an answer waits.
         let exposure = Exposure { per_account: Amount::MAX, total: Amount::MAX, delay: Duration::MAX };
-        let durability = Durability::Capped(exposure);
+        Self::with(folder, Durability::Capped(exposure))
+    }
+
+    fn with(folder: &Path, durability: Durability) -> Self {
         let store = Store::open(folder, Options { durability, ..Options::new([1; 16]) }).expect("a store");
         let book = Book::default();
         let accounts = (0..1000u64).map(|number| {
@@ -148,21 +168,7 @@ impl Bench {
     fn debits(&self, load: &Load) -> Duration {
         let start = Instant::now();
         for number in 0..CAPTURES {
-            let mut id = name(b"capture", (load.round << 16) + load.agents + load.models, number);
-            if load.ids_in_order {
-                // As many ids share their first bytes as calls share a millisecond.
-                id[..6].copy_from_slice(&((load.round << 24) + number / 32).to_be_bytes()[2..]);
-            }
-            let account = &self.accounts[(number.wrapping_mul(7919) % load.agents) as usize];
-            let op = Op::Capture {
-                id,
-                entry: Some(draft(Kind::Capture, id, account.id())),
-                facts: vec![b'x'; FACTS_BYTES],
-                served: None,
-                income: Some(Chart::Usage(format!("model-{}", number % load.models))),
-                idempotent: Vec::new(),
-                settles: None,
-            };
+            let (op, account) = self.charge(load, number);
             let at_risk = || Some((account.clone(), Amount::from_units(1)));
             let mut submitted = self.store.submit(op, at_risk());
             while let Err(NotTaken { why: StoreError::Full, op }) = submitted {
@@ -172,6 +178,46 @@ impl Bench {
         }
         block_on(async { self.store.commit(Op::Flush).await.map(drop) }).expect("durable");
         start.elapsed()
+    }
+
+    fn charge(&self, load: &Load, number: u64) -> (Op, AccountRef) {
+        let mut id = name(b"capture", (load.round << 16) + load.agents + load.models, number);
+        if load.ids_in_order {
+            // As many ids share their first bytes as calls share a millisecond.
+            id[..6].copy_from_slice(&((load.round << 24) + number / 32).to_be_bytes()[2..]);
+        }
+        let account = &self.accounts[(number.wrapping_mul(7919) % load.agents) as usize];
+        let op = Op::Capture {
+            id,
+            entry: Some(draft(Kind::Capture, id, account.id())),
+            facts: vec![b'x'; FACTS_BYTES],
+            served: None,
+            income: Some(Chart::Usage(format!("model-{}", number % load.models))),
+            idempotent: Vec::new(),
+            settles: None,
+        };
+        (op, account.clone())
+    }
+
+    /// Charges as a gateway's calls make them: a few each millisecond, with the default durability. What the thread
+    /// that writes uses of the CPU, all the way to the disk.
+    fn paced(folder: &Path, per_second: u64) -> String {
+        let bench = Self::with(folder, Durability::default());
+        let (before, start, mut waited) = (writer_cpu(), Instant::now(), 0u64);
+        let count = per_second * PACED_SECONDS;
+        for number in 0..count {
+            let due = start + Duration::from_micros(number * 1_000_000 / per_second / 1_000 * 1_000);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let load = Load { round: per_second, ids_in_order: true, agents: 1000, models: 4 };
+            let (op, account) = bench.charge(&load, number);
+            match bench.store.submit(op, Some((account, Amount::from_units(1)))) {
+                Ok(Submitted::Behind) => {}
+                Ok(Submitted::Wait(_)) | Err(_) => waited += 1,
+            }
+        }
+        block_on(async { bench.store.commit(Op::Flush).await.map(drop) }).expect("durable");
+        let used = (writer_cpu() - before).as_secs_f64() * 1e6 / count as f64;
+        format!("| {per_second} | {used:.1} | {waited} of {count} |")
     }
 
     /// Credits that are waited for, by so many clients at once.
@@ -195,6 +241,43 @@ impl Bench {
         .expect("done");
         start.elapsed()
     }
+}
+
+/// Time on the CPU of all writers of this process, by the scheduler's account (schedstat, first field).
+fn writer_cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("threads");
+    let paths = tasks.filter_map(|task| task.ok().map(|task| task.path()));
+    let of = |path: std::path::PathBuf| {
+        let name = std::fs::read_to_string(path.join("comm")).ok()?;
+        let stat = std::fs::read_to_string(path.join("schedstat")).ok()?;
+        let nanos = stat.split(' ').next()?.parse().ok()?;
+        (name.trim() == "store-writer").then(|| Duration::from_nanos(nanos))
+    };
+    paths.filter_map(of).sum()
+}
+
+/// What one sync costs here: 256 bytes appended, and 4 KiB written over.
+fn floor(folder: &Path) -> String {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::create(folder.join("floor")).expect("a file");
+    let timed = |write: &dyn Fn(u64)| {
+        let mut took: Vec<f64> = (0..200u64)
+            .map(|number| {
+                let start = Instant::now();
+                write(number);
+                file.sync_data().expect("a disk");
+                start.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        took.sort_by(f64::total_cmp);
+        (took[100], took[198])
+    };
+    let (append, over) = (
+        timed(&|number| file.write_all_at(&[1; 256], number * 256).expect("room")),
+        timed(&|_| file.write_all_at(&[2; 4096], 0).expect("room")),
+    );
+    let (append, over) = (format!("{:.0}/{:.0}", append.0, append.1), format!("{:.0}/{:.0}", over.0, over.1));
+    format!("sync here, us p50/p99: append {append}, over {over}\n")
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -267,7 +350,6 @@ struct Raw {
 const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 const BY_ID: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("by_id");
-const FACTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("facts");
 
 impl Raw {
     fn create(path: &Path) -> Self {
@@ -297,23 +379,23 @@ impl Raw {
         start.elapsed()
     }
 
-    /// The three rows that a call is in the store, each in a row.
+    /// What calls are in the store: their ids, each a row, and rows of many entries with their facts.
     fn write_like(&mut self, count: u64, batch: u64, commit: Commit) -> Duration {
-        let entry = vec![b'x'; entry_bytes(Kind::Capture)];
-        let (start, facts) = (Instant::now(), vec![b'x'; FACTS_BYTES]);
+        let in_a_row = (ROW_BYTES / (entry_bytes(Kind::Capture) + FACTS_BYTES)) as u64;
+        let (start, row) = (Instant::now(), vec![b'x'; ROW_BYTES]);
         for _ in 0..count.div_ceil(batch) {
             let transaction = self.begin(commit);
             {
                 let mut journal = transaction.open_table(JOURNAL).expect("a table");
                 let mut by_id = transaction.open_table(BY_ID).expect("a table");
-                let mut facts_at = transaction.open_table(FACTS).expect("a table");
                 for _ in 0..batch {
                     self.next += 1;
                     let mut id = name(b"raw", 0, self.next);
                     id[..8].copy_from_slice(&(self.next / 32).to_be_bytes());
-                    journal.insert(self.next, entry.as_slice()).expect("a row");
                     by_id.insert(&id, self.next).expect("a row");
-                    facts_at.insert(self.next, facts.as_slice()).expect("a row");
+                    if self.next.is_multiple_of(in_a_row) {
+                        journal.insert(self.next, row.as_slice()).expect("a row");
+                    }
                 }
             }
             transaction.commit().expect("durable");

@@ -4,15 +4,19 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use redb::backends::FileBackend;
 use redb::{Database, Key, ReadTransaction, ReadableTable, TableDefinition, Value, WriteTransaction};
 
 use crate::check::{self, CheckOptions, Report};
+use crate::disk::Disk;
 use crate::read::unavailable;
+use crate::space::Space;
 use crate::store::{FILE, sync_folder};
 use crate::tables::{self, META, META_EPOCH, OPEN_CALLS};
-use crate::{Reader, Store, StoreError, meta};
+use crate::{Op, Reader, Store, StoreError, log, meta, schema, writer};
 
 /// Pages of a copy that are kept in memory before they are written.
 const COPY_CACHE_BYTES: usize = 64 << 20;
@@ -26,6 +30,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] when there is such a file, or it cannot be written; nothing is left then.
     pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        match self.commit_blocking(Op::Flush) {
+            // The copy goes elsewhere; what the log has comes into the next one.
+            Ok(_) | Err(StoreError::DiskFull) => {}
+            Err(error) => return Err(error),
+        }
         self.reader().backup(to)
     }
 }
@@ -139,8 +148,12 @@ fn restore_as(from: &Path, part: &Path, now_ms: u64) -> Result<(), StoreError> {
     let target = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(part);
     let mut target = target.map_err(unavailable)?;
     io::copy(&mut source, &mut target).map_err(unavailable)?;
-    let db = Database::builder().set_cache_size(COPY_CACHE_BYTES).create_file(target).map_err(unavailable)?;
-    let mut writing = db.begin_write().map_err(unavailable)?;
+    let target = Arc::new(FileBackend::new(target).map_err(unavailable)?);
+    let disk = Disk::open(target, Arc::new(Space::new(None, 0)))?;
+    schema::open(&disk, [0; 16])?;
+    let logged = writer::missing(&disk, &log::beside(&check::file_of(from))?)?.map_err(unavailable)?;
+    writer::recover(&disk, &logged)?;
+    let mut writing = disk.write()?;
     writing.set_quick_repair(true);
     {
         let mut meta = writing.open_table(META).map_err(unavailable)?;

@@ -21,7 +21,7 @@ use crate::disk::Disk;
 use crate::read::unavailable;
 use crate::space::Space;
 use crate::store::FILE;
-use crate::{Reader, StoreError, schema};
+use crate::{Reader, StoreError, log, schema, writer};
 
 pub use self::finding::{Finding, PaymentProblem, PayoutProblem};
 
@@ -107,13 +107,14 @@ pub(crate) fn file_of(path: &Path) -> PathBuf {
 /// version, or one that a process has open. Damage is no error but a finding.
 pub fn check(path: &Path, options: &CheckOptions) -> Result<Report, StoreError> {
     let overlay = Overlay::of(path)?;
+    let log = log::beside(&file_of(path))?;
     let mut report = Report::default();
     // Pages that are not what they should be make the engine panic as well as fail.
     let pages = catch_unwind(AssertUnwindSafe(|| pages(&overlay)));
     match pages.unwrap_or_else(|_| Ok(Some("the engine stopped at a damaged page".to_owned())))? {
         Some(problem) => report.find(Finding::Pages(problem)),
         None => {
-            let rows = catch_unwind(AssertUnwindSafe(|| all_rows(overlay, options, &mut report)));
+            let rows = catch_unwind(AssertUnwindSafe(|| all_rows(overlay, &log, options, &mut report)));
             let stopped = || unavailable("the engine stopped at a damaged page");
             match rows.unwrap_or_else(|_| Err(stopped())) {
                 Ok(()) => {}
@@ -144,12 +145,21 @@ fn pages(overlay: &Overlay) -> Result<Option<String>, StoreError> {
     }
 }
 
-fn all_rows(overlay: Overlay, options: &CheckOptions, report: &mut Report) -> Result<(), StoreError> {
+fn all_rows(
+    overlay: Overlay,
+    log: &[u8],
+    options: &CheckOptions,
+    report: &mut Report,
+) -> Result<(), StoreError> {
     let disk = Disk::open(Arc::new(overlay), Arc::new(Space::new(None, 0)))?;
     if schema::version(&disk)?.is_none() {
         return Err(unavailable("not a store of ours"));
     }
     schema::open(&disk, [0; 16])?;
+    match writer::missing(&disk, log)? {
+        Ok(logged) => writer::recover(&disk, &logged)?,
+        Err(damaged) => report.find(Finding::Log(damaged.to_string())),
+    }
     let reader = Reader::new(disk.clone());
     (report.store_id, report.epoch) = (reader.store_id()?, reader.epoch()?);
     let transaction = disk.read()?;

@@ -1,9 +1,10 @@
-//! The durable journal: one redb file behind one group-commit writer.
+//! The durable journal: one redb file and a log beside it, behind one group-commit writer.
 //!
 //! Invariant: what was acknowledged survives a kill.
 //!
 //! The writer takes everything that waits, writes one transaction, syncs, and only then answers
-//! (ledger.md 6.1). A failed sync is final: the store refuses everything from then on.
+//! (ledger.md 6.1). Charges that nobody waits for are durable in the log first, and share a later
+//! transaction. A failed sync is final: the store refuses everything from then on.
 
 mod backup;
 mod bell;
@@ -15,7 +16,9 @@ mod disk;
 mod exposure;
 mod head;
 mod idempotent;
+mod journal;
 mod lightning_session;
+mod log;
 mod lot;
 mod medium;
 mod meta;
@@ -59,7 +62,7 @@ pub use reserve::Reserve;
 pub use roll::Rolled;
 pub use settings::{AccountMode, AccountSettings};
 pub use space::Room;
-pub use store::{QUEUE_MAX, Store};
+pub use store::{Media, QUEUE_MAX, Store};
 pub use submitted::{Durable, NotTaken, Submitted};
 pub use view::view;
 pub use writer::SWEEP_ROWS_MAX;

@@ -187,7 +187,7 @@ pub struct KeyRecord {
 /// The write is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The entry's place in the journal; 0 for writes without one.
+    /// The entry's place in the journal; 0 for writes without one, and for those that have none yet.
     pub lsn: u64,
 }
 

@@ -3,11 +3,14 @@
 mod cashu;
 mod tree;
 
+use std::ops::ControlFlow;
+
 use ledger::{AccountId, Entry};
 use money::Amount;
 use redb::{ReadableTable, TableDefinition};
 
 use crate::disk::Disk;
+use crate::journal::{self, Record};
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, GRANTS, IDEMPOTENT, JOURNAL, KEYS,
     LOTS, META, META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED,
@@ -172,6 +175,11 @@ impl Reader {
         }
         let by_id = transaction.open_table(BY_ID).map_err(unavailable)?;
         let Some(lsn) = by_id.get(call).map_err(unavailable)? else { return Ok(None) };
+        let journal = transaction.open_table(JOURNAL).map_err(unavailable)?;
+        let found = journal::find(&journal, lsn.value(), |record| record.facts.map(<[u8]>::to_vec))?;
+        if let Some(Some(facts)) = found {
+            return Ok(Some(facts));
+        }
         let at = transaction.open_table(FACTS_AT).map_err(unavailable)?;
         Ok(at.get(lsn.value()).map_err(unavailable)?.map(|bytes| bytes.value().to_vec()))
     }
@@ -187,13 +195,10 @@ impl Reader {
             return Ok(None);
         };
         let journal = transaction.open_table(JOURNAL).map_err(unavailable)?;
-        let found = journal.get(lsn).map_err(unavailable)?;
-        found
-            .map(|bytes| {
-                let bytes = bytes.value();
-                Ok((Entry::parse(bytes).map_err(unavailable)?, Entry::hash_of(bytes)))
-            })
-            .transpose()
+        let parsed = |record: Record<'_>| {
+            Ok((Entry::parse(record.entry).map_err(unavailable)?, Entry::hash_of(record.entry)))
+        };
+        journal::find(&journal, lsn, parsed)?.transpose()
     }
 
     /// Payments handed to a rail that has not said what became of them, with their deposit keys.
@@ -353,11 +358,10 @@ impl Reader {
     /// [`StoreError::Unavailable`], for damaged entries too.
     pub fn each_entry(&self, mut each: impl FnMut(Entry, &[u8])) -> Result<(), StoreError> {
         let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
-        for row in table.iter().map_err(unavailable)? {
-            let (_, bytes) = row.map_err(unavailable)?;
-            each(Entry::parse(bytes.value()).map_err(unavailable)?, bytes.value());
-        }
-        Ok(())
+        journal::forward(&table, 0..=u64::MAX, |record| {
+            each(Entry::parse(record.entry).map_err(unavailable)?, record.entry);
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Every key that was handed out.
@@ -432,16 +436,14 @@ fn newest(
 ) -> Result<Vec<Entry>, StoreError> {
     let table = transaction.open_table(JOURNAL).map_err(unavailable)?;
     let mut found = Vec::new();
-    for row in table.iter().map_err(unavailable)?.rev() {
-        let (_, bytes) = row.map_err(unavailable)?;
-        let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
+    journal::backward(&table, 0..=u64::MAX, |record| {
+        let entry = Entry::parse(record.entry).map_err(unavailable)?;
         if account.is_none_or(|wanted| entry.legs.iter().any(|leg| leg.account == wanted)) {
             found.push(entry);
-            if found.len() == limit {
-                break;
-            }
         }
-    }
+        let is_enough = found.len() == limit;
+        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
     found.reverse();
     Ok(found)
 }

@@ -1,6 +1,6 @@
 //! Moving the oldest entries out of the store, into files.
 
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use ledger::{Chart, Entry, Kind};
@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTable};
 use crate::read::unavailable;
 use crate::segment::{self, Title, hex};
 use crate::tables::{FACTS, FACTS_AT, JOURNAL, META, META_BASE_LSN, META_NEXT_LSN};
-use crate::{Op, Reader, Store, StoreError, meta};
+use crate::{Op, Reader, Store, StoreError, journal, meta};
 
 /// Entries that leave the store in one transaction, about: bounds how long other writes wait.
 const STEP: u64 = 4096;
@@ -68,7 +68,8 @@ impl Reader {
         if last <= before.lsn {
             return Ok(None);
         }
-        let bytes = journal.get(last).map_err(unavailable)?.ok_or_else(|| unavailable("no such entry"))?;
+        let hash = journal::find(&journal, last, |record| Entry::hash_of(record.entry))?;
+        let hash = hash.ok_or_else(|| unavailable("no such entry"))?;
         let root = self.tree(last)?.ok_or_else(|| unavailable("no such entry"))?;
         let title = Title {
             farthing_segment: 1,
@@ -76,7 +77,7 @@ impl Reader {
             first: before.lsn + 1,
             last,
             previous: hex(&before.hash),
-            hash: hex(&Entry::hash_of(bytes.value())),
+            hash: hex(&hash),
             root: hex(&root),
         };
         let file = segment::write(folder, &title, |writer| write_entries(&transaction, &title, writer))?;
@@ -105,16 +106,16 @@ fn write_entries(
     let journal = transaction.open_table(JOURNAL).map_err(unavailable)?;
     let facts_at = transaction.open_table(FACTS_AT).map_err(unavailable)?;
     let by_call = transaction.open_table(FACTS).map_err(unavailable)?;
-    for row in journal.range(title.first..=title.last).map_err(unavailable)? {
-        let (lsn, bytes) = row.map_err(unavailable)?;
-        let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
-        let facts = match facts_at.get(lsn.value()).map_err(unavailable)? {
+    journal::forward(&journal, title.first..=title.last, |record| {
+        let entry = Entry::parse(record.entry).map_err(unavailable)?;
+        let kept = match facts_at.get(record.lsn).map_err(unavailable)? {
             Some(facts) => Some(facts),
             None => by_call.get(&entry.draft.id).map_err(unavailable)?,
         };
-        writer.entry(lsn.value(), bytes.value(), facts.as_ref().map(|facts| facts.value()))?;
-    }
-    Ok(())
+        let facts = record.facts.or(kept.as_ref().map(|facts| facts.value()));
+        writer.entry(record.lsn, record.entry, facts)?;
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// The last entry, not above `through` and not below `base`, after which nothing is left in clearing: a journal may
@@ -126,15 +127,15 @@ fn end_of_batch(
 ) -> Result<u64, StoreError> {
     let clearing = Chart::UsageClearing.id();
     let mut end = through.max(base);
-    for row in journal.range(base + 1..=end).map_err(unavailable)?.rev() {
-        let (lsn, bytes) = row.map_err(unavailable)?;
-        let entry = Entry::parse(bytes.value()).map_err(unavailable)?;
+    journal::backward(journal, base + 1..=end, |record| {
+        let entry = Entry::parse(record.entry).map_err(unavailable)?;
         if entry.draft.kind == Kind::Income {
-            break;
+            return Ok(ControlFlow::Break(()));
         }
         if entry.legs.iter().any(|leg| leg.account == clearing) {
-            end = lsn.value() - 1;
+            end = record.lsn - 1;
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(end)
 }

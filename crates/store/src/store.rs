@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
 
 use ledger::AccountRef;
 use money::Amount;
@@ -18,10 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::AtRisk;
+use crate::log::{self, Log, Name};
 use crate::read::unavailable;
 use crate::reserve::FileReserve;
 use crate::space::Space;
-use crate::writer::{Answer, Job, Writer};
+use crate::writer::{self, Answer, Job, Writer};
 use crate::{Durable, NotTaken, Op, Options, Reader, Reserve, Room, StoreError, Submitted, schema};
 
 /// Writes that may wait. Beyond it callers are told to come back (LED-28).
@@ -29,8 +29,22 @@ pub const QUEUE_MAX: usize = 16 * 1024;
 
 /// The database in its folder.
 pub(crate) const FILE: &str = "farthing.redb";
+/// Charges that are not in it yet, beside it.
+const LOG: &str = "farthing.log";
 /// Room for money in flight, beside it.
 const RESERVE: &str = "farthing.reserve";
+
+/// What a store is kept on.
+#[derive(Debug)]
+pub struct Media {
+    /// The database. It is closed and used again when it was full: `close` only lets go of its locks.
+    pub database: Arc<dyn StorageBackend>,
+    /// Where charges that nobody waits for are durable before they are in the database, so that a thousand of them
+    /// share a transaction. Without it they are durable with their own.
+    pub log: Option<Arc<dyn StorageBackend>>,
+    /// Room for money in flight.
+    pub reserve: Option<Box<dyn Reserve>>,
+}
 
 /// The store. Cloning shares it; dropping the last clone writes what still waits and closes the file.
 #[derive(Clone, Debug)]
@@ -62,40 +76,29 @@ impl Drop for Handle {
 }
 
 impl Store {
-    /// Opens or creates `folder/farthing.redb`, both readable by their owner only.
+    /// Opens or creates `folder/farthing.redb` and what stands beside it, all readable by their owner only.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the folder or file cannot be used, another process has it, or a newer
     /// version has written it.
     pub fn open(folder: &Path, options: Options) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unavailable)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(folder.join(FILE))
-            .map_err(unavailable)?;
+        let (database, log) = (backend(&folder.join(FILE))?, backend(&folder.join(LOG))?);
         // A file that a power loss takes out of its folder was never durable.
         sync_folder(folder).map_err(unavailable)?;
         let reserve = FileReserve::at(folder.join(RESERVE));
-        Self::open_backend(FileBackend::new(file).map_err(unavailable)?, Some(Box::new(reserve)), options)
+        Self::open_media(Media { database, log: Some(log), reserve: Some(Box::new(reserve)) }, options)
     }
 
-    /// Opens a store on any medium. It is closed and used again when it was full: `close` only lets go of its
-    /// locks.
+    /// Opens a store on any media. What its log has and its database has not is taken in first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], as for [`Store::open`].
-    pub fn open_backend(
-        backend: impl StorageBackend,
-        reserve: Option<Box<dyn Reserve>>,
-        options: Options,
-    ) -> Result<Self, StoreError> {
-        let space = Arc::new(Space::new(reserve, options.reserve_bytes));
-        let disk = Disk::open(Arc::new(backend), Arc::clone(&space))?;
+    pub fn open_media(media: Media, options: Options) -> Result<Self, StoreError> {
+        let space = Arc::new(Space::new(media.reserve, options.reserve_bytes));
+        let disk = Disk::open(media.database, Arc::clone(&space))?;
         schema::open(&disk, options.fresh_id)?;
+        let log = media.log.map(|medium| recovered(&disk, medium)).transpose()?;
         space.refill();
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let failed = Arc::new(AtomicBool::new(false));
@@ -103,7 +106,7 @@ impl Store {
         let reader = Reader::new(disk.clone());
         let bell = Arc::new(Bell::default());
         let (risk, failure) = (Arc::clone(&at_risk), Arc::clone(&failed));
-        let writer = Writer::new(disk, Arc::clone(&space), risk, failure, Arc::clone(&bell))?;
+        let writer = Writer::new(disk, log, Arc::clone(&space), risk, failure, Arc::clone(&bell))?;
         let thread = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
@@ -137,7 +140,7 @@ impl Store {
         self.at_risk.is_sync()
     }
 
-    /// Writes and waits until it is on disk (class A).
+    /// Writes and waits until it is on disk (class A) and can be read, with all that was handed over before.
     ///
     /// # Errors
     /// [`StoreError`]; after `Unavailable` it is not known whether the write happened, after any other nothing
@@ -147,7 +150,7 @@ impl Store {
     /// A dropped future does not take the write back.
     pub async fn commit(&self, op: Op) -> Answer {
         let (answer, done) = oneshot::channel();
-        let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
+        let job = Job { answer: Some(answer), is_to_be_read: true, ..Job::new(op) };
         self.queue()?.send(job).await.map_err(|_| unavailable("closed"))?;
         self.writer.bell.ring();
         done.await.map_err(|_| unavailable("closed"))?
@@ -156,7 +159,7 @@ impl Store {
     /// As [`Store::commit`], for a caller that may block.
     pub(crate) fn commit_blocking(&self, op: Op) -> Answer {
         let (answer, done) = oneshot::channel();
-        let job = Job { op, answer: Some(answer), risk: None, handed_over: Instant::now() };
+        let job = Job { answer: Some(answer), is_to_be_read: true, ..Job::new(op) };
         self.queue()?.blocking_send(job).map_err(|_| unavailable("closed"))?;
         self.writer.bell.ring();
         done.blocking_recv().map_err(|_| unavailable("closed"))?
@@ -165,7 +168,7 @@ impl Store {
     /// Hands a write to the next batch (class B). `at_risk` is what it takes from an account and would be lost
     /// with it; a write without money goes on behind, unless nothing may.
     ///
-    /// The write happens in both cases; [`Submitted::Wait`] says that the answer has to wait for it, because
+    /// It can be read after the next write that was committed. The write happens in both cases; [`Submitted::Wait`] says that the answer has to wait for it, because
     /// every charge does (`sync`), the account's or the total exposure would pass its cap, or the oldest write
     /// has waited longer than the delay (LED-25).
     ///
@@ -194,7 +197,7 @@ impl Store {
             let (sender, answer) = oneshot::channel();
             (Some(sender), Submitted::Wait(Durable { answer, op: Box::new(op.clone()) }))
         };
-        let job = Job { op, answer, risk, handed_over: Instant::now() };
+        let job = Job { answer, risk, ..Job::new(op) };
         // A job that was not taken drops its risk with it.
         match queue.try_send(job) {
             Ok(()) => {}
@@ -223,6 +226,21 @@ impl Store {
     fn queue(&self) -> Result<&mpsc::Sender<Job>, StoreError> {
         self.writer.queue.as_ref().ok_or_else(|| unavailable("closed"))
     }
+}
+
+fn backend(path: &Path) -> Result<Arc<dyn StorageBackend>, StoreError> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    Ok(Arc::new(FileBackend::new(file.map_err(unavailable)?).map_err(unavailable)?))
+}
+
+/// The log, with all that is in it in the database.
+fn recovered(disk: &Disk, medium: Arc<dyn StorageBackend>) -> Result<Log, StoreError> {
+    let bytes = log::bytes(medium.as_ref()).map_err(unavailable)?;
+    let logged = writer::missing(disk, &bytes)?.map_err(unavailable)?;
+    writer::recover(disk, &logged)?;
+    let name = Name::of(&Reader::new(disk.clone()))?;
+    Log::new(medium, name).map_err(unavailable)
 }
 
 /// Makes what was created in a folder last, and the folder in its own where we may look into that.

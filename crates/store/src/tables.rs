@@ -6,13 +6,13 @@ use redb::{Key, TableDefinition, Value};
 use crate::StoreError;
 
 pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-/// LSN -> canonical entry bytes.
+/// LSN of the first entry of a row -> the row, see `crate::journal`.
 pub(crate) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
 /// Call or deposit id -> LSN.
 pub(crate) const BY_ID: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("by_id");
 /// Call id -> JSON facts of a call without an entry, and of every call of before schema 2.
 pub(crate) const FACTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("facts");
-/// LSN of a call's entry -> its JSON facts: in a row, where ids would fall anywhere and rewrite as many pages.
+/// LSN of a call's entry -> its JSON facts, of schemas 2 to 7; later they are in the journal's rows.
 pub(crate) const FACTS_AT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("facts_at");
 /// Asset code (big-endian) then account id -> balance: the fold of the journal.
 pub(crate) const BALANCES: TableDefinition<'static, &[u8; 18], i64> = TableDefinition::new("balances");

@@ -7,8 +7,8 @@
 use ledger::merkle::{self, Hash, Node};
 use redb::{ReadOnlyTable, ReadableTable};
 
-use crate::StoreError;
 use crate::read::unavailable;
+use crate::{StoreError, journal};
 
 /// Entries, as a reader has them.
 pub(crate) type Journal = ReadOnlyTable<u64, &'static [u8]>;
@@ -65,9 +65,8 @@ where
         }
         if node.level == 0 {
             // Leaves are counted from 0, entries from 1.
-            let entry = self.journal.get(node.index + 1).map_err(unavailable)?;
-            let entry = entry.ok_or_else(|| unavailable("no such entry in the store"))?;
-            return Ok(merkle::leaf_hash(entry.value()));
+            let leaf = journal::find(self.journal, node.index + 1, |record| merkle::leaf_hash(record.entry))?;
+            return leaf.ok_or_else(|| unavailable("no such entry in the store"));
         }
         let child = |index| Node { level: node.level - 1, index };
         let left = self.hash(child(node.index * 2))?;

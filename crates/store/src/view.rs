@@ -5,17 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::ReadableTable as _;
-
+use crate::check::file_of;
 use crate::check::overlay::Overlay;
 use crate::disk::Disk;
 use crate::read::unavailable;
 use crate::space::Space;
 use crate::tables::JOURNAL;
-use crate::{Reader, StoreError, schema, segment};
+use crate::{Reader, StoreError, journal, log, schema, segment, writer};
 
 /// Opens a store, named by its file or its folder, for reading. Nothing is changed: repairs and upgrades
-/// happen in memory.
+/// happen in memory, and so does taking in what is in its log.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`]: no such file, not a store, one of a newer version, one that a process has
@@ -29,6 +28,8 @@ pub fn view(path: &Path) -> Result<Reader, StoreError> {
             return Err(unavailable("not a store of ours"));
         }
         schema::open(&disk, [0; 16])?;
+        let logged = writer::missing(&disk, &log::beside(&file_of(path))?)?.map_err(unavailable)?;
+        writer::recover(&disk, &logged)?;
         Ok(Reader::new(disk))
     }));
     opened.unwrap_or_else(|_| Err(damaged()))
@@ -78,12 +79,6 @@ impl Reader {
             }
         }
         let table = self.begin()?.open_table(JOURNAL).map_err(unavailable)?;
-        for row in table.iter().map_err(unavailable)? {
-            let (lsn, bytes) = row.map_err(unavailable)?;
-            if each(lsn.value(), bytes.value()).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        journal::forward(&table, 0..=u64::MAX, |record| Ok(each(record.lsn, record.entry)))
     }
 }

@@ -8,6 +8,7 @@ mod grant;
 mod income;
 mod intake;
 mod lightning_session;
+mod logged;
 mod payout;
 mod post;
 mod sweep;
@@ -21,15 +22,18 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::batch::Batch;
+use self::batch::{Batch, NO_ENTRY};
 use self::intake::{Gathering, Patience};
+use self::logged::Logged;
 use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::{AtRisk, Risk};
+use crate::log::Log;
 use crate::space::{Room, Space};
 use crate::{Op, StoreError};
 
 pub(crate) use self::batch::{Answer, forgotten_s};
+pub(crate) use self::logged::{missing, recover};
 pub use self::sweep::SWEEP_ROWS_MAX;
 pub(crate) use self::tail::Tail;
 
@@ -42,12 +46,28 @@ pub(crate) struct Job {
     pub(crate) op: Op,
     /// Who waits for it.
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
+    /// Whether it is answered when it can be read, and not already when it is on disk.
+    pub(crate) is_to_be_read: bool,
     /// What is at risk until it is on disk.
     pub(crate) risk: Option<Risk>,
     pub(crate) handed_over: Instant,
 }
 
 impl Job {
+    /// That nobody waits for, handed over now.
+    pub(crate) fn new(op: Op) -> Self {
+        Self { op, answer: None, is_to_be_read: false, risk: None, handed_over: Instant::now() }
+    }
+
+    /// It is in the log: on disk, and no longer at risk.
+    fn logged(self) -> Op {
+        drop(self.risk);
+        if let Some(sender) = self.answer {
+            let _ = sender.send(Ok(NO_ENTRY));
+        }
+        self.op
+    }
+
     fn answer(self, answer: Answer) {
         if let (Err(error), None) = (&answer, &self.answer) {
             tracing::error!(%error, op = ?self.op, "a write nobody waits for was refused");
@@ -68,6 +88,8 @@ pub(crate) struct Writer {
     failed: Arc<AtomicBool>,
     bell: Arc<Bell>,
     gathering: Gathering,
+    log: Option<Log>,
+    logged: Logged,
     tail: Tail,
     /// Charges that nobody waits for, until the disk has room again.
     parked: VecDeque<Job>,
@@ -106,6 +128,7 @@ impl Drop for Alarm {
 impl Writer {
     pub(crate) fn new(
         disk: Disk,
+        log: Option<Log>,
         space: Arc<Space>,
         at_risk: Arc<AtRisk>,
         failed: Arc<AtomicBool>,
@@ -113,28 +136,43 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let tail = Tail::read(&disk.read()?)?;
         let gathering = Gathering::new(at_risk.durability());
-        let (parked, patience) = (VecDeque::new(), Patience::default());
-        Ok(Self { disk, space, at_risk, failed, bell, gathering, tail, parked, undecided: None, patience })
+        Ok(Self {
+            disk,
+            space,
+            at_risk,
+            failed,
+            bell,
+            gathering,
+            log,
+            logged: Logged::default(),
+            tail,
+            parked: VecDeque::new(),
+            undecided: None,
+            patience: Patience::default(),
+        })
     }
 
     /// Takes what has gathered, writes it, syncs once, answers; until every [`crate::Store`] is gone.
     pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let _alarm = Alarm(Arc::clone(&self.failed));
         while let Some(batch) = self.gather(&mut jobs) {
-            match self.write(&batch) {
-                Ok(answers) => answer_all(batch, answers),
-                Err(Fault::Full(answers)) => {
-                    self.undecided = Some(Undecided { jobs: batch, answers, number: self.tail.batches + 1 });
-                    self.look_for_room();
-                }
-                Err(Fault::Lost(error)) => {
-                    self.give_up(&error, batch);
-                    break;
-                }
+            if let Some(batch) = self.put_in_log(batch) {
+                self.commit(batch);
             }
             if self.has_failed() {
                 break;
             }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Job>) {
+        match self.write(&batch) {
+            Ok(answers) => answer_all(batch, answers),
+            Err(Fault::Full(answers)) => {
+                self.undecided = Some(Undecided { jobs: batch, answers, number: self.tail.batches + 1 });
+                self.look_for_room();
+            }
+            Err(Fault::Lost(error)) => self.give_up(&error, batch),
         }
     }
 
@@ -147,6 +185,7 @@ impl Writer {
         match self.transact(batch, &mut answers) {
             Ok(tail) => {
                 self.tail = tail;
+                self.logged.clear();
                 Ok(answers)
             }
             Err(_) if self.space.room() == Room::None && !self.space.is_broken() => Err(Fault::Full(answers)),
@@ -163,6 +202,7 @@ impl Writer {
         let mut tail = self.tail.clone();
         {
             let mut open = Batch::open(&transaction, &mut tail)?;
+            open.take_in(self.logged.ops())?;
             let in_flight_only = self.space.room() != Room::Ample;
             for job in batch {
                 let answer = if in_flight_only && open.begins_something(&job.op)? {

@@ -14,7 +14,7 @@ use ledger::{AccountId, Kind, merkle};
 use redb::{Database, Key, ReadableTable, TableDefinition, Value};
 use store::{
     AccountMode, AccountSettings, CheckOptions, Committed, Finding, Op, Options, PaymentProblem,
-    PaymentState, Report, RestoreError, Store, StoreError, check, restore,
+    PaymentState, Report, RestoreError, Store, StoreError, check, restore, view,
 };
 use support::business::{Business, History, NOW_MS, draft, outcome, payment};
 use support::dice::Dice;
@@ -88,6 +88,29 @@ impl Used {
         self.path().join("farthing.redb")
     }
 
+    /// Rewrites the journal as stores of before schema 8 have it, so that each entry can be changed alone.
+    fn one_entry_a_row(&self) {
+        let reader = view(self.path()).unwrap();
+        let mut rows = Vec::new();
+        reader
+            .each_entry(|entry, bytes| {
+                rows.push((entry.lsn, bytes.to_vec(), reader.facts(&entry.draft.id).unwrap()));
+            })
+            .unwrap();
+        drop(reader);
+        self.tamper(JOURNAL, |journal| {
+            journal.retain(|_, _| false).unwrap();
+            for (lsn, entry, _) in &rows {
+                journal.insert(lsn, entry.as_slice()).unwrap();
+            }
+        });
+        self.tamper(FACTS_AT, |facts_at| {
+            for (lsn, _, facts) in &rows {
+                facts.as_ref().map(|facts| facts_at.insert(lsn, facts.as_slice()).unwrap().is_none());
+            }
+        });
+    }
+
     /// Changes a table behind the store's back.
     fn tamper<K: Key + 'static, V: Value + 'static>(
         &self,
@@ -145,10 +168,34 @@ fn a_check_changes_no_byte() {
     assert!(late.findings.iter().all(Finding::is_open_question));
 }
 
+/// A row of several entries is held against them too: every byte of its head and of its first entry.
+#[test]
+fn a_changed_row_of_the_journal_is_found() {
+    let used = Used::new(3);
+    let saved = fs::read(used.file()).unwrap();
+    let mut row = Vec::new();
+    used.tamper(JOURNAL, |table| row.extend(table.last().unwrap().unwrap().1.value()));
+    fs::write(used.file(), &saved).unwrap();
+    let head = 3 + 8 * usize::from(u16::from_be_bytes([row[1], row[2]]));
+    let first_entry = u32::from_be_bytes(row[3..7].try_into().unwrap()) as usize;
+    for at in (0..head).chain((head..head + first_entry).step_by(7)) {
+        used.tamper(JOURNAL, |table| {
+            let last = table.last().unwrap().unwrap().0.value();
+            let mut changed = row.clone();
+            changed[at] ^= 1;
+            table.insert(last, changed.as_slice()).unwrap();
+        });
+        assert_ne!(used.findings(), vec![], "byte {at}");
+        fs::write(used.file(), &saved).unwrap();
+    }
+}
+
 /// Invariant 12 of ledger.md 11: one change, one finding, and which.
 #[test]
 fn every_table_is_held_against_the_others() {
     let used = Used::new(20);
+    assert_eq!(used.findings(), vec![]);
+    used.one_entry_a_row();
     assert_eq!(used.findings(), vec![]);
     let lsn = 7;
     // Each change is undone, so that only one is there at a time.

@@ -506,8 +506,7 @@ impl Case {
     }
 
     fn open(platter: &Platter) -> Store {
-        Store::open_backend(platter.clone(), None, Options { reserve_bytes: 0, ..Options::new([7; 16]) })
-            .unwrap()
+        Store::open_media(platter.media(), Options { reserve_bytes: 0, ..Options::new([7; 16]) }).unwrap()
     }
 
     fn run(seed: u64, runtime: &tokio::runtime::Runtime) {

@@ -1,15 +1,17 @@
 //! The journal, and everything that is folded out of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use ledger::audit::Accounts;
 use ledger::merkle::{Frontier, leaf_hash};
 use ledger::{AccountId, Audit, Chart, Checkpoint, Entry, Kind, Leg, asset_of_code};
 use money::Amount;
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::finding::Finding;
 use super::{CheckOptions, Report};
+use crate::journal::{self, Record};
 use crate::read::unavailable;
 use crate::segment;
 use crate::tables::{
@@ -72,10 +74,11 @@ pub(super) fn check(
         books.segments(folder, &base)?;
     }
     let journal = transaction.open_table(JOURNAL).map_err(unavailable)?;
-    for row in journal.iter().map_err(unavailable)? {
-        let (lsn, bytes) = row.map_err(unavailable)?;
-        books.entry(lsn.value(), bytes.value(), true)?;
-    }
+    journal::forward(&journal, 0..=u64::MAX, |record| {
+        let entry = books.entry(record.lsn, record.entry)?;
+        entry.map_or(Ok(()), |entry| books.beside(&record, &entry))?;
+        Ok(ControlFlow::Continue(()))
+    })?;
     books.finish(reader, transaction)
 }
 
@@ -100,7 +103,7 @@ impl Books<'_> {
                     let legs = Entry::parse(&line.entry).map_or_else(|_| Vec::new(), |entry| entry.legs);
                     let after = legs.into_iter().map(|leg| ((leg.asset, leg.account), leg.balance_after));
                     found.balances.extend(after);
-                    self.entry(line.lsn, &line.entry, false)?;
+                    self.entry(line.lsn, &line.entry)?;
                 }
                 Ok(())
             });
@@ -118,7 +121,8 @@ impl Books<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, lsn: u64, bytes: &[u8], is_here: bool) -> Result<(), StoreError> {
+    /// The entry, if the bytes are those of one.
+    fn entry(&mut self, lsn: u64, bytes: &[u8]) -> Result<Option<Entry>, StoreError> {
         self.audit.feed(lsn, bytes);
         let mut full = Vec::new();
         self.tree.append_noting(leaf_hash(bytes), |node, hash| {
@@ -133,19 +137,19 @@ impl Books<'_> {
             }
         }
         // What is no entry was found above.
-        let Ok(entry) = Entry::parse(bytes) else { return Ok(()) };
+        let Ok(entry) = Entry::parse(bytes) else { return Ok(None) };
         if entry.draft.kind == Kind::Deposit && entry.draft.key != [0; 32] {
             let credited = entry.legs.iter().find(|leg| leg.amount > Amount::ZERO);
             if let Some(leg) = credited {
                 self.deposits.by_key.insert(entry.draft.key, (leg.account, leg.asset, leg.amount));
             }
         }
-        if is_here { self.beside(lsn, &entry) } else { Ok(()) }
+        Ok(Some(entry))
     }
 
     /// The rows that stand beside the entry at this place.
-    fn beside(&mut self, lsn: u64, entry: &Entry) -> Result<(), StoreError> {
-        let id = &entry.draft.id;
+    fn beside(&mut self, record: &Record<'_>, entry: &Entry) -> Result<(), StoreError> {
+        let (lsn, id) = (record.lsn, &entry.draft.id);
         if self.by_id.get(id).map_err(unavailable)?.is_none_or(|found| found.value() != lsn) {
             self.report.find(Finding::Index { lsn });
         }
@@ -153,11 +157,12 @@ impl Books<'_> {
             return Ok(());
         }
         let at = self.facts_at.get(lsn).map_err(unavailable)?;
-        let facts = match at {
+        let kept = match at {
             Some(facts) => Some(facts),
             None => self.facts.get(id).map_err(unavailable)?,
         };
-        let facts = facts.map(|facts| serde_json::from_slice::<serde_json::Value>(facts.value()));
+        let facts = record.facts.or(kept.as_ref().map(|facts| facts.value()));
+        let facts = facts.map(serde_json::from_slice::<serde_json::Value>);
         match facts {
             None => self.report.find(Finding::Facts { lsn, problem: "the facts of the call are missing" }),
             Some(Err(_)) => {

@@ -11,6 +11,9 @@ pub enum Finding {
     /// The engine's own pages: the file was changed by something else, or the medium lost it.
     #[error("pages: {0}")]
     Pages(String),
+    /// The log beside the database has lost more than its end.
+    #[error("{0}")]
+    Log(String),
     /// An entry breaks a rule of the journal.
     #[error("{0}")]
     Entry(audit::Finding),
@@ -205,6 +208,7 @@ impl Finding {
             Self::Entry(finding) => Some(finding.lsn),
             Self::Index { lsn } | Self::Facts { lsn, .. } | Self::OpenCall { lsn, .. } => Some(*lsn),
             Self::Pages(_)
+            | Self::Log(_)
             | Self::Segment { .. }
             | Self::Balance { .. }
             | Self::Clearing { .. }

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::income::Income;
 use super::tail::Tail;
+use crate::journal::{Filling, Record};
 use crate::read::unavailable;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
@@ -37,6 +38,8 @@ pub(super) struct Batch<'t> {
     /// Balances as this transaction has them, put down once when it ends.
     pub(super) pending: HashMap<[u8; 18], i64>,
     pub(super) income: Income,
+    /// The end of the journal that is in no row yet.
+    row: Filling,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) journal: Table<'t, u64, &'static [u8]>,
     pub(super) by_id: Table<'t, &'static [u8; 16], u64>,
@@ -71,6 +74,7 @@ impl<'t> Batch<'t> {
             tail,
             pending: HashMap::new(),
             income: Income::default(),
+            row: Filling::default(),
             meta: transaction.open_table(META).map_err(unavailable)?,
             journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
             by_id: transaction.open_table(BY_ID).map_err(unavailable)?,
@@ -209,9 +213,7 @@ impl<'t> Batch<'t> {
                     self.facts.insert(id, facts.as_slice()).map_err(unavailable)?;
                     return Ok(NO_ENTRY);
                 };
-                let committed = self.post(posting)?;
-                self.facts_at.insert(committed.lsn, facts.as_slice()).map_err(unavailable)?;
-                Ok(committed)
+                self.post_with(posting, Some(facts))
             }
             Op::Post { entry, names } => {
                 let posting = self.prepare(entry, None)?;
@@ -239,10 +241,28 @@ impl<'t> Batch<'t> {
     /// journal goes on.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         self.post_income()?;
+        self.put_down_row()?;
         for (key, balance) in &self.pending {
             self.balances.insert(key, balance).map_err(unavailable)?;
         }
         self.tail.save(&mut self.meta)
+    }
+
+    /// Adds to the journal what follows its last entry.
+    pub(super) fn put_record(&mut self, record: Record<'_>) -> Result<(), StoreError> {
+        if !self.row.has_room(record.entry, record.facts) {
+            self.put_down_row()?;
+        }
+        self.row.push(record);
+        Ok(())
+    }
+
+    /// Afterwards the journal's table is whole.
+    pub(super) fn put_down_row(&mut self) -> Result<(), StoreError> {
+        if let Some((first_lsn, row)) = self.row.take() {
+            self.journal.insert(first_lsn, row.as_slice()).map_err(unavailable)?;
+        }
+        Ok(())
     }
 
     pub(super) fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {

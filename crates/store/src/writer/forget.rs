@@ -7,7 +7,7 @@ use super::batch::{Answer, Batch};
 use crate::read::unavailable;
 use crate::tables::{META_BASE_HASH, META_BASE_LSN, balance_key};
 use crate::tree::{Nodes, edge};
-use crate::{Committed, StoreError, meta};
+use crate::{Committed, StoreError, journal, meta};
 
 impl Batch<'_> {
     /// The journal begins behind `through` from now on. What it comes to until there stays.
@@ -16,23 +16,37 @@ impl Batch<'_> {
         if through <= base || through >= self.tail.next_lsn {
             return Err(StoreError::Conflict);
         }
+        // Entries of before this in the same transaction.
+        self.put_down_row()?;
         self.keep_edge(base, through)?;
-        let mut hash = [0; 32];
-        for lsn in base + 1..=through {
-            let row = self.journal.remove(lsn).map_err(unavailable)?;
-            let bytes = row.ok_or_else(|| unavailable("an entry is missing"))?.value().to_vec();
-            let entry = Entry::parse(&bytes).map_err(unavailable)?;
-            hash = Entry::hash_of(&bytes);
-            for leg in &entry.legs {
-                let key = balance_key(leg.asset, leg.account.0);
-                self.base_balances.insert(&key, leg.balance_after.units()).map_err(unavailable)?;
+        let (mut lsn, mut hash) = (base, [0; 32]);
+        while lsn < through {
+            let row = self.journal.remove(lsn + 1).map_err(unavailable)?.map(|row| row.value().to_vec());
+            let row = row.ok_or_else(|| unavailable("an entry is missing"))?;
+            for record in journal::records(lsn + 1, &row)? {
+                lsn = record.lsn;
+                if lsn > through {
+                    // The rest of the row stays, as one of its own.
+                    self.put_record(record)?;
+                    continue;
+                }
+                hash = Entry::hash_of(record.entry);
+                self.forget_entry(lsn, &Entry::parse(record.entry).map_err(unavailable)?)?;
             }
-            self.facts_at.remove(lsn).map_err(unavailable)?;
-            self.forget_id(&entry)?;
         }
+        self.put_down_row()?;
         self.meta.insert(META_BASE_LSN, through.to_be_bytes().as_slice()).map_err(unavailable)?;
         self.meta.insert(META_BASE_HASH, hash.as_slice()).map_err(unavailable)?;
         Ok(Committed { lsn: 0 })
+    }
+
+    fn forget_entry(&mut self, lsn: u64, entry: &Entry) -> Result<(), StoreError> {
+        for leg in &entry.legs {
+            let key = balance_key(leg.asset, leg.account.0);
+            self.base_balances.insert(&key, leg.balance_after.units()).map_err(unavailable)?;
+        }
+        self.facts_at.remove(lsn).map_err(unavailable)?;
+        self.forget_id(entry)
     }
 
     /// Ids of calls are ours and random; an id that somebody else chose, or that a payment has, must stay taken.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::logged::Logged;
 use super::{BATCH_MAX, Job, Tail, Undecided, Writer, answer_all};
 use crate::space::Room;
 use crate::{Durability, Op, StoreError};
@@ -54,8 +55,8 @@ enum Next {
     Write,
     /// Waits for more, at most until then.
     Gather(Instant),
-    /// Waits for anything.
-    Idle,
+    /// Waits for anything, at most until then.
+    Idle(Option<Instant>),
     /// Every [`crate::Store`] is gone.
     End,
 }
@@ -72,9 +73,13 @@ impl Gathering {
     }
 
     /// Decides at `now`. A write that is waited for waits for no other.
-    fn next(self, batch: &[Job], is_closed: bool, now: Instant) -> Next {
+    fn next(self, batch: &[Job], logged: &Logged, is_closed: bool, now: Instant) -> Next {
         let Some(oldest) = batch.first() else {
-            return if is_closed { Next::End } else { Next::Idle };
+            return match logged.due() {
+                Some(_) if is_closed || logged.is_due(now) => Next::Write,
+                None if is_closed => Next::End,
+                due => Next::Idle(due),
+            };
         };
         let end = oldest.handed_over + self.window;
         let is_waited_for = batch.iter().any(|job| job.answer.is_some());
@@ -86,7 +91,7 @@ impl Gathering {
 }
 
 impl Writer {
-    /// The next writes, at least one; none when every [`crate::Store`] is gone.
+    /// The next writes, at least one unless the log is due; none when every [`crate::Store`] is gone.
     pub(super) fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Vec<Job>> {
         if self.space.room() != Room::Ample && !self.wait_for_room(jobs) {
             return None;
@@ -97,10 +102,10 @@ impl Writer {
             let is_closed = take_waiting(jobs, &mut batch);
             // While none waits, none is late.
             self.at_risk.set_oldest(batch.first().map(|job| job.handed_over));
-            match self.gathering.next(&batch, is_closed, Instant::now()) {
+            match self.gathering.next(&batch, &self.logged, is_closed, Instant::now()) {
                 Next::Write => return Some(batch),
                 Next::Gather(end) => self.bell.sleep(end),
-                Next::Idle => self.bell.idle(None, || !jobs.is_empty() || jobs.is_closed()),
+                Next::Idle(due) => self.bell.idle(due, || !jobs.is_empty() || jobs.is_closed()),
                 Next::End => return None,
             }
         }
@@ -173,6 +178,7 @@ impl Writer {
                 let landed = tail.batches == undecided.number;
                 self.tail = tail;
                 if landed {
+                    self.logged.clear();
                     answer_all(undecided.jobs, undecided.answers);
                 } else {
                     undecided.jobs.into_iter().for_each(|job| self.set_aside(job));
@@ -206,13 +212,13 @@ mod tests {
 
     use tokio::sync::{mpsc, oneshot};
 
-    use super::{BATCH_MAX, Gathering, Next, WINDOW_MAX, take_waiting};
+    use super::{BATCH_MAX, Gathering, Logged, Next, WINDOW_MAX, take_waiting};
     use crate::writer::Job;
     use crate::{Durability, Exposure, Op};
 
     fn job(handed_over: Instant, is_waited_for: bool) -> Job {
         let answer = is_waited_for.then(|| oneshot::channel().0);
-        Job { op: Op::Flush, answer, risk: None, handed_over }
+        Job { answer, handed_over, ..Job::new(Op::Flush) }
     }
 
     fn of_delay(delay: Duration) -> Gathering {
@@ -227,7 +233,7 @@ mod tests {
         let batch =
             |waited_for: &[bool]| waited_for.iter().map(|waits| job(start, *waits)).collect::<Vec<_>>();
         for (name, waited_for, is_closed, now, expected) in [
-            ("nothing", vec![], false, 0, Next::Idle),
+            ("nothing", vec![], false, 0, Next::Idle(None)),
             ("nothing more", vec![], true, 0, Next::End),
             ("one", vec![false], false, 0, Next::Gather(after(2_500))),
             ("one, later", vec![false], false, 2_499, Next::Gather(after(2_500))),
@@ -238,8 +244,33 @@ mod tests {
             ("almost a batch", vec![false; BATCH_MAX - 1], false, 0, Next::Gather(after(2_500))),
             ("a whole batch", vec![false; BATCH_MAX], false, 0, Next::Write),
         ] {
-            assert_eq!(gathering.next(&batch(&waited_for), is_closed, after(now)), expected, "{name}");
+            let next = gathering.next(&batch(&waited_for), &Logged::default(), is_closed, after(now));
+            assert_eq!(next, expected, "{name}");
         }
+    }
+
+    /// What the log has goes into the database in time, or when it is many, and before the store ends; and whatever
+    /// else there is to do is done first.
+    #[test]
+    fn the_log_is_taken_in_when_it_is_due() {
+        let (start, gathering) = (Instant::now(), Gathering::new(Durability::default()));
+        let after = |millis| start + Duration::from_millis(millis);
+        let logged = |count: usize| {
+            let mut logged = Logged::default();
+            logged.add((0..count).map(|_| job(start, false)).collect(), start);
+            logged
+        };
+        let next =
+            |batch: &[Job], logged, is_closed, now| gathering.next(batch, &logged, is_closed, after(now));
+        assert_eq!(next(&[], logged(1), false, 0), Next::Idle(Some(after(200))));
+        assert_eq!(next(&[], logged(1), false, 200), Next::Write);
+        assert_eq!(next(&[], logged(BATCH_MAX), false, 0), Next::Write);
+        assert_eq!(next(&[], logged(1), true, 0), Next::Write);
+        let (fresh, window) = (job(after(300), false), Duration::from_micros(2_500));
+        assert_eq!(next(&[fresh], logged(1), false, 300), Next::Gather(after(300) + window));
+        let mut taken_in = logged(1);
+        taken_in.clear();
+        assert_eq!(next(&[], taken_in, true, 0), Next::End);
     }
 
     #[test]

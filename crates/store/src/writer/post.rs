@@ -8,6 +8,7 @@ use redb::ReadableTable;
 
 use super::batch::{Answer, Batch};
 use super::income::{IncomeLeg, income_legs};
+use crate::journal::Record;
 use crate::read::unavailable;
 use crate::tables::balance_key;
 use crate::{Committed, StoreError};
@@ -54,8 +55,13 @@ impl Batch<'_> {
         Ok(Posting { draft, legs, income })
     }
 
-    /// Appends a prepared entry. Nothing may have been posted since it was prepared.
+    /// As [`Batch::post_with`], for what is no call.
     pub(super) fn post(&mut self, posting: Posting) -> Answer {
+        self.post_with(posting, None)
+    }
+
+    /// Appends a prepared entry, with the facts of its call. Nothing may have been posted since it was prepared.
+    pub(super) fn post_with(&mut self, posting: Posting, facts: Option<&[u8]>) -> Answer {
         let Posting { draft, legs, income } = posting;
         for leg in &legs {
             self.pending.insert(balance_key(leg.asset, leg.account.0), leg.balance_after.units());
@@ -69,7 +75,7 @@ impl Batch<'_> {
         let (id, time_ms) = (draft.id, draft.time_ms);
         let entry = Entry { draft, lsn, legs, previous: self.tail.last_hash };
         let bytes = entry.bytes();
-        self.journal.insert(lsn, bytes.as_slice()).map_err(unavailable)?;
+        self.put_record(Record { lsn, entry: &bytes, facts })?;
         self.by_id.insert(&id, lsn).map_err(unavailable)?;
         let tiles = &mut self.tiles;
         self.tail.append(&bytes, |node, hash| {

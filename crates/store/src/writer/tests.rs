@@ -1,6 +1,7 @@
 mod caps;
 mod gathering;
 mod income;
+mod log;
 mod tree;
 
 use std::io;
@@ -11,7 +12,7 @@ use money::{Amount, Asset};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use crate::{Durability, Op, Options, Outcome, Payment, PaymentState, Promised, Store, StoreError};
+use crate::{Durability, Media, Op, Options, Outcome, Payment, PaymentState, Promised, Store, StoreError};
 
 const PAYER: AccountId = AccountId([9; 16]);
 const KEY: [u8; 32] = [5; 32];
@@ -292,7 +293,8 @@ fn held_up(durability: Durability) -> (Store, Arc<RwLock<()>>) {
     let gate = Arc::new(RwLock::new(()));
     let slow = Slow { inner: InMemoryBackend::new(), gate: Arc::clone(&gate) };
     let options = Options { durability, reserve_bytes: 0, ..Options::new([1; 16]) };
-    (Store::open_backend(slow, None, options).unwrap(), gate)
+    let media = Media { database: Arc::new(slow), log: None, reserve: None };
+    (Store::open_media(media, options).unwrap(), gate)
 }
 
 /// Syncs when the gate is open.

@@ -117,7 +117,7 @@ fn a_disk_that_does_not_sync_is_found_out() {
         }
         platter.power_up(&mut dice);
         let judged = quietly(|| {
-            let store = Store::open_backend(platter.clone(), None, options).unwrap();
+            let store = Store::open_media(platter.media(), options).unwrap();
             judge(store.reader(), &mut history.lock().unwrap_or_else(PoisonError::into_inner)).acked
         });
         found_out += u32::from(judged.is_err() || judged.is_ok_and(|lost| lost != 0));
@@ -143,7 +143,7 @@ fn one_disk(seed: u64, sum: &Mutex<Sum>) {
         platter.set_fault(Some(Fault::Cut { at: 1 + dice.below(span) }));
         let opened = until_the_cut(&platter, &history, &mut dice, options);
         platter.power_up(&mut dice);
-        let store = Store::open_backend(platter.clone(), None, options)
+        let store = Store::open_media(platter.media(), options)
             .unwrap_or_else(|error| panic!("seed {seed}: the store does not open: {error}"));
         let loss = judge(store.reader(), &mut history.lock().unwrap());
         drop(store);
@@ -165,11 +165,11 @@ fn one_disk(seed: u64, sum: &Mutex<Sum>) {
 }
 
 /// What an operator's check finds, which knows nothing of the history.
-fn findings(platter: &Platter) -> Vec<Finding> {
-    let image = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(image.path(), platter.image()).unwrap();
+pub(crate) fn findings(platter: &Platter) -> Vec<Finding> {
+    let folder = tempfile::tempdir().unwrap();
+    platter.put_into(folder.path());
     let options = CheckOptions { undecided_ms_max: u64::MAX, ..CheckOptions::new(NOW_MS) };
-    check(image.path(), &options).unwrap().findings
+    check(folder.path(), &options).unwrap().findings
 }
 
 /// Works until the power goes. False when it went before the store was open.

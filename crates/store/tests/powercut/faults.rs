@@ -49,7 +49,7 @@ impl Run {
         if power_lost {
             self.platter.power_up(&mut self.dice);
         }
-        let store = Store::open_backend(self.platter.clone(), None, options()).expect("a store always opens");
+        let store = Store::open_media(self.platter.media(), options()).expect("a store always opens");
         judge(store.reader(), &mut self.history.lock().unwrap())
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ledger::{Account, AccountId, AccountRef, Chart, Kind, leg_asset};
 use money::Amount;
-use store::{Committed, Op, Options, Room, Store, StoreError, Submitted};
+use store::{Committed, Media, Op, Options, Room, Store, StoreError, Submitted};
 
 use crate::support::business::{ASSET, History, draft, payment};
 use crate::support::dice::Dice;
@@ -26,7 +26,7 @@ fn options() -> Options {
     Options { reserve_bytes: RESERVE_BYTES, ..Options::new([7; 16]) }
 }
 
-fn commit(store: &Store, op: Op) -> Result<Committed, StoreError> {
+pub(crate) fn commit(store: &Store, op: Op) -> Result<Committed, StoreError> {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.commit(op))
 }
 
@@ -36,7 +36,7 @@ fn post(dice: &mut Dice) -> Op {
     Op::Post { entry, names: vec![rail] }
 }
 
-fn deposit(key: [u8; 32], units: i64) -> Op {
+pub(crate) fn deposit(key: [u8; 32], units: i64) -> Op {
     let payment = payment(PAYER, units);
     let rail = Chart::RailClearing(payment.rail.clone());
     let mut id = [0; 16];
@@ -46,7 +46,7 @@ fn deposit(key: [u8; 32], units: i64) -> Op {
 }
 
 /// A call with facts of some size, so that the disk fills in reasonable time.
-fn capture(dice: &mut Dice) -> Op {
+pub(crate) fn capture(dice: &mut Dice) -> Op {
     let id = dice.bytes();
     let entry = draft(Kind::Capture, id, [0; 32], &[(PAYER, -1), (Chart::UsageClearing.id(), 1)]);
     let income = Some(Chart::Usage("m".into()));
@@ -125,7 +125,7 @@ fn fill_and_recover(store: &Store, make_full: impl FnOnce(), make_room: impl FnO
 fn a_full_disk_begins_nothing_and_records_what_is_in_flight_from_the_reserve() {
     let platter = Platter::default();
     let reserve = || Some(Box::new(PlatterReserve(platter.clone())) as Box<dyn store::Reserve>);
-    let store = Store::open_backend(platter.clone(), reserve(), options()).unwrap();
+    let store = Store::open_media(Media { reserve: reserve(), ..platter.media() }, options()).unwrap();
     let (ample, from_reserve) = fill_and_recover(
         &store,
         || platter.set_capacity(Some(platter.used() + 100_000)),
@@ -134,7 +134,7 @@ fn a_full_disk_begins_nothing_and_records_what_is_in_flight_from_the_reserve() {
     println!("powercut: kind=disk_full captures={ample} from_reserve={from_reserve}");
     drop(store);
     let used = platter.used();
-    drop(Store::open_backend(platter.clone(), reserve(), options()).unwrap());
+    drop(Store::open_media(Media { reserve: reserve(), ..platter.media() }, options()).unwrap());
     assert_eq!(platter.used(), used, "the reserve is set aside once");
 }
 
@@ -170,7 +170,7 @@ fn charges_behind_a_full_disk_are_at_risk_and_no_more_than_the_cap() {
     assert_eq!(business.store.at_risk(), Amount::from_units(behind));
     drop(business);
     platter.set_fault(None);
-    let store = Store::open_backend(platter.clone(), None, options).unwrap();
+    let store = Store::open_media(platter.media(), options).unwrap();
     assert_eq!(judge(store.reader(), &mut history.lock().unwrap()).acked, 0);
 }
 

@@ -13,6 +13,7 @@
 mod cuts;
 mod faults;
 mod full;
+mod log;
 mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
@@ -33,7 +34,7 @@ fn seeds() -> u64 {
 
 /// A process on this disk, if the store opens.
 fn business(platter: &Platter, history: &Arc<Mutex<History>>, options: Options) -> Option<Business> {
-    let store = Store::open_backend(platter.clone(), None, options).ok()?;
+    let store = Store::open_media(platter.media(), options).ok()?;
     Business::open(store, Arc::clone(history)).ok()
 }
 

@@ -13,11 +13,10 @@ use crate::{business, seeds, work};
 
 /// Checks what is on the disk, with the segments of `folder`.
 fn checked(platter: &Platter, folder: &Path) -> Report {
-    let image = folder.join("image");
-    std::fs::write(&image, platter.image()).unwrap();
+    platter.put_into(folder);
     let segments = folder.join("segments");
     let segments = segments.exists().then_some(segments);
-    check(&image, &CheckOptions { undecided_ms_max: u64::MAX, segments, ..CheckOptions::new(NOW_MS) })
+    check(folder, &CheckOptions { undecided_ms_max: u64::MAX, segments, ..CheckOptions::new(NOW_MS) })
         .unwrap()
 }
 
@@ -33,14 +32,14 @@ fn a_power_cut_while_entries_move_loses_none() {
         work(&business, &mut dice, 10, 12);
         drop(business);
         // With everything that was still on its way.
-        let store = Store::open_backend(platter.clone(), None, options).unwrap();
+        let store = Store::open_media(platter.media(), options).unwrap();
         let head = store.reader().unsigned_head(0).unwrap();
         drop(store);
         for _ in 0..2 {
             platter.set_fault(Some(Fault::Cut { at: 1 + dice.below(150) }));
             let through = dice.below(head.size + 1);
             let rolled = quietly(|| {
-                let store = Store::open_backend(platter.clone(), None, options).ok()?;
+                let store = Store::open_media(platter.media(), options).ok()?;
                 store.roll(through, &folder.path().join("segments")).ok()?
             });
             cuts += u32::from(platter.has_met_fault());
@@ -51,7 +50,7 @@ fn a_power_cut_while_entries_move_loses_none() {
             assert_eq!((report.last_lsn, report.root), (head.size, head.root), "seed {seed}");
         }
         // The rest moves when it is asked for again.
-        let store = Store::open_backend(platter.clone(), None, options).unwrap();
+        let store = Store::open_media(platter.media(), options).unwrap();
         store.roll(u64::MAX, &folder.path().join("segments")).unwrap();
         assert_eq!(store.reader().checkpoint().unwrap().lsn, head.size, "seed {seed}");
         drop(store);

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
-use store::Reserve;
+use store::{Media, Reserve};
 
 use super::dice::Dice;
 
@@ -29,22 +30,35 @@ pub(crate) enum Fault {
     Lies,
 }
 
+/// Files of a store; each is synced for itself, and the power goes for both.
+const DATABASE: usize = 0;
+const LOG: usize = 1;
+
 /// Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Platter(Arc<Mutex<State>>);
 
+/// One file on it.
+#[derive(Debug)]
+struct PlatterFile(Platter, usize);
+
 #[derive(Debug, Default)]
-struct State {
+struct Image {
     durable: Vec<u8>,
     seen: Vec<u8>,
     unsynced: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: [Image; 2],
     operations: u64,
     syncs: u64,
     fault: Option<Fault>,
     met: bool,
     torn: u64,
     capacity: Option<u64>,
-    blocks: HashSet<u64>,
+    blocks: HashSet<(usize, u64)>,
     reserved: u64,
 }
 
@@ -82,9 +96,17 @@ impl Platter {
         (state.operations, state.syncs, state.met, state.fault) = (0, 0, false, fault);
     }
 
-    /// What is on the disk now.
-    pub(crate) fn image(&self) -> Vec<u8> {
-        self.state().durable.clone()
+    /// The disk as a store has it, without a reserve.
+    pub(crate) fn media(&self) -> Media {
+        let file = |number| Arc::new(PlatterFile(self.clone(), number));
+        Media { database: file(DATABASE), log: Some(file(LOG)), reserve: None }
+    }
+
+    /// Puts what is on the disk now into a folder.
+    pub(crate) fn put_into(&self, folder: &Path) {
+        let state = self.state();
+        std::fs::write(folder.join("farthing.redb"), &state.files[DATABASE].durable).unwrap();
+        std::fs::write(folder.join("farthing.log"), &state.files[LOG].durable).unwrap();
     }
 
     /// Everything works again.
@@ -132,41 +154,61 @@ impl Platter {
     /// of two writes to one sector either may be the one that is found.
     pub(crate) fn power_up(&self, dice: &mut Dice) {
         let mut state = self.state();
-        let mut image = std::mem::take(&mut state.durable);
-        // Sometimes nothing or everything arrived, mostly something between.
-        let arrives = [0, 1, 8, 50, 92, 99, 100][dice.below(7) as usize];
-        for change in std::mem::take(&mut state.unsynced) {
+        let State { files, torn, .. } = &mut *state;
+        for file in files {
+            // Sometimes nothing or everything arrived, mostly something between.
+            let arrives = [0, 1, 8, 50, 92, 99, 100][dice.below(7) as usize];
+            *torn += file.power_up(dice, arrives);
+        }
+        (state.fault, state.met) = (None, false);
+    }
+}
+
+impl Image {
+    /// Of each hundred sectors so many arrive. How many do not.
+    fn power_up(&mut self, dice: &mut Dice, arrives: u64) -> u64 {
+        let mut torn = 0;
+        for change in std::mem::take(&mut self.unsynced) {
             match &change {
                 Change::Len(_) => {
                     if dice.below(100) < arrives {
-                        change.apply(&mut image);
+                        change.apply(&mut self.durable);
                     }
                 }
                 Change::Write { offset, data } => {
                     for (number, sector) in data.chunks(SECTOR_BYTES).enumerate() {
                         if dice.below(100) < arrives {
-                            put(&mut image, offset + number * SECTOR_BYTES, sector);
+                            put(&mut self.durable, offset + number * SECTOR_BYTES, sector);
                         } else {
-                            state.torn += 1;
+                            torn += 1;
                         }
                     }
                 }
             }
         }
-        state.seen.clone_from(&image);
-        state.durable = image;
-        (state.fault, state.met) = (None, false);
+        self.seen.clone_from(&self.durable);
+        torn
+    }
+}
+
+impl PlatterFile {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state()
     }
 
     fn change(&self, change: Change) -> io::Result<()> {
         let mut state = self.state();
         state.count(true)?;
+        let number = self.1;
         match &change {
-            Change::Len(len) => state.blocks.retain(|block| block * BLOCK_BYTES < *len as u64),
-            Change::Write { offset, data } => state.take_blocks(*offset as u64, data.len() as u64)?,
+            Change::Len(len) => {
+                state.blocks.retain(|(file, block)| *file != number || block * BLOCK_BYTES < *len as u64);
+            }
+            Change::Write { offset, data } => state.take_blocks(number, *offset as u64, data.len() as u64)?,
         }
-        change.apply(&mut state.seen);
-        state.unsynced.push(change);
+        let file = &mut state.files[number];
+        change.apply(&mut file.seen);
+        file.unsynced.push(change);
         Ok(())
     }
 }
@@ -176,16 +218,16 @@ impl State {
         self.blocks.len() as u64 * BLOCK_BYTES + self.reserved
     }
 
-    fn take_blocks(&mut self, offset: u64, bytes: u64) -> io::Result<()> {
+    fn take_blocks(&mut self, file: usize, offset: u64, bytes: u64) -> io::Result<()> {
         for block in offset / BLOCK_BYTES..(offset + bytes).div_ceil(BLOCK_BYTES) {
-            if self.blocks.contains(&block) {
+            if self.blocks.contains(&(file, block)) {
                 continue;
             }
             if self.capacity.is_some_and(|most| self.used() + BLOCK_BYTES > most) {
                 self.met = true;
                 return Err(ErrorKind::StorageFull.into());
             }
-            self.blocks.insert(block);
+            self.blocks.insert((file, block));
         }
         Ok(())
     }
@@ -205,17 +247,17 @@ impl State {
     }
 }
 
-impl StorageBackend for Platter {
+impl StorageBackend for PlatterFile {
     fn len(&self) -> io::Result<u64> {
         let mut state = self.state();
         state.count(false)?;
-        Ok(state.seen.len() as u64)
+        Ok(state.files[self.1].seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut state = self.state();
         state.count(false)?;
-        let found = state.seen.get(offset as usize..offset as usize + out.len());
+        let found = state.files[self.1].seen.get(offset as usize..offset as usize + out.len());
         out.copy_from_slice(found.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -230,7 +272,7 @@ impl StorageBackend for Platter {
         let mut state = self.state();
         // What was on its way when the power went may be there all the same.
         if done.is_err() && matches!(state.fault, Some(Fault::Cut { at }) if at == state.operations) {
-            state.unsynced.push(change);
+            state.files[self.1].unsynced.push(change);
         }
         done
     }
@@ -245,10 +287,10 @@ impl StorageBackend for Platter {
         if matches!(state.fault, Some(Fault::Sync { at }) if at == state.syncs) {
             state.met = true;
             // What the kernel dropped looks written from now on, and is not on the disk.
-            state.unsynced.clear();
+            state.files[self.1].unsynced.clear();
             return Err(io::Error::from_raw_os_error(5));
         }
-        let State { durable, unsynced, .. } = &mut *state;
+        let Image { durable, unsynced, .. } = &mut state.files[self.1];
         unsynced.drain(..).for_each(|change| change.apply(durable));
         Ok(())
     }

@@ -25,14 +25,13 @@ fn a_write_that_is_waited_for_ends_the_gathering() {
     schema::open(&disk, [1; 16]).unwrap();
     let (bell, at_risk) = (Arc::new(Bell::default()), Arc::new(AtRisk::new(Durability::default())));
     let failed = Arc::new(AtomicBool::new(false));
-    let mut writer = Writer::new(disk.clone(), space, at_risk, failed, Arc::clone(&bell)).unwrap();
+    let mut writer = Writer::new(disk.clone(), None, space, at_risk, failed, Arc::clone(&bell)).unwrap();
     writer.gathering = Gathering { window: Duration::from_secs(3600) };
     let (queue, jobs) = mpsc::channel(8);
     let thread = std::thread::spawn(move || writer.run(jobs));
     bell.belongs_to(thread.thread());
     let hand_over = |op, answer| {
-        let job = Job { op, answer, risk: None, handed_over: std::time::Instant::now() };
-        queue.try_send(job).unwrap();
+        queue.try_send(Job { answer, ..Job::new(op) }).unwrap();
     };
     for id in 1..=3 {
         hand_over(capture(id, 1), None);
