@@ -344,7 +344,7 @@ impl Sink for Finder {
         self.event.restart(slots);
     }
 
-    fn stranger(&mut self, known: Keys<'_>, key: &[u8]) {
+    fn stranger(&mut self, known: Keys<'_>, key: &str) {
         self.event.stranger(known, key);
     }
 

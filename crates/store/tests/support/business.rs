@@ -291,9 +291,13 @@ impl Business {
                 self.told(call, &answer);
                 answer.map(drop)
             }
-            Err(refused) => {
+            Err(StoreError::Unavailable(_)) => {
                 self.set_told(call, Told::Refused);
-                if matches!(refused.why, StoreError::Unavailable(_)) { Err(Over) } else { Ok(()) }
+                Err(Over)
+            }
+            Err(_) => {
+                self.set_told(call, Told::Refused);
+                Ok(())
             }
         }
     }
