@@ -84,31 +84,33 @@ impl<'a> Ways<'a> {
 
     fn offer(&self, demand: &Demand<'_>) -> Option<Offer> {
         let till = self.any;
+        let amount = till.atomic_up(demand.ask.deposit(till))?;
+        let request = match self.by_permit {
+            // The till has that written already, but for the amount.
+            None => till.evm_charge(amount)?,
+            Some(_) => payload::canonical(&self.request(&amount.to_string())),
+        };
+        Some(Offer { method: MppMethod::Evm, intent: CHARGE, request, expires_at_s: None, credit: None })
+    }
+
+    fn request(&self, amount: &str) -> ChargeRequest {
         // What needs neither an approval of the payer's nor gas of ours stands first.
         let types = [self.by_transfer.map(|_| AUTHORIZATION), self.by_permit.map(|_| PERMIT2)];
-        let types = types.into_iter().flatten().map(str::to_owned).collect();
-        let request = ChargeRequest {
-            amount: till.atomic_up(demand.ask.deposit(till))?.to_string(),
+        ChargeRequest {
+            amount: amount.to_owned(),
             currency: self.token.to_string(),
             recipient: self.pay_to.to_string(),
             description: None,
             external_id: None,
             method_details: ChargeDetails {
                 chain_id: self.chain_id,
-                credential_types: Some(types),
-                decimals: u8::try_from(till.unit().decimals).ok(),
+                credential_types: Some(types.into_iter().flatten().map(str::to_owned).collect()),
+                decimals: u8::try_from(self.any.unit().decimals).ok(),
                 permit2_address: self.by_permit.map(|_| contracts::PERMIT2.to_string()),
                 spender: self.by_permit.map(|(_, spender)| spender.to_string()),
                 splits: None,
             },
-        };
-        Some(Offer {
-            method: MppMethod::Evm,
-            intent: CHARGE,
-            request: payload::write(&request),
-            expires_at_s: None,
-            credit: None,
-        })
+        }
     }
 }
 
@@ -117,6 +119,11 @@ pub(super) fn offers(demand: &Demand<'_>) -> Vec<Offer> {
     let facilitators = demand.arrived.snapshot.facilitators.as_ref();
     let tills = tills(demand).filter(|till| demand.gate.directory.offered(till, facilitators).is_some());
     ways(tills).iter().filter_map(|ways| ways.offer(demand)).collect()
+}
+
+/// What is asked for through a till that takes transfers; none of any other.
+pub(crate) fn request(till: &Till, amount: &str) -> Option<ChargeRequest> {
+    Ways::of(till).filter(|ways| ways.by_transfer.is_some()).map(|ways| ways.request(amount))
 }
 
 fn tills<'a>(demand: &Demand<'a>) -> impl Iterator<Item = &'a Till> {
