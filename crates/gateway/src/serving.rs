@@ -72,7 +72,7 @@ impl Serving {
 
     /// Claim, settle, deposit; then the call draws on it.
     pub(crate) async fn bring_in_and_serve(
-        self,
+        self: Box<Self>,
         brings: Brings,
         delivery: Delivery,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -109,7 +109,7 @@ impl Serving {
 
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
-        mut self,
+        mut self: Box<Self>,
         mut deposit: Box<Deposit>,
         token: Option<TokenUse>,
         protocol: &'static str,
@@ -133,7 +133,7 @@ impl Serving {
 
     /// The payment is to come: the payer is whose account it will go to.
     async fn promised(
-        mut self,
+        mut self: Box<Self>,
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -207,13 +207,16 @@ impl Serving {
     }
 
     /// Reserve, forward, attach the charge to the answer.
-    pub(crate) async fn serve(self, mut brought: Option<Brought>) -> Result<Response<GateBody>, Refusal> {
+    pub(crate) async fn serve(
+        self: Box<Self>,
+        mut brought: Option<Brought>,
+    ) -> Result<Response<GateBody>, Refusal> {
         let upstream = Arc::clone(&self.quote.upstream);
         let held = match self.hold(brought.as_ref()) {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = *self;
         let gate = &worker.gate;
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -256,7 +259,7 @@ impl Serving {
             hide_usage_chunk: quote.hides_usage(),
         });
         if let Some(brought) = &mut brought {
-            match brought.at_head(status).await {
+            match Box::pin(brought.at_head(status)).await {
                 Ok(said) => headers.extend(said),
                 Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
             }
@@ -400,7 +403,7 @@ async fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Ref
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
         .with_head(&arrived.head.headers);
-    challenge(&worker.gate, arrived, &ask, refusal).await
+    Box::pin(challenge(&worker.gate, arrived, &ask, refusal)).await
 }
 
 /// Money went back, and nothing was asked of an upstream.
