@@ -18,6 +18,7 @@ use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::remembered::Remembered;
 use crate::session::Session;
+use crate::snapshot::Snapshot;
 
 /// The window of an account's spend limit.
 const DAY_SECONDS: u64 = 24 * 3600;
@@ -217,7 +218,7 @@ impl Payer {
     pub(crate) fn permits(&self, arrived: &Arrived, route: &Route, quote: &Quote) -> Result<(), Refusal> {
         let Some(key) = &self.key else { return Ok(()) };
         let (holder, now_s) = (arrived.identity.holder(), arrived.now.seconds());
-        let permitted = credit_key::permits(key, &route.name, Some(&quote.model), holder.as_ref(), now_s);
+        let permitted = credit_key::permits(key, &route.name, Some(quote.model()), holder.as_ref(), now_s);
         permitted.map_err(|forbidden| {
             let (code, detail) = match forbidden {
                 Forbidden::Expired(_) => return expired_key(),
@@ -334,7 +335,8 @@ impl Payer {
     }
 
     /// What a call could be paid with now.
-    pub(crate) fn funds(&self, gate: &Gate, limits: SpendLimits, now_s: u64) -> Funds {
+    pub(crate) fn funds(&self, gate: &Gate, snapshot: &Snapshot, now_s: u64) -> Funds {
+        let limits = gate.spend_limits(self.account.id(), &snapshot.config.limits);
         let spendable = self.room(gate, &self.budgets(limits, now_s), limits, None).amount;
         Funds { balance: self.account.available(), spendable }
     }
