@@ -161,15 +161,11 @@ async fn paid_call(
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let group = known.payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
-    let quote =
-        Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
-            .followed(&gate.unseen);
+    let mut quote = Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group, arrived.now)?;
+    quote.follow(&gate.unseen);
     known.permit(gate, &arrived, &route, &quote, content)?;
-    let funds = known.payer.as_ref().map(|payer| {
-        let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
-        payer.funds(gate, limits, arrived.now.seconds())
-    });
-    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
+    let funds = || known.payer.as_ref().map(|payer| payer.funds(gate, snapshot, arrived.now.seconds()));
+    quote.count_tokens(gate, &snapshot.config.metering, funds).await;
     arrived.noted.quote(quote.ceiling);
     let naming = arrived.identity.names_debit(naming);
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);

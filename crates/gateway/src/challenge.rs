@@ -108,8 +108,8 @@ impl<'a> Ask<'a> {
             priced_by_body: quote.is_by_body(),
             fits_within: fits,
             through: Through::All,
-            tariff: &quote.tariff,
-            description: &quote.model,
+            tariff: quote.tariff(),
+            description: quote.model(),
             discovery: false,
         }
     }

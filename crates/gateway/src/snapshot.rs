@@ -11,10 +11,8 @@ use meter::{Dialect, Provider};
 use rails::EvmNode;
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
-use tariff::Found;
 
 use crate::cashu;
-use crate::clock::Now;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
@@ -27,7 +25,7 @@ use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
 use crate::mpp;
-use crate::price_list::{PriceList, moment};
+use crate::price_list::PriceList;
 use crate::refusal::{Code, Refusal};
 use crate::submitting::Sender;
 use crate::till::{self, Till};
@@ -201,11 +199,6 @@ impl Snapshot {
             RouteUpstream::One(name) => self.upstreams.get(name).map(Arc::clone),
             RouteUpstream::ByModel(_) => None,
         }
-    }
-
-    /// The price of a model at that moment for an account of a group.
-    pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
-        self.prices.lookup(model, group, moment(now))
     }
 
     /// How the calls of a route travel. All of its upstreams are reached alike in this.

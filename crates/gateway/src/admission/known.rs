@@ -130,7 +130,7 @@ impl Known {
         let Some((open, rules)) = self.token.as_ref().zip(rules).filter(|_| !quote.is_free()) else {
             return Ok(());
         };
-        let using = match open.permits(gate, arrived, rules, (route, &quote.model), content) {
+        let using = match open.permits(gate, arrived, rules, (route, quote.model()), content) {
             Ok(using) => using,
             Err(refusal) => return self.refuse(refusal),
         };
