@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use redb::{Database, TableDefinition, WriteTransaction};
-use store::{Durability, Exposure, Op, Options, Store, StoreError, Submitted};
+use store::{Durability, Exposure, NotTaken, Op, Options, Store, StoreError, Submitted};
 
 const ROUNDS: usize = 7;
 /// Charges in one round at full load.
@@ -170,8 +170,10 @@ impl Bench {
         for number in 0..CAPTURES {
             let (op, account) = self.charge(load, number);
             let at_risk = || Some((account.clone(), Amount::from_units(1)));
-            while let Err(StoreError::Full) = self.store.submit(op.clone(), at_risk()) {
+            let mut submitted = self.store.submit(op, at_risk());
+            while let Err(NotTaken { why: StoreError::Full, op }) = submitted {
                 std::thread::sleep(Duration::from_micros(200));
+                submitted = self.store.submit(*op, at_risk());
             }
         }
         block_on(async { self.store.commit(Op::Flush).await.map(drop) }).expect("durable");

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use meter::{Dialect, RequestFacts, RequestHead, Sdk};
 
 use crate::config::{Route, RoutePrice};
 use crate::refusal::{Code, Refusal};
 use crate::snapshot::{Snapshot, Upstream};
+
+/// How a client of DashScope asks for a stream.
+const ASKS_EVENTS: HeaderName = HeaderName::from_static("x-dashscope-sse");
 
 /// What a request asks for, and of which upstream.
 pub(crate) struct Asked {
@@ -49,11 +52,12 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn scan(&self, dialect: Dialect, model: Option<&str>) -> Result<RequestFacts, Refusal> {
-        let text = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok());
+        let text = |name: HeaderName| self.headers.get(name).and_then(|value| value.to_str().ok());
         let is_events = |value: &str| value.trim().eq_ignore_ascii_case("text/event-stream");
-        let asks_events = text("x-dashscope-sse").is_some_and(|value| value.eq_ignore_ascii_case("enable"))
-            || text("accept").is_some_and(|accept| accept.split(',').any(is_events));
-        let head = RequestHead { path: self.target, content_type: text("content-type"), asks_events, model };
+        let asks_events = text(ASKS_EVENTS).is_some_and(|value| value.eq_ignore_ascii_case("enable"))
+            || text(header::ACCEPT).is_some_and(|accept| accept.split(',').any(is_events));
+        let head =
+            RequestHead { path: self.target, content_type: text(header::CONTENT_TYPE), asks_events, model };
         meter::scan_request_at(dialect, &head, self.body)
             .map_err(|error| Refusal::new(Code::BadBody, format!("The body cannot be priced: {error}.")))
     }

@@ -121,11 +121,12 @@ async fn handle(
         session: OnceCell::new(),
     };
     let outcome = match endpoints::find(&arrived.path) {
-        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
+        // Boxed, so that calls have no room for what is not one.
+        Some(endpoint) => Box::pin(endpoints::answer(&worker, &arrived, endpoint, body)).await,
         None if endpoints::is_for_refund(&arrived) => {
-            endpoints::answer(&worker, &arrived, Endpoint::Refund, body).await
+            Box::pin(endpoints::answer(&worker, &arrived, Endpoint::Refund, body)).await
         }
-        None if session::is_managed(&arrived, &body) => session::manage(&worker, &arrived).await,
+        None if session::is_managed(&arrived, &body) => Box::pin(session::manage(&worker, &arrived)).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
@@ -149,22 +150,22 @@ async fn paid_call(
     arrived.identity = identity::identify(&worker, &arrived, &route)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let mut known = admission::known(&worker, &arrived, &presented)?;
-    let Received { body, rest } = exchange.receive(body, &arrived, &route).await?;
+    let Received { body, rest } = if admission::is_refused_unread(&arrived, &route, &presented, &known) {
+        Received::nothing()
+    } else {
+        exchange.receive(body, &arrived, &route).await?
+    };
     let content = exchange.content(&body);
     let signed = std::mem::take(&mut arrived.identity);
     arrived.identity = signed.with_body(&worker.gate, &arrived, &route, content)?;
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let group = known.payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
-    let quote =
-        Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group.as_deref(), arrived.now)?
-            .followed(&gate.unseen);
+    let mut quote = Quote::of(snapshot, &route, &arrived.target, headers, body.clone(), group, arrived.now)?;
+    quote.follow(&gate.unseen);
     known.permit(gate, &arrived, &route, &quote, content)?;
-    let funds = known.payer.as_ref().map(|payer| {
-        let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
-        payer.funds(gate, limits, arrived.now.seconds())
-    });
-    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
+    let funds = || known.payer.as_ref().map(|payer| payer.funds(gate, snapshot, arrived.now.seconds()));
+    quote.count_tokens(gate, &snapshot.config.metering, funds).await;
     arrived.noted.quote(quote.ceiling);
     let naming = arrived.identity.names_debit(naming);
     let asked = admission::asked(&arrived, &presented, &known, &quote, naming, &body);
@@ -189,7 +190,8 @@ async fn paid_call(
     let worker_too = Rc::clone(&worker);
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let (running, told) = (known.running.take(), known.told.take());
-    let mut serving = Serving {
+    // Boxed, because it is handed on a few times, and each of them is room in the call.
+    let mut serving = Box::new(Serving {
         worker: worker_too,
         arrived,
         route,
@@ -201,7 +203,7 @@ async fn paid_call(
         attempt,
         running,
         slot,
-    };
+    });
     if paying.is_none() && serving.is_nobodys() {
         return serving.serve(None).await;
     }

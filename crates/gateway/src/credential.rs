@@ -1,6 +1,6 @@
 //! What a request pays with: a credit key, one payment, both, or nothing (reference items 13, 14, 18).
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use serde_json::{Map, Value};
 use wire::cashu::Token;
 use wire::mpp::{Credential, CredentialError};
@@ -61,11 +61,11 @@ impl Presented {
     /// # Errors
     /// Two payments or two keys. Nothing was used up.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let v2 = headers.get(x402::PAYMENT_SIGNATURE).map(|value| {
+        let v2 = headers.get(PAYMENT_SIGNATURE).map(|value| {
             let text = value.to_str().ok()?;
             x402::decode_payment_signature(text).ok().map(|payment| Payment::V2(Box::new(payment)))
         });
-        let v1 = headers.get(x402::X_PAYMENT).map(|value| {
+        let v1 = headers.get(X_PAYMENT).map(|value| {
             let text = value.to_str().ok()?;
             x402::decode_x_payment(text).ok().map(Payment::V1)
         });
@@ -79,8 +79,7 @@ impl Presented {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
         };
-        let mpp = Credential::read(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-        let mpp = mpp.map(|found| found.map(Box::new)).transpose();
+        let mpp = mpp::read(headers).map(|found| found.map(Box::new)).transpose();
         Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers), ecash, mpp })
     }
 
@@ -131,8 +130,15 @@ impl Presented {
     }
 }
 
+const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static(x402::PAYMENT_SIGNATURE);
+const X_PAYMENT: HeaderName = HeaderName::from_static(x402::X_PAYMENT);
+
 /// The fields an unmodified SDK can put a key into.
-pub(crate) const KEY_FIELDS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+pub(crate) static KEY_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
@@ -141,7 +147,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         let key = rest.split_once(',').map_or(rest, |(key, _)| key);
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok().map(str::trim));
+    let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(name)?.to_str().ok().map(str::trim));
     let mut found: Option<&str> = None;
     for text in bearers.chain(plain).filter(|text| text.starts_with("fk_")) {
         match found {

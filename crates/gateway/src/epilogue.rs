@@ -8,19 +8,18 @@ use ledger::AccountRef;
 use crate::call_id::CallId;
 use crate::charge::Sum;
 use crate::clock::Now;
+use crate::facts;
 use crate::identity;
 use crate::payer::Payer;
 use crate::session::Came;
 
 /// Names of our trailers, for the `Trailer` field of the head.
-pub(crate) const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
+const TRAILERS: &str = "farthing-charge, farthing-balance, farthing-usage";
 /// Those of a call that does not wait for its payment.
-pub(crate) const TRAILERS_OF_A_PROMISE: &str =
-    "farthing-charge, farthing-balance, farthing-usage, payment-response";
+const TRAILERS_OF_A_PROMISE: &str = "farthing-charge, farthing-balance, farthing-usage, payment-response";
 
 /// Those of a crawler's call that is metered.
-pub(crate) const TRAILERS_OF_A_CRAWL: &str =
-    "farthing-charge, farthing-balance, farthing-usage, crawler-charged";
+const TRAILERS_OF_A_CRAWL: &str = "farthing-charge, farthing-balance, farthing-usage, crawler-charged";
 
 /// How a client wants to be told what a call came to, besides its receipt.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,20 +34,27 @@ pub(crate) struct Epilogue {
 
 impl Epilogue {
     /// As the heads of the request and of the answer have it. A comment or an event is only for what has a receipt.
-    pub(crate) fn wanted(
-        asked: &HeaderMap,
-        answer: &HeaderMap,
-        is_success: bool,
-        payer: Option<&Payer>,
-    ) -> Self {
+    pub(crate) fn wanted(asked: &HeaderMap, answer: &HeaderMap, is_success: bool, payer: &Payer) -> Self {
         let is_events = is_success && is_event_stream(answer);
-        let has_session = payer.is_some_and(|payer| payer.session.is_some());
+        let has_session = payer.session.is_some();
         // A crawler is told what was debited in any case (IDN-23).
-        let is_crawler = payer.is_some_and(Payer::is_crawler);
+        let is_crawler = payer.is_crawler();
         Self {
             trailers: takes_trailers(asked),
             comment: is_events && (is_crawler || takes_comment(asked)),
             receipt: is_events && has_session,
+        }
+    }
+
+    /// Names the trailers in the head, where there will be any.
+    pub(crate) fn announce(self, headers: &mut HeaderMap, is_promised: bool, is_crawl: bool) {
+        if self.trailers {
+            let names = match (is_promised, is_crawl) {
+                (true, _) => TRAILERS_OF_A_PROMISE,
+                (false, true) => TRAILERS_OF_A_CRAWL,
+                (false, false) => TRAILERS,
+            };
+            headers.insert(header::TRAILER, HeaderValue::from_static(names));
         }
     }
 
@@ -85,7 +91,7 @@ impl Bill {
             account: payer.account.clone(),
             charge: format!("{} {asset}", sum.captured.decimal(asset)),
             balance: format!("{} {asset}", sum.available.decimal(asset)),
-            usage: sum.usage.clone(),
+            usage: facts::usage_line(&sum.metered),
             call,
             result: None,
             crawler: payer.is_crawler().then(|| identity::charged(sum.captured)),

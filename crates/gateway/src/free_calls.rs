@@ -112,23 +112,13 @@ impl Charge {
         let payer = Payer { account: nobody, key: None, token: None, session: None, protocol: PROTOCOL };
         let ended = Ended { end: HoldEnd::Voided, captured: nothing, overrun: nothing, available: nothing };
         let facts = CallFacts {
-            call: self.call,
-            account: payer.account.id(),
-            asset,
+            charge: self,
             payer: &payer,
-            agent: self.agent.as_deref(),
-            route: &self.route.name,
-            upstream: &self.quote.upstream.name,
-            quote: &self.quote,
             held_first: nothing,
             held: nothing,
-            clamp: self.clamp,
             ended: &ended,
             cost,
             metered,
-            status: self.status.as_u16(),
-            payment: None,
-            started: self.started,
             finished: Now::read(),
         };
         Some(Op::Capture {

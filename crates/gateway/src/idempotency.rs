@@ -19,10 +19,10 @@ use crate::gate::Gate;
 use crate::identity;
 use crate::payments::store_refusal;
 use crate::refusal::{Code, Money, Refusal};
-use crate::retries::{self, Verdict};
+use crate::retries::{self, Repeated, Verdict};
 
-const KEY_FIELD: &str = "idempotency-key";
-const RETRY_FIELD: &str = "x-stainless-retry-count";
+const KEY_FIELD: HeaderName = HeaderName::from_static("idempotency-key");
+const RETRY_FIELD: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 255;
 
@@ -200,6 +200,11 @@ impl Attempt {
         !self.claims.is_empty()
     }
 
+    /// Whether its outcome goes to the disk.
+    pub(crate) const fn is_stored(&self) -> bool {
+        !self.stored.is_empty()
+    }
+
     /// The call has ended and is charged, or was served for nothing. The outcome is to be written with the
     /// charge, and the claims let go when that is on disk.
     pub(crate) fn ended(self, outcome: &Outcome) -> (Vec<([u8; 32], Idempotent)>, Vec<Claim>) {
@@ -268,26 +273,27 @@ fn begin_unnamed(
     now: Now,
 ) -> Result<Begun, Refusal> {
     let Asked { naming, fingerprint } = asked;
-    let id = within("farthing/retry/1", account, &fingerprint);
+    let on_disk = || within("farthing/retry/1", account, &fingerprint);
     let is_retry = naming.tries.is_some_and(|tries| tries > 0);
-    let (attempt, unheard_of) = match gate.retries.begin(id, is_retry, dedupe.sdk_retry) {
-        Verdict::InFlight => return Err(in_progress()),
-        Verdict::Charged(call) => {
-            let written = stored(gate, &id, now)?.filter(|before| before.outcome.call == call.0);
-            let headers = written.map_or_else(Vec::new, |before| before.outcome.headers);
-            return Ok(Begun::Ended(Before { call, headers }));
-        }
-        Verdict::Runs { attempt, unheard_of } => (attempt, unheard_of),
-    };
+    let (attempt, unheard_of) =
+        match gate.retries.begin(Repeated { account, fingerprint }, is_retry, dedupe.sdk_retry) {
+            Verdict::InFlight => return Err(in_progress()),
+            Verdict::Charged(call) => {
+                let written = stored(gate, &on_disk(), now)?.filter(|before| before.outcome.call == call.0);
+                let headers = written.map_or_else(Vec::new, |before| before.outcome.headers);
+                return Ok(Begun::Ended(Before { call, headers }));
+            }
+            Verdict::Runs { attempt, unheard_of } => (attempt, unheard_of),
+        };
     if is_retry
         && unheard_of
-        && let Some(before) = stored(gate, &id, now)?
+        && let Some(before) = stored(gate, &on_disk(), now)?
     {
         attempt.charged(CallId(before.outcome.call));
         return Ok(Begun::Ended(before.outcome.into()));
     }
     let expires_s = now.seconds().saturating_add(dedupe.sdk_retry.as_secs());
-    let stored = naming.tries.map(|_| Place { id, fingerprint, expires_s });
+    let stored = naming.tries.map(|_| Place { id: on_disk(), fingerprint, expires_s });
     let stored = stored.into_iter().collect();
     Ok(Begun::Runs(Attempt { stored, claims: Vec::new(), retry: Some(attempt) }))
 }

@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 
 use crate::bill;
 use crate::call_id::CallId;
-use crate::charge::{Charge, commit_in_background};
+use crate::charge::Charge;
 use crate::clock::Now;
 use crate::config::CrashCharge;
 use crate::facts::CallFacts;
 use crate::gate::Gate;
+use crate::landing::commit_in_background;
 use crate::payments::Waits;
 use crate::posting::Posting;
 
@@ -131,30 +132,20 @@ impl Charge {
             available: payer.account.available(),
         };
         let facts = CallFacts {
-            call: self.call,
-            account: payer.account.id(),
-            asset: payer.account.asset(),
+            charge: self,
             payer,
-            agent: self.agent.as_deref(),
-            route: &self.route.name,
-            upstream: &self.quote.upstream.name,
-            quote: &self.quote,
             held_first: hold.first(),
             held: hold.amount(),
-            clamp: self.clamp,
             ended: &ended,
             cost: &cost,
             metered: &metered,
-            status: self.status.as_u16(),
-            payment: self.brought.as_ref().map(|brought| brought.facts(amount)),
-            started: self.started,
             finished: Now::read(),
         };
         Some(OwedInput {
             amount: amount.units(),
             cost_femto: cost.femto.units().to_string(),
             chain: hold.chain().map(|account| account.id().0).collect(),
-            model: self.quote.model.clone(),
+            model: self.quote.model().to_owned(),
             price_version: self.quote.price_version(),
             facts: String::from_utf8(facts.to_json()).ok()?,
             settles: self.promise().and_then(|promise| {

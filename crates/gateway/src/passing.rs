@@ -13,8 +13,9 @@ use meter::{Counted, End};
 use store::StoreError;
 
 use crate::aftercare::{Aftercare, Seat};
-use crate::charge::{Charge, Counting, Landing, Stop};
+use crate::charge::{Charge, Counting, Stop};
 use crate::epilogue::{Bill, Epilogue, end_mark};
+use crate::landing::Landing;
 use crate::payments::PaymentResult;
 use crate::session::{Pause, Waited};
 use crate::silence::Silence;

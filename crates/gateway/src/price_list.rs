@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use tariff::{Catalogue, Entry, Found, Layer, Origin, PriceBook, diff, litellm, models_dev, own};
 
@@ -27,6 +28,9 @@ pub enum PriceListError {
     Unpriced(String, String),
 }
 
+/// How much of a version people are shown.
+const LABEL_CHARS: usize = 12;
+
 /// One set of prices.
 #[derive(Debug)]
 pub struct PriceList {
@@ -34,6 +38,7 @@ pub struct PriceList {
     markup: Markup,
     unknown_model: UnknownModel,
     version: String,
+    label: HeaderValue,
 }
 
 /// Something about prices that is no longer what it was.
@@ -79,8 +84,11 @@ impl PriceList {
         };
         layers.extend(prices.groups.iter().map(of_group));
         let book = PriceBook::new(layers, prices.aliases.iter().cloned())?;
+        let version = version(&book, &prices.markup, &prices.unknown_model);
+        let label = version.get(..LABEL_CHARS).and_then(|label| HeaderValue::from_str(label).ok());
         let list = Self {
-            version: version(&book, &prices.markup, &prices.unknown_model),
+            label: label.unwrap_or_else(|| HeaderValue::from_static("")),
+            version,
             book,
             markup: prices.markup.clone(),
             unknown_model: prices.unknown_model.clone(),
@@ -141,6 +149,11 @@ impl PriceList {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// The version as people are shown it, in headers.
+    pub(crate) fn label(&self) -> HeaderValue {
+        self.label.clone()
     }
 
     /// What is different in a newer list.

@@ -1,18 +1,20 @@
 //! What a request may cost at most, before it runs.
 
+mod fit;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use meter::{
     CallTerms, Ceiling, Charge, ChargeError, Counted, Dialect, EstimateBasis, Head, HoldPolicy, InputBound,
     Meter, Metered, RequestFacts,
 };
 use money::{Amount, Rate};
 use serde_json::Value;
-use tariff::{Rates, Tariff, Terms};
+use tariff::{Found, Rates, Tariff, Terms};
 
 use crate::asked::Asked;
 use crate::bill;
@@ -20,8 +22,8 @@ use crate::clock::Now;
 use crate::config::{HoldInput, Metering, Route, RoutePrice, UnitPrice};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
-use crate::growth::Growth;
 use crate::payer::Funds;
+use crate::price_list::{PriceList, moment};
 use crate::refusal::{Code, Refusal};
 use crate::selling;
 use crate::sending::Sending;
@@ -30,9 +32,8 @@ use crate::tokens::Asked as Counting;
 use crate::tunnel::Coverage;
 use crate::unseen::Unseen;
 
-/// A document without a limit of its own gets one: what it is held for. The default output at least, and
-/// up to this many tokens where a quarter of what is there covers them, so that calls in parallel fit too.
-const OPEN_END_TOKENS: u64 = 32 * 1024;
+pub(crate) use fit::Fitted;
+use fit::OPEN_END_TOKENS;
 
 /// What a model may generate beyond the limit that it was given: words that end a call, the rest of a thought.
 const BEYOND_LIMIT_TOKENS: u64 = 256;
@@ -43,14 +44,12 @@ const TEMPLATE_TOKENS: u64 = 16;
 /// What a provider may put before a prompt: how tools are to be used, a template's own words.
 const PROVIDER_PROMPT_BYTES: u64 = 1024;
 
-/// A priced request. Amounts are nano-USD.
+/// A priced request. Amounts are nano-USD. What configuration and price list say is shared with them, not copied.
 #[derive(Debug)]
 pub(crate) struct Quote {
-    pub(crate) dialect: Dialect,
+    pub(crate) route: Arc<Route>,
     /// Where the call goes.
     pub(crate) upstream: Arc<Upstream>,
-    /// As the request names it; the route's name where there is none.
-    pub(crate) model: String,
     /// The most it may cost.
     pub(crate) ceiling: Amount,
     /// What an offer for it asks for at least: at everybody's prices and by its bytes, so that an offer that was made to
@@ -58,19 +57,18 @@ pub(crate) struct Quote {
     pub(crate) offered: Amount,
     /// The most it may cost if each byte of its prompt is a token; none where that is more than can be counted.
     worst: Option<Amount>,
-    /// Version of the prices.
-    pub(crate) tariff: String,
-    price: Arc<Tariff>,
-    /// The name under which the price list has the model; empty where it does not matter.
-    priced_as: String,
+    /// Where the price of a model is from, of whichever version.
+    prices: Arc<PriceList>,
+    /// Whose price it is, where that is one group's own.
+    group: Option<String>,
+    /// What the model costs; none where the route has a price of its own, which is `dearest` then.
+    price: Option<Arc<Tariff>>,
     /// The dearest it may come to while the call runs (MTR-50), for a prompt as long as `policy` thinks it may be.
     dearest: Rates,
     /// When the call began, which decides its price (MTR-49).
     started: Now,
     /// When its hold ends at the latest, in milliseconds since 1970.
     until_ms: i64,
-    /// Where the route has a price of its own for units.
-    units: Option<UnitPrice>,
     /// Raise over the price, in basis points.
     pub(crate) markup_bp: u32,
     facts: Option<RequestFacts>,
@@ -85,125 +83,143 @@ pub(crate) struct Quote {
     inject_usage: bool,
 }
 
-/// What a request becomes when only so much money is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fitted {
-    /// What to hold.
-    pub(crate) hold: Amount,
-    /// Output limit to write into the request, if it has to change.
-    pub(crate) clamp: Option<u64>,
-    /// How the hold grows, where it is less than the whole call may cost.
-    pub(crate) growth: Option<Growth>,
-    /// The most that the key or what pays allows this call to cost.
-    pub(crate) most: Option<Amount>,
-}
-
 impl Quote {
     /// Prices a request: reads its body for the model and the output it may ask for, and chooses the upstream
     /// by that. `target` is path and query; `group` that of the account which pays, as far as it is known.
     pub(crate) fn of(
         snapshot: &Snapshot,
-        route: &Route,
+        route: &Arc<Route>,
         target: &str,
         headers: &HeaderMap,
         body: Bytes,
-        group: Option<&str>,
+        group: Option<String>,
         now: Now,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Box<Self>, Refusal> {
         let metering = &snapshot.config.metering;
         let exchange = snapshot.exchange(route);
         // What a stream carries is not known yet: its price depends on the bounds alone.
         let body = if exchange.streams() { Bytes::new() } else { body };
         let asked = Asked::read(snapshot, route, target, headers, &body)?;
-        let mut quote = Self {
-            dialect: asked.facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect),
+        let mut quote = Box::new(Self {
+            route: Arc::clone(route),
             upstream: asked.upstream,
-            model: route.name.clone(),
             ceiling: Amount::ZERO,
             offered: Amount::ZERO,
             worst: None,
-            tariff: snapshot.prices.version().to_owned(),
-            price: Arc::default(),
-            priced_as: String::new(),
+            prices: Arc::clone(&snapshot.prices),
+            group,
+            price: None,
             dearest: Rates::default(),
             started: now,
             until_ms: 0,
-            units: None,
             markup_bp: 0,
-            facts: None,
+            facts: asked.facts,
             body,
             exchange,
             sending: exchange.streams().then(|| Sending::new(upload_max(exchange, route))),
             policy: policy(metering),
             step: metering.step.map(u64::from),
             inject_usage: metering.inject_stream_usage,
-        };
-        match (route.price, asked.facts) {
-            (RoutePrice::ByModel, Some(facts)) => quote.by_model(snapshot, facts, group)?,
-            (RoutePrice::Units(price), Some(facts)) => quote.by_units(price, facts)?,
-            (RoutePrice::PerCall(fee), _) => {
+        });
+        match route.price {
+            RoutePrice::ByModel => quote.by_model(snapshot.config.server.timeouts.call)?,
+            RoutePrice::Units(price) => quote.by_units(&price)?,
+            RoutePrice::PerCall(fee) => {
                 quote.dearest.per_call = Some(fee);
-                quote.price = Arc::new(quote.dearest.into());
                 quote.ceiling = fee;
             }
-            (RoutePrice::Free | RoutePrice::ByModel | RoutePrice::Units(_), _) => {}
+            RoutePrice::Free => {}
         }
         quote.offered = quote.offered.max(quote.ceiling);
         Ok(quote)
     }
 
     /// Holds for the whole call at once where the model's output cannot be followed.
-    pub(crate) fn followed(self, unseen: &Unseen) -> Self {
-        let step = self.step.filter(|_| !unseen.has(&self.model));
-        Self { step, ..self }
+    pub(crate) fn follow(&mut self, unseen: &Unseen) {
+        self.step = self.step.filter(|_| !unseen.has(self.model()));
+    }
+
+    /// As the request names it; the route's name where there is none.
+    pub(crate) fn model(&self) -> &str {
+        let named = self.facts.as_ref().map(|facts| facts.model.as_str());
+        named.filter(|model| !model.is_empty()).unwrap_or(&self.route.name)
+    }
+
+    /// How request and answer are worded, as far as that matters.
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.facts.as_ref().map_or(Dialect::Raw, RequestFacts::dialect)
+    }
+
+    /// The version of the prices.
+    pub(crate) fn tariff(&self) -> &str {
+        self.prices.version()
+    }
+
+    /// The same, shortened for people, as a header says it.
+    pub(crate) fn tariff_label(&self) -> HeaderValue {
+        self.prices.label()
+    }
+
+    /// The route's own price for units, where it has one.
+    fn units(&self) -> Option<&UnitPrice> {
+        match &self.route.price {
+            RoutePrice::Units(price) => Some(price),
+            RoutePrice::ByModel | RoutePrice::PerCall(_) | RoutePrice::Free => None,
+        }
+    }
+
+    /// What the request says, where its price is that of a model's tokens.
+    fn metered(&self) -> Option<&RequestFacts> {
+        self.facts.as_ref().filter(|_| self.units().is_none())
+    }
+
+    /// What the whole tariff is.
+    fn price(&self) -> Cow<'_, Tariff> {
+        match &self.price {
+            Some(listed) => Cow::Borrowed(listed),
+            None => Cow::Owned(self.dearest.into()),
+        }
     }
 
     /// Sold by what is counted here: by its worst case under the price's own bounds.
-    fn by_units(&mut self, price: UnitPrice, facts: RequestFacts) -> Result<(), Refusal> {
-        self.dearest = bill::rates(&price);
-        self.price = Arc::new(self.dearest.into());
-        self.units = Some(price);
-        if !facts.model.is_empty() {
-            self.model.clone_from(&facts.model);
-        }
-        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy);
-        let whole = ceiling.and_then(|ceiling| bill::with_request(ceiling.cost, &price, self.body_bytes()));
+    fn by_units(&mut self, price: &UnitPrice) -> Result<(), Refusal> {
+        self.dearest = bill::rates(price);
+        let Some(facts) = &self.facts else { return Ok(()) };
+        let ceiling = meter::ceiling(&self.dearest, facts, self.body_bytes(), &self.policy);
+        let whole = ceiling.and_then(|ceiling| bill::with_request(ceiling.cost, price, self.body_bytes()));
         let too_big = |_| Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
         self.ceiling = whole.and_then(money::Femto::to_nano_up).map_err(too_big)?.max(price.min);
-        self.facts = Some(facts);
         Ok(())
     }
 
-    fn by_model(
-        &mut self,
-        snapshot: &Snapshot,
-        facts: RequestFacts,
-        group: Option<&str>,
-    ) -> Result<(), Refusal> {
+    /// Sold by the tokens of its model; a call takes `longest` at most.
+    fn by_model(&mut self, longest: Duration) -> Result<(), Refusal> {
+        let Some(facts) = &self.facts else { return Ok(()) };
         let unpriced = || Refusal::new(Code::ModelNotPriced, "This model has no price here.");
-        let found = snapshot.price(&facts.model, group, self.started).ok_or_else(unpriced)?;
-        self.price = Arc::clone(found.tariff);
-        self.priced_as = found.name.to_owned();
-        sellable(&facts, &self.price)?;
-        self.markup_bp = snapshot.prices.markup(group);
-        let longest = snapshot.config.server.timeouts.call.as_millis();
-        let longest = u64::try_from(longest).unwrap_or(u64::MAX);
-        self.until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
-        self.worst = self.worst_at(&self.price, &facts, self.markup_bp);
-        self.offered = match group {
-            None => self.worst,
-            Some(_) => self.everybodys_worst(snapshot, &facts),
-        }
-        .unwrap_or(Amount::ZERO);
-        self.dearest = self.dearest_by(&self.price, &facts, &self.policy);
-        if !bill::prices_units_of(&self.dearest, self.dialect) {
+        let group = self.group.as_deref();
+        let found = self.listed(facts, group).ok_or_else(unpriced)?;
+        let price = Arc::clone(found.tariff);
+        sellable(facts, &price)?;
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.terms().started_ms.saturating_add_unsigned(longest);
+        let markup_bp = self.prices.markup(group);
+        (self.until_ms, self.markup_bp) = (until_ms, markup_bp);
+        self.dearest = self.dearest_by(&price, facts, &self.policy);
+        if !bill::prices_units_of(&self.dearest, self.dialect()) {
             return Err(unpriced());
         }
-        self.model.clone_from(&facts.model);
         let too_big = || Refusal::new(Code::BadBody, "The call would cost more than can be counted.");
-        self.ceiling = self.ceiling_by(&self.dearest, &facts, &self.policy).ok_or_else(too_big)?;
-        self.facts = Some(facts);
+        self.ceiling = self.ceiling_by(&self.dearest, facts, &self.policy).ok_or_else(too_big)?;
+        self.worst = self.worst_at(&price, facts, markup_bp);
+        let offered = if group.is_none() { self.worst } else { self.everybodys_worst(facts) };
+        self.offered = offered.unwrap_or(Amount::ZERO);
+        self.price = Some(price);
         Ok(())
+    }
+
+    /// What the price list has for the model when the call begins.
+    fn listed(&self, facts: &RequestFacts, group: Option<&str>) -> Option<Found<'_>> {
+        self.prices.lookup(&facts.model, group, moment(self.started))
     }
 
     /// The dearest rates of the call: how long its prompt may be decides which can apply.
@@ -222,9 +238,9 @@ impl Quote {
     }
 
     /// The same for who is in no group; none where it is not sold to everybody.
-    fn everybodys_worst(&self, snapshot: &Snapshot, facts: &RequestFacts) -> Option<Amount> {
-        let price = snapshot.price(&facts.model, None, self.started)?.tariff;
-        self.worst_at(price, facts, snapshot.prices.markup(None))
+    fn everybodys_worst(&self, facts: &RequestFacts) -> Option<Amount> {
+        let price = self.listed(facts, None)?.tariff;
+        self.worst_at(price, facts, self.prices.markup(None))
     }
 
     fn ceiling_by(&self, dearest: &Rates, facts: &RequestFacts, policy: &HoldPolicy) -> Option<Amount> {
@@ -236,60 +252,67 @@ impl Quote {
     /// A byte is a token at most, the provider may put a prompt of its own before that of the request, and
     /// the output is limited, with a little beyond, or was seen. None where all that is charged is counted here.
     pub(crate) fn believed(&self, clamp: Option<u64>, generated_bytes: u64) -> Option<Amount> {
-        let mut facts = self.facts.clone().filter(|_| self.units.is_none())?;
+        let mut facts = self.metered()?.clone();
         let open_end = || {
             let cap = self.dearest.max_output_tokens.unwrap_or(0);
             OPEN_END_TOKENS.max(cap).saturating_add(generated_bytes)
         };
         let limit = clamp.or(facts.max_output).unwrap_or_else(open_end);
         // Qwen's limit is that of the answer, not of the thoughts before it.
-        let thinks_beyond = matches!(self.dialect, Dialect::QwenChat | Dialect::DashScope);
+        let thinks_beyond = matches!(self.dialect(), Dialect::QwenChat | Dialect::DashScope);
         let beyond = if thinks_beyond { OPEN_END_TOKENS } else { BEYOND_LIMIT_TOKENS };
         facts.max_output = Some(limit.saturating_add(beyond));
         let bytes = self.body_bytes().saturating_add(PROVIDER_PROMPT_BYTES);
         let policy = HoldPolicy { input_bound: InputBound::Bytes, ..self.policy };
-        let dearest = meter::dearest_rates(&self.price, &facts, bytes, &policy, &self.terms(), self.until_ms);
+        let dearest =
+            meter::dearest_rates(&self.price(), &facts, bytes, &policy, &self.terms(), self.until_ms);
         let ceiling = meter::ceiling(&dearest, &facts, bytes, &policy).ok()?;
         ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
     }
 
     /// Holds for the tokens of the request instead of its bytes, where the operator wants that or so little is
     /// there that it matters (MTR-33). Not for who shows no money: that buys no work.
-    pub(crate) async fn counted(mut self, gate: &Gate, metering: &Metering, funds: Option<Funds>) -> Self {
-        let funds = funds.filter(|funds| funds.spendable > Amount::ZERO);
-        let Some((facts, funds)) = self.facts.as_ref().filter(|_| self.units.is_none()).zip(funds) else {
-            return self;
-        };
+    pub(crate) async fn count_tokens(
+        &mut self,
+        gate: &Gate,
+        metering: &Metering,
+        funds: impl FnOnce() -> Option<Funds>,
+    ) {
+        if self.metered().is_none() || metering.hold_input == HoldInput::Bytes {
+            return;
+        }
+        let Some(funds) = funds().filter(|funds| funds.spendable > Amount::ZERO) else { return };
         let is_short = |amount| self.worst.is_none_or(|worst| amount < worst);
-        let wanted = match metering.hold_input {
-            HoldInput::BytesHalf => is_short(funds.balance) || is_short(funds.spendable),
-            HoldInput::Bytes => false,
-            HoldInput::Tokenizer => true,
-        };
-        if !wanted {
-            return self;
+        if metering.hold_input == HoldInput::BytesHalf
+            && !is_short(funds.balance)
+            && !is_short(funds.spendable)
+        {
+            return;
         }
         // A limit says how much may be held, and what is more than that is not taken: so a dense prompt must not be
         // held for as less than it is. That it may be held for as less than its bytes is for a short balance.
         let only_more = metering.hold_input == HoldInput::BytesHalf && !is_short(funds.balance);
         let input_bound = match gate.estimator.count_request(self.body()).await {
             Counting::Tokens(tokens) => {
-                let factor_bp = metering.factor_bp(&self.model);
+                let factor_bp = metering.factor_bp(self.model());
                 let counted = Counted { input: Some(tokens), output: None, factor_bp };
                 InputBound::Tokens(counted.raised_input().unwrap_or(u64::MAX).saturating_add(TEMPLATE_TOKENS))
             }
             // What was not counted is not thought to be little; half the bytes of a sound or a file are a lot.
             Counting::Long => InputBound::Bytes,
-            Counting::NotText => return self,
+            Counting::NotText => return,
         };
-        let policy = HoldPolicy { input_bound, ..self.policy };
-        let dearest = self.dearest_by(&self.price, facts, &policy);
+        self.hold_by(HoldPolicy { input_bound, ..self.policy }, only_more);
+    }
+
+    fn hold_by(&mut self, policy: HoldPolicy, only_more: bool) {
+        let Some(facts) = self.metered() else { return };
+        let dearest = self.dearest_by(&self.price(), facts, &policy);
         let ceiling = self.ceiling_by(&dearest, facts, &policy);
         if let Some(ceiling) = ceiling.filter(|ceiling| !only_more || *ceiling > self.ceiling) {
             (self.policy, self.dearest, self.ceiling) = (policy, dearest, ceiling);
             self.offered = self.offered.max(ceiling);
         }
-        self
     }
 
     /// The request as the client sent it.
@@ -305,6 +328,11 @@ impl Quote {
         }
     }
 
+    /// Whether the price was read from the body, too.
+    pub(crate) const fn is_by_body(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// Bytes of the request at most.
     fn body_bytes(&self) -> u64 {
         self.sending.as_ref().map_or(self.body.len() as u64, Sending::bytes_max)
@@ -317,106 +345,8 @@ impl Quote {
 
     /// Where a connection is sold by time or bytes, what its hold grows by.
     pub(crate) fn coverage(&self, most: Option<Amount>) -> Option<Coverage> {
-        let price = self.units.filter(|_| self.is_tunnel())?;
-        Some(Coverage::first(price, most))
-    }
-
-    /// Fits the call into `available`: whole if that covers it, with less output if enough of it is
-    /// left to be useful (MTR-34), else not at all.
-    pub(crate) fn fit(&self, available: Amount, may_clamp: bool) -> Option<Fitted> {
-        let whole = |hold, clamp| Some(Fitted { hold, clamp, growth: None, most: None });
-        let Some(facts) = self.facts.as_ref().filter(|_| self.units.is_none()) else {
-            return if available >= self.ceiling { whole(self.ceiling, None) } else { None };
-        };
-        if available >= self.ceiling {
-            return match (facts.has_output(), facts.max_output, self.growing_step()) {
-                (true, None, Some(step)) => self.fit_open_stream(available, step),
-                (true, None, None) => Some(self.fit_open_document(available)),
-                (true, Some(limit), Some(step)) if limit > step => self.first_step(step, Some(limit), None),
-                _ => whole(self.ceiling, None),
-            };
-        }
-        let output = self.affordable(available, &self.policy).filter(|_| may_clamp)?;
-        if let Some(step) = self.growing_step().filter(|step| output > *step) {
-            return self.first_step(step, Some(output), Some(output));
-        }
-        let cost = self.cost_of(output)?;
-        if cost <= available { whole(cost, Some(output)) } else { None }
-    }
-
-    /// As [`Quote::fit`], for a payer whose money may still come in: a stream begins with what is there, and nothing tells
-    /// the upstream to stop where that ends (ENG-8). None where all of it is there already, where it is no stream whose hold
-    /// grows, and where nothing of it is paid for.
-    pub(crate) fn fit_as_it_comes(&self, available: Amount) -> Option<Fitted> {
-        let facts = self.facts.as_ref().filter(|facts| self.units.is_none() && facts.has_output())?;
-        let step = self.growing_step()?;
-        let limit = facts.max_output;
-        if limit.is_some_and(|limit| limit <= step) && available >= self.ceiling {
-            return None;
-        }
-        let first = limit.map_or(step, |limit| limit.min(step));
-        let covered = self.output_within(available)?.min(first);
-        let growth = Growth { covered, limit, step, per_call: None };
-        Some(Fitted { hold: self.cost_of(covered)?, clamp: None, growth: Some(growth), most: None })
-    }
-
-    /// What has to be there for the call to begin, where more can come in while it runs.
-    pub(crate) fn begins(&self) -> Amount {
-        self.fit_as_it_comes(self.offered).map_or(self.offered, |fitted| fitted.hold)
-    }
-
-    /// The output limit that goes up for a call that is given away, where it has to change: nobody's balance bounds it, so
-    /// all of its answers together get what one gets that names no limit.
-    pub(crate) fn given_limit(&self) -> Option<u64> {
-        let facts = self.facts.as_ref().filter(|facts| self.units.is_none() && facts.has_output())?;
-        let usual = (self.policy.default_output / self.choices()).max(1);
-        let usual = self.dearest.max_output_tokens.map_or(usual, |cap| cap.min(usual));
-        facts.max_output.is_none_or(|limit| limit > usual).then_some(usual)
-    }
-
-    /// The step, where the answer is a stream that we can end ourselves.
-    fn growing_step(&self) -> Option<u64> {
-        self.step.filter(|_| self.facts.as_ref().is_some_and(|facts| facts.stream))
-    }
-
-    /// Input and the first step of a stream that may go on to `limit`.
-    fn first_step(&self, step: u64, limit: Option<u64>, clamp: Option<u64>) -> Option<Fitted> {
-        let growth = Growth { covered: step, limit, step, per_call: None };
-        Some(Fitted { hold: self.cost_of(step)?, clamp, growth: Some(growth), most: None })
-    }
-
-    /// A stream without a limit goes on for as long as it is paid for. Where that is soon over the upstream is
-    /// told so, and ends the answer itself; a large limit is left out, because a model may refuse it.
-    fn fit_open_stream(&self, available: Amount, step: u64) -> Option<Fitted> {
-        let soon = HoldPolicy { default_output: step.saturating_mul(2), ..self.policy };
-        let affordable = self.affordable(available, &soon).filter(|tokens| *tokens < soon.default_output);
-        match affordable {
-            Some(tokens) if tokens <= step => {
-                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None, most: None })
-            }
-            limit => self.first_step(step, limit, limit),
-        }
-    }
-
-    /// A hold that grows stays within what one call may cost. What is thought unseen is only known at the end:
-    /// so the upstream is told as well, where the request has no limit of its own.
-    pub(crate) fn growing_within(&self, fitted: Fitted, per_call: Amount) -> Fitted {
-        let fitted = Fitted { most: Some(per_call), ..fitted };
-        let Some(growth) = fitted.growth else { return fitted };
-        let open = growth.limit.is_none();
-        let told = self.output_within(per_call).filter(|_| open).map(|tokens| tokens.min(OPEN_END_TOKENS));
-        let growth = Growth { limit: growth.limit.or(told), per_call: Some(per_call), ..growth };
-        Fitted { clamp: fitted.clamp.or(told), growth: Some(growth), ..fitted }
-    }
-
-    /// Output tokens that `available` covers, be they ever so few: a payer may ask for as little as that.
-    pub(crate) fn would_fit(&self, available: Amount) -> Option<u64> {
-        self.affordable(available, &HoldPolicy { min_output: 1, ..self.policy })
-    }
-
-    /// Output tokens of each answer that a hold of `whole` covers, with no least number.
-    pub(crate) fn output_within(&self, whole: Amount) -> Option<u64> {
-        self.affordable(whole, &HoldPolicy { min_output: 1, default_output: u64::MAX, ..self.policy })
+        let price = self.units().filter(|_| self.is_tunnel())?;
+        Some(Coverage::first(*price, most))
     }
 
     /// The worst case in tokens, where the price is by the model.
@@ -427,12 +357,12 @@ impl Quote {
 
     /// What each unit is sold for.
     pub(crate) fn rates(&self) -> Vec<Value> {
-        match (&self.facts, &self.units) {
+        match (&self.facts, self.units()) {
             (_, Some(price)) => selling::unit_lines(price),
             (Some(_), None) => {
                 let input_total = self.bound().map_or(0, |bound| bound.input_tokens);
                 let terms = Terms { at_ms: self.terms().started_ms, input_total, ..Terms::default() };
-                selling::rate_lines(&self.price.rates(&terms), self.markup_bp)
+                selling::rate_lines(&self.price().rates(&terms), self.markup_bp)
             }
             (None, None) => selling::fee_lines(self.ceiling),
         }
@@ -446,37 +376,6 @@ impl Quote {
     /// Whether the client asked for the usage chunk of its stream.
     pub(crate) fn asked_usage(&self) -> bool {
         self.facts.as_ref().is_some_and(|facts| facts.asked_usage)
-    }
-
-    fn affordable(&self, available: Amount, policy: &HoldPolicy) -> Option<u64> {
-        let facts = self.facts.as_ref()?;
-        let bare = u128::try_from(available.units()).ok()? * 10_000 / (10_000 + u128::from(self.markup_bp));
-        let bare = Amount::from_wide(bare).ok()?;
-        meter::affordable_output(&self.dearest, facts, self.body_bytes(), bare, policy)
-            .filter(|tokens| *tokens > 0)
-    }
-
-    /// What the call costs at most with so many output tokens in each answer.
-    pub(crate) fn cost_of(&self, output: u64) -> Option<Amount> {
-        let mut facts = self.facts.clone()?;
-        facts.max_output = Some(output);
-        let ceiling = meter::ceiling(&self.dearest, &facts, self.body_bytes(), &self.policy).ok()?;
-        ceiling.cost.marked_up(self.markup_bp).ok()?.to_nano_up().ok()
-    }
-
-    /// What is allowed is held, so that nothing can be generated that nobody pays.
-    fn fit_open_document(&self, available: Amount) -> Fitted {
-        let capped = |tokens: u64| self.dearest.max_output_tokens.map_or(tokens, |cap| cap.min(tokens));
-        let clamp = Some(capped(self.policy.default_output));
-        let plain = Fitted { hold: self.ceiling, clamp, growth: None, most: None };
-        let quarter = Amount::from_units(available.units() / 4);
-        let longer = self
-            .affordable(quarter, &HoldPolicy { default_output: capped(OPEN_END_TOKENS), ..self.policy })
-            .filter(|tokens| Some(*tokens) > plain.clamp)
-            .and_then(|tokens| {
-                Some(Fitted { hold: self.cost_of(tokens)?, clamp: Some(tokens), growth: None, most: None })
-            });
-        longer.filter(|longer| longer.hold <= available).unwrap_or(plain)
     }
 
     /// The body that goes up: the client's bytes with at most two splices.
@@ -513,8 +412,8 @@ impl Quote {
             },
         };
         basis.counted = counted;
-        let mut charge = meter::charge(&self.price, metered, &basis, &self.terms())?;
-        if let Some(price) = self.units.as_ref().filter(|_| !meter::is_free(metered)) {
+        let mut charge = meter::charge(&self.price(), metered, &basis, &self.terms())?;
+        if let Some(price) = self.units().filter(|_| !meter::is_free(metered)) {
             bill::complete(&mut charge, price, self.sent_bytes())?;
         }
         charge.femto = charge.femto.marked_up(self.markup_bp)?;
@@ -526,7 +425,7 @@ impl Quote {
     /// unless something went up since, or it was open for longer than the first step of its time. `sent_before` are the
     /// bytes that were up when it was opened.
     pub(crate) fn used_in_vain(&self, open: Duration, sent_before: u64) -> Option<Charge> {
-        let price = self.units.as_ref().filter(|_| self.exchange.streams())?;
+        let price = self.units().filter(|_| self.exchange.streams())?;
         let (sent, first) = (self.sent_bytes(), price.seconds_max.map(Duration::from_secs));
         if sent <= sent_before && first.is_none_or(|first| open <= first) {
             return None;
@@ -537,24 +436,25 @@ impl Quote {
 
     /// The version of the prices as journal entries have it: its first four bytes.
     pub(crate) fn price_version(&self) -> u32 {
-        self.tariff.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
+        self.tariff().get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
     }
 
-    /// The name under which the price list has the model: its own, or that of the pattern.
+    /// The name under which the price list has the model: its own, or that of the pattern; empty where it does not matter.
     pub(crate) fn priced_as(&self) -> &str {
-        &self.priced_as
+        let facts = self.facts.as_ref().filter(|_| self.price.is_some());
+        facts.and_then(|facts| self.listed(facts, self.group.as_deref())).map_or("", |found| found.name)
     }
 
     /// Whether what is counted here goes on for as long as the answer is read, or with it the request: who has left has
     /// no use for that.
     pub(crate) fn grows_by_reading(&self) -> bool {
         self.exchange.streams()
-            || self.units.is_some_and(|price| price.byte_out.is_some() || price.second.is_some())
+            || self.units().is_some_and(|price| price.byte_out.is_some() || price.second.is_some())
     }
 
     /// The longest the call may take, where that is what it is sold by.
     pub(crate) fn time_max(&self) -> Option<Duration> {
-        let units = self.units.filter(|_| self.dialect == Dialect::Raw && !self.is_tunnel())?;
+        let units = self.units().filter(|_| self.dialect() == Dialect::Raw && !self.is_tunnel())?;
         units.seconds_max.map(Duration::from_secs)
     }
 
@@ -564,12 +464,12 @@ impl Quote {
 
     /// The most bytes its answer may have, where that is what it is sold by.
     pub(crate) fn bytes_max(&self) -> Option<u64> {
-        self.units.filter(|_| !self.is_tunnel())?.bytes_max
+        self.units().filter(|_| !self.is_tunnel())?.bytes_max
     }
 
     /// A meter for its answer.
     pub(crate) fn meter(&self, head: Head<'_>) -> Meter {
-        let meter = Meter::new(self.dialect, head);
+        let meter = Meter::new(self.dialect(), head);
         match &self.facts {
             Some(facts) => meter.with_request(facts),
             None => meter,

@@ -8,11 +8,20 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ledger::AccountId;
+
 use crate::call_id::CallId;
 
 const SHARDS: usize = 16;
 /// Requests remembered at most; beyond it the oldest go, except those that run.
 const REQUESTS_MAX: usize = 64 * 1024;
+
+/// A request as an SDK repeats it: who pays, and its fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Repeated {
+    pub(crate) account: AccountId,
+    pub(crate) fingerprint: [u8; 32],
+}
 
 /// The calls of the last minutes, by account and fingerprint of the request.
 #[derive(Debug)]
@@ -45,26 +54,29 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     retries: Arc<Retries>,
-    id: [u8; 32],
+    request: Repeated,
     ended: bool,
 }
 
 impl Retries {
     /// Decides about a call. What happened longer than `window` ago is forgotten.
-    pub(crate) fn begin(self: &Arc<Self>, id: [u8; 32], is_retry: bool, window: Duration) -> Verdict {
-        let found = self.shard(&id).begin(id, is_retry, window, Instant::now());
+    pub(crate) fn begin(self: &Arc<Self>, request: Repeated, is_retry: bool, window: Duration) -> Verdict {
+        let found = self.shard(&request).begin(request, is_retry, window, Instant::now());
         match found {
             Found::Runs { unheard_of } => {
-                Verdict::Runs { attempt: Attempt { retries: Arc::clone(self), id, ended: false }, unheard_of }
+                let attempt = Attempt { retries: Arc::clone(self), request, ended: false };
+                Verdict::Runs { attempt, unheard_of }
             }
             Found::InFlight => Verdict::InFlight,
             Found::Charged(call) => Verdict::Charged(call),
         }
     }
 
-    fn shard(&self, id: &[u8; 32]) -> std::sync::MutexGuard<'_, Shard> {
-        // The ids are hashes: any byte of them is as good as another.
-        self.shards[usize::from(id[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, request: &Repeated) -> std::sync::MutexGuard<'_, Shard> {
+        // Fingerprints are hashes: any byte of them is as good as another.
+        self.shards[usize::from(request.fingerprint[0]) % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,22 +84,22 @@ impl Attempt {
     /// The call was charged, or served for nothing: repeating it gives its answer again.
     pub(crate) fn charged(mut self, call: CallId) {
         self.ended = true;
-        self.retries.shard(&self.id).end(&self.id, Some(call), Instant::now());
+        self.retries.shard(&self.request).end(&self.request, Some(call), Instant::now());
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.ended {
-            self.retries.shard(&self.id).end(&self.id, None, Instant::now());
+            self.retries.shard(&self.request).end(&self.request, None, Instant::now());
         }
     }
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    known: HashMap<[u8; 32], Known>,
-    oldest_first: VecDeque<[u8; 32]>,
+    known: HashMap<Repeated, Known>,
+    oldest_first: VecDeque<Repeated>,
 }
 
 /// All calls with one request of one account. Several may run at once: a client that wants several samples
@@ -110,11 +122,11 @@ enum Found {
 }
 
 impl Shard {
-    fn begin(&mut self, id: [u8; 32], is_retry: bool, window: Duration, now: Instant) -> Found {
+    fn begin(&mut self, request: Repeated, is_retry: bool, window: Duration, now: Instant) -> Found {
         self.make_room(window, now);
-        let Some(known) = self.known.get_mut(&id) else {
-            self.known.insert(id, Known { touched: now, running: 1, failed: 0, charged: None });
-            self.oldest_first.push_back(id);
+        let Some(known) = self.known.get_mut(&request) else {
+            self.known.insert(request, Known { touched: now, running: 1, failed: 0, charged: None });
+            self.oldest_first.push_back(request);
             return Found::Runs { unheard_of: true };
         };
         if known.is_over(window, now) {
@@ -133,8 +145,8 @@ impl Shard {
         Found::Runs { unheard_of }
     }
 
-    fn end(&mut self, id: &[u8; 32], charged: Option<CallId>, now: Instant) {
-        let Some(known) = self.known.get_mut(id) else { return };
+    fn end(&mut self, request: &Repeated, charged: Option<CallId>, now: Instant) {
+        let Some(known) = self.known.get_mut(request) else { return };
         (known.running, known.touched) = (known.running.saturating_sub(1), now);
         match charged {
             Some(call) => known.charged = Some(call),
@@ -172,11 +184,17 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{Found, REQUESTS_MAX, Retries, SHARDS, Shard, Verdict};
+    use ledger::AccountId;
+
+    use super::{Found, REQUESTS_MAX, Repeated, Retries, SHARDS, Shard, Verdict};
     use crate::call_id::CallId;
 
     const WINDOW: Duration = Duration::from_secs(600);
     const CALL: CallId = CallId([7; 16]);
+
+    fn request(number: u8) -> Repeated {
+        Repeated { account: AccountId([0; 16]), fingerprint: [number; 32] }
+    }
 
     /// What happens to one request, and what a call is told then. `f`: a first try begins, `r`: a retry,
     /// `c`: one is charged, `x`: one fails.
@@ -184,9 +202,9 @@ mod tests {
         let (mut shard, now, mut told) = (Shard::default(), Instant::now(), Vec::new());
         for event in history.chars() {
             match event {
-                'f' | 'r' => told.push(shard.begin([1; 32], event == 'r', WINDOW, now)),
-                'c' => shard.end(&[1; 32], Some(CALL), now),
-                'x' => shard.end(&[1; 32], None, now),
+                'f' | 'r' => told.push(shard.begin(request(1), event == 'r', WINDOW, now)),
+                'c' => shard.end(&request(1), Some(CALL), now),
+                'x' => shard.end(&request(1), None, now),
                 other => panic!("{other}"),
             }
         }
@@ -225,35 +243,35 @@ mod tests {
     #[test]
     fn what_is_over_is_forgotten_and_what_runs_is_not() {
         let (mut shard, start) = (Shard::default(), Instant::now());
-        shard.begin([1; 32], false, WINDOW, start);
-        shard.begin([2; 32], false, WINDOW, start);
-        shard.end(&[1; 32], Some(CALL), start);
+        shard.begin(request(1), false, WINDOW, start);
+        shard.begin(request(2), false, WINDOW, start);
+        shard.end(&request(1), Some(CALL), start);
         let (almost, late) = (start + WINDOW - Duration::from_secs(1), start + WINDOW);
-        assert_eq!(shard.begin([1; 32], true, WINDOW, almost), Found::Charged(CALL));
-        assert_eq!(shard.begin([1; 32], true, WINDOW, late), Found::Runs { unheard_of: true });
-        assert_eq!(shard.begin([2; 32], true, WINDOW, late + WINDOW), Found::InFlight);
+        assert_eq!(shard.begin(request(1), true, WINDOW, almost), Found::Charged(CALL));
+        assert_eq!(shard.begin(request(1), true, WINDOW, late), Found::Runs { unheard_of: true });
+        assert_eq!(shard.begin(request(2), true, WINDOW, late + WINDOW), Found::InFlight);
     }
 
     #[test]
     fn memory_is_bounded() {
         let (mut shard, now) = (Shard::default(), Instant::now());
-        shard.begin([9; 32], false, WINDOW, now);
+        shard.begin(request(9), false, WINDOW, now);
         for number in 0..2 * REQUESTS_MAX as u64 / SHARDS as u64 {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&number.to_be_bytes());
-            shard.begin(id, false, WINDOW, now);
-            shard.end(&id, Some(CALL), now);
+            let mut other = request(0);
+            other.fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+            shard.begin(other, false, WINDOW, now);
+            shard.end(&other, Some(CALL), now);
         }
         assert!(shard.known.len() <= REQUESTS_MAX / SHARDS && shard.known.len() == shard.oldest_first.len());
-        assert_eq!(shard.begin([9; 32], true, WINDOW, now), Found::InFlight, "it still runs");
-        let oldest = shard.begin([0; 32], true, WINDOW, now);
+        assert_eq!(shard.begin(request(9), true, WINDOW, now), Found::InFlight, "it still runs");
+        let oldest = shard.begin(request(0), true, WINDOW, now);
         assert_eq!(oldest, Found::Runs { unheard_of: true }, "the oldest went");
     }
 
     #[test]
     fn an_attempt_that_is_dropped_has_failed() {
         let retries = Arc::new(Retries::default());
-        let runs = |is_retry| retries.begin([1; 32], is_retry, WINDOW);
+        let runs = |is_retry| retries.begin(request(1), is_retry, WINDOW);
         let Verdict::Runs { attempt: first, .. } = runs(false) else { panic!() };
         assert!(matches!(runs(true), Verdict::InFlight));
         drop(first);

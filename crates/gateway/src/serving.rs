@@ -5,52 +5,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::upgrade::OnUpgrade;
 use ledger::AccountRef;
-use meter::Head;
-use money::{Amount, Asset};
-use wire::l402::grpc::GRPC_STATUS;
+use tokio::time::Instant;
 
 use crate::admission::{self, Brings};
+use crate::answered::{About, Answered};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
-use crate::call_id::CallId;
 use crate::cashu;
 use crate::challenge::{Ask, challenge};
 use crate::charge::{Charge, Guards};
 use crate::clock::Now;
-use crate::config::{Route, RoutePrice};
-use crate::epilogue::{Epilogue, TRAILERS, TRAILERS_OF_A_CRAWL, TRAILERS_OF_A_PROMISE};
-use crate::exchange::{Exchange, Rest};
+use crate::config::Route;
+use crate::epilogue::Epilogue;
+use crate::exchange::Rest;
 use crate::extensions::offers::Notary;
 use crate::forwarding::{Waits, forward};
 use crate::idempotency::Attempt;
-use crate::identity;
 use crate::journalled::Journalled;
 use crate::lightning::{self, TokenUse};
 use crate::limits::{Running, Slot};
-use crate::mpp::{Paid, Told, processor, session};
+use crate::mpp::{Told, processor, session};
 use crate::open_hold::OpenHold;
 use crate::passing::ChargedBody;
 use crate::payer::{HoldTerms, Payer, SpendLimits};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Promise, Spends};
 use crate::quote::{Fitted, Quote};
 use crate::refusal::{Code, Money, Refusal};
-use crate::sending::{RequestStream, Sending};
+use crate::sending::RequestStream;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::tape::Tape;
 use crate::tunnel::{Coverage, Tunnel};
-use crate::upstream::grpc::GrpcEnd;
-use crate::upstream::{AnswerHead, RequestBody, is_out_of_credit};
+use crate::upstream::RequestBody;
 
 /// A call that is paid for, or free, and about to go up.
 pub(crate) struct Serving {
     pub(crate) worker: Rc<Worker>,
     pub(crate) arrived: Arrived,
     pub(crate) route: Arc<Route>,
-    pub(crate) quote: Quote,
+    pub(crate) quote: Box<Quote>,
     /// What of the request is still to come.
     pub(crate) rest: Rest,
     pub(crate) payer: Option<Payer>,
@@ -72,7 +68,7 @@ impl Serving {
 
     /// Claim, settle, deposit; then the call draws on it.
     pub(crate) async fn bring_in_and_serve(
-        self,
+        self: Box<Self>,
         brings: Brings,
         delivery: Delivery,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -109,7 +105,7 @@ impl Serving {
 
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
-        mut self,
+        mut self: Box<Self>,
         mut deposit: Box<Deposit>,
         token: Option<TokenUse>,
         protocol: &'static str,
@@ -133,7 +129,7 @@ impl Serving {
 
     /// The payment is to come: the payer is whose account it will go to.
     async fn promised(
-        mut self,
+        mut self: Box<Self>,
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -207,14 +203,16 @@ impl Serving {
     }
 
     /// Reserve, forward, attach the charge to the answer.
-    pub(crate) async fn serve(self, mut brought: Option<Brought>) -> Result<Response<GateBody>, Refusal> {
-        let upstream = Arc::clone(&self.quote.upstream);
+    pub(crate) async fn serve(
+        self: Box<Self>,
+        mut brought: Option<Brought>,
+    ) -> Result<Response<GateBody>, Refusal> {
         let held = match self.hold(brought.as_ref()) {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = self;
-        let gate = &worker.gate;
+        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = *self;
+        let (gate, upstream) = (&worker.gate, Arc::clone(&quote.upstream));
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
         let (clamp, growth, coverage) = match fitted {
@@ -223,92 +221,42 @@ impl Serving {
         };
         let open = Journalled::begin(gate, arrived.call, hold.as_deref(), arrived.now).await;
         let journalled = open.map_err(|error| payments::store_refusal(&error))?;
-        let asked = tokio::time::Instant::now();
-        // A head that comes when its call can be settled no more would be a gift.
-        let settled_by = |promise: &Promise| promise.time_max(Now::read());
-        let time_max = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
-        let patience = time_max.map_or(upstream.first_byte, |most| most.min(upstream.first_byte));
-        let drain = if quote.exchange.streams() { Duration::ZERO } else { route.policy.drain };
-        let waits = Waits { patience, drain, whole: time_max };
+        let asked = Instant::now();
         let (body, client) = outgoing(rest, &quote, clamp, &arrived.snapshot);
+        let waits = waits(&quote, brought.as_ref());
         let response = forward(&worker, &arrived, &quote, body, waits).await?;
-        let (mut parts, mut upstream_body) = response.into_parts();
-        let looking = is_out_of_credit(upstream.provider, parts.status, &mut upstream_body);
-        if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
-            gate.metrics.out_of_credit(&upstream.name);
-            tracing::error!(call = %arrived.call, upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
-            return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
-        }
-        let AnswerHead::Relay(mut headers) = quote.exchange.answer_head(&parts, &upstream) else {
-            tracing::warn!(call = %arrived.call, status = parts.status.as_u16(), upstream = %upstream.name, "answer of the upstream withheld");
-            return Err(Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway."));
-        };
-        let status = quote.exchange.counted_as(parts.status);
-        // An answer of gRPC that is nothing but trailers has opened nothing.
-        let is_open = status.is_success()
-            && !(quote.exchange == Exchange::Grpc && parts.headers.contains_key(GRPC_STATUS));
-        let opened_at = quote.sending.as_ref().filter(|_| is_open).map(Sending::bytes);
-        let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let meter = quote.meter(Head {
-            status: status.as_u16(),
-            content_type: text(header::CONTENT_TYPE),
-            content_encoding: text(header::CONTENT_ENCODING),
-            hide_usage_chunk: quote.hides_usage(),
-        });
+        let mut answer = Answered::look(gate, arrived.call, &quote, response, waits.patience).await?;
+        let status = answer.status;
         if let Some(brought) = &mut brought {
-            match brought.at_head(status).await {
-                Ok(said) => headers.extend(said),
+            match Box::pin(brought.at_head(status)).await {
+                Ok(said) => answer.headers.extend(said),
                 Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
             }
         }
         let notary = status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
         let notary = notary.flatten();
         if let Some(notary) = &notary {
-            notary.confirm_in(&mut headers);
+            notary.confirm_in(&mut answer.headers);
         }
-        let charged = payer.as_ref().filter(|_| hold.is_some()).map(|payer| payer.account.asset());
-        tell(&mut headers, arrived.call, &quote, clamp);
-        if let Some(left) = given {
-            headers.insert(HeaderName::from_static("farthing-free-calls-left"), HeaderValue::from(left));
-        }
-        if let (Some(asset), Some(hold), Some(payer)) = (charged, &hold, &payer) {
-            tell_money(&mut headers, asset, hold.amount(), payer, status.is_success(), arrived.call);
-            if let Some(told) = &told {
-                told.tell(
-                    &mut headers,
-                    status,
-                    &paid_by(brought.as_ref(), payer, hold.amount(), arrived.call),
-                );
-            }
-        }
+        let charged = payer.as_ref().zip(hold.as_ref());
         let is_crawl = arrived.identity.crawl.is_some();
-        if let (true, true, RoutePrice::PerCall(_)) = (is_crawl, status.is_success(), &route.price) {
-            identity::tell_charged(&mut headers, quote.ceiling);
-        }
         let is_promised = brought.as_ref().is_some_and(|brought| brought.promise().is_some());
-        let epilogue = charged.map_or_else(Epilogue::default, |_| {
-            Epilogue::wanted(&arrived.head.headers, &headers, status.is_success(), payer.as_ref())
+        answer.tell(&About {
+            call: arrived.call,
+            quote: &quote,
+            clamp,
+            given,
+            held: charged.map(|(payer, hold)| (payer, hold.amount())),
+            brought: brought.as_ref(),
+            told: told.as_ref(),
+            is_crawl,
         });
-        if epilogue.trailers {
-            let names = match (is_promised, is_crawl) {
-                (true, _) => TRAILERS_OF_A_PROMISE,
-                (false, true) => TRAILERS_OF_A_CRAWL,
-                (false, false) => TRAILERS,
-            };
-            headers.insert(header::TRAILER, HeaderValue::from_static(names));
-        }
-        let mut response = Response::new(());
-        *response.status_mut() = parts.status;
-        *response.headers_mut() = headers;
-        let (time_max, quote_bytes_max) = (quote.time_max(), quote.bytes_max());
-        let (streams, quote_is_grpc) = (quote.exchange.streams(), quote.exchange == Exchange::Grpc);
-        let tape = || match streams {
-            true => Tape::without_body(without_key(&response)),
-            false => Tape::new(without_key(&response), arrived.snapshot.dedupe().body_bytes_max),
-        };
-        let timeout = arrived.snapshot.config.server.timeouts.call;
-        let left = brought.as_ref().and_then(Brought::promise).and_then(settled_by);
-        let deadline = tokio::time::Instant::now() + left.map_or(timeout, |most| most.min(timeout));
+        let epilogue = charged.map_or_else(Epilogue::default, |(payer, _)| {
+            Epilogue::wanted(&arrived.head.headers, &answer.headers, status.is_success(), payer)
+        });
+        epilogue.announce(&mut answer.headers, is_promised, is_crawl);
+        let is_remembered = brought.is_some() || attempt.is_some();
+        let (time_max, streams) = (quote.time_max(), quote.exchange.streams());
         let mut charge = Box::new(Charge {
             gate: Arc::clone(gate),
             call: arrived.call,
@@ -318,31 +266,32 @@ impl Serving {
             payer,
             agent: arrived.identity.agent().map(Rc::clone),
             is_given: given.is_some(),
-            quote,
             clamp,
             hold,
             journalled,
             growth,
             exhausted: None,
             waits: None,
-            tape: (brought.is_some() || attempt.is_some()).then(tape),
-            brought,
+            tape: is_remembered.then(|| match streams {
+                true => Tape::without_body(answer.kept_head()),
+                false => Tape::new(answer.kept_head(), arrived.snapshot.dedupe().body_bytes_max),
+            }),
             attempt,
             notary,
             key_watch: upstream
                 .key_search
                 .as_ref()
                 .map(|key| if streams { key.watch_talk() } else { key.watch() }),
-            opened_at,
+            opened_at: answer.opened_at(&quote),
             vain: None,
-            grpc: quote_is_grpc.then(|| GrpcEnd::of_head(&parts.headers)),
-            meter,
+            grpc: answer.grpc_end(&quote),
+            meter: answer.meter(&quote),
             asked,
             // An error costs nothing, however long it is.
-            bytes_left: quote_bytes_max.filter(|_| status.is_success()),
+            bytes_left: quote.bytes_max().filter(|_| status.is_success()),
             time_max: coverage.as_ref().map_or(time_max, Coverage::time),
             status,
-            deadline: time_max.map_or(deadline, |most| deadline.min(asked + most)),
+            deadline: deadline(asked, time_max, &arrived.snapshot, brought.as_ref()),
             expired: false,
             started: arrived.now,
             noted: arrived.noted,
@@ -350,24 +299,51 @@ impl Serving {
             ended: false,
             stopped: None,
             priced: None,
+            quote,
+            brought,
         });
-        if charge.status.is_success()
+        if status.is_success()
             && let Err(error) = charge.journal_input().await
         {
             charge.abandon();
             return Err(payments::store_refusal(&error));
         }
-        if let (Some(client), true) = (client, parts.status == StatusCode::SWITCHING_PROTOCOLS) {
-            let upstream_side = parts.extensions.remove::<OnUpgrade>().ok_or_else(refused_upgrade)?;
-            let idle = upstream.stream_idle;
-            let tunnel = Tunnel { client, upstream: upstream_side, charge, coverage, idle };
-            return Ok(response.map(|()| GateBody::tunnel(tunnel)));
+        let idle = upstream.stream_idle;
+        if let Some((client, upstream)) = client.zip(answer.connection()) {
+            let tunnel = Tunnel { client, upstream: upstream?, charge, coverage, idle };
+            return Ok(answer.into_response().map(|_| GateBody::tunnel(tunnel)));
         }
-        let aftercare = Rc::clone(&worker.aftercare);
-        let mut body = ChargedBody::new(upstream_body, charge, epilogue, upstream.stream_idle, aftercare);
+        let (head, body) = answer.into_response().into_parts();
+        let mut body = ChargedBody::new(body, charge, epilogue, idle, Rc::clone(&worker.aftercare));
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
-        Ok(response.map(|()| GateBody::charged(body)))
+        Ok(Response::from_parts(head, GateBody::charged(body)))
     }
+}
+
+/// The time in which a promise can still be settled, where that is what pays: a head that comes later would be a gift.
+fn settled_within(brought: Option<&Brought>) -> Option<Duration> {
+    brought.and_then(Brought::promise)?.time_max(Now::read())
+}
+
+/// How long the head of an answer is waited for.
+fn waits(quote: &Quote, brought: Option<&Brought>) -> Waits {
+    let (whole, usual) = (settled_within(brought), quote.upstream.first_byte);
+    let patience = whole.map_or(usual, |most| most.min(usual));
+    let drain = if quote.exchange.streams() { Duration::ZERO } else { quote.route.policy.drain };
+    Waits { patience, drain, whole }
+}
+
+/// When the hold of a call expires.
+fn deadline(
+    asked: Instant,
+    time_max: Option<Duration>,
+    snapshot: &Snapshot,
+    brought: Option<&Brought>,
+) -> Instant {
+    let timeout = snapshot.config.server.timeouts.call;
+    let left = settled_within(brought).map_or(timeout, |most| most.min(timeout));
+    let deadline = Instant::now() + left;
+    time_max.map_or(deadline, |most| deadline.min(asked + most))
 }
 
 /// The body that goes up, and what becomes of the client's connection where that is a tunnel.
@@ -388,10 +364,6 @@ fn outgoing(
     }
 }
 
-fn refused_upgrade() -> Refusal {
-    Refusal::new(Code::UpstreamFailed, "The upstream did not open the connection.")
-}
-
 /// What a payment would help gets our offers; what was refused for another reason must not.
 async fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Refusal) -> Refusal {
     if !refusal.lacks_offers() {
@@ -400,7 +372,7 @@ async fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Ref
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
         .with_head(&arrived.head.headers);
-    challenge(&worker.gate, arrived, &ask, refusal).await
+    Box::pin(challenge(&worker.gate, arrived, &ask, refusal)).await
 }
 
 /// Money went back, and nothing was asked of an upstream.
@@ -411,59 +383,4 @@ pub(crate) fn refunded(headers: HeaderMap) -> Response<GateBody> {
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// What is known of the call when its answer begins.
-fn tell(headers: &mut HeaderMap, call: CallId, quote: &Quote, clamp: Option<u64>) {
-    const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
-    const PRICE: HeaderName = HeaderName::from_static("farthing-price");
-    headers.insert(REQUEST_ID, call.header());
-    let version = quote.tariff.get(..12).unwrap_or_default();
-    if let Ok(version) = HeaderValue::from_str(version) {
-        headers.insert(PRICE, version);
-    }
-    if let Some(Ok(limit)) = clamp.map(|limit| HeaderValue::from_str(&format!("max_tokens={limit}"))) {
-        headers.insert("farthing-clamped", limit);
-    }
-}
-
-/// What a receipt of the `Payment` scheme says that the call was paid by.
-fn paid_by(brought: Option<&Brought>, payer: &Payer, held: Amount, call: CallId) -> Paid {
-    let reference = match (&payer.session, brought) {
-        (Some(session), _) => session.reference().to_owned(),
-        (None, Some(Brought::Deposit(deposit))) => deposit.reference.clone(),
-        (None, Some(Brought::Promise(_)) | None) => call.to_string(),
-    };
-    let (balance, asset, now) = (payer.account.available(), payer.account.asset(), Now::read());
-    let session = payer.session.as_ref();
-    let session = session.map(|session| session.receipt_of_head(&payer.account, now.seconds()));
-    Paid { reference, call: Some(call), held: Some(held), balance, asset, session, now }
-}
-
-fn tell_money(
-    headers: &mut HeaderMap,
-    asset: Asset,
-    held: Amount,
-    payer: &Payer,
-    success: bool,
-    call: CallId,
-) {
-    let available = payer.account.available();
-    for (name, amount) in [("farthing-hold", held), ("farthing-balance", available)] {
-        if let Ok(value) = HeaderValue::from_str(&format!("{} {asset}", amount.decimal(asset))) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    if success {
-        headers.insert("farthing-receipt", call.header());
-    }
-}
-
-/// A stored answer never holds a key (reference item 38).
-fn without_key(response: &Response<()>) -> Response<()> {
-    let mut stored = response.clone();
-    stored.headers_mut().remove("farthing-key");
-    stored.headers_mut().remove(header::TRAILER);
-    stored.headers_mut().insert("farthing-replayed", HeaderValue::from_static("true"));
-    stored
 }

@@ -11,10 +11,8 @@ use meter::{Dialect, Provider};
 use rails::EvmNode;
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
-use tariff::Found;
 
 use crate::cashu;
-use crate::clock::Now;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
@@ -27,8 +25,9 @@ use crate::lenient::reading;
 use crate::lightning::Desk;
 use crate::limits::Limiters;
 use crate::mpp;
-use crate::price_list::{PriceList, moment};
+use crate::price_list::PriceList;
 use crate::refusal::{Code, Refusal};
+use crate::submitting::Sender;
 use crate::till::{self, Till};
 use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
@@ -76,6 +75,8 @@ pub(crate) struct Snapshot {
     pub(crate) lightning: Option<Desk>,
     /// How the `Payment` scheme is spoken.
     pub(crate) mpp: Option<mpp::Desk>,
+    /// Who sends permits to which chain.
+    senders: Vec<Sender>,
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
@@ -113,6 +114,8 @@ impl Snapshot {
             .as_ref()
             .map(|rules| mpp::Desk::new(rules, config.mode, &public_url, &dialer))
             .transpose()?;
+        let submitters = config.rails.mpp.iter().flat_map(|mpp| &mpp.evm);
+        let senders = submitters.filter_map(|submitter| Sender::new(submitter, &dialer)).collect();
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -125,13 +128,14 @@ impl Snapshot {
             prices,
             limiters: Limiters::new(&config.limits),
             keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
-            terms: Terms::new(&config, &public_url),
+            terms: Terms::new(&config, &public_url)?,
             pages: ArcSwapOption::empty(),
             catalogue: ArcSwapOption::empty(),
             public_url,
             facilitators,
             lightning,
             mpp,
+            senders,
             cashu,
             upstreams,
             config,
@@ -141,6 +145,11 @@ impl Snapshot {
     pub(crate) fn bounds(&self) -> Bounds {
         let limits = &self.config.server.limits;
         Bounds { uri_bytes: limits.uri_bytes, credential_bytes: limits.credential_bytes }
+    }
+
+    /// Who sends the permits that a rail is paid by.
+    pub(crate) fn sender(&self, rail: &str) -> Option<&Sender> {
+        self.senders.iter().find(|sender| sender.serves(rail))
     }
 
     /// What is remembered of calls that may be asked for again.
@@ -190,11 +199,6 @@ impl Snapshot {
             RouteUpstream::One(name) => self.upstreams.get(name).map(Arc::clone),
             RouteUpstream::ByModel(_) => None,
         }
-    }
-
-    /// The price of a model at that moment for an account of a group.
-    pub(crate) fn price(&self, model: &str, group: Option<&str>, now: Now) -> Option<Found<'_>> {
-        self.prices.lookup(model, group, moment(now))
     }
 
     /// How the calls of a route travel. All of its upstreams are reached alike in this.

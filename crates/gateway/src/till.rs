@@ -1,21 +1,28 @@
 //! A till: one way to pay this gateway, and the offers that are made through it.
 
+mod said;
+
 use std::io;
 use std::sync::Arc;
 
 use money::{Amount, Asset};
+use proof::mpp::permit;
 use proof::x402_batch;
 use proof::x402_exact::{self, EvmToken};
 use proof::x402_permit2::{self, Spends};
 use proof::x402_svm::{self, SvmToken};
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
 
+use said::Said;
+pub(crate) use said::{Asking, MIME_TYPE};
+
 use crate::cashu;
 use crate::channels::Unit;
-use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+use crate::config::{Batch, Config, EvmNetwork, Network, Submitter, SvmNetwork, X402, X402Scheme};
 use crate::keys::mode;
 use crate::lightning;
 use crate::payer::usual_asset;
+use crate::submitting;
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
 pub(crate) const QUOTE_SECONDS: u64 = 300;
@@ -36,6 +43,7 @@ pub(crate) struct Till {
     margin_s: u64,
     /// Name in journal and metrics: `test`, `x402:eip155:84532`.
     pub(crate) rail: String,
+    said: Arc<Said>,
 }
 
 /// How a till is paid.
@@ -47,6 +55,8 @@ pub(crate) enum Method {
     Transfer { token: Arc<EvmToken>, pay_to: Address },
     /// `exact` by Permit2.
     Permit2 { token: Arc<EvmToken>, pay_to: Address },
+    /// `evm`/`charge` of the `Payment` scheme by Permit2: we send it to the chain ourselves. No entry of x402.
+    Submitted { token: Arc<EvmToken>, pay_to: Address, spender: Address },
     /// `upto`, by Permit2 as well: settled after the call.
     Upto { token: Arc<EvmToken>, pay_to: Address },
     /// `batch-settlement`: a channel and vouchers.
@@ -99,6 +109,7 @@ impl Till {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Solana { .. }
             | Method::Lightning
             | Method::Cashu => ceiling.max(self.deposit),
@@ -108,7 +119,7 @@ impl Till {
     /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
     pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
         match &self.method {
-            Method::Test { .. } | Method::Lightning | Method::Cashu => None,
+            Method::Test { .. } | Method::Submitted { .. } | Method::Lightning | Method::Cashu => None,
             Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
                 Some((SCHEME_EXACT, token.network()))
             }
@@ -141,12 +152,16 @@ impl Till {
     /// The offer for a deposit of `amount`, rounded up to whole atomic units. None: it is no amount there, or nobody is
     /// named who has to be.
     pub(crate) fn offer(&self, amount: Amount, named: &Named, quote: Option<String>) -> Option<Offer> {
+        self.offer_of(self.asked(amount)?, named, quote)
+    }
+
+    /// What an offer for a deposit of `amount` asks for, in atomic units.
+    pub(crate) fn asked(&self, amount: Amount) -> Option<u128> {
         // What is promised is never more than may be open of a payer (X402-21).
         if self.is_settled_after() && self.ceiling_max.is_some_and(|most| amount > most) {
             return None;
         }
-        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
-        self.offer_of(atomic, named, quote)
+        self.atomic_up(amount)
     }
 
     /// As [`Till::offer`], for so many atomic units.
@@ -197,8 +212,22 @@ impl Till {
                 max_timeout_s: QUOTE_SECONDS,
                 quote,
             })),
-            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning | Method::Cashu, _) => None,
+            (
+                Method::Upto { .. }
+                | Method::Solana { .. }
+                | Method::Submitted { .. }
+                | Method::Lightning
+                | Method::Cashu,
+                _,
+            ) => None,
         }
+    }
+
+    /// What a permit has to say that we send ourselves, for so many atomic units; none through other tills.
+    pub(crate) fn charge_of(&self, atomic: u128) -> Option<permit::Offer> {
+        let Method::Submitted { token, pay_to, spender } = &self.method else { return None };
+        let (token, pay_to, spender) = (Arc::clone(token), *pay_to, *spender);
+        Some(permit::Offer { token, pay_to, amount: atomic, spender, external_id: String::new() })
     }
 
     /// What `atomic` units through this till are worth in the ledger.
@@ -245,6 +274,7 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Channel { .. }
             | Method::Lightning
             | Method::Cashu => None,
@@ -259,6 +289,7 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Channel { .. }
             | Method::Lightning
             | Method::Cashu => None,
@@ -280,6 +311,7 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             ceiling_max: None,
             margin_s: x402_exact::SETTLE_MARGIN_S,
             rail: "test".to_owned(),
+            said: Arc::default(),
         });
     }
     if let Some(x402) = &config.rails.x402 {
@@ -289,6 +321,9 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
                     let token = evm_token(network)?;
                     tills
                         .extend(x402.schemes.iter().filter_map(|scheme| evm(x402, network, &token, *scheme)));
+                    let submitters = config.rails.mpp.iter().flat_map(|mpp| &mpp.evm);
+                    let here = submitters.filter(|submitter| submitter.network == network.network);
+                    tills.extend(here.map(|submitter| submitted(x402, network, &token, submitter)));
                 }
                 Network::Svm(network) if x402.schemes.contains(&X402Scheme::Exact) => {
                     tills.push(solana(x402, network)?);
@@ -307,6 +342,7 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             ceiling_max: Some(l402.ceiling_max),
             margin_s: x402_exact::SETTLE_MARGIN_S,
             rail: lightning::RAIL.to_owned(),
+            said: Arc::default(),
         });
     }
     if let Some(cashu) = &config.rails.cashu {
@@ -320,7 +356,11 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             margin_s: x402_exact::SETTLE_MARGIN_S,
             // Each mint is a rail of its own.
             rail: cashu::PROTOCOL.to_owned(),
+            said: Arc::default(),
         });
+    }
+    for till in &mut tills {
+        till.said = Arc::new(Said::of(till)?);
     }
     Ok(tills)
 }
@@ -362,7 +402,23 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         ceiling_max: Some(ceiling_max),
         margin_s,
         rail,
+        said: Arc::default(),
     })
+}
+
+/// By a permit that we send ourselves.
+fn submitted(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, submitter: &Submitter) -> Till {
+    let (token, pay_to, spender) = (Arc::clone(token), Address(network.pay_to), submitter.sender);
+    Till {
+        method: Method::Submitted { token, pay_to, spender },
+        asset: network.token.asset,
+        decimals: network.token.decimals,
+        deposit: x402.deposit.unwrap_or_default(),
+        ceiling_max: Some(x402.ceiling_max),
+        margin_s: permit::SETTLE_MARGIN_S,
+        rail: submitting::rail(&network.network),
+        said: Arc::default(),
+    }
 }
 
 fn terms(batch: &Batch, network: &EvmNetwork) -> ChannelTerms {
@@ -387,5 +443,6 @@ fn solana(x402: &X402, network: &SvmNetwork) -> io::Result<Till> {
         ceiling_max: Some(x402.ceiling_max),
         margin_s: x402_exact::SETTLE_MARGIN_S,
         rail: format!("x402:{}", network.network),
+        said: Arc::default(),
     })
 }

@@ -31,7 +31,9 @@ impl AccountId {
 
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        let pairs = self.0.map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        f.write_str(std::str::from_utf8(pairs.as_flattened()).unwrap_or_default())
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) trait Sink {
     }
 
     /// An object on the way to some path has a key that is none of the `known` ones.
-    fn stranger(&mut self, _known: Keys<'_>, _key: &str) {}
+    fn stranger(&mut self, _known: Keys<'_>, _key: &[u8]) {}
 }
 
 /// How far a document has come.
@@ -144,6 +144,8 @@ pub(crate) struct Scanner<S: 'static> {
     frames: Vec<Frame>,
     /// Where the key just read leads.
     next: Option<usize>,
+    /// The nodes that were met in this document, each by a bit that others may share.
+    met: u128,
     /// The scalar being read: its node, start, and whether it is a key.
     node: Option<usize>,
     start: u64,
@@ -172,6 +174,7 @@ impl<S: Copy + 'static> Scanner<S> {
             depth: 0,
             frames: Vec::with_capacity(8),
             next: None,
+            met: 0,
             node: None,
             start: 0,
             is_key: false,
@@ -194,6 +197,7 @@ impl<S: Copy + 'static> Scanner<S> {
         self.depth = 0;
         self.frames.clear();
         self.next = None;
+        self.met = 0;
         self.node = None;
         self.at = 0;
         self.high = None;
@@ -277,10 +281,12 @@ impl<S: Copy + 'static> Scanner<S> {
             | State::Colon
             | State::After
             | State::Done => {
-                if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                // Many providers write for people: a line for each member, and its indent.
+                let blank = rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')).count();
+                if blank == 0 {
                     self.token(byte, sink);
                 }
-                1
+                blank.max(1)
             }
         };
         self.at += used as u64;
@@ -306,9 +312,15 @@ impl<S: Copy + 'static> Scanner<S> {
         self.node = self.target();
         if let Some(node) = self.node
             && (self.depth == 0 || self.in_object())
-            && let below @ [_, ..] = self.paths.below(node)
         {
-            sink.restart(below);
+            // Only what was met before can have left something.
+            let bit = 1 << (node % 128);
+            if self.met & bit != 0
+                && let below @ [_, ..] = self.paths.below(node)
+            {
+                sink.restart(below);
+            }
+            self.met |= bit;
         }
         match byte {
             b'{' => self.open(true),
@@ -399,9 +411,9 @@ impl<S: Copy + 'static> Scanner<S> {
     }
 
     fn end_text<K: Sink<Slot = S>>(&mut self, end: u64, sink: &mut K) {
-        let text = std::str::from_utf8(&self.kept).ok().filter(|_| self.kept_all);
         if !self.is_key {
             if let Some(slot) = self.slot() {
+                let text = std::str::from_utf8(&self.kept).ok().filter(|_| self.kept_all);
                 sink.value(slot, &Value::Text { bytes: self.text_bytes, text }, self.start..end);
             } else {
                 sink.idle(true, self.start..end);
@@ -411,10 +423,10 @@ impl<S: Copy + 'static> Scanner<S> {
         }
         self.state = State::Colon;
         self.next = None;
-        if let (true, Some(frame), Some(key)) = (self.keep, self.frames.last(), text) {
-            self.next = self.paths.child(frame.node, key);
+        if let (true, Some(frame)) = (self.keep && self.kept_all, self.frames.last()) {
+            self.next = self.paths.child(frame.node, &self.kept);
             if self.next.is_none() {
-                sink.stranger(self.paths.keys(frame.node), key);
+                sink.stranger(self.paths.keys(frame.node), &self.kept);
             }
         }
     }

@@ -344,7 +344,7 @@ impl Sink for Finder {
         self.event.restart(slots);
     }
 
-    fn stranger(&mut self, known: Keys<'_>, key: &str) {
+    fn stranger(&mut self, known: Keys<'_>, key: &[u8]) {
         self.event.stranger(known, key);
     }
 

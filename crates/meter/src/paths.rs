@@ -68,12 +68,12 @@ impl<S: Copy> Paths<S> {
     }
 
     /// The node of a member.
-    pub(crate) fn child(&self, parent: usize, key: &str) -> Option<usize> {
-        self.nodes[parent].keys.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
+    pub(crate) fn child(&self, parent: usize, key: &[u8]) -> Option<usize> {
+        self.nodes[parent].keys.iter().find(|(name, _)| name.as_bytes() == key).map(|(_, node)| *node)
     }
 
     fn add_member(&mut self, parent: usize, key: &'static str) -> usize {
-        if let Some(found) = self.child(parent, key) {
+        if let Some(found) = self.child(parent, key.as_bytes()) {
             return found;
         }
         self.nodes.push(Node::new());

@@ -339,8 +339,8 @@ impl Reading<'_> {
     fn form(&mut self, form: &Form, content_type: &str) -> Result<(), RequestError> {
         let parts = multipart::parts(content_type, self.body).ok_or(RequestError::NotForm)?;
         for part in parts {
-            let Some(node) = form.paths.child(0, part.name) else {
-                self.stranger(form.paths.keys(0), part.name);
+            let Some(node) = form.paths.child(0, part.name.as_bytes()) else {
+                self.stranger(form.paths.keys(0), part.name.as_bytes());
                 continue;
             };
             let Some(ask) = form.paths.slot(node) else { continue };
@@ -743,9 +743,11 @@ impl Sink for Reading<'_> {
         }
     }
 
-    fn stranger(&mut self, known: Keys<'_>, key: &str) {
+    fn stranger(&mut self, known: Keys<'_>, key: &[u8]) {
         // Beside the caller's own tools stand those that the provider runs, by ever new names.
         self.facts.extras |= known.iter().any(|(name, _)| *name == CALLERS_DECLARATIONS);
+        // What is no text is no spelling of a name.
+        let Ok(key) = std::str::from_utf8(key) else { return };
         let folds_to = |name: &str| key.chars().map(fold).eq(name.chars().map(fold));
         if let Some((name, _)) = known.iter().find(|(name, _)| folds_to(name)) {
             self.fail(RequestError::Lookalike(name));

@@ -10,7 +10,7 @@ mod decimal;
 mod rate;
 mod units;
 
-pub use amount::{Amount, AmountError};
+pub use amount::{Amount, AmountError, Digits};
 pub use asset::Asset;
 pub use bitcoin::BitcoinPrice;
 pub use decimal::{Decimal, DecimalError, parse_money, parse_rate};

@@ -63,6 +63,6 @@ pub use roll::Rolled;
 pub use settings::{AccountMode, AccountSettings};
 pub use space::Room;
 pub use store::{Media, QUEUE_MAX, Store};
-pub use submitted::{Durable, Submitted};
+pub use submitted::{Durable, NotTaken, Submitted};
 pub use view::view;
 pub use writer::SWEEP_ROWS_MAX;

@@ -22,7 +22,7 @@ use crate::read::unavailable;
 use crate::reserve::FileReserve;
 use crate::space::Space;
 use crate::writer::{self, Answer, Job, Writer};
-use crate::{Durable, Op, Options, Reader, Reserve, Room, StoreError, Submitted, schema};
+use crate::{Durable, NotTaken, Op, Options, Reader, Reserve, Room, StoreError, Submitted, schema};
 
 /// Writes that may wait. Beyond it callers are told to come back (LED-28).
 pub const QUEUE_MAX: usize = 16 * 1024;
@@ -173,12 +173,17 @@ impl Store {
     /// has waited longer than the delay (LED-25).
     ///
     /// # Errors
-    /// [`StoreError::Full`], [`StoreError::DiskFull`] or [`StoreError::Unavailable`]: it was not taken, and the
-    /// first two times may be later.
-    pub fn submit(&self, op: Op, at_risk: Option<(AccountRef, Amount)>) -> Result<Submitted, StoreError> {
+    /// [`NotTaken`] gives it back: for [`StoreError::Full`] and [`StoreError::DiskFull`] it may be taken later, for
+    /// [`StoreError::Unavailable`] never.
+    pub fn submit(&self, op: Op, at_risk: Option<(AccountRef, Amount)>) -> Result<Submitted, NotTaken> {
+        let not_taken = |op, why| Err(NotTaken { op: Box::new(op), why });
         if self.room() == Room::None {
-            return Err(StoreError::DiskFull);
+            return not_taken(op, StoreError::DiskFull);
         }
+        let queue = match self.queue() {
+            Ok(queue) => queue,
+            Err(closed) => return not_taken(op, closed),
+        };
         let (goes_on, risk) = match at_risk {
             None => (!self.at_risk.is_sync(), None),
             Some((account, amount)) => {
@@ -189,15 +194,16 @@ impl Store {
         let (answer, submitted) = if goes_on {
             (None, Submitted::Behind)
         } else {
-            let (answer, done) = oneshot::channel();
-            (Some(answer), Submitted::Wait(Durable(done)))
+            let (sender, answer) = oneshot::channel();
+            (Some(sender), Submitted::Wait(Durable { answer, op: Box::new(op.clone()) }))
         };
         let job = Job { answer, risk, ..Job::new(op) };
         // A job that was not taken drops its risk with it.
-        self.queue()?.try_send(job).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => StoreError::Full,
-            mpsc::error::TrySendError::Closed(_) => unavailable("closed"),
-        })?;
+        match queue.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(job)) => return not_taken(job.op, StoreError::Full),
+            Err(mpsc::error::TrySendError::Closed(job)) => return not_taken(job.op, unavailable("closed")),
+        }
         match submitted {
             Submitted::Behind => self.writer.bell.tap(),
             Submitted::Wait(_) => self.writer.bell.ring(),

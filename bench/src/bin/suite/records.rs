@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ledger::{AccountId, AccountRef, Book, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
-use store::{Durability, Durable, Exposure, Op, Options, Store, StoreError, Submitted};
+use store::{Durability, Durable, Exposure, NotTaken, Op, Options, Store, StoreError, Submitted};
 
 /// Facts of a call, as a gateway writes them.
 const FACTS_BYTES: usize = 600;
@@ -75,8 +75,8 @@ fn push(folder: &Path, per_second: u32, over: &AtomicBool) -> Result<Written, St
                     }
                 }
                 // Back-pressure: it comes later, and the rate that is told is lower.
-                Err(StoreError::Full) => break,
-                Err(error) => return Err(error.to_string()),
+                Err(NotTaken { why: StoreError::Full, .. }) => break,
+                Err(refused) => return Err(refused.to_string()),
             }
             pushed += 1;
         }

@@ -1,7 +1,7 @@
 //! A token as far as it can be looked at here: of a mint of ours, in satoshi, unlocked, and enough (CASHU-6). CPU only;
 //! whether it is genuine and unspent its mint will say.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use ledger::AccountId;
 use money::{Amount, Asset};
 use proof::cashu::hash_to_curve;
@@ -20,6 +20,7 @@ use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::Till;
 
+const FIELD: HeaderName = HeaderName::from_static(X_CASHU);
 /// Seconds after a mint has told its keysets in which one that it did not name is surely none.
 const TOLD_OF_LATE_S: u64 = 30;
 
@@ -59,7 +60,7 @@ impl Paid {
 
 /// The token of a request. Some(None): there is a field that is none.
 pub(crate) fn read(headers: &HeaderMap) -> Option<Option<Token>> {
-    let value = headers.get(X_CASHU)?;
+    let value = headers.get(FIELD)?;
     Some(value.to_str().ok().and_then(|text| Token::parse(text.trim()).ok()))
 }
 

@@ -48,14 +48,11 @@ pub(super) async fn quote(
     }
     let group = payer.as_ref().and_then(|payer| gate.group(payer.account.id()));
     let headers = &arrived.head.headers;
-    let quote = Quote::of(snapshot, route, &about.target, headers, body, group.as_deref(), arrived.now)?
-        .followed(&gate.unseen);
+    let mut quote = Quote::of(snapshot, route, &about.target, headers, body, group, arrived.now)?;
+    quote.follow(&gate.unseen);
     // As the call itself would be, or the two would tell different holds.
-    let funds = payer.as_ref().map(|payer| {
-        let limits = gate.spend_limits(payer.account.id(), &snapshot.config.limits);
-        payer.funds(gate, limits, arrived.now.seconds())
-    });
-    let quote = quote.counted(gate, &snapshot.config.metering, funds).await;
+    let funds = || payer.as_ref().map(|payer| payer.funds(gate, snapshot, arrived.now.seconds()));
+    quote.count_tokens(gate, &snapshot.config.metering, funds).await;
     if let Some(payer) = &payer {
         payer.permits(arrived, route, &quote)?;
     }
@@ -63,12 +60,12 @@ pub(super) async fn quote(
     let asset = payer.as_ref().map_or(usual, |payer| payer.account.asset());
     let bound = quote.bound();
     let mut answer = json!({
-        "method": about.method.as_str(), "path": about.target, "route": route.name, "model": quote.model,
-        "dialect": quote.dialect.name(), "ceiling": facts::amount(quote.ceiling, asset),
+        "method": about.method.as_str(), "path": about.target, "route": route.name, "model": quote.model(),
+        "dialect": quote.dialect().name(), "ceiling": facts::amount(quote.ceiling, asset),
         "input_tokens_max": bound.map(|bound| bound.input_tokens),
         "output_tokens_max": bound.map(|bound| bound.output_tokens),
         "choices": bound.map(|_| quote.choices()),
-        "price_version": quote.tariff, "rates": quote.rates(),
+        "price_version": quote.tariff(), "rates": quote.rates(),
         "account": payer.as_ref().map(|payer| fits(worker, arrived, payer, &quote)),
     });
     if quote.is_free() {
@@ -78,8 +75,7 @@ pub(super) async fn quote(
     let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body).with_head(headers);
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
-    answer["accepts"] = json!(offered.entries);
-    answer["payment_required"] = serde_json::to_value(&offered.required).unwrap_or_default();
+    (answer["accepts"], answer["payment_required"]) = offered.values();
     answer["top_up_url"] = offered.top_up_url.into();
     let mut response = document(&answer, "no-store");
     response.headers_mut().insert(HeaderName::from_static("payment-required"), offered.header);

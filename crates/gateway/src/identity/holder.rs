@@ -3,7 +3,7 @@
 //! Asked after the credential's own chain was found good and not revoked: a flood of made-up tokens buys no curve work
 //! (IDN-29). The verdict is never kept: each request brings its own proof.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use proof::identity::{AgentKey, Ambiguous, Profile, Refused, Tag, pick};
 
 use super::nonces::Claimed;
@@ -16,7 +16,7 @@ use crate::refusal::{Code, Facts, Refusal};
 
 const PROTOCOL: &str = "holder";
 /// Fields, beside those of plain keys and of tokens in hexadecimal, in which a credential of ours may stand.
-const FIELDS: [&str; 2] = ["authorization", "payment-authorization"];
+static FIELDS: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("payment-authorization")];
 
 /// Whether a request carries a good proof of this key over what it is and the credential that it shows.
 ///
@@ -83,8 +83,8 @@ fn verify(gate: &Gate, arrived: &Arrived, key: &[u8; 32], content: Content<'_>) 
 
 /// Every field of the request that may carry a credential: the proof is bound to what stands there.
 fn credential_fields(headers: &HeaderMap) -> Vec<&'static str> {
-    let names = FIELDS.into_iter().chain(HEX_FIELDS).chain(KEY_FIELDS);
-    names.filter(|name| headers.contains_key(*name)).collect()
+    let names = FIELDS.iter().chain(&HEX_FIELDS).chain(&KEY_FIELDS);
+    names.filter(|name| headers.contains_key(*name)).map(HeaderName::as_str).collect()
 }
 
 /// Says what is to be signed, to people and to programs (RFC 9421 section 5.1).

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use ledger::{AccountId, Budget};
 use money::Amount;
 use proof::caveat::Context;
@@ -51,11 +51,15 @@ const MINTED_CAVEATS: usize = 1;
 /// The prefix of a credential that stands where an API key does.
 const WRAPPED: &str = "l402_";
 /// Fields that carry a token in hexadecimal, with the preimage in a caveat.
-pub(crate) const HEX_FIELDS: [&str; 3] = ["macaroon", "grpc-metadata-macaroon", "token"];
+pub(crate) static HEX_FIELDS: [HeaderName; 3] = [
+    HeaderName::from_static("macaroon"),
+    HeaderName::from_static("grpc-metadata-macaroon"),
+    HeaderName::from_static("token"),
+];
 
 impl<'h> Shown<'h> {
     fn find(headers: &'h HeaderMap) -> Self {
-        if HEX_FIELDS.iter().any(|name| headers.contains_key(*name)) {
+        if HEX_FIELDS.iter().any(|name| headers.contains_key(name)) {
             return Self::Somewhere;
         }
         let of_scheme = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
@@ -65,7 +69,7 @@ impl<'h> Shown<'h> {
             let wrapped = scheme.eq_ignore_ascii_case("bearer") && rest.trim_start().starts_with(WRAPPED);
             (ours || wrapped).then_some(text)
         });
-        let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(*name)?.to_str().ok().map(str::trim));
+        let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(name)?.to_str().ok().map(str::trim));
         let mut found = of_scheme.chain(plain.filter(|text| text.starts_with(WRAPPED)));
         match (found.next(), found.next()) {
             (None, _) => Self::Nowhere,

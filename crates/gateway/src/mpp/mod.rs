@@ -38,15 +38,27 @@ pub(crate) mod session;
 mod verify;
 pub(crate) mod wallet;
 
-pub(crate) use desk::Desk;
+pub(crate) use desk::{Desk, written};
 pub(crate) use echo::Echo;
 pub(crate) use listed::{Listed, listed};
 pub(crate) use methods::credit::key as credit_key;
-pub(crate) use methods::evm::Signed;
+pub(crate) use methods::evm::{Signed, SignedPayload, request as evm_request};
 pub(crate) use offers::{Making, Offer, offer};
 pub(crate) use receipt::{Paid, Told};
 pub(crate) use refused::{problem_of, refused, undecodable};
 pub(crate) use verify::{Demand, Proven, verify};
+
+use http::{HeaderMap, HeaderName, header};
+use wire::mpp::{Credential, CredentialError};
+
+const PAYMENT_AUTHORIZATION: HeaderName = HeaderName::from_static("payment-authorization");
+
+/// The credential of a request (MPP-13): as [`Credential::read`], which is shown those lines only that may have one.
+pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Credential>, CredentialError> {
+    let lines = [header::AUTHORIZATION, PAYMENT_AUTHORIZATION];
+    let lines = lines.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    Credential::read(lines.map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
 
 /// The name in logs and receipts.
 pub(crate) const PROTOCOL: &str = "mpp";

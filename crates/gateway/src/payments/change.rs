@@ -5,9 +5,9 @@ use ledger::AccountId;
 use store::{KeyRecord, Op};
 
 use super::Waits;
-use crate::charge::commit_in_background;
 use crate::clock::Now;
 use crate::gate::Gate;
+use crate::landing::commit_in_background;
 use crate::random;
 
 /// How long it is valid: 90 days.
@@ -33,10 +33,10 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
         expires_s: Some(expires),
     };
     let op = Op::Key { id: key_id, record };
-    if let Err(error) = gate.store.submit(op.clone(), None) {
+    if let Err(refused) = gate.store.submit(op, None) {
         // The payer has paid for it: it opens his change whether it is on our list or not.
-        tracing::warn!(%error, "a key for change is recorded later");
-        drop(commit_in_background(gate, op, Waits::default()));
+        tracing::warn!(error = %refused.why, "a key for change is recorded later");
+        drop(commit_in_background(gate, *refused.op, Waits::default()));
     }
     Some(text)
 }

@@ -100,7 +100,9 @@ fn fill_and_recover(store: &Store, make_full: impl FnOnce(), make_room: impl FnO
     assert_eq!(commit(store, capture(&mut dice)), Err(StoreError::DiskFull));
     let account = AccountRef::from(Account::new(PAYER, ASSET, Amount::ZERO, Amount::ZERO));
     let refused = store.submit(capture(&mut dice), Some((account, Amount::from_units(1))));
-    assert!(matches!(refused, Err(StoreError::DiskFull)));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.why, StoreError::DiskFull);
+    assert!(matches!(*refused.op, Op::Capture { .. }), "it is given back");
     assert!(!store.has_room(1) && store.is_healthy());
     make_room();
     wait_for_room(store);
@@ -160,7 +162,7 @@ fn charges_behind_a_full_disk_are_at_risk_and_no_more_than_the_cap() {
         match submit(&mut dice) {
             Ok(Submitted::Behind) => behind += 1,
             Ok(Submitted::Wait(_)) => {}
-            Err(error) => break error,
+            Err(refused) => break refused.why,
         }
         assert!(start.elapsed() < Duration::from_secs(20), "a full disk is not found");
     };

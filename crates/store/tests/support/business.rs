@@ -291,13 +291,9 @@ impl Business {
                 self.told(call, &answer);
                 answer.map(drop)
             }
-            Err(StoreError::Unavailable(_)) => {
+            Err(refused) => {
                 self.set_told(call, Told::Refused);
-                Err(Over)
-            }
-            Err(_) => {
-                self.set_told(call, Told::Refused);
-                Ok(())
+                if matches!(refused.why, StoreError::Unavailable(_)) { Err(Over) } else { Ok(()) }
             }
         }
     }

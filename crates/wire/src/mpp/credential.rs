@@ -243,13 +243,19 @@ fn places<'a>(name: &str, value: &'a [u8]) -> impl Iterator<Item = (Field, &'a s
     } else {
         None
     };
-    let line = field.zip(std::str::from_utf8(value).ok());
+    let line = field.zip(std::str::from_utf8(value).ok()).filter(|(_, text)| may_have(text));
     line.into_iter().flat_map(|(field, text)| elements(text).map(move |element| (field, element))).filter_map(
         |(field, element)| {
             let (scheme, rest) = element.split_once([' ', '\t']).unwrap_or((element, ""));
             scheme.eq_ignore_ascii_case(SCHEME).then_some((field, rest.trim_matches([' ', '\t'])))
         },
     )
+}
+
+/// Whether a line can have a credential at all: most have a key and nothing behind it, which nobody has to take apart.
+fn may_have(line: &str) -> bool {
+    let first = line.trim_start_matches([' ', '\t']).get(..SCHEME.len());
+    first.is_some_and(|first| first.eq_ignore_ascii_case(SCHEME)) || line.contains(',')
 }
 
 /// The elements of a list, split at commas that stand outside quotes.

@@ -20,6 +20,7 @@ mod manage;
 mod opening;
 mod presented;
 mod receive;
+mod room;
 mod sending;
 mod snapshot;
 mod solana;
@@ -29,12 +30,11 @@ mod told;
 pub(crate) use chain::{Chain, Terms};
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
-pub(crate) use presented::{Presented, read};
+pub(crate) use presented::Presented;
 pub(crate) use receive::receive;
 pub(crate) use snapshot::Shown;
 pub(crate) use solana::{Solana, keep_recent};
 pub(crate) use tempo::Tempo;
-pub(crate) use told::offer;
 
 use std::num::NonZeroU32;
 
@@ -47,6 +47,8 @@ use store::{ChannelKind, Promise, Reader, StoreError};
 use tokio::sync::Mutex;
 use wire::hex;
 use wire::x402::base58;
+
+use room::Openings;
 
 use crate::channels::{self, Channels, Kind};
 
@@ -147,6 +149,9 @@ impl Made {
 pub(crate) struct Sessions {
     pub(crate) channels: Channels<OfSessions>,
     rate: DefaultKeyedRateLimiter<[u8; 32]>,
+    /// The same for top-ups: each is a transaction that a node is asked about.
+    top_ups: DefaultKeyedRateLimiter<[u8; 32]>,
+    openings: Openings,
     sending: Sending,
 }
 
@@ -164,6 +169,8 @@ impl Sessions {
         Ok(Self {
             channels,
             rate: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND).allow_burst(VOUCHERS_AT_ONCE)),
+            top_ups: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND)),
+            openings: Openings::default(),
             sending: Sending::default(),
         })
     }
