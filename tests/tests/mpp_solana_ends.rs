@@ -1,6 +1,5 @@
 //! Ends of sessions on Solana (specs/vouchers.md, "Solana"): by SIGKILL at any point of them, by a payer who closes alone, and
 //! by a key that is not the payer's. What a session is between is in `mpp_sessions_solana.rs`.
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use ed25519_dalek::SigningKey;
 use farthing_tests::gateway::{Gateway, wait_for};
