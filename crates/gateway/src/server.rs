@@ -431,6 +431,8 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     gate.agent_keys.configure(crate::identity::settings(&next.config));
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
+    // Whoever is blocked from now on waits for nothing any more.
+    gate.arrivals.wake_all();
     Ok(told)
 }
 
