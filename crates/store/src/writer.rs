@@ -125,6 +125,19 @@ impl Drop for Alarm {
     }
 }
 
+/// The writer's end of the queue. However the writer ends, nobody is left waiting: a write that is on its way into
+/// the queue while that is closed would otherwise lie there for as long as the store is held.
+struct Intake(mpsc::Receiver<Job>);
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.0.close();
+        // Whoever has a place in the queue has put his write there, or given it up, before this is none. A job that
+        // is dropped tells its caller that the store is closed.
+        while self.0.blocking_recv().is_some() {}
+    }
+}
+
 impl Writer {
     pub(crate) fn new(
         disk: Disk,
@@ -153,9 +166,11 @@ impl Writer {
     }
 
     /// Takes what has gathered, writes it, syncs once, answers; until every [`crate::Store`] is gone.
-    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(crate) fn run(mut self, jobs: mpsc::Receiver<Job>) {
+        let mut intake = Intake(jobs);
+        // Behind it, so that the alarm comes first.
         let _alarm = Alarm(Arc::clone(&self.failed));
-        while let Some(batch) = self.gather(&mut jobs) {
+        while let Some(batch) = self.gather(&mut intake.0) {
             if let Some(batch) = self.put_in_log(batch) {
                 self.commit(batch);
             }

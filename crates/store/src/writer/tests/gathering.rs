@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::exposure::AtRisk;
 use crate::space::Space;
 use crate::writer::intake::Gathering;
-use crate::writer::{Job, Writer};
+use crate::writer::{Intake, Job, Writer};
 use crate::{Durability, Op, schema};
 
 /// LED-25: a writer that gathers for an hour is woken by whoever waits, and by the end of its store. It would be
@@ -48,4 +48,19 @@ fn a_write_that_is_waited_for_ends_the_gathering() {
     thread.join().unwrap();
     // Each with the income of its batch.
     assert_eq!(crate::Reader::new(disk).unsigned_head(0).unwrap().size, 8);
+}
+
+/// LED-27: a write that is being handed over while the writer ends is answered too.
+#[test]
+fn nobody_waits_for_a_writer_that_has_ended() {
+    let (queue, jobs) = mpsc::channel(8);
+    let place = queue.try_reserve().unwrap();
+    let ending = std::thread::spawn(move || drop(Intake(jobs)));
+    while !queue.is_closed() {
+        std::thread::yield_now();
+    }
+    let (answer, done) = oneshot::channel();
+    place.send(Job { answer: Some(answer), ..Job::new(Op::Flush) });
+    ending.join().unwrap();
+    assert!(block_on(done).is_err());
 }
