@@ -472,35 +472,47 @@ fn eng_6_channels_that_do_not_pay_us() {
     assert_eq!(stage.upstream.hits(), 0);
 }
 
+/// A request that calls can use a promise up with: it sets little aside beyond what it costs.
+fn small(n: u64) -> Value {
+    json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": format!("{n}")}]})
+}
+
+/// Makes calls until the first promise is used up, and a second one is not: the sum of the first, and what was used.
+fn use_up(stage: &Stage, payer: &Payer, fresh: &Challenge, first: impl Fn(u64) -> Credential) -> (u64, u64) {
+    let step = amount(fresh);
+    assert!(step < 10 * COST, "few calls use it up: {step}");
+    // Whole calls, so that it is used up when the next has come.
+    let sum = step.div_ceil(COST) * COST;
+    let mut credential = first(sum);
+    let calls = sum / COST + 1;
+    for n in 0..calls {
+        // A call needs room for more than it uses.
+        if n > 0 {
+            credential = payer.voucher(fresh, sum + step);
+        }
+        let answer = call(&stage.gateway, CHAT, &credential, &small(n));
+        assert_eq!(answer.status, 200, "call {n} of {calls}: {}", answer.text());
+    }
+    stage.gateway.books_after(usize::try_from(calls).unwrap());
+    (sum, calls * COST)
+}
+
+/// What was settled of a channel, once anything is.
+fn settled(stage: &Stage, payer: &Payer) -> u64 {
+    let settled = || stage.node.channel(&payer.id()).map(|channel| channel.settled);
+    wait_for("a settlement", || settled().filter(|sum| *sum > 0))
+}
+
 /// ENG-5: what is used up is settled when it is time, and paid; who reads the voucher on the chain can do nothing with it.
 /// What was settled is not taken again by the end.
 #[test]
 fn eng_5_what_is_owed_is_settled_and_paid() {
     let stage = Stage::new(", claim_idle: 1h, claim_above: 0 USD, look_every: 1h");
-    let body = |n: u64| json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": format!("{n}")}]});
-    let fresh = fresh(&stage.gateway, CHAT, &body(0));
-    let step = amount(&fresh);
-    assert!(step < 10 * COST, "few calls use it up: {step}");
-    let payer = stage.opened(0x2a);
-    // Whole calls, so that the first promise is used up when the second has come.
-    let first = step.div_ceil(COST) * COST;
-    let mut credential = payer.voucher(&fresh, first);
-    let calls = first / COST + 1;
-    for n in 0..calls {
-        // A call needs room for more than it uses.
-        if (calls - n) * COST <= step + COST {
-            credential = payer.voucher(&fresh, first + step);
-        }
-        let answer = call(&stage.gateway, CHAT, &credential, &body(n));
-        assert_eq!(answer.status, 200, "call {n} of {calls}: {}", answer.text());
-    }
-    stage.gateway.books_after(usize::try_from(calls).unwrap());
+    let (fresh, payer) = (fresh(&stage.gateway, CHAT, &small(0)), stage.opened(0x2a));
+    let (first, used) = use_up(&stage, &payer, &fresh, |sum| payer.voucher(&fresh, sum));
     // One more voucher, now that the first is used up.
-    assert_eq!(stage.manage(&payer.voucher(&fresh, first + 2 * step)).status, 200);
-    let settled = wait_for("a settlement", || {
-        stage.node.channel(&payer.id()).map(|channel| channel.settled).filter(|sum| *sum > 0)
-    });
-    let used = calls * COST;
+    assert_eq!(stage.manage(&payer.voucher(&fresh, first + 2 * amount(&fresh))).status, 200);
+    let settled = settled(&stage, &payer);
     assert!(
         settled >= first && settled <= used,
         "{settled} of {used}: a promise that is used up, and no other"
@@ -514,6 +526,42 @@ fn eng_5_what_is_owed_is_settled_and_paid() {
     assert_eq!(closed.status, 200, "{}", closed.text());
     assert_eq!((stage.earned(), payer.tokens()), (used, PURSE - used));
     stage.assert_clean();
+}
+
+/// ENG-5: a promise that ends is settled while it counts, whatever it is worth.
+#[test]
+fn eng_5_a_promise_is_settled_before_it_ends() {
+    let stage = Stage::new(", claim_idle: 1h, claim_above: 1000 USD, look_every: 1h");
+    let (fresh, payer) = (fresh(&stage.gateway, CHAT, &small(0)), stage.opened(0x36));
+    // A little longer than its payer would have to wait for his money.
+    let end_s = (now_s() + 905).cast_signed();
+    let (first, _) = use_up(&stage, &payer, &fresh, |sum| payer.voucher_until(&fresh, sum, end_s));
+    assert_eq!(settled(&stage, &payer), first);
+    assert_eq!(stage.earned(), first);
+    stage.assert_clean();
+}
+
+/// IDN-35: from a payer who is blocked no voucher is taken and no channel is opened; what he has left in one goes back.
+#[test]
+fn idn_35_a_blocked_payer_gets_what_is_left_and_nothing_else() {
+    let stage = Stage::new(QUIET);
+    let payer = stage.payer(0x37);
+    let (accepted, _) = stage.sums(&payer);
+    let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+    let blocked = format!("identity: {{ block: [\"{}\"] }}\n", base58::encode(&payer.address()));
+    std::fs::write(stage.gateway.config(), format!("{text}{blocked}")).unwrap();
+    stage.gateway.operator(&["reload"]);
+    let fresh = stage.challenge();
+    let voucher = payer.voucher(&fresh, accepted + amount(&fresh));
+    for answer in [stage.call(&voucher, "more"), stage.manage(&voucher)] {
+        assert_refused(&answer, 403, "agent_blocked", "nothing_taken");
+    }
+    let anew = stage.node.payer(0x37, 2).open(&fresh, DEPOSIT);
+    assert_refused(&stage.manage(&anew), 403, "agent_blocked", "nothing_taken");
+    assert_eq!(stage.done(), ["open"], "his transaction was not passed on");
+    assert_eq!(stage.manage(&payer.close(&fresh, COST)).status, 200);
+    assert_eq!((stage.earned(), stage.sums(&payer).1), (COST, 0));
+    assert_eq!(stage.upstream.hits(), 1);
 }
 
 /// ENG-5: a payer who withdraws on the chain signs nothing more. What he has promised and used up is taken, at once and no

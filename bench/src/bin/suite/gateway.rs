@@ -25,6 +25,9 @@ pub(crate) const MESSAGES: &str = "/v1/messages";
 /// A public key of development chains, worth nothing: signs claims that are never sent here.
 pub(crate) const AUTHORIZER_KEY: &str = "8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba";
 
+/// What the gateway logs while it is measured: no line for each call.
+pub(crate) const LOGGED: &str = "info,gateway::call=warn";
+
 /// `rails` with `exact` through the facilitator: the same work as the peers'.
 pub(crate) const EXACT: &str = "{ x402: { {x402} } }";
 /// Everything that is offered at once; what does not fit into a header is left out from the back.
@@ -122,6 +125,7 @@ admin: {{ listen: "{admin}" }}
         let binary = places.gateway()?;
         let mut serve = Command::new(&binary);
         serve.arg("serve").arg("--config").arg(&config).env("AUTHORIZER_KEY", AUTHORIZER_KEY);
+        serve.env("RUST_LOG", LOGGED);
         let server = Server::start(name, &serve, &places.log(name), address)?;
         Ok(Gateway { address, server, binary, config })
     }

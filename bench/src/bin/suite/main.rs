@@ -212,7 +212,10 @@ fn method(effort: Effort) -> String {
         "{} rounds of {:?}, {CONNECTIONS} connections unless a table says otherwise, servers measured in turn; median [least-most] over the \
          rounds, ratios within a round. CPU is that of a server's processes on all cores (`/proc/*/task/*/schedstat`). Load, upstream and \
          facilitator run in the process of the benchmark; where they share cores with the servers, answers/s are lower than they could \
-         be, and CPU per answer is the figure to compare. A round with any status but the expected one is void.",
-        effort.rounds, effort.round
+         be, and CPU per answer is the figure to compare. No proxy writes a line for each call: ours has `RUST_LOG={}`, as nginx has \
+         `access_log off`. A round with any status but the expected one is void.",
+        effort.rounds,
+        effort.round,
+        gateway::LOGGED
     )
 }
