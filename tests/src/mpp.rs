@@ -128,7 +128,7 @@ impl Forge {
         let mut opaque = Opaque::decode(challenge.opaque.as_deref().unwrap()).unwrap();
         change(&mut challenge, &mut opaque);
         challenge.opaque = Some(opaque.encode());
-        challenge.id = self.key.id(&challenge);
+        challenge.id = self.key.id(challenge.parts());
         challenge
     }
 }

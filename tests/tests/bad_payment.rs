@@ -1,6 +1,9 @@
 //! Requests that are refused: each gets the right status and code, a body that says what happened to the
 //! money, and no call upstream.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
 use farthing_tests::facilitator::{Facilitator, PAY_TO};
 use farthing_tests::gateway::{Gateway, wait_for};
 use farthing_tests::http::{self, Answer};
@@ -375,6 +378,54 @@ fn payment_for_another_route_or_a_bigger_call_is_refused() {
         assert_refused(&answer, 402, "proof_underpaid", "nothing_taken");
     }
     scene.assert_nothing_moved(0);
+}
+
+/// A call that costs a cent whatever its body, and the gateway that sells it.
+fn fixed_price(upstream: &Upstream) -> Gateway {
+    let routes = "routes: [{ name: tool, match: { method: POST, path: \"/tool/**\" }, upstream: openai, price: { per_call: 0.01 USD } }, \
+                  { name: chat, match: { method: POST, path: /v1/chat/completions }, upstream: openai, price: by_model }]";
+    Gateway::start(upstream.address, &format!("rails: {{ test: {{}} }}\n{routes}\n"))
+}
+
+/// X402-16, PERF-34: what costs the same with any body is quoted for none in particular.
+#[test]
+fn x402_16_a_fixed_price_is_quoted_whatever_the_body() {
+    let upstream = Upstream::friendly();
+    let gateway = fixed_price(&upstream);
+    let asked = http::post(gateway.address, "/tool/a", &[], &json!({"of": 1}));
+    let payment = Wallet::new(1).pay(&asked, TEST).v2();
+    let paid = |path: &str, of: u8| {
+        http::post(gateway.address, path, &[("payment-signature", &payment)], &json!({"of": of}))
+    };
+    let elsewhere = paid("/tool/b", 1);
+    assert_eq!(elsewhere.status, 402);
+    assert!(["quote_expired", "proof_invalid"].contains(&elsewhere.code().as_str()), "{}", elsewhere.text());
+    assert_eq!(paid("/tool/a", 2).status, 200);
+    // It was served for that body, and for no other.
+    assert_refused(&paid("/tool/a", 1), 403, "verification_failed", "nothing_taken");
+    assert_eq!(upstream.hits(), 1);
+}
+
+/// PERF-34: whoever waits with his body is told the price before he sends it, where that is known.
+#[test]
+fn perf_34_a_body_that_decides_nothing_is_not_asked_for() {
+    let upstream = Upstream::friendly();
+    let gateway = fixed_price(&upstream);
+    let first_line = |path: &str| {
+        let mut socket = TcpStream::connect(gateway.address).unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\
+             expect: 100-continue\r\n\r\n",
+            gateway.address
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(socket).read_line(&mut line).unwrap();
+        line
+    };
+    assert_eq!(first_line("/tool/a"), "HTTP/1.1 402 Payment Required\r\n");
+    assert_eq!(first_line(CHAT), "HTTP/1.1 100 Continue\r\n");
+    assert_eq!(upstream.hits(), 0);
 }
 
 #[test]

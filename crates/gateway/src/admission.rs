@@ -5,7 +5,7 @@ mod known;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use ledger::{Account, AccountId, AccountRef};
 use money::{Amount, Asset};
 use wire::cashu::Token;
@@ -14,7 +14,7 @@ use crate::call::{Arrived, Worker};
 use crate::cashu::{self, Paid};
 use crate::challenge::{Ask, challenge};
 use crate::channels;
-use crate::config::Route;
+use crate::config::{Route, RoutePrice};
 use crate::credential::Presented;
 use crate::extensions;
 use crate::free_calls;
@@ -86,6 +86,24 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         limiters.admit_unpaid(arrived.source)?;
     }
     Ok(presented)
+}
+
+/// Whether a request waits to be asked for its body (RFC 9110 section 10.1.1) and is not going to be: it shows nothing that
+/// pays, and what it costs is known without (PERF-34). A body that comes unasked is taken in: to close on it would take the
+/// answer away from whoever is still sending.
+pub(crate) fn is_refused_unread(
+    arrived: &Arrived,
+    route: &Route,
+    presented: &Presented,
+    known: &Known,
+) -> bool {
+    let expects = arrived.head.headers.get(header::EXPECT);
+    expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        && matches!(route.price, RoutePrice::PerCall(_))
+        && route.freebies.is_none()
+        && presented.is_empty()
+        && known.is_nobody()
+        && arrived.identity.is_nobody()
 }
 
 /// Counts a call of an account in, until the guard goes.
@@ -210,8 +228,7 @@ pub(crate) fn free_call(
     known: &Known,
     quote: &Quote,
 ) -> Option<u32> {
-    let is_nobody = presented.is_empty() && known.payer.is_none() && known.refused.is_none();
-    if !is_nobody || known.brings.is_some() || quote.is_free() {
+    if !presented.is_empty() || !known.is_nobody() || quote.is_free() {
         return None;
     }
     let left = worker.gate.free_calls.give(&worker.gate, route, arrived.source, arrived.now)?;

@@ -152,7 +152,11 @@ async fn paid_call(
     arrived.identity = identity::identify(&worker, &arrived, &route)?;
     let presented = admission::credentials(&worker, &arrived)?;
     let mut known = admission::known(&worker, &arrived, &presented)?;
-    let Received { body, rest } = exchange.receive(body, &arrived, &route).await?;
+    let Received { body, rest } = if admission::is_refused_unread(&arrived, &route, &presented, &known) {
+        Received::nothing()
+    } else {
+        exchange.receive(body, &arrived, &route).await?
+    };
     let content = exchange.content(&body);
     let signed = std::mem::take(&mut arrived.identity);
     arrived.identity = signed.with_body(&worker.gate, &arrived, &route, content)?;

@@ -1,5 +1,7 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
+mod offered;
+
 use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +9,15 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use money::Amount;
 use proof::quote::{self, QuoteScope};
-use serde_json::{Map, Value};
 use wire::mpp::digest;
-use wire::x402::{header as x402, v1, v2};
+
+pub(crate) use offered::Offered;
 
 use crate::call::Arrived;
 use crate::cashu;
 use crate::clock::Now;
 use crate::config::Route;
-use crate::extensions::{self, discovery};
+use crate::extensions::discovery;
 use crate::gate::Gate;
 use crate::idempotency;
 use crate::identity;
@@ -35,6 +37,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) body: &'a [u8],
     /// SHA-256 over the three; filled when somebody needs it.
     pub(crate) fingerprint: OnceCell<[u8; 32]>,
+    /// The same without the body.
+    pub(crate) line: OnceCell<[u8; 32]>,
     /// Of the body alone, as the `Payment` scheme writes it; filled when somebody needs it.
     pub(crate) digest: OnceCell<String>,
     /// Filled when a way to pay wants one; then it is for all of them.
@@ -43,6 +47,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) ceiling: Amount,
     /// What has to be there for it to begin, where more can come in while it runs.
     pub(crate) begins: Amount,
+    /// Whether it would cost something else with another body.
+    pub(crate) priced_by_body: bool,
     /// Deposit to ask for on tills that ask for less at once than the ceiling.
     pub(crate) fits_within: Option<Amount>,
     /// Which tills may be paid through.
@@ -94,10 +100,12 @@ impl<'a> Ask<'a> {
             target,
             body,
             fingerprint: OnceCell::new(),
+            line: OnceCell::new(),
             digest: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling: quote.offered,
             begins: quote.begins(),
+            priced_by_body: quote.is_by_body(),
             fits_within: fits,
             through: Through::All,
             tariff: quote.tariff(),
@@ -129,10 +137,12 @@ impl<'a> Ask<'a> {
             target,
             body: b"",
             fingerprint: OnceCell::new(),
+            line: OnceCell::new(),
             digest: OnceCell::new(),
             invoice: tokio::sync::OnceCell::const_new(),
             ceiling,
             begins: ceiling,
+            priced_by_body: false,
             fits_within: None,
             through,
             tariff: name,
@@ -146,14 +156,21 @@ impl<'a> Ask<'a> {
         self.fingerprint.get_or_init(|| idempotency::fingerprint(self.method, self.target, self.body))
     }
 
+    /// Method and target, whatever the body. Who has looked with HEAD may call with GET.
+    pub(crate) fn line(&self) -> &[u8; 32] {
+        let method = if self.method == Method::HEAD { &Method::GET } else { self.method };
+        self.line.get_or_init(|| idempotency::fingerprint(method, self.target, b""))
+    }
+
     /// The digest of its body, worked out once however many offers are bound to it.
     pub(crate) fn digest(&self) -> &str {
         self.digest.get_or_init(|| digest::of(self.body))
     }
 
     pub(crate) fn scope(&self, gate: &Gate) -> QuoteScope<'_> {
+        // A body that makes no difference is not looked at, so that being asked to pay for it costs nothing (PERF-34).
         QuoteScope {
-            request: self.fingerprint(),
+            request: if self.priced_by_body { self.fingerprint() } else { self.line() },
             tariff_version: self.tariff,
             asset: money::Asset::Usd,
             store_epoch: gate.store_epoch,
@@ -178,18 +195,6 @@ impl<'a> Ask<'a> {
 
     pub(crate) fn url(&self, snapshot: &Snapshot) -> String {
         format!("{}{}", snapshot.public_url, self.target)
-    }
-
-    /// Our offers for it, with a quote that ends at `expires_at_s`. What nobody settles is not offered (X402-41).
-    fn offers(&self, gate: &Gate, snapshot: &Snapshot, expires_at_s: u64) -> Vec<Offer> {
-        let facilitators = snapshot.facilitators.as_ref();
-        let minted = self.quote(gate, expires_at_s);
-        let offer = |till: &Till| {
-            let named = gate.directory.offered(till, facilitators)?;
-            till.offer(self.deposit(till), &named, Some(minted.clone()))
-        };
-        let tills = snapshot.tills.iter().filter(|till| self.through.includes(till));
-        tills.filter_map(offer).collect()
     }
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
@@ -223,81 +228,9 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Our offers, as a challenge says them.
-pub(crate) struct Offered {
-    /// As entries of x402 v1, for a body.
-    pub(crate) entries: Vec<v1::PaymentRequirements>,
-    /// As x402 v2 ...
-    pub(crate) required: v2::PaymentRequired,
-    /// ... and in the header that carries it.
-    pub(crate) header: HeaderValue,
-    pub(crate) top_up_url: String,
-}
-
-impl Offered {
-    /// The offers for `ask`, for a payer who is told `error`.
-    pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
-        let offers = ask.offers(gate, snapshot, quote_end(now));
-        let url = ask.url(snapshot);
-        let entries = offers
-            .iter()
-            .filter_map(|offer| offer.requirements_v1(&url, ask.description, "application/json"))
-            .collect();
-        let mut resource = v2::ResourceInfo {
-            url,
-            description: Some(ask.description.to_owned()),
-            mime_type: Some("application/json".to_owned()),
-            ..v2::ResourceInfo::default()
-        };
-        if ask.discovery {
-            discovery::name_service(snapshot, &mut resource);
-        }
-        let accepts: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
-        let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
-        let required = v2::PaymentRequired {
-            x402_version: v2::VERSION,
-            error: Some(error.to_owned()),
-            resource: Some(resource),
-            accepts,
-            extensions: None,
-        };
-        let (required, encoded) = fitted(required, extensions);
-        let header = HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""));
-        Self { entries, required, header, top_up_url: format!("{}/farthing/topup", snapshot.public_url) }
-    }
-}
-
 /// When a quote of now ends. Whole tens of seconds, so that one rendering serves many requests.
 pub(crate) const fn quote_end(now: Now) -> u64 {
     now.seconds() / 10 * 10 + QUOTE_SECONDS
-}
-
-/// The challenge and its header. Some intermediaries cut long headers: better less in it than a broken one (X402-5).
-/// First goes the description, then extensions, the least useful first, then offers from the back.
-fn fitted(
-    mut required: v2::PaymentRequired,
-    extensions: Vec<(&'static str, Value)>,
-) -> (v2::PaymentRequired, String) {
-    let given_up = extensions.iter().filter(|entry| !extensions::is_kept(entry));
-    let mut given_up: Vec<&str> = given_up.map(|(id, _)| *id).collect();
-    let mut entries: Map<String, Value> =
-        extensions.into_iter().map(|(id, entry)| (id.to_owned(), entry)).collect();
-    loop {
-        required.extensions = (!entries.is_empty()).then_some(entries);
-        let encoded = x402::encode(&required);
-        if encoded.len() <= x402::EMIT_BYTES_MAX {
-            return (required, encoded);
-        }
-        entries = required.extensions.take().unwrap_or_default();
-        let described = required.resource.as_mut().and_then(|resource| resource.description.take());
-        let dropped = described.is_some()
-            || given_up.pop().is_some_and(|id| entries.remove(id).is_some())
-            || (required.accepts.len() > 1 && required.accepts.pop().is_some());
-        if !dropped {
-            required.extensions = (!entries.is_empty()).then_some(entries);
-            return (required, encoded);
-        }
-    }
 }
 
 /// What came of an offer that somebody else has to make, or to be there for.
@@ -323,7 +256,7 @@ pub(crate) async fn challenge(
     let snapshot = &arrived.snapshot;
     let name = refusal.code().name();
     let offered = Offered::new(gate, snapshot, ask, name, arrived.now);
-    let is_offered = !offered.required.accepts.is_empty();
+    let is_offered = offered.is_any;
     let refusal = refusal.offers(offered.entries, offered.header, offered.top_up_url);
     let ecash = cashu::offer(gate, snapshot, ask, arrived.now);
     // First of its kind: there are clients that read one line (402-2).

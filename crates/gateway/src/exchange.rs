@@ -32,6 +32,13 @@ pub(crate) struct Received {
     pub(crate) rest: Rest,
 }
 
+impl Received {
+    /// A request that is not to be served needs no body.
+    pub(crate) const fn nothing() -> Self {
+        Self { body: Bytes::new(), rest: Rest::Nothing }
+    }
+}
+
 /// What of a request is still to come.
 pub(crate) enum Rest {
     Nothing,

@@ -328,6 +328,11 @@ impl Quote {
         }
     }
 
+    /// Whether the price was read from the body, too.
+    pub(crate) const fn is_by_body(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// Bytes of the request at most.
     fn body_bytes(&self) -> u64 {
         self.sending.as_ref().map_or(self.body.len() as u64, Sending::bytes_max)

@@ -1,95 +1,26 @@
 //! Every way a request is refused, and what each says: what, why, whose fault, what happened to the
-//! money, what to do next (UX-5). One enum, one match per question.
+//! money, what to do next (UX-5).
+
+mod body;
+mod code;
+mod reader;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use meter::Sdk;
 use money::{Amount, Asset};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use wire::mpp::Problem;
-use wire::x402::v1;
+
+pub use code::{Code, Fault};
+pub(crate) use reader::Reader;
 
 use crate::call_id::CallId;
-use crate::mpp::problem_of;
 
 /// Headers of ours in a refusal, at most, beside those it brings.
 const HEADERS: usize = 8;
 /// The longest wait that an SDK is left to sit out by itself.
 const RETRY_SOON_SECONDS_MAX: u32 = 120;
-
-/// The code of a refusal (experience.md section 3, reference items 3, 14, 46).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the documentation: one page each in specs/errors.md")]
-pub enum Code {
-    PaymentRequired,
-    InsufficientBalance,
-    OverKeyBudget,
-    OverTokenBudget,
-    QuoteExpired,
-    ProofExpired,
-    ProofUnderpaid,
-    ProofInvalid,
-    WrongNetwork,
-    WrongPayee,
-    WrongAsset,
-    MalformedCredential,
-    AmbiguousCredentials,
-    KeyUnknown,
-    KeyExpired,
-    KeyRevoked,
-    HolderProofMissing,
-    HolderProofInvalid,
-    SignatureMissing,
-    SignatureInvalid,
-    SignatureUnverified,
-    KeyForbidden,
-    AgentBlocked,
-    CrawlForbidden,
-    VerificationFailed,
-    AccountFrozen,
-    RouteNotFound,
-    ModelNotPriced,
-    ReceiptNotFound,
-    BadRequest,
-    BadBody,
-    MisdirectedRequest,
-    MethodNotAllowed,
-    RequestTimeout,
-    InProgress,
-    AlreadyServed,
-    IdempotencyMismatch,
-    IdConflict,
-    ChannelGone,
-    TransactionReverted,
-    BodyTooLarge,
-    UriTooLong,
-    HeaderTooLarge,
-    RateLimited,
-    UpstreamFailed,
-    UpstreamTimeout,
-    FacilitatorFailed,
-    SettlementFailed,
-    Permit2AllowanceRequired,
-    SettlementUnknown,
-    StoreUnavailable,
-    Overloaded,
-    Draining,
-    Internal,
-}
-
-/// Whose move it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The one who pays.
-    Payer,
-    /// The one who calls.
-    Caller,
-    /// The operator or the upstream.
-    Operator,
-    /// This gateway, for now.
-    Gateway,
-}
 
 /// What happened to the money.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,242 +36,6 @@ pub enum Money {
     FirstAttemptDecides,
     /// The call was charged; its receipt has this id.
     Captured(CallId),
-}
-
-impl Code {
-    /// The word in bodies, logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::PaymentRequired => "payment_required",
-            Self::InsufficientBalance => "insufficient_balance",
-            Self::OverKeyBudget => "over_key_budget",
-            Self::OverTokenBudget => "over_token_budget",
-            Self::QuoteExpired => "quote_expired",
-            Self::ProofExpired => "proof_expired",
-            Self::ProofUnderpaid => "proof_underpaid",
-            Self::ProofInvalid => "proof_invalid",
-            Self::WrongNetwork => "wrong_network",
-            Self::WrongPayee => "wrong_payee",
-            Self::WrongAsset => "wrong_asset",
-            Self::MalformedCredential => "malformed_credential",
-            Self::AmbiguousCredentials => "ambiguous_credentials",
-            Self::KeyUnknown => "key_unknown",
-            Self::KeyExpired => "key_expired",
-            Self::KeyRevoked => "key_revoked",
-            Self::HolderProofMissing => "holder_proof_missing",
-            Self::HolderProofInvalid => "holder_proof_invalid",
-            Self::SignatureMissing => "signature_missing",
-            Self::SignatureInvalid => "signature_invalid",
-            Self::SignatureUnverified => "signature_unverified",
-            Self::KeyForbidden => "key_forbidden",
-            Self::AgentBlocked => "agent_blocked",
-            Self::CrawlForbidden => "crawl_forbidden",
-            Self::VerificationFailed => "verification_failed",
-            Self::AccountFrozen => "account_frozen",
-            Self::RouteNotFound => "route_not_found",
-            Self::ModelNotPriced => "model_not_priced",
-            Self::ReceiptNotFound => "receipt_not_found",
-            Self::BadRequest => "bad_request",
-            Self::BadBody => "bad_body",
-            Self::MisdirectedRequest => "misdirected_request",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::InProgress => "in_progress",
-            Self::AlreadyServed => "already_served",
-            Self::IdempotencyMismatch => "idempotency_mismatch",
-            Self::IdConflict => "id_conflict",
-            Self::ChannelGone => "channel_gone",
-            Self::TransactionReverted => "transaction_reverted",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::HeaderTooLarge => "header_too_large",
-            Self::RateLimited => "rate_limited",
-            Self::UpstreamFailed => "upstream_failed",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::FacilitatorFailed => "facilitator_failed",
-            Self::SettlementFailed => "settlement_failed",
-            Self::Permit2AllowanceRequired => wire::x402::permit2::ALLOWANCE_REQUIRED,
-            Self::SettlementUnknown => "settlement_unknown",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::Overloaded => "overloaded",
-            Self::Draining => "draining",
-            Self::Internal => "internal",
-        }
-    }
-
-    /// The HTTP status.
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::PaymentRequired
-            | Self::InsufficientBalance
-            | Self::OverKeyBudget
-            | Self::OverTokenBudget
-            | Self::QuoteExpired
-            | Self::ProofExpired
-            | Self::ProofUnderpaid
-            | Self::ProofInvalid
-            | Self::WrongNetwork
-            | Self::WrongPayee
-            | Self::WrongAsset
-            | Self::MalformedCredential
-            | Self::SettlementFailed => StatusCode::PAYMENT_REQUIRED,
-            Self::AmbiguousCredentials | Self::BadRequest | Self::BadBody => StatusCode::BAD_REQUEST,
-            Self::KeyUnknown
-            | Self::KeyExpired
-            | Self::KeyRevoked
-            | Self::HolderProofMissing
-            | Self::HolderProofInvalid
-            | Self::SignatureMissing
-            | Self::SignatureInvalid
-            | Self::SignatureUnverified => StatusCode::UNAUTHORIZED,
-            Self::KeyForbidden
-            | Self::AgentBlocked
-            | Self::CrawlForbidden
-            | Self::VerificationFailed
-            | Self::AccountFrozen => StatusCode::FORBIDDEN,
-            Self::RouteNotFound | Self::ModelNotPriced | Self::ReceiptNotFound => StatusCode::NOT_FOUND,
-            Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InProgress | Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted => {
-                StatusCode::CONFLICT
-            }
-            Self::ChannelGone => StatusCode::GONE,
-            Self::Permit2AllowanceRequired => StatusCode::PRECONDITION_FAILED,
-            Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::FacilitatorFailed
-            | Self::SettlementUnknown
-            | Self::StoreUnavailable
-            | Self::Overloaded
-            | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// Whose fault it is.
-    #[must_use]
-    pub const fn fault(self) -> Fault {
-        match self {
-            Self::RouteNotFound
-            | Self::BadRequest
-            | Self::BadBody
-            | Self::ReceiptNotFound
-            | Self::MisdirectedRequest
-            | Self::MethodNotAllowed
-            | Self::RequestTimeout
-            | Self::InProgress
-            | Self::AlreadyServed
-            | Self::IdempotencyMismatch
-            | Self::IdConflict
-            | Self::BodyTooLarge
-            | Self::UriTooLong
-            | Self::HeaderTooLarge
-            | Self::RateLimited
-            | Self::SignatureMissing
-            | Self::SignatureInvalid
-            | Self::AgentBlocked => Fault::Caller,
-            Self::ModelNotPriced | Self::UpstreamFailed | Self::UpstreamTimeout | Self::FacilitatorFailed => {
-                Fault::Operator
-            }
-            Self::SettlementUnknown
-            | Self::StoreUnavailable
-            | Self::Overloaded
-            | Self::Draining
-            | Self::SignatureUnverified
-            | Self::Internal => Fault::Gateway,
-            Self::PaymentRequired
-            | Self::InsufficientBalance
-            | Self::OverKeyBudget
-            | Self::OverTokenBudget
-            | Self::QuoteExpired
-            | Self::ProofExpired
-            | Self::ProofUnderpaid
-            | Self::ProofInvalid
-            | Self::WrongNetwork
-            | Self::WrongPayee
-            | Self::WrongAsset
-            | Self::MalformedCredential
-            | Self::AmbiguousCredentials
-            | Self::KeyUnknown
-            | Self::KeyExpired
-            | Self::KeyRevoked
-            | Self::HolderProofMissing
-            | Self::HolderProofInvalid
-            | Self::KeyForbidden
-            | Self::CrawlForbidden
-            | Self::VerificationFailed
-            | Self::AccountFrozen
-            | Self::SettlementFailed
-            | Self::ChannelGone
-            | Self::TransactionReverted
-            | Self::Permit2AllowanceRequired => Fault::Payer,
-        }
-    }
-
-    /// Whether the same request again can only be refused again: the stock SDKs would otherwise repeat a
-    /// conflict by themselves (MTR-38).
-    fn is_final(self) -> bool {
-        matches!(self, Self::AlreadyServed | Self::IdConflict | Self::TransactionReverted)
-            || self.asks_for_payment()
-    }
-
-    /// Whether the answer is a challenge. One of them has a status of its own (x402.md section 4).
-    fn asks_for_payment(self) -> bool {
-        self == Self::Permit2AllowanceRequired || self.status() == StatusCode::PAYMENT_REQUIRED
-    }
-
-    /// The `type` the Anthropic SDKs map to their error classes (UX-7).
-    const fn anthropic_type(self) -> &'static str {
-        match self.status().as_u16() {
-            400 | 405 | 408 | 409 | 410 | 412 | 414 | 421 | 422 | 431 => "invalid_request_error",
-            401 => "authentication_error",
-            402 => "billing_error",
-            403 => "permission_error",
-            404 => "not_found_error",
-            413 => "request_too_large",
-            429 => "rate_limit_error",
-            503 => "overloaded_error",
-            _ => "api_error",
-        }
-    }
-
-    /// The `type` of an OpenAI error object.
-    const fn openai_type(self) -> &'static str {
-        match self.status().as_u16() {
-            401 => "authentication_error",
-            402 => "payment_required",
-            403 => "permission_error",
-            429 => "rate_limit_error",
-            400..=499 => "invalid_request_error",
-            _ => "server_error",
-        }
-    }
-
-    const fn title(self) -> &'static str {
-        match self.status().as_u16() {
-            402 => "Payment required",
-            401 => "Credential refused",
-            403 => "Not permitted",
-            404 => "Not found",
-            409 => "Conflict",
-            410 => "Gone",
-            412 => "Approval required",
-            413 | 414 | 431 => "Too large",
-            429 => "Too many requests",
-            502 | 504 => "Upstream failed",
-            503 => "Try again later",
-            400..=499 => "Bad request",
-            _ => "Gateway error",
-        }
-    }
 }
 
 impl Money {
@@ -375,34 +70,6 @@ pub struct Facts {
     pub reason: Option<String>,
 }
 
-/// The body of a refusal, written without a tree of values: anybody may ask for one, and pays nothing (PERF-33).
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    instance: String,
-    code: &'a str,
-    fault: &'a str,
-    money: &'a str,
-    request_id: String,
-    /// The error object of the SDK that called.
-    error: Value,
-    #[serde(rename = "x402Version", skip_serializing_if = "Option::is_none")]
-    x402_version: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accepts: Option<&'a [v1::PaymentRequirements]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    top_up_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    balance: Option<Value>,
-    /// What clients of the `Payment` scheme look for.
-    #[serde(flatten)]
-    extensions: &'a Map<String, Value>,
-}
-
 /// A refusal on its way to the client.
 #[derive(Clone, Debug)]
 pub struct Refusal(Box<Inner>);
@@ -415,7 +82,8 @@ struct Inner {
     facts: Facts,
     retry_after_s: Option<u32>,
     headers: HeaderMap,
-    accepts: Option<Vec<v1::PaymentRequirements>>,
+    /// Entries of x402 v1, each as JSON.
+    accepts: Option<Vec<String>>,
     top_up_url: Option<String>,
     /// Finer than the code says, for clients of the `Payment` scheme ...
     problem: Option<Problem>,
@@ -496,11 +164,11 @@ impl Refusal {
         self
     }
 
-    /// Makes it a challenge: the offers, as x402 v1 entries in the body and v2 in a header.
+    /// Makes it a challenge: the offers, as x402 v1 entries in the body, each as JSON, and v2 in a header.
     #[must_use]
     pub(crate) fn offers(
         mut self,
-        accepts: Vec<v1::PaymentRequirements>,
+        accepts: Vec<String>,
         payment_required: HeaderValue,
         top_up_url: String,
     ) -> Self {
@@ -533,18 +201,6 @@ impl Refusal {
     /// Whether a payment would help, and it is not said yet how one is made.
     pub(crate) fn lacks_offers(&self) -> bool {
         self.is_payable() && self.0.accepts.is_none()
-    }
-
-    /// What it would say, for an answer that is no refusal itself.
-    pub(crate) fn summary(&self) -> Value {
-        let mut members = Map::new();
-        members.insert("code".into(), self.0.code.name().into());
-        members.insert("status".into(), self.0.code.status().as_u16().into());
-        members.insert("detail".into(), self.0.detail.clone().into());
-        let mut facts = self.fact_members("");
-        facts.remove("money");
-        members.extend(facts);
-        Value::Object(members)
     }
 
     /// Finer reason than the code, where there is one.
@@ -590,126 +246,12 @@ impl Refusal {
         }
         response
     }
-
-    fn body(&self, sdk: Sdk, call: CallId) -> Bytes {
-        let (money, money_text) = self.0.money.facts();
-        let message = format!("{} {money_text}", self.0.detail);
-        let facts = self.fact_members(money);
-        let error = match sdk {
-            Sdk::OpenAi => {
-                let mut error = Map::new();
-                error.insert("type".into(), self.0.code.openai_type().into());
-                error.insert("code".into(), self.0.code.name().into());
-                error.insert("param".into(), Value::Null);
-                error.insert("message".into(), message.into());
-                error.extend(facts);
-                Value::Object(error)
-            }
-            Sdk::Anthropic => {
-                let mut details = Map::new();
-                details.insert("error_code".into(), self.0.code.name().into());
-                details.extend(facts);
-                json!({"type": self.0.code.anthropic_type(), "message": message, "details": details})
-            }
-            Sdk::Gemini => {
-                let status = self.0.code.status();
-                let mut details = Map::new();
-                details.insert("error_code".into(), self.0.code.name().into());
-                details.extend(facts);
-                json!({"code": status.as_u16(), "message": message, "status": google_status(status), "details": [details]})
-            }
-            // It prints nothing but a text.
-            Sdk::Ollama => message.into(),
-        };
-        let kind = match self.0.problem.or(problem_of(self.0.code)) {
-            Some(problem) => problem.uri(),
-            None => format!("urn:farthing:problem:{}", self.0.code.name()),
-        };
-        let request_id = call.to_string();
-        let document =
-            Document {
-                kind,
-                title: self.0.code.title(),
-                status: self.0.code.status().as_u16(),
-                detail: &self.0.detail,
-                instance: format!("/requests/{request_id}"),
-                code: self.0.code.name(),
-                fault: self.fault_name(),
-                money,
-                request_id,
-                error,
-                x402_version: self.0.accepts.as_ref().map(|_| v1::VERSION),
-                accepts: self.0.accepts.as_deref(),
-                top_up_url: self.0.top_up_url.as_deref(),
-                balance: self.0.facts.balance.map(
-                    |(amount, asset)| json!({"amount": amount.decimal(asset), "currency": asset.name()}),
-                ),
-                extensions: &self.0.extensions,
-            };
-        // It has string keys and no floats, so writing it cannot fail.
-        serde_json::to_vec(&document).unwrap_or_default().into()
-    }
-
-    const fn fault_name(&self) -> &'static str {
-        match self.0.code.fault() {
-            Fault::Payer => "payer",
-            Fault::Caller => "caller",
-            Fault::Operator => "operator",
-            Fault::Gateway => "gateway",
-        }
-    }
-
-    fn fact_members(&self, money: &'static str) -> Map<String, Value> {
-        let mut members = Map::new();
-        let facts = &self.0.facts;
-        if let Some((amount, asset)) = facts.need {
-            members.insert("need".into(), amount.decimal(asset).into());
-            members.insert("currency".into(), asset.name().into());
-        }
-        if let Some((amount, asset)) = facts.balance {
-            members.insert("balance".into(), amount.decimal(asset).into());
-        }
-        if let Some(source) = facts.limit_source {
-            members.insert("limit_source".into(), source.into());
-        }
-        if let Some(tokens) = facts.affordable_max_tokens {
-            members.insert("affordable_max_tokens".into(), tokens.into());
-        }
-        if let Some(reason) = &facts.reason {
-            members.insert("reason".into(), reason.clone().into());
-        }
-        if let Some(url) = &self.0.top_up_url {
-            members.insert("top_up_url".into(), url.clone().into());
-        }
-        members.insert("money".into(), money.into());
-        members
-    }
-}
-
-/// Google's name for a status.
-const fn google_status(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        400 | 413 | 422 | 431 => "INVALID_ARGUMENT",
-        401 => "UNAUTHENTICATED",
-        402 => "FAILED_PRECONDITION",
-        403 => "PERMISSION_DENIED",
-        404 | 405 | 410 => "NOT_FOUND",
-        408 | 504 => "DEADLINE_EXCEEDED",
-        409 => "ABORTED",
-        429 => "RESOURCE_EXHAUSTED",
-        502 | 503 => "UNAVAILABLE",
-        _ => "INTERNAL",
-    }
 }
 
 /// What a field takes in a head: its name, its value, and what stands between.
 pub(crate) fn field_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
     name.as_str().len() + value.len() + ": \r\n".len()
 }
-
-mod reader;
-
-pub(crate) use reader::Reader;
 
 #[cfg(test)]
 mod tests;

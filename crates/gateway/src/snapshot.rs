@@ -123,7 +123,7 @@ impl Snapshot {
             prices,
             limiters: Limiters::new(&config.limits),
             keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
-            terms: Terms::new(&config, &public_url),
+            terms: Terms::new(&config, &public_url)?,
             pages: ArcSwapOption::empty(),
             catalogue: ArcSwapOption::empty(),
             public_url,

@@ -1,5 +1,7 @@
 //! A till: one way to pay this gateway, and the offers that are made through it.
 
+mod said;
+
 use std::io;
 use std::sync::Arc;
 
@@ -9,6 +11,9 @@ use proof::x402_exact::{self, EvmToken};
 use proof::x402_permit2::{self, Spends};
 use proof::x402_svm::{self, SvmToken};
 use wire::x402::{Address, SCHEME_EXACT, SCHEME_UPTO, base58, batch, v1, v2};
+
+use said::Said;
+pub(crate) use said::{Asking, MIME_TYPE};
 
 use crate::cashu;
 use crate::channels::Unit;
@@ -36,6 +41,7 @@ pub(crate) struct Till {
     margin_s: u64,
     /// Name in journal and metrics: `test`, `x402:eip155:84532`.
     pub(crate) rail: String,
+    said: Arc<Said>,
 }
 
 /// How a till is paid.
@@ -141,12 +147,16 @@ impl Till {
     /// The offer for a deposit of `amount`, rounded up to whole atomic units. None: it is no amount there, or nobody is
     /// named who has to be.
     pub(crate) fn offer(&self, amount: Amount, named: &Named, quote: Option<String>) -> Option<Offer> {
+        self.offer_of(self.asked(amount)?, named, quote)
+    }
+
+    /// What an offer for a deposit of `amount` asks for, in atomic units.
+    pub(crate) fn asked(&self, amount: Amount) -> Option<u128> {
         // What is promised is never more than may be open of a payer (X402-21).
         if self.is_settled_after() && self.ceiling_max.is_some_and(|most| amount > most) {
             return None;
         }
-        let atomic = money::atomic_from_ledger_up(amount, self.asset.exponent(), self.decimals).ok()?;
-        self.offer_of(atomic, named, quote)
+        self.atomic_up(amount)
     }
 
     /// As [`Till::offer`], for so many atomic units.
@@ -280,6 +290,7 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             ceiling_max: None,
             margin_s: x402_exact::SETTLE_MARGIN_S,
             rail: "test".to_owned(),
+            said: Arc::default(),
         });
     }
     if let Some(x402) = &config.rails.x402 {
@@ -307,6 +318,7 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             ceiling_max: Some(l402.ceiling_max),
             margin_s: x402_exact::SETTLE_MARGIN_S,
             rail: lightning::RAIL.to_owned(),
+            said: Arc::default(),
         });
     }
     if let Some(cashu) = &config.rails.cashu {
@@ -320,7 +332,11 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
             margin_s: x402_exact::SETTLE_MARGIN_S,
             // Each mint is a rail of its own.
             rail: cashu::PROTOCOL.to_owned(),
+            said: Arc::default(),
         });
+    }
+    for till in &mut tills {
+        till.said = Arc::new(Said::of(till)?);
     }
     Ok(tills)
 }
@@ -362,6 +378,7 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         ceiling_max: Some(ceiling_max),
         margin_s,
         rail,
+        said: Arc::default(),
     })
 }
 
@@ -387,5 +404,6 @@ fn solana(x402: &X402, network: &SvmNetwork) -> io::Result<Till> {
         ceiling_max: Some(x402.ceiling_max),
         margin_s: x402_exact::SETTLE_MARGIN_S,
         rail: format!("x402:{}", network.network),
+        said: Arc::default(),
     })
 }

@@ -24,7 +24,8 @@ pub(crate) fn sum(keyed: &KeyedMac, message: &[u8]) -> [u8; 32] {
 /// Fields here are names, keys and paths far below 64 KiB; a longer one enters as its SHA-256 behind a
 /// length of 65535, so the function stays total and distinct.
 pub(crate) fn fields(label: &str, fields: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let length: usize = fields.iter().map(|field| field.len() + 2).sum();
+    let mut bytes = Vec::with_capacity(label.len() + length);
     put(label, fields, |part| bytes.extend_from_slice(part));
     bytes
 }

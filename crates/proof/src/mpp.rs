@@ -8,7 +8,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit as _};
 use sha2::Sha256;
 use wire::base64;
-use wire::mpp::{Challenge, ChallengeError, Opaque};
+use wire::mpp::{Challenge, ChallengeError, Opaque, Parts};
 use zeroize::Zeroizing;
 
 use crate::epoch::{EpochKeys, MasterKey, MasterKeysError};
@@ -52,7 +52,7 @@ impl ChallengeKey {
 
     /// The id of a challenge.
     #[must_use]
-    pub fn id(&self, challenge: &Challenge) -> String {
+    pub fn id(&self, challenge: Parts<'_>) -> String {
         base64::encode_url(&mac::sum(&self.0, challenge.slots().as_bytes()))
     }
 
@@ -73,6 +73,15 @@ impl fmt::Debug for ChallengeKey {
 
 /// The keys of every epoch: new challenges are bound under one, old ones verify under theirs until it is retired.
 pub struct ChallengeKeys(EpochKeys<ChallengeKey>);
+
+/// A challenge that is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its id.
+    pub id: String,
+    /// The value of its line.
+    pub line: String,
+}
 
 /// Why an echoed challenge is none of ours. Nothing was claimed; a fresh challenge is the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,11 +119,12 @@ impl ChallengeKeys {
     ///
     /// # Errors
     /// [`ChallengeError`]: leave this offer out.
-    pub fn bind(&self, mut challenge: Challenge, opaque: Opaque) -> Result<Challenge, ChallengeError> {
-        let opaque = Opaque { key_epoch: self.mint_epoch(), ..opaque };
-        challenge.opaque = Some(opaque.encode());
-        challenge.id = self.0.minting().id(&challenge);
-        challenge.to_value().map(|_| challenge)
+    pub fn bind(&self, unbound: Parts<'_>, opaque: Opaque) -> Result<Bound, ChallengeError> {
+        let opaque = Opaque { key_epoch: self.mint_epoch(), ..opaque }.encode();
+        let unbound = Parts { opaque: Some(&opaque), ..unbound };
+        let id = self.0.minting().id(unbound);
+        let line = Parts { id: &id, ..unbound }.to_value()?;
+        Ok(Bound { id, line })
     }
 
     /// Checks that an echoed challenge is ours and of this store, and returns what it carries (MPP-13.3).

@@ -15,18 +15,22 @@ use crate::x402_exact::{Binding, ExactError, check_amount};
 /// Our private member of `extra`, checked by its HMAC instead of by equality.
 const QUOTE: &str = "quote";
 
-/// The one of our offers that is echoed, by its place.
+/// The one of our offers that is echoed, and as it is written. Those of other networks are not even written: the letter
+/// case of an address is a hash.
 ///
 /// # Errors
 /// [`ExactError`] naming the first member by which no offer of ours is left.
-pub fn find(
+pub(crate) fn find<'o, O>(
     accepted: &v2::PaymentRequirements,
-    offers: &[v2::PaymentRequirements],
-) -> Result<usize, ExactError> {
+    offers: &'o [O],
+    network: impl Fn(&O) -> &str,
+    written: impl Fn(&O) -> v2::PaymentRequirements,
+) -> Result<(&'o O, v2::PaymentRequirements), ExactError> {
     let mut nearest = (0, ExactError::WrongNetwork);
-    for (place, offer) in offers.iter().enumerate() {
-        match compare(accepted, offer) {
-            Ok(()) => return Ok(place),
+    for offer in offers.iter().filter(|offer| network(offer) == accepted.network) {
+        let written = written(offer);
+        match compare(accepted, &written) {
+            Ok(()) => return Ok((offer, written)),
             Err(further) if further.0 >= nearest.0 => nearest = further,
             Err(_) => {}
         }

@@ -65,12 +65,26 @@ pub fn decode_0x_array<const N: usize>(text: &str) -> Result<[u8; N], HexError> 
 }
 
 fn push(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }));
+    for bytes in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
         }
+        // Digits are ASCII.
+        text.push_str(str::from_utf8(&digits[..bytes.len() * 2]).unwrap_or_default());
     }
 }
+
+/// How each byte is written.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 fn pair(digits: &[u8]) -> Result<u8, HexError> {
     let [high, low] = digits else { return Err(HexError) };

@@ -4,9 +4,9 @@
 //! nothing is escaped that need not be. A number passes through a double, as in every implementation: an integer above
 //! 2^53 comes out rounded, so amounts are decimal strings wherever they are hashed.
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Number, Value};
+
+use crate::json_text;
 
 /// The canonical text of a value.
 ///
@@ -35,7 +35,7 @@ fn write_value(text: &mut String, value: &Value) {
         Value::Bool(true) => text.push_str("true"),
         Value::Bool(false) => text.push_str("false"),
         Value::Number(number) => write_number(text, number),
-        Value::String(string) => write_string(text, string),
+        Value::String(string) => json_text::push_string(text, string),
         Value::Array(items) => {
             text.push('[');
             for (index, item) in items.iter().enumerate() {
@@ -52,37 +52,21 @@ fn write_value(text: &mut String, value: &Value) {
 
 fn write_object(text: &mut String, members: &Map<String, Value>) {
     let mut members: Vec<_> = members.iter().collect();
-    // Code units, not code points: a surrogate pair stands before U+E000.
-    members.sort_unstable_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+    // Code units, not code points: a surrogate pair stands before U+E000. Of ASCII both are its bytes.
+    members.sort_unstable_by(|(one, _), (other, _)| {
+        let is_ascii = one.is_ascii() && other.is_ascii();
+        if is_ascii { one.cmp(other) } else { one.encode_utf16().cmp(other.encode_utf16()) }
+    });
     text.push('{');
     for (index, (name, value)) in members.into_iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
-        write_string(text, name);
+        json_text::push_string(text, name);
         text.push(':');
         write_value(text, value);
     }
     text.push('}');
-}
-
-fn write_string(text: &mut String, string: &str) {
-    text.push('"');
-    for letter in string.chars() {
-        match letter {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\u{8}' => text.push_str("\\b"),
-            '\t' => text.push_str("\\t"),
-            '\n' => text.push_str("\\n"),
-            '\u{c}' => text.push_str("\\f"),
-            '\r' => text.push_str("\\r"),
-            // Writing to a `String` cannot fail.
-            '\0'..='\u{1f}' => _ = write!(text, "\\u{:04x}", u32::from(letter)),
-            _ => text.push(letter),
-        }
-    }
-    text.push('"');
 }
 
 /// `Number::toString` of ECMAScript: the shortest digits that read back as the same double; an exponent from 1e21 on

@@ -12,6 +12,7 @@ pub mod credit_key;
 pub mod hex;
 pub mod jcs;
 pub mod json;
+pub mod json_text;
 pub mod jws;
 pub mod l402;
 pub mod macaroon;
@@ -19,6 +20,7 @@ pub mod message_signature;
 pub mod mpp;
 pub mod rfc3339;
 pub mod structured_field;
+pub mod template;
 #[cfg(test)]
 mod third_party_vectors;
 pub mod x402;

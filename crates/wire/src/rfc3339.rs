@@ -1,6 +1,8 @@
 //! Times as protocols write them: RFC 3339, read to whole Unix seconds.
 
 const DAY_S: i64 = 86_400;
+/// The last second of the year 9999.
+const LAST_S: i64 = 253_402_300_799;
 
 /// Reads `2026-11-20T10:30:00.000Z`, or with an offset; fractions of a second are cut off. `None` for anything else,
 /// and before 1970.
@@ -41,17 +43,14 @@ pub fn parse(text: &str) -> Option<u64> {
 /// Writes Unix seconds as JavaScript does, with milliseconds. `None` beyond the year 9999.
 #[must_use]
 pub fn format(unix_s: u64) -> Option<String> {
-    let seconds = i64::try_from(unix_s).ok()?;
-    let (mut day, second) = (seconds / DAY_S, seconds % DAY_S);
-    let mut year = 1970;
-    // At most eight thousand steps; a challenge is written far more rarely than it could be.
-    while day >= days_in_year(year) {
-        day -= days_in_year(year);
+    let seconds = i64::try_from(unix_s).ok().filter(|seconds| *seconds <= LAST_S)?;
+    let (day, second) = (seconds / DAY_S, seconds % DAY_S);
+    // As if all were leap years: never too late, and at most a few too early.
+    let mut year = 1970 + day / 366;
+    while days(year + 1, 1, 1) <= day {
         year += 1;
-        if year > 9_999 {
-            return None;
-        }
     }
+    let mut day = day - days(year, 1, 1);
     let mut month = 1;
     while day >= days_in(year, month) {
         day -= days_in(year, month);
@@ -78,10 +77,6 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
 
 const fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
-}
-
-const fn days_in_year(year: i64) -> i64 {
-    if is_leap(year) { 366 } else { 365 }
 }
 
 const fn days_in(year: i64, month: i64) -> i64 {

@@ -124,7 +124,8 @@ where
     let io = TokioIo::new(Watched::new(stream, watch.clone(), patience));
     let service = service_fn(move |request: Request<Incoming>| {
         let underway = watch.begin(request.version());
-        let answered = answer(peer, request, underway);
+        // Boxed: it goes with the answer's head. The connection keeps room for what it is given here, for as long as it lasts.
+        let answered = Box::pin(answer(peer, request, underway));
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let builder = protocols(door);

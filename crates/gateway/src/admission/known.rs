@@ -84,6 +84,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether nothing that pays was shown, good or bad.
+    pub(super) const fn is_nobody(&self) -> bool {
+        self.payer.is_none() && self.token.is_none() && self.brings.is_none() && self.refused.is_none()
+    }
+
     /// Whether key or token cover this call. A token of a payment that is not a deposit yet is to bring that in; where each
     /// call costs the same, it does so for one call.
     ///

@@ -75,8 +75,7 @@ pub(super) async fn quote(
     let ask = Ask::of(snapshot, &quote, &about.method, &about.target, &body).with_head(headers);
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
-    answer["accepts"] = json!(offered.entries);
-    answer["payment_required"] = serde_json::to_value(&offered.required).unwrap_or_default();
+    (answer["accepts"], answer["payment_required"]) = offered.values();
     answer["top_up_url"] = offered.top_up_url.into();
     let mut response = document(&answer, "no-store");
     response.headers_mut().insert(HeaderName::from_static("payment-required"), offered.header);

@@ -6,11 +6,14 @@ pub(crate) mod naming;
 pub(crate) mod offers;
 pub(crate) mod sign_in;
 
+use std::io;
+
 use ledger::AccountId;
 use naming::PaymentName;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use wire::x402::{bazaar, extension, offer_receipt, payment_identifier, siwx, v2};
+use wire::template::{MARKS, Template};
+use wire::x402::{bazaar, extension, offer_receipt, payment_identifier, siwx};
 
 use crate::challenge::Ask;
 use crate::clock::Now;
@@ -28,10 +31,12 @@ pub(crate) struct Terms {
     /// CAIP-2 names of the chains whose wallets may sign in.
     chains: Vec<String>,
     signer: offers::Signer,
+    /// What a challenge says of signing in: URL, nonce, time.
+    sign_in: Template,
 }
 
 impl Terms {
-    pub(crate) fn new(config: &Config, public_url: &str) -> Self {
+    pub(crate) fn new(config: &Config, public_url: &str) -> io::Result<Self> {
         let domain = public_url.split_once("://").map_or(public_url, |(_, host)| host).to_owned();
         let x402 = config.rails.x402.as_ref();
         let mut chains: Vec<String> = Vec::new();
@@ -43,7 +48,11 @@ impl Terms {
             }
         }
         let signer = offers::Signer::new(x402.and_then(|x402| x402.extensions.offer_receipt.as_ref()));
-        Self { domain, chains, signer }
+        let [uri, nonce, issued_at, _] = MARKS.map(str::to_owned);
+        let marked = written(&sign_in::challenge_of(&domain, &chains, [uri, nonce, issued_at]));
+        let odd = || io::Error::other("server.public_url or a network has characters that no text has");
+        let sign_in = Template::new(&marked, 3).ok_or_else(odd)?;
+        Ok(Self { domain, chains, signer, sign_in })
     }
 }
 
@@ -52,39 +61,51 @@ pub(crate) fn switched_on(snapshot: &Snapshot) -> Option<&config::Extensions> {
     snapshot.config.rails.x402.as_ref().map(|x402| &x402.extensions)
 }
 
+/// An extension in a challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    pub(crate) id: &'static str,
+    /// JSON.
+    pub(crate) entry: String,
+    /// Whether it stays however long the header gets: a payer who does not see it would pay in vain.
+    pub(crate) is_kept: bool,
+}
+
+impl Declared {
+    const fn new(id: &'static str, entry: String) -> Self {
+        Self { id, entry, is_kept: false }
+    }
+}
+
 /// What a challenge says under `extensions`, the most useful first: what does not fit into the header is given up
-/// from the back (X402-5).
+/// from the back (X402-5). `accepts` are its offers, each as JSON.
 pub(crate) fn declared(
     gate: &Gate,
     snapshot: &Snapshot,
     ask: &Ask<'_>,
-    accepts: &[v2::PaymentRequirements],
+    accepts: &[String],
     now: Now,
-) -> Vec<(&'static str, Value)> {
+) -> Vec<Declared> {
     let Some(on) = switched_on(snapshot) else { return Vec::new() };
     let mut all = Vec::new();
     if let Some(naming) = on.payment_identifier.filter(|_| ask.route(snapshot).is_some()) {
-        all.push((payment_identifier::ID, object(payment_identifier::declare(naming.is_required()))));
+        let entry = written(&payment_identifier::declare(naming.is_required()));
+        all.push(Declared { is_kept: naming.is_required(), ..Declared::new(payment_identifier::ID, entry) });
     }
     if ask.discovery
         && let Some(entry) = discovery::entry(snapshot, ask)
     {
-        all.push((bazaar::ID, object(entry)));
+        all.push(Declared::new(bazaar::ID, written(&entry)));
     }
     if on.sign_in {
-        all.push((siwx::ID, object(sign_in::challenge(gate, snapshot, ask.url(snapshot), now))));
+        all.push(Declared::new(siwx::ID, sign_in::declared(gate, snapshot, ask, now)));
     }
     if on.offer_receipt.is_some()
         && let Some(offers) = offers::promised(gate, snapshot, ask, accepts, now)
     {
-        all.push((offer_receipt::ID, json!({"info": offers})));
+        all.push(Declared::new(offer_receipt::ID, written(&json!({"info": offers}))));
     }
     all
-}
-
-/// Whether an entry is kept however long the header gets: a payer who does not see it would pay in vain.
-pub(crate) fn is_kept(entry: &(&'static str, Value)) -> bool {
-    entry.0 == payment_identifier::ID && entry.1["info"]["required"] == true
 }
 
 /// The name that a genuine payment has, if any.
@@ -153,4 +174,9 @@ const ECHO_MISMATCH: &str = "extension_echo_mismatch";
 fn object<T: Serialize>(entry: T) -> Value {
     // Objects of ours have text keys and no floats, so writing them cannot fail.
     serde_json::to_value(entry).unwrap_or_default()
+}
+
+/// The same as text.
+fn written<T: Serialize>(entry: &T) -> String {
+    serde_json::to_string(entry).unwrap_or_default()
 }

@@ -49,17 +49,18 @@ fn sign<T: x402_attest::Attested>(
     x402_attest::sign(signer, payload, place).ok()
 }
 
-/// An offer for every entry, with the end of its quote.
+/// An offer for every entry, with the end of its quote. Entries are JSON.
 pub(super) fn promised(
     gate: &Gate,
     snapshot: &Snapshot,
     ask: &Ask<'_>,
-    accepts: &[v2::PaymentRequirements],
+    accepts: &[String],
     now: Now,
 ) -> Option<Offers> {
     let url = ask.url(snapshot);
     let offers = (0..).zip(accepts).filter_map(|(place, entry)| {
-        sign(gate, snapshot, Offer::of_v2(entry, &url, Some(quote_end(now))), Some(place))
+        let entry: v2::PaymentRequirements = serde_json::from_str(entry).ok()?;
+        sign(gate, snapshot, Offer::of_v2(&entry, &url, Some(quote_end(now))), Some(place))
     });
     let offers: Vec<_> = offers.collect();
     (!offers.is_empty()).then_some(Offers { offers })

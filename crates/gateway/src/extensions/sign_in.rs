@@ -12,11 +12,13 @@ use http::{HeaderMap, HeaderValue, Response};
 use ledger::{AccountId, AccountRef, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
+use wire::json_text::escaped;
 use wire::rfc3339;
 use wire::x402::Address;
 use wire::x402::siwx::{Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION};
 
 use super::switched_on;
+use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::config::{EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
@@ -72,13 +74,35 @@ impl SignIns {
 /// The challenge for whoever wants `uri`.
 pub(crate) fn challenge(gate: &Gate, snapshot: &Snapshot, uri: String, now: Now) -> Challenge {
     let terms = &snapshot.terms;
+    let [nonce, issued_at] = fresh(gate, snapshot, now);
+    challenge_of(&terms.domain, &terms.chains, [uri, nonce, issued_at])
+}
+
+/// The same for what is asked for, as it stands in a 402.
+pub(super) fn declared(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, now: Now) -> String {
+    let [nonce, issued_at] = fresh(gate, snapshot, now);
+    snapshot.terms.sign_in.fill(&[&escaped(&ask.url(snapshot)), &nonce, &issued_at])
+}
+
+/// What no two challenges have in common: nonce and time.
+fn fresh(gate: &Gate, snapshot: &Snapshot, now: Now) -> [String; 2] {
+    let nonce = gate.sign_ins.key.mint(&snapshot.terms.domain, random::bytes(), now.seconds());
+    [nonce, rfc3339::format(now.seconds()).unwrap_or_default()]
+}
+
+/// A challenge of `domain` with URL, nonce and time.
+pub(super) fn challenge_of(
+    domain: &str,
+    chains: &[String],
+    [uri, nonce, issued_at]: [String; 3],
+) -> Challenge {
     let info = Info {
-        domain: terms.domain.clone(),
+        domain: domain.to_owned(),
         uri,
         statement: None,
         version: VERSION.to_owned(),
-        nonce: gate.sign_ins.key.mint(&terms.domain, random::bytes(), now.seconds()),
-        issued_at: rfc3339::format(now.seconds()).unwrap_or_default(),
+        nonce,
+        issued_at,
         expiration_time: None,
         not_before: None,
         request_id: None,
@@ -93,7 +117,7 @@ pub(crate) fn challenge(gate: &Gate, snapshot: &Snapshot, uri: String, now: Now)
         },
         signature_scheme: None,
     };
-    Challenge { info, supported_chains: terms.chains.iter().map(chain).collect() }
+    Challenge { info, supported_chains: chains.iter().map(chain).collect() }
 }
 
 /// Whether wallets may sign in.

@@ -149,6 +149,11 @@ impl Identity {
         self.agents.first().filter(|_| self.state() == State::Verified)
     }
 
+    /// Whether nobody has signed, and no price was named.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.state() == State::Absent && !self.is_crawler
+    }
+
     fn state(&self) -> State {
         match self.fault {
             Some(Fault::Invalid(why)) => State::Invalid(why),

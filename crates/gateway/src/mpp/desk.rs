@@ -3,13 +3,16 @@
 use std::io;
 
 use rails::dial::Dialer;
-use rails::{EvmNode, SolanaNode};
+use rails::{EvmNode, Settlement, SolanaNode};
+use serde::Serialize;
+use wire::mpp::payload;
+use wire::template::{MARKS, Template};
 
-use rails::Settlement;
-
+use super::methods::credit;
 use super::processor::{Counter, Order};
 use super::session::{Chain, Solana, Tempo, Terms};
 use crate::config::{self, BaseUrl, Mode, Mpp, MppMethod};
+use crate::keys;
 use crate::snapshot::origin;
 
 /// The scheme as it is spoken here.
@@ -18,6 +21,8 @@ pub(crate) struct Desk {
     /// Never the client's `Host`: a challenge for another server's realm would be its to use.
     pub(crate) realm: String,
     pub(crate) rules: Mpp,
+    /// What is asked of a key's account: ledger units.
+    pub(super) credit: Template,
     tempo: Option<Terms>,
     solana: Option<Terms>,
     stripe: Option<Counter<config::Stripe>>,
@@ -46,7 +51,9 @@ impl Desk {
         });
         let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
         let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));
-        Ok(Self { realm, rules: rules.clone(), tempo, solana, stripe, card })
+        let credit = written(&credit::request(keys::mode(mode), public_url, MARKS[0]))?;
+        let (stripe, card) = (stripe.transpose()?, card.transpose()?);
+        Ok(Self { realm, rules: rules.clone(), credit, tempo, solana, stripe, card })
     }
 
     /// The sessions on payment channels that are taken here.
@@ -85,6 +92,12 @@ impl Desk {
     pub(crate) fn method(&self, name: &str) -> Option<MppMethod> {
         self.rules.methods.iter().copied().find(|method| method.name() == name)
     }
+}
+
+/// What a method asks for, with a mark for the amount.
+pub(crate) fn written<T: Serialize>(request: &T) -> io::Result<Template> {
+    let odd = || io::Error::other("rails.mpp has characters that no text has");
+    Template::new(&payload::canonical(request), 1).ok_or_else(odd)
 }
 
 async fn charged<R>(counter: Option<&Counter<R>>, order: &Order) -> Settlement {

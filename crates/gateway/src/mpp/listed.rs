@@ -32,7 +32,8 @@ impl Listed {
     }
 
     pub(super) fn of(offer: &Offer) -> Self {
-        let text = |name: &str| text_of(&offer.request, name);
+        let request: Map<String, Value> = serde_json::from_str(&offer.request).unwrap_or_default();
+        let text = |name: &str| text_of(&request, name);
         Self::new(offer.method, offer.intent, text("currency"), text("amount"))
     }
 }

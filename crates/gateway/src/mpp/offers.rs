@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use money::Amount;
-use serde_json::{Map, Value};
-use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Challenge, Opaque, PAYMENT_AUTHORIZATION};
+use proof::mpp::Bound;
+use wire::mpp::challenge::encode_canonical;
+use wire::mpp::{ACCEPT_PAYMENT, AcceptPayment, CHARGE, Opaque, PAYMENT_AUTHORIZATION, Parts};
 use wire::rfc3339;
 
 use super::{Demand, Desk, methods};
 use crate::call::Arrived;
 use crate::challenge::{Ask, Offering};
-use crate::config::{MppMethod, RoutePrice};
+use crate::config::MppMethod;
 use crate::exchange::is_grpc;
 use crate::gate::Gate;
 use crate::refusal::{Refusal, field_bytes};
@@ -21,7 +22,8 @@ use crate::refusal::{Refusal, field_bytes};
 pub(crate) struct Offer {
     pub(crate) method: MppMethod,
     pub(crate) intent: &'static str,
-    pub(crate) request: Map<String, Value>,
+    /// JSON in its canonical form.
+    pub(crate) request: String,
     /// Unix seconds, where that is before a challenge ends by itself: an invoice, an epoch.
     pub(crate) expires_at_s: Option<u64>,
     /// What paying it is credited with, where its amount does not say that.
@@ -65,11 +67,11 @@ impl Offered {
         }
     }
 
-    async fn make(&mut self, demand: &Demand<'_>, desk: &Desk, (method, intent): Way) {
-        match methods::offers(demand, method, intent).await {
+    async fn make(&mut self, binding: &Binding<'_>, (method, intent): Way) {
+        match methods::offers(&binding.demand, method, intent).await {
             Making::Offers(offers) => {
                 for offer in offers {
-                    let Some((id, line)) = bound(demand, desk, &offer) else {
+                    let Some((id, line)) = binding.bound(offer) else {
                         tracing::error!(method = method.name(), "an offer could not be written");
                         continue;
                     };
@@ -109,18 +111,18 @@ pub(crate) async fn offer(gate: &Arc<Gate>, arrived: &Arrived, ask: &Ask<'_>) ->
     if is_grpc(arrived.head.version, &arrived.head.headers) {
         return offered;
     }
-    let demand = Demand { gate, arrived, ask };
+    let binding = Binding::of(Demand { gate, arrived, ask }, desk);
     let all = desk.rules.methods.iter();
     let all: Vec<Way> =
         all.flat_map(|method| methods::intents(*method).iter().map(|intent| (*method, *intent))).collect();
     let wanted = wanted(&all, &arrived.head.headers);
     for way in &wanted {
-        offered.make(&demand, desk, *way).await;
+        offered.make(&binding, *way).await;
     }
     // Who wants nothing that there is, is told what there is (MPP-20).
     if offered.lines.is_empty() {
         for way in all.iter().filter(|way| !wanted.contains(way)) {
-            offered.make(&demand, desk, *way).await;
+            offered.make(&binding, *way).await;
         }
     }
     offered
@@ -141,40 +143,65 @@ fn wanted(all: &[Way], headers: &HeaderMap) -> Vec<Way> {
     ranked.into_iter().filter_map(|place| all.get(place).copied()).collect()
 }
 
-/// The challenge and its id.
-pub(super) fn bound(demand: &Demand<'_>, desk: &Desk, offer: &Offer) -> Option<(String, HeaderValue)> {
-    let Demand { gate, arrived, ask } = demand;
-    let mut challenge = Challenge::new(&desk.realm, offer.method.name(), offer.intent, &offer.request);
-    let usual = arrived.now.seconds().saturating_add(desk.rules.expiry.as_secs());
-    let expires_at_s = offer.expires_at_s.map_or(usual, |end| end.min(usual));
-    challenge.expires = Some(rfc3339::format(expires_at_s)?);
-    // What is for one request names it; a session goes on in others.
-    let is_for_one = offer.intent == CHARGE;
-    // What an invoice leaves over pays for other requests too (MPP-24).
-    let is_used_up = is_for_one && offer.method != MppMethod::Lightning;
-    let is_bound = is_used_up && desk.rules.digest && !ask.body.is_empty() && decides(demand);
-    challenge.digest = is_bound.then(|| ask.digest().to_owned());
-    challenge.header = has_bearer(&arrived.head.headers).then(|| PAYMENT_AUTHORIZATION.to_owned());
-    let opaque = Opaque {
-        store_epoch: gate.store_epoch,
-        route: demand.place(),
-        prices: ask.tariff.to_owned(),
-        quote: is_for_one.then(|| demand.mark()),
-        credit: offer.credit.map(Amount::units),
-        ..Opaque::default()
-    };
-    let challenge = gate.keys.masters.load().mpp.bind(challenge, opaque).ok()?;
-    let line = HeaderValue::from_str(&challenge.to_value().ok()?).ok()?;
-    Some((challenge.id, line))
+/// What the challenges of one answer have in common.
+pub(super) struct Binding<'a> {
+    demand: Demand<'a>,
+    desk: &'a Desk,
+    /// Unix seconds; and the same as it is written.
+    ends_at_s: u64,
+    ends_at: Option<String>,
+    place: String,
+    /// Of the body, where that decides what a call costs.
+    digest: Option<&'a str>,
+    header: Option<&'static str>,
 }
 
-/// Whether the body decides what a call costs.
-fn decides(demand: &Demand<'_>) -> bool {
-    let route = demand.ask.route(&demand.arrived.snapshot);
-    route.is_some_and(|route| match route.price {
-        RoutePrice::ByModel | RoutePrice::Units(_) => true,
-        RoutePrice::PerCall(_) | RoutePrice::Free => false,
-    })
+impl<'a> Binding<'a> {
+    pub(super) fn of(demand: Demand<'a>, desk: &'a Desk) -> Self {
+        let Demand { arrived, ask, .. } = demand;
+        let ends_at_s = arrived.now.seconds().saturating_add(desk.rules.expiry.as_secs());
+        let is_bound = desk.rules.digest && !ask.body.is_empty() && ask.priced_by_body;
+        Self {
+            demand,
+            desk,
+            ends_at_s,
+            ends_at: rfc3339::format(ends_at_s),
+            place: demand.place(),
+            digest: is_bound.then(|| ask.digest()),
+            header: has_bearer(&arrived.head.headers).then_some(PAYMENT_AUTHORIZATION),
+        }
+    }
+
+    /// The challenge of an offer, and its id.
+    pub(super) fn bound(&self, offer: Offer) -> Option<(String, HeaderValue)> {
+        let Demand { gate, ask, .. } = self.demand;
+        let sooner = offer.expires_at_s.filter(|end| *end < self.ends_at_s);
+        let sooner = sooner.map(rfc3339::format);
+        // What is for one request names it; a session goes on in others.
+        let is_for_one = offer.intent == CHARGE;
+        // What an invoice leaves over pays for other requests too (MPP-24).
+        let is_used_up = is_for_one && offer.method != MppMethod::Lightning;
+        let unbound = Parts {
+            realm: &self.desk.realm,
+            method: offer.method.name(),
+            intent: offer.intent,
+            request: &encode_canonical(&offer.request),
+            expires: Some(sooner.as_ref().unwrap_or(&self.ends_at).as_deref()?),
+            digest: self.digest.filter(|_| is_used_up),
+            header: self.header,
+            ..Parts::default()
+        };
+        let opaque = Opaque {
+            store_epoch: gate.store_epoch,
+            route: self.place.clone(),
+            prices: ask.tariff.to_owned(),
+            quote: is_for_one.then(|| self.demand.mark()),
+            credit: offer.credit.map(Amount::units),
+            ..Opaque::default()
+        };
+        let Bound { id, line } = gate.keys.masters.load().mpp.bind(unbound, opaque).ok()?;
+        Some((id, HeaderValue::try_from(line).ok()?))
+    }
 }
 
 /// Whether `Authorization` is taken: SDKs put a key there whatever they are told (MPP-15).

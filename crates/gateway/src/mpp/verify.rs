@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use sha2::{Digest as _, Sha256};
 use wire::base64;
 use wire::mpp::{Credential, Problem};
@@ -12,7 +11,6 @@ use crate::admission::Brings;
 use crate::call::{Arrived, Worker};
 use crate::challenge::{Ask, challenge};
 use crate::gate::Gate;
-use crate::idempotency;
 use crate::payer::Payer;
 use crate::random;
 use crate::refusal::Refusal;
@@ -65,12 +63,12 @@ impl Demand<'_> {
     }
 
     fn mark_with(&self, salt: &[u8; SALT_BYTES]) -> String {
-        // Who has looked with HEAD may call with GET.
-        let method = if self.ask.method == Method::HEAD { &Method::GET } else { self.ask.method };
-        let request = idempotency::fingerprint(method, self.ask.target, b"");
-        let hash = Sha256::new_with_prefix(b"farthing/mpp-quote/1").chain_update(salt).chain_update(request);
-        let hash = hash.finalize();
-        let bytes: Vec<u8> = salt.iter().chain(&hash[..MARK_BYTES]).copied().collect();
+        let hash = Sha256::new_with_prefix(b"farthing/mpp-quote/1").chain_update(salt);
+        let hash = hash.chain_update(self.ask.line()).finalize();
+        let mut bytes = [0; SALT_BYTES + MARK_BYTES];
+        for (byte, from) in bytes.iter_mut().zip(salt.iter().chain(&hash)) {
+            *byte = *from;
+        }
         base64::encode_url(&bytes)
     }
 }

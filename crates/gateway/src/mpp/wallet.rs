@@ -11,7 +11,7 @@ use wire::credit_key::Mode;
 use wire::mpp::tempo::{CHAIN_ID, ChargeDetails, ChargePayload, ChargeRequest, METHOD, TEST_CHAIN_ID};
 use wire::mpp::{CHARGE, Credential, Problem, payload};
 
-use super::offers::bound;
+use super::offers::Binding;
 use super::{Demand, Echo, Offer, refused, undecodable};
 use crate::call::Arrived;
 use crate::challenge::{Ask, Through};
@@ -48,10 +48,10 @@ pub(crate) fn challenge(gate: &Arc<Gate>, arrived: &Arrived) -> Option<(String, 
         recipient: None,
         method_details: Some(ChargeDetails { chain_id: Some(chain_id(&gate.keys)) }),
     };
-    let request = payload::write(&request);
+    let request = payload::canonical(&request);
     let offer = Offer { method: MppMethod::Tempo, intent: CHARGE, request, expires_at_s: None, credit: None };
     let ask = ask(gate, arrived);
-    bound(&Demand { gate, arrived, ask: &ask }, desk, &offer)
+    Binding::of(Demand { gate, arrived, ask: &ask }, desk).bound(offer)
 }
 
 /// The wallet that has answered such a challenge. None: the request answers none.

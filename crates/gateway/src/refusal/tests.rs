@@ -69,7 +69,7 @@ const fn fault(code: Code) -> &'static str {
 /// The list above is whole: as many variants as the enum has lines.
 #[test]
 fn the_list_is_whole() {
-    let source = include_str!("../refusal.rs");
+    let source = include_str!("code.rs");
     let body = source.split_once("pub enum Code {").unwrap().1.split_once('}').unwrap().0;
     let variants = body.lines().filter(|line| line.trim().ends_with(',')).count();
     assert_eq!(variants, ALL.len());

@@ -20,7 +20,7 @@ use wire::x402::batch::{BatchPayload, ChannelConfig, Voucher};
 use wire::x402::{Address, v2};
 
 use crate::secp::Signature;
-use crate::x402_exact::{Binding, ExactError};
+use crate::x402_exact::Binding;
 use crate::{eip712, x402_echo};
 
 /// A genuine voucher for a channel that pays us; where the channel stands is not looked at yet.
@@ -50,10 +50,9 @@ pub fn verify_v2<'o>(
     binding: &Binding<'_>,
     now_unix_s: u64,
 ) -> Result<(&'o Offer, BatchPayload, GenuineVoucher), BatchError> {
-    let written: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
-    let place = x402_echo::find(&payment.accepted, &written)?;
-    let (offer, written) = offers.get(place).zip(written.get(place)).ok_or(ExactError::WrongNetwork)?;
-    x402_echo::check(payment, written, binding, now_unix_s)?;
+    let (offer, written) =
+        x402_echo::find(&payment.accepted, offers, |offer| offer.token.network(), Offer::requirements_v2)?;
+    x402_echo::check(payment, &written, binding, now_unix_s)?;
     let payload = BatchPayload::from_value(&payment.payload).ok_or(BatchError::PayloadType)?;
     let voucher = verify(offer, payload.channel_config(), payload.voucher())?;
     Ok((offer, payload, voucher))

@@ -45,7 +45,7 @@ impl Offer {
             scheme: SCHEME.to_owned(),
             network: self.token.network().to_owned(),
             amount: self.amount.to_string(),
-            asset: self.token.contract().to_string(),
+            asset: self.token.contract_text().to_owned(),
             pay_to: self.receiver.to_string(),
             max_timeout_seconds: self.max_timeout_s,
             extra: Some(x402_echo::with_quote(extra, self.quote.as_deref())),

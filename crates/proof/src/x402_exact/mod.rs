@@ -110,9 +110,7 @@ pub fn match_offer<'o>(
     accepted: &v2::PaymentRequirements,
     offers: &'o [Offer],
 ) -> Result<&'o Offer, ExactError> {
-    let written: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
-    let place = x402_echo::find(accepted, &written)?;
-    offers.get(place).ok_or(ExactError::WrongNetwork)
+    x402_echo::find(accepted, offers, Offer::network, Offer::requirements_v2).map(|(offer, _)| offer)
 }
 
 /// Checks what the payer signed against one offer of ours.

@@ -16,6 +16,7 @@ pub struct EvmToken {
     network: String,
     chain_id: u64,
     contract: Address,
+    contract_text: String,
     name: String,
     version: String,
     separator: Separator,
@@ -38,7 +39,8 @@ impl EvmToken {
         let separator = Domain { name, version, chain_id, verifying_contract: contract }.separator();
         let (network, name, version) = (network.to_owned(), name.to_owned(), version.to_owned());
         let (permit2, batch) = (eip712::permit2_separator(chain_id), eip712::batch_separator(chain_id));
-        Ok(Self { network, chain_id, contract, name, version, separator, permit2, batch })
+        let contract_text = contract.to_string();
+        Ok(Self { network, chain_id, contract, contract_text, name, version, separator, permit2, batch })
     }
 
     /// CAIP-2.
@@ -57,6 +59,12 @@ impl EvmToken {
     #[must_use]
     pub const fn contract(&self) -> &Address {
         &self.contract
+    }
+
+    /// The same, as offers write it.
+    #[must_use]
+    pub fn contract_text(&self) -> &str {
+        &self.contract_text
     }
 
     /// The hash of its domain.
@@ -178,7 +186,7 @@ impl Offer {
 
     fn asset_text(&self) -> String {
         match &self.method {
-            Method::Evm { token, .. } => token.contract.to_string(),
+            Method::Evm { token, .. } => token.contract_text.clone(),
             Method::Test { .. } => test_rail::ASSET.to_owned(),
         }
     }

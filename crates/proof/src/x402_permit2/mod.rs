@@ -83,11 +83,9 @@ pub fn verify_v2<'o>(
     binding: &Binding<'_>,
     now_unix_s: u64,
 ) -> Result<(&'o Offer, Permit2Payment), Permit2Error> {
-    let written: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
-    let place = x402_echo::find(&payment.accepted, &written)?;
     let (offer, written) =
-        offers.get(place).zip(written.get(place)).ok_or(Permit2Error::Terms(ExactError::WrongNetwork))?;
-    x402_echo::check(payment, written, binding, now_unix_s)?;
+        x402_echo::find(&payment.accepted, offers, |offer| offer.token.network(), Offer::requirements_v2)?;
+    x402_echo::check(payment, &written, binding, now_unix_s)?;
     let payload = Permit2Payload::from_value(&payment.payload).ok_or(ExactError::Malformed)?;
     Ok((offer, verify(offer, &payload, now_unix_s)?))
 }

@@ -76,7 +76,7 @@ impl Offer {
             scheme: self.scheme().to_owned(),
             network: self.token.network().to_owned(),
             amount: self.amount.to_string(),
-            asset: self.token.contract().to_string(),
+            asset: self.token.contract_text().to_owned(),
             pay_to: self.pay_to.to_string(),
             max_timeout_seconds: self.max_timeout_s,
             extra: Some(x402_echo::with_quote(self.public_extra(), self.quote.as_deref())),

@@ -52,10 +52,9 @@ pub fn verify_v2<'o>(
     binding: &Binding<'_>,
     now_unix_s: u64,
 ) -> Result<(&'o Offer, SvmPayment), SvmError> {
-    let written: Vec<_> = offers.iter().map(Offer::requirements_v2).collect();
-    let place = x402_echo::find(&payment.accepted, &written)?;
-    let (offer, written) = offers.get(place).zip(written.get(place)).ok_or(ExactError::WrongNetwork)?;
-    x402_echo::check(payment, written, binding, now_unix_s)?;
+    let (offer, written) =
+        x402_echo::find(&payment.accepted, offers, |offer| offer.token.network(), Offer::requirements_v2)?;
+    x402_echo::check(payment, &written, binding, now_unix_s)?;
     let payload = SvmPayload::from_value(&payment.payload).ok_or(ExactError::Malformed)?;
     Ok((offer, verify(offer, &payload)?))
 }

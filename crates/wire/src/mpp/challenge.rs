@@ -1,5 +1,7 @@
 //! One challenge: what it says, the bytes its id is made over, and its header value (MPP-1, MPP-2).
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value};
 
 use super::{PAYMENT_AUTHORIZATION, SCHEME};
@@ -36,6 +38,31 @@ pub struct Challenge {
     pub description: Option<String>,
     /// The field in which the credential is to come, if not `Authorization`.
     pub header: Option<String>,
+}
+
+/// The same, borrowed: where challenges are made most of it is the same for every request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// See [`Challenge::id`].
+    pub id: &'a str,
+    /// See [`Challenge::realm`].
+    pub realm: &'a str,
+    /// See [`Challenge::method`].
+    pub method: &'a str,
+    /// See [`Challenge::intent`].
+    pub intent: &'a str,
+    /// See [`Challenge::request`].
+    pub request: &'a str,
+    /// See [`Challenge::expires`].
+    pub expires: Option<&'a str>,
+    /// See [`Challenge::digest`].
+    pub digest: Option<&'a str>,
+    /// See [`Challenge::opaque`].
+    pub opaque: Option<&'a str>,
+    /// See [`Challenge::description`].
+    pub description: Option<&'a str>,
+    /// See [`Challenge::header`].
+    pub header: Option<&'a str>,
 }
 
 /// Why a challenge cannot be sent. A mistake of ours: leave this offer out.
@@ -83,29 +110,33 @@ impl Challenge {
         }
     }
 
-    /// What the id is the HMAC of: seven parameters, or eight when [`Challenge::alternate_field`] is there, which then
-    /// stands before `opaque`. An absent one is empty.
+    /// The same, borrowed.
     #[must_use]
-    pub fn slots(&self) -> String {
-        let text = |optional: &Option<String>| optional.clone().unwrap_or_default();
-        let mut slots = vec![
-            self.realm.clone(),
-            self.method.clone(),
-            self.intent.clone(),
-            self.request.clone(),
-            text(&self.expires),
-            text(&self.digest),
-        ];
-        slots.extend(self.alternate_field().map(ToOwned::to_owned));
-        slots.push(text(&self.opaque));
-        slots.join("|")
+    pub fn parts(&self) -> Parts<'_> {
+        Parts {
+            id: &self.id,
+            realm: &self.realm,
+            method: &self.method,
+            intent: &self.intent,
+            request: &self.request,
+            expires: self.expires.as_deref(),
+            digest: self.digest.as_deref(),
+            opaque: self.opaque.as_deref(),
+            description: self.description.as_deref(),
+            header: self.header.as_deref(),
+        }
     }
 
-    /// The field for the credential where that is not `Authorization`.
+    /// See [`Parts::slots`].
+    #[must_use]
+    pub fn slots(&self) -> String {
+        self.parts().slots()
+    }
+
+    /// See [`Parts::alternate_field`].
     #[must_use]
     pub fn alternate_field(&self) -> Option<&str> {
-        let is_other = |field: &&str| !field.is_empty() && !field.eq_ignore_ascii_case("authorization");
-        self.header.as_deref().filter(is_other)
+        self.parts().alternate_field()
     }
 
     /// Whether the credential is to come in `Payment-Authorization`.
@@ -128,59 +159,116 @@ impl Challenge {
         decode_object(&self.request)
     }
 
+    /// See [`Parts::to_value`].
+    ///
+    /// # Errors
+    /// [`ChallengeError`]
+    pub fn to_value(&self) -> Result<String, ChallengeError> {
+        self.parts().to_value()
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// What the id is the HMAC of: seven parameters, or eight when [`Parts::alternate_field`] is there, which then
+    /// stands before `opaque`. An absent one is empty.
+    #[must_use]
+    pub fn slots(&self) -> String {
+        let Self { realm, method, intent, request, .. } = *self;
+        let mut slots = String::with_capacity(self.bytes());
+        slots.push_str(realm);
+        let optional = |text: Option<&'a str>| Some(text.unwrap_or_default());
+        let others = [
+            Some(method),
+            Some(intent),
+            Some(request),
+            optional(self.expires),
+            optional(self.digest),
+            self.alternate_field(),
+            optional(self.opaque),
+        ];
+        for slot in others.into_iter().flatten() {
+            slots.push('|');
+            slots.push_str(slot);
+        }
+        slots
+    }
+
+    /// The field for the credential where that is not `Authorization`.
+    #[must_use]
+    pub fn alternate_field(&self) -> Option<&'a str> {
+        let is_other = |field: &&str| !field.is_empty() && !field.eq_ignore_ascii_case("authorization");
+        self.header.filter(is_other)
+    }
+
     /// The one value of a `WWW-Authenticate` line.
     ///
     /// # Errors
     /// [`ChallengeError`]
     pub fn to_value(&self) -> Result<String, ChallengeError> {
         self.check()?;
-        let description = self.description.as_deref().map(quotable);
-        let mut value = format!("{SCHEME} id=\"{}\"", quoted(&self.id));
+        let mut value = String::with_capacity(self.bytes());
+        value.push_str(SCHEME);
+        value.push_str(" id=\"");
+        push_quoted(&mut value, self.id);
+        value.push('"');
         for (name, text) in [
-            ("realm", Some(self.realm.as_str())),
-            ("method", Some(&self.method)),
-            ("intent", Some(&self.intent)),
-            ("request", Some(&self.request)),
+            ("realm", self.realm),
+            ("method", self.method),
+            ("intent", self.intent),
+            ("request", self.request),
         ] {
-            put(&mut value, name, text.map(quoted));
+            put(&mut value, name, |value| push_quoted(value, text));
         }
-        put(&mut value, "description", description);
+        if let Some(text) = self.description {
+            put(&mut value, "description", |value| push_quotable(value, text));
+        }
         for (name, text) in [
-            ("digest", &self.digest),
-            ("expires", &self.expires),
-            ("header", &self.header),
-            ("opaque", &self.opaque),
+            ("digest", self.digest),
+            ("expires", self.expires),
+            ("header", self.header),
+            ("opaque", self.opaque),
         ] {
-            put(&mut value, name, text.as_deref().map(quoted));
+            if let Some(text) = text {
+                put(&mut value, name, |value| push_quoted(value, text));
+            }
         }
         Ok(value)
     }
 
+    /// About what it takes, written.
+    fn bytes(&self) -> usize {
+        let optional = [self.expires, self.digest, self.opaque, self.description, self.header];
+        let optional: usize = optional.into_iter().flatten().map(str::len).sum();
+        let fixed = [self.id, self.realm, self.method, self.intent, self.request];
+        // Names, quotes and commas are about a hundred more.
+        fixed.into_iter().map(str::len).sum::<usize>() + optional + 128
+    }
+
     fn check(&self) -> Result<(), ChallengeError> {
-        for (name, text, allowed) in [
-            ("id", &self.id, is_base64url as fn(u8) -> bool),
-            ("realm", &self.realm, is_bound),
-            ("method", &self.method, is_method),
-            ("intent", &self.intent, is_intent),
-            ("request", &self.request, is_base64url),
+        for (name, text) in [
+            ("id", self.id),
+            ("realm", self.realm),
+            ("method", self.method),
+            ("intent", self.intent),
+            ("request", self.request),
         ] {
             if text.is_empty() {
                 return Err(ChallengeError::Empty(name));
             }
-            only(name, text, allowed)?;
         }
-        for (name, text, allowed) in [
-            ("digest", &self.digest, is_bound as fn(u8) -> bool),
-            ("expires", &self.expires, is_bound),
-            ("header", &self.header, authenticate::is_word),
-            ("opaque", &self.opaque, is_base64url),
-        ] {
-            only(name, text.as_deref().unwrap_or_default(), allowed)?;
-        }
-        if self.header.as_deref().is_some_and(|field| field.contains('|')) {
+        only("id", self.id, is_base64url)?;
+        only("realm", self.realm, is_bound)?;
+        only("method", self.method, is_method)?;
+        only("intent", self.intent, is_intent)?;
+        only("request", self.request, is_base64url)?;
+        only("digest", self.digest.unwrap_or_default(), is_bound)?;
+        only("expires", self.expires.unwrap_or_default(), is_bound)?;
+        only("header", self.header.unwrap_or_default(), authenticate::is_word)?;
+        only("opaque", self.opaque.unwrap_or_default(), is_base64url)?;
+        if self.header.is_some_and(|field| field.contains('|')) {
             return Err(ChallengeError::Character("header"));
         }
-        let length = self.request.len() + self.opaque.as_deref().map_or(0, str::len);
+        let length = self.request.len() + self.opaque.map_or(0, str::len);
         if length > TEXT_BYTES_SENT_MAX {
             return Err(ChallengeError::TooLong(length));
         }
@@ -191,7 +279,13 @@ impl Challenge {
 /// Writes an object as `request` and `opaque` carry it.
 #[must_use]
 pub fn encode_object(object: &Map<String, Value>) -> String {
-    base64::encode_url(jcs::object_to_string(object).as_bytes())
+    encode_canonical(&jcs::object_to_string(object))
+}
+
+/// As [`encode_object`], of an object that is written already, canonically.
+#[must_use]
+pub fn encode_canonical(json: &str) -> String {
+    base64::encode_url(json.as_bytes())
 }
 
 /// Reads an object as `request` and `opaque` carry it, padded or not.
@@ -220,8 +314,10 @@ pub fn is_intent_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_intent)
 }
 
-fn only(name: &'static str, text: &str, allowed: fn(u8) -> bool) -> Result<(), ChallengeError> {
-    if text.bytes().all(allowed) { Ok(()) } else { Err(ChallengeError::Character(name)) }
+/// Every byte is looked at, whatever the first ones are: so it is done many at a time.
+fn only(name: &'static str, text: &str, allowed: impl Fn(u8) -> bool) -> Result<(), ChallengeError> {
+    let are_all = text.bytes().fold(true, |so_far, byte| so_far & allowed(byte));
+    if are_all { Ok(()) } else { Err(ChallengeError::Character(name)) }
 }
 
 /// Anything printable but the separator of the slots.
@@ -241,30 +337,39 @@ const fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-fn put(value: &mut String, name: &str, text: Option<String>) {
-    if let Some(text) = text {
-        value.push_str(&format!(", {name}=\"{text}\""));
+fn put(value: &mut String, name: &str, write: impl FnOnce(&mut String)) {
+    value.push_str(", ");
+    value.push_str(name);
+    value.push_str("=\"");
+    write(value);
+    value.push('"');
+}
+
+fn push_quoted(value: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some((plain, behind)) = rest.find(['\\', '"']).and_then(|place| rest.split_at_checked(place)) {
+        value.push_str(plain);
+        value.push('\\');
+        let mut letters = behind.chars();
+        value.extend(letters.next());
+        rest = letters.as_str();
     }
+    value.push_str(rest);
 }
 
-fn quoted(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
-}
-
-/// As [`quoted`]; what no header carries is written `\uXXXX`, as mppx does, for whoever displays it.
-fn quotable(text: &str) -> String {
-    let mut written = String::with_capacity(text.len());
+/// As [`push_quoted`]; what no header carries is written `\uXXXX`, as mppx does, for whoever displays it.
+fn push_quotable(value: &mut String, text: &str) {
     for letter in text.chars() {
         match letter {
-            '\\' | '"' => written.extend(['\\', letter]),
-            ' '..='~' => written.push(letter),
+            '\\' | '"' => value.extend(['\\', letter]),
+            ' '..='~' => value.push(letter),
             _ => {
                 let mut units = [0; 2];
                 for unit in letter.encode_utf16(&mut units) {
-                    written.push_str(&format!("\\u{unit:04x}"));
+                    // Writing to a `String` cannot fail.
+                    _ = write!(value, "\\u{unit:04x}");
                 }
             }
         }
     }
-    written
 }

@@ -25,7 +25,7 @@ pub mod stripe;
 pub mod tempo;
 
 pub use accept::AcceptPayment;
-pub use challenge::{Challenge, ChallengeError, RequestError};
+pub use challenge::{Challenge, ChallengeError, Parts, RequestError};
 pub use credential::{Credential, CredentialError, Field};
 pub use offered::challenges;
 pub use opaque::Opaque;

@@ -1,8 +1,9 @@
 //! What our challenges carry so that nothing needs to be stored (MPP-5).
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::challenge::{RequestError, decode_object, encode_object};
+use super::challenge::{RequestError, decode_object, encode_canonical};
+use crate::json_text;
 
 /// What `opaque` holds: everything the verifier needs and the client must not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,16 +31,16 @@ impl Opaque {
     /// The text of the parameter.
     #[must_use]
     pub fn encode(&self) -> String {
-        let epoch = format!("{}.{}", self.store_epoch, self.key_epoch);
-        let members = [
-            ("ep", Some(epoch)),
-            ("rt", Some(self.route.clone())),
-            ("px", Some(self.prices.clone())),
-            ("q", self.quote.clone()),
-            ("cr", self.credit.map(|credit| credit.to_string())),
-        ];
-        let members = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
-        encode_object(&members.collect::<Map<String, Value>>())
+        // Members stand in their canonical order.
+        encode_canonical(&json_text::object(|members| {
+            let epoch = format!("{}.{}", self.store_epoch, self.key_epoch);
+            let credit = self.credit.map(|credit| credit.to_string());
+            members.some_text("cr", credit.as_deref());
+            members.text("ep", &epoch);
+            members.text("px", &self.prices);
+            members.some_text("q", self.quote.as_deref());
+            members.text("rt", &self.route);
+        }))
     }
 
     /// Reads the parameter. Until the id is checked it says only with which key to check it.

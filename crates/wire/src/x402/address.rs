@@ -44,16 +44,17 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = hex::encode(&self.0);
-        let hash: [u8; 32] = Keccak256::digest(digits.as_bytes()).into();
-        f.write_str("0x")?;
-        for (index, digit) in digits.chars().enumerate() {
-            let byte = hash[index / 2];
-            let nibble = if index % 2 == 0 { byte >> 4 } else { byte & 15 };
-            let digit = if nibble >= 8 { digit.to_ascii_uppercase() } else { digit };
-            fmt::Write::write_char(f, digit)?;
+        let mut digits = hex::encode(&self.0).into_bytes();
+        let hash: [u8; 32] = Keccak256::digest(&digits).into();
+        for (index, digit) in digits.iter_mut().enumerate() {
+            let nibble = if index % 2 == 0 { hash[index / 2] >> 4 } else { hash[index / 2] & 15 };
+            if nibble >= 8 {
+                digit.make_ascii_uppercase();
+            }
         }
-        Ok(())
+        f.write_str("0x")?;
+        // Digits are ASCII.
+        f.write_str(str::from_utf8(&digits).unwrap_or_default())
     }
 }
 

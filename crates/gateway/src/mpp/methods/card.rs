@@ -12,19 +12,19 @@ use crate::refusal::Refusal;
 
 pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
     let counter = counter(demand)?;
-    let request = request(&counter.rules, counter.asked(demand)?);
     Some(Offer {
         method: MppMethod::Card,
         intent: CHARGE,
-        request: payload::write(&request),
+        request: counter.request(counter.asked(demand)?),
         expires_at_s: None,
         credit: None,
     })
 }
 
-fn request(rules: &config::Card, cents: u64) -> ChargeRequest {
+/// What is asked for, of so many cents.
+pub(in crate::mpp) fn request(rules: &config::Card, cents: &str) -> ChargeRequest {
     ChargeRequest {
-        amount: cents.to_string(),
+        amount: cents.to_owned(),
         currency: CURRENCY.to_owned(),
         description: None,
         external_id: None,
@@ -57,7 +57,7 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
         return Err(invalid("amount"));
     }
     // A key that has been changed since, another shop: what was asked for is not what is taken by now.
-    if asked != request(&counter.rules, amount) {
+    if asked != request(&counter.rules, &amount.to_string()) {
         return Err(invalid("recipient"));
     }
     let granted = granted(&echo.challenge, &echo.payload, &counter.rules, amount)?;

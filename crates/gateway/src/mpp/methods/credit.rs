@@ -2,6 +2,7 @@
 //! section 10.9). It deposits nothing; what the key may is the key's.
 
 use serde_json::Value;
+use wire::credit_key::Mode;
 use wire::mpp::credit::{SessionDetails, SessionPayload, SessionRequest};
 use wire::mpp::{Credential, Problem, SESSION, payload};
 
@@ -17,24 +18,29 @@ pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
     if demand.ask.through != Through::All {
         return None;
     }
-    let asset = usual_asset(demand.gate.keys.mode);
-    let request = SessionRequest {
-        amount: demand.ask.ceiling.units().to_string(),
-        currency: "usd".to_owned(),
-        method_details: SessionDetails {
-            decimals: u8::try_from(asset.exponent()).ok()?,
-            asset: asset.name().to_owned(),
-            account: None,
-            top_up_url: Some(format!("{}/farthing/topup", demand.arrived.snapshot.public_url)),
-        },
-    };
+    let desk = demand.arrived.snapshot.mpp.as_ref()?;
     Some(Offer {
         method: MppMethod::Credit,
         intent: SESSION,
-        request: payload::write(&request),
+        request: desk.credit.fill(&[&demand.ask.ceiling.units().to_string()]),
         expires_at_s: None,
         credit: None,
     })
+}
+
+/// What is asked of a key's account.
+pub(in crate::mpp) fn request(mode: Mode, public_url: &str, amount: &str) -> SessionRequest {
+    let asset = usual_asset(mode);
+    SessionRequest {
+        amount: amount.to_owned(),
+        currency: "usd".to_owned(),
+        method_details: SessionDetails {
+            decimals: u8::try_from(asset.exponent()).unwrap_or(u8::MAX),
+            asset: asset.name().to_owned(),
+            account: None,
+            top_up_url: Some(format!("{public_url}/farthing/topup")),
+        },
+    }
 }
 
 /// The key in a credential; none where it is one of another method.

@@ -34,10 +34,22 @@ pub(super) fn offers(demand: &Demand<'_>) -> Vec<Offer> {
 }
 
 fn offer(demand: &Demand<'_>, till: &Till) -> Option<Offer> {
+    let amount = till.atomic_up(demand.ask.deposit(till))?;
+    Some(Offer {
+        method: MppMethod::Evm,
+        intent: CHARGE,
+        request: till.evm_charge(amount)?,
+        expires_at_s: None,
+        credit: None,
+    })
+}
+
+/// What is asked for through a till; none where it is not paid so.
+pub(crate) fn request(till: &Till, amount: &str) -> Option<ChargeRequest> {
     let Method::Transfer { token, pay_to } = &till.method else { return None };
-    let request = ChargeRequest {
-        amount: till.atomic_up(demand.ask.deposit(till))?.to_string(),
-        currency: token.contract().to_string(),
+    Some(ChargeRequest {
+        amount: amount.to_owned(),
+        currency: token.contract_text().to_owned(),
         recipient: pay_to.to_string(),
         description: None,
         external_id: None,
@@ -48,13 +60,6 @@ fn offer(demand: &Demand<'_>, till: &Till) -> Option<Offer> {
             permit2_address: None,
             splits: None,
         },
-    };
-    Some(Offer {
-        method: MppMethod::Evm,
-        intent: CHARGE,
-        request: payload::write(&request),
-        expires_at_s: None,
-        credit: None,
     })
 }
 

@@ -66,7 +66,7 @@ fn offer(demand: &Demand<'_>, intent: &'static str, made: &Made) -> Option<Offer
     let network = snapshot.config.rails.l402.as_ref().filter(|_| is_whole)?.network;
     let payment_hash = wire::hex::encode(&made.payment_hash);
     let request = if intent == CHARGE {
-        payload::write(&ChargeRequest {
+        payload::canonical(&ChargeRequest {
             amount: sats,
             currency: CURRENCY.to_owned(),
             description: None,
@@ -79,7 +79,7 @@ fn offer(demand: &Demand<'_>, intent: &'static str, made: &Made) -> Option<Offer
         })
     } else {
         let idle = snapshot.mpp.as_ref()?.rules.sessions.idle;
-        payload::write(&SessionRequest {
+        payload::canonical(&SessionRequest {
             amount: "1".to_owned(),
             currency: CURRENCY.to_owned(),
             unit_type: Some(UNIT_TYPE.to_owned()),

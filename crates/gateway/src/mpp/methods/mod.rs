@@ -1,10 +1,10 @@
 //! The methods, one file each: what is asked for, and whether a payload pays for it. Which there are is `MppMethod`.
 
-mod card;
+pub(super) mod card;
 pub(super) mod credit;
 pub(super) mod evm;
 mod lightning;
-mod stripe;
+pub(super) mod stripe;
 mod vouchers;
 
 use serde_json::{Map, Value};

@@ -15,24 +15,28 @@ const TOKEN_BYTES_MAX: usize = 200;
 
 pub(super) fn offer(demand: &Demand<'_>) -> Option<Offer> {
     let counter = counter(demand)?;
-    let request = ChargeRequest {
-        amount: counter.asked(demand)?.to_string(),
+    Some(Offer {
+        method: MppMethod::Stripe,
+        intent: CHARGE,
+        request: counter.request(counter.asked(demand)?),
+        expires_at_s: None,
+        credit: None,
+    })
+}
+
+/// What is asked for, of so many cents.
+pub(in crate::mpp) fn request(rules: &config::Stripe, cents: &str) -> ChargeRequest {
+    ChargeRequest {
+        amount: cents.to_owned(),
         currency: CURRENCY.to_owned(),
         description: None,
         external_id: None,
         method_details: ChargeDetails {
-            network_id: counter.rules.network_id.clone(),
-            payment_method_types: counter.rules.payment_methods.clone(),
+            network_id: rules.network_id.clone(),
+            payment_method_types: rules.payment_methods.clone(),
             metadata: None,
         },
-    };
-    Some(Offer {
-        method: MppMethod::Stripe,
-        intent: CHARGE,
-        request: payload::write(&request),
-        expires_at_s: None,
-        credit: None,
-    })
+    }
 }
 
 fn counter<'a>(demand: &Demand<'a>) -> Option<&'a Counter<config::Stripe>> {

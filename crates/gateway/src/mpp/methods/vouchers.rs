@@ -1,6 +1,6 @@
 //! `tempo`/`session` and `solana`/`session`: vouchers on a payment channel. What becomes of them is [`super::super::session`].
 
-use super::super::{Demand, Echo, Offer, Proven, refused, session};
+use super::super::{Demand, Echo, Offer, Proven, refused};
 use crate::admission::Brings;
 use crate::challenge::Through;
 use crate::config::MppMethod;
@@ -11,7 +11,7 @@ use wire::mpp::Problem;
 pub(super) async fn offer(demand: &Demand<'_>, method: MppMethod) -> Option<Offer> {
     let terms = demand.arrived.snapshot.mpp.as_ref()?.session(method)?;
     match demand.ask.through {
-        Through::All | Through::Sessions => session::offer(demand, terms).await,
+        Through::All | Through::Sessions => terms.offer(demand).await,
         Through::Deposits | Through::Channels => None,
     }
 }
@@ -23,7 +23,7 @@ pub(super) fn verify(demand: &Demand<'_>, echo: &Echo) -> Result<Proven, Refusal
         let detail = "Payments by this method are not taken here.";
         refused(Problem::MethodUnsupported, "method_unsupported", detail)
     })?;
-    let presented = session::read(demand.gate, terms, echo)?;
+    let presented = terms.read(demand.gate, echo)?;
     // From here on its payer is told where the channel stands, whatever comes of it.
     if let Some(shown) = presented.shown() {
         let _ = demand.arrived.session.set(shown);

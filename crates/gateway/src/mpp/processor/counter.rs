@@ -1,13 +1,18 @@
 //! A processor of the configuration, and what is asked for through it.
 
+use std::io;
+
 use rails::Settlement;
 use rails::dial::Dialer;
+use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use wire::template::{MARKS, Template};
 
 use super::{ASSET, Order, cents_up};
 use crate::challenge::Through;
 use crate::config::{self, Mode, Processing};
-use crate::mpp::Demand;
+use crate::mpp::methods::{card, stripe};
+use crate::mpp::{Demand, written};
 use crate::snapshot::origin;
 
 /// Payments that one processor is asked for at the same time; who comes when there is no room waits for nobody.
@@ -18,6 +23,8 @@ const AT_ONCE_MAX: usize = 32;
 pub(in crate::mpp) struct Counter<R> {
     /// As it is written.
     pub(in crate::mpp) rules: R,
+    /// What is asked for: cents.
+    request: Template,
     processing: Processing,
     service: Service,
     room: Semaphore,
@@ -30,7 +37,7 @@ enum Service {
 }
 
 impl Counter<config::Stripe> {
-    pub(in crate::mpp) fn new(rules: &config::Stripe, mode: Mode, dialer: &Dialer) -> Self {
+    pub(in crate::mpp) fn new(rules: &config::Stripe, mode: Mode, dialer: &Dialer) -> io::Result<Self> {
         let time_max = rules.processing.time_max;
         let service = Service::Stripe(rails::stripe::Stripe {
             origin: origin(&rules.url),
@@ -44,12 +51,12 @@ impl Counter<config::Stripe> {
             dialer: dialer.within(time_max),
             time_max,
         });
-        Self::of(rules.clone(), rules.processing, service)
+        Self::of(rules.clone(), &stripe::request(rules, MARKS[0]), rules.processing, service)
     }
 }
 
 impl Counter<config::Card> {
-    pub(in crate::mpp) fn new(rules: &config::Card, dialer: &Dialer) -> Self {
+    pub(in crate::mpp) fn new(rules: &config::Card, dialer: &Dialer) -> io::Result<Self> {
         let time_max = rules.processing.time_max;
         let path = if rules.url.base_path.is_empty() { "/" } else { &rules.url.base_path };
         let service = Service::Card(rails::card::Processor {
@@ -59,13 +66,19 @@ impl Counter<config::Card> {
             dialer: dialer.within(time_max),
             time_max,
         });
-        Self::of(rules.clone(), rules.processing, service)
+        Self::of(rules.clone(), &card::request(rules, MARKS[0]), rules.processing, service)
     }
 }
 
 impl<R> Counter<R> {
-    fn of(rules: R, processing: Processing, service: Service) -> Self {
-        Self { rules, processing, service, room: Semaphore::new(AT_ONCE_MAX) }
+    fn of(rules: R, asks: &impl Serialize, processing: Processing, service: Service) -> io::Result<Self> {
+        let request = written(asks)?;
+        Ok(Self { rules, request, processing, service, room: Semaphore::new(AT_ONCE_MAX) })
+    }
+
+    /// What is asked for, of so many cents; canonical.
+    pub(in crate::mpp) fn request(&self, cents: u64) -> String {
+        self.request.fill(&[&cents.to_string()])
     }
 
     /// Cents that are asked for; none where this is not sold so, or costs more than is asked for at once.

@@ -185,15 +185,18 @@ impl Terms {
     }
 
     /// The challenge of a session. None: it cannot be made now.
-    pub(super) async fn offer(&self, demand: &Demand<'_>) -> Option<Offer> {
+    pub(crate) async fn offer(&self, demand: &Demand<'_>) -> Option<Offer> {
         match &self.chain {
             Chain::Tempo(tempo) => Some(tempo.offer(self, demand).await),
             Chain::Solana(solana) => solana.offer(self, demand),
         }
     }
 
-    /// Reads a credential and checks its voucher, where somebody can tell who has to have signed it.
-    pub(super) fn read(&self, gate: &Gate, echo: &Echo) -> Result<Presented, Refusal> {
+    /// Reads a credential, and checks its voucher where it is known who has to have signed it. CPU only.
+    ///
+    /// # Errors
+    /// Nothing was claimed.
+    pub(crate) fn read(&self, gate: &Gate, echo: &Echo) -> Result<Presented, Refusal> {
         match &self.chain {
             Chain::Tempo(tempo) => tempo.read(self, gate, echo),
             Chain::Solana(solana) => solana.read(self, gate, echo),

@@ -1,7 +1,6 @@
 //! What is asked of a session and makes no call: a voucher alone, a top-up, its end. It comes to the place that is paid for,
 //! with `HEAD` or without a body, and no upstream is asked.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,21 +71,7 @@ pub(crate) async fn manage(worker: &Worker, arrived: &Arrived) -> Result<Respons
     let slot = admission::slot(gate, snapshot)?;
     let sold = |method: &&Method| snapshot.route(method, &arrived.path).is_ok();
     let method = SOLD_BY.iter().find(sold).unwrap_or(&arrived.head.method);
-    let ask = Ask {
-        method,
-        target: &arrived.target,
-        body: b"",
-        fingerprint: OnceCell::new(),
-        digest: OnceCell::new(),
-        invoice: tokio::sync::OnceCell::const_new(),
-        ceiling: TOKEN_PRICE,
-        begins: TOKEN_PRICE,
-        fits_within: None,
-        through: Through::Sessions,
-        tariff: "session",
-        description: "session",
-        discovery: false,
-    };
+    let ask = Ask::named(method, &arrived.target, TOKEN_PRICE, Through::Sessions, "session");
     let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
     let presented = admission::credentials(worker, arrived)?;
     let credential = match presented.mpp {

@@ -29,12 +29,11 @@ mod told;
 pub(crate) use chain::{Chain, Terms};
 pub(crate) use collector::run;
 pub(crate) use manage::{is_managed, manage};
-pub(crate) use presented::{Presented, read};
+pub(crate) use presented::Presented;
 pub(crate) use receive::receive;
 pub(crate) use snapshot::Shown;
 pub(crate) use solana::{Solana, keep_recent};
 pub(crate) use tempo::Tempo;
-pub(crate) use told::offer;
 
 use std::num::NonZeroU32;
 

@@ -7,8 +7,7 @@ use wire::mpp::Problem;
 use super::chain::Unchecked;
 use super::{Made, Shown, Signature, Terms};
 use crate::config::MppMethod;
-use crate::gate::Gate;
-use crate::mpp::{Echo, refused};
+use crate::mpp::refused;
 use crate::refusal::Refusal;
 
 /// Digits of the largest sum.
@@ -68,14 +67,6 @@ impl Presented {
             | Action::TopUp { .. } => None,
         }
     }
-}
-
-/// Reads a credential and checks its voucher.
-///
-/// # Errors
-/// Nothing was claimed.
-pub(crate) fn read(gate: &Gate, terms: &Terms, echo: &Echo) -> Result<Presented, Refusal> {
-    terms.read(gate, echo)
 }
 
 /// A voucher, checked if it is known who has to have signed it.

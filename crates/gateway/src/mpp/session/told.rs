@@ -1,4 +1,4 @@
-//! What payers are told: the offer of a session, its receipts, and why a voucher is not taken.
+//! What payers are told: where a session stands, and why a voucher is not taken.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,14 +9,9 @@ use wire::mpp::problem::SessionProblem;
 
 use super::receive::For;
 use super::{Slot, Terms};
-use crate::mpp::{Demand, Offer, refused};
+use crate::mpp::refused;
 use crate::refusal::{Code, Refusal};
 use crate::session::{Channel, Kind, Session};
-
-/// The challenge of a session. None: it cannot be made now.
-pub(crate) async fn offer(demand: &Demand<'_>, terms: &Terms) -> Option<Offer> {
-    terms.offer(demand).await
-}
 
 /// The session as one of its calls sees it.
 pub(super) fn session(place: &For<'_>, slot: &Slot, challenge_id: String) -> Rc<Session> {

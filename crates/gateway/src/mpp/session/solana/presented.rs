@@ -193,7 +193,7 @@ impl Solana {
         Some(Offer {
             method: MppMethod::Solana,
             intent: SESSION,
-            request: payload::write(&request),
+            request: payload::canonical(&request),
             expires_at_s: None,
             credit: None,
         })

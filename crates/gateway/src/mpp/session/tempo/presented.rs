@@ -194,7 +194,7 @@ impl Tempo {
         Offer {
             method: MppMethod::Tempo,
             intent: SESSION,
-            request: payload::write(&request),
+            request: payload::canonical(&request),
             expires_at_s: None,
             credit: None,
         }

@@ -1,0 +1,178 @@
+//! The offers of x402 in a challenge, version 2 in a header and version 1 in the body (X402-6).
+//!
+//! What they say is written once per till ([`crate::till`]); here amounts and quote go into it (PERF-33).
+
+use http::HeaderValue;
+use serde_json::Value;
+use wire::json_text::{self, escaped};
+use wire::x402::{header as x402, v2};
+
+use super::{Ask, quote_end};
+use crate::clock::Now;
+use crate::extensions::{self, Declared, discovery};
+use crate::gate::Gate;
+use crate::snapshot::Snapshot;
+use crate::till::{Asking, MIME_TYPE};
+
+/// Our offers, as a challenge says them.
+pub(crate) struct Offered {
+    /// As entries of x402 v1, for a body: each is JSON.
+    pub(crate) entries: Vec<String>,
+    /// As x402 v2: JSON ...
+    pub(crate) required: String,
+    /// ... and in the header that carries it.
+    pub(crate) header: HeaderValue,
+    /// Whether there is any.
+    pub(crate) is_any: bool,
+    pub(crate) top_up_url: String,
+}
+
+impl Offered {
+    /// The offers for `ask`, for a payer who is told `error`. What nobody settles is not offered (X402-41).
+    pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
+        let quote = ask.quote(gate, quote_end(now));
+        let url = ask.url(snapshot);
+        let (shown_url, description) = (escaped(&url), escaped(ask.description));
+        let (mut accepts, mut entries) = (Vec::new(), Vec::new());
+        for till in snapshot.tills.iter().filter(|till| ask.through.includes(till)) {
+            let Some(named) = gate.directory.offered(till, snapshot.facilitators.as_ref()) else { continue };
+            let Some(amount) = till.asked(ask.deposit(till)) else { continue };
+            let amount = amount.to_string();
+            let asking = Asking {
+                amount: &amount,
+                named: &named,
+                quote: &quote,
+                url: &shown_url,
+                description: &description,
+            };
+            accepts.extend(till.entry_v2(asking));
+            entries.extend(till.entry_v1(asking));
+        }
+        let is_any = !accepts.is_empty();
+        let mut resource = v2::ResourceInfo {
+            url: url.clone(),
+            description: Some(ask.description.to_owned()),
+            mime_type: Some(MIME_TYPE.to_owned()),
+            ..v2::ResourceInfo::default()
+        };
+        if ask.discovery {
+            discovery::name_service(snapshot, &mut resource);
+        }
+        let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
+        let required = Required { error, resource, accepts, extensions }.fitted();
+        let header = HeaderValue::try_from(wire::base64::encode_std(required.as_bytes()));
+        let header = header.unwrap_or(HeaderValue::from_static(""));
+        Self {
+            entries,
+            required,
+            header,
+            is_any,
+            top_up_url: format!("{}/farthing/topup", snapshot.public_url),
+        }
+    }
+
+    /// The same as values: what goes into `accepts` of version 1, and all of version 2.
+    pub(crate) fn values(&self) -> (Value, Value) {
+        // What we have written is JSON.
+        let value = |text: &String| serde_json::from_str(text).unwrap_or_default();
+        (self.entries.iter().map(value).collect(), value(&self.required))
+    }
+}
+
+/// [`v2::PaymentRequired`] in parts, some of which may be given up.
+struct Required<'a> {
+    error: &'a str,
+    resource: v2::ResourceInfo,
+    /// Each is JSON.
+    accepts: Vec<String>,
+    /// The most useful first.
+    extensions: Vec<Declared>,
+}
+
+impl Required<'_> {
+    /// The challenge, short enough for its header. Some intermediaries cut long headers: better less in it than a broken
+    /// one (X402-5). First goes the description, then extensions, the least useful first, then offers from the back.
+    fn fitted(mut self) -> String {
+        loop {
+            let text = self.text();
+            let is_short = text.len().div_ceil(3) * 4 <= x402::EMIT_BYTES_MAX;
+            if is_short || !self.gives_up() {
+                return text;
+            }
+        }
+    }
+
+    /// Leaves out what is missed least of what is left. False: it can do without nothing more.
+    fn gives_up(&mut self) -> bool {
+        if self.resource.description.take().is_some() {
+            return true;
+        }
+        if let Some(last) = self.extensions.iter().rposition(|declared| !declared.is_kept) {
+            self.extensions.remove(last);
+            return true;
+        }
+        self.accepts.len() > 1 && self.accepts.pop().is_some()
+    }
+
+    fn text(&self) -> String {
+        json_text::object(|members| {
+            members.number("x402Version", v2::VERSION.into());
+            members.text("error", self.error);
+            // Texts and lists of texts: writing them cannot fail.
+            members.json("resource", &serde_json::to_string(&self.resource).unwrap_or_default());
+            members.array("accepts", self.accepts.iter().map(String::as_str));
+            if self.extensions.is_empty() {
+                return;
+            }
+            members.object("extensions", |members| {
+                self.extensions.iter().for_each(|declared| members.json(declared.id, &declared.entry));
+            });
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use wire::x402::v2;
+
+    use super::Required;
+    use crate::extensions::Declared;
+
+    fn declared(id: &'static str, bytes: usize, is_kept: bool) -> Declared {
+        Declared { id, entry: format!("{{\"a\":\"{}\"}}", "x".repeat(bytes)), is_kept }
+    }
+
+    /// What is left of a challenge with a description, offers and extensions of such sizes.
+    fn left(description: usize, offers: &[usize], extensions: Vec<Declared>) -> (bool, usize, Vec<String>) {
+        let resource = v2::ResourceInfo {
+            url: "http://h/p".to_owned(),
+            description: Some("d".repeat(description)),
+            ..v2::ResourceInfo::default()
+        };
+        let accepts = offers.iter().map(|bytes| format!("\"{}\"", "o".repeat(*bytes))).collect();
+        let text = Required { error: "payment_required", resource, accepts, extensions }.fitted();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let names = value["extensions"].as_object().map(|all| all.keys().cloned().collect());
+        let is_described = value["resource"].get("description").is_some();
+        (is_described, value["accepts"].as_array().unwrap().len(), names.unwrap_or_default())
+    }
+
+    /// X402-5: a header of 2047 bytes holds 1533 of JSON.
+    #[test]
+    fn x402_5_what_is_missed_least_goes_first() {
+        let both = || vec![declared("a", 300, true), declared("b", 300, false)];
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        for (description, offers, extensions, expected) in [
+            (100, [300, 300].as_slice(), both(), (true, 2, names(&["a", "b"]))),
+            (300, &[300, 300], both(), (false, 2, names(&["a", "b"]))),
+            (300, &[450, 450], both(), (false, 2, names(&["a"]))),
+            (300, &[450, 450, 450], both(), (false, 2, names(&["a"]))),
+            (0, &[2000, 2000], Vec::new(), (false, 1, names(&[]))),
+            (0, &[], Vec::new(), (true, 0, names(&[]))),
+        ] {
+            let told = format!("{description} {offers:?}");
+            assert_eq!(left(description, offers, extensions), expected, "{told}");
+        }
+    }
+}

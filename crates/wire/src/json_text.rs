@@ -1,0 +1,189 @@
+//! JSON as it is written, member by member, where a tree of values would cost more than the text (PERF-33).
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+
+/// An object on its way into a text.
+///
+/// ```
+/// let text = wire::json_text::object(|members| {
+///     members.text("code", "over_key_budget");
+///     members.object("error", |error| error.number("status", 402));
+/// });
+/// assert_eq!(text, r#"{"code":"over_key_budget","error":{"status":402}}"#);
+/// ```
+pub struct Members<'t> {
+    text: &'t mut String,
+    is_first: bool,
+}
+
+/// The text of an object.
+#[must_use]
+pub fn object(fill: impl FnOnce(&mut Members<'_>)) -> String {
+    let mut text = String::with_capacity(512);
+    push_object(&mut text, fill);
+    text
+}
+
+/// Appends an object.
+pub fn push_object(text: &mut String, fill: impl FnOnce(&mut Members<'_>)) {
+    text.push('{');
+    fill(&mut Members { text, is_first: true });
+    text.push('}');
+}
+
+impl Members<'_> {
+    /// A string.
+    pub fn text(&mut self, name: &str, value: &str) {
+        push_string(self.named(name), value);
+    }
+
+    /// A string of several parts.
+    pub fn parts(&mut self, name: &str, parts: &[&str]) {
+        let text = self.named(name);
+        text.push('"');
+        parts.iter().for_each(|part| push_escaped(text, part));
+        text.push('"');
+    }
+
+    /// A string, where there is one.
+    pub fn some_text(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    /// A number.
+    pub fn number(&mut self, name: &str, value: u64) {
+        push_plain(self.named(name), value);
+    }
+
+    /// `null`.
+    pub fn null(&mut self, name: &str) {
+        self.named(name).push_str("null");
+    }
+
+    /// What is JSON already.
+    pub fn json(&mut self, name: &str, json: &str) {
+        self.named(name).push_str(json);
+    }
+
+    /// An object.
+    pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut Members<'_>)) {
+        push_object(self.named(name), fill);
+    }
+
+    /// An array of what is JSON already.
+    pub fn array<'j>(&mut self, name: &str, all: impl IntoIterator<Item = &'j str>) {
+        let text = self.named(name);
+        text.push('[');
+        for (index, json) in all.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(json);
+        }
+        text.push(']');
+    }
+
+    /// Writes the name and hands the text over for the value.
+    fn named(&mut self, name: &str) -> &mut String {
+        if !std::mem::take(&mut self.is_first) {
+            self.text.push(',');
+        }
+        push_string(self.text, name);
+        self.text.push(':');
+        self.text
+    }
+}
+
+/// Appends a string in its quotes, escaping what has to be and nothing else, as JCS does (RFC 8785).
+pub fn push_string(text: &mut String, string: &str) {
+    text.push('"');
+    push_escaped(text, string);
+    text.push('"');
+}
+
+/// A string as it stands between quotes.
+#[must_use]
+pub fn escaped(string: &str) -> Cow<'_, str> {
+    if !string.bytes().any(is_escaped) {
+        return Cow::Borrowed(string);
+    }
+    let mut text = String::with_capacity(string.len() + 8);
+    push_escaped(&mut text, string);
+    Cow::Owned(text)
+}
+
+/// Appends what a value displays as, which has nothing to escape: digits.
+fn push_plain(text: &mut String, value: impl Display) {
+    // Writing to a `String` cannot fail.
+    _ = write!(text, "{value}");
+}
+
+fn push_escaped(text: &mut String, string: &str) {
+    let mut rest = string;
+    // What is escaped is one byte, so a place before or behind it is the end of a character.
+    while let Some(place) = rest.bytes().position(is_escaped) {
+        let (plain, behind) = rest.split_at(place);
+        text.push_str(plain);
+        let mut letters = behind.chars();
+        match letters.next() {
+            Some('"') => text.push_str("\\\""),
+            Some('\\') => text.push_str("\\\\"),
+            Some('\u{8}') => text.push_str("\\b"),
+            Some('\t') => text.push_str("\\t"),
+            Some('\n') => text.push_str("\\n"),
+            Some('\u{c}') => text.push_str("\\f"),
+            Some('\r') => text.push_str("\\r"),
+            Some(other) => _ = write!(text, "\\u{:04x}", u32::from(other)),
+            None => {}
+        }
+        rest = letters.as_str();
+    }
+    text.push_str(rest);
+}
+
+const fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..=0x1f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{escaped, object, push_string};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_object_reads_as_what_was_put_in() {
+        let text = object(|members| {
+            members.text("text", "a \"quoted\"\n\u{1} €");
+            members.parts("parts", &["/requests/", "\\", "7"]);
+            members.some_text("there", Some(""));
+            members.some_text("absent", None);
+            members.number("number", u64::MAX);
+            members.null("null");
+            members.json("json", "[1,2]");
+            members.array("array", ["{}", "\"a\""]);
+            members.object("empty", |_| {});
+            members.object("object", |inner| inner.text("a\"b", "c"));
+        });
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            json!({
+                "text": "a \"quoted\"\n\u{1} €", "parts": "/requests/\\7", "there": "", "number": u64::MAX,
+                "null": null, "json": [1, 2], "array": [{}, "a"], "empty": {}, "object": {"a\"b": "c"},
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_serde_writes_them(string in any::<String>()) {
+            let mut text = String::new();
+            push_string(&mut text, &string);
+            prop_assert_eq!(&text, &serde_json::to_string(&string).unwrap());
+            prop_assert_eq!(format!("\"{}\"", escaped(&string)), text);
+        }
+    }
+}
