@@ -1,16 +1,16 @@
 //! A payer by the `Payment` scheme: reads the lines of a 402, signs for one of them, shows what was signed.
 
-use proof::eip712;
+use proof::eip712::{self, ChargeSpelling};
 use proof::mpp::ChallengeKey;
 use proof::x402_exact::EvmToken;
 use serde_json::{Value, json};
 use wire::mpp::evm::{ChargeRequest, challenge_hash};
 use wire::mpp::{Challenge, Credential, Opaque, Receipt, credential::Field, payload};
-use wire::x402::{Address, Transfer};
+use wire::x402::{Address, Permit, Transfer, uint256};
 
 use crate::gateway::Gateway;
 use crate::http::{self, Answer};
-use crate::payer::{Wallet, now_s};
+use crate::payer::{Wallet, fresh_nonce, now_s};
 
 /// The `rails` section of a gateway that speaks the scheme over what else is there.
 pub fn with_mpp(rails: &str) -> String {
@@ -100,6 +100,68 @@ impl Wallet {
             "nonce": wire::hex::encode_0x(&transfer.nonce),
             "signature": signature,
         });
+        credential(challenge.clone(), Some(source), payload)
+    }
+}
+
+/// A permit for an `evm` challenge before it is signed.
+#[derive(Clone, Debug)]
+pub struct Permission {
+    /// What is signed.
+    pub permit: Permit,
+    /// How its type is spelt.
+    pub spelling: ChargeSpelling,
+    /// What it is bound to.
+    pub challenge_hash: [u8; 32],
+}
+
+impl Wallet {
+    /// Signs a permit for an `evm` challenge, as it asks.
+    pub fn permit_charge(&self, challenge: &Challenge) -> Credential {
+        self.permit_charge_with(challenge, |_| {})
+    }
+
+    /// The same after `change`.
+    pub fn permit_charge_with(
+        &self,
+        challenge: &Challenge,
+        change: impl FnOnce(&mut Permission),
+    ) -> Credential {
+        let request = asked(challenge);
+        let network = format!("eip155:{}", request.method_details.chain_id);
+        let to: Address = request.recipient.parse().unwrap();
+        let mut permission = Permission {
+            permit: Permit {
+                from: self.address(),
+                token: request.currency.parse().unwrap(),
+                amount: request.amount.parse().unwrap(),
+                spender: request.method_details.spender.as_deref().unwrap().parse().unwrap(),
+                nonce: fresh_nonce(),
+                deadline: challenge.expires_at_s().unwrap_or(now_s() + 200),
+                to,
+                facilitator: None,
+                valid_after: 0,
+            },
+            spelling: ChargeSpelling::Encoded,
+            challenge_hash: challenge_hash(challenge),
+        };
+        change(&mut permission);
+        let Permission { permit, spelling, challenge_hash } = permission;
+        let witness = spelling.witness(&challenge_hash, "");
+        let separator = eip712::permit2_separator(request.method_details.chain_id);
+        let signature = self.sign(&separator.digest(&eip712::permit_charge(&permit, spelling, witness)));
+        let payload = json!({
+            "type": "permit2",
+            "permit": {
+                "permitted": [{"token": permit.token.to_string(), "amount": permit.amount.to_string()}],
+                "nonce": uint256::to_decimal(&permit.nonce),
+                "deadline": permit.deadline.to_string(),
+            },
+            "transferDetails": [{"to": permit.to.to_string(), "requestedAmount": request.amount}],
+            "witness": {"challengeHash": wire::hex::encode_0x(&challenge_hash)},
+            "signature": signature,
+        });
+        let source = format!("did:pkh:{network}:{}", self.address());
         credential(challenge.clone(), Some(source), payload)
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use wire::hex;
 use wire::x402::Address;
 
+use crate::evm_transaction::Transaction;
 use crate::payer::now_s;
 use crate::upstream::{Seen, Upstream, plain};
 
@@ -369,82 +370,4 @@ fn number(word: &[u8; 32]) -> u128 {
 
 fn address(word: &[u8; 32]) -> Address {
     Address(word[12..].try_into().unwrap())
-}
-
-/// What a signed transaction of EIP-1559 says.
-struct Transaction {
-    from: Address,
-    nonce: u64,
-    to: Address,
-    data: Vec<u8>,
-}
-
-impl Transaction {
-    fn read(bytes: &[u8]) -> Self {
-        let (kind, list) = bytes.split_first().unwrap();
-        assert_eq!(*kind, 2);
-        let items = items(content(list).0);
-        let [.., parity, r, s] = items.as_slice() else { panic!("{items:?}") };
-        let unsigned = items[..9].concat_items();
-        let digest = keccak256(&[&[2], unsigned.as_slice()].concat());
-        let mut signature = [0; 65];
-        for (part, end) in [(r, 32), (s, 64)] {
-            let part = content(part).0;
-            signature[end - part.len()..end].copy_from_slice(part);
-        }
-        signature[64] = 27 + content(parity).0.first().copied().unwrap_or(0);
-        let from = Signature::from_bytes(&signature).unwrap().recover(&digest).unwrap();
-        let number = |item: &[u8]| content(item).0.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-        Self {
-            from,
-            nonce: number(&items[1]),
-            to: Address(content(&items[5]).0.try_into().unwrap()),
-            data: content(&items[7]).0.to_vec(),
-        }
-    }
-}
-
-/// What an item of RLP holds, and what follows it.
-fn content(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let long = |kind: u8, base: u8| {
-        let width = usize::from(kind - base);
-        let length = bytes[1..=width].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        bytes[1 + width..].split_at(length)
-    };
-    match bytes[0] {
-        0..=0x7f => bytes.split_at(1),
-        kind @ 0x80..=0xb7 => bytes[1..].split_at(usize::from(kind - 0x80)),
-        kind @ 0xb8..=0xbf => long(kind, 0xb7),
-        kind @ 0xc0..=0xf7 => bytes[1..].split_at(usize::from(kind - 0xc0)),
-        kind => long(kind, 0xf7),
-    }
-}
-
-/// The items of a list, whole.
-fn items(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut items = Vec::new();
-    while !bytes.is_empty() {
-        let rest = content(bytes).1;
-        items.push(bytes[..bytes.len() - rest.len()].to_vec());
-        bytes = rest;
-    }
-    items
-}
-
-trait ConcatItems {
-    /// A list of these items.
-    fn concat_items(&self) -> Vec<u8>;
-}
-
-impl ConcatItems for [Vec<u8>] {
-    fn concat_items(&self) -> Vec<u8> {
-        let members = self.concat();
-        let length = members.len();
-        let head = match length {
-            0..=55 => vec![0xc0 + u8::try_from(length).unwrap()],
-            56..=255 => vec![0xf8, u8::try_from(length).unwrap()],
-            _ => [vec![0xf9], u16::try_from(length).unwrap().to_be_bytes().to_vec()].concat(),
-        };
-        [head, members].concat()
-    }
 }

@@ -2,12 +2,14 @@
 //! chain, and what is refused between. Killed at any point: `mpp_session_kill.rs`.
 #![expect(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use farthing_tests::crowd::at_once;
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mpp::{call, challenge, credential, receipt};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::reserve::{CHAIN, Ended, Reserve, Trick, escrow_v1};
 use farthing_tests::session::{Payer, asked, gateway, manage};
+use farthing_tests::socket::Socket;
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
 use proof::voucher::evm::{Escrow, Protocol};
 use serde_json::{Value, json};
@@ -563,6 +565,105 @@ fn eng_6_channels_have_a_least_and_payers_a_most() {
         (answer.status != 200).then_some(answer)
     });
     assert_refused(&refused.unwrap(), 429, "rate_limited", "nothing_taken");
+}
+
+/// IDN-35: a block reaches a stream that runs at its next hold, and one that waits for money at once, whatever was vouched
+/// for before; what was delivered is charged, and the rest stays the payer's.
+#[test]
+fn idn_35_a_block_ends_streams_that_run() {
+    const PIECES: usize = 40;
+    // The first is vouched for as a whole, the second is used up after a few pieces.
+    for (number, vouched) in [(0x33, 400_000), (0x34, 300)] {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Mutex::new(released);
+        let upstream = Upstream::start(move |_, stream| {
+            use std::io::Write as _;
+            let _ = stream.write_all(farthing_tests::upstream::STREAM_HEAD.as_bytes());
+            for at in 0..PIECES {
+                // Ten tokens, as a hold counts them.
+                let choice = json!({"index": 0, "delta": {"content": "0123456789".repeat(4)}});
+                let piece = json!({"id": "c", "choices": [choice], "at": at});
+                if stream.write_all(format!("data: {piece}\n\n").as_bytes()).is_err() {
+                    return;
+                }
+                if at == 4 {
+                    let _ = released.lock().unwrap().recv_timeout(farthing_tests::gateway::PATIENCE);
+                }
+            }
+            let usage = json!({"prompt_tokens": 10, "completion_tokens": PIECES * 10, "total_tokens": 0});
+            let end = json!({"id": "c", "choices": [], "usage": usage});
+            let _ = stream.write_all(format!("data: {end}\n\ndata: [DONE]\n\n").as_bytes());
+        });
+        let reserve = Reserve::start();
+        let steps = "metering: { hold: { step: 16, default_output: 16, min_output: 4 } }\n";
+        let gateway = gateway(upstream.address, &reserve, QUIET, steps);
+        let stage = Stage { upstream, reserve, gateway };
+        let mut payer = Payer::new(number, 1);
+        let opening = payer.open(&stage.challenge(), DEPOSIT, vouched).to_value();
+        let mut body = ask("stream");
+        body.as_object_mut().unwrap().remove("max_tokens");
+        body["stream"] = json!(true);
+        let mut socket = Socket::connect(stage.gateway.address);
+        let headers = [("authorization", opening.as_str())];
+        assert!(socket.send(http::posted(stage.gateway.address, CHAT, &headers, &body)));
+        assert!(socket.read_until(if vouched > 1_000 { "\"at\":3" } else { "payment-need-voucher" }));
+        let text = std::fs::read_to_string(stage.gateway.config()).unwrap();
+        let blocked = format!("identity: {{ block: [\"{}\"] }}\n", payer.address());
+        std::fs::write(stage.gateway.config(), format!("{text}{blocked}")).unwrap();
+        stage.gateway.operator(&["reload"]);
+        release.send(()).unwrap();
+        let answer = socket.answer().unwrap();
+        let told = answer.text();
+        assert!(told.contains("payment-receipt") && told.ends_with("data: [DONE]\n\n"), "{told}");
+        assert!(told.contains("\"finish_reason\":\"length\"") && !told.contains("\"at\":12"), "{told}");
+        let books = stage.gateway.books_after(1);
+        let left = i64::try_from(vouched).unwrap() * 1000 - books.charged(&payer.account());
+        assert_eq!(books.balance(&payer.account()), left);
+        let most = 12 * 10 * 4_000 + 100 * 1_000;
+        assert!(books.charged(&payer.account()) <= most, "what was delivered, and no more");
+    }
+}
+
+/// ENG-6: a payer gets no channel more than he may by opening several at once.
+#[test]
+fn eng_6_channels_of_a_payer_are_counted_exactly() {
+    let stage = Stage::new(", channels_per_payer: 1");
+    let fresh = stage.challenge();
+    // Of one payer, each another channel; nothing of the one before was sent when the next is signed.
+    let openings: Vec<Credential> =
+        (1..=8).map(|salt| Payer::new(0x2f, salt).open(&fresh, DEPOSIT, 5_000)).collect();
+    let answers = at_once(openings.len(), |at| stage.call(&openings[at], &format!("{at}")).status);
+    let of = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!((of(200), of(429)), (1, 7), "{answers:?}");
+    assert_eq!(stage.reserve.contract().done, ["open"]);
+}
+
+/// ENG-6: each top-up is a question to a node, so they are counted like vouchers: ten of a channel in a second.
+#[test]
+fn eng_6_top_ups_have_a_rate_of_their_own() {
+    let stage = Stage::new(QUIET);
+    let mut payer = stage.payer(0x2f);
+    let fresh = stage.challenge();
+    let more = payer.top_up(&fresh, 1_000);
+    assert_eq!(stage.manage(&more).status, 200);
+    // The same transaction again is no other top-up, and asks the node all the same.
+    let answers = at_once(8, |_| {
+        let tries = (0..25).map(|_| stage.manage(&more));
+        tries.filter(|answer| answer.status != 200).collect::<Vec<_>>()
+    });
+    let refused: Vec<_> = answers.into_iter().flatten().collect();
+    assert!(!refused.is_empty(), "two hundred were let through");
+    for answer in &refused {
+        assert_refused(answer, 429, "rate_limited", "nothing_taken");
+        assert_eq!(answer.json()["error"]["reason"], "top_ups");
+    }
+    let (accepted, _) = stage.sums(&payer);
+    assert_eq!(
+        stage.manage(&payer.voucher(&fresh, accepted + 1_000)).status,
+        200,
+        "vouchers are another matter"
+    );
+    assert_eq!(stage.reserve.channel(&payer.id()).deposit, DEPOSIT + 1_000);
 }
 
 /// Version 1: a payload says nothing of the channel, its contract does; and its end takes all of a promise, so it needs one of

@@ -701,6 +701,8 @@ fn eng_1_eng_5_a_session_survives_its_gateway() {
     let fresh = stage.challenge();
     assert_eq!(stage.manage(&payer.voucher(&fresh, accepted + 5000)).status, 200);
     stage.gateway.crash_and_restart();
+    // It asks its node anew what can be signed over, and has no challenge before that.
+    let fresh = stage.challenge();
     assert_eq!(stage.sums(&payer), (accepted + 5000, unused + 5000));
     assert_problem(&stage.manage(&payer.voucher(&fresh, accepted + 4999)), "verification-failed", "delta");
     let answer = stage.call(&payer.voucher(&fresh, accepted + 6000), "after");

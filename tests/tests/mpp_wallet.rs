@@ -4,7 +4,7 @@ use farthing_tests::facilitator::Facilitator;
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
 use farthing_tests::mpp::{Forge, call, challenge, challenges, credential, with_mpp};
-use farthing_tests::payer::{BASE_SEPOLIA, Wallet, now_s};
+use farthing_tests::payer::{BASE_SEPOLIA, Wallet, encode, now_s};
 use farthing_tests::refused::assert_refused;
 use farthing_tests::scene::{CHAT, ask};
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream};
@@ -97,6 +97,41 @@ fn a_wallet_has_a_key_for_its_proof() {
     let refused = call(&gateway, CHAT, &proof(&wallet, &asked), &ask());
     assert_eq!(refused.status, 400, "{}", refused.text());
     assert_eq!((upstream.hits(), facilitator.transfers()), (1, 1));
+}
+
+/// IDN-35: a wallet that is blocked opens nothing of what it has paid before, however it shows itself; as soon as the block is
+/// gone it does.
+#[test]
+fn idn_35_a_blocked_wallet_does_not_sign_in() {
+    let (upstream, facilitator) = (Upstream::friendly(), Facilitator::start([]));
+    let rails = with_mpp(&Facilitator::rails(&[facilitator.address]));
+    let gateway = Gateway::start(upstream.address, &rails);
+    let wallet = Wallet::new(1);
+    let unpaid = wait_for("the offer", || {
+        let answer = http::post(gateway.address, CHAT, &[], &ask());
+        challenges(&answer).iter().any(|challenge| challenge.method == "evm").then_some(answer)
+    });
+    let paid = wallet.pay(&unpaid, BASE_SEPOLIA);
+    assert_eq!(http::post(gateway.address, CHAT, &[("payment-signature", &paid.v2())], &ask()).status, 200);
+
+    let text = std::fs::read_to_string(gateway.config()).unwrap_or_default();
+    let blocked = format!("{text}identity: {{ block: [\"{}\"] }}\n", wallet.address());
+    std::fs::write(gateway.config(), blocked).unwrap_or_default();
+    gateway.operator(&["reload"]);
+    let refused = show(&gateway, &proof(&wallet, &asked(&gateway)));
+    assert_refused(&refused, 403, "agent_blocked", "nothing_taken");
+    assert_eq!(refused.header("farthing-key"), None);
+    let terms = http::get(gateway.address, SIGN_IN, &[]).json();
+    let answer = encode(&wallet.sign_in(&json!({ "info": terms["info"] }), BASE_SEPOLIA));
+    for path in [SIGN_IN, CHAT] {
+        let refused = http::post(gateway.address, path, &[("sign-in-with-x", &answer)], &ask());
+        assert_refused(&refused, 403, "agent_blocked", "nothing_taken");
+    }
+    assert_eq!(upstream.hits(), 1);
+
+    std::fs::write(gateway.config(), text).unwrap_or_default();
+    gateway.operator(&["reload"]);
+    assert_eq!(show(&gateway, &proof(&wallet, &asked(&gateway))).status, 200);
 }
 
 /// A refusal whose challenge asks for a signature, and for nothing else.

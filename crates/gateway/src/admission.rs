@@ -254,7 +254,8 @@ pub(crate) async fn payment(
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
-    let unpaid = async |refusal| challenge(gate, arrived, &ask, refusal).await;
+    // Boxed, as every challenge here is: who pays has no room for one in his call.
+    let unpaid = async |refusal| Box::pin(challenge(gate, arrived, &ask, refusal)).await;
     let purchase = Purchase { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
         let door = Box::new(Door::Token(token));
@@ -328,7 +329,7 @@ impl Purchase<'_> {
             // What came before is told what became of it.
             Err(_) if brings.is_known(gate)? => {}
             Err(refusal) if refusal.lacks_offers() => {
-                return Err(challenge(gate, arrived, ask, refusal).await);
+                return Err(Box::pin(challenge(gate, arrived, ask, refusal)).await);
             }
             Err(refusal) => return Err(refusal),
         }
@@ -390,7 +391,7 @@ pub(crate) async fn ecash(
                 arrived.snapshot.limiters.count_invalid(arrived.source);
             }
             let lacks = refusal.lacks_offers();
-            Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })
+            Err(if lacks { Box::pin(challenge(gate, arrived, ask, refusal)).await } else { refusal })
         }
     }
 }
@@ -416,7 +417,7 @@ pub(crate) async fn verify(
         Err(refusal) => {
             snapshot.limiters.count_invalid(arrived.source);
             let lacks = refusal.lacks_offers();
-            Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })
+            Err(if lacks { Box::pin(challenge(gate, arrived, ask, refusal)).await } else { refusal })
         }
     }
 }

@@ -124,11 +124,12 @@ async fn handle(
         session: OnceCell::new(),
     };
     let outcome = match endpoints::find(&arrived.path) {
-        Some(endpoint) => endpoints::answer(&worker, &arrived, endpoint, body).await,
+        // Boxed, so that calls have no room for what is not one.
+        Some(endpoint) => Box::pin(endpoints::answer(&worker, &arrived, endpoint, body)).await,
         None if endpoints::is_for_refund(&arrived) => {
-            endpoints::answer(&worker, &arrived, Endpoint::Refund, body).await
+            Box::pin(endpoints::answer(&worker, &arrived, Endpoint::Refund, body)).await
         }
-        None if session::is_managed(&arrived, &body) => session::manage(&worker, &arrived).await,
+        None if session::is_managed(&arrived, &body) => Box::pin(session::manage(&worker, &arrived)).await,
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
@@ -192,7 +193,8 @@ async fn paid_call(
     let worker_too = Rc::clone(&worker);
     let (signed_in, now) = (sign_in::wallet(payer.as_ref()), arrived.now);
     let (running, told) = (known.running.take(), known.told.take());
-    let mut serving = Serving {
+    // Boxed, because it is handed on a few times, and each of them is room in the call.
+    let mut serving = Box::new(Serving {
         worker: worker_too,
         arrived,
         route,
@@ -204,7 +206,7 @@ async fn paid_call(
         attempt,
         running,
         slot,
-    };
+    });
     if paying.is_none() && serving.is_nobodys() {
         return serving.serve(None).await;
     }

@@ -13,6 +13,7 @@ use crate::clock::Now;
 use crate::identity::Agent;
 use crate::payer::Payer;
 use crate::selling;
+use crate::submitting;
 
 /// What the facts of most calls take, in bytes.
 const USUAL_BYTES: usize = 1280;
@@ -185,7 +186,8 @@ pub(crate) fn network_of(rail: &str) -> &str {
         "test" => wire::x402::network::FARTHING_TEST,
         other => {
             let channel = crate::channels::network_of(other);
-            channel.or_else(|| other.strip_prefix("x402:")).unwrap_or(other)
+            let submitted = submitting::network_of(other);
+            channel.or(submitted).or_else(|| other.strip_prefix("x402:")).unwrap_or(other)
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) async fn forward(
     let answering = async {
         match quote.exchange {
             Exchange::Document | Exchange::Grpc => worker.pool.send(&upstream.way, request).await,
-            Exchange::WebSocket => worker.pool.open(&upstream.way, request).await,
+            Exchange::WebSocket => Box::pin(worker.pool.open(&upstream.way, request)).await,
         }
     };
     let sending = quote.sending.as_ref();

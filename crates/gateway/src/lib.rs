@@ -76,6 +76,7 @@ mod session;
 mod settling;
 mod silence;
 mod snapshot;
+mod submitting;
 mod tape;
 mod telemetry;
 mod till;

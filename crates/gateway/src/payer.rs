@@ -1,5 +1,7 @@
 //! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
+use std::cell::OnceCell;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use ledger::{Account, AccountId, AccountRef, AccountState, Budget, Hold, Reserve, ReserveError};
@@ -59,21 +61,48 @@ pub(crate) struct HoldTerms {
     pub(crate) now_s: u64,
 }
 
+/// A key that was verified, and the account it opens once that was there (PERF-26).
+pub(crate) struct KnownKey {
+    verified: VerifiedKey,
+    opens: OnceCell<AccountRef>,
+}
+
+impl Deref for KnownKey {
+    type Target = VerifiedKey;
+
+    fn deref(&self) -> &VerifiedKey {
+        &self.verified
+    }
+}
+
+impl KnownKey {
+    /// The account in the asset that the key is for. It is looked for by its name until it is there, and then never again:
+    /// accounts stay.
+    fn account(&self, gate: &Gate, usual: Asset) -> Option<AccountRef> {
+        if let Some(known) = self.opens.get() {
+            return Some(known.clone());
+        }
+        let found = gate.book.find(AccountId(self.verified.account), usual)?;
+        Some(self.opens.get_or_init(|| found).clone())
+    }
+}
+
 /// Keys this thread has verified.
-pub(crate) type KnownKeys = Remembered<VerifiedKey>;
+pub(crate) type KnownKeys = Remembered<KnownKey>;
 
 impl KnownKeys {
     /// Checks a key: genuine, in time, not revoked.
-    pub(crate) fn verify(&self, gate: &Gate, text: &str, now_s: u64) -> Result<Rc<VerifiedKey>, Refusal> {
+    pub(crate) fn verify(&self, gate: &Gate, text: &str, now_s: u64) -> Result<Rc<KnownKey>, Refusal> {
         let masters = gate.keys.masters.load();
         let key = match self.get(&masters, text) {
             Some(key) => key,
             None => {
                 let parsed = CreditKey::parse(text).map_err(|_| unknown_key())?;
                 let verified = credit_key::verify(&masters.credit, gate.keys.mode, &parsed, now_s);
-                let verified = Rc::new(verified.map_err(key_refusal)?);
-                self.keep(&masters, text, &verified);
-                verified
+                let (verified, opens) = (verified.map_err(key_refusal)?, OnceCell::new());
+                let key = Rc::new(KnownKey { verified, opens });
+                self.keep(&masters, text, &key);
+                key
             }
         };
         if key.expires.is_some_and(|end| now_s >= end) {
@@ -118,7 +147,7 @@ fn key_refusal(error: KeyError) -> Refusal {
 #[derive(Clone)]
 pub(crate) struct Payer {
     pub(crate) account: AccountRef,
-    pub(crate) key: Option<Rc<VerifiedKey>>,
+    pub(crate) key: Option<Rc<KnownKey>>,
     /// The L402 token that draws on its payment, with what it may.
     pub(crate) token: Option<TokenUse>,
     /// The session that more money can come into while a call runs.
@@ -129,10 +158,10 @@ pub(crate) struct Payer {
 
 impl Payer {
     /// The payer behind a key. An account nobody has paid into yet is empty, not unknown.
-    pub(crate) fn of_key(gate: &Gate, key: Rc<VerifiedKey>) -> Self {
+    pub(crate) fn of_key(gate: &Gate, key: Rc<KnownKey>) -> Self {
         let id = AccountId(key.account);
         let usual = key.asset().unwrap_or(usual_asset(gate.keys.mode));
-        let found = gate.book.find(id, usual).or_else(|| gate.book.find_any(id));
+        let found = key.account(gate, usual).or_else(|| gate.book.find_any(id));
         // Not put into the book: a key alone must not make us remember anything.
         let empty = || AccountRef::from(Account::new(id, usual, Amount::ZERO, Amount::ZERO));
         Self {
@@ -160,7 +189,10 @@ impl Payer {
         let account = self.account.id();
         let of_key = self.key.iter().flat_map(|key| names_of(key));
         let of_token = self.token.iter().flat_map(TokenUse::links);
+        // The payer of a session is known by his address, and may be blocked like an agent (IDN-35).
+        let is_blocked = |session: &Rc<Session>| session.is_blocked(&gate.snapshot.load());
         gate.is_revoked(of_key.chain(of_token).chain([&account.0]))
+            || self.session.as_ref().is_some_and(is_blocked)
     }
 
     /// Every limit that a call is counted against besides the balance: the budgets of the key, outermost

@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::mpp::processor;
 use crate::promises::{Decision, signer};
 use crate::settling::{self, Asking, is_over, needs_operator};
+use crate::submitting;
 
 /// How often it is looked who is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -233,6 +234,9 @@ async fn ask(gate: &Arc<Gate>, key: [u8; 32]) -> Result<(), StoreError> {
     let outcome = match (cashu::mint_of(&payment.rail), processor) {
         (Some(_), _) => cashu::again(gate, &snapshot, key, &payment).await?,
         (None, Some(_)) => processor::again(gate, &snapshot, key, &payment).await?,
+        (None, None) if submitting::network_of(&payment.rail).is_some() => {
+            submitting::again(gate, &snapshot, key, &payment).await?
+        }
         (None, None) => asking.again(&payment).await?,
     };
     if let (Settlement::Settled(receipt), Some(rail)) = (&outcome, processor) {

@@ -286,10 +286,8 @@ async fn work(
         aftercare,
         log,
     });
-    // Boxed, so that a connection without a request has no room for one.
-    let answer = Rc::new(move |peer, request, underway| {
-        Box::pin(call::answer(Rc::clone(&worker), peer, request, underway))
-    });
+    let answer =
+        Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
     let listeners = match listeners {
         Ok(listeners) => listeners,
@@ -433,6 +431,8 @@ async fn reload(gate: &Gate, first: &Config, path: Option<&Path>, payee: [u8; 32
     gate.agent_keys.configure(crate::identity::settings(&next.config));
     gate.snapshot.store(Arc::new(next));
     gate.pending.store(pending);
+    // Whoever is blocked from now on waits for nothing any more.
+    gate.arrivals.wake_all();
     Ok(told)
 }
 

@@ -67,7 +67,7 @@ impl Serving {
 
     /// Claim, settle, deposit; then the call draws on it.
     pub(crate) async fn bring_in_and_serve(
-        self,
+        self: Box<Self>,
         brings: Brings,
         delivery: Delivery,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -104,7 +104,7 @@ impl Serving {
 
     /// The payment is in: the payer is whose account it went to.
     async fn deposited(
-        mut self,
+        mut self: Box<Self>,
         mut deposit: Box<Deposit>,
         token: Option<TokenUse>,
         protocol: &'static str,
@@ -128,7 +128,7 @@ impl Serving {
 
     /// The payment is to come: the payer is whose account it will go to.
     async fn promised(
-        mut self,
+        mut self: Box<Self>,
         mut promise: Box<Promise>,
         protocol: &'static str,
     ) -> Result<Response<GateBody>, Refusal> {
@@ -202,12 +202,15 @@ impl Serving {
     }
 
     /// Reserve, forward, attach the charge to the answer.
-    pub(crate) async fn serve(self, mut brought: Option<Brought>) -> Result<Response<GateBody>, Refusal> {
+    pub(crate) async fn serve(
+        self: Box<Self>,
+        mut brought: Option<Brought>,
+    ) -> Result<Response<GateBody>, Refusal> {
         let held = match self.hold(brought.as_ref()) {
             Ok(held) => held,
             Err(refusal) => return Err(self.payable(refusal).await),
         };
-        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = self;
+        let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = *self;
         let (gate, upstream) = (&worker.gate, Arc::clone(&quote.upstream));
         let guards = Guards { running, slot };
         let (hold, fitted) = held.unzip();
@@ -224,7 +227,7 @@ impl Serving {
         let mut answer = Answered::look(gate, arrived.call, &quote, response, waits.patience).await?;
         let status = answer.status;
         if let Some(brought) = &mut brought {
-            match brought.at_head(status).await {
+            match Box::pin(brought.at_head(status)).await {
                 Ok(said) => answer.headers.extend(said),
                 Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
             }
@@ -365,7 +368,7 @@ async fn payable(worker: &Worker, arrived: &Arrived, quote: &Quote, refusal: Ref
     let (snapshot, body) = (&arrived.snapshot, quote.body());
     let ask = Ask::of(snapshot, quote, &arrived.head.method, &arrived.target, &body)
         .with_head(&arrived.head.headers);
-    challenge(&worker.gate, arrived, &ask, refusal).await
+    Box::pin(challenge(&worker.gate, arrived, &ask, refusal)).await
 }
 
 /// Money went back, and nothing was asked of an upstream.

@@ -27,6 +27,7 @@ use crate::limits::Limiters;
 use crate::mpp;
 use crate::price_list::PriceList;
 use crate::refusal::{Code, Refusal};
+use crate::submitting::Sender;
 use crate::till::{self, Till};
 use crate::upstream::{KeySearch, Way};
 use crate::wall::Bounds;
@@ -74,6 +75,8 @@ pub(crate) struct Snapshot {
     pub(crate) lightning: Option<Desk>,
     /// How the `Payment` scheme is spoken.
     pub(crate) mpp: Option<mpp::Desk>,
+    /// Who sends permits to which chain.
+    senders: Vec<Sender>,
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
     pub(crate) limiters: Limiters,
@@ -111,6 +114,8 @@ impl Snapshot {
             .as_ref()
             .map(|rules| mpp::Desk::new(rules, config.mode, &public_url, &dialer))
             .transpose()?;
+        let submitters = config.rails.mpp.iter().flat_map(|mpp| &mpp.evm);
+        let senders = submitters.filter_map(|submitter| Sender::new(submitter, &dialer)).collect();
         let facilitators = config.rails.x402.as_ref().map(|x402| Facilitators {
             list: x402.facilitators.iter().map(facilitator).collect(),
             nodes: x402.networks.iter().filter_map(|network| node(network, &dialer)).collect(),
@@ -130,6 +135,7 @@ impl Snapshot {
             facilitators,
             lightning,
             mpp,
+            senders,
             cashu,
             upstreams,
             config,
@@ -139,6 +145,11 @@ impl Snapshot {
     pub(crate) fn bounds(&self) -> Bounds {
         let limits = &self.config.server.limits;
         Bounds { uri_bytes: limits.uri_bytes, credential_bytes: limits.credential_bytes }
+    }
+
+    /// Who sends the permits that a rail is paid by.
+    pub(crate) fn sender(&self, rail: &str) -> Option<&Sender> {
+        self.senders.iter().find(|sender| sender.serves(rail))
     }
 
     /// What is remembered of calls that may be asked for again.

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use money::{Amount, Asset};
+use proof::mpp::permit;
 use proof::x402_batch;
 use proof::x402_exact::{self, EvmToken};
 use proof::x402_permit2::{self, Spends};
@@ -17,10 +18,11 @@ pub(crate) use said::{Asking, MIME_TYPE};
 
 use crate::cashu;
 use crate::channels::Unit;
-use crate::config::{Batch, Config, EvmNetwork, Network, SvmNetwork, X402, X402Scheme};
+use crate::config::{Batch, Config, EvmNetwork, Network, Submitter, SvmNetwork, X402, X402Scheme};
 use crate::keys::mode;
 use crate::lightning;
 use crate::payer::usual_asset;
+use crate::submitting;
 
 /// Seconds a quote, and a proof made for it, may stay valid (reference item 7 allows 480).
 pub(crate) const QUOTE_SECONDS: u64 = 300;
@@ -53,6 +55,8 @@ pub(crate) enum Method {
     Transfer { token: Arc<EvmToken>, pay_to: Address },
     /// `exact` by Permit2.
     Permit2 { token: Arc<EvmToken>, pay_to: Address },
+    /// `evm`/`charge` of the `Payment` scheme by Permit2: we send it to the chain ourselves. No entry of x402.
+    Submitted { token: Arc<EvmToken>, pay_to: Address, spender: Address },
     /// `upto`, by Permit2 as well: settled after the call.
     Upto { token: Arc<EvmToken>, pay_to: Address },
     /// `batch-settlement`: a channel and vouchers.
@@ -105,6 +109,7 @@ impl Till {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Solana { .. }
             | Method::Lightning
             | Method::Cashu => ceiling.max(self.deposit),
@@ -114,7 +119,7 @@ impl Till {
     /// The scheme and network that a facilitator has to settle; none where we settle ourselves.
     pub(crate) fn kind(&self) -> Option<(&'static str, &str)> {
         match &self.method {
-            Method::Test { .. } | Method::Lightning | Method::Cashu => None,
+            Method::Test { .. } | Method::Submitted { .. } | Method::Lightning | Method::Cashu => None,
             Method::Transfer { token, .. } | Method::Permit2 { token, .. } => {
                 Some((SCHEME_EXACT, token.network()))
             }
@@ -207,8 +212,22 @@ impl Till {
                 max_timeout_s: QUOTE_SECONDS,
                 quote,
             })),
-            (Method::Upto { .. } | Method::Solana { .. } | Method::Lightning | Method::Cashu, _) => None,
+            (
+                Method::Upto { .. }
+                | Method::Solana { .. }
+                | Method::Submitted { .. }
+                | Method::Lightning
+                | Method::Cashu,
+                _,
+            ) => None,
         }
+    }
+
+    /// What a permit has to say that we send ourselves, for so many atomic units; none through other tills.
+    pub(crate) fn charge_of(&self, atomic: u128) -> Option<permit::Offer> {
+        let Method::Submitted { token, pay_to, spender } = &self.method else { return None };
+        let (token, pay_to, spender) = (Arc::clone(token), *pay_to, *spender);
+        Some(permit::Offer { token, pay_to, amount: atomic, spender, external_id: String::new() })
     }
 
     /// What `atomic` units through this till are worth in the ledger.
@@ -255,6 +274,7 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Channel { .. }
             | Method::Lightning
             | Method::Cashu => None,
@@ -269,6 +289,7 @@ impl Named {
             Method::Test { .. }
             | Method::Transfer { .. }
             | Method::Permit2 { .. }
+            | Method::Submitted { .. }
             | Method::Channel { .. }
             | Method::Lightning
             | Method::Cashu => None,
@@ -300,6 +321,9 @@ pub(crate) fn of_config(config: &Config, payee: [u8; 32]) -> io::Result<Vec<Till
                     let token = evm_token(network)?;
                     tills
                         .extend(x402.schemes.iter().filter_map(|scheme| evm(x402, network, &token, *scheme)));
+                    let submitters = config.rails.mpp.iter().flat_map(|mpp| &mpp.evm);
+                    let here = submitters.filter(|submitter| submitter.network == network.network);
+                    tills.extend(here.map(|submitter| submitted(x402, network, &token, submitter)));
                 }
                 Network::Svm(network) if x402.schemes.contains(&X402Scheme::Exact) => {
                     tills.push(solana(x402, network)?);
@@ -380,6 +404,21 @@ fn evm(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, scheme: X402Sch
         rail,
         said: Arc::default(),
     })
+}
+
+/// By a permit that we send ourselves.
+fn submitted(x402: &X402, network: &EvmNetwork, token: &Arc<EvmToken>, submitter: &Submitter) -> Till {
+    let (token, pay_to, spender) = (Arc::clone(token), Address(network.pay_to), submitter.sender);
+    Till {
+        method: Method::Submitted { token, pay_to, spender },
+        asset: network.token.asset,
+        decimals: network.token.decimals,
+        deposit: x402.deposit.unwrap_or_default(),
+        ceiling_max: Some(x402.ceiling_max),
+        margin_s: permit::SETTLE_MARGIN_S,
+        rail: submitting::rail(&network.network),
+        said: Arc::default(),
+    }
 }
 
 fn terms(batch: &Batch, network: &EvmNetwork) -> ChannelTerms {

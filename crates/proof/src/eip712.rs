@@ -10,7 +10,7 @@ mod wallet;
 
 pub use attest::{attest_separator, offer, receipt};
 pub use batch::{batch_separator, channel_config, claim_batch, receive_with_authorization, refund, voucher};
-pub use permit2::{permit_deposit, permit_payment, permit2_separator};
+pub use permit2::{ChargeSpelling, permit_charge, permit_deposit, permit_payment, permit2_separator};
 pub use wallet::{wallet_proof, wallet_separator};
 
 use sha3::{Digest as _, Keccak256};

@@ -16,6 +16,7 @@ use crate::mac::{self, KeyedMac};
 
 mod did;
 pub mod evm;
+pub mod permit;
 pub mod wallet;
 
 const LABEL: &[u8] = b"mpp-challenge-v1";

@@ -10,7 +10,7 @@ use wire::hex;
 use wire::x402::exact::decimal;
 use wire::x402::facilitator::SettleRequest;
 use wire::x402::payload::{PayloadKind, kind};
-use wire::x402::{Address, ExactPayload, Permit2Payload, contracts};
+use wire::x402::{Address, ExactPayload, Permit, Permit2Payload, contracts};
 
 use crate::dial::{Dialer, Origin};
 use crate::json_rpc::{self, NoResult};
@@ -89,6 +89,13 @@ impl fmt::Debug for EvmNode {
 }
 
 impl Sought {
+    /// The transfer that a permit is to make.
+    #[must_use]
+    pub const fn by_permit(permit: &Permit, value: u128) -> Self {
+        let Permit { token, from, to, nonce, .. } = *permit;
+        Self { token, from, to, value, nonce: Nonce::Permit2(nonce) }
+    }
+
     /// The transfer that a settlement makes. `None` for what is none from a payer to us: channels, other chains.
     #[must_use]
     pub fn of(request: &SettleRequest) -> Option<Self> {

@@ -78,6 +78,18 @@ pub struct Channel {
     pub taking: Option<ChannelTransaction>,
 }
 
+/// Seconds after its end on the chain that a session is kept, for late questions.
+const KEPT_SECONDS: u64 = 7 * 24 * 3600;
+
+impl Channel {
+    /// Whether it has ended on its chain so long ago that nobody asks for it any more.
+    #[must_use]
+    pub fn is_forgotten(&self, now_ms: u64) -> bool {
+        let ended = self.closing.as_ref().filter(|closing| closing.is_done);
+        ended.is_some_and(|ended| now_ms > ended.asked_ms.saturating_add(KEPT_SECONDS * 1000))
+    }
+}
+
 /// The end of a session: from here on nothing begins on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelClose {

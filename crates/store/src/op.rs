@@ -66,6 +66,11 @@ pub enum Op {
     },
     /// Where a payment channel stands from now on, with what was charged or given back.
     Channel(Box<ChannelWrite>),
+    /// A session on a channel is forgotten, which has ended on its chain. Of any other the record stays: a conflict.
+    ForgetChannel {
+        /// Names the channel.
+        id: [u8; 32],
+    },
     /// A session over Lightning opens, is topped up, or ends.
     LightningSession(Box<SessionWrite>),
     /// A holder's balance goes back over Lightning: one step of it, with its entry.

@@ -7,7 +7,8 @@ mod support;
 
 use ledger::{AccountId, Chart, Draft, Kind};
 use store::{
-    ChannelWrite, CheckOptions, Committed, Op, Options, Payment, PaymentState, Store, StoreError, check,
+    ChannelClose, ChannelWrite, CheckOptions, Committed, Op, Options, Payment, PaymentState, Store,
+    StoreError, check,
 };
 use support::business::{NOW_MS, channel, draft, outcome, payment};
 
@@ -53,6 +54,8 @@ fn x402_25_a_channel_and_its_entry_are_one_write() {
     let (Some((key, paid)), None) = voucher(8, 0) else { unreachable!() };
     let escrow = Payment { state: PaymentState::Served, ..paid };
     commit(&store, write(u128::MAX, (Some((key, escrow)), None))).unwrap();
+    // One whose channel was used up: no call is ever made for it.
+    commit(&store, write(u128::MAX, voucher(9, 0))).unwrap();
     drop(store);
 
     let store = Store::open(folder.path(), options()).unwrap();
@@ -66,10 +69,48 @@ fn x402_25_a_channel_and_its_entry_are_one_write() {
     found("with every row");
     let store = Store::open(folder.path(), options()).unwrap();
     commit(&store, Op::Sweep { now_ms: NOW_MS + 30 * 24 * 3_600_000 }).unwrap();
-    let left: Vec<bool> = [5, 7, 8].map(|key| store.reader().payment(&[key; 32]).unwrap().is_some()).into();
-    assert_eq!(left, [true, false, false], "what is served is forgotten");
+    let left: Vec<bool> =
+        [5, 7, 8, 9].map(|key| store.reader().payment(&[key; 32]).unwrap().is_some()).into();
+    assert_eq!(left, [true, false, false, false], "what is served is forgotten, and what brought nothing");
     drop(store);
     found("after a sweep");
+}
+
+/// The end of a session, which its chain knows of or not.
+fn closing(is_done: bool) -> ChannelClose {
+    let (promise, reference) = (None, String::new());
+    ChannelClose { capture: 1, refund: 1, promise, is_done, asked_ms: NOW_MS, reference }
+}
+
+/// A session is kept for a week after it has ended on its chain, and not a moment while it may still owe something.
+#[test]
+fn eng_6_a_session_that_has_ended_is_forgotten() {
+    const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+    let standing = channel(20_000);
+    let ends = store::Channel { closing: Some(closing(false)), ..standing.clone() };
+    let ended = store::Channel { closing: Some(closing(true)), ..standing.clone() };
+    for (what, channel, after_ms, is_forgotten) in [
+        ("open", &standing, u64::MAX, false),
+        ("closing", &ends, u64::MAX, false),
+        ("closed", &ended, NOW_MS + WEEK_MS, false),
+        ("long closed", &ended, NOW_MS + WEEK_MS + 1, true),
+    ] {
+        assert_eq!(channel.is_forgotten(after_ms), is_forgotten, "{what}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { reserve_bytes: 4096, ..Options::new([7; 16]) };
+    let store = Store::open(folder.path(), options).unwrap();
+    let forget = || commit(&store, Op::ForgetChannel { id: CHANNEL });
+    assert_eq!(forget(), Err(StoreError::Conflict), "there is none");
+    for channel in [standing, ends] {
+        let write = ChannelWrite { id: CHANNEL, channel, payment: None, entry: None, begins: false };
+        commit(&store, Op::Channel(Box::new(write))).unwrap();
+        assert_eq!(forget(), Err(StoreError::Conflict), "it may still owe something");
+    }
+    let write = ChannelWrite { id: CHANNEL, channel: ended, payment: None, entry: None, begins: false };
+    commit(&store, Op::Channel(Box::new(write))).unwrap();
+    forget().unwrap();
+    assert_eq!(store.reader().channels().unwrap(), vec![]);
 }
 
 #[test]

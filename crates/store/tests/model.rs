@@ -110,6 +110,13 @@ impl Model {
                 }
                 self.channels.insert(write.id, write.channel.clone());
             }
+            Op::ForgetChannel { id } => {
+                let ended = self.channels.get(id).and_then(|channel| channel.closing.as_ref());
+                if !ended.is_some_and(|closing| closing.is_done) {
+                    return Err(Refusal::Conflict);
+                }
+                self.channels.remove(id);
+            }
             Op::FreeCall { until_s, who, used } => {
                 let row = self.free.entry((*until_s, *who)).or_default();
                 *row = (*row).max(*used);
@@ -369,6 +376,7 @@ fn some_op(dice: &mut Dice, model: &Model) -> Op {
             who: few(dice, 3),
             used: dice.below(5) as u32,
         },
+        20 | 21 if dice.one_in(6) => Op::ForgetChannel { id: few(dice, 4) },
         20 | 21 => some_channel(dice, key),
         22..=25 => some_payout(dice, &model.lots),
         0 | 1 => Op::Intent { key, payment: some_payment(dice) },
@@ -449,7 +457,11 @@ fn some_channel(dice: &mut Dice, key: [u8; 32]) -> Op {
     let kind = if dice.one_in(4) { Kind::Refund } else { Kind::Deposit };
     let entry = dice.one_in(2).then(|| some_entry(dice, kind).0);
     let begins = dice.one_in(2);
-    let channel = channel(u128::MAX - u128::from(dice.below(9)));
+    let closing = dice.one_in(3).then(|| {
+        let (promise, reference, is_done) = (None, String::new(), dice.one_in(2));
+        store::ChannelClose { capture: 1, refund: 1, promise, is_done, asked_ms: NOW_MS, reference }
+    });
+    let channel = store::Channel { closing, ..channel(u128::MAX - u128::from(dice.below(9))) };
     Op::Channel(Box::new(ChannelWrite { id: few(dice, 4), channel, payment, entry, begins }))
 }
 

@@ -19,11 +19,11 @@ export const PERMIT_COLLECTOR = "0x4020425FAf3B746C082C2f942b4E5159887B0005";
 /** Where facilitators of x402-rs want a judge of contract wallets to be. */
 export const VALIDATOR = "0xdAcD51A54883eb67D95FAEb2BBfdC4a9a6BD2a3B";
 
-/** Which of our contracts stands where. */
+/** Which contract stands where: all are ours but Permit2. */
 export const CONTRACTS = {
   Token: TOKEN,
   Aggregator: AGGREGATOR,
-  Permit: PERMIT,
+  Permit2: PERMIT,
   ExactProxy: EXACT_PROXY,
   UptoProxy: UPTO_PROXY,
   Channels: CHANNELS,

@@ -1,5 +1,6 @@
 // Compiles our contracts, sets them on the chain at RPC_URL and funds the payers. Ends with 0 only
 // if the contracts sign for the domains that stock clients use.
+import { readFileSync } from "node:fs";
 import { encodeFunctionData, parseAbi } from "viem";
 import { AGGREGATOR, CONTRACTS, PERMIT, TOKEN, TOKEN_ABI, chainClient, payer, payers, send } from "./chain.mjs";
 import { compile } from "./compile.mjs";
@@ -14,8 +15,12 @@ const SEPARATORS = {
   [PERMIT]: "0x010f27a92fb9a32622f44f001dc4d15706a85b33499cfc2ce9033113ab26592c",
 };
 
+/** Permit2 as it stands on public chains: its code is one file of a package of which nothing else is used. */
+const PERMIT2 = "../node_modules/@1inch/solidity-utils/dist/src/permit2.json";
+
 const client = chainClient(process.env.RPC_URL, payer());
-const code = compile("chain");
+const { bytecode } = JSON.parse(readFileSync(new URL(PERMIT2, import.meta.url), "utf8"));
+const code = { ...compile("chain"), Permit2: bytecode };
 for (const [name, address] of Object.entries(CONTRACTS)) {
   await client.request({ method: "anvil_setCode", params: [address, code[name]] });
 }

@@ -124,7 +124,7 @@ async fn settle(
 
 fn check_transaction(payment: &Payment, transaction: &str) -> Result<(), OfficeError> {
     let hash = transaction.strip_prefix("0x").is_some_and(|hex| wire::hex::decode_array::<32>(hex).is_ok());
-    if payment.rail.starts_with("x402:eip155:") && !hash {
+    if facts::network_of(&payment.rail).starts_with("eip155:") && !hash {
         return Err(usage("a transaction of this rail is 0x and 64 hex digits"));
     }
     let short = (1..=REFERENCE_BYTES_MAX).contains(&transaction.len());

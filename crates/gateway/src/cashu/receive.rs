@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use ledger::AccountId;
 use money::Amount;
 use rails::cashu::{Plan, PlanError};
@@ -12,11 +11,9 @@ use store::{Op, Payment, PaymentState};
 
 use super::paid::{Paid, plan_refusal, unreachable};
 use super::swapping::{self, Planned, again};
-use crate::claims::Claim;
 use crate::gate::Gate;
-use crate::idempotency::{self, Attempt, Begun};
 use crate::payments::{
-    Arrival, Delivery, Deposit, Spends, change_key, claimed, free, in_progress, intent_refusal, key_header,
+    Arrival, Delivery, Deposit, Incoming, Start, Terms, claimed, free, in_progress, intent_refusal,
     replayed_elsewhere, store_refusal, unknown_outcome, unsure,
 };
 use crate::refusal::{Code, Facts, Refusal};
@@ -54,37 +51,17 @@ pub(crate) async fn receive(
             reader.payment(&key).map_err(|error| store_refusal(&error))?
         }
     };
-    let account = match &known {
-        None => delivery.payer.as_ref().map_or_else(|| paid.account(), |payer| payer.account.id()),
-        Some(known) if known.fingerprint != delivery.fingerprint => return Err(replayed_elsewhere()),
-        Some(known) => AccountId(known.account),
+    let own = (paid.account(), paid.asset);
+    let incoming = match Incoming::begin(gate, snapshot, claim, known.as_ref(), own, delivery)? {
+        Start::Goes(incoming) => incoming,
+        Start::Ended(before) => return Ok(Arrival::Answered(before)),
     };
-    // Whose the money was when it first came, it stays.
-    if delivery.payer.as_ref().is_some_and(|payer| payer.account.id() != account) {
-        return Err(replayed_elsewhere());
-    }
-    if let Some(known) = &known
-        && known.state == PaymentState::Served
-    {
-        let outcome = known.outcome.clone().ok_or_else(in_progress)?;
-        return Ok(Arrival::Answered(outcome.into()));
-    }
-    let attempt = match delivery.asked {
-        None => None,
-        Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
-            Begun::Runs(attempt) => Some(attempt),
-            // It was served for another payment: this one is not taken.
-            Begun::Ended(before) => return Ok(Arrival::Answered(before)),
-        },
-    };
-    let bringing = Bringing { gate, snapshot, paid, delivery, account, claim, attempt };
+    let bringing = Bringing { gate, snapshot, paid, incoming };
     let deposit = match known {
         None => bringing.settle().await,
         Some(known) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.settle_again(known).await,
-            PaymentState::Settled | PaymentState::Served => {
-                Ok(bringing.into_deposit(&known, HeaderMap::new(), false))
-            }
+            PaymentState::Settled | PaymentState::Served => Ok(bringing.incoming.resumed(key, known)),
             // Nothing is served on the promise of ecash.
             PaymentState::Owed => Err(replayed_elsewhere()),
         },
@@ -96,11 +73,7 @@ struct Bringing<'g> {
     gate: &'g Gate,
     snapshot: &'g Snapshot,
     paid: Paid,
-    delivery: Delivery,
-    /// Where it is credited.
-    account: AccountId,
-    claim: Claim,
-    attempt: Option<Attempt>,
+    incoming: Box<Incoming<'g>>,
 }
 
 impl Bringing<'_> {
@@ -111,15 +84,17 @@ impl Bringing<'_> {
         if paid.is_known {
             return Err(in_progress());
         }
-        if !self.delivery.may_bring(gate, paid.asset) {
-            let detail = format!("This key's account does not hold {}.", paid.asset);
-            return Err(Refusal::new(Code::WrongAsset, detail));
-        }
+        self.incoming.check_asset()?;
         let counter = self.snapshot.cashu.as_ref().and_then(|desk| desk.counter(&paid.mint));
         let counter = counter.ok_or_else(unreachable)?;
         let planned = self.plan().await?;
         let _turn = gate.mints.turn(&counter.mint.url).await.ok_or_else(unreachable)?;
-        let payment = self.record();
+        let payment = self.incoming.record(Terms {
+            amount: paid.credit,
+            rail: paid.rail.clone(),
+            payer: swapping::reference(&paid.key()),
+            asked_seconds: ASKED_SECONDS,
+        });
         let outcome = swapping::first(gate, &counter.mint, paid, &planned, payment.clone()).await;
         match outcome.map_err(|error| intent_refusal(&error))? {
             Settlement::Settled(receipt) => self.deposited(payment, receipt, true).await,
@@ -162,7 +137,7 @@ impl Bringing<'_> {
         let (keysets, _) = gate.mints.keysets(&paid.mint).ok_or_else(unreachable)?;
         let name = name(gate.store_epoch, &paid.coins);
         let (token, seed, now_s) =
-            (paid.token.clone(), Arc::clone(&gate.keys.cashu), self.delivery.now.seconds());
+            (paid.token.clone(), Arc::clone(&gate.keys.cashu), self.incoming.delivery.now.seconds());
         let known = Arc::clone(&keysets);
         let planning = move || Plan::new(&token, &known, &seed, &name, now_s);
         let plan = tokio::task::spawn_blocking(planning).await;
@@ -179,54 +154,9 @@ impl Bringing<'_> {
         let written = settling::deposit(&gate.store, key, payment.clone(), receipt.reference.clone()).await;
         written.map_err(|error| unsure(&error))?;
         gate.unsettled.forget(&key);
-        gate.deposit(self.account, self.paid.asset, Amount::from_units(payment.amount));
-        let mut headers = HeaderMap::new();
-        // Only the first to show a token is surely its owner: after that its mint has seen it too.
-        if is_first
-            && self.delivery.payer.is_none()
-            && let Some(text) = change_key(gate, self.account, self.delivery.now)
-        {
-            headers.extend(key_header(&text));
-        }
-        Ok(self.into_deposit(&Payment { reference: receipt.reference, ..payment }, headers, true))
-    }
-
-    fn into_deposit(self, payment: &Payment, headers: HeaderMap, is_new: bool) -> Deposit {
-        Deposit {
-            account: self.gate.book.account(self.account, self.paid.asset),
-            key: self.paid.key(),
-            headers,
-            amount: Amount::from_units(payment.amount),
-            is_new,
-            rail: payment.rail.clone(),
-            reference: payment.reference.clone(),
-            payer: payment.payer.clone(),
-            claim: Some(self.claim),
-            spends: Spends::Once,
-            attempt: self.attempt,
-            drawing: None,
-            session: None,
-        }
-    }
-
-    fn record(&self) -> Payment {
-        let (paid, now) = (&self.paid, self.delivery.now);
-        Payment {
-            state: PaymentState::Intent,
-            fingerprint: self.delivery.fingerprint,
-            account: self.account.0,
-            asset: paid.asset.code(),
-            amount: paid.credit.units(),
-            rail: paid.rail.clone(),
-            payer: swapping::reference(&paid.key()),
-            reference: String::new(),
-            created_ms: now.millis(),
-            valid_before_s: now.seconds().saturating_add(ASKED_SECONDS),
-            outcome: None,
-            promised: false,
-            attempt: None,
-            received_msat: None,
-        }
+        gate.deposit(AccountId(payment.account), self.paid.asset, Amount::from_units(payment.amount));
+        let payment = Payment { reference: receipt.reference, ..payment };
+        Ok(self.incoming.deposited(key, payment, is_first))
     }
 }
 

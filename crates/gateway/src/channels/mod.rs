@@ -112,6 +112,11 @@ impl<K: Kind> Channels<K> {
         Some(Arc::clone(&self.slots.entry(id).or_insert(slot)))
     }
 
+    /// Its record is gone.
+    pub(crate) fn forget(&self, id: &[u8; 32]) {
+        self.slots.remove(id);
+    }
+
     /// Whether a channel that we have no record of may be looked at now.
     pub(crate) fn may_look_for_unknown(&self, now_s: u64) -> bool {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);

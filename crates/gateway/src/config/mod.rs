@@ -36,6 +36,7 @@ mod section;
 mod server;
 mod solana;
 mod store;
+mod submitter;
 mod svm;
 mod tempo;
 #[cfg(test)]
@@ -83,6 +84,7 @@ pub use secret::{KeySource, Secret, Secret32};
 pub use server::{Limits, Server, Timeouts, Tls};
 pub use solana::{Solana, SolanaNetwork};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
+pub use submitter::Submitter;
 pub use tempo::Tempo;
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;

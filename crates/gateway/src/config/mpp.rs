@@ -6,6 +6,7 @@ use super::processor::{self, Card, Stripe};
 use super::rail::{Network, Rails, X402Scheme};
 use super::section::{Keys, Section};
 use super::solana::{self, Solana};
+use super::submitter::{self, Submitter};
 use super::tempo::{self, Tempo};
 use super::value;
 
@@ -22,6 +23,8 @@ pub struct Mpp {
     pub digest: bool,
     /// What sessions are given.
     pub sessions: MppSessions,
+    /// Who sends permits to chains of `rails.x402`.
+    pub evm: Vec<Submitter>,
     /// Channels of Tempo.
     pub tempo: Option<Tempo>,
     /// Channels of Solana.
@@ -46,7 +49,7 @@ pub struct MppSessions {
 pub enum MppMethod {
     /// An invoice; needs `rails.l402`.
     Lightning,
-    /// A signed transfer of a token on an EVM chain; needs `exact` of `rails.x402`.
+    /// A signed transfer of a token on an EVM chain; needs `exact` of `rails.x402`, or who sends permits.
     Evm,
     /// Tempo.
     Tempo,
@@ -84,8 +87,9 @@ impl MppMethod {
         let is_there = match self {
             Self::Lightning => rails.l402.is_some(),
             Self::Evm => rails.x402.as_ref().is_some_and(|x402| {
-                x402.schemes.contains(&X402Scheme::Exact)
-                    && x402.networks.iter().any(|network| matches!(network, Network::Evm(_)))
+                !own.evm.is_empty()
+                    || x402.schemes.contains(&X402Scheme::Exact)
+                        && x402.networks.iter().any(|network| matches!(network, Network::Evm(_)))
             }),
             Self::Credit => true,
             Self::Tempo => own.tempo.is_some(),
@@ -95,7 +99,7 @@ impl MppMethod {
         };
         (!is_there).then_some(match self {
             Self::Lightning => "rails.l402, whose node makes the invoices",
-            Self::Evm => "rails.x402 with scheme exact on an EVM chain",
+            Self::Evm => "rails.x402 with scheme exact on an EVM chain, or rails.mpp.evm",
             Self::Tempo => "rails.mpp.tempo",
             Self::Solana => "rails.mpp.solana",
             Self::Stripe => "rails.mpp.stripe",
@@ -106,7 +110,7 @@ impl MppMethod {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["realm", "methods", "expiry", "digest", "sessions", "tempo", "solana", "stripe", "card"],
+    &["realm", "methods", "expiry", "digest", "sessions", "evm", "tempo", "solana", "stripe", "card"],
     &[],
 );
 const SESSION_KEYS: Keys = Keys::new(&["grace", "idle"], &[]);
@@ -124,6 +128,7 @@ pub(super) fn read(rails: &Section<'_>, others: &Rails) -> Option<Mpp> {
         expiry: section.value("expiry", expiry).unwrap_or(EXPIRY),
         digest: section.value("digest", value::flag).unwrap_or(true),
         sessions: read_sessions(&section),
+        evm: submitter::read(&section, others),
         tempo: tempo::read(&section),
         solana: solana::read(&section),
         stripe: processor::stripe(&section),

@@ -1,9 +1,8 @@
 //! `rails.mpp.tempo`: sessions by vouchers on a payment channel of Tempo (mpp.md section 10.5).
 
-use proof::secp::SecretKey;
 use proof::voucher::evm::{Escrow, Protocol};
 use wire::mpp::tempo::{CHAIN_ID, TEST_CHAIN_ID};
-use wire::x402::{Address, test_keys};
+use wire::x402::Address;
 
 use super::Mode;
 use super::channel_terms::{self, ChannelTerms};
@@ -11,6 +10,7 @@ use super::network::address;
 use super::rail::encrypted;
 use super::secret::Secret32;
 use super::section::{Keys, Section, joined};
+use super::submitter::sending_key;
 use super::url::BaseUrl;
 use super::value;
 
@@ -77,7 +77,7 @@ pub(super) fn read(mpp: &Section<'_>) -> Option<Tempo> {
     let required = |key: &str| section.required(key, |text| address(text).map(Address));
     let (token, pay_to) = (required("token"), required("pay_to"));
     let rpc = section.required("rpc", |text| encrypted(text, "a node"));
-    let (key, sender) = key(&section)?;
+    let (key, sender) = sending_key(&section, "who takes what channels owe?")?;
     let (token, pay_to, rpc) = (token?, pay_to?, rpc?);
     if protocol == Protocol::TempoV1 && sender != pay_to {
         section.complain(
@@ -94,24 +94,6 @@ pub(super) fn read(mpp: &Section<'_>) -> Option<Tempo> {
         rpc,
         terms: channel_terms::read(&section, DECIMALS_MAX),
     })
-}
-
-fn key(section: &Section<'_>) -> Option<(Secret32, Address)> {
-    let Some(node) = section.get("key") else {
-        section.missing("rails.mpp.tempo needs \"key\": who takes what channels owe?");
-        return None;
-    };
-    let path = section.path_of("key");
-    let key = section.context.secret32(&path, node)?;
-    let Ok(sender) = SecretKey::from_bytes(key.expose()).map(|key| key.address()) else {
-        section.complain("key", format!("{path}: these 32 bytes are no secp256k1 key"));
-        return None;
-    };
-    if section.context.mode == Mode::Live && test_keys::is_public(&sender) {
-        section.complain("key", format!("{path}: this is a public test key; never use it in mode live"));
-        return None;
-    }
-    Some((key, sender))
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {

@@ -130,7 +130,7 @@ pub(super) fn protocols(snapshot: &Snapshot) -> Vec<&'static str> {
         | By::Upto { .. }
         | By::Channel { .. }
         | By::Solana { .. } => true,
-        By::Lightning | By::Cashu => false,
+        By::Submitted { .. } | By::Lightning | By::Cashu => false,
     };
     let all = [
         ("L402", takes(|method| matches!(method, By::Lightning))),

@@ -124,10 +124,9 @@ pub(crate) fn named(
         return Ok(None);
     }
     match naming::read(on.payment_identifier, payment.extensions()) {
-        Ok(name) => {
-            Ok(name
-                .and_then(|name| PaymentName::new(account, &route.name, name, &payment.requirements(), ask)))
-        }
+        Ok(name) => Ok(name
+            .zip(payment.requirements())
+            .and_then(|(name, offer)| PaymentName::new(account, &route.name, name, &offer, ask))),
         Err(_) if payment.is_known(gate)? => Ok(None),
         Err(refusal) => Err(refusal),
     }

@@ -14,14 +14,15 @@ use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
 use wire::json_text::escaped;
 use wire::rfc3339;
-use wire::x402::Address;
 use wire::x402::siwx::{Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION};
+use wire::x402::{Address, base58};
 
 use super::switched_on;
 use crate::challenge::Ask;
 use crate::clock::Now;
 use crate::config::{EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
+use crate::identity;
 use crate::limits::{Running, Source};
 use crate::payer::Payer;
 use crate::payments::{change_key, key_header};
@@ -164,6 +165,10 @@ pub(crate) fn open_to(
         gate.metrics.proof("sign-in", "bad");
     })?;
     gate.metrics.proof("sign-in", "good");
+    // He gets nothing here (IDN-35); what he has left the operator gives back.
+    if identity::is_payer_blocked(snapshot, &address(&signed.wallet)) {
+        return Err(Refusal::new(Code::AgentBlocked, "This payer is not served here."));
+    }
     let Some(account) = richest(gate, snapshot, &signed) else {
         return Err(no_account());
     };
@@ -179,6 +184,14 @@ pub(crate) fn open_to(
         payer: Payer { account, key: None, token: None, session: None, protocol: PROTOCOL },
         running,
     })
+}
+
+/// As its rail writes it.
+fn address(wallet: &Wallet) -> String {
+    match wallet {
+        Wallet::Evm(address) => address.to_string(),
+        Wallet::Svm(key) => base58::encode(key),
+    }
 }
 
 /// The account of a payer who signed in.

@@ -146,6 +146,7 @@ impl Slot {
         Session {
             challenge_id: challenge_id.to_owned(),
             grace,
+            payer: None,
             kind: Kind::Lightning(Lightning { id, standing }),
         }
     }

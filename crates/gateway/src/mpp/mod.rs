@@ -44,7 +44,7 @@ pub(crate) use desk::{Desk, written};
 pub(crate) use echo::Echo;
 pub(crate) use listed::{Listed, listed};
 pub(crate) use methods::credit::key as credit_key;
-pub(crate) use methods::evm::{Signed, request as evm_request};
+pub(crate) use methods::evm::{Signed, SignedPayload, request as evm_request};
 pub(crate) use offers::{Making, Offer, offer};
 pub(crate) use receipt::{Paid, Told};
 pub(crate) use refused::{problem_of, refused, undecodable};

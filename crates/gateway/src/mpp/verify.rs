@@ -94,7 +94,7 @@ pub(crate) async fn verify(
         Err(refusal) => {
             arrived.snapshot.limiters.count_invalid(arrived.source);
             let lacks = refusal.lacks_offers();
-            Err(if lacks { challenge(gate, arrived, ask, refusal).await } else { refusal })
+            Err(if lacks { Box::pin(challenge(gate, arrived, ask, refusal)).await } else { refusal })
         }
     }
 }

@@ -2,9 +2,11 @@
 //! again: its quote and its time may be over by now, what it settled, or may have settled, is not.
 
 use money::Amount;
+use proof::mpp::permit;
 use proof::x402_exact;
 use proof::{deposit_key, x402_permit2, x402_svm};
 use sha2::{Digest as _, Sha256};
+use wire::mpp::evm::Permit2;
 use wire::x402::svm::SvmPayload;
 use wire::x402::{ExactPayload, Permit2Payload, network};
 
@@ -68,6 +70,37 @@ pub(super) fn again(
     if was_seen { Err(replayed_elsewhere()) } else { Ok(None) }
 }
 
+/// As [`again`], for a permit that answered a challenge of the `Payment` scheme.
+///
+/// # Errors
+/// As [`again`].
+pub(super) fn permit_again(
+    gate: &Gate,
+    snapshot: &Snapshot,
+    source: Option<&str>,
+    payload: &Permit2,
+    fingerprint: &[u8; 32],
+) -> Result<Option<(Till, Proof)>, Refusal> {
+    let mut was_seen = false;
+    for till in &snapshot.tills {
+        let Method::Submitted { token, .. } = &till.method else { continue };
+        let Some(key) = permit::key(token.network(), source, payload) else { continue };
+        let known = gate.store.reader().payment(&key).map_err(|error| store_refusal(&error))?;
+        let Some(known) = known else { continue };
+        if known.fingerprint != *fingerprint {
+            return Err(replayed_elsewhere());
+        }
+        was_seen = true;
+        let offer =
+            till.atomic_up(Amount::from_units(known.amount)).and_then(|atomic| till.charge_of(atomic));
+        let charge = offer.as_ref().map(|offer| permit::verify_again(offer, source, payload, 0));
+        if let (Some(offer), Some(Ok(charge))) = (offer, charge) {
+            return Ok(Some((till.clone(), Proof::Charge(offer, Box::new(charge)))));
+        }
+    }
+    if was_seen { Err(replayed_elsewhere()) } else { Ok(None) }
+}
+
 /// What a payment shows to a till.
 struct Shown {
     key: [u8; 32],
@@ -114,6 +147,8 @@ impl Shown {
             }
             // Looked up by its channel, and by its payment hash.
             Method::Channel { .. } | Method::Lightning | Method::Cashu => None,
+            // No payload of x402.
+            Method::Submitted { .. } => None,
             Method::Solana { token } => {
                 let payload = SvmPayload::from_value(payload)?;
                 let transaction = payload.transaction().ok()?;

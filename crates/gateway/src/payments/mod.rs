@@ -3,6 +3,7 @@
 
 mod change;
 mod ending;
+mod incoming;
 mod known;
 mod promised;
 mod result;
@@ -10,10 +11,11 @@ mod verified;
 
 pub(crate) use change::{change_key, key_header};
 pub(crate) use ending::{Ending, Joined, Waits};
+pub(crate) use incoming::{Incoming, Start, Terms};
 pub(crate) use promised::{PaymentResult, Promise, settlement};
 use result::{network_text, payment_response, response_header, settlement_refused};
 use verified::{Proof, Sent};
-pub(crate) use verified::{Verified, charged_before, of_charge, transfer_refusal, verify};
+pub(crate) use verified::{Verified, charged_before, of_charge, of_permit, transfer_refusal, verify};
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use ledger::{AccountId, AccountRef};
 use money::{Amount, Asset};
-use rails::{Receipt, Settlement};
+use rails::{PermitOrder, Receipt, Settlement};
 use serde_json::{Value, json};
 use store::{Op, PaymentState, StoreError};
 use wire::x402::facilitator::SettleRequest;
@@ -42,6 +44,7 @@ use crate::resolver::RESOLVING;
 use crate::session::Session;
 use crate::settling::{self, Asking};
 use crate::snapshot::Snapshot;
+use crate::submitting;
 
 /// How often a proof opens what it paid for (reference item 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +219,7 @@ pub(crate) async fn receive(
                 Drawn::Refunded(headers) => Arrival::Refunded(headers),
             });
         }
-        Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => verified,
+        Proof::Transfer(..) | Proof::Permit(..) | Proof::Charge(..) | Proof::Transaction(..) => verified,
     };
     let key = verified.proof.deposit_key();
     let claim = gate.claims.take(key, delivery.fingerprint).map_err(claimed)?;
@@ -291,6 +294,15 @@ fn again(
     }
 }
 
+/// Who makes a payment's money move.
+enum SettledBy {
+    /// Nobody has to: play money.
+    Nobody,
+    Facilitator(Box<SettleRequest>),
+    /// A transaction of our own.
+    Us(Box<PermitOrder>),
+}
+
 struct Bringing<'g> {
     gate: &'g Gate,
     snapshot: &'g Snapshot,
@@ -316,7 +328,16 @@ impl Bringing<'_> {
         Err(Refusal::new(Code::WrongAsset, detail))
     }
 
-    /// What a facilitator is asked to settle, for all that was signed; none on the test rail.
+    /// Who settles it, for all that was signed.
+    fn settled_by(&self) -> Result<SettledBy, Refusal> {
+        if let Proof::Charge(_, charge) = &self.verified.proof {
+            return Ok(SettledBy::Us(Box::new(PermitOrder::of(charge))));
+        }
+        let request = self.request()?;
+        Ok(request.map_or(SettledBy::Nobody, |request| SettledBy::Facilitator(Box::new(request))))
+    }
+
+    /// What a facilitator is asked to settle, for all that was signed; none where none is asked.
     fn request(&self) -> Result<Option<SettleRequest>, Refusal> {
         self.verified.settle_request(self.verified.proof.amount()).map_err(|error| {
             tracing::error!(%error, "a payment that was verified cannot be settled");
@@ -332,16 +353,21 @@ impl Bringing<'_> {
             self.vouched().await?;
         }
         let record = self.record();
-        let outcome = match self.request()? {
+        let outcome = match self.settled_by()? {
             // Play money is ours as soon as it is signed: intent and result are one write.
-            None => {
+            SettledBy::Nobody => {
                 self.gate.metrics.settlement(&record.rail, "settled");
                 let id = wire::hex::encode(&self.verified.proof.deposit_key()[..8]);
                 Settlement::Settled(Receipt { reference: format!("test:{id}"), ..Receipt::default() })
             }
-            Some(request) => {
+            SettledBy::Facilitator(request) => {
                 let asked = self.asking().first(record.clone(), &request).await;
                 asked.map_err(|error| intent_refusal(&error))?
+            }
+            SettledBy::Us(order) => {
+                let key = self.verified.proof.deposit_key();
+                let sent = submitting::first(self.gate, self.snapshot, key, record.clone(), *order).await;
+                sent.map_err(|error| intent_refusal(&error))?
             }
         };
         match outcome {
@@ -352,7 +378,7 @@ impl Bringing<'_> {
             }
             Settlement::NotSent => {
                 self.free().await?;
-                let detail = "No facilitator can settle the payment now.";
+                let detail = "Nobody can settle the payment now.";
                 Err(Refusal::new(Code::FacilitatorFailed, detail).retry_after(5))
             }
             Settlement::Unknown(_) => self.unknown().await,
@@ -361,7 +387,12 @@ impl Bringing<'_> {
 
     /// A payment that a facilitator was asked about before, and whose end nobody knows.
     async fn settle_again(self, known: store::Payment) -> Result<Deposit, Refusal> {
-        match self.asking().again(&known).await.map_err(|error| unsure(&error))? {
+        let outcome = if submitting::network_of(&known.rail).is_some() {
+            submitting::again(self.gate, self.snapshot, self.verified.proof.deposit_key(), &known).await
+        } else {
+            self.asking().again(&known).await
+        };
+        match outcome.map_err(|error| unsure(&error))? {
             Settlement::Settled(receipt) => self.deposited(known, receipt, Presented::Again).await,
             // The chain has shown that nothing moved and nothing will (X402-45).
             Settlement::Refused(refused) => {

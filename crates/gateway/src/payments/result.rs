@@ -46,7 +46,7 @@ pub(super) fn network_text(verified: &Verified) -> String {
 pub(super) fn settlement_refused(verified: &Verified, code: &str) -> Refusal {
     let reason = Facts { reason: Some(code.to_owned()), ..Facts::default() };
     // What the payer has to do first, a stock client finds by this status and code (X402-20).
-    if wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
+    if verified.is_x402() && wire::x402::code::known(code) == Some(KnownCode::AllowanceRequired) {
         let detail =
             "The token does not let Permit2 move it yet: approve that once, then send the request again.";
         return Refusal::new(Code::Permit2AllowanceRequired, detail).facts(reason);

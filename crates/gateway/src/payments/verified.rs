@@ -2,6 +2,7 @@
 
 use ledger::AccountId;
 use money::{Amount, Asset};
+use proof::mpp::permit::{self, PermitCharge};
 use proof::x402_echo;
 use proof::x402_exact::{self, Binding, ExactError, ExactPayment, Payer};
 use proof::x402_permit2::{self, ChargeError, Permit2Error, Permit2Payment};
@@ -20,7 +21,7 @@ use crate::clock::Now;
 use crate::credential::Payment;
 use crate::extensions::discovery::{self, Listed};
 use crate::gate::Gate;
-use crate::mpp::{self, Signed};
+use crate::mpp::{self, Signed, SignedPayload};
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::{Offer, Till};
@@ -50,6 +51,8 @@ pub(super) enum Proof {
     Transfer(x402_exact::Offer, ExactPayment),
     /// Permit2, `exact` or `upto`.
     Permit(x402_permit2::Offer, Permit2Payment),
+    /// A permit for a challenge of the `Payment` scheme, which we send ourselves.
+    Charge(permit::Offer, Box<PermitCharge>),
     /// A voucher, and perhaps what comes into its channel.
     Channel(Box<channels::Presented>),
     /// A transaction on Solana.
@@ -63,6 +66,7 @@ impl Proof {
             Self::Channel(presented) => presented.voucher.channel_id,
             Self::Transfer(_, payment) => payment.deposit_key,
             Self::Permit(_, payment) => payment.deposit_key,
+            Self::Charge(_, payment) => payment.deposit_key,
             Self::Transaction(_, payment) => payment.deposit_key,
         }
     }
@@ -73,6 +77,7 @@ impl Proof {
             Self::Channel(presented) => return channels::account_of(&presented.voucher.channel_id),
             Self::Transfer(_, payment) => payment.account,
             Self::Permit(_, payment) => payment.account,
+            Self::Charge(_, payment) => payment.account,
             Self::Transaction(_, payment) => payment.account,
         })
     }
@@ -82,6 +87,7 @@ impl Proof {
         match self {
             Self::Transfer(_, payment) => payment.amount,
             Self::Permit(_, payment) => payment.permit.amount,
+            Self::Charge(_, payment) => payment.amount,
             Self::Channel(presented) => presented.offer.amount,
             Self::Transaction(_, payment) => payment.amount.into(),
         }
@@ -93,6 +99,7 @@ impl Proof {
         match self {
             Self::Transfer(_, payment) => payment.valid_before,
             Self::Permit(_, payment) => payment.permit.deadline.saturating_add(1),
+            Self::Charge(_, payment) => payment.permit.deadline.saturating_add(1),
             // It has no end: where its channel stands decides.
             Self::Channel(_) => u64::MAX,
             Self::Transaction(..) => now_s.saturating_add(BLOCKHASH_SECONDS_MAX),
@@ -105,6 +112,7 @@ impl Proof {
             Self::Transfer(_, ExactPayment { payer: Payer::Evm(address), .. }) => address.to_string(),
             Self::Transfer(_, ExactPayment { payer: Payer::Test(key), .. }) => wire::hex::encode(key),
             Self::Permit(_, payment) => payment.permit.from.to_string(),
+            Self::Charge(_, payment) => payment.permit.from.to_string(),
             Self::Channel(presented) => presented.payer(),
             Self::Transaction(_, payment) => base58::encode(&payment.payer),
         }
@@ -115,6 +123,7 @@ impl Proof {
         match self {
             Self::Transfer(offer, _) => offer.network(),
             Self::Permit(offer, _) => offer.token.network(),
+            Self::Charge(offer, _) => offer.token.network(),
             Self::Channel(presented) => presented.network(),
             Self::Transaction(offer, _) => offer.token.network(),
         }
@@ -135,7 +144,7 @@ impl Verified {
     pub(super) fn verify_request(&self) -> Option<SettleRequest> {
         match &self.proof {
             Proof::Permit(offer, payment) => Some(offer.verify_request(payment, None)),
-            Proof::Channel(_) => None,
+            Proof::Channel(_) | Proof::Charge(..) => None,
             Proof::Transfer(..) | Proof::Transaction(..) => {
                 self.settle_request(self.proof.amount()).ok().flatten()
             }
@@ -163,7 +172,7 @@ impl Verified {
     /// What an account has from it; none where that stays in a channel.
     pub(crate) const fn brings(&self) -> Option<(Amount, Asset)> {
         match &self.proof {
-            Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => {
+            Proof::Transfer(..) | Proof::Permit(..) | Proof::Charge(..) | Proof::Transaction(..) => {
                 Some((self.credit, self.till.asset))
             }
             Proof::Channel(_) => None,
@@ -174,7 +183,7 @@ impl Verified {
     pub(crate) const fn asks_for_refund(&self) -> bool {
         match &self.proof {
             Proof::Channel(presented) => matches!(presented.payload, BatchPayload::Refund { .. }),
-            Proof::Transfer(..) | Proof::Permit(..) | Proof::Transaction(..) => false,
+            Proof::Transfer(..) | Proof::Permit(..) | Proof::Charge(..) | Proof::Transaction(..) => false,
         }
     }
 
@@ -187,14 +196,15 @@ impl Verified {
         known.map(|known| known.is_some()).map_err(|error| store_refusal(&error))
     }
 
-    /// Our offer that it takes.
-    pub(crate) fn requirements(&self) -> v2::PaymentRequirements {
-        match &self.proof {
+    /// Our offer of x402 that it takes; none where it takes one of another protocol.
+    pub(crate) fn requirements(&self) -> Option<v2::PaymentRequirements> {
+        Some(match &self.proof {
             Proof::Transfer(offer, _) => offer.requirements_v2(),
             Proof::Permit(offer, _) => offer.requirements_v2(),
+            Proof::Charge(..) => return None,
             Proof::Channel(presented) => presented.offer.requirements_v2(),
             Proof::Transaction(offer, _) => offer.requirements_v2(),
-        }
+        })
     }
 
     /// What it brings back of the extensions.
@@ -217,7 +227,7 @@ impl Verified {
                 let payload = match &self.sent {
                     Sent::X402(Payment::V1(sent)) => ExactPayload::from_value(&sent.payload),
                     Sent::X402(Payment::V2(sent)) => ExactPayload::from_value(&sent.payload),
-                    Sent::Mpp(signed) => Some(signed.payload.clone()),
+                    Sent::Mpp(signed) => signed.transfer().cloned(),
                 };
                 let evm = payload.filter(|_| self.till.kind().is_some());
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
@@ -226,8 +236,8 @@ impl Verified {
                     None => x402_echo::facilitator_request(offer.requirements_v2(), &payload, None, charge),
                 })
             }
-            // A voucher is settled by nobody; what comes into its channel is another matter.
-            Proof::Channel(_) => None,
+            // A voucher is settled by nobody, and what comes into its channel is another matter; a permit for a charge by us.
+            Proof::Channel(_) | Proof::Charge(..) => None,
             Proof::Permit(offer, payment) => Some(offer.settle_request(payment, None, charge)?),
             Proof::Transaction(offer, payment) => {
                 let required_v1 = offer.requirements_v1("", "", MIME_TYPE).filter(|_| version_1);
@@ -299,6 +309,19 @@ pub(crate) fn of_charge(
     Verified::new(till, Proof::Transfer(offer, payment), Sent::Mpp(signed), None)
 }
 
+/// A genuine permit that such a challenge has bound to its request.
+///
+/// # Errors
+/// No account can hold so much.
+pub(crate) fn of_permit(
+    till: Till,
+    offer: permit::Offer,
+    charge: PermitCharge,
+    signed: Signed,
+) -> Result<Verified, Refusal> {
+    Verified::new(till, Proof::Charge(offer, Box::new(charge)), Sent::Mpp(signed), None)
+}
+
 /// What became of such a transfer that was shown before, whatever is wrong with its challenge by now. None: nobody has
 /// seen it.
 ///
@@ -310,10 +333,18 @@ pub(crate) fn charged_before(
     signed: Signed,
     fingerprint: &[u8; 32],
 ) -> Result<Option<Verified>, Refusal> {
-    // It has text keys and no floats, so writing it cannot fail.
-    let payload = serde_json::to_value(&signed.payload).unwrap_or_default();
-    let shape = Shape { network: Some(&signed.network), payload: &payload };
-    let Some((till, proof)) = known::again(gate, snapshot, shape, fingerprint)? else { return Ok(None) };
+    let found = match &signed.payload {
+        SignedPayload::Transfer(payload) => {
+            // It has text keys and no floats, so writing it cannot fail.
+            let payload = serde_json::to_value(payload).unwrap_or_default();
+            let shape = Shape { network: Some(&signed.network), payload: &payload };
+            known::again(gate, snapshot, shape, fingerprint)?
+        }
+        SignedPayload::Permit { source, payload } => {
+            known::permit_again(gate, snapshot, source.as_deref(), payload, fingerprint)?
+        }
+    };
+    let Some((till, proof)) = found else { return Ok(None) };
     Verified::new(till, proof, Sent::Mpp(signed), None).map(Some)
 }
 

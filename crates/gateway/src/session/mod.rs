@@ -18,8 +18,10 @@ pub(crate) use arrivals::Arrivals;
 pub(crate) use pause::{Look, Pause, Waited};
 
 use crate::channels::Unit;
+use crate::identity;
 use crate::mpp;
 use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
 
 /// A satoshi, as Lightning counts.
 const MSAT_PER_SAT: u64 = 1000;
@@ -31,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) challenge_id: String,
     /// How long a stream of it waits for money.
     pub(crate) grace: Duration,
+    /// Who pays, as his chain writes him; none where nobody knows.
+    pub(crate) payer: Option<String>,
     pub(crate) kind: Kind,
 }
 
@@ -138,6 +142,11 @@ impl Session {
             Kind::Channel(channel) => channel.standing.get().closed,
             Kind::Lightning(session) => session.standing.get().closed,
         }
+    }
+
+    /// Whether the operator takes nothing from its payer any more (IDN-35).
+    pub(crate) fn is_blocked(&self, snapshot: &Snapshot) -> bool {
+        self.payer.as_ref().is_some_and(|payer| identity::is_payer_blocked(snapshot, payer))
     }
 
     /// How a call of it is refused that it has so much too little for.
@@ -335,7 +344,7 @@ mod tests {
     }
 
     fn session(kind: Kind) -> Session {
-        Session { challenge_id: "c".into(), grace: Duration::ZERO, kind }
+        Session { challenge_id: "c".into(), grace: Duration::ZERO, payer: None, kind }
     }
 
     /// A token with six decimals: a base unit is a thousand of the ledger's.

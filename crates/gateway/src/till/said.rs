@@ -157,6 +157,7 @@ mod tests {
                 | Method::Transfer { .. }
                 | Method::Permit2 { .. }
                 | Method::Channel { .. }
+                | Method::Submitted { .. }
                 | Method::Lightning
                 | Method::Cashu => Named::Nobody,
             };

@@ -118,7 +118,7 @@ impl Shared {
         let known = door.failed.as_ref().filter(|(at, ..)| *at >= asked);
         let error = match known {
             Some((_, kind, why)) => io::Error::new(*kind, why.clone()),
-            None => match connect(way).await {
+            None => match Box::pin(connect(way)).await {
                 Ok(sender) => {
                     let line = Line { sender, calls: Rc::default() };
                     let taken = line.take();

@@ -119,7 +119,7 @@ impl Pool {
         way: &Way,
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let (mut sender, connection) = handshake(way).await?;
+        let (mut sender, connection) = Box::pin(handshake(way)).await?;
         keep(connection.with_upgrades());
         let response = sender.send_request(request).await.map_err(SendError::Closed)?;
         Ok(response.map(UpstreamBody::without_home))
@@ -152,7 +152,7 @@ impl Pool {
                 },
             }
         }
-        let (mut sender, connection) = handshake(way).await?;
+        let (mut sender, connection) = Box::pin(handshake(way)).await?;
         keep(connection);
         let response = sender.send_request(request).await.map_err(SendError::Closed)?;
         Ok(attach(response, sender, shelf))

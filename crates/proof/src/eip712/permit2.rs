@@ -6,6 +6,8 @@ use super::{Separator, address, hash_words, keccak256, word};
 
 const DOMAIN_TYPE: &str = "EIP712Domain(string name,uint256 chainId,address verifyingContract)";
 const PERMITTED_TYPE: &str = "TokenPermissions(address token,uint256 amount)";
+const TYPE_BEFORE_WITNESS: &str =
+    "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,";
 const EXACT_WITNESS_TYPE: &str = "Witness(address to,uint256 validAfter)";
 const UPTO_WITNESS_TYPE: &str = "Witness(address to,address facilitator,uint256 validAfter)";
 const DEPOSIT_WITNESS_TYPE: &str = "DepositWitness(bytes32 channelId)";
@@ -48,12 +50,52 @@ pub fn permit_deposit(permit: &Permit, channel_id: &[u8; 32]) -> [u8; 32] {
     transfer(&type_text, permit, witness)
 }
 
+/// How the witness of a charge of MPP is spelt in the type that is signed. The contract takes whichever it is handed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChargeSpelling {
+    /// As EIP-712 encodes types: what wallets and their libraries sign.
+    Encoded,
+    /// As the draft prints it, with a space: what whoever hashes its text signs.
+    Draft,
+}
+
+impl ChargeSpelling {
+    /// Both, the likelier first.
+    pub const ALL: [Self; 2] = [Self::Encoded, Self::Draft];
+
+    const fn witness_type(self) -> &'static str {
+        match self {
+            Self::Encoded => "PaymentWitness(bytes32 challengeHash,string externalId)",
+            Self::Draft => "PaymentWitness(bytes32 challengeHash, string externalId)",
+        }
+    }
+
+    /// The end of the signed type, from the member `witness` on: what the contract is called with.
+    #[must_use]
+    pub fn type_end(self) -> String {
+        type_end("PaymentWitness", &[self.witness_type(), PERMITTED_TYPE])
+    }
+
+    /// The struct hash of the witness.
+    #[must_use]
+    pub fn witness(self, challenge_hash: &[u8; 32], external_id: &str) -> [u8; 32] {
+        let type_hash = keccak256(self.witness_type().as_bytes());
+        hash_words(&[type_hash, *challenge_hash, keccak256(external_id.as_bytes())])
+    }
+}
+
+/// The struct hash of a charge of MPP, by the struct hash of its witness. Of the permit, the payee is not signed.
+#[must_use]
+pub fn permit_charge(permit: &Permit, spelling: ChargeSpelling, witness: [u8; 32]) -> [u8; 32] {
+    transfer(&format!("{TYPE_BEFORE_WITNESS}{}", spelling.type_end()), permit, witness)
+}
+
 fn transfer_type(witness: &str, referenced: &[&str; 2]) -> String {
-    format!(
-        "PermitWitnessTransferFrom(TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline,\
-         {witness} witness){}",
-        referenced.concat()
-    )
+    format!("{TYPE_BEFORE_WITNESS}{}", type_end(witness, referenced))
+}
+
+fn type_end(witness: &str, referenced: &[&str; 2]) -> String {
+    format!("{witness} witness){}", referenced.concat())
 }
 
 fn transfer(type_text: &str, permit: &Permit, witness: [u8; 32]) -> [u8; 32] {

@@ -128,6 +128,7 @@ impl<'t> Batch<'t> {
             | Op::Refused { .. }
             | Op::Charged { .. }
             | Op::Ended { .. }
+            | Op::ForgetChannel { .. }
             | Op::Served { .. }
             | Op::Capture { .. }
             | Op::Key { .. }
@@ -172,6 +173,7 @@ impl<'t> Batch<'t> {
                 self.end(key, payment, outcome)
             }
             Op::Channel(write) => self.channel(write),
+            Op::ForgetChannel { id } => self.forget_channel(id),
             Op::LightningSession(write) => self.lightning_session(write),
             Op::Payout { hash, step } => self.payout(hash, step),
             Op::Cashu(write) => self.cashu(write),

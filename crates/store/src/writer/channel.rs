@@ -2,8 +2,9 @@
 
 use ledger::Chart;
 
-use super::batch::{Answer, Batch, NO_ENTRY, put_json};
-use crate::{ChannelWrite, Payment, PaymentState, StoreError};
+use super::batch::{Answer, Batch, NO_ENTRY, get_json, put_json};
+use crate::read::unavailable;
+use crate::{Channel, ChannelWrite, Payment, PaymentState, StoreError};
 
 impl Batch<'_> {
     /// Refused with [`StoreError::Conflict`] when the payment is in already, or the entry's id is taken.
@@ -23,12 +24,23 @@ impl Batch<'_> {
             let attempt =
                 self.payment(key)?.and_then(|known| known.attempt).or_else(|| payment.attempt.clone());
             let payment = Payment { attempt, ..payment.clone() };
-            if payment.state == PaymentState::Served {
+            // One of nothing may never get a call: what it was shown for costs more than is left.
+            if payment.state == PaymentState::Served || payment.amount == 0 {
                 self.plan_to_forget(key, &payment)?;
             }
             self.put_payment(key, payment)?;
         }
         put_json(&mut self.channels, id, channel)?;
         posting.map_or(Ok(NO_ENTRY), |posting| self.post(posting))
+    }
+
+    pub(super) fn forget_channel(&mut self, id: &[u8; 32]) -> Answer {
+        let known: Option<Channel> = get_json(&self.channels, id)?;
+        let has_ended = known.and_then(|channel| channel.closing).is_some_and(|closing| closing.is_done);
+        if !has_ended {
+            return Err(StoreError::Conflict);
+        }
+        self.channels.remove(id).map_err(unavailable)?;
+        Ok(NO_ENTRY)
     }
 }

@@ -68,7 +68,10 @@ impl Batch<'_> {
 
     fn sweep_payment(&mut self, key: &[u8; 32], now_s: u64) -> Result<bool, StoreError> {
         let over = self.payment(key)?.filter(|payment| {
-            payment.state == PaymentState::Served && forgotten_s(payment).is_some_and(|end| end < now_s)
+            // A settled one of nothing has brought nothing that a call could still be owed for.
+            let is_done = payment.state == PaymentState::Served
+                || payment.state == PaymentState::Settled && payment.amount == 0;
+            is_done && forgotten_s(payment).is_some_and(|end| end < now_s)
         });
         let Some(payment) = over else { return Ok(false) };
         self.payments.remove(key).map_err(unavailable)?;

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use sha3::{Digest as _, Keccak256};
 
 use super::challenge::Challenge;
-use crate::x402::{Authorization, ExactPayload};
+use crate::x402::exact::decimal;
+use crate::x402::permit2::seconds;
+use crate::x402::{self, Address, Authorization, ExactPayload, uint256};
 
 /// The method's name.
 pub const METHOD: &str = "evm";
@@ -45,6 +47,9 @@ pub struct ChargeDetails {
     /// The Permit2 contract; the canonical one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permit2_address: Option<String>,
+    /// Who sends a permit to that contract, which is part of what is signed. A member of ours: the draft has none for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spender: Option<String>,
     /// Further payees; we offer none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splits: Option<Vec<Split>>,
@@ -147,6 +152,46 @@ pub struct Witness {
     /// The request's, or empty.
     #[serde(default)]
     pub external_id: String,
+}
+
+/// What a permit says for a charge without splits, as values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermitTerms {
+    /// What is signed; its payee is not, and stands in what the contract is called with.
+    pub permit: x402::Permit,
+    /// What is to move of it, base units.
+    pub requested: u128,
+    /// What it is bound to, as it says.
+    pub challenge_hash: [u8; 32],
+    /// The same.
+    pub external_id: String,
+}
+
+impl Permit2 {
+    /// The values, for this payer and spender; `None` if a member is malformed, beyond our range, or there is more than one
+    /// transfer.
+    #[must_use]
+    pub fn terms(&self, from: Address, spender: Address) -> Option<PermitTerms> {
+        let [permitted] = self.permit.permitted.as_slice() else { return None };
+        let [detail] = self.transfer_details.as_slice() else { return None };
+        let permit = x402::Permit {
+            from,
+            token: permitted.token.parse().ok()?,
+            amount: decimal(&permitted.amount)?,
+            spender,
+            nonce: uint256::parse(&self.permit.nonce)?,
+            deadline: seconds(&self.permit.deadline)?,
+            to: detail.to.parse().ok()?,
+            facilitator: None,
+            valid_after: 0,
+        };
+        Some(PermitTerms {
+            permit,
+            requested: decimal(&detail.requested_amount)?,
+            challenge_hash: crate::hex::decode_0x_array(&self.witness.challenge_hash).ok()?,
+            external_id: self.witness.external_id.clone(),
+        })
+    }
 }
 
 impl From<SignedAuthorization> for ExactPayload {

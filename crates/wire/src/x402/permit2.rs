@@ -136,6 +136,6 @@ impl Permit2Payload {
 }
 
 /// Unix seconds in decimal digits.
-pub(super) fn seconds(text: &str) -> Option<u64> {
+pub(crate) fn seconds(text: &str) -> Option<u64> {
     u64::try_from(decimal(text)?).ok()
 }

@@ -71,7 +71,7 @@ pub(super) enum Takes {
     Streams,
     /// L402 and nothing else, with invoices of a wallet behind a relay.
     Nwc,
-    /// The Payment scheme, L402, and `exact` by EIP-3009: everything at once.
+    /// The Payment scheme, L402, `exact` by EIP-3009, and permits that it sends itself: everything at once.
     Payment,
     /// The Payment scheme by `exact`, and keys, of agents that sign.
     Agents,
@@ -489,6 +489,19 @@ pub(super) const CLIENTS: &[Client] = &[
             "charge-of-a-failed-call-is-free",
             "charge-sent-64-times",
             "charge-altered-is-refused",
+        ],
+        on: &[Ground::Evm],
+        before: Some(Takes::Payment),
+    },
+    Client {
+        name: "viem-permit",
+        runtime: Runtime::Node,
+        script: "mpp_permit.mjs",
+        scenarios: &[
+            "permit-charge-pays-and-streams",
+            "permit-charge-in-the-spelling-of-the-draft",
+            "permit-charge-of-no-use-costs-nothing",
+            "permit-charge-sent-64-times",
         ],
         on: &[Ground::Evm],
         before: Some(Takes::Payment),

@@ -51,7 +51,7 @@ pub(super) fn text(takes: Takes, ports: &Ports, store: &Path, around: &Around) -
         cashu(&recipe, around.mint.as_deref()),
         if recipe.has_test_rail { "  test: {}\n".to_owned() } else { String::new() },
         x402(&recipe, around.chain.as_ref()),
-        mpp(&recipe, around.tempo.as_deref(), ports.peer),
+        mpp(&recipe, around, ports.peer),
     ]
     .concat();
     let Ports { gateway, admin, upstream, peer } = ports;
@@ -131,13 +131,19 @@ fn x402(recipe: &Recipe, chain: Option<&ChainUrls>) -> String {
     )
 }
 
-fn mpp(recipe: &Recipe, tempo: Option<&str>, peer: u16) -> String {
-    if recipe.mpp.contains("@TEMPO") && tempo.is_none() {
+fn mpp(recipe: &Recipe, around: &Around, peer: u16) -> String {
+    if recipe.mpp.contains("@TEMPO") && around.tempo.is_none() {
         return String::new();
     }
-    let rpc = tempo.unwrap_or_default();
-    recipe.mpp.replace("@TEMPO", rpc).replace("@PAY_TO", PAY_TO).replace("@PEER", &peer.to_string())
+    let rpc = around.tempo.as_deref().unwrap_or_default();
+    // Through the node that stands beside its network in `x402`.
+    let submitter = around.chain.as_ref().map_or("", |_| SUBMITTER);
+    let text = recipe.mpp.replace("@TEMPO", rpc).replace("@PAY_TO", PAY_TO).replace("@SUBMITTER", submitter);
+    text.replace("@PEER", &peer.to_string())
 }
+
+/// The account that is paid sends permits too: it has coins of the chain.
+const SUBMITTER: &str = r#" evm: { "eip155:84532": { key: "${env:PAYEE_KEY}" } } "#;
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +167,15 @@ mod tests {
         assert!(!config(Takes::Lightning, &around).contains("x402"));
         let without = config(Takes::Permit, &Around::default());
         assert!(!without.contains("x402") && without.contains("rails:\n  test: {}\nadmin:"));
+    }
+
+    #[test]
+    fn permits_are_sent_where_there_is_a_chain() {
+        let urls = ChainUrls { facilitator: "http://127.0.0.1:9".into(), rpc: "http://127.0.0.1:8".into() };
+        let around = Around { chain: Some(urls), ..Around::default() };
+        let with = config(Takes::Payment, &around);
+        assert!(with.contains(r#"mpp: { evm: { "eip155:84532": { key: "${env:PAYEE_KEY}" } } }"#), "{with}");
+        assert!(config(Takes::Payment, &Around::default()).contains("  mpp: {}\n"));
     }
 
     #[test]

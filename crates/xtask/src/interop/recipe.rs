@@ -109,7 +109,7 @@ impl Takes {
                 name: "payment",
                 schemes: "exact",
                 lightning: "test: {}",
-                mpp: "  mpp: {}\n",
+                mpp: "  mpp: {@SUBMITTER}\n",
                 routes: PAID,
                 peers: "  fragile: { url: \"http://127.0.0.1:@PEER\", dialect: raw }\n",
                 ..NOTHING

@@ -65,6 +65,53 @@ fn mpp_2_what_cannot_be_meant_is_said() {
     }
 }
 
+const SUBMITTER: &str = "key: \"${file:/etc/farthing/public.key}\", rpc: \"http://127.0.0.1:1/v2\"";
+
+fn submitter(x402: &str, network: &str, own: &str) -> String {
+    file(&format!("mpp: {{ evm: {{ \"{network}\": {{ {own} }} }} }}, {x402}"))
+}
+
+#[test]
+fn every_key_of_who_sends_permits_arrives() {
+    let mpp = check(&submitter(X402, "eip155:84532", SUBMITTER)).unwrap().rails.mpp.unwrap();
+    let [plain] = mpp.evm.as_slice() else { panic!("{mpp:?}") };
+    assert_eq!((plain.network.as_str(), plain.chain_id), ("eip155:84532", 84532));
+    assert_eq!(plain.sender.to_string(), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+    assert_eq!((plain.rpc.port, plain.rpc.base_path.as_str()), (1, "/v2"));
+    assert_eq!((plain.fee_per_gas_max, plain.settle_max.as_secs()), (100_000_000_000, 30));
+    assert!(!format!("{mpp:?}").contains("0xac09"), "no key is printed");
+
+    // Through the node of x402, with its time, whichever schemes that has.
+    let x402 = X402.replace("pay_to:", "rpc: http://127.0.0.1:2, pay_to:");
+    let x402 = x402.replace("x402: {", "x402: { schemes: [permit2], settle_timeout: 7s,");
+    let key = "key: \"${file:/etc/farthing/public.key}\", gwei_max: 3";
+    let mpp = check(&submitter(&x402, "eip155:84532", key)).unwrap().rails.mpp.unwrap();
+    assert_eq!(mpp.methods, [M::Evm, M::Credit], "permits need no scheme of x402");
+    let own = &mpp.evm[0];
+    assert_eq!((own.rpc.port, own.fee_per_gas_max, own.settle_max.as_secs()), (2, 3_000_000_000, 7));
+}
+
+#[test]
+fn who_cannot_send_permits_is_said() {
+    for (network, own, expected) in [
+        ("eip155:84532", "rpc: http://127.0.0.1:1", "needs \"key\": who sends permits, and pays for it?"),
+        ("eip155:84532", "key: \"${file:/etc/farthing/public.key}\"", "needs \"rpc\""),
+        ("eip155:84532", "key: 1", "rails.mpp.evm.eip155:84532.key"),
+        ("eip155:1", SUBMITTER, "no EVM chain of rails.x402.networks"),
+        ("eip155:84532", "gas: 1", "unknown key"),
+    ] {
+        let errors = check(&submitter(X402, network, own)).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{network} {own}: {errors}");
+    }
+    for (own, expected) in [("gwei_max: 0", "gwei_max"), ("rpc: http://node.example", "reached by https")] {
+        let text = format!("key: \"${{file:/etc/farthing/public.key}}\", {own}");
+        let errors = check(&submitter(X402, "eip155:84532", &text)).map(|_| ()).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{own}: {errors}");
+    }
+    let errors = check(&file(&format!("mpp: {{ evm: {{ \"eip155:84532\": {{ {SUBMITTER} }} }} }}")));
+    assert!(errors.map(|_| ()).unwrap_err().to_string().contains("no EVM chain of rails.x402.networks"));
+}
+
 const TEMPO: &str = "token: \"0x20c0000000000000000000000000000000000001\", \
                      pay_to: \"0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266\", rpc: \"http://127.0.0.1:1\", key: \"${file:/etc/farthing/public.key}\"";
 

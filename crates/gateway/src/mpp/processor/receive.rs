@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use ledger::AccountId;
-use money::Amount;
 use rails::{Receipt, Settlement, decline};
 use store::{Op, Payment, PaymentState, StoreError};
 use wire::mpp::Problem;
 
 use super::asking::{self, ASKED_SECONDS, again};
 use super::{ASSET, Granted};
-use crate::claims::Claim;
 use crate::gate::Gate;
-use crate::idempotency::{self, Attempt, Begun};
 use crate::mpp::refused;
 use crate::payments::{
-    Arrival, Delivery, Deposit, Spends, change_key, claimed, free, in_progress, intent_refusal, key_header,
-    replayed_elsewhere, unknown_outcome, unsure,
+    Arrival, Delivery, Deposit, Incoming, Start, Terms, claimed, free, intent_refusal, replayed_elsewhere,
+    unknown_outcome, unsure,
 };
 use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
@@ -37,37 +32,18 @@ pub(crate) async fn receive(
 ) -> Result<Arrival, Refusal> {
     let claim = gate.claims.take(granted.grant, delivery.fingerprint).map_err(claimed)?;
     let known = granted.known(gate)?;
-    let account = match &known {
-        None => delivery.payer.as_ref().map_or_else(|| granted.account(), |payer| payer.account.id()),
-        Some((_, known)) if known.fingerprint != delivery.fingerprint => return Err(replayed_elsewhere()),
-        Some((_, known)) => AccountId(known.account),
+    let own = (granted.account(), ASSET);
+    let before = known.as_ref().map(|(_, payment)| payment);
+    let incoming = match Incoming::begin(gate, snapshot, claim, before, own, delivery)? {
+        Start::Goes(incoming) => incoming,
+        Start::Ended(before) => return Ok(Arrival::Answered(before)),
     };
-    // Whose the money was when it first came, it stays.
-    if delivery.payer.as_ref().is_some_and(|payer| payer.account.id() != account) {
-        return Err(replayed_elsewhere());
-    }
-    if let Some((_, known)) = &known
-        && known.state == PaymentState::Served
-    {
-        let outcome = known.outcome.clone().ok_or_else(in_progress)?;
-        return Ok(Arrival::Answered(outcome.into()));
-    }
-    let attempt = match delivery.asked {
-        None => None,
-        Some(asked) => match idempotency::begin(gate, snapshot.dedupe(), account, asked, delivery.now)? {
-            Begun::Runs(attempt) => Some(attempt),
-            // It was served for another payment: this one is not taken.
-            Begun::Ended(before) => return Ok(Arrival::Answered(before)),
-        },
-    };
-    let bringing = Bringing { gate, snapshot, granted, delivery, account, claim, attempt };
+    let bringing = Bringing { gate, snapshot, granted, incoming };
     let deposit = match known {
         None => bringing.charge().await,
         Some((key, known)) => match known.state {
             PaymentState::Intent | PaymentState::Unknown => bringing.charge_again(known).await,
-            PaymentState::Settled | PaymentState::Served => {
-                Ok(bringing.into_deposit(key, &known, HeaderMap::new(), false))
-            }
+            PaymentState::Settled | PaymentState::Served => Ok(bringing.incoming.resumed(key, known)),
             // Nothing is served on the promise of a card.
             PaymentState::Owed => Err(replayed_elsewhere()),
         },
@@ -79,23 +55,21 @@ struct Bringing<'g> {
     gate: &'g Gate,
     snapshot: &'g Snapshot,
     granted: Granted,
-    delivery: Delivery,
-    /// Where it is credited.
-    account: AccountId,
-    claim: Claim,
-    attempt: Option<Attempt>,
+    incoming: Box<Incoming<'g>>,
 }
 
 impl Bringing<'_> {
     /// A grant that nobody has seen.
     async fn charge(self) -> Result<Deposit, Refusal> {
         let (gate, granted) = (self.gate, &self.granted);
-        if !self.delivery.may_bring(gate, ASSET) {
-            let detail = format!("This key's account does not hold {ASSET}.");
-            return Err(Refusal::new(Code::WrongAsset, detail));
-        }
+        self.incoming.check_asset()?;
         let desk = self.snapshot.mpp.as_ref().ok_or_else(unreachable)?;
-        let payment = self.record();
+        let payment = self.incoming.record(Terms {
+            amount: granted.brings().0,
+            rail: granted.order.rail().name().to_owned(),
+            payer: granted.payer(),
+            asked_seconds: ASKED_SECONDS,
+        });
         let outcome = asking::first(gate, desk, granted.grant, &granted.order, payment.clone()).await;
         match outcome.map_err(|error| intent_refusal(&error))? {
             Settlement::Settled(receipt) => self.deposited(payment, receipt, true).await,
@@ -144,53 +118,9 @@ impl Bringing<'_> {
             }
             Err(error) => return Err(unsure(&error)),
         };
-        let mut headers = HeaderMap::new();
+        let payment = Payment { reference: receipt.reference, ..payment };
         // Whoever shows it again may have seen it on its way.
-        if is_first
-            && self.delivery.payer.is_none()
-            && let Some(text) = change_key(gate, self.account, self.delivery.now)
-        {
-            headers.extend(key_header(&text));
-        }
-        Ok(self.into_deposit(key, &Payment { reference: receipt.reference, ..payment }, headers, true))
-    }
-
-    fn into_deposit(self, key: [u8; 32], payment: &Payment, headers: HeaderMap, is_new: bool) -> Deposit {
-        Deposit {
-            account: self.gate.book.account(self.account, ASSET),
-            key,
-            headers,
-            amount: Amount::from_units(payment.amount),
-            is_new,
-            rail: payment.rail.clone(),
-            reference: payment.reference.clone(),
-            payer: payment.payer.clone(),
-            claim: Some(self.claim),
-            spends: Spends::Once,
-            attempt: self.attempt,
-            drawing: None,
-            session: None,
-        }
-    }
-
-    fn record(&self) -> Payment {
-        let (granted, now) = (&self.granted, self.delivery.now);
-        Payment {
-            state: PaymentState::Intent,
-            fingerprint: self.delivery.fingerprint,
-            account: self.account.0,
-            asset: ASSET.code(),
-            amount: granted.brings().0.units(),
-            rail: granted.order.rail().name().to_owned(),
-            payer: granted.payer(),
-            reference: String::new(),
-            created_ms: now.millis(),
-            valid_before_s: now.seconds().saturating_add(ASKED_SECONDS),
-            outcome: None,
-            promised: false,
-            attempt: None,
-            received_msat: None,
-        }
+        Ok(self.incoming.deposited(key, payment, is_first))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use money::Amount;
 use proof::voucher::{Channel, Signed};
-use store::StoreError;
+use store::{Op, StoreError};
 
 use super::chain::Forced;
 use super::receive::For;
@@ -37,6 +37,7 @@ pub(crate) async fn run(gate: Arc<Gate>) {
     loop {
         tick.tick().await;
         gate.sessions.rate.retain_recent();
+        gate.sessions.top_ups.retain_recent();
         let snapshot = gate.snapshot.load_full();
         let places = CHAINS.map(|method| For::of(&gate, &snapshot, method));
         let mut looks = 0;
@@ -44,8 +45,14 @@ pub(crate) async fn run(gate: Arc<Gate>) {
             // A node knows nothing of another chain: what it does not see there is not gone.
             let keeps = |place: &&For<'_>| place.terms.on(&slot.config).is_some();
             let Some(place) = places.iter().flatten().find(keeps) else { continue };
+            let now_ms = Now::read().millis();
+            if slot.lock().await.record.is_forgotten(now_ms) {
+                forget(&gate, &slot.id).await;
+                waits.remove(&slot.id);
+                continue;
+            }
             let wait = waits.entry(slot.id).or_default();
-            if !wait.is_over(Now::read().millis()) {
+            if !wait.is_over(now_ms) {
                 continue;
             }
             let done = attend(place, &slot, wait, &mut looks).await;
@@ -58,6 +65,14 @@ pub(crate) async fn run(gate: Arc<Gate>) {
                 }
             }
         }
+    }
+}
+
+/// Forgets a channel that has ended long ago. Whoever shows it again is told what its chain says: that it is no more.
+async fn forget(gate: &Gate, id: &[u8; 32]) {
+    match gate.store.commit(Op::ForgetChannel { id: *id }).await {
+        Ok(_) => gate.sessions.channels.forget(id),
+        Err(error) => tracing::warn!(%error, "a session could not be forgotten"),
     }
 }
 

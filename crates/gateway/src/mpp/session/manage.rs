@@ -121,6 +121,9 @@ async fn managed(
             ("open", None)
         }
         Action::TopUp { transaction } => {
+            if gate.sessions.top_ups.check_key(&slot.id).is_err() {
+                return Err(told::too_many("top_ups"));
+            }
             let before = slot.standing.get().deposit;
             let sent = place.passed_on(&transaction).await?;
             place.look(&slot).await?;

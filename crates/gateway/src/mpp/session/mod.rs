@@ -20,6 +20,7 @@ mod manage;
 mod opening;
 mod presented;
 mod receive;
+mod room;
 mod sending;
 mod snapshot;
 mod solana;
@@ -46,6 +47,8 @@ use store::{ChannelKind, Promise, Reader, StoreError};
 use tokio::sync::Mutex;
 use wire::hex;
 use wire::x402::base58;
+
+use room::Openings;
 
 use crate::channels::{self, Channels, Kind};
 
@@ -146,6 +149,9 @@ impl Made {
 pub(crate) struct Sessions {
     pub(crate) channels: Channels<OfSessions>,
     rate: DefaultKeyedRateLimiter<[u8; 32]>,
+    /// The same for top-ups: each is a transaction that a node is asked about.
+    top_ups: DefaultKeyedRateLimiter<[u8; 32]>,
+    openings: Openings,
     sending: Sending,
 }
 
@@ -163,6 +169,8 @@ impl Sessions {
         Ok(Self {
             channels,
             rate: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND).allow_burst(VOUCHERS_AT_ONCE)),
+            top_ups: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND)),
+            openings: Openings::default(),
             sending: Sending::default(),
         })
     }

@@ -12,6 +12,7 @@ use rails::{Mined, Sent};
 use super::chain::Seen;
 use super::presented::{Action, Presented};
 use super::receive::For;
+use super::room::Opening;
 use super::{Kept, Made, Slot, told};
 use crate::channels::{self, Beside};
 use crate::clock::Now;
@@ -51,10 +52,13 @@ impl For<'_> {
         if !sessions.channels.may_look_for_unknown(Now::read().seconds()) {
             return Err(told::too_many("unknown_channels"));
         }
-        if let Some(made) = &presented.made {
-            self.serves(presented, made)?;
-            self.has_room(made).await?;
-        }
+        let room = match &presented.made {
+            Some(made) => {
+                self.serves(presented, made)?;
+                Some(self.room(made)?)
+            }
+            None => None,
+        };
         let mut seen = self.seen(&presented.id).await?;
         if seen.deposit == 0
             && !seen.finalized
@@ -63,7 +67,7 @@ impl For<'_> {
             self.passed_on(transaction).await?;
             seen = self.seen(&presented.id).await?;
         }
-        self.opened(presented, seen).await
+        self.opened(presented, seen, room).await
     }
 
     /// From a payer who is blocked nothing is taken; what is his in a channel goes back (IDN-35).
@@ -76,7 +80,12 @@ impl For<'_> {
     }
 
     /// A channel that was seen for the first time becomes one of ours.
-    async fn opened(&self, presented: &Presented, seen: Seen) -> Result<Arc<Slot>, Refusal> {
+    async fn opened(
+        &self,
+        presented: &Presented,
+        seen: Seen,
+        room: Option<Opening<'_>>,
+    ) -> Result<Arc<Slot>, Refusal> {
         let terms = self.terms;
         if seen.finalized || seen.close_requested_at > 0 {
             return Err(told::not_taken(terms, NotTaken::Closing));
@@ -88,11 +97,14 @@ impl For<'_> {
             return Err(told::too_little());
         }
         let made = terms.made(&presented.id, presented.made.as_ref(), &seen)?;
-        // Who is in a channel may be known only now.
-        if presented.made.is_none() {
-            self.serves(presented, &made)?;
-            self.has_room(&made).await?;
-        }
+        let room = match room {
+            Some(room) => room,
+            // Who is in a channel may be known only now.
+            None => {
+                self.serves(presented, &made)?;
+                self.room(&made)?
+            }
+        };
         // Before anything is kept: whoever opens it is who signs for it.
         if let Action::Open { voucher: Some(voucher), .. } | Action::Voucher(voucher) = &presented.action {
             voucher.clone().checked(terms, &presented.id, &made)?;
@@ -104,18 +116,17 @@ impl For<'_> {
         let record = kept.record.clone();
         let written = channels::write(&self.gate.store, &mut kept, record, Beside::default()).await;
         written.map_err(|error| store_refusal(&error))?;
-        self.gate.sessions.channels.add(kept, &self.gate.book).ok_or_else(range)
+        room.kept(|| self.gate.sessions.channels.add(kept, &self.gate.book)).ok_or_else(range)
     }
 
     /// Whether a payer may have another channel (ENG-6).
-    async fn has_room(&self, made: &Made) -> Result<(), Refusal> {
-        let mut open = 0;
-        for slot in self.gate.sessions.channels.all() {
-            if slot.config.has_payer_of(made) && slot.lock().await.record.closing.is_none() {
-                open += 1;
-            }
-        }
-        if open >= self.terms.rules.channels_per_payer { Err(told::too_many("channels")) } else { Ok(()) }
+    fn room(&self, made: &Made) -> Result<Opening<'_>, Refusal> {
+        let sessions = &self.gate.sessions;
+        let is_his = |slot: &Arc<Slot>| slot.config.has_payer_of(made) && !slot.standing.get().closed;
+        let open = || sessions.channels.all().iter().filter(|slot| is_his(slot)).count();
+        let most = self.terms.rules.channels_per_payer;
+        let room = sessions.openings.begin(made.payer(), most, open);
+        room.ok_or_else(|| told::too_many("channels"))
     }
 
     /// Passes a payer's transaction on and waits until it stands on the chain. One that is not taken may stand there

@@ -22,7 +22,8 @@ pub(super) fn session(place: &For<'_>, slot: &Slot, challenge_id: String) -> Rc<
         delta_min: place.terms.units(place.terms.rules.min_delta),
         standing: Arc::clone(&slot.standing),
     };
-    Rc::new(Session { challenge_id, grace: place.grace, kind: Kind::Channel(channel) })
+    let payer = Some(slot.config.payer());
+    Rc::new(Session { challenge_id, grace: place.grace, payer, kind: Kind::Channel(channel) })
 }
 
 /// A voucher that is not taken, and what helps.
