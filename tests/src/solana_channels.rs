@@ -30,6 +30,8 @@ pub const DECIMALS: u8 = 6;
 const COMPUTE_BUDGET: &str = "ComputeBudget111111111111111111111111111111";
 const ED25519: &str = "Ed25519SigVerify111111111111111111111111111";
 const INSTRUCTIONS: &str = "Sysvar1nstructions1111111111111111111111111";
+/// Whatever is said by it has no effect.
+const MEMO: &str = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr";
 const RENT: &str = "SysvarRent111111111111111111111111111111111";
 /// The system's own program, and who owns what has no data.
 const SYSTEM: Key = [0; 32];

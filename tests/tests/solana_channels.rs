@@ -9,9 +9,10 @@ use farthing_tests::solana_channels::{Failure, Fault, Key, MINT, Node, OnChain, 
 use proof::solana::transaction::{Account, Call, sign};
 use proof::voucher::solana_channel::{Asked, Descriptor, Program};
 use proof::voucher::{Signed, solana};
-use proof::x402_svm::token_account::TokenProgram;
+use proof::x402_svm::token_account::{self, TokenProgram};
 use rails::dial::{Dialer, Origin};
 use rails::{AtAddress, Mined, Sent, SolanaNode};
+use serde_json::Value;
 use wire::mpp::solana::{ChannelAccount, PROGRAM, TREASURY};
 use wire::x402::base58;
 use wire::x402::svm::{SvmPayload, Transaction};
@@ -85,9 +86,18 @@ impl Stage {
 
     /// The calls as a transaction of the payee's.
     fn signed(&self, calls: &[Call]) -> Transaction {
+        self.signed_by(calls, &self.payee)
+    }
+
+    fn signed_by(&self, calls: &[Call], by: &SigningKey) -> Transaction {
         let blockhash = self.node.ledger().blockhash();
-        let raw = sign(calls, &blockhash, &self.payee).unwrap().raw;
+        let raw = sign(calls, &blockhash, by).unwrap().raw;
         SvmPayload { transaction: raw }.transaction().unwrap()
+    }
+
+    /// Where somebody keeps the mint.
+    fn place(&self, owner: &Key) -> Key {
+        token_account::derive(owner, TokenProgram::Token, &key(MINT)).unwrap()
     }
 
     fn send(&self, calls: &[Call]) -> Result<(), Failure> {
@@ -175,7 +185,13 @@ fn settling_wants_all_that_the_program_wants() {
     };
     let now = i64::try_from(stage.node.ledger().now_s()).unwrap();
     for (what, calls, expected) in [
-        ("no signature was checked", changed(&|calls| drop(calls.remove(0))), custom(0, 230)),
+        (
+            "no signature was checked",
+            changed(&|calls| {
+                calls.remove(0);
+            }),
+            custom(0, 230),
+        ),
         ("not right before", changed(&|calls| calls.insert(1, calls[0].clone())), Ok(())),
         ("something between", changed(&|calls| calls.insert(1, budget())), custom(2, 230)),
         ("two signatures", changed(&|calls| calls[0].data[0] = 2), custom(0, 3)),
@@ -300,16 +316,181 @@ fn a_payer_who_closes_alone_waits() {
     assert_eq!(stage.payer.request_close(), wrong_status);
     assert_eq!(stage.send(&stage.settling(10)), custom(1, 2), "nothing is taken beside the end");
     assert_eq!(stage.payer.seal(), custom(0, 2201));
-    stage.node.ledger().pass(899);
+    stage.node.ledger().pass(800);
     assert_eq!(stage.payer.seal(), custom(0, 2201));
     let in_time = stage.signed(&stage.closing(Some(10)));
     assert_eq!(stage.node.ledger().simulate(&in_time), Ok(()));
-    stage.node.ledger().pass(1);
+    stage.node.ledger().pass(100);
     assert_eq!(stage.send(&stage.closing(Some(10))), custom(1, 2), "it is too late");
     assert_eq!(stage.payer.seal(), Ok(()));
     assert_eq!(stage.payer.withdraw(), Ok(()));
     assert_eq!(stage.payer.withdraw(), custom(0, 2300));
     assert_eq!(stage.payer.tokens(), 1_000_000_000);
+}
+
+/// A call of the program, of whoever signs it.
+fn call(which: &[u8], accounts: &[Account]) -> Call {
+    Call { program: key(PROGRAM), accounts: accounts.to_vec(), data: which.to_vec() }
+}
+
+#[test]
+fn filling_wants_all_that_the_program_wants() {
+    let stage = Stage::new();
+    let (own, id) = (stage.payer.address(), stage.payer.id());
+    let tokens = |owner: &Key| token_account::derive(owner, TokenProgram::Token, &key(MINT)).unwrap();
+    let more = |sum: u64, change: &dyn Fn(&mut Vec<Account>)| {
+        let mut accounts = vec![
+            Account::written(own).signing(),
+            Account::written(id),
+            Account::written(tokens(&own)),
+            Account::written(tokens(&id)),
+            Account::read(key(MINT)),
+            Account::read(key(TokenProgram::Token.address())),
+        ];
+        change(&mut accounts);
+        call(&[&[3][..], &sum.to_le_bytes()].concat(), &accounts)
+    };
+    let payer = SigningKey::from_bytes(&[0x31; 32]);
+    let send = |calls: &[Call], by: &SigningKey| {
+        let transaction = stage.signed_by(calls, by);
+        stage.node.ledger().send(&transaction)
+    };
+    let other = stage.payee();
+    for (what, made, expected) in [
+        ("nothing", more(0, &|_| {}), custom(0, 200)),
+        ("more than can be counted", more(u64::MAX, &|_| {}), custom(0, 2100)),
+        ("more than he has", more(2_000_000_000, &|_| {}), custom(0, 1)),
+        ("half a number", call(&[3, 1], &more(1, &|_| {}).accounts), named(0, "InvalidInstructionData")),
+        (
+            "too few accounts",
+            more(1, &|all| {
+                all.pop();
+            }),
+            custom(0, 9),
+        ),
+        ("unsigned", more(1, &|all| all[0] = Account::read(other)), custom(0, 1)),
+        ("another mint", more(1, &|all| all[4].key = other), custom(0, 7)),
+        ("another program of tokens", more(1, &|all| all[5].key = other), custom(0, 54)),
+        ("another's escrow", more(1, &|all| all[3].key = tokens(&own)), custom(0, 50)),
+        ("another's tokens", more(1, &|all| all[2].key = tokens(&id)), custom(0, 57)),
+        (
+            "escrow that is only read",
+            more(1, &|all| all[3] = Account::read(tokens(&id))),
+            named(0, "PrivilegeEscalation"),
+        ),
+        ("good", more(1_000, &|_| {}), Ok(())),
+    ] {
+        assert_eq!(send(&[made], &payer), expected, "{what}");
+    }
+    let by_payee = more(1, &|all| all[0] = Account::written(other).signing());
+    assert_eq!(send(&[by_payee], &stage.payee), custom(0, 5), "only its payer fills a channel");
+    assert_eq!(stage.on_chain().deposit, DEPOSIT + 1_000);
+    assert_eq!(stage.payer.request_close(), Ok(()));
+    assert_eq!(send(&[more(2, &|_| {})], &payer), custom(0, 2));
+}
+
+#[test]
+fn paying_out_wants_all_that_the_program_wants() {
+    let stage = Stage::new();
+    let rent_payer = stage.account().rent_payer;
+    let pay = |change: &dyn Fn(&mut Call)| {
+        let mut calls = stage.closing(None);
+        let mut distribute = calls.pop().unwrap();
+        change(&mut distribute);
+        distribute
+    };
+    let good = || pay(&|_| {});
+    assert_eq!(stage.send(&[good()]), custom(0, 2402), "the treasury has no account yet");
+    for owner in [key(TREASURY), stage.payee()] {
+        stage.node.ledger().give_tokens(owner, 0);
+    }
+    assert_eq!(stage.send(&[good()]), custom(0, 2408), "nothing was taken");
+    assert_eq!(stage.send(&stage.settling(1_000)), Ok(()));
+    let with = |place: usize, key: Key| pay(&|call| call.accounts[place].key = key);
+    let other = stage.payee();
+    for (what, made, expected) in [
+        ("another channel", with(0, other), named(0, "InvalidAccountOwner")),
+        ("another payer", with(1, other), custom(0, 5)),
+        ("another payer of the rent", with(2, other), custom(0, 10)),
+        ("another escrow", with(3, stage.place(&rent_payer)), custom(0, 50)),
+        ("another payee", with(5, stage.place(&rent_payer)), custom(0, 60)),
+        ("another treasury", with(6, stage.place(&rent_payer)), custom(0, 2401)),
+        ("another mint", with(7, other), custom(0, 7)),
+        ("another program of tokens", with(8, other), custom(0, 54)),
+        (
+            "shares that were not agreed",
+            pay(&|call| {
+                call.data[1] = 1;
+                call.data.extend([0xff; 34]);
+            }),
+            custom(0, 261),
+        ),
+        (
+            "a share of its own",
+            pay(&|call| {
+                call.data[1] = 1;
+                call.data.extend([&[7; 32][..], &[1, 0]].concat());
+            }),
+            custom(0, 2407),
+        ),
+        ("half of the shares", pay(&|call| call.data[1] = 1), named(0, "InvalidInstructionData")),
+        ("an account more", pay(&|call| call.accounts.push(Account::read(other))), custom(0, 2409)),
+        (
+            "an account less",
+            pay(&|call| {
+                call.accounts.pop();
+            }),
+            named(0, "NotEnoughAccountKeys"),
+        ),
+        ("good", good(), Ok(())),
+        ("the same again", pay(&|call| call.accounts[4].key = other), custom(0, 2408)),
+    ] {
+        assert_eq!(stage.send(&[made]), expected, "{what}");
+    }
+    assert_eq!(stage.node.ledger().tokens(&stage.payee()), Some(1_000));
+    assert_eq!((stage.on_chain().status, stage.on_chain().paid_out), (Status::Open, 1_000));
+}
+
+#[test]
+fn ending_wants_all_that_the_program_wants() {
+    let stage = Stage::new();
+    let other = stage.payer.address();
+    let sealing = |change: &dyn Fn(&mut Call)| {
+        let mut calls = stage.closing(None);
+        calls.truncate(1);
+        change(&mut calls[0]);
+        calls
+    };
+    for (what, calls, expected) in [
+        (
+            "nothing said of a voucher",
+            sealing(&|call| call.data.truncate(1)),
+            named(0, "InvalidInstructionData"),
+        ),
+        ("no voucher", sealing(&|call| call.data[1] = 1), custom(0, 230)),
+        ("unsigned", sealing(&|call| call.accounts[0] = Account::read(other)), custom(0, 1)),
+        (
+            "an account less",
+            sealing(&|call| {
+                call.accounts.pop();
+            }),
+            custom(0, 9),
+        ),
+    ] {
+        assert_eq!(stage.send(&calls), expected, "{what}");
+    }
+    let by_payer = sealing(&|call| call.accounts[0] = Account::written(other).signing());
+    let by_payer = stage.signed_by(&by_payer, &SigningKey::from_bytes(&[0x31; 32]));
+    assert_eq!(stage.node.ledger().send(&by_payer), custom(0, 6), "only the payee ends a channel");
+    let reclaim =
+        |rent_payer: Key| [call(&[9], &[Account::written(stage.payer.id()), Account::written(rent_payer)])];
+    assert_eq!(stage.send(&reclaim(other)), custom(0, 2));
+    assert_eq!(stage.send(&stage.closing(Some(5))), Ok(()));
+    assert_eq!(stage.send(&reclaim(other)), custom(0, 2414));
+    stage.node.ledger().advance(1_500);
+    assert_eq!(stage.send(&reclaim(stage.payee())), custom(0, 10));
+    assert_eq!(stage.send(&reclaim(other)), Ok(()));
+    assert_eq!(stage.node.channel(&stage.payer.id()), None);
 }
 
 /// Who has no token account when a channel is paid out has lost his money to the treasury.
@@ -319,12 +500,72 @@ fn what_cannot_be_paid_is_the_treasurys() {
     stage.node.ledger().give_tokens(key(TREASURY), 0);
     stage.node.ledger().give_tokens(stage.payee(), 0);
     let mut calls = stage.closing(Some(200_000));
-    calls.retain(|call| call.program != key(proof::x402_svm::token_account::ASSOCIATED_TOKEN));
+    calls.retain(|call| call.program != key(token_account::ASSOCIATED_TOKEN));
     stage.node.ledger().drop_tokens(&stage.payer.address());
     assert_eq!(stage.send(&calls), Ok(()));
     let ledger = stage.node.ledger();
     assert_eq!(ledger.tokens(&key(TREASURY)), Some(DEPOSIT - 200_000));
     assert_eq!(ledger.tokens(&stage.payee()), Some(200_000));
+}
+
+/// A channel as npm `@x402/svm` opens and ends it, whose calls are made from the program's own description: the stand-in takes
+/// its transaction, our payer builds the same call, and our end is its end.
+#[test]
+fn another_clients_channel_is_ours() {
+    let text = include_str!("../../specs/vectors/mpp/solana-session-x402-svm.json");
+    let file: Value = serde_json::from_str(text).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let stage = Stage::before_the_channel();
+    let mut payer = stage.node.payer(0x31, 7);
+    payer.voucher_key = SigningKey::from_bytes(&[0x77; 32]);
+    let terms = payer.terms(stage.payee(), DEPOSIT);
+    assert_eq!(
+        (base58::encode(&terms.blockhash), terms.slot.to_string()),
+        (text(&file["blockhash"]), text(&file["openSlot"]))
+    );
+    let ours = Transaction::parse(&payer.open_transaction(&terms)).unwrap();
+    assert_eq!(payer.channel(), text(&file["channelId"]));
+    let theirs = SvmPayload { transaction: text(&file["transaction_base64"]) }.transaction().unwrap();
+    let opening = |transaction: &Transaction| {
+        let message = &transaction.message;
+        let is_it = |call: &&wire::x402::svm::Instruction| message.program(call) == Some(&key(PROGRAM));
+        let call = message.instructions.iter().find(is_it).unwrap();
+        let accounts: Vec<Key> = call.accounts.iter().map(|place| message.keys[*place]).collect();
+        (accounts, call.data.clone())
+    };
+    assert_eq!(opening(&ours), opening(&theirs));
+    assert_eq!(stage.node.ledger().send(&theirs), Ok(()));
+    assert_eq!(stage.node.ledger().tokens(&payer.id()), Some(DEPOSIT));
+
+    let voucher = &file["voucher"];
+    let (sum, until) =
+        (text(&voucher["cumulativeAmount"]).parse().unwrap(), voucher["expiresAt"].as_i64().unwrap());
+    assert_eq!(base58::encode(&payer.signature(sum, until)), text(&voucher["signature"]));
+    let stage = Stage { payer, ..stage };
+    let calls = program().close(
+        &stage.descriptor(),
+        &stage.payer.id(),
+        stage.payer.address(),
+        Some(&stage.promise(sum, until)),
+    );
+    let calls = calls.unwrap();
+    let expected = [&file["settleAndSeal"][0], &file["settleAndSeal"][1], &file["distribute"]];
+    for (call, expected) in calls[..2].iter().chain(calls.last()).zip(expected) {
+        let accounts = expected["accounts"].as_array().unwrap().iter().map(|account| Account {
+            key: key(account["key"].as_str().unwrap()),
+            signs: account["signs"] == true,
+            is_written: account["written"] == true,
+        });
+        let data = wire::hex::decode(expected["data_hex"].as_str().unwrap()).unwrap();
+        let expected =
+            Call { program: key(expected["program"].as_str().unwrap()), accounts: accounts.collect(), data };
+        assert_eq!(*call, expected);
+    }
+    assert_eq!(stage.send(&calls), Ok(()));
+    assert_eq!(stage.node.ledger().tokens(&stage.payee()), Some(sum));
+    stage.node.ledger().advance(1_500);
+    let reclaim: Vec<Account> = [stage.payer.id(), stage.payer.address()].map(Account::written).to_vec();
+    assert_eq!(stage.send(&[call(&[9], &reclaim)]), Ok(()));
 }
 
 /// What the chain asks of every transaction, before any program runs.

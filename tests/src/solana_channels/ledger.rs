@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use wire::x402::svm::Transaction;
 
 use super::channel_program::{self, OnChain};
-use super::{COMPUTE_BUDGET, ED25519, RENT, SYSTEM, Trick, key, tokens};
+use super::{COMPUTE_BUDGET, ED25519, MEMO, RENT, SYSTEM, Trick, key, tokens};
 use crate::payer::now_s;
 
 /// An address.
@@ -394,7 +394,7 @@ impl Running<'_> {
         let program = self.call().program;
         if program == key(ED25519) {
             self.check_signatures()
-        } else if program == key(COMPUTE_BUDGET) {
+        } else if program == key(COMPUTE_BUDGET) || program == key(MEMO) {
             Ok(())
         } else if program == key(proof::x402_svm::token_account::ASSOCIATED_TOKEN) {
             tokens::associated(&mut self)
