@@ -56,7 +56,7 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
     let limiters = &arrived.snapshot.limiters;
     limiters.admit_proof(arrived.source)?;
     let read = |headers: &HeaderMap| {
-        let presented = Presented::read(headers)?;
+        let presented = Presented::read(headers, &arrived.mpp)?;
         if presented.malformed {
             limiters.count_invalid(arrived.source);
             worker.gate.metrics.proof("x402", "unread");

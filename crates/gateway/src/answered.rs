@@ -20,6 +20,7 @@ use crate::payments::Brought;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
 use crate::sending::Sending;
+use crate::tape::Tape;
 use crate::upstream::grpc::GrpcEnd;
 use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit};
 
@@ -30,8 +31,6 @@ const FREE_CALLS_LEFT: HeaderName = HeaderName::from_static("farthing-free-calls
 const HOLD: HeaderName = HeaderName::from_static("farthing-hold");
 const BALANCE: HeaderName = HeaderName::from_static("farthing-balance");
 const RECEIPT: HeaderName = HeaderName::from_static("farthing-receipt");
-const KEY: HeaderName = HeaderName::from_static("farthing-key");
-const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 
 /// An answer that may go on.
 pub(crate) struct Answered {
@@ -114,6 +113,14 @@ impl Answered {
         (quote.exchange == Exchange::Grpc).then(|| GrpcEnd::of_head(&self.parts.headers))
     }
 
+    /// What is kept of it for who asks again: of a stream only that it was given.
+    pub(crate) fn tape(&self, quote: &Quote, bytes_max: usize) -> Tape {
+        match quote.exchange.streams() {
+            true => Tape::without_body(self.parts.status, &self.headers),
+            false => Tape::new(self.parts.status, &self.headers, bytes_max),
+        }
+    }
+
     /// The upstream's side of a connection that it has opened; none where it opened none.
     pub(crate) fn connection(&mut self) -> Option<Result<OnUpgrade, Refusal>> {
         let refused = || Refusal::new(Code::UpstreamFailed, "The upstream did not open the connection.");
@@ -127,18 +134,6 @@ impl Answered {
         *response.status_mut() = self.parts.status;
         *response.headers_mut() = self.headers;
         response
-    }
-
-    /// The head as it is kept for who asks again. A stored answer never holds a key (reference item 38).
-    pub(crate) fn kept_head(&self) -> Response<()> {
-        let mut kept = Response::new(());
-        *kept.status_mut() = self.parts.status;
-        let mut headers = self.headers.clone();
-        headers.remove(KEY);
-        headers.remove(header::TRAILER);
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        *kept.headers_mut() = headers;
-        kept
     }
 
     /// Says what is known of the call when its answer begins.

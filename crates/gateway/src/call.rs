@@ -27,7 +27,7 @@ use crate::idempotency::{self, Begun};
 use crate::identity::{self, Identity};
 use crate::lightning::KnownTokens;
 use crate::limits::Source;
-use crate::mpp::session;
+use crate::mpp::{Decoded, session};
 use crate::payer::KnownKeys;
 use crate::presence::Presence;
 use crate::quote::Quote;
@@ -65,6 +65,8 @@ pub(crate) struct Arrived {
     pub(crate) client: Rc<Presence>,
     /// Who signed it, as far as its route wants to know.
     pub(crate) identity: Identity,
+    /// Its credential of the `Payment` scheme.
+    pub(crate) mpp: Decoded,
     /// The channel that it has shown a genuine voucher of; filled when that was checked.
     pub(crate) session: OnceCell<session::Shown>,
 }
@@ -118,6 +120,7 @@ async fn handle(
         snapshot,
         client,
         identity,
+        mpp: Decoded::default(),
         session: OnceCell::new(),
     };
     let outcome = match endpoints::find(&arrived.path) {

@@ -37,7 +37,6 @@ use crate::refusal::{Code, Money, Refusal};
 use crate::sending::RequestStream;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::tape::Tape;
 use crate::tunnel::{Coverage, Tunnel};
 use crate::upstream::RequestBody;
 
@@ -272,10 +271,7 @@ impl Serving {
             growth,
             exhausted: None,
             waits: None,
-            tape: is_remembered.then(|| match streams {
-                true => Tape::without_body(answer.kept_head()),
-                false => Tape::new(answer.kept_head(), arrived.snapshot.dedupe().body_bytes_max),
-            }),
+            tape: is_remembered.then(|| answer.tape(&quote, arrived.snapshot.dedupe().body_bytes_max)),
             attempt,
             notary,
             key_watch: upstream

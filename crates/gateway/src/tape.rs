@@ -1,7 +1,10 @@
 //! The answer of a call as it went out, for whoever asks for it again.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+const KEY: HeaderName = HeaderName::from_static("farthing-key");
+const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 
 /// A copy of an answer while it is small enough. All of it are bytes of its own: a piece kept by reference would keep all that
 /// came in the same read, 8 KiB for an event of 170 bytes, for as long as the stream is open.
@@ -14,12 +17,12 @@ pub(crate) struct Tape {
 
 impl Tape {
     /// Of an answer that is not remembered, only that it was given.
-    pub(crate) fn without_body(head: Response<()>) -> Self {
-        Self { head: of_its_own(head), body: None, bytes_max: 0 }
+    pub(crate) fn without_body(status: StatusCode, headers: &HeaderMap) -> Self {
+        Self { head: kept(status, headers), body: None, bytes_max: 0 }
     }
 
-    pub(crate) fn new(head: Response<()>, bytes_max: usize) -> Self {
-        Self { head: of_its_own(head), body: Some(Vec::new()), bytes_max }
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, bytes_max: usize) -> Self {
+        Self { head: kept(status, headers), body: Some(Vec::new()), bytes_max }
     }
 
     pub(crate) fn take(&mut self, added: &[Bytes]) {
@@ -45,25 +48,31 @@ impl Tape {
     }
 }
 
-fn of_its_own(mut head: Response<()>) -> Response<()> {
-    for value in head.headers_mut().values_mut() {
+/// A head as whoever asks again gets it. It is no place for a key (reference item 38), and has no trailers.
+fn kept(status: StatusCode, headers: &HeaderMap) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    let kept = head.headers_mut();
+    kept.reserve(headers.len() + 1);
+    for (name, value) in headers.iter().filter(|(name, _)| **name != KEY && **name != header::TRAILER) {
         if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
             copy.set_sensitive(value.is_sensitive());
-            *value = copy;
+            kept.append(name, copy);
         }
     }
+    kept.insert(REPLAYED, HeaderValue::from_static("true"));
     head
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
-    use http::{HeaderValue, Response};
+    use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
     use super::Tape;
 
     fn taped(bytes_max: usize, pieces: &[&'static str]) -> Option<Bytes> {
-        let mut tape = Tape::new(Response::new(()), bytes_max);
+        let mut tape = Tape::new(StatusCode::OK, &HeaderMap::new(), bytes_max);
         for piece in pieces {
             tape.take(&[Bytes::from_static(piece.as_bytes())]);
         }
@@ -81,7 +90,7 @@ mod tests {
         ] {
             assert_eq!(taped(bytes_max, pieces), answer.map(Bytes::from), "{bytes_max}");
         }
-        let mut unkept = Tape::without_body(Response::new(()));
+        let mut unkept = Tape::without_body(StatusCode::OK, &HeaderMap::new());
         unkept.take(&[Bytes::new()]);
         assert!(unkept.answer().is_none());
     }
@@ -92,16 +101,19 @@ mod tests {
         let mut read = BytesMut::with_capacity(8192);
         read.extend_from_slice(b"secretevent");
         let (value, event) = (read.split_to(6).freeze(), read.split_to(5).freeze());
-        let mut head = Response::new(());
+        let mut head = HeaderMap::new();
         let mut sensitive = HeaderValue::from_maybe_shared(value).unwrap();
         sensitive.set_sensitive(true);
-        head.headers_mut().insert("a", sensitive);
-        let mut tape = Tape::new(head, 100);
+        head.insert("a", sensitive);
+        head.insert("farthing-key", HeaderValue::from_static("fk_test_a"));
+        let mut tape = Tape::new(StatusCode::OK, &head, 100);
+        drop(head);
         tape.take(std::slice::from_ref(&event));
         drop(event);
         // The buffer is nobody else's: its whole room is there again.
         assert!(read.try_reclaim(8192));
         assert!(tape.headers()["a"].is_sensitive());
+        assert!(!tape.headers().contains_key("farthing-key"));
         assert_eq!(tape.answer().unwrap().into_body(), "event");
     }
 }

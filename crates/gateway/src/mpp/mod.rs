@@ -26,6 +26,7 @@
 //! A method refuses with [`refused`], which gives the refusal its problem type. What is about a session alone goes through
 //! [`session`]; [`wallet`] is a proof that pays nothing.
 
+mod decoded;
 mod desk;
 mod echo;
 mod listed;
@@ -38,6 +39,7 @@ pub(crate) mod session;
 mod verify;
 pub(crate) mod wallet;
 
+pub(crate) use decoded::Decoded;
 pub(crate) use desk::{Desk, written};
 pub(crate) use echo::Echo;
 pub(crate) use listed::{Listed, listed};
@@ -47,18 +49,6 @@ pub(crate) use offers::{Making, Offer, offer};
 pub(crate) use receipt::{Paid, Told};
 pub(crate) use refused::{problem_of, refused, undecodable};
 pub(crate) use verify::{Demand, Proven, verify};
-
-use http::{HeaderMap, HeaderName, header};
-use wire::mpp::{Credential, CredentialError};
-
-const PAYMENT_AUTHORIZATION: HeaderName = HeaderName::from_static("payment-authorization");
-
-/// The credential of a request (MPP-13): as [`Credential::read`], which is shown those lines only that may have one.
-pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Credential>, CredentialError> {
-    let lines = [header::AUTHORIZATION, PAYMENT_AUTHORIZATION];
-    let lines = lines.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
-    Credential::read(lines.map(|(name, value)| (name.as_str(), value.as_bytes())))
-}
 
 /// The name in logs and receipts.
 pub(crate) const PROTOCOL: &str = "mpp";

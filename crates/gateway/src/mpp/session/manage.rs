@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, header};
 use hyper::body::{Body as _, Incoming};
 use money::Amount;
 use serde_json::{Value, json};
-use wire::mpp::{Credential, PAYMENT_RECEIPT, Receipt, SESSION};
+use wire::mpp::{PAYMENT_RECEIPT, Receipt, SESSION};
 
 use super::presented::{Action, Presented};
 use super::receive::For;
@@ -35,22 +35,24 @@ pub(crate) fn is_managed(arrived: &Arrived, body: &Incoming) -> bool {
         return false;
     }
     let head = &arrived.head;
-    let fields = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Ok(Some(credential)) = Credential::read(fields) else {
-        // Who asks with HEAD where only calls are sold wants a challenge.
-        return head.method == Method::HEAD && is_sold_otherwise(arrived);
-    };
-    let challenge = &credential.challenge;
-    let by = desk.sessions().find(|terms| terms.method().name() == challenge.method);
-    let Some(terms) = by.filter(|_| challenge.intent == SESSION) else { return false };
-    match (&terms.chain, credential.payload.get("action").and_then(Value::as_str)) {
-        // No voucher comes with an `open` of Solana, so no call can.
-        (_, Some("topUp" | "close")) | (Chain::Solana(_), Some("open")) => true,
-        (Chain::Tempo(_) | Chain::Solana(_), Some(_) | None) => {
-            let is_bare = head.method == Method::POST && head.uri.query().is_none() && body.is_end_stream();
-            head.method == Method::HEAD || is_bare
+    arrived.mpp.look(&head.headers, |credential| {
+        let Some(credential) = credential else {
+            // Who asks with HEAD where only calls are sold wants a challenge.
+            return head.method == Method::HEAD && is_sold_otherwise(arrived);
+        };
+        let challenge = &credential.challenge;
+        let by = desk.sessions().find(|terms| terms.method().name() == challenge.method);
+        let Some(terms) = by.filter(|_| challenge.intent == SESSION) else { return false };
+        match (&terms.chain, credential.payload.get("action").and_then(Value::as_str)) {
+            // No voucher comes with an `open` of Solana, so no call can.
+            (_, Some("topUp" | "close")) | (Chain::Solana(_), Some("open")) => true,
+            (Chain::Tempo(_) | Chain::Solana(_), Some(_) | None) => {
+                let is_bare =
+                    head.method == Method::POST && head.uri.query().is_none() && body.is_end_stream();
+                head.method == Method::HEAD || is_bare
+            }
         }
-    }
+    })
 }
 
 fn is_sold_otherwise(arrived: &Arrived) -> bool {
