@@ -12,7 +12,7 @@ use crate::{SECRET, credential, echoed, given, read};
 /// Bound with the secret that both have.
 fn bound(credential: Credential) -> Credential {
     let key = ChallengeKey::shared(SECRET.as_bytes()).unwrap();
-    let id = key.id(&credential.challenge);
+    let id = key.id(credential.challenge.parts());
     Credential { challenge: Challenge { id, ..credential.challenge }, ..credential }
 }
 
@@ -27,7 +27,7 @@ fn their_reading(line: &str) -> Option<(Challenge, Option<String>, Value)> {
     let read = parse_authorization(line).ok()?;
     let challenge = echoed(&read.challenge);
     let key = ChallengeKey::shared(SECRET.as_bytes()).unwrap();
-    (key.id(&challenge) == challenge.id).then_some((challenge, read.source, read.payload))
+    (key.id(challenge.parts()) == challenge.id).then_some((challenge, read.source, read.payload))
 }
 
 proptest! {
