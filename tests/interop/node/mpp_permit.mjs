@@ -95,7 +95,7 @@ const moved = async (account) => (await transfers(chain, account.address, payTo)
 
 await run({
   async "permit-charge-pays-and-streams"() {
-    const account = clientPayer(21);
+    const account = clientPayer(36);
     await approvePermit(env("RPC_URL"), account);
     const init = call("Permitted, word by word.", streamed);
     const wanted = await asked(url, init);
@@ -116,7 +116,7 @@ await run({
   },
 
   async "permit-charge-in-the-spelling-of-the-draft"() {
-    const account = clientPayer(22);
+    const account = clientPayer(37);
     await approvePermit(env("RPC_URL"), account);
     const init = onceCall("As it is printed.");
     const wanted = await asked(onceUrl, init);
@@ -127,7 +127,7 @@ await run({
   },
 
   async "permit-charge-of-no-use-costs-nothing"() {
-    const account = clientPayer(23);
+    const account = clientPayer(38);
     await approvePermit(env("RPC_URL"), account, 0n);
     const init = onceCall("Not allowed yet.");
     const wanted = await asked(onceUrl, init);
@@ -151,7 +151,7 @@ await run({
   },
 
   async "permit-charge-sent-64-times"() {
-    const account = clientPayer(24);
+    const account = clientPayer(39);
     await approvePermit(env("RPC_URL"), account);
     const init = onceCall("One permit, many copies.");
     const shown = await credential(await asked(onceUrl, init), account);
