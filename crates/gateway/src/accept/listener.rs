@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,16 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use rails::dial::Stream;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::watched::{Patience, Watched};
+use super::watched::{Http, Patience, Watched};
 use super::{PerSource, Place, Underway, Watch};
 use crate::config::{Limits, Net, Timeouts};
 use crate::limits::{Slots, Source};
@@ -121,35 +122,56 @@ where
     let times = &door.timeouts;
     let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
     let watch = Watch::new(place);
-    let io = TokioIo::new(Watched::new(stream, watch.clone(), patience));
+    let mut io = Watched::new(stream, watch.clone(), patience);
+    let mut closing = door.closing.clone();
+    let protocol = tokio::select! {
+        protocol = io.protocol() => protocol?,
+        _ = closing.wait_for(|closing| *closing) => return Ok(()),
+    };
     let service = service_fn(move |request: Request<Incoming>| {
         let underway = watch.begin(request.version());
         // Boxed: it goes with the answer's head. The connection keeps room for what it is given here, for as long as it lasts.
         let answered = Box::pin(answer(peer, request, underway));
         async move { Ok::<_, Infallible>(answered.await) }
     });
-    let builder = protocols(door);
-    let served = builder.serve_connection_with_upgrades(io, service);
-    tokio::pin!(served);
-    let mut closing = door.closing.clone();
-    tokio::select! {
-        done = served.as_mut() => return done,
-        _ = closing.wait_for(|closing| *closing) => served.as_mut().graceful_shutdown(),
+    let io = TokioIo::new(io);
+    match protocol {
+        Http::One => {
+            let mut served = pin!(http1(door).serve_connection(io, service).with_upgrades());
+            tokio::select! {
+                done = served.as_mut() => return Ok(done?),
+                _ = closing.wait_for(|closing| *closing) => served.as_mut().graceful_shutdown(),
+            }
+            served.await?;
+        }
+        Http::Two => {
+            let mut served = Box::pin(http2().serve_connection(io, service));
+            tokio::select! {
+                done = served.as_mut() => return Ok(done?),
+                _ = closing.wait_for(|closing| *closing) => served.as_mut().graceful_shutdown(),
+            }
+            served.await?;
+        }
     }
-    served.await
+    Ok(())
 }
 
-fn protocols(door: &Door) -> auto::Builder<LocalExecutor> {
-    let mut builder = auto::Builder::new(LocalExecutor);
+fn http1(door: &Door) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         // The watch on the connection has the clocks of head and idle time; hyper's one knows only both together.
         .header_read_timeout(None)
         .max_headers(door.limits.fields)
+        // A head is counted; a buffer only bounds what is read of one at a time.
+        .max_header_size(door.limits.header_bytes)
         .max_buf_size(door.limits.header_bytes.max(8192));
     builder
-        .http2()
+}
+
+fn http2() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(H2_HEADER_LIST_BYTES_MAX)

@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Version;
 use rails::dial::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::Place;
@@ -109,8 +110,20 @@ pub(super) struct Patience {
     pub(super) write_stall: Duration,
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Http {
+    One,
+    Two,
+}
+
+/// How a client of HTTP/2 begins (RFC 9113 section 3.4); no request of HTTP/1 does.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 pub(super) struct Watched {
     stream: Stream,
+    /// What was read to know the protocol, and stands before what is read next.
+    begun: Bytes,
     watch: Watch,
     patience: Patience,
     reading: Alarm,
@@ -144,7 +157,32 @@ impl Alarm {
 impl Watched {
     pub(super) fn new(stream: Stream, watch: Watch, patience: Patience) -> Self {
         let (reading, writing) = (Alarm::default(), Alarm::default());
-        Self { stream, watch, patience, reading, writing, stalls: None }
+        Self { stream, begun: Bytes::new(), watch, patience, reading, writing, stalls: None }
+    }
+
+    /// What the client speaks. Waits until that is clear, and reads no more than is needed for it.
+    pub(super) async fn protocol(&mut self) -> io::Result<Http> {
+        let mut begun = [0; PREFACE.len()];
+        let mut count = 0;
+        let speaks = loop {
+            let read = self.read(&mut begun[count..]).await?;
+            count += read;
+            match PREFACE.strip_prefix(&begun[..count]) {
+                Some([]) => break Http::Two,
+                Some(_) if read > 0 => {}
+                Some(_) | None => break Http::One,
+            }
+        };
+        self.begun = Bytes::copy_from_slice(&begun[..count]);
+        Ok(speaks)
+    }
+
+    /// Gives what was read before, and with it what else is there: who reads a head in pieces makes room for more each time.
+    fn give_begun(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) {
+        let begun = self.begun.split_to(self.begun.len().min(buf.remaining()));
+        buf.put_slice(&begun);
+        // An error, or the end, comes with the next read.
+        let _ = Pin::new(&mut self.stream).poll_read(cx, buf);
     }
 
     /// Whether what is waited for has been waited for too long. Nothing but this alarm makes an idle connection look, so it
@@ -178,6 +216,10 @@ impl Watched {
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.begun.is_empty() {
+            this.give_begun(cx, buf);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if polled.is_ready() {
