@@ -22,7 +22,7 @@ use crate::refusal::{Code, Refusal};
 use crate::sending::Sending;
 use crate::tape::Tape;
 use crate::upstream::grpc::GrpcEnd;
-use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit};
+use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit, is_out_of_credit_by_head};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
 const PRICE: HeaderName = HeaderName::from_static("farthing-price");
@@ -74,8 +74,14 @@ impl Answered {
         let upstream = &quote.upstream;
         let refused = || Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway.");
         let (parts, mut body) = response.into_parts();
-        let looking = is_out_of_credit(upstream.provider, parts.status, &mut body);
-        if tokio::time::timeout(patience, looking).await.unwrap_or(false) {
+        let is_out = match is_out_of_credit_by_head(upstream.provider, parts.status) {
+            Some(is_out) => is_out,
+            None => {
+                let looking = is_out_of_credit(parts.status, &mut body);
+                Box::pin(tokio::time::timeout(patience, looking)).await.unwrap_or(false)
+            }
+        };
+        if is_out {
             gate.metrics.out_of_credit(&upstream.name);
             tracing::error!(%call, upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(refused());

@@ -149,6 +149,6 @@ fn check_grpc(head: &request::Parts) -> Result<(), Refusal> {
 
 /// Whether a client reads the answer as gRPC's: then a refusal is told in its words. Over HTTP/1 nothing is gRPC.
 pub(crate) fn is_grpc(version: Version, headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    version >= Version::HTTP_2 && kind.is_some_and(grpc::is_grpc)
+    let kind = || headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    version >= Version::HTTP_2 && kind().is_some_and(grpc::is_grpc)
 }

@@ -34,7 +34,7 @@ pub(crate) async fn forward(
     let target = upstream.target(&arrived.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
     let (method, client) = (arrived.head.method.clone(), &arrived.head.headers);
-    let mut request = build(method, &target, upstream.way.host.clone(), client, secret, body)
+    let mut request = build(method, target, upstream.way.host.clone(), client, secret, body)
         .map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     match quote.exchange {
         Exchange::Document => {}

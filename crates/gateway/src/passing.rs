@@ -19,15 +19,15 @@ use crate::landing::Landing;
 use crate::payments::PaymentResult;
 use crate::session::{Pause, Waited};
 use crate::silence::Silence;
-use crate::upstream::UpstreamBody;
 use crate::upstream::grpc::{self, BrokenBy, GrpcEnd};
+use crate::upstream::{BodyError, UpstreamBody};
 
 /// Why an answer broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnswerError {
     /// The upstream's connection broke.
     #[error("the upstream broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] BodyError),
     /// The upstream sent nothing for too long.
     #[error("the upstream fell silent")]
     Silent,

@@ -45,6 +45,9 @@ const SUPPORTED_EVERY: Duration = Duration::from_secs(300);
 /// The same while one of them has never told.
 const SUPPORTED_AGAIN: Duration = Duration::from_secs(15);
 
+/// How often connections to upstreams are looked for that have been idle for too long, or were closed by them.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+
 /// How often spend windows that are over are let go, and how long they are kept before that.
 const WINDOWS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -286,8 +289,9 @@ async fn work(
         aftercare,
         log,
     });
+    let answers = Rc::clone(&worker);
     let answer =
-        Rc::new(move |peer, request, underway| call::answer(Rc::clone(&worker), peer, request, underway));
+        Rc::new(move |peer, request, underway| call::answer(Rc::clone(&answers), peer, request, underway));
     let listeners: io::Result<Vec<TcpListener>> = listeners.into_iter().map(TcpListener::from_std).collect();
     let listeners = match listeners {
         Ok(listeners) => listeners,
@@ -301,8 +305,14 @@ async fn work(
     for listener in listeners {
         tokio::task::spawn_local(serve(door.clone(), listener, Rc::clone(&answer)));
     }
-    // The sender goes when draining is over.
-    while closing.changed().await.is_ok() {}
+    let mut tidying = tokio::time::interval(TIDY_EVERY);
+    loop {
+        tokio::select! {
+            // The sender goes when draining is over.
+            changed = closing.changed() => if changed.is_err() { return },
+            _ = tidying.tick() => worker.pool.tidy(),
+        }
+    }
 }
 
 /// Start-up does not wait for it, and neither does any request (X402-41).

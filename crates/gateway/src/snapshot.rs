@@ -1,6 +1,6 @@
 //! What a reload swaps: routes, upstreams, prices, offers and limits, all of one configuration.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ pub(crate) struct Snapshot {
     pub(crate) pages: ArcSwapOption<Pages>,
     /// How what is sold is called and paid, likewise.
     pub(crate) catalogue: ArcSwapOption<Catalogue>,
-    upstreams: HashMap<String, Arc<Upstream>>,
+    upstreams: BTreeMap<String, Arc<Upstream>>,
 }
 
 impl Snapshot {

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use pinned::Pinned;
 
 /// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// TLS or plain.
     pub tls: bool,

@@ -8,6 +8,10 @@ use super::KeySearch;
 /// organisation, its rate limits, its own idea of payment.
 const PASSED: [HeaderName; 3] = [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::RETRY_AFTER];
 
+/// Fields of an answer that there is room for from its beginning: these, and what is told of the call. It is kept for as long as
+/// the answer lasts.
+const FIELDS: usize = 12;
+
 /// What the answer is to the caller.
 #[derive(Debug)]
 pub(crate) enum AnswerHead {
@@ -23,17 +27,16 @@ pub(crate) enum AnswerHead {
 /// (reference item 47); a redirect is not followed; 101 is no answer to any request of ours. A field that
 /// would come down with the operator's key in it masks the whole (SEC-31).
 pub(crate) fn answer_head(status: StatusCode, upstream: &HeaderMap, key: Option<&KeySearch>) -> AnswerHead {
-    let masked = matches!(status.as_u16(), 401..=403 | 300..=399) || status.is_informational();
-    let told =
-        |name| upstream.get(name).is_some_and(|value| key.is_some_and(|key| key.finds(value.as_bytes())));
-    if masked || PASSED.iter().any(told) {
+    if matches!(status.as_u16(), 401..=403 | 300..=399) || status.is_informational() {
         return AnswerHead::Mask;
     }
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = HeaderMap::with_capacity(FIELDS);
     for name in PASSED {
-        if let Some(value) = upstream.get(&name) {
-            headers.insert(name, value.clone());
+        let Some(value) = upstream.get(&name) else { continue };
+        if key.is_some_and(|key| key.finds(value.as_bytes())) {
+            return AnswerHead::Mask;
         }
+        headers.insert(name, value.clone());
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     AnswerHead::Relay(headers)

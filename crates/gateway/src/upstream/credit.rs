@@ -27,17 +27,19 @@ const MESSAGES: [&str; 2] = ["Insufficient Balance", "Your credit balance is too
 /// `MiniMax`, with status 200.
 const BASE_RESP: u64 = 1008;
 
-/// Whether an answer says so. Looks at no more than its beginning, and only where it may stand there: of what
-/// succeeded, at the first event or a short document of those who fail with status 200.
-pub(crate) async fn is_out(provider: Provider, status: StatusCode, body: &mut UpstreamBody) -> bool {
+/// Whether an answer says so by its head alone. None: its body has to be looked at.
+pub(crate) fn is_out_by_head(provider: Provider, status: StatusCode) -> Option<bool> {
     if status == StatusCode::PAYMENT_REQUIRED {
-        return true;
+        return Some(true);
     }
     let fails_with_200 = matches!(provider, Provider::MiniMax | Provider::OpenRouter);
-    let looked_at = status.is_client_error() || (status == StatusCode::OK && fails_with_200);
-    if !looked_at || provider == Provider::Raw {
-        return false;
-    }
+    let may_say_so = status.is_client_error() || (status == StatusCode::OK && fails_with_200);
+    (!may_say_so || provider == Provider::Raw).then_some(false)
+}
+
+/// Whether the body of an answer says so. Looks at no more than its beginning: of what succeeded, at the first event or a
+/// short document of those who fail with status 200.
+pub(crate) async fn is_out(status: StatusCode, body: &mut UpstreamBody) -> bool {
     let is_enough = |seen: &[u8]| {
         seen.len() >= LOOKED_AT_BYTES
             || (status == StatusCode::OK && memchr::memmem::find(seen, b"\n\n").is_some())

@@ -2,7 +2,7 @@
 //! replaced when it ends.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -32,7 +32,7 @@ const HEAD_BYTES_MAX: u32 = 32 * 1024;
 
 /// This thread's connections.
 #[derive(Default)]
-pub(crate) struct Connections(RefCell<HashMap<Place, Rc<Shared>>>);
+pub(crate) struct Connections(RefCell<BTreeMap<Place, Rc<Shared>>>);
 
 /// The connections to a place. Whoever needs one while it is being opened waits for whoever opens it.
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Connections {
                 Ok(response) => return Ok(response.map(|body| (body, place))),
                 Err(mut refused) => match refused.take_message() {
                     Some(unsent) if !is_again => (request, is_again) = (unsent, true),
-                    Some(_) | None => return Err(SendError::Closed(refused.into_error())),
+                    Some(_) | None => return Err(SendError::Closed(refused.into_error().into())),
                 },
             }
         }

@@ -3,6 +3,7 @@
 mod answer;
 mod credit;
 pub(crate) mod grpc;
+mod h1;
 mod h2;
 mod key_search;
 mod outgoing;
@@ -10,7 +11,7 @@ mod pool;
 pub(crate) mod websocket;
 
 pub(crate) use answer::{AnswerHead, answer_head};
-pub(crate) use credit::is_out as is_out_of_credit;
+pub(crate) use credit::{is_out as is_out_of_credit, is_out_by_head as is_out_of_credit_by_head};
 pub(crate) use key_search::{KeySearch, KeySeen, KeyWatch};
 pub(crate) use outgoing::{RequestBody, build};
-pub(crate) use pool::{Pool, SendError, UpstreamBody, Way};
+pub(crate) use pool::{BodyError, Pool, SendError, UpstreamBody, Way};

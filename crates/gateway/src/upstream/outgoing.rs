@@ -71,7 +71,7 @@ impl Body for RequestBody {
 /// (SEC-31).
 pub(crate) fn build(
     method: Method,
-    target: &str,
+    target: String,
     host: HeaderValue,
     client: &HeaderMap,
     secret: Option<(&HeaderName, &HeaderValue)>,
@@ -87,9 +87,10 @@ pub(crate) fn build(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers.insert(header::HOST, host);
-    // The first line of each, of the few that a client sends.
-    for name in client.keys().filter(|name| PASSED.contains(&name.as_str())) {
-        if let Some(value) = client.get(name) {
+    // The first line of each, of the few that a client sends: those of one name come one behind the other.
+    let mut last = None;
+    for (name, value) in client.iter().filter(|(name, _)| PASSED.contains(&name.as_str())) {
+        if last.replace(name) != Some(name) {
             headers.insert(name, value.clone());
         }
     }
@@ -146,11 +147,12 @@ mod tests {
         }
         client.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         client.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        client.append("anthropic-version", HeaderValue::from_static("1999-01-01"));
         let name = HeaderName::from_static("x-api-key");
         let secret = HeaderValue::from_static("operator");
         let built = build(
             Method::POST,
-            "/v1/messages",
+            "/v1/messages".to_owned(),
             HeaderValue::from_static("up:1"),
             &client,
             Some((&name, &secret)),
@@ -170,6 +172,8 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert_eq!(built.headers()["x-api-key"], "operator");
+        let versions: Vec<_> = built.headers().get_all("anthropic-version").iter().collect();
+        assert_eq!(versions, ["2023-06-01"], "a second line stays down here");
         assert!(!format!("{:?}", built.headers()).contains("canary"));
     }
 }

@@ -1,7 +1,7 @@
 //! Connections to upstreams, one pool per thread: no lock is shared between cores (PERF-21).
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,13 +12,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rails::dial::{Dialer, Origin, Stream};
+use rails::dial::{Dialer, Origin};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
 use super::RequestBody;
+use super::h1::{self, Broken};
 use super::h2;
 use crate::config::Protocol;
 
@@ -26,8 +27,8 @@ use crate::config::Protocol;
 const IDLE_MAX: usize = 128;
 /// An idle connection older than this may have been closed by the upstream.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(30);
-/// Largest head of an answer.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Largest head of an answer to a handshake.
+const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -37,15 +38,33 @@ pub(crate) enum SendError {
     Connect(#[source] io::Error),
     /// The connection broke before the head of an answer.
     #[error("the upstream closed without an answer")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] BodyError),
+}
+
+/// Why the body of an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// On a connection of its own.
+    #[error(transparent)]
+    Alone(#[from] Broken),
+    /// On one that calls share, or that is a tunnel.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    line: h1::Line,
     since: Instant,
 }
 
-type Shelf = Rc<RefCell<Vec<Idle>>>;
+impl Idle {
+    fn is_old(&self) -> bool {
+        self.since.elapsed() >= IDLE_AGE_MAX
+    }
+}
+
+/// Idle connections to a place, the last used last.
+type Shelf = Rc<RefCell<VecDeque<Idle>>>;
 
 /// How an upstream is reached.
 #[derive(Clone, Debug)]
@@ -58,7 +77,7 @@ pub(crate) struct Way {
 }
 
 /// What connections must have in common to stand for each other: where they go, and whom they trust there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) origin: Origin,
     trust: [u8; 32],
@@ -88,8 +107,9 @@ impl Way {
 /// This thread's connections.
 #[derive(Default)]
 pub(crate) struct Pool {
-    shelves: RefCell<HashMap<Place, Shelf>>,
+    shelves: RefCell<BTreeMap<Place, Shelf>>,
     shared: h2::Connections,
+    room: h1::Room,
 }
 
 impl Pool {
@@ -105,10 +125,7 @@ impl Pool {
             Protocol::Http1 => self.send_alone(way, request).await,
             Protocol::H2 | Protocol::Grpc => {
                 let response = self.shared.send(way, request).await?;
-                Ok(response.map(|(body, line)| UpstreamBody {
-                    line: Some(line),
-                    ..UpstreamBody::without_home(body)
-                }))
+                Ok(response.map(|(body, line)| UpstreamBody::new(Source::Shared(body, line))))
             }
         }
     }
@@ -119,10 +136,20 @@ impl Pool {
         way: &Way,
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let (mut sender, connection) = Box::pin(handshake(way)).await?;
-        keep(connection.with_upgrades());
-        let response = sender.send_request(request).await.map_err(SendError::Closed)?;
-        Ok(response.map(UpstreamBody::without_home))
+        let stream = way.dialer.dial(&way.place.origin).await.map_err(SendError::Connect)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HANDSHAKE_BYTES_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| SendError::Connect(io::Error::other(error)))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| SendError::Closed(error.into()))?;
+        Ok(response.map(|body| UpstreamBody::new(Source::Handshake(body))))
     }
 
     /// An answer did not come in time: where calls share a connection, the next one gets another.
@@ -133,29 +160,38 @@ impl Pool {
         }
     }
 
+    /// Closes idle connections that no call would be given any more.
+    pub(crate) fn tidy(&self) {
+        self.shelves.borrow_mut().retain(|_, shelf| {
+            let mut lines = shelf.borrow_mut();
+            lines.retain_mut(|idle| !idle.is_old() && idle.line.is_quiet());
+            // An answer on its way keeps its shelf.
+            !lines.is_empty() || Rc::strong_count(shelf) > 1
+        });
+    }
+
     /// One call at a time on each connection.
     async fn send_alone(
         &self,
         way: &Way,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let (head, body) = request.into_parts();
+        let RequestBody::Whole(body) = body else {
+            return Err(SendError::Connect(io::Error::other("a request that is a stream needs HTTP/2")));
+        };
+        let request = h1::Outgoing::new(&head, body.unwrap_or_default());
         let shelf = self.shelf(&way.place);
-        while let Some(mut sender) = take_live(&shelf) {
-            if sender.ready().await.is_err() {
-                continue;
-            }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(attach(response, sender, shelf)),
-                Err(mut refused) => match refused.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(SendError::Closed(refused.into_error())),
-                },
+        while let Some(line) = take_live(&shelf) {
+            match line.ask(request.clone()).await {
+                Err(Broken::Unsent(_)) => {}
+                answered => return attach(answered, shelf),
             }
         }
-        let (mut sender, connection) = Box::pin(handshake(way)).await?;
-        keep(connection);
-        let response = sender.send_request(request).await.map_err(SendError::Closed)?;
-        Ok(attach(response, sender, shelf))
+        // Boxed, so that calls that find a connection have no room for making one.
+        let dialing = Box::pin(way.dialer.dial(&way.place.origin));
+        let stream = dialing.await.map_err(SendError::Connect)?;
+        attach(h1::Line::new(stream, &self.room).ask(request).await, shelf)
     }
 
     fn shelf(&self, place: &Place) -> Shelf {
@@ -166,83 +202,55 @@ impl Pool {
     }
 }
 
-type Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
-
-async fn handshake(way: &Way) -> Result<(SendRequest<RequestBody>, Connection), SendError> {
-    let stream = way.dialer.dial(&way.place.origin).await.map_err(SendError::Connect)?;
-    http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| SendError::Connect(io::Error::other(error)))
-}
-
-/// Moves a connection's bytes until it ends.
-fn keep(connection: impl Future<Output = hyper::Result<()>> + 'static) {
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-}
-
-fn take_live(shelf: &Shelf) -> Option<SendRequest<RequestBody>> {
+fn take_live(shelf: &Shelf) -> Option<h1::Line> {
     let mut shelf = shelf.borrow_mut();
-    while let Some(idle) = shelf.pop() {
-        if !idle.sender.is_closed() && idle.since.elapsed() < IDLE_AGE_MAX {
-            return Some(idle.sender);
+    while let Some(mut idle) = shelf.pop_back() {
+        if !idle.is_old() && idle.line.is_quiet() {
+            return Some(idle.line);
         }
     }
     None
 }
 
-/// A response framed twice may be read differently by the next hop: its connection is not used again
-/// (security.md 1.3, 2.2).
 fn attach(
-    response: Response<Incoming>,
-    sender: SendRequest<RequestBody>,
+    answered: Result<Response<h1::Answer>, Broken>,
     shelf: Shelf,
-) -> Response<UpstreamBody> {
-    let twice = response.headers().contains_key(http::header::CONTENT_LENGTH)
-        && response.headers().contains_key(http::header::TRANSFER_ENCODING);
-    let home = (!twice).then_some(Home { sender, shelf });
-    response.map(|incoming| {
-        let mut body = UpstreamBody { home, ..UpstreamBody::without_home(incoming) };
-        if body.incoming.is_end_stream() {
-            body.bring_home();
-        }
+) -> Result<Response<UpstreamBody>, SendError> {
+    let response = answered.map_err(|error| SendError::Closed(error.into()))?;
+    Ok(response.map(|answer| {
+        let mut body = UpstreamBody::new(Source::Alone(answer, shelf));
+        body.bring_home();
         body
-    })
+    }))
 }
 
-struct Home {
-    sender: SendRequest<RequestBody>,
-    shelf: Shelf,
+/// Where a body comes from.
+enum Source {
+    /// A connection of its own, and where that goes when all has come. Dropped earlier, the connection closes.
+    Alone(h1::Answer, Shelf),
+    /// One that calls share.
+    Shared(Incoming, #[expect(dead_code, reason = "held to be counted")] h2::OnLine),
+    /// One that is a tunnel, if the answer opened it.
+    Handshake(Incoming),
 }
 
-/// The body of an answer. Read to its end, its connection goes back to the pool; dropped earlier, the
-/// connection closes.
+/// The body of an answer.
 pub(crate) struct UpstreamBody {
     /// Frames that were looked at before they go on.
-    seen: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
-    incoming: Incoming,
-    home: Option<Home>,
-    /// On a connection that calls share.
-    #[expect(dead_code, reason = "held to be counted")]
-    line: Option<h2::OnLine>,
+    seen: VecDeque<Result<Frame<Bytes>, BodyError>>,
+    source: Source,
 }
 
 impl UpstreamBody {
-    /// Of a connection that nobody has to bring back.
-    fn without_home(incoming: Incoming) -> Self {
-        Self { seen: VecDeque::new(), incoming, home: None, line: None }
+    const fn new(source: Source) -> Self {
+        Self { seen: VecDeque::new(), source }
     }
 
     /// The beginning of the body, which stays there to be read: as much as is enough, or all there is.
     pub(crate) async fn peek(&mut self, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let mut beginning = Vec::new();
         while !is_enough(&beginning) {
-            let Some(frame) = std::future::poll_fn(|cx| self.poll_incoming(cx)).await else { break };
+            let Some(frame) = std::future::poll_fn(|cx| self.poll_source(cx)).await else { break };
             let more = frame.as_ref().ok().and_then(|frame| frame.data_ref().cloned());
             let is_over = frame.is_err();
             self.seen.push_back(frame);
@@ -254,52 +262,59 @@ impl UpstreamBody {
         beginning
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(None) => self.bring_home(),
-            Poll::Ready(Some(Err(_))) => self.home = None,
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.bring_home(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Alone(answer, _) => {
+                let polled = answer.poll_piece(cx).map_ok(Frame::data).map_err(BodyError::Alone);
+                self.bring_home();
+                polled
+            }
+            Source::Shared(incoming, _) | Source::Handshake(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map_err(BodyError::Hyper)
+            }
         }
-        polled
     }
 
+    /// Puts the connection where the next call finds it, if all of the answer has come.
     fn bring_home(&mut self) {
-        if let Some(Home { sender, shelf }) = self.home.take() {
-            let mut shelf = shelf.borrow_mut();
-            if !sender.is_closed() && shelf.len() < IDLE_MAX {
-                shelf.push(Idle { sender, since: Instant::now() });
-            }
+        let Source::Alone(answer, shelf) = &mut self.source else { return };
+        let Some(line) = answer.free() else { return };
+        let mut shelf = shelf.borrow_mut();
+        if shelf.len() < IDLE_MAX {
+            shelf.push_back(Idle { line, since: Instant::now() });
         }
     }
 }
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
         match body.seen.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
-            None => body.poll_incoming(cx),
+            None => body.poll_source(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.seen.is_empty() && self.incoming.is_end_stream()
+        let is_over = match &self.source {
+            Source::Alone(answer, _) => answer.is_over(),
+            Source::Shared(incoming, _) | Source::Handshake(incoming) => incoming.is_end_stream(),
+        };
+        self.seen.is_empty() && is_over
     }
 
     fn size_hint(&self) -> SizeHint {
         let seen: usize = self.seen.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
-        let mut hint = self.incoming.size_hint();
-        if let Some(left) = hint.exact() {
-            hint.set_exact(left + seen as u64);
-        }
-        hint
+        let left = match &self.source {
+            Source::Alone(answer, _) => answer.left(),
+            Source::Shared(incoming, _) | Source::Handshake(incoming) => incoming.size_hint().exact(),
+        };
+        left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left + seen as u64))
     }
 }
