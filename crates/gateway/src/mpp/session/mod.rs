@@ -108,6 +108,11 @@ impl Signature {
             Self::Solana(signature) => u64::try_from(signature.expires_at).ok().filter(|end| *end > 0),
         }
     }
+
+    /// Whether the chain still takes something by it.
+    fn is_good(&self, now_s: u64) -> bool {
+        self.ends_at().is_none_or(|end| end > now_s)
+    }
 }
 
 impl Made {

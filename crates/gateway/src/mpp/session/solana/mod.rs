@@ -6,7 +6,6 @@ mod recent;
 mod taking;
 
 pub(crate) use recent::keep_recent;
-pub(super) use taking::ends;
 
 use proof::SigningKey;
 use proof::solana::transaction;
