@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use farthing_tests::gateway::{Gateway, nano, wait_for};
 use farthing_tests::http::{self, Answer};
-use farthing_tests::mpp::{call, credential, receipt};
+use farthing_tests::mpp::{call, challenges, credential, receipt};
 use farthing_tests::payer::now_s;
 use farthing_tests::refused::assert_refused;
 use farthing_tests::session::manage;
@@ -760,4 +760,18 @@ fn a_challenge_asks_no_node() {
     }
     // It may have been time for the next one.
     assert!(stage.node.questions() <= questions + 1);
+}
+
+/// A reload asks no node either: what was told before it is told after it.
+#[test]
+fn a_reload_knows_what_payers_sign_over() {
+    let stage = Stage::new(QUIET);
+    let before = asked(&stage.challenge()).method_details.recent_blockhash;
+    // From here on the node says nothing.
+    let silent = stage.node.ledger();
+    stage.gateway.operator(&["reload"]);
+    let unpaid = http::post(stage.gateway.address, CHAT, &[], &ask("hi"));
+    let offered = challenges(&unpaid).into_iter().find(|challenge| challenge.method == "solana").unwrap();
+    assert_eq!(asked(&offered).method_details.recent_blockhash, before);
+    drop(silent);
 }

@@ -158,6 +158,7 @@ pub(crate) struct Sessions {
     top_ups: DefaultKeyedRateLimiter<[u8; 32]>,
     openings: Openings,
     sending: Sending,
+    latest: solana::Latest,
 }
 
 /// Our transactions have an order: one of a chain is written and sent at a time.
@@ -177,6 +178,7 @@ impl Sessions {
             top_ups: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND)),
             openings: Openings::default(),
             sending: Sending::default(),
+            latest: solana::Latest::default(),
         })
     }
 
