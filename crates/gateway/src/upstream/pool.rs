@@ -180,10 +180,10 @@ impl Pool {
         let RequestBody::Whole(body) = body else {
             return Err(SendError::Connect(io::Error::other("a request that is a stream needs HTTP/2")));
         };
-        let request = h1::Outgoing::new(&head, body.unwrap_or_default());
+        let mut request = h1::Outgoing::new(&head, body.unwrap_or_default());
         let shelf = self.shelf(&way.place);
         while let Some(line) = take_live(&shelf) {
-            match line.ask(request.clone()).await {
+            match line.ask(&mut request).await {
                 Err(Broken::Unsent(_)) => {}
                 answered => return attach(answered, shelf),
             }
@@ -191,7 +191,7 @@ impl Pool {
         // Boxed, so that calls that find a connection have no room for making one.
         let dialing = Box::pin(way.dialer.dial(&way.place.origin));
         let stream = dialing.await.map_err(SendError::Connect)?;
-        attach(h1::Line::new(stream, &self.room).ask(request).await, shelf)
+        attach(h1::Line::new(stream, &self.room).ask(&mut request).await, shelf)
     }
 
     fn shelf(&self, place: &Place) -> Shelf {

@@ -1,5 +1,7 @@
 //! Heads of HTTP/1.1: a request's as it goes up, an answer's as it is read.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
 use memchr::memmem;
@@ -52,9 +54,8 @@ pub(super) fn write(request: &request::Parts, body_bytes: usize) -> Vec<u8> {
         }
     }
     if body_bytes > 0 {
-        for part in ["content-length: ", &body_bytes.to_string(), "\r\n"] {
-            head.extend_from_slice(part.as_bytes());
-        }
+        // Writing to memory does not fail.
+        let _ = write!(head, "content-length: {body_bytes}\r\n");
     }
     head.extend_from_slice(b"\r\n");
     head

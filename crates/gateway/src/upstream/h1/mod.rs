@@ -8,7 +8,7 @@ mod framing;
 mod head;
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io::{self, Cursor, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -60,24 +60,25 @@ impl Default for Room {
     }
 }
 
-/// A request as it goes on a connection; cheap to send again where nothing of it has left. It has the upstream's key: no `Debug`.
-#[derive(Clone)]
+/// What is to be sent: a head, and the body behind it.
+type Unsent = Chain<Cursor<Vec<u8>>, Bytes>;
+
+/// A request as it goes on a connection. It has the upstream's key: no `Debug`.
 pub(super) struct Outgoing {
-    head: Bytes,
-    body: Bytes,
+    bytes: Unsent,
     method: Method,
 }
 
 impl Outgoing {
     /// A request and its whole body.
     pub(super) fn new(request: &request::Parts, body: Bytes) -> Self {
-        let head = Bytes::from(head::write(request, body.len()));
-        Self { head, body, method: request.method.clone() }
+        let head = Cursor::new(head::write(request, body.len()));
+        Self { bytes: head.chain(body), method: request.method.clone() }
     }
 }
 
-fn nothing() -> Chain<Bytes, Bytes> {
-    Bytes::new().chain(Bytes::new())
+fn nothing() -> Unsent {
+    Cursor::default().chain(Bytes::new())
 }
 
 /// A connection.
@@ -85,7 +86,7 @@ pub(super) struct Line {
     stream: Stream,
     room: Room,
     /// What of the request is still to be sent: an answer may come before that.
-    unsent: Chain<Bytes, Bytes>,
+    unsent: Unsent,
     /// Whether all of the request is on its way, or cannot be.
     is_sent: bool,
     /// Whether it may bring another answer.
@@ -105,28 +106,27 @@ impl Line {
     /// Sends a request. The answer's body has the connection, until that is over.
     ///
     /// # Errors
-    /// [`Broken::Unsent`]: another connection may be tried. Else nobody knows what the upstream has got.
-    pub(super) async fn ask(mut self, request: Outgoing) -> Result<Response<Answer>, Broken> {
-        let Outgoing { head, body, method } = request;
-        (self.unsent, self.is_sent) = (head.chain(body), false);
+    /// [`Broken::Unsent`]: another connection may be tried, with the same request. Else nobody knows what the upstream has got.
+    pub(super) async fn ask(mut self, request: &mut Outgoing) -> Result<Response<Answer>, Broken> {
+        let Outgoing { bytes, method } = request;
+        (self.unsent, self.is_sent) = (std::mem::replace(bytes, nothing()), false);
         let whole = self.unsent.remaining();
         let mut come = Vec::new();
         let (head, first) = std::future::poll_fn(|cx| {
             if let Err(error) = self.push(cx)
                 && self.unsent.remaining() == whole
             {
+                *bytes = std::mem::replace(&mut self.unsent, nothing());
                 return Poll::Ready(Err(Broken::Unsent(error)));
             }
-            self.poll_head(cx, &mut come, &method)
+            self.poll_head(cx, &mut come, method)
         })
         .await?;
         let Head { status, headers, framing, keeps } = head;
         self.keeps &= keeps;
         let ready = Bytes::new();
         let mut coming = Coming { framing, ready, broken: None, had_turn: false, is_followed: false };
-        if !first.is_empty() {
-            coming.take(&first);
-        }
+        coming.begin(first);
         let mut response = Response::new(Answer { line: Some(self), coming });
         (*response.status_mut(), *response.headers_mut()) = (status, headers);
         Ok(response)
@@ -271,6 +271,18 @@ impl Answer {
 }
 
 impl Coming {
+    /// Takes in what has come with the head: as it is, where all of it is body.
+    fn begin(&mut self, first: Bytes) {
+        match &mut self.framing {
+            Framing::Length(left) if first.len() as u64 <= *left => {
+                *left -= first.len() as u64;
+                self.ready = first;
+            }
+            Framing::Length(_) | Framing::Chunked(_) | Framing::Close if first.is_empty() => {}
+            Framing::Length(_) | Framing::Chunked(_) | Framing::Close => self.take(&first),
+        }
+    }
+
     /// Takes in what has come; nothing at the connection's end.
     fn take(&mut self, mut come: &[u8]) {
         if come.is_empty() {
@@ -352,7 +364,7 @@ mod tests {
         })
         .await;
         for _ in 0..2 {
-            let (body, broken, free) = read(line.ask(request(Bytes::new())).await.unwrap()).await;
+            let (body, broken, free) = read(line.ask(&mut request(Bytes::new())).await.unwrap()).await;
             assert_eq!((&*body, broken.is_none()), ("hello", true));
             line = free.unwrap();
         }
@@ -370,7 +382,7 @@ mod tests {
             std::thread::park();
         })
         .await;
-        let answer = line.ask(request(vec![b'x'; 64 << 20].into())).await.unwrap();
+        let answer = line.ask(&mut request(vec![b'x'; 64 << 20].into())).await.unwrap();
         assert_eq!(answer.status(), 413);
         let (body, broken, free) = read(answer).await;
         assert_eq!((&*body, broken.is_none()), ("no", true));
@@ -391,7 +403,7 @@ mod tests {
                 stream.write_all(format!("{CHUNKS}{behind}").as_bytes()).unwrap();
             })
             .await;
-            let (body, broken, free) = read(line.ask(request(Bytes::new())).await.unwrap()).await;
+            let (body, broken, free) = read(line.ask(&mut request(Bytes::new())).await.unwrap()).await;
             let found = (&*body, broken.is_none(), free.is_some());
             assert_eq!(found, ("hello", is_whole, is_free), "{behind:?}");
         }
