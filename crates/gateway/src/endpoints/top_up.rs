@@ -18,7 +18,7 @@ use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::identity::Content;
-use crate::landing::commit_in_background;
+use crate::landing::write_in_background;
 use crate::lightning::{self, Door};
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
@@ -138,7 +138,7 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
         let ending = Ending::of(Some(Brought::Deposit(deposit)), None, outcome);
         let Joined { write, waits, .. } = ending.join(&gate, None, Amount::ZERO);
         if let Some(end) = write {
-            commit_in_background(&gate, end, waits)
+            write_in_background(&gate, end, waits)
                 .await
                 .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
         }
