@@ -58,11 +58,11 @@ impl Asking<'_> {
         let mut is_first = true;
         for facilitator in directory.candidates(all, request, &expected.network) {
             let name = facilitator.name();
-            let Some(_turn) = health.turn(&name, all.at_once_max, WAIT_MAX).await else { continue };
-            if !health.admits(&name, Question::Settle, health.now_ms()) {
+            let Some(_turn) = health.turn(name, all.at_once_max, WAIT_MAX).await else { continue };
+            if !health.admits(name, Question::Settle, health.now_ms()) {
                 continue;
             }
-            let attempt = attempt(name, &text, 1, Now::read());
+            let attempt = attempt(name.to_owned(), &text, 1, Now::read());
             if std::mem::take(&mut is_first) {
                 let payment = Payment { attempt: Some(attempt.clone()), ..payment.clone() };
                 self.gate.store.write(Op::Intent { key: self.key, payment }).await?;
@@ -180,7 +180,7 @@ impl Asking<'_> {
         let place = others.iter().position(|facilitator| facilitator.name() == again);
         // One that has left the configuration has no place, and did nothing.
         let next = others.iter().cycle().nth(place.map_or(0, |place| place + 1));
-        next.map_or(again, |facilitator| facilitator.name())
+        next.map_or(again, |facilitator| facilitator.name().to_owned())
     }
 
     /// Keeps the transaction that an unclear answer names: where to look on the chain (X402-15). Without it the

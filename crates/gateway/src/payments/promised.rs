@@ -387,7 +387,7 @@ impl Bringing<'_> {
         let all = self.snapshot.facilitators.as_ref();
         let first = all.and_then(|all| {
             let found = self.gate.directory.candidates(all, &request, &network);
-            found.first().map(|facilitator| facilitator.name())
+            found.first().map(|facilitator| facilitator.name().to_owned())
         });
         first.ok_or_else(|| {
             let detail = "No facilitator is known that settles this payment.";
