@@ -8,7 +8,7 @@ use crate::gateway::{FREE, METERED, Setup};
 use crate::metric::Metric;
 use crate::peers::proxies::{haproxy, nginx};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 use crate::upstream::streamed_call;
 
 const ABOUT: &str = "Streams with 60 ms between two events of about 170 bytes, started over half a second. Each event carries the time at which \
@@ -74,5 +74,13 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let mut lines = measure(rows, effort).await;
     lines.extend(missing);
-    Ok(vec![Table { id: "streams", title: "Concurrent streams", about: ABOUT, columns: COLUMNS, lines }])
+    let against = Against::Added;
+    Ok(vec![Table {
+        id: "streams",
+        title: "Concurrent streams",
+        about: ABOUT,
+        columns: COLUMNS,
+        against,
+        lines,
+    }])
 }
