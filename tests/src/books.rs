@@ -58,6 +58,13 @@ impl Books {
         rows.map(|(_, balance)| balance).sum()
     }
 
+    /// What the accounts have whose names begin so, in nano units: what came in by a rail is less than nothing.
+    pub fn named(&self, start: &str) -> i64 {
+        let legs = self.entries.iter().flat_map(|entry| entry["legs"].as_array().unwrap());
+        let named = |leg: &&Value| leg["name"].as_str().is_some_and(|name| name.starts_with(start));
+        legs.filter(named).filter(|leg| leg["memo"] == false).map(|leg| nano(&leg["amount"]["amount"])).sum()
+    }
+
     /// What was taken from an account by captures, in nano units.
     pub fn charged(&self, account: &str) -> i64 {
         let captures = self.entries.iter().filter(|entry| entry["kind"] == "capture");

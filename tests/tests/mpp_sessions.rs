@@ -701,6 +701,50 @@ fn a_session_of_version_1_from_end_to_end() {
     assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
 }
 
+/// ENG-4, ENG-5: of version 1 a payer who withdraws is taken from by a promise that he has not used up, because his contract gives
+/// no part of one. What he has not used of it stays on his account, and is nobody's income.
+#[test]
+fn eng_4_5_a_payer_of_version_1_who_withdraws_pays_what_he_used() {
+    let (upstream, reserve) = (Upstream::friendly(), Reserve::of(escrow_v1()));
+    let own =
+        format!(", claim_idle: 1h, look_every: 1s, protocol: v1, escrow: \"{}\"", escrow_v1().contract());
+    let gateway = gateway(upstream.address, &reserve, &own, "");
+    let stage = Stage { upstream, reserve, gateway };
+    let fresh = stage.challenge();
+    let mut payer = Payer::at(0x37, escrow_v1());
+    let first = amount(&fresh);
+    assert_eq!(stage.call(&payer.open(&fresh, DEPOSIT, first), "one").status, 200);
+    // Promised, and nothing of it used: the lower one is enough.
+    assert_eq!(stage.manage(&payer.voucher(&fresh, first + 50_000)).status, 200);
+    stage.gateway.books_after(1);
+    stage.reserve.request_close(&payer.id());
+    let ended = wait_for("the channel to be closed", || stage.reserve.ended(&payer.id()));
+    assert_eq!(ended, Ended { captured: first, refunded: DEPOSIT - first });
+    wait_for("the end to be written", || (stage.sums(&payer).0 == first).then_some(()));
+    assert_eq!(stage.sums(&payer), (first, first - COST));
+    let books = stage.gateway.books();
+    assert_eq!(books.charged(&payer.account()), FRIENDLY_COST, "no more is income");
+    let nano = |units: u128| 1000 * i64::try_from(units).unwrap();
+    assert_eq!(books.balance(&payer.account()), nano(first - COST));
+    assert_eq!(books.named("rail_clearing:mpp-session:"), -nano(first), "what the chain gave us");
+    let log = stage.gateway.log();
+    assert!(log.contains("takes more than was used") && log.contains(&payer.account()), "{log}");
+    assert!(!log.contains("ALARM"), "{log}");
+    // Nobody draws on it by vouchers; whoever has a key to it does.
+    assert_problem(
+        &stage.call(&payer.voucher(&fresh, first + 50_000), "late"),
+        410,
+        "session/channel-finalized",
+    );
+    let key = stage.gateway.operator(&["key", "new", "--account", &payer.account()])["key"].clone();
+    let bearer = format!("Bearer {}", key.as_str().unwrap());
+    let body = json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": "left"}]});
+    let answer = http::post(stage.gateway.address, CHAT, &[("authorization", &bearer)], &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(stage.gateway.books_after(2).balance(&payer.account()), nano(first - 2 * COST));
+    assert_eq!(stage.gateway.operator(&["fsck"])["clean"], json!(true));
+}
+
 /// A voucher that is accepted and not enough for the call stays the payer's, who is told what lacks.
 #[test]
 fn a_call_that_the_session_does_not_cover_says_what_lacks() {

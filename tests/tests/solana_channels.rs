@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use farthing_tests::solana_channels::{Failure, Fault, Key, MINT, Node, OnChain, Payer, Status};
+use farthing_tests::solana_channels::{DECIMALS, Failure, Fault, Key, MINT, Node, OnChain, Payer, Status};
 use proof::solana::transaction::{Account, Call, sign};
-use proof::voucher::solana_channel::{Asked, Descriptor, Program};
+use proof::voucher::solana_channel::{Asked, Descriptor, Payout, Program};
 use proof::voucher::{Signed, solana};
 use proof::x402_svm::token_account::{self, TokenProgram};
 use rails::dial::{Dialer, Origin};
@@ -79,9 +79,16 @@ impl Stage {
     }
 
     fn closing(&self, sum: Option<u64>) -> Vec<Call> {
+        self.giving_back(sum, 0)
+    }
+
+    /// An end of which so much goes back.
+    fn giving_back(&self, sum: Option<u64>, back: u128) -> Vec<Call> {
         let (account, id) = (self.account(), self.payer.id());
         let promise = sum.map(|sum| self.promise(sum, 0));
-        program().close(&Descriptor::of(&account), &id, account.rent_payer, promise.as_ref()).unwrap()
+        let payout = Payout { creates_account: true, back, decimals: DECIMALS };
+        let channel = Descriptor::of(&account);
+        program().close(&channel, &id, account.rent_payer, promise.as_ref(), &payout).unwrap()
     }
 
     /// The calls as a transaction of the payee's.
@@ -493,6 +500,77 @@ fn ending_wants_all_that_the_program_wants() {
     assert_eq!(stage.node.channel(&stage.payer.id()), None);
 }
 
+/// ENG-4: a promise of more than was used is taken with what goes back of it, all or none.
+#[test]
+fn eng_4_what_an_end_takes_too_much_goes_back_with_it() {
+    let stage = Stage::new();
+    assert_eq!(stage.send(&stage.giving_back(Some(400_000), 150_000)), Ok(()));
+    let (payee, payer) = (stage.payee(), stage.payer.address());
+    let ledger = stage.node.ledger();
+    assert_eq!(
+        (ledger.tokens(&payee), ledger.tokens(&payer)),
+        (Some(250_000), Some(1_000_000_000 - 250_000))
+    );
+    assert_eq!(ledger.tokens(&key(TREASURY)), Some(0));
+}
+
+/// What SPL Token asks of tokens that are sent: where one thing is not as it should be, the channel has not ended either.
+#[test]
+fn sending_back_wants_all_that_the_token_program_wants() {
+    let stage = Stage::new();
+    let other = stage.payer.address();
+    // Its own calls are: the check of the signature, the end, three accounts, the payout, and what goes back.
+    let sending = |change: &dyn Fn(&mut Call)| {
+        let mut calls = stage.giving_back(Some(400_000), 150_000);
+        change(calls.last_mut().unwrap());
+        calls
+    };
+    for (what, calls, expected) in [
+        ("more than was paid", stage.giving_back(Some(400_000), 400_001), custom(6, 1)),
+        ("other decimals", sending(&|call| call.data[9] = 9), custom(6, 18)),
+        ("no decimals", sending(&|call| call.data.truncate(9)), custom(6, 12)),
+        ("another call", sending(&|call| call.data[0] = 3), custom(6, 12)),
+        (
+            "an account less",
+            sending(&|call| {
+                call.accounts.pop();
+            }),
+            named(6, "NotEnoughAccountKeys"),
+        ),
+        ("another mint", sending(&|call| call.accounts[1] = Account::read(other)), custom(6, 3)),
+        (
+            "to no token account",
+            sending(&|call| call.accounts[2] = Account::written(other)),
+            named(6, "InvalidAccountData"),
+        ),
+        ("by somebody else", sending(&|call| call.accounts[3] = Account::read(other)), custom(6, 4)),
+    ] {
+        assert_eq!(stage.send(&calls), expected, "{what}");
+        assert_eq!((stage.on_chain().status, stage.on_chain().settled), (Status::Open, 0), "{what}");
+    }
+    stage.node.ledger().freeze_tokens(&other);
+    assert_eq!(stage.send(&stage.giving_back(Some(400_000), 150_000)), custom(6, 17));
+    assert_eq!(stage.on_chain().status, Status::Open);
+}
+
+/// A payer who has made his token account another's is in nobody's way: where it is there it is not created, and he has chosen
+/// who gets what goes back.
+#[test]
+fn an_account_that_was_given_away_stops_no_end() {
+    let stage = Stage::new();
+    stage.node.ledger().give_away_tokens(&stage.payer.address(), &[9; 32]);
+    assert_eq!(stage.send(&stage.giving_back(Some(400_000), 150_000)), custom(3, 0));
+    let (account, id) = (stage.account(), stage.payer.id());
+    let payout = Payout { creates_account: false, back: 150_000, decimals: DECIMALS };
+    let (channel, promise) = (Descriptor::of(&account), stage.promise(400_000, 0));
+    let calls = program().close(&channel, &id, account.rent_payer, Some(&promise), &payout).unwrap();
+    assert_eq!(stage.send(&calls), Ok(()));
+    let ledger = stage.node.ledger();
+    assert_eq!(ledger.tokens(&stage.payee()), Some(250_000));
+    assert_eq!(ledger.tokens(&key(TREASURY)), Some(100_000), "the program pays only an owner");
+    assert_eq!(ledger.tokens(&stage.payer.address()), Some(1_000_000_000 - DEPOSIT + 150_000));
+}
+
 /// Who has no token account when a channel is paid out has lost his money to the treasury.
 #[test]
 fn what_cannot_be_paid_is_the_treasurys() {
@@ -547,6 +625,7 @@ fn another_clients_channel_is_ours() {
         &stage.payer.id(),
         stage.payer.address(),
         Some(&stage.promise(sum, until)),
+        &Payout { creates_account: true, back: 0, decimals: DECIMALS },
     );
     let calls = calls.unwrap();
     let expected = [&file["settleAndSeal"][0], &file["settleAndSeal"][1], &file["distribute"]];

@@ -20,7 +20,7 @@ use crate::extensions;
 use crate::free_calls;
 use crate::gate::Gate;
 use crate::idempotency::{self, Asked, Naming};
-use crate::lightning::{Act, Door};
+use crate::lightning::{self, Act, Door};
 use crate::limits::{Running, Slot};
 use crate::mpp::processor::Granted;
 use crate::mpp::{self, Proven, session};
@@ -56,7 +56,7 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
     let limiters = &arrived.snapshot.limiters;
     limiters.admit_proof(arrived.source)?;
     let read = |headers: &HeaderMap| {
-        let presented = Presented::read(headers, &arrived.mpp)?;
+        let presented = Presented::read(headers)?;
         if presented.malformed {
             limiters.count_invalid(arrived.source);
             worker.gate.metrics.proof("x402", "unread");
@@ -70,11 +70,12 @@ pub(crate) fn credentials(worker: &Worker, arrived: &Arrived) -> Result<Presente
         // Foreign, as a bearer string is that is not ours.
         presented.ecash = None;
     }
-    if arrived.snapshot.config.rails.l402.is_none() {
-        presented.token = false;
+    // Where these are not taken nobody looks for them: they are as foreign.
+    if arrived.snapshot.config.rails.l402.is_some() {
+        presented.token = lightning::is_shown(&arrived.head.headers);
     }
-    if arrived.snapshot.mpp.is_none() {
-        presented.mpp = None;
+    if arrived.snapshot.mpp.is_some() {
+        presented.mpp = arrived.mpp.take(&arrived.head.headers).transpose();
     }
     if matches!(presented.mpp, Some(Err(_))) {
         limiters.count_invalid(arrived.source);

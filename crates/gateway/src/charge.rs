@@ -25,7 +25,7 @@ use crate::growth::{Exhausted, Growth};
 use crate::idempotency::Attempt;
 use crate::identity::Agent;
 use crate::journalled::Journalled;
-use crate::landing::{Landing, commit_in_background};
+use crate::landing::{Landing, write_in_background};
 use crate::limits::{Running, Slot};
 use crate::open_hold::OpenHold;
 use crate::payer::Payer;
@@ -210,7 +210,7 @@ impl Charge {
         };
         let landing = match write {
             Some(write) if waits.is_empty() => self.record(write, captured),
-            Some(write) => Some(commit_in_background(&self.gate, write, waits)),
+            Some(write) => Some(write_in_background(&self.gate, write, waits)),
             None => None,
         };
         self.report(&metered, captured, cost.estimated);

@@ -7,8 +7,7 @@ use wire::mpp::{Credential, CredentialError};
 use wire::x402::{header as x402, v1, v2};
 
 use crate::cashu;
-use crate::lightning;
-use crate::mpp::{self, Decoded};
+use crate::mpp;
 use crate::refusal::{Code, Refusal};
 
 /// A decoded payment, not verified.
@@ -56,11 +55,12 @@ pub(crate) struct Presented {
 }
 
 impl Presented {
-    /// Finds the credentials of a request. Foreign bearer strings are not ours and are ignored.
+    /// Finds the credentials of a request that are known by the name of their field. Foreign bearer strings are not ours and
+    /// are ignored.
     ///
     /// # Errors
     /// Two payments or two keys. Nothing was used up.
-    pub(crate) fn read(headers: &HeaderMap, mpp: &Decoded) -> Result<Self, Refusal> {
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let v2 = headers.get(PAYMENT_SIGNATURE).map(|value| {
             let text = value.to_str().ok()?;
             x402::decode_payment_signature(text).ok().map(|payment| Payment::V2(Box::new(payment)))
@@ -79,8 +79,7 @@ impl Presented {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
         };
-        let mpp = mpp.take(headers).transpose();
-        Ok(Self { key: key(headers)?, malformed, payment, token: lightning::is_shown(headers), ecash, mpp })
+        Ok(Self { key: key(headers)?, malformed, payment, ecash, token: false, mpp: None })
     }
 
     /// Takes the credential of the `Payment` scheme for one of ours (MPP-14, MPP-16). It is foreign elsewhere, as a bearer
@@ -165,7 +164,6 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::Presented;
-    use crate::mpp::Decoded;
     use crate::refusal::Code;
 
     fn read(fields: &[(&'static str, &'static str)]) -> Result<Option<String>, Code> {
@@ -173,9 +171,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        Presented::read(&headers, &Decoded::default())
-            .map(|found| found.key)
-            .map_err(|refusal| refusal.code())
+        Presented::read(&headers).map(|found| found.key).map_err(|refusal| refusal.code())
     }
 
     #[test]
@@ -185,7 +181,7 @@ mod tests {
         {
             let mut headers = HeaderMap::new();
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-            let read = Presented::read(&headers, &Decoded::default()).unwrap();
+            let read = Presented::read(&headers).unwrap();
             assert_eq!((read.malformed, read.payment.is_none()), (malformed, true), "{name}");
         }
     }

@@ -83,7 +83,7 @@ impl Directory {
     fn may_settle(&self, all: &Facilitators, scheme: &str, network: &str) -> bool {
         let told = self.told.load();
         all.list.iter().any(|facilitator| {
-            told.get(&facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
+            told.get(facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
         })
     }
 
@@ -92,7 +92,7 @@ impl Directory {
     fn member(&self, all: &Facilitators, scheme: &str, network: &str, member: &str) -> Option<String> {
         let told = self.told.load();
         self.fittest_first(all.list.iter().collect()).into_iter().find_map(|facilitator| {
-            let kind = told.get(&facilitator.name())?.kind(scheme, network)?;
+            let kind = told.get(facilitator.name())?.kind(scheme, network)?;
             Some(kind.extra.get(member)?.as_str()?.to_owned())
         })
     }
@@ -133,7 +133,7 @@ impl Directory {
         let scheme = required.get("scheme").and_then(Value::as_str).unwrap_or_default();
         let told = self.told.load();
         let settles = |facilitator: &&Facilitator| {
-            told.get(&facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
+            told.get(facilitator.name()).is_none_or(|supports| supports.kind(scheme, network).is_some())
         };
         self.fittest_first(all.list.iter().filter(settles).collect())
     }
@@ -141,7 +141,7 @@ impl Directory {
     /// The operator's order, but those that are left alone for a while come last.
     fn fittest_first<'f>(&self, mut found: Vec<&'f Facilitator>) -> Vec<&'f Facilitator> {
         let now_ms = self.health.now_ms();
-        found.sort_by_key(|facilitator| self.health.rests(&facilitator.name(), now_ms));
+        found.sort_by_key(|facilitator| self.health.rests(facilitator.name(), now_ms));
         found
     }
 
@@ -185,10 +185,10 @@ pub(crate) async fn verify(gate: &Gate, all: &Facilitators, request: &VerifyRequ
     let body = Bytes::from(body);
     for facilitator in gate.directory.candidates(all, request, &expected.network) {
         let name = facilitator.name();
-        if !gate.health.admits(&name, Question::Verify, gate.health.now_ms()) {
+        if !gate.health.admits(name, Question::Verify, gate.health.now_ms()) {
             continue;
         }
-        let watch = Watch::start(gate, &name, Question::Verify);
+        let watch = Watch::start(gate, name, Question::Verify);
         let opinion = all.verify(facilitator, body.clone(), &expected.payers).await;
         let outcome = match &opinion {
             Verification::Valid { .. } => "valid",
@@ -219,7 +219,7 @@ pub(crate) async fn settle(
     expected: &Expected,
 ) -> Settlement {
     let name = facilitator.name();
-    let watch = Watch::start(gate, &name, Question::Settle);
+    let watch = Watch::start(gate, name, Question::Settle);
     let outcome = all.settle(facilitator, body, expected).await;
     let (word, is_fault) = match &outcome {
         Settlement::Settled(_) => ("settled", false),
@@ -264,7 +264,7 @@ impl Gate {
             let name = facilitator.name();
             let outcome = match told {
                 Some(supports) => {
-                    self.directory.tell(all, &name, supports);
+                    self.directory.tell(all, name, supports);
                     "told"
                 }
                 None => {
@@ -272,10 +272,10 @@ impl Gate {
                     "no_answer"
                 }
             };
-            self.metrics.facilitator(&name, "supported", outcome);
+            self.metrics.facilitator(name, "supported", outcome);
         }
         let told = self.directory.told.load();
-        all.list.iter().all(|facilitator| told.contains_key(&facilitator.name()))
+        all.list.iter().all(|facilitator| told.contains_key(facilitator.name()))
     }
 }
 
@@ -294,9 +294,9 @@ mod tests {
     const BASE: &str = "eip155:84532";
 
     fn all(hosts: &[&str]) -> Facilitators {
-        let facilitator = |host: &&str| Facilitator {
-            origin: Origin { tls: true, host: (*host).to_owned(), port: 443 },
-            base: String::new(),
+        let facilitator = |host: &&str| {
+            let origin = Origin { tls: true, host: (*host).to_owned(), port: 443 };
+            Facilitator::new(origin, String::new())
         };
         Facilitators {
             list: hosts.iter().map(facilitator).collect(),

@@ -2,11 +2,10 @@
 //! Counts, amounts and names only; never a prompt, a completion or a key (SEC-64).
 
 use ledger::{AccountId, Ended, Entry, asset_of_code};
-use meter::{Basis, Charge as Cost, Line, Metered, Terminal, Usage};
+use meter::{Basis, Charge as Cost, Metered, Terminal, Usage};
 use money::{Amount, Asset, Femto, Rate};
-use serde::ser::{SerializeMap, SerializeStruct};
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use wire::json_text::{self, Members};
 
 use crate::charge::Charge;
 use crate::clock::Now;
@@ -35,149 +34,124 @@ pub(crate) struct CallFacts<'a> {
 impl CallFacts<'_> {
     /// As they are kept. Every call that is charged has some: so they are written straight into one piece of memory.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut json = Vec::with_capacity(USUAL_BYTES);
-        // Writing to memory does not fail, and every name is a string.
-        let _ = serde_json::to_writer(&mut json, self);
-        json
+        let mut json = String::with_capacity(USUAL_BYTES);
+        json_text::push_object(&mut json, |facts| self.put(facts));
+        json.into_bytes()
     }
 
-    fn money(&self, amount: Amount) -> Money {
-        Money(amount, self.payer.account.asset())
+    fn put(&self, facts: &mut Members<'_>) {
+        let Self { charge, payer, held_first, held, ended, cost, metered, finished } = self;
+        let (quote, asset) = (&charge.quote, payer.account.asset());
+        facts.shown("call", charge.call);
+        facts.shown("account", payer.account.id());
+        match &payer.key {
+            // A key's id is written as an account's.
+            Some(key) => facts.shown("key_id", AccountId(key.key_id)),
+            None => facts.null("key_id"),
+        }
+        facts.text("protocol", payer.protocol);
+        facts.text("route", &charge.route.name);
+        facts.text("upstream", &quote.upstream.name);
+        facts.text("model", quote.model());
+        facts.text("dialect", quote.dialect().name());
+        facts.number("status", charge.status.as_u16().into());
+        match &metered.usage {
+            Some(usage) => facts.object("usage", |members| put_usage(members, usage)),
+            None => facts.null("usage"),
+        }
+        facts.text("basis", basis_name(metered.basis));
+        facts.text("terminal", terminal_name(metered.terminal));
+        facts.flag("estimated", cost.estimated);
+        facts.objects("lines", &cost.lines, |members, line| {
+            members.text("bucket", line.bucket.name());
+            members.number("quantity", line.quantity);
+            members.number("rate_femto_usd", line.rate.femto());
+        });
+        facts.shown("cost_femto_usd", cost.femto.units());
+        // Where nothing could be priced what was held is what is charged.
+        facts.flag("unpriced", cost.femto == Femto::ZERO && cost.nano > Amount::ZERO);
+        match self.capped_at() {
+            Some(amount) => put_money(facts, "capped_at", amount, asset),
+            None => facts.null("capped_at"),
+        }
+        facts.number("markup_bp", quote.markup_bp.into());
+        match charge.clamp {
+            Some(tokens) => facts.number("max_tokens_set", tokens),
+            None => facts.null("max_tokens_set"),
+        }
+        for (name, amount) in [
+            ("held_first", *held_first),
+            ("held", *held),
+            ("charged", ended.captured),
+            ("overrun", ended.overrun),
+            ("available_after", ended.available),
+        ] {
+            put_money(facts, name, amount, asset);
+        }
+        facts.text("price_version", quote.tariff());
+        let payment = charge.brought.as_ref().map(|brought| brought.facts(ended.captured));
+        put_value(facts, "payment", payment.as_ref());
+        put_value(facts, "agent", charge.agent.as_deref().map(Agent::to_json).as_ref());
+        facts.number("started_ms", charge.started.millis());
+        facts.number("finished_ms", finished.millis());
     }
 
     /// An estimate that comes to more than was held is charged up to that, and a report that comes to more than the
     /// request can have used up to that.
-    fn capped_at(&self) -> Option<Money> {
+    fn capped_at(&self) -> Option<Amount> {
         let whole = self.cost.femto.to_nano_up().ok()?;
-        (!self.cost.lines.is_empty() && self.cost.nano < whole).then(|| self.money(self.cost.nano))
-    }
-}
-
-impl Serialize for CallFacts<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { charge, payer, held_first, held, ended, cost, metered, finished } = self;
-        let quote = &charge.quote;
-        let mut facts = serializer.serialize_struct("CallFacts", 30)?;
-        facts.serialize_field("call", &Shown(charge.call))?;
-        facts.serialize_field("account", &Shown(payer.account.id()))?;
-        // A key's id is written as an account's.
-        facts.serialize_field("key_id", &payer.key.as_ref().map(|key| Shown(AccountId(key.key_id))))?;
-        facts.serialize_field("protocol", payer.protocol)?;
-        facts.serialize_field("route", &charge.route.name)?;
-        facts.serialize_field("upstream", &quote.upstream.name)?;
-        facts.serialize_field("model", quote.model())?;
-        facts.serialize_field("dialect", quote.dialect().name())?;
-        facts.serialize_field("status", &charge.status.as_u16())?;
-        facts.serialize_field("usage", &metered.usage.as_ref().map(Reported))?;
-        facts.serialize_field("basis", basis_name(metered.basis))?;
-        facts.serialize_field("terminal", terminal_name(metered.terminal))?;
-        facts.serialize_field("estimated", &cost.estimated)?;
-        facts.serialize_field("lines", &Lines(&cost.lines))?;
-        facts.serialize_field("cost_femto_usd", &Shown(cost.femto.units()))?;
-        // Where nothing could be priced what was held is what is charged.
-        facts.serialize_field("unpriced", &(cost.femto == Femto::ZERO && cost.nano > Amount::ZERO))?;
-        facts.serialize_field("capped_at", &self.capped_at())?;
-        facts.serialize_field("markup_bp", &quote.markup_bp)?;
-        facts.serialize_field("max_tokens_set", &charge.clamp)?;
-        facts.serialize_field("held_first", &self.money(*held_first))?;
-        facts.serialize_field("held", &self.money(*held))?;
-        facts.serialize_field("charged", &self.money(ended.captured))?;
-        facts.serialize_field("overrun", &self.money(ended.overrun))?;
-        facts.serialize_field("available_after", &self.money(ended.available))?;
-        facts.serialize_field("price_version", quote.tariff())?;
-        facts.serialize_field("payment", &charge.brought.as_ref().map(|it| it.facts(ended.captured)))?;
-        facts.serialize_field("agent", &charge.agent.as_deref().map(Agent::to_json))?;
-        facts.serialize_field("started_ms", &charge.started.millis())?;
-        facts.serialize_field("finished_ms", &finished.millis())?;
-        facts.end()
-    }
-}
-
-/// Something as it is shown to people.
-struct Shown<T>(T);
-
-impl<T: std::fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        (!self.cost.lines.is_empty() && self.cost.nano < whole).then_some(self.cost.nano)
     }
 }
 
 /// An amount with its currency, exact.
-struct Money(Amount, Asset);
-
-impl Serialize for Money {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(amount, asset) = self;
-        let mut money = serializer.serialize_struct("Money", 2)?;
-        money.serialize_field("amount", &*amount.digits(*asset))?;
-        money.serialize_field("currency", asset.name())?;
-        money.end()
-    }
+fn put_money(members: &mut Members<'_>, name: &'static str, amount: Amount, asset: Asset) {
+    members.object(name, |money| {
+        money.text("amount", &amount.digits(asset));
+        money.text("currency", asset.name());
+    });
 }
 
-/// The lines of a bill.
-struct Lines<'a>(&'a [Line]);
-
-impl Serialize for Lines<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Written {
-            bucket: &'static str,
-            quantity: u64,
-            rate_femto_usd: u64,
-        }
-        serializer.collect_seq(self.0.iter().map(|line| Written {
-            bucket: line.bucket.name(),
-            quantity: line.quantity,
-            rate_femto_usd: line.rate.femto(),
-        }))
+fn put_value(members: &mut Members<'_>, name: &'static str, value: Option<&Value>) {
+    match value {
+        Some(value) => members.json(name, &value.to_string()),
+        None => members.null(name),
     }
 }
 
 /// What was reported of a call, without what was not.
-struct Reported<'a>(&'a Usage);
-
-impl Serialize for Reported<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(usage) = self;
-        let mut members = serializer.serialize_map(None)?;
-        for (name, count) in [
-            ("input_uncached", usage.input_uncached),
-            ("cache_read", usage.cache_read),
-            ("cache_write", usage.cache_write),
-            ("cache_write_5m", usage.cache_write_5m),
-            ("cache_write_30m", usage.cache_write_30m),
-            ("cache_write_1h", usage.cache_write_1h),
-            ("cache_write_12h", usage.cache_write_12h),
-            ("input_total", usage.input_total),
-            ("output_total", usage.output_total),
-            ("reasoning", usage.reasoning),
-            ("audio_in", usage.audio_in),
-            ("audio_out", usage.audio_out),
-            ("image_in", usage.image_in),
-            ("image_out", usage.image_out),
-            ("total_only", usage.total_only),
-            ("web_search_requests", usage.web_search_requests),
-            ("images", usage.images),
-            ("characters", usage.characters),
-            ("seconds_milli", usage.seconds_milli),
-            ("response_bytes", usage.response_bytes),
-            ("calls", usage.calls),
-        ] {
-            if let Some(count) = count {
-                members.serialize_entry(name, &count)?;
-            }
-        }
-        for (name, word) in [
-            ("service_tier", &usage.service_tier),
-            ("inference_geo", &usage.inference_geo),
-            ("speed", &usage.speed),
-        ] {
-            if let Some(word) = word {
-                members.serialize_entry(name, word)?;
-            }
-        }
-        members.end()
+fn put_usage(members: &mut Members<'_>, usage: &Usage) {
+    for (name, count) in [
+        ("input_uncached", usage.input_uncached),
+        ("cache_read", usage.cache_read),
+        ("cache_write", usage.cache_write),
+        ("cache_write_5m", usage.cache_write_5m),
+        ("cache_write_30m", usage.cache_write_30m),
+        ("cache_write_1h", usage.cache_write_1h),
+        ("cache_write_12h", usage.cache_write_12h),
+        ("input_total", usage.input_total),
+        ("output_total", usage.output_total),
+        ("reasoning", usage.reasoning),
+        ("audio_in", usage.audio_in),
+        ("audio_out", usage.audio_out),
+        ("image_in", usage.image_in),
+        ("image_out", usage.image_out),
+        ("total_only", usage.total_only),
+        ("web_search_requests", usage.web_search_requests),
+        ("images", usage.images),
+        ("characters", usage.characters),
+        ("seconds_milli", usage.seconds_milli),
+        ("response_bytes", usage.response_bytes),
+        ("calls", usage.calls),
+    ] {
+        members.some_number(name, count);
+    }
+    for (name, word) in [
+        ("service_tier", &usage.service_tier),
+        ("inference_geo", &usage.inference_geo),
+        ("speed", &usage.speed),
+    ] {
+        members.some_text(name, word.as_deref());
     }
 }
 

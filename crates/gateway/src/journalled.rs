@@ -16,7 +16,7 @@ use crate::clock::Now;
 use crate::config::CrashCharge;
 use crate::facts::CallFacts;
 use crate::gate::Gate;
-use crate::landing::commit_in_background;
+use crate::landing::write_in_background;
 use crate::payments::Waits;
 use crate::posting::Posting;
 
@@ -69,7 +69,7 @@ impl Journalled {
 
     async fn write(&self) -> Result<(), StoreError> {
         let op = Op::Open { id: self.call.0, call: self.record.clone() };
-        self.gate.store.commit(op).await.map(drop)
+        self.gate.store.write(op).await.map(drop)
     }
 
     /// The write with which the call ends. One that charges ends it by itself; where nothing is charged after
@@ -90,7 +90,7 @@ impl Journalled {
 impl Drop for Journalled {
     fn drop(&mut self) {
         if !self.ended {
-            drop(commit_in_background(&self.gate, Op::Ended { id: self.call.0 }, Waits::default()));
+            drop(write_in_background(&self.gate, Op::Ended { id: self.call.0 }, Waits::default()));
         }
     }
 }

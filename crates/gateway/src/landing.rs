@@ -17,20 +17,20 @@ const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(500);
 pub(crate) type Landing = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 
 /// Writes `op` whatever becomes of the answer; `waits` is over when that is done.
-pub(crate) fn commit_in_background(gate: &Gate, op: Op, waits: Waits) -> Landing {
+pub(crate) fn write_in_background(gate: &Gate, op: Op, waits: Waits) -> Landing {
     let store = gate.store.clone();
     in_background(gate, waits, async move {
-        let first = store.commit(op.clone()).await;
-        while_full(first, LOOK_FOR_ROOM_EVERY, || store.commit(op.clone())).await
+        let first = store.write(op.clone()).await;
+        while_full(first, LOOK_FOR_ROOM_EVERY, || store.write(op.clone())).await
     })
 }
 
-/// As [`commit_in_background`], for a write that was handed over already.
+/// As [`write_in_background`], for a write that was handed over already.
 pub(crate) fn follow(gate: &Gate, mut durable: Durable) -> Landing {
     let store = gate.store.clone();
     in_background(gate, Waits::default(), async move {
         let first = (&mut durable).await;
-        while_full(first, LOOK_FOR_ROOM_EVERY, || store.commit(durable.op().clone())).await
+        while_full(first, LOOK_FOR_ROOM_EVERY, || store.write(durable.op().clone())).await
     })
 }
 

@@ -1,6 +1,6 @@
 //! Who pays: a credit key checked without await or disk, or the account of a deposit.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -65,6 +65,8 @@ pub(crate) struct HoldTerms {
 pub(crate) struct KnownKey {
     verified: VerifiedKey,
     opens: OnceCell<AccountRef>,
+    /// The day that its last call was counted in, and of which account: its link is a hash.
+    day: Cell<Option<(AccountId, Budget)>>,
 }
 
 impl Deref for KnownKey {
@@ -85,6 +87,14 @@ impl KnownKey {
         let found = gate.book.find(AccountId(self.verified.account), usual)?;
         Some(self.opens.get_or_init(|| found).clone())
     }
+
+    /// The day of its account, with this limit.
+    fn day(&self, account: AccountId, now_s: u64, limit: Amount) -> Budget {
+        let known = self.day.get().filter(|(of, day)| *of == account && day.is_on(now_s, DAY_SECONDS));
+        let day = known.map_or_else(|| day_of(account, now_s, limit), |(_, day)| Budget { limit, ..day });
+        self.day.set(Some((account, day)));
+        day
+    }
 }
 
 /// Keys this thread has verified.
@@ -99,8 +109,8 @@ impl KnownKeys {
             None => {
                 let parsed = CreditKey::parse(text).map_err(|_| unknown_key())?;
                 let verified = credit_key::verify(&masters.credit, gate.keys.mode, &parsed, now_s);
-                let (verified, opens) = (verified.map_err(key_refusal)?, OnceCell::new());
-                let key = Rc::new(KnownKey { verified, opens });
+                let verified = verified.map_err(key_refusal)?;
+                let key = Rc::new(KnownKey { verified, opens: OnceCell::new(), day: Cell::new(None) });
                 self.keep(&masters, text, &key);
                 key
             }
@@ -113,6 +123,11 @@ impl KnownKeys {
         }
         Ok(key)
     }
+}
+
+/// What an account may spend today.
+fn day_of(account: AccountId, now_s: u64, limit: Amount) -> Budget {
+    Budget::window(account, PER_DAY, DAY_SECONDS, now_s, limit)
 }
 
 /// What a key can be revoked by: each point of its chain, its name, its account (L402-44).
@@ -202,7 +217,11 @@ impl Payer {
         let of_key =
             budgets.map(|budget| Budget { link: AccountId(budget.link), limit: budget.limit, ends_s: None });
         let of_token = self.token.iter().flat_map(TokenUse::budgets);
-        let day = |limit| Budget::window(self.account.id(), PER_DAY, DAY_SECONDS, now_s, limit);
+        let account = self.account.id();
+        let day = |limit| match &self.key {
+            Some(key) => key.day(account, now_s, limit),
+            None => day_of(account, now_s, limit),
+        };
         of_key.chain(of_token).chain(limits.per_day.map(day)).collect()
     }
 

@@ -5,11 +5,13 @@ mod body;
 mod code;
 mod reader;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use meter::Sdk;
 use money::{Amount, Asset};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use wire::mpp::Problem;
 
 pub use code::{Code, Fault};
@@ -88,7 +90,7 @@ struct Inner {
     /// Finer than the code says, for clients of the `Payment` scheme ...
     problem: Option<Problem>,
     /// ... with what their problem types carry: `challengeId`, `channelId`, `requiredTopUp`.
-    extensions: Map<String, Value>,
+    extensions: BTreeMap<&'static str, Value>,
 }
 
 impl Refusal {
@@ -105,7 +107,7 @@ impl Refusal {
             accepts: None,
             top_up_url: None,
             problem: None,
-            extensions: Map::new(),
+            extensions: BTreeMap::new(),
         }))
     }
 
@@ -187,8 +189,8 @@ impl Refusal {
 
     /// Adds a member that problems of the `Payment` scheme have.
     #[must_use]
-    pub(crate) fn extension(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.extensions.insert(name.to_owned(), value.into());
+    pub(crate) fn extension(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.extensions.insert(name, value.into());
         self
     }
 

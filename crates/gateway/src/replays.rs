@@ -2,11 +2,12 @@
 //! completion is written to disk (reference item 39).
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::call_id::CallId;
 
@@ -17,6 +18,76 @@ const UNNAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const AGE_MAX: Duration = Duration::from_secs(600);
 /// What an answer takes beside its body: its head and its places in the tables, rounded up.
 const HEAD_BYTES: usize = 2048;
+
+/// The head of an answer as it is kept: in one piece of memory and without an index, because each charged call has one and hardly
+/// anybody asks again.
+#[derive(Debug)]
+pub(crate) struct Head {
+    status: StatusCode,
+    fields: Vec<Field>,
+    values: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Field {
+    name: HeaderName,
+    /// Where its value stands.
+    value: Range<usize>,
+    is_sensitive: bool,
+}
+
+impl Head {
+    /// A copy of what passes. None of its values refers to the buffer that it was read into.
+    pub(crate) fn copy(
+        status: StatusCode,
+        headers: &HeaderMap,
+        passes: impl Fn(&HeaderName) -> bool,
+    ) -> Self {
+        let fields = Vec::with_capacity(headers.len() + 1);
+        let bytes = headers.values().map(HeaderValue::len).sum::<usize>();
+        let mut head = Self { status, fields, values: Vec::with_capacity(bytes + 8) };
+        for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
+            head.push(name.clone(), value);
+        }
+        head
+    }
+
+    /// Adds a field.
+    pub(crate) fn push(&mut self, name: HeaderName, value: &HeaderValue) {
+        let from = self.values.len();
+        self.values.extend_from_slice(value.as_bytes());
+        self.fields.push(Field { name, value: from..self.values.len(), is_sensitive: value.is_sensitive() });
+    }
+
+    /// As whoever asks again gets them.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.fields.len());
+        for Field { name, value, is_sensitive } in &self.fields {
+            let value = self.values.get(value.clone()).map(HeaderValue::from_bytes);
+            if let Some(Ok(mut value)) = value {
+                value.set_sensitive(*is_sensitive);
+                headers.append(name.clone(), value);
+            }
+        }
+        headers
+    }
+}
+
+/// An answer as it is kept.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    fn response(&self) -> Response<Bytes> {
+        let mut response = Response::new(self.body.clone());
+        *response.status_mut() = self.head.status;
+        *response.headers_mut() = self.head.headers();
+        response
+    }
+}
 
 /// Answers of the last ten minutes, by the call that got them. At most 64 MiB; the oldest go first.
 #[derive(Debug)]
@@ -44,7 +115,7 @@ pub(crate) enum Worth {
 
 impl Replays {
     /// Keeps the answer of a call for a while.
-    pub(crate) fn keep(&self, call: CallId, answer: Response<Bytes>, worth: Worth) {
+    pub(crate) fn keep(&self, call: CallId, answer: Answer, worth: Worth) {
         let kept = match worth {
             Worth::Named => &self.named,
             Worth::Unnamed => &self.unnamed,
@@ -71,7 +142,7 @@ impl Replays {
 
 #[derive(Debug)]
 struct Kept {
-    answers: HashMap<CallId, (Instant, Response<Bytes>)>,
+    answers: HashMap<CallId, (Instant, Answer)>,
     oldest_first: VecDeque<CallId>,
     bytes: usize,
     bytes_max: usize,
@@ -82,12 +153,12 @@ impl Kept {
         Self { answers: HashMap::new(), oldest_first: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    fn keep(&mut self, call: CallId, answer: Response<Bytes>, now: Instant) {
+    fn keep(&mut self, call: CallId, answer: Answer, now: Instant) {
         // A call has one answer.
         if self.answers.contains_key(&call) {
             return;
         }
-        self.bytes += answer.body().len() + HEAD_BYTES;
+        self.bytes += answer.body.len() + HEAD_BYTES;
         self.answers.insert(call, (now, answer));
         self.oldest_first.push_back(call);
         self.make_room(now);
@@ -99,7 +170,7 @@ impl Kept {
             if self.bytes <= self.bytes_max && now.saturating_duration_since(*since) < AGE_MAX {
                 return;
             }
-            self.bytes -= answer.body().len() + HEAD_BYTES;
+            self.bytes -= answer.body.len() + HEAD_BYTES;
             self.answers.remove(call);
             self.oldest_first.pop_front();
         }
@@ -107,7 +178,7 @@ impl Kept {
 
     fn find(&self, call: CallId, now: Instant) -> Option<Response<Bytes>> {
         let (since, answer) = self.answers.get(&call)?;
-        (now.saturating_duration_since(*since) < AGE_MAX).then(|| answer.clone())
+        (now.saturating_duration_since(*since) < AGE_MAX).then(|| answer.response())
     }
 }
 
@@ -116,13 +187,14 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
-    use http::Response;
+    use http::{HeaderMap, StatusCode};
 
-    use super::{AGE_MAX, Kept, NAMED_BYTES_MAX, Replays, UNNAMED_BYTES_MAX, Worth};
+    use super::{AGE_MAX, Answer, Head, Kept, NAMED_BYTES_MAX, Replays, UNNAMED_BYTES_MAX, Worth};
     use crate::call_id::CallId;
 
-    fn answer(bytes: usize) -> Response<Bytes> {
-        Response::new(Bytes::from(vec![0; bytes]))
+    fn answer(bytes: usize) -> Answer {
+        let head = Head::copy(StatusCode::OK, &HeaderMap::new(), |_| true);
+        Answer { head, body: Bytes::from(vec![0; bytes]) }
     }
 
     /// MTR-41.

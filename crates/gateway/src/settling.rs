@@ -58,14 +58,14 @@ impl Asking<'_> {
         let mut is_first = true;
         for facilitator in directory.candidates(all, request, &expected.network) {
             let name = facilitator.name();
-            let Some(_turn) = health.turn(&name, all.at_once_max, WAIT_MAX).await else { continue };
-            if !health.admits(&name, Question::Settle, health.now_ms()) {
+            let Some(_turn) = health.turn(name, all.at_once_max, WAIT_MAX).await else { continue };
+            if !health.admits(name, Question::Settle, health.now_ms()) {
                 continue;
             }
-            let attempt = attempt(name, &text, 1, Now::read());
+            let attempt = attempt(name.to_owned(), &text, 1, Now::read());
             if std::mem::take(&mut is_first) {
                 let payment = Payment { attempt: Some(attempt.clone()), ..payment.clone() };
-                self.gate.store.commit(Op::Intent { key: self.key, payment }).await?;
+                self.gate.store.write(Op::Intent { key: self.key, payment }).await?;
             } else if let Err(error) = self.write(&attempt).await {
                 // The intent stands, and its facilitator will be asked about it.
                 tracing::error!(%error, "an attempt could not be recorded");
@@ -180,7 +180,7 @@ impl Asking<'_> {
         let place = others.iter().position(|facilitator| facilitator.name() == again);
         // One that has left the configuration has no place, and did nothing.
         let next = others.iter().cycle().nth(place.map_or(0, |place| place + 1));
-        next.map_or(again, |facilitator| facilitator.name())
+        next.map_or(again, |facilitator| facilitator.name().to_owned())
     }
 
     /// Keeps the transaction that an unclear answer names: where to look on the chain (X402-15). Without it the
@@ -197,7 +197,7 @@ impl Asking<'_> {
 
     async fn write(&self, attempt: &Attempt) -> Result<(), StoreError> {
         let op = Op::Attempt { key: self.key, attempt: attempt.clone() };
-        self.gate.store.commit(op).await.map(|_| ())
+        self.gate.store.write(op).await.map(|_| ())
     }
 
     async fn ask(&self, payment: &Payment, attempt: &Attempt, expected: &Expected) -> Settlement {
@@ -377,7 +377,7 @@ pub(crate) async fn deposit(
 ) -> Result<(), StoreError> {
     let entry = entry(key, &payment, &reference, Now::read()).ok_or(StoreError::Range)?;
     let payment = Payment { reference, ..payment };
-    store.commit(Op::Deposit { key, payment, entry }).await.map(|_| ())
+    store.write(Op::Deposit { key, payment, entry }).await.map(|_| ())
 }
 
 /// As [`deposit`], for a payment that its processor has named only now: the intent stands under the grant.

@@ -285,5 +285,5 @@ fn node(network: &Network, dialer: &Dialer) -> Option<(String, EvmNode)> {
 }
 
 fn facilitator(url: &BaseUrl) -> Facilitator {
-    Facilitator { origin: origin(url), base: url.base_path.trim_end_matches('/').to_owned() }
+    Facilitator::new(origin(url), url.base_path.trim_end_matches('/').to_owned())
 }

@@ -105,7 +105,7 @@ impl Sender {
         };
         let attempt = attempt(&payment, &order, 1);
         let next_ms = attempt.next_ms;
-        gate.store.commit(Op::Intent { key, payment: Payment { attempt: Some(attempt), ..payment } }).await?;
+        gate.store.write(Op::Intent { key, payment: Payment { attempt: Some(attempt), ..payment } }).await?;
         gate.unsettled.watch(key, next_ms);
         if let Some(message) = self.submitter.send(&order).await {
             let (network, sender) = (&self.network, self.submitter.address());
@@ -141,7 +141,7 @@ impl Sender {
         }
         let attempt = attempt(payment, &order, last.count.saturating_add(1));
         let next_ms = attempt.next_ms;
-        gate.store.commit(Op::Attempt { key, attempt }).await?;
+        gate.store.write(Op::Attempt { key, attempt }).await?;
         gate.unsettled.watch(key, next_ms);
         if let Some(message) = self.submitter.send(&order).await {
             tracing::debug!(message, "a transaction of ours was not taken again");
@@ -227,7 +227,7 @@ pub(crate) async fn again(
             let count = last.count.saturating_add(1);
             let attempt = settling::attempt(payment.rail.clone(), &last.request, count, Now::read());
             let next_ms = attempt.next_ms;
-            gate.store.commit(Op::Attempt { key, attempt }).await?;
+            gate.store.write(Op::Attempt { key, attempt }).await?;
             gate.unsettled.watch(key, next_ms);
             unclear()
         }

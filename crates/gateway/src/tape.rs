@@ -1,7 +1,9 @@
 //! The answer of a call as it went out, for whoever asks for it again.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::replays::{Answer, Head};
 
 const KEY: HeaderName = HeaderName::from_static("farthing-key");
 const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
@@ -9,7 +11,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 /// A copy of an answer while it is small enough. All of it are bytes of its own: a piece kept by reference would keep all that
 /// came in the same read, 8 KiB for an event of 170 bytes, for as long as the stream is open.
 pub(crate) struct Tape {
-    head: Response<()>,
+    head: Head,
     /// None when it has become too large.
     body: Option<Vec<u8>>,
     bytes_max: usize,
@@ -36,38 +38,29 @@ impl Tape {
         }
     }
 
-    pub(crate) fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderMap {
         self.head.headers()
     }
 
     /// The whole of it. None when it is not all here.
-    pub(crate) fn answer(self) -> Option<Response<Bytes>> {
+    pub(crate) fn answer(self) -> Option<Answer> {
         let mut body = self.body?;
         body.shrink_to_fit();
-        Some(self.head.map(|()| Bytes::from(body)))
+        Some(Answer { head: self.head, body: Bytes::from(body) })
     }
 }
 
 /// A head as whoever asks again gets it. It is no place for a key (reference item 38), and has no trailers.
-fn kept(status: StatusCode, headers: &HeaderMap) -> Response<()> {
-    let mut head = Response::new(());
-    *head.status_mut() = status;
-    let kept = head.headers_mut();
-    kept.reserve(headers.len() + 1);
-    for (name, value) in headers.iter().filter(|(name, _)| **name != KEY && **name != header::TRAILER) {
-        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
-            copy.set_sensitive(value.is_sensitive());
-            kept.append(name, copy);
-        }
-    }
-    kept.insert(REPLAYED, HeaderValue::from_static("true"));
+fn kept(status: StatusCode, headers: &HeaderMap) -> Head {
+    let mut head = Head::copy(status, headers, |name| ![KEY, header::TRAILER, REPLAYED].contains(name));
+    head.push(REPLAYED, &HeaderValue::from_static("true"));
     head
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
-    use http::{HeaderMap, HeaderValue, Response, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::Tape;
 
@@ -76,7 +69,7 @@ mod tests {
         for piece in pieces {
             tape.take(&[Bytes::from_static(piece.as_bytes())]);
         }
-        tape.answer().map(Response::into_body)
+        tape.answer().map(|answer| answer.body)
     }
 
     #[test]
@@ -114,6 +107,7 @@ mod tests {
         assert!(read.try_reclaim(8192));
         assert!(tape.headers()["a"].is_sensitive());
         assert!(!tape.headers().contains_key("farthing-key"));
-        assert_eq!(tape.answer().unwrap().into_body(), "event");
+        assert_eq!(tape.headers()["farthing-replayed"], "true");
+        assert_eq!(tape.answer().unwrap().body, "event");
     }
 }

@@ -38,6 +38,13 @@ impl Budget {
         let link = window_link(account, name, start_s);
         Self { link, limit, ends_s: Some(start_s.saturating_add(length_s)) }
     }
+
+    /// Whether it is a window of that length which `now_s` falls in: the one that [`Budget::window`] would make, without its
+    /// hash.
+    #[must_use]
+    pub fn is_on(&self, now_s: u64, length_s: u64) -> bool {
+        self.ends_s.is_some_and(|end_s| now_s < end_s && end_s - now_s <= length_s.max(1))
+    }
 }
 
 /// What to set aside, and where.

@@ -400,12 +400,18 @@ impl<S: Copy + 'static> Scanner<S> {
             self.take(rest);
             return rest.len();
         };
-        self.take(&rest[..stop]);
-        if rest[stop] == b'\\' {
-            self.state = State::Escape;
-        } else {
+        let (text, ends) = (&rest[..stop], rest[stop] == b'"');
+        // Keys are most of the texts that are kept, and most stand in one piece: they are looked up where they are.
+        if ends && self.is_key && self.keep && self.text_bytes == 0 && self.high.is_none() {
+            self.end_key(text, sink);
+            return stop + 1;
+        }
+        self.take(text);
+        if ends {
             self.lone_surrogate();
             self.end_text(self.at + stop as u64 + 1, sink);
+        } else {
+            self.state = State::Escape;
         }
         stop + 1
     }
@@ -421,12 +427,22 @@ impl<S: Copy + 'static> Scanner<S> {
             self.ended();
             return;
         }
-        self.state = State::Colon;
-        self.next = None;
-        if let (true, Some(frame)) = (self.keep && self.kept_all, self.frames.last()) {
-            self.next = self.paths.child(frame.node, &self.kept);
+        if self.keep && self.kept_all {
+            let kept = std::mem::take(&mut self.kept);
+            self.end_key(&kept, sink);
+            self.kept = kept;
+        } else {
+            (self.state, self.next) = (State::Colon, None);
+        }
+    }
+
+    /// The key of the innermost object's next member, where that object lies on some path.
+    fn end_key<K: Sink<Slot = S>>(&mut self, key: &[u8], sink: &mut K) {
+        (self.state, self.next) = (State::Colon, None);
+        if let Some(frame) = self.frames.last().filter(|_| key.len() <= KEPT_BYTES_MAX) {
+            self.next = self.paths.child(frame.node, key);
             if self.next.is_none() {
-                sink.stranger(self.paths.keys(frame.node), &self.kept);
+                sink.stranger(self.paths.keys(frame.node), key);
             }
         }
     }

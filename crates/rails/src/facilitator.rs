@@ -36,6 +36,7 @@ pub struct Facilitator {
     pub origin: Origin,
     /// Path prefix, without a trailing slash.
     pub base: String,
+    name: String,
 }
 
 /// The facilitators of the configuration, in the operator's order.
@@ -54,11 +55,18 @@ pub struct Facilitators {
 }
 
 impl Facilitator {
+    /// The one that listens at `origin`, below `base`.
+    #[must_use]
+    pub fn new(origin: Origin, base: String) -> Self {
+        let scheme = if origin.tls { "https" } else { "http" };
+        let name = format!("{scheme}://{}{base}", origin.authority());
+        Self { origin, base, name }
+    }
+
     /// How the journal names it: the URL of the configuration.
     #[must_use]
-    pub fn name(&self) -> String {
-        let scheme = if self.origin.tls { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.origin.authority(), self.base)
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -107,7 +115,7 @@ mod tests {
     fn a_facilitator_is_named_by_its_url() {
         let name = |tls, port, base: &str| {
             let origin = Origin { tls, host: "f.example".into(), port };
-            Facilitator { origin, base: base.into() }.name()
+            Facilitator::new(origin, base.into()).name().to_owned()
         };
         for (named, expected) in [
             (name(true, 443, ""), "https://f.example"),

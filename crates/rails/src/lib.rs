@@ -34,4 +34,4 @@ pub use evm_permit::{Fate, Held, NotWritten, PermitOrder, Submitter, Written};
 pub use http::{Answer, Exchange, ExchangeError};
 pub use secret::Secret;
 pub use settlement::{Receipt, Refused, Settlement, Unclear};
-pub use solana_node::{AtAddress, Recent, SolanaNode};
+pub use solana_node::{AtAddress, Recent, SolanaNode, TokensAt};

@@ -16,6 +16,13 @@ use crate::{Mined, Sent};
 const COMMITMENT: &str = "confirmed";
 /// Characters of base64 of the largest account that is read.
 const ACCOUNT_CHARS_MAX: usize = 4096;
+/// Who owns an account that holds SOL alone.
+const SYSTEM: &str = "11111111111111111111111111111111";
+/// Bytes of a token account, and where its state stands in them.
+const TOKENS_BYTES: usize = 165;
+const TOKENS_STATE: usize = 108;
+/// Neither unopened nor frozen.
+const TOKENS_OPEN: u8 = 1;
 
 /// A node that speaks JSON-RPC.
 #[derive(Clone)]
@@ -37,6 +44,17 @@ pub enum AtAddress {
     Nothing,
     /// Something else.
     Other,
+}
+
+/// Whether tokens can be sent to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokensAt {
+    /// Nothing is there: an account can be created, if the address is its owner's for it.
+    Nothing,
+    /// A token account that takes them, whoever owns it by now.
+    Taken,
+    /// Something that takes none: an account that is frozen, or another thing.
+    Refused,
 }
 
 /// What a transaction is signed over.
@@ -62,9 +80,20 @@ impl SolanaNode {
     /// # Cancel safety
     /// Nothing moves; it may be dropped at any time.
     pub async fn channel(&self, program: &[u8; 32], id: &[u8; 32]) -> Option<AtAddress> {
+        at_address(&base58::encode(program), &self.account(id).await?)
+    }
+
+    /// Whether tokens of a program (base58) can be sent to an address. `None`: the node does not say.
+    ///
+    /// # Cancel safety
+    /// Nothing moves; it may be dropped at any time.
+    pub async fn tokens(&self, program: &str, at: &[u8; 32]) -> Option<TokensAt> {
+        tokens_at(program, &self.account(at).await?)
+    }
+
+    async fn account(&self, at: &[u8; 32]) -> Option<Value> {
         let how = json!({"encoding": "base64", "commitment": COMMITMENT});
-        let result = self.question("getAccountInfo", json!([base58::encode(id), how])).await.ok()?;
-        at_address(&base58::encode(program), &result)
+        self.question("getAccountInfo", json!([base58::encode(at), how])).await.ok()
     }
 
     /// Hands a signed transaction over, in base64. The same one again does nothing twice.
@@ -113,25 +142,41 @@ impl SolanaNode {
 }
 
 fn at_address(program: &str, result: &Value) -> Option<AtAddress> {
+    Some(match account(result)? {
+        None => AtAddress::Nothing,
+        // Of somebody else whatever it says is nothing to us; an empty account may hold money that was sent to it.
+        Some((owner, _)) if owner != program => AtAddress::Other,
+        Some((_, text)) => ChannelAccount::parse(&bytes(text)?)
+            .map_or(AtAddress::Other, |channel| AtAddress::Channel(Box::new(channel))),
+    })
+}
+
+fn tokens_at(program: &str, result: &Value) -> Option<TokensAt> {
+    let Some((owner, text)) = account(result)? else { return Some(TokensAt::Nothing) };
+    if owner == SYSTEM {
+        return Some(TokensAt::Nothing);
+    }
+    if owner != program {
+        return Some(TokensAt::Refused);
+    }
+    let data = bytes(text)?;
+    let is_open = data.len() == TOKENS_BYTES && data.get(TOKENS_STATE) == Some(&TOKENS_OPEN);
+    Some(if is_open { TokensAt::Taken } else { TokensAt::Refused })
+}
+
+/// Who owns an account, and its data in base64; then none: there is no account.
+fn account(result: &Value) -> Option<Option<(&str, &str)>> {
     let value = result.get("value")?;
     if value.is_null() {
-        return Some(AtAddress::Nothing);
+        return Some(None);
     }
-    let owner = value.get("owner")?.as_str()?;
-    let data = value.get("data")?.as_array()?;
-    let [text, encoding] = data.as_slice() else { return None };
-    if encoding.as_str()? != "base64" {
-        return None;
-    }
-    // Of somebody else whatever it says is nothing to us; an empty account may hold money that was sent to it.
-    if owner != program {
-        return Some(AtAddress::Other);
-    }
-    let bytes = wire::base64::decode_any(text.as_str()?, ACCOUNT_CHARS_MAX).ok()?;
-    Some(
-        ChannelAccount::parse(&bytes)
-            .map_or(AtAddress::Other, |channel| AtAddress::Channel(Box::new(channel))),
-    )
+    let [text, encoding] = value.get("data")?.as_array()?.as_slice() else { return None };
+    (encoding.as_str()? == "base64").then_some(())?;
+    Some(Some((value.get("owner")?.as_str()?, text.as_str()?)))
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    wire::base64::decode_any(text, ACCOUNT_CHARS_MAX).ok()
 }
 
 fn mined(result: &Value) -> Mined {
@@ -158,7 +203,7 @@ mod tests {
     use wire::mpp::solana::{ChannelAccount, Status};
     use wire::x402::base58;
 
-    use super::{AtAddress, Recent, at_address, mined, recent};
+    use super::{AtAddress, Recent, SYSTEM, TOKENS_STATE, TokensAt, at_address, mined, recent, tokens_at};
     use crate::Mined;
 
     fn channel() -> ChannelAccount {
@@ -196,6 +241,29 @@ mod tests {
             ("no value", json!({}), None),
         ] {
             assert_eq!(at_address("p", &result), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn token_accounts_as_a_node_tells_of_them() {
+        let account = |state: u8, length: usize| {
+            let mut data = vec![0; length];
+            data[TOKENS_STATE] = state;
+            wire::base64::encode_std(&data)
+        };
+        let told = |owner: &str, data: &str| json!({"value": {"owner": owner, "data": [data, "base64"]}});
+        for (what, result, expected) in [
+            ("nothing", json!({"value": null}), Some(TokensAt::Nothing)),
+            ("SOL alone", told(SYSTEM, ""), Some(TokensAt::Nothing)),
+            ("an account", told("t", &account(1, 165)), Some(TokensAt::Taken)),
+            ("a frozen one", told("t", &account(2, 165)), Some(TokensAt::Refused)),
+            ("one that was never opened", told("t", &account(0, 165)), Some(TokensAt::Refused)),
+            ("a group of signers", told("t", &account(1, 355)), Some(TokensAt::Refused)),
+            ("another program's", told("u", &account(1, 165)), Some(TokensAt::Refused)),
+            ("another encoding", json!({"value": {"owner": "t", "data": ["", "base58"]}}), None),
+            ("no value", json!({}), None),
+        ] {
+            assert_eq!(tokens_at("t", &result), expected, "{what}");
         }
     }
 

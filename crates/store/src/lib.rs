@@ -2,9 +2,9 @@
 //!
 //! Invariant: what was acknowledged survives a kill.
 //!
-//! The writer takes everything that waits, writes one transaction, syncs, and only then answers
-//! (ledger.md 6.1). Charges that nobody waits for are durable in the log first, and share a later
-//! transaction. A failed sync is final: the store refuses everything from then on.
+//! The writer takes everything that waits, writes, syncs once, and only then answers (ledger.md 6.1).
+//! Payments, charges and all else that comes with each call are durable in the log first, and share a later
+//! transaction of the database. A failed sync is final: the store refuses everything from then on.
 
 mod backup;
 mod bell;
@@ -28,6 +28,7 @@ mod options;
 mod payment;
 mod payout;
 mod read;
+mod recent;
 mod reserve;
 mod roll;
 mod schema;

@@ -1,7 +1,7 @@
-//! The log: charges that nobody waits for, durable before they are in the database.
+//! The log: payments and charges, durable before they are in the database.
 //!
 //! Those that came together are one frame: one write, one sync. The database takes them in with its next
-//! transaction, which costs far more than a frame and nearly the same for one charge or a thousand. The
+//! transaction, which costs far more than a frame and nearly the same for one write or a thousand. The
 //! database stays the truth: every transaction takes in all that is in the log, and so ends it.
 //!
 //! The file is written from its start again after each transaction, and nothing is ever cut off. A frame names
@@ -173,14 +173,14 @@ pub(crate) fn beside(database: &Path) -> Result<Vec<u8>, StoreError> {
 /// A frame that cannot be read stands before one that can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "farthing.log is damaged at byte {at}: the charges from there on are in no other place; move it away to go \
-     on without them"
+    "farthing.log is damaged at byte {at}: the payments and charges from there on are in no other place; move it \
+     away to go on without them"
 )]
 pub(crate) struct Damaged {
     pub(crate) at: usize,
 }
 
-/// The charges that follow transaction `after`, in order.
+/// The writes that follow transaction `after`, in order.
 ///
 /// # Errors
 /// [`Damaged`], where more than the end is missing.

@@ -4,13 +4,16 @@ mod cashu;
 mod tree;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use ledger::{AccountId, Entry};
 use money::Amount;
-use redb::{ReadableTable, TableDefinition};
+use redb::{Key, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
 
 use crate::disk::Disk;
 use crate::journal::{self, Record};
+use crate::recent::{Recent, Row};
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, GRANTS, IDEMPOTENT, JOURNAL, KEYS,
     LOTS, META, META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED,
@@ -35,10 +38,12 @@ pub struct Balance {
 /// The end of a window and who on what, and how many calls he was given in it.
 pub type FreeCall = ((u64, [u8; 16]), u32);
 
-/// Reads what is durable.
+/// Reads what is durable: payments, outcomes and keys as they were last written, everything else as of the last
+/// transaction of the database ([`crate::Store::write`]).
 #[derive(Clone, Debug)]
 pub struct Reader {
     disk: Disk,
+    recent: Arc<Recent>,
 }
 
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
@@ -46,8 +51,29 @@ pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
 }
 
 impl Reader {
+    /// Of a database with nothing in front of it.
     pub(crate) fn new(disk: Disk) -> Self {
-        Self { disk }
+        Self::with(disk, Arc::default())
+    }
+
+    pub(crate) fn with(disk: Disk, recent: Arc<Recent>) -> Self {
+        Self { disk, recent }
+    }
+
+    /// A row as it was last written.
+    fn row<K: Key + 'static, T: DeserializeOwned>(
+        &self,
+        row: Row,
+        table: TableDefinition<'static, K, &'static [u8]>,
+        key: K::SelfType<'_>,
+    ) -> Result<Option<T>, StoreError> {
+        // First: what is not there any more is in the database.
+        if let Some(bytes) = self.recent.find(row) {
+            return serde_json::from_slice(&bytes).map_err(unavailable);
+        }
+        let table = self.begin()?.open_table(table).map_err(unavailable)?;
+        let found = table.get(key).map_err(unavailable)?;
+        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
     }
 
     pub(crate) fn begin(&self) -> Result<redb::ReadTransaction, StoreError> {
@@ -110,9 +136,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
-        let table = self.begin()?.open_table(PAYMENTS).map_err(unavailable)?;
-        let found = table.get(key).map_err(unavailable)?;
-        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+        self.row(Row::Payment(*key), PAYMENTS, key)
     }
 
     /// The deposit key of the payment that was charged by a grant.
@@ -129,9 +153,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn idempotent(&self, key: &[u8; 32]) -> Result<Option<Idempotent>, StoreError> {
-        let table = self.begin()?.open_table(IDEMPOTENT).map_err(unavailable)?;
-        let found = table.get(key).map_err(unavailable)?;
-        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+        self.row(Row::Idempotent(*key), IDEMPOTENT, key)
     }
 
     /// What the operator decided about accounts.
@@ -383,9 +405,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn key(&self, id: &[u8; 16]) -> Result<Option<KeyRecord>, StoreError> {
-        let table = self.begin()?.open_table(KEYS).map_err(unavailable)?;
-        let found = table.get(id).map_err(unavailable)?;
-        found.map(|bytes| serde_json::from_slice(bytes.value()).map_err(unavailable)).transpose()
+        self.row(Row::Key(*id), KEYS, id)
     }
 
     /// Every revoked id with its time.

@@ -19,9 +19,10 @@ use crate::disk::Disk;
 use crate::exposure::AtRisk;
 use crate::log::{self, Log, Name};
 use crate::read::unavailable;
+use crate::recent::Recent;
 use crate::reserve::FileReserve;
 use crate::space::Space;
-use crate::writer::{self, Answer, Job, Writer};
+use crate::writer::{self, Answer, Job, Shared, Writer};
 use crate::{Durable, NotTaken, Op, Options, Reader, Reserve, Room, StoreError, Submitted, schema};
 
 /// Writes that may wait. Beyond it callers are told to come back (LED-28).
@@ -29,7 +30,7 @@ pub const QUEUE_MAX: usize = 16 * 1024;
 
 /// The database in its folder.
 pub(crate) const FILE: &str = "farthing.redb";
-/// Charges that are not in it yet, beside it.
+/// What is not in it yet, beside it.
 const LOG: &str = "farthing.log";
 /// Room for money in flight, beside it.
 const RESERVE: &str = "farthing.reserve";
@@ -39,8 +40,8 @@ const RESERVE: &str = "farthing.reserve";
 pub struct Media {
     /// The database. It is closed and used again when it was full: `close` only lets go of its locks.
     pub database: Arc<dyn StorageBackend>,
-    /// Where charges that nobody waits for are durable before they are in the database, so that a thousand of them
-    /// share a transaction. Without it they are durable with their own.
+    /// Where payments and charges are durable before they are in the database, so that a thousand of them share a
+    /// transaction. Without it they are durable with their own.
     pub log: Option<Arc<dyn StorageBackend>>,
     /// Room for money in flight.
     pub reserve: Option<Box<dyn Reserve>>,
@@ -101,12 +102,15 @@ impl Store {
         let log = media.log.map(|medium| recovered(&disk, medium)).transpose()?;
         space.refill();
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let failed = Arc::new(AtomicBool::new(false));
-        let at_risk = Arc::new(AtRisk::new(options.durability));
-        let reader = Reader::new(disk.clone());
-        let bell = Arc::new(Bell::default());
-        let (risk, failure) = (Arc::clone(&at_risk), Arc::clone(&failed));
-        let writer = Writer::new(disk, log, Arc::clone(&space), risk, failure, Arc::clone(&bell))?;
+        let shared = Shared {
+            at_risk: Arc::new(AtRisk::new(options.durability)),
+            failed: Arc::new(AtomicBool::new(false)),
+            bell: Arc::new(Bell::default()),
+            recent: Arc::new(Recent::default()),
+        };
+        let reader = Reader::with(disk.clone(), Arc::clone(&shared.recent));
+        let writer = Writer::new(disk, log, Arc::clone(&space), shared.clone())?;
+        let Shared { at_risk, failed, bell, recent: _ } = shared;
         let thread = thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
@@ -140,7 +144,8 @@ impl Store {
         self.at_risk.is_sync()
     }
 
-    /// Writes and waits until it is on disk (class A) and can be read, with all that was handed over before.
+    /// Writes and waits until it is on disk (class A). Payments, outcomes of requests and keys can be read from then on;
+    /// what else it changes, after the next write that was committed.
     ///
     /// # Errors
     /// [`StoreError`]; after `Unavailable` it is not known whether the write happened, after any other nothing
@@ -148,9 +153,24 @@ impl Store {
     ///
     /// # Cancel safety
     /// A dropped future does not take the write back.
+    pub async fn write(&self, op: Op) -> Answer {
+        self.answered(Job::new(op)).await
+    }
+
+    /// Writes and waits until it is on disk and all of it can be read, with all that was handed over before.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    ///
+    /// # Cancel safety
+    /// As for [`Store::write`].
     pub async fn commit(&self, op: Op) -> Answer {
+        self.answered(Job { is_to_be_read: true, ..Job::new(op) }).await
+    }
+
+    async fn answered(&self, job: Job) -> Answer {
         let (answer, done) = oneshot::channel();
-        let job = Job { answer: Some(answer), is_to_be_read: true, ..Job::new(op) };
+        let job = Job { answer: Some(answer), ..job };
         self.queue()?.send(job).await.map_err(|_| unavailable("closed"))?;
         self.writer.bell.ring();
         done.await.map_err(|_| unavailable("closed"))?

@@ -22,13 +22,14 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::batch::{Batch, NO_ENTRY};
+use self::batch::Batch;
 use self::intake::{Gathering, Patience};
 use self::logged::Logged;
 use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::{AtRisk, Risk};
 use crate::log::Log;
+use crate::recent::Recent;
 use crate::space::{Room, Space};
 use crate::{Op, StoreError};
 
@@ -59,25 +60,19 @@ impl Job {
         Self { op, answer: None, is_to_be_read: false, risk: None, handed_over: Instant::now() }
     }
 
-    /// It is in the log: on disk, and no longer at risk.
-    fn logged(self) -> Op {
-        drop(self.risk);
-        if let Some(sender) = self.answer {
-            let _ = sender.send(Ok(NO_ENTRY));
-        }
-        self.op
-    }
-
-    fn answer(self, answer: Answer) {
+    /// What was written comes back.
+    fn answer(self, answer: Answer) -> Option<Op> {
         if let (Err(error), None) = (&answer, &self.answer) {
             tracing::error!(%error, op = ?self.op, "a write nobody waits for was refused");
         }
+        let is_written = answer.is_ok();
         // On disk, or never to be: either way no longer at risk.
         drop(self.risk);
         if let Some(sender) = self.answer {
             // The caller may have gone; the write stands all the same.
             let _ = sender.send(answer);
         }
+        is_written.then_some(self.op)
     }
 }
 
@@ -90,6 +85,7 @@ pub(crate) struct Writer {
     gathering: Gathering,
     log: Option<Log>,
     logged: Logged,
+    recent: Arc<Recent>,
     tail: Tail,
     /// Charges that nobody waits for, until the disk has room again.
     parked: VecDeque<Job>,
@@ -106,12 +102,14 @@ struct Undecided {
     number: u64,
 }
 
-/// Why a transaction did not end well.
-enum Fault {
-    /// The disk was full: the database is to be opened again, and has this transaction or has it not.
-    Full(Vec<Answer>),
-    /// For good.
-    Lost(StoreError),
+/// What the writer shares with everybody else.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) at_risk: Arc<AtRisk>,
+    /// Whether it has given up.
+    pub(crate) failed: Arc<AtomicBool>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) recent: Arc<Recent>,
 }
 
 /// Tells everybody when the writer ends by a panic, as when it gives up.
@@ -143,10 +141,9 @@ impl Writer {
         disk: Disk,
         log: Option<Log>,
         space: Arc<Space>,
-        at_risk: Arc<AtRisk>,
-        failed: Arc<AtomicBool>,
-        bell: Arc<Bell>,
+        shared: Shared,
     ) -> Result<Self, StoreError> {
+        let Shared { at_risk, failed, bell, recent } = shared;
         let tail = Tail::read(&disk.read()?)?;
         let gathering = Gathering::new(at_risk.durability());
         Ok(Self {
@@ -158,6 +155,7 @@ impl Writer {
             gathering,
             log,
             logged: Logged::default(),
+            recent,
             tail,
             parked: VecDeque::new(),
             undecided: None,
@@ -171,44 +169,52 @@ impl Writer {
         // Behind it, so that the alarm comes first.
         let _alarm = Alarm(Arc::clone(&self.failed));
         while let Some(batch) = self.gather(&mut intake.0) {
-            if let Some(batch) = self.put_in_log(batch) {
-                self.commit(batch);
-            }
+            self.write(batch, &mut intake.0);
             if self.has_failed() {
                 break;
             }
         }
     }
 
-    fn commit(&mut self, batch: Vec<Job>) {
-        match self.write(&batch) {
-            Ok(answers) => answer_all(batch, answers),
-            Err(Fault::Full(answers)) => {
+    /// One transaction, which begins with this batch.
+    fn write(&mut self, mut batch: Vec<Job>, jobs: &mut mpsc::Receiver<Job>) {
+        let mut answers = Vec::with_capacity(batch.len());
+        match self.transact(&mut batch, &mut answers, jobs) {
+            Ok(None) => {}
+            Ok(Some(tail)) => {
+                self.has_landed(tail);
+                answer_all(batch, answers);
+            }
+            Err(_) if self.space.room() == Room::None && !self.space.is_broken() => {
                 self.undecided = Some(Undecided { jobs: batch, answers, number: self.tail.batches + 1 });
                 self.look_for_room();
             }
-            Err(Fault::Lost(error)) => self.give_up(&error, batch),
+            Err(error) => self.give_up(&error, batch),
         }
+    }
+
+    /// Everything so far is in the database.
+    fn has_landed(&mut self, tail: Tail) {
+        self.tail = tail;
+        self.logged.clear();
+        self.recent.clear();
     }
 
     fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    fn write(&mut self, batch: &[Job]) -> Result<Vec<Answer>, Fault> {
-        let mut answers = Vec::with_capacity(batch.len());
-        match self.transact(batch, &mut answers) {
-            Ok(tail) => {
-                self.tail = tail;
-                self.logged.clear();
-                Ok(answers)
-            }
-            Err(_) if self.space.room() == Room::None && !self.space.is_broken() => Err(Fault::Full(answers)),
-            Err(error) => Err(Fault::Lost(error)),
-        }
-    }
-
-    fn transact(&self, batch: &[Job], answers: &mut Vec<Answer>) -> Result<Tail, StoreError> {
+    /// Applies batch after batch. One that may be in the log is answered when it is; the first that has to be in the
+    /// database ends the transaction, and so does time. None: the store ends before that, and the log has it all.
+    ///
+    /// A write is applied before it is logged, so that no refused one is, and what a start takes in from the log is taken in as
+    /// it was here: in one transaction and in this order.
+    fn transact(
+        &mut self,
+        batch: &mut Vec<Job>,
+        answers: &mut Vec<Answer>,
+        jobs: &mut mpsc::Receiver<Job>,
+    ) -> Result<Option<Tail>, StoreError> {
         let mut transaction = self.disk.write()?;
         // Two syncs and the allocator's state with each commit. One sync is as safe by the power-cut test, and
         // twice as fast for one client, but after a crash it walks the whole file: 5.6 s for 1 GiB, measured,
@@ -217,23 +223,41 @@ impl Writer {
         let mut tail = self.tail.clone();
         {
             let mut open = Batch::open(&transaction, &mut tail)?;
+            // Of a transaction that met a full disk.
             open.take_in(self.logged.ops())?;
-            let in_flight_only = self.space.room() != Room::Ample;
-            for job in batch {
-                let answer = if in_flight_only && open.begins_something(&job.op)? {
-                    Err(StoreError::DiskFull)
-                } else {
-                    open.apply(&job.op)
-                };
-                match answer {
-                    Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
-                    answer => answers.push(answer),
+            loop {
+                self.apply(&mut open, batch, answers)?;
+                if !self.put_in_log(&mut open, batch, answers)? || self.logged.is_due(Instant::now()) {
+                    break;
                 }
+                let Some(next) = self.gather(jobs) else { return Ok(None) };
+                *batch = next;
             }
             open.finish()?;
         }
         transaction.commit().map_err(crate::read::unavailable)?;
-        Ok(tail)
+        Ok(Some(tail))
+    }
+
+    fn apply(
+        &self,
+        open: &mut Batch<'_>,
+        batch: &[Job],
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), StoreError> {
+        let in_flight_only = self.space.room() != Room::Ample;
+        for job in batch {
+            let answer = if in_flight_only && open.begins_something(&job.op)? {
+                Err(StoreError::DiskFull)
+            } else {
+                open.apply(&job.op)
+            };
+            match answer {
+                Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
+                answer => answers.push(answer),
+            }
+        }
+        Ok(())
     }
 
     /// A failed sync is never tried again: what the kernel dropped would look written (LED-27).
@@ -241,14 +265,14 @@ impl Writer {
         tracing::error!(%error, "store failed, refusing all writes");
         self.failed.store(true, Ordering::Release);
         for job in batch.into_iter().chain(self.parked.drain(..)) {
-            job.answer(Err(error.clone()));
+            let _ = job.answer(Err(error.clone()));
         }
     }
 }
 
 fn answer_all(batch: Vec<Job>, answers: Vec<Answer>) {
     for (job, answer) in batch.into_iter().zip(answers) {
-        job.answer(answer);
+        let _ = job.answer(answer);
     }
 }
 

@@ -166,6 +166,22 @@ impl Tariff {
     /// for any prompt up to the bound, at the tier it asks for or the standard one, wherever the provider runs it.
     #[must_use]
     pub fn dearest(&self, bounds: &Bounds<'_>) -> Rates {
+        // Most models cost the same whatever happens, and every call asks.
+        let mut dearest = if self.is_flat() { self.base } else { self.dearest_of_all(bounds) };
+        let searches = [Item::WebSearch, Item::WebSearchLow, Item::WebSearchHigh];
+        dearest.web_search = searches.into_iter().filter_map(|item| dearest.rate(item)).max();
+        dearest
+    }
+
+    const fn is_flat(&self) -> bool {
+        self.tiers.is_empty()
+            && self.lengths.is_empty()
+            && self.windows.is_empty()
+            && self.multipliers.is_empty()
+    }
+
+    /// Of all that can happen within these bounds the dearest rates, but for searches.
+    fn dearest_of_all(&self, bounds: &Bounds<'_>) -> Rates {
         let windows = self.windows_within(bounds.from_ms, bounds.until_ms);
         let reached = self.lengths.iter().map(|length| length.over).filter(|over| *over < bounds.input_max);
         let prompts: Vec<u64> = std::iter::once(0).chain(reached.map(|over| over + 1)).collect();
@@ -192,10 +208,7 @@ impl Tariff {
                 }
             }
         }
-        let mut dearest = dearest.unwrap_or(self.base);
-        let searches = [Item::WebSearch, Item::WebSearchLow, Item::WebSearchHigh];
-        dearest.web_search = searches.into_iter().filter_map(|item| dearest.rate(item)).max();
-        dearest
+        dearest.unwrap_or(self.base)
     }
 
     /// The windows that are open at some moment between these, and none where none is.

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 
+/// Digits of the longest number.
+const DIGITS_MAX: usize = 20;
+
 /// An object on its way into a text.
 ///
 /// ```
@@ -20,7 +23,13 @@ pub struct Members<'t> {
 /// The text of an object.
 #[must_use]
 pub fn object(fill: impl FnOnce(&mut Members<'_>)) -> String {
-    let mut text = String::with_capacity(512);
+    object_of(512, fill)
+}
+
+/// The text of an object of about so many bytes.
+#[must_use]
+pub fn object_of(bytes: usize, fill: impl FnOnce(&mut Members<'_>)) -> String {
+    let mut text = String::with_capacity(bytes);
     push_object(&mut text, fill);
     text
 }
@@ -32,14 +41,15 @@ pub fn push_object(text: &mut String, fill: impl FnOnce(&mut Members<'_>)) {
     text.push('}');
 }
 
+/// Names are words of ours, in which nothing is escaped.
 impl Members<'_> {
     /// A string.
-    pub fn text(&mut self, name: &str, value: &str) {
+    pub fn text(&mut self, name: &'static str, value: &str) {
         push_string(self.named(name), value);
     }
 
     /// A string of several parts.
-    pub fn parts(&mut self, name: &str, parts: &[&str]) {
+    pub fn parts(&mut self, name: &'static str, parts: &[&str]) {
         let text = self.named(name);
         text.push('"');
         parts.iter().for_each(|part| push_escaped(text, part));
@@ -47,34 +57,71 @@ impl Members<'_> {
     }
 
     /// A string, where there is one.
-    pub fn some_text(&mut self, name: &str, value: Option<&str>) {
+    pub fn some_text(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 
+    /// A string of what a value displays as, in which nothing is escaped either: digits, an id.
+    pub fn shown(&mut self, name: &'static str, value: impl Display) {
+        let text = self.named(name);
+        // Writing to a `String` cannot fail.
+        _ = write!(text, "\"{value}\"");
+    }
+
     /// A number.
-    pub fn number(&mut self, name: &str, value: u64) {
-        push_plain(self.named(name), value);
+    pub fn number(&mut self, name: &'static str, value: u64) {
+        push_number(self.named(name), value);
+    }
+
+    /// A number, where there is one.
+    pub fn some_number(&mut self, name: &'static str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.number(name, value);
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, name: &'static str, value: bool) {
+        self.named(name).push_str(if value { "true" } else { "false" });
     }
 
     /// `null`.
-    pub fn null(&mut self, name: &str) {
+    pub fn null(&mut self, name: &'static str) {
         self.named(name).push_str("null");
     }
 
     /// What is JSON already.
-    pub fn json(&mut self, name: &str, json: &str) {
+    pub fn json(&mut self, name: &'static str, json: &str) {
         self.named(name).push_str(json);
     }
 
     /// An object.
-    pub fn object(&mut self, name: &str, fill: impl FnOnce(&mut Members<'_>)) {
+    pub fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Members<'_>)) {
         push_object(self.named(name), fill);
     }
 
+    /// An array of objects.
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        all: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Members<'_>, T),
+    ) {
+        let text = self.named(name);
+        text.push('[');
+        for (index, item) in all.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            push_object(text, |members| fill(members, item));
+        }
+        text.push(']');
+    }
+
     /// An array of what is JSON already.
-    pub fn array<'j>(&mut self, name: &str, all: impl IntoIterator<Item = &'j str>) {
+    pub fn array<'j>(&mut self, name: &'static str, all: impl IntoIterator<Item = &'j str>) {
         let text = self.named(name);
         text.push('[');
         for (index, json) in all.into_iter().enumerate() {
@@ -87,11 +134,14 @@ impl Members<'_> {
     }
 
     /// Writes the name and hands the text over for the value.
-    fn named(&mut self, name: &str) -> &mut String {
+    fn named(&mut self, name: &'static str) -> &mut String {
+        debug_assert!(!has_escaped(name), "{name:?} is no word of ours");
         if !std::mem::take(&mut self.is_first) {
             self.text.push(',');
         }
-        push_string(self.text, name);
+        self.text.push('"');
+        self.text.push_str(name);
+        self.text.push('"');
         self.text.push(':');
         self.text
     }
@@ -107,7 +157,7 @@ pub fn push_string(text: &mut String, string: &str) {
 /// A string as it stands between quotes.
 #[must_use]
 pub fn escaped(string: &str) -> Cow<'_, str> {
-    if !string.bytes().any(is_escaped) {
+    if !has_escaped(string) {
         return Cow::Borrowed(string);
     }
     let mut text = String::with_capacity(string.len() + 8);
@@ -115,13 +165,25 @@ pub fn escaped(string: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Appends what a value displays as, which has nothing to escape: digits.
-fn push_plain(text: &mut String, value: impl Display) {
-    // Writing to a `String` cannot fail.
-    _ = write!(text, "{value}");
+/// Appends a number.
+fn push_number(text: &mut String, value: u64) {
+    let (mut digits, mut from, mut rest) = ([b'0'; DIGITS_MAX], DIGITS_MAX, value);
+    while from > 0 {
+        from -= 1;
+        digits[from] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    // Digits are UTF-8.
+    text.push_str(std::str::from_utf8(&digits[from..]).unwrap_or_default());
 }
 
 fn push_escaped(text: &mut String, string: &str) {
+    if !has_escaped(string) {
+        return text.push_str(string);
+    }
     let mut rest = string;
     // What is escaped is one byte, so a place before or behind it is the end of a character.
     while let Some(place) = rest.bytes().position(is_escaped) {
@@ -144,6 +206,11 @@ fn push_escaped(text: &mut String, string: &str) {
     text.push_str(rest);
 }
 
+/// Whether anything is to be escaped, which is rare. All of it is looked at, whatever is found: several bytes at once then.
+fn has_escaped(string: &str) -> bool {
+    string.bytes().fold(false, |found, byte| found | is_escaped(byte))
+}
+
 const fn is_escaped(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\' | 0..=0x1f)
 }
@@ -161,18 +228,25 @@ mod tests {
             members.parts("parts", &["/requests/", "\\", "7"]);
             members.some_text("there", Some(""));
             members.some_text("absent", None);
+            members.shown("shown", 1_u128 << 64);
             members.number("number", u64::MAX);
+            members.number("ten", 10);
+            members.some_number("zero", Some(0));
+            members.some_number("none", None);
+            members.flag("flag", true);
             members.null("null");
             members.json("json", "[1,2]");
             members.array("array", ["{}", "\"a\""]);
             members.object("empty", |_| {});
-            members.object("object", |inner| inner.text("a\"b", "c"));
+            members.object("object", |inner| inner.text("a", "c"));
+            members.objects("objects", [1, 2], |each, number| each.number("n", number));
         });
         assert_eq!(
             serde_json::from_str::<Value>(&text).unwrap(),
             json!({
-                "text": "a \"quoted\"\n\u{1} €", "parts": "/requests/\\7", "there": "", "number": u64::MAX,
-                "null": null, "json": [1, 2], "array": [{}, "a"], "empty": {}, "object": {"a\"b": "c"},
+                "text": "a \"quoted\"\n\u{1} €", "parts": "/requests/\\7", "there": "", "shown": "18446744073709551616",
+                "number": u64::MAX, "ten": 10, "zero": 0, "flag": true, "null": null, "json": [1, 2],
+                "array": [{}, "a"], "empty": {}, "object": {"a": "c"}, "objects": [{"n": 1}, {"n": 2}],
             })
         );
     }

@@ -57,7 +57,22 @@ pub fn format(unix_s: u64) -> Option<String> {
         month += 1;
     }
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    Some(format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.000Z", day + 1))
+    let mut text = String::with_capacity("1970-01-01T00:00:00.000Z".len());
+    for (number, highest, behind) in [
+        (year, 1_000, "-"),
+        (month, 10, "-"),
+        (day + 1, 10, "T"),
+        (hour, 10, ":"),
+        (minute, 10, ":"),
+        (second, 10, ".000Z"),
+    ] {
+        let places = std::iter::successors(Some(highest), |place| (*place > 1).then_some(place / 10));
+        text.extend(
+            places.filter_map(|place| char::from_digit(u32::try_from(number / place % 10).ok()?, 10)),
+        );
+        text.push_str(behind);
+    }
+    Some(text)
 }
 
 /// `N` numbers of fixed width, the first of which may have four digits.

@@ -235,6 +235,16 @@ impl Ledger {
         self.accounts.remove(&tokens::place(owner));
     }
 
+    /// Somebody's token account is frozen.
+    pub fn freeze_tokens(&mut self, owner: &Key) {
+        tokens::freeze(self.accounts.get_mut(&tokens::place(owner)).unwrap());
+    }
+
+    /// Somebody makes his token account another's, with what is in it.
+    pub fn give_away_tokens(&mut self, owner: &Key, to: &Key) {
+        tokens::give_away(self.accounts.get_mut(&tokens::place(owner)).unwrap(), to);
+    }
+
     /// What somebody has of the mint; none without an account for it.
     pub fn tokens(&self, owner: &Key) -> Option<u64> {
         self.accounts.get(&tokens::place(owner)).and_then(tokens::amount)
@@ -398,6 +408,8 @@ impl Running<'_> {
             Ok(())
         } else if program == key(proof::x402_svm::token_account::ASSOCIATED_TOKEN) {
             tokens::associated(&mut self)
+        } else if program == tokens::program() {
+            tokens::run(&mut self)
         } else if program == channel_program::program() {
             channel_program::run(&mut self)
         } else {

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use proof::solana::address;
+use proof::solana::transaction::{self, Call};
 use proof::x402_svm::token_account::ASSOCIATED_TOKEN;
 use serde_json::{Value, json};
 use wire::mpp::solana::SessionRequest;
 use wire::mpp::{Challenge, Credential, payload};
 use wire::x402::base58;
-use wire::x402::svm::Transaction;
+use wire::x402::svm::{SvmPayload, Transaction};
 
 use super::ledger::{Failure, Key, Ledger};
-use super::{MINT, RENT, SYSTEM, channel_program, key, tokens};
+use super::{ED25519, INSTRUCTIONS, MINT, RENT, SYSTEM, channel_program, key, tokens};
 use crate::mpp::credential;
 
 /// What he has for fees.
@@ -246,9 +247,11 @@ impl Payer {
 
     /// His signature under a sum.
     pub fn signature(&self, sum: u64, expires_at: i64) -> [u8; 64] {
-        let id = self.id();
-        let message = [&[0x56, 0x01], &id[..], &sum.to_le_bytes(), &expires_at.to_le_bytes()].concat();
-        self.voucher_key.sign(&message).to_bytes()
+        self.voucher_key.sign(&self.message(sum, expires_at)).to_bytes()
+    }
+
+    fn message(&self, sum: u64, expires_at: i64) -> Vec<u8> {
+        [&[0x56, 0x01], &self.id()[..], &sum.to_le_bytes(), &expires_at.to_le_bytes()].concat()
     }
 
     /// Asks for his money on the chain.
@@ -257,6 +260,30 @@ impl Payer {
     /// Why the chain does not hear him.
     pub fn request_close(&self) -> Result<(), Failure> {
         self.send(&[signs(self.address()), written(self.id())], &[5])
+    }
+
+    /// Shows a promise of his to the chain himself, which anybody may who has seen it.
+    ///
+    /// # Errors
+    /// Why nothing is taken by it.
+    pub fn settle(&self, sum: u64) -> Result<(), Failure> {
+        let message = self.message(sum, 0);
+        let places: [u16; 7] = [48, u16::MAX, 16, u16::MAX, 112, 50, u16::MAX];
+        let places = places.map(u16::to_le_bytes);
+        let (signer, signature) = (self.signer(), self.signature(sum, 0));
+        let data = [&[1, 0][..], places.as_flattened(), &signer, &signature, &message].concat();
+        let written = |key| transaction::Account::written(key);
+        let calls = [
+            Call { program: key(ED25519), accounts: Vec::new(), data },
+            Call {
+                program: channel_program::program(),
+                accounts: vec![written(self.id()), transaction::Account::read(key(INSTRUCTIONS))],
+                data: vec![2],
+            },
+        ];
+        let raw = transaction::sign(&calls, &self.blockhash(), &self.key).unwrap().raw;
+        let transaction = SvmPayload { transaction: raw }.transaction().unwrap();
+        self.ledger.lock().unwrap().send(&transaction)
     }
 
     /// Says that he has waited long enough.

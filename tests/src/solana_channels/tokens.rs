@@ -10,6 +10,7 @@ const BYTES: usize = 165;
 const AMOUNT: usize = 64;
 const STATE: usize = 108;
 const INITIALIZED: u8 = 1;
+const FROZEN: u8 = 2;
 /// `authority | supply u64 | decimals | initialized | freezer`
 const MINT_BYTES: usize = 82;
 const MINT_DECIMALS: usize = 44;
@@ -18,6 +19,8 @@ const INSUFFICIENT: Fault = Fault::Custom(1);
 const MINT_MISMATCH: Fault = Fault::Custom(3);
 const OWNER_MISMATCH: Fault = Fault::Custom(4);
 const NOT_EMPTY: Fault = Fault::Custom(11);
+const MALFORMED: Fault = Fault::Custom(12);
+const IS_FROZEN: Fault = Fault::Custom(17);
 const DECIMALS_MISMATCH: Fault = Fault::Custom(18);
 
 /// Why an account is not somebody's own for the mint, in working order.
@@ -103,6 +106,22 @@ pub(super) fn is_place(at: &Key, owner: &Key, mint: &Key) -> bool {
     *at == place_of(owner, mint)
 }
 
+/// Calls of the program by a transaction itself: `TransferChecked` alone.
+pub(super) fn run(running: &mut Running<'_>) -> Result<(), Fault> {
+    const TRANSFER_CHECKED: u8 = 12;
+    let call = running.call();
+    let Some((&TRANSFER_CHECKED, rest)) = call.data.split_first() else { return Err(MALFORMED) };
+    let (sum, rest) = rest.split_first_chunk::<8>().ok_or(MALFORMED)?;
+    let (sum, decimals) = (u64::from_le_bytes(*sum), *rest.first().ok_or(MALFORMED)?);
+    let [from, mint, to, authority, ..] = call.accounts[..] else {
+        return Err(Fault::Named("NotEnoughAccountKeys"));
+    };
+    let moved = Moved { from: from.key, to: to.key, authority: authority.key, mint: mint.key, sum, decimals };
+    moved.check(running)?;
+    authority.signs.then_some(()).ok_or(Fault::Named("MissingRequiredSignature"))?;
+    moved.carry_out(running)
+}
+
 /// Moves tokens for a program. `authority` has signed, or is an address of that program's own.
 pub(super) fn transfer(
     running: &mut Running<'_>,
@@ -115,22 +134,68 @@ pub(super) fn transfer(
     running.calls_program(&program())?;
     running.lends(from)?;
     running.lends(to)?;
-    let held = |at: &Key| amount(running.at(at)).ok_or(Fault::Named("InvalidAccountData"));
-    let (before, there) = (held(from)?, held(to)?);
-    let left = before.checked_sub(sum).ok_or(INSUFFICIENT)?;
-    let of = |at: &Key| running.at(at).data[..32] == *mint;
-    if !of(from) || !of(to) {
-        return Err(MINT_MISMATCH);
+    let decimals = DECIMALS;
+    let moved = Moved { from: *from, to: *to, authority: *authority, mint: *mint, sum, decimals };
+    moved.check(running)?;
+    moved.carry_out(running)
+}
+
+/// Tokens on their way, in the order of what is asked of them.
+struct Moved {
+    from: Key,
+    to: Key,
+    authority: Key,
+    mint: Key,
+    sum: u64,
+    decimals: u8,
+}
+
+impl Moved {
+    fn check(&self, running: &Running<'_>) -> Result<(), Fault> {
+        let Self { from, to, mint, .. } = self;
+        for at in [from, to] {
+            let account = running.at(at);
+            is_account(account).then_some(()).ok_or(Fault::Named("InvalidAccountData"))?;
+            match account.data[STATE] {
+                0 => return Err(Fault::Named("UninitializedAccount")),
+                FROZEN => return Err(IS_FROZEN),
+                _ => {}
+            }
+        }
+        if amount(running.at(from)).is_none_or(|there| there < self.sum) {
+            return Err(INSUFFICIENT);
+        }
+        let of = |at: &Key| running.at(at).data[..32] == *mint;
+        if !of(from) || !of(to) {
+            return Err(MINT_MISMATCH);
+        }
+        if running.at(mint).data.get(MINT_DECIMALS) != Some(&self.decimals) {
+            return Err(DECIMALS_MISMATCH);
+        }
+        let is_owners = running.at(from).data[32..64] == self.authority;
+        is_owners.then_some(()).ok_or(OWNER_MISMATCH)
     }
-    if running.at(mint).data[MINT_DECIMALS] != DECIMALS {
-        return Err(DECIMALS_MISMATCH);
+
+    fn carry_out(&self, running: &mut Running<'_>) -> Result<(), Fault> {
+        if self.from == self.to {
+            return Ok(());
+        }
+        let held = |at: &Key| amount(running.at(at)).unwrap();
+        let (left, there) = (held(&self.from) - self.sum, held(&self.to) + self.sum);
+        running.change(&self.from)?.data[AMOUNT..AMOUNT + 8].copy_from_slice(&left.to_le_bytes());
+        running.change(&self.to)?.data[AMOUNT..AMOUNT + 8].copy_from_slice(&there.to_le_bytes());
+        Ok(())
     }
-    if running.at(from).data[32..64] != *authority {
-        return Err(OWNER_MISMATCH);
-    }
-    running.change(from)?.data[AMOUNT..AMOUNT + 8].copy_from_slice(&left.to_le_bytes());
-    running.change(to)?.data[AMOUNT..AMOUNT + 8].copy_from_slice(&(there + sum).to_le_bytes());
-    Ok(())
+}
+
+/// What its issuer does to an account: nothing goes in or out.
+pub(super) fn freeze(account: &mut Account) {
+    account.data[STATE] = FROZEN;
+}
+
+/// What its owner does to it: from here on it is another's, at the same address.
+pub(super) fn give_away(account: &mut Account, to: &Key) {
+    account.data[32..64].copy_from_slice(to);
 }
 
 /// Closes an empty account for a program; what it cost goes to somebody.

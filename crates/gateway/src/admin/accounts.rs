@@ -25,6 +25,7 @@ impl Office<'_> {
         change: &AccountChange,
     ) -> Result<Value, OfficeError> {
         let id = account_id(account)?;
+        self.store().commit(Op::Flush).await?;
         let asset = self.asset_of(id)?;
         let mut settings = self.settings_of(id)?;
         if let Some(text) = &change.overdraft {

@@ -23,6 +23,8 @@ impl Office<'_> {
         if amount <= Amount::ZERO {
             return Err(usage("the amount must be above zero"));
         }
+        // What was paid in just now may say in what.
+        self.store().commit(Op::Flush).await?;
         self.check_asset(account, asset)?;
         let id = match id {
             Some(id) => credit_id(account, id),

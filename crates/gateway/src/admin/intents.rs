@@ -18,7 +18,8 @@ use crate::resolver::RESOLVING;
 use crate::settling::{self, is_over, needs_operator};
 
 /// Every open payment, and every one that was refused after its call was served, oldest first.
-pub(super) fn list(store: &Store) -> Result<Value, OfficeError> {
+pub(super) async fn list(store: &Store) -> Result<Value, OfficeError> {
+    store.commit(Op::Flush).await?;
     let now_ms = Now::read().millis();
     let rows = |mut found: Vec<([u8; 32], Payment)>| -> Vec<Value> {
         found.sort_by_key(|(_, payment)| payment.created_ms);

@@ -44,7 +44,8 @@ impl Office<'_> {
         Ok(answer)
     }
 
-    pub(super) fn list_keys(&self) -> Result<Value, OfficeError> {
+    pub(super) async fn list_keys(&self) -> Result<Value, OfficeError> {
+        self.store().commit(Op::Flush).await?;
         let revoked: Vec<[u8; 16]> = self.store().reader().revoked()?.into_iter().map(|(id, _)| id).collect();
         let keys = self.store().reader().keys()?.into_iter().map(|(id, record)| {
             json!({"key_id": wire::hex::encode(&id), "account": wire::hex::encode(&record.account),

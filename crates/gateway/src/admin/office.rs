@@ -215,7 +215,7 @@ impl Office<'_> {
             Command::KeyNew { account, credit, label, caveats, id } => {
                 self.new_key(account, credit, label, &caveats, id).await
             }
-            Command::KeyList => self.list_keys(),
+            Command::KeyList => self.list_keys().await,
             Command::KeyRevoke { key } => self.revoke(&key).await,
             Command::Credit { account, amount, id } => {
                 let account = account_id(&account)?;
@@ -231,7 +231,7 @@ impl Office<'_> {
             Command::CashuExport { mint, again } => {
                 self.export_cashu(mint.as_deref(), again.as_deref()).await
             }
-            Command::LedgerIntents => intents::list(self.store()),
+            Command::LedgerIntents => intents::list(self.store()).await,
             Command::LedgerPayouts => payouts::list(self),
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await

@@ -14,6 +14,11 @@ use crate::gate::Gate;
 use crate::snapshot::Snapshot;
 use crate::till::{Asking, MIME_TYPE};
 
+/// What a challenge has besides its offers and extensions, in bytes: enough to be written in one piece of memory.
+const FRAME_BYTES: usize = 128;
+/// What stands around each of these: the name of an extension, a comma.
+const PART_BYTES: usize = 32;
+
 /// Our offers, as a challenge says them.
 pub(crate) struct Offered {
     /// As entries of x402 v1, for a body: each is JSON.
@@ -115,11 +120,14 @@ impl Required<'_> {
     }
 
     fn text(&self) -> String {
-        json_text::object(|members| {
+        // Texts and lists of texts: writing them cannot fail.
+        let resource = serde_json::to_string(&self.resource).unwrap_or_default();
+        let parts = self.accepts.iter().chain(self.extensions.iter().map(|declared| &declared.entry));
+        let bytes = parts.map(|part| part.len() + PART_BYTES).sum::<usize>() + resource.len();
+        json_text::object_of(bytes + FRAME_BYTES, |members| {
             members.number("x402Version", v2::VERSION.into());
             members.text("error", self.error);
-            // Texts and lists of texts: writing them cannot fail.
-            members.json("resource", &serde_json::to_string(&self.resource).unwrap_or_default());
+            members.json("resource", &resource);
             members.array("accepts", self.accepts.iter().map(String::as_str));
             if self.extensions.is_empty() {
                 return;

@@ -153,7 +153,7 @@ async fn begin(
     let body = serde_json::to_string(&request).map_err(|_| unable())?;
     let facilitators = snapshot.facilitators.as_ref().ok_or_else(answer::unseen)?;
     let candidates = gate.directory.candidates(facilitators, &request, presented.network());
-    let facilitator = candidates.first().ok_or_else(answer::unseen)?.name();
+    let facilitator = candidates.first().ok_or_else(answer::unseen)?.name().to_owned();
     let pending = ChannelRefund {
         asked,
         amount: refund.amount,

@@ -99,7 +99,7 @@ pub(crate) async fn write<K: Kind>(
     let Beside { payment, entry, is_result } = beside;
     let channel = record.clone();
     let write = ChannelWrite { id: kept.id, channel, payment, entry, begins: !is_result };
-    store.commit(Op::Channel(Box::new(write))).await?;
+    store.write(Op::Channel(Box::new(write))).await?;
     kept.record = record;
     Ok(())
 }

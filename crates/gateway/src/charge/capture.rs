@@ -9,7 +9,7 @@ use super::Charge;
 use crate::clock::Now;
 use crate::facts::CallFacts;
 use crate::idempotency::{self, Attempt};
-use crate::landing::{self, Landing, commit_in_background};
+use crate::landing::{self, Landing, write_in_background};
 use crate::open_hold::OpenHold;
 use crate::payments::{Ending, Waits};
 use crate::posting::Posting;
@@ -99,7 +99,7 @@ impl Charge {
             Ok(Submitted::Behind) => None,
             Ok(Submitted::Wait(durable)) => Some(landing::follow(&self.gate, durable)),
             Err(NotTaken { op, why: StoreError::Full | StoreError::DiskFull }) => {
-                Some(commit_in_background(&self.gate, *op, Waits::default()))
+                Some(write_in_background(&self.gate, *op, Waits::default()))
             }
             Err(NotTaken { why: error, .. }) => {
                 tracing::error!(%error, "a capture could not be recorded");
@@ -117,7 +117,7 @@ impl Charge {
         }
         let tape = tape.filter(|_| brought.is_some() || attempt.is_some())?;
         let is_stored = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_stored);
-        let headers = if is_stored { idempotency::headers_to_store(tape.headers()) } else { Vec::new() };
+        let headers = if is_stored { idempotency::headers_to_store(&tape.headers()) } else { Vec::new() };
         let is_named = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if is_whole && let Some(answer) = tape.answer() {

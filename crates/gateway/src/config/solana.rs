@@ -3,7 +3,7 @@
 use proof::SigningKey;
 use proof::voucher::solana_channel::Program;
 use proof::x402_svm::token_account::TokenProgram;
-use wire::mpp::solana::{PROGRAM, TREASURY};
+use wire::mpp::solana::{IDLE_TIMEOUT_MAX_S, PROGRAM, TREASURY};
 
 use super::Mode;
 use super::channel_terms::{self, ChannelTerms};
@@ -31,6 +31,8 @@ pub struct Solana {
     pub rpc: BaseUrl,
     /// Seconds that a payer who closes alone waits for his money: the time we have to take what is owed, default 15 min.
     pub grace_s: u32,
+    /// Seconds without a voucher after which a channel is ended, default 30 days: the most that receipts can say.
+    pub idle_s: u64,
     /// How its sums are counted, and what is asked of a channel.
     pub terms: ChannelTerms,
 }
@@ -71,8 +73,8 @@ impl SolanaNetwork {
 }
 
 /// The keys of `rails.mpp.solana`.
-const KEYS: Keys = Keys::secret(&joined::<16>(&OWN_KEYS, &channel_terms::KEYS), &[]);
-const OWN_KEYS: [&str; 7] = ["network", "program", "treasury", "mint", "key", "rpc", "grace"];
+const KEYS: Keys = Keys::secret(&joined::<17>(&OWN_KEYS, &channel_terms::KEYS), &[]);
+const OWN_KEYS: [&str; 8] = ["network", "program", "treasury", "mint", "key", "rpc", "grace", "idle"];
 
 const GRACE_S: u32 = 900;
 /// Less is no time to settle in, and more than a month nobody waits for.
@@ -103,6 +105,7 @@ pub(super) fn read(mpp: &Section<'_>) -> Option<Solana> {
         payee,
         rpc: rpc?,
         grace_s: section.value("grace", grace).unwrap_or(GRACE_S),
+        idle_s: section.value("idle", idle).unwrap_or(IDLE_TIMEOUT_MAX_S),
         terms: channel_terms::read(&section, DECIMALS_MAX),
     })
 }
@@ -153,4 +156,10 @@ fn grace(text: &str) -> Result<u32, String> {
     let seconds = value::duration(text)?.as_secs();
     let fits = u32::try_from(seconds).ok().filter(|_| GRACES_S.contains(&seconds));
     fits.ok_or_else(|| "is between 1 minute and 30 days".to_owned())
+}
+
+fn idle(text: &str) -> Result<u64, String> {
+    let seconds = Some(value::duration(text)?.as_secs());
+    let fits = seconds.filter(|seconds| (1..=IDLE_TIMEOUT_MAX_S).contains(seconds));
+    fits.ok_or_else(|| "is between 1 second and 30 days".to_owned())
 }

@@ -18,12 +18,12 @@ use crate::extensions::offers::Notary;
 use crate::facts;
 use crate::idempotency;
 use crate::identity::Content;
-use crate::landing::commit_in_background;
+use crate::landing::write_in_background;
 use crate::lightning::{self, Door};
 use crate::mpp::{self, Paid, Proven};
 use crate::payments::{self, Arrival, Brought, Delivery, Deposit, Ending, Joined, Spends};
 use crate::refusal::{Code, Facts, Money, Refusal};
-use crate::replays::Worth;
+use crate::replays::{Answer, Head, Worth};
 
 /// What it sells, to the payer and in the quote.
 pub(super) const NAME: &str = "balance";
@@ -129,17 +129,16 @@ pub(super) async fn top_up(worker: &Worker, arrived: &Arrived) -> Result<Respons
             let paid = Paid { reference, call: None, held: None, balance, asset, session: None, now };
             told.tell(response.headers_mut(), StatusCode::OK, &paid);
         }
-        let mut stored = response.clone();
-        stored.headers_mut().remove("farthing-key");
-        let headers = idempotency::headers_to_store(stored.headers());
+        let head = Head::copy(StatusCode::OK, response.headers(), |name| name != "farthing-key");
+        let headers = idempotency::headers_to_store(&head.headers());
         if is_told_again(deposit.spends) {
-            gate.replays.keep(call, stored, Worth::Named);
+            gate.replays.keep(call, Answer { head, body: response.body().clone() }, Worth::Named);
         }
         let outcome = Outcome { status: StatusCode::OK.as_u16(), headers, call: call.0 };
         let ending = Ending::of(Some(Brought::Deposit(deposit)), None, outcome);
         let Joined { write, waits, .. } = ending.join(&gate, None, Amount::ZERO);
         if let Some(end) = write {
-            commit_in_background(&gate, end, waits)
+            write_in_background(&gate, end, waits)
                 .await
                 .map_err(|error| payments::store_refusal(&error).money(Money::DepositKept))?;
         }

@@ -87,7 +87,8 @@ pub(super) fn declared(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, now: Now
 
 /// What no two challenges have in common: nonce and time.
 fn fresh(gate: &Gate, snapshot: &Snapshot, now: Now) -> [String; 2] {
-    let nonce = gate.sign_ins.key.mint(&snapshot.terms.domain, random::bytes(), now.seconds());
+    // Shown to everybody, and ours by its MAC: being unlike all others is all that is asked of it.
+    let nonce = gate.sign_ins.key.mint(&snapshot.terms.domain, random::name(), now.seconds());
     [nonce, rfc3339::format(now.seconds()).unwrap_or_default()]
 }
 

@@ -47,7 +47,7 @@ impl Desk {
         let solana = rules.solana.as_ref().map(|rules| {
             let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
             let node = SolanaNode { origin, path, dialer: dialer.clone() };
-            Terms { rules: rules.terms, chain: Chain::Solana(Solana::new(rules.clone(), node)) }
+            Terms { rules: rules.terms, chain: Chain::Solana(Solana { rules: rules.clone(), node }) }
         });
         let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
         let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));

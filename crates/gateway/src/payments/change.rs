@@ -7,7 +7,7 @@ use store::{KeyRecord, Op};
 use super::Waits;
 use crate::clock::Now;
 use crate::gate::Gate;
-use crate::landing::commit_in_background;
+use crate::landing::write_in_background;
 use crate::random;
 
 /// How long it is valid: 90 days.
@@ -36,7 +36,7 @@ pub(crate) fn change_key(gate: &Gate, account: AccountId, now: Now) -> Option<St
     if let Err(refused) = gate.store.submit(op, None) {
         // The payer has paid for it: it opens his change whether it is on our list or not.
         tracing::warn!(error = %refused.why, "a key for change is recorded later");
-        drop(commit_in_background(gate, *refused.op, Waits::default()));
+        drop(write_in_background(gate, *refused.op, Waits::default()));
     }
     Some(text)
 }

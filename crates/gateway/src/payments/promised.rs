@@ -355,7 +355,7 @@ impl Bringing<'_> {
         let request = self.request()?.ok_or_else(unsettleable)?;
         let attempt = settling::unasked(facilitator.clone(), &request, Now::read());
         let payment = store::Payment { promised: true, attempt, ..self.record() };
-        let intent = self.gate.store.commit(Op::Intent { key, payment }).await;
+        let intent = self.gate.store.write(Op::Intent { key, payment }).await;
         intent.map_err(|error| intent_refusal(&error))?;
         let account = self.gate.book.account(self.account, self.verified.till.asset);
         let heard = open.settles(key, &account, self.verified.credit);
@@ -387,7 +387,7 @@ impl Bringing<'_> {
         let all = self.snapshot.facilitators.as_ref();
         let first = all.and_then(|all| {
             let found = self.gate.directory.candidates(all, &request, &network);
-            found.first().map(|facilitator| facilitator.name())
+            found.first().map(|facilitator| facilitator.name().to_owned())
         });
         first.ok_or_else(|| {
             let detail = "No facilitator is known that settles this payment.";

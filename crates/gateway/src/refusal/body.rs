@@ -13,13 +13,17 @@ use super::{Fault, Refusal};
 use crate::call_id::CallId;
 use crate::mpp::problem_of;
 
+/// What most refusals take besides their offers, in bytes.
+const USUAL_BYTES: usize = 1024;
+
 impl Refusal {
     pub(super) fn body(&self, sdk: Sdk, call: CallId) -> Bytes {
         let inner = &self.0;
         let (code, status) = (inner.code, inner.code.status().as_u16());
         let (money, _) = inner.money.facts();
         let request_id = call.to_string();
-        let text = json_text::object(|members| {
+        let offers = inner.accepts.iter().flatten().map(String::len).sum::<usize>();
+        let text = json_text::object_of(USUAL_BYTES + offers, |members| {
             match inner.problem.or(problem_of(code)) {
                 Some(problem) => members.text("type", &problem.uri()),
                 None => members.parts("type", &["urn:farthing:problem:", code.name()]),

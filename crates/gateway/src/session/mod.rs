@@ -57,6 +57,8 @@ pub(crate) struct Channel {
     pub(crate) unit: Unit,
     /// The least that a voucher has to add; base units.
     pub(crate) delta_min: u128,
+    /// Seconds without a voucher after which it is ended, where its method says that in receipts.
+    pub(crate) idle_s: Option<u64>,
     pub(crate) standing: Arc<Standing<Vouched>>,
 }
 
@@ -226,9 +228,7 @@ impl Session {
                 receipt.accepted_cumulative = Some(channel.standing.get().accepted.to_string());
                 receipt.spent = Some(channel.spent(came.account).to_string());
                 receipt.units = u64::try_from(channel.up(came.charged)).ok();
-                // Its method wants one; nothing is closed for being idle.
-                let says_when_idle = channel.method == solana::METHOD;
-                receipt.idle_timeout_seconds = says_when_idle.then_some(solana::IDLE_TIMEOUT_MAX_S);
+                receipt.idle_timeout_seconds = channel.idle_s;
             }
             Kind::Lightning(session) => {
                 // Of this stream, and a number: so its method has it.
@@ -349,13 +349,19 @@ mod tests {
 
     /// A token with six decimals: a base unit is a thousand of the ledger's.
     fn channel(accepted: u128, deposit: u128, delta_min: u128) -> Session {
-        channel_of("tempo", accepted, deposit, delta_min)
+        channel_of("tempo", None, accepted, deposit, delta_min)
     }
 
-    fn channel_of(method: &'static str, accepted: u128, deposit: u128, delta_min: u128) -> Session {
+    fn channel_of(
+        method: &'static str,
+        idle_s: Option<u64>,
+        accepted: u128,
+        deposit: u128,
+        delta_min: u128,
+    ) -> Session {
         let standing = Arc::new(Standing::new(Vouched { accepted, deposit, closed: false }));
         let unit = Unit { asset: Asset::Usdc, decimals: 6 };
-        session(Kind::Channel(Channel { method, id: "0xab".into(), unit, delta_min, standing }))
+        session(Kind::Channel(Channel { method, id: "0xab".into(), unit, delta_min, idle_s, standing }))
     }
 
     /// Of 10 sats, which came to 7,000 units.
@@ -427,7 +433,7 @@ mod tests {
                        "spent": "5", "units": 2}),
             ),
             (
-                channel_of("solana", 10, 20, 0),
+                channel_of("solana", Some(2_592_000), 10, 20, 0),
                 json!({"method": "solana", "reference": "0xab", "channelId": "0xab", "acceptedCumulative": "10",
                        "spent": "5", "units": 2, "idleTimeoutSeconds": 2_592_000}),
             ),

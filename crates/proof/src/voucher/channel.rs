@@ -342,6 +342,21 @@ impl<S: Copy> Channel<S> {
         (highest.max_claimable > self.mirror.total_claimed).then_some(*highest)
     }
 
+    /// The promise to end the channel by where its payer signs no other: the lowest that covers `sum`, so that the least
+    /// has to go back, else the highest, by which the most of it is had. Only of those that the chain still takes
+    /// (`is_good`), and that bring more than was taken. `None` if nothing more is to be had.
+    #[must_use]
+    pub fn promise_for(&self, sum: u128, is_good: impl Fn(&Signed<S>) -> bool) -> Option<Signed<S>> {
+        let taken = self.mirror.total_claimed;
+        if sum <= taken {
+            return None;
+        }
+        let brings = |promise: &&Signed<S>| promise.max_claimable > taken && is_good(promise);
+        let kept = || self.earlier.iter().chain(&self.newest).filter(brings);
+        let lowest = kept().find(|promise| promise.max_claimable >= sum);
+        lowest.or_else(|| kept().last()).copied()
+    }
+
     /// What is kept of the promises so far when another comes: nothing below the highest that is used up, and of the rest
     /// so many that the steps between them stay about as wide everywhere.
     fn laddered(&self) -> Vec<Signed<S>> {
@@ -396,7 +411,22 @@ impl<S: Copy> Channel<S> {
         if max_claimable > self.mirror.balance {
             return Err(NotTaken::ExceedsDeposit);
         }
-        Ok(Closing { capture, refund: self.mirror.balance.saturating_sub(capture) })
+        Ok(self.closing_at(capture))
+    }
+
+    /// How the channel would end now by this of the promises that are kept, or by none: as [`Channel::close`], but what no
+    /// promise covers is lost.
+    #[must_use]
+    pub fn close_by_kept(&self, promise: Option<&Signed<S>>) -> Closing {
+        let taken = self.mirror.total_claimed;
+        let brings = promise.map_or(taken, |promise| promise.max_claimable.max(taken));
+        self.closing_at(self.used().clamp(taken, brings))
+    }
+
+    /// An end by which so much is taken in all.
+    #[must_use]
+    pub const fn closing_at(&self, capture: u128) -> Closing {
+        Closing { capture, refund: self.mirror.balance.saturating_sub(capture) }
     }
 
     /// From here on nothing is accepted. To be durable before anybody is asked to close it on the chain.
@@ -405,7 +435,8 @@ impl<S: Copy> Channel<S> {
         Self { closing: true, ..self.clone() }
     }
 
-    /// The channel has ended on its chain: what was left went back, and with it what was charged and not used.
+    /// The channel has ended on its chain: what was left went back, and with it what was charged and not used. Where a
+    /// chain gives no part of a promise, what it took beyond what was used stays on the account of the channel, as its payer's.
     #[must_use]
     pub fn finalized(&self, closing: &Closing) -> Self {
         let mut next = self.with_closing();

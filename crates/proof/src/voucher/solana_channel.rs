@@ -1,7 +1,8 @@
 //! Channels of `solana/session`: their addresses, and the calls of their program that take what is owed and end them.
 //!
 //! A signature under a voucher is checked by the chain itself, in a call that stands right before ours. `settle` takes a
-//! whole promise, and so does the end: the program gives no part of one.
+//! whole promise, and so does the end: the program gives no part of one. What an end takes too much is sent back by another
+//! call of the same transaction.
 
 use wire::mpp::solana::ChannelAccount;
 use wire::x402::base58;
@@ -33,6 +34,8 @@ const SEAL: u8 = 6;
 const DISTRIBUTE: u8 = 7;
 /// Creates a token account unless it is there.
 const CREATE_IDEMPOTENT: u8 = 1;
+/// Moves tokens of this mint and so many decimals.
+const TRANSFER_CHECKED: u8 = 12;
 
 /// A deployment of the program that keeps channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,17 @@ pub struct Descriptor {
     pub salt: u64,
     /// Where the chain stood when it was opened, as its payer saw it: no address has two channels.
     pub open_slot: u64,
+}
+
+/// How a channel's payer is paid out at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payout {
+    /// Whether his token account has to be created: without one the program would pay the treasury.
+    pub creates_account: bool,
+    /// What goes back to him of what the end takes, in base units.
+    pub back: u128,
+    /// Decimal places of the token.
+    pub decimals: u8,
 }
 
 impl Descriptor {
@@ -166,8 +180,18 @@ impl Program {
         Some(vec![checked(channel, id, promise)?, settle])
     }
 
+    /// The calls that pay the payee what was taken and is not paid yet, while the channel goes on. Nobody else is paid.
+    #[must_use]
+    pub fn pay(&self, channel: &Descriptor, id: &[u8; 32], rent_payer: [u8; 32]) -> Option<Vec<Call>> {
+        Some(vec![
+            self.keeps(channel, channel.payee)?,
+            self.keeps(channel, self.treasury)?,
+            self.distribute(channel, id, rent_payer)?,
+        ])
+    }
+
     /// The calls that end a channel, by a last promise or by what was taken before: everybody is paid in the same
-    /// transaction.
+    /// transaction, and what the promise brought too much goes back in it.
     #[must_use]
     pub fn close(
         &self,
@@ -175,6 +199,7 @@ impl Program {
         id: &[u8; 32],
         rent_payer: [u8; 32],
         promise: Option<&Signed<SolanaSignature>>,
+        payout: &Payout,
     ) -> Option<Vec<Call>> {
         let mut calls = Vec::new();
         if let Some(promise) = promise {
@@ -187,18 +212,29 @@ impl Program {
         ];
         let data = vec![SETTLE_AND_SEAL, u8::from(promise.is_some())];
         calls.push(Call { program: self.address, accounts, data });
-        calls.extend(self.pay(channel, id, rent_payer)?);
+        calls.extend(self.pay_out(channel, id, rent_payer, payout)?);
         Some(calls)
     }
 
-    /// The calls that pay what was taken and is not paid yet, and of a channel that was sealed everything else too. A token
-    /// account that is missing would lose its owner his money, so each is created if need be.
+    /// The calls that pay everybody out of a channel that was sealed. A token account that is missing would lose its owner
+    /// his money. That of the payer is created only where it is missing: one that he has given away is in nobody's way so.
     #[must_use]
-    pub fn pay(&self, channel: &Descriptor, id: &[u8; 32], rent_payer: [u8; 32]) -> Option<Vec<Call>> {
-        let owners = [channel.payee, channel.payer, self.treasury];
-        let mut calls: Vec<Call> =
-            owners.into_iter().map(|owner| self.keeps(channel, owner)).collect::<Option<_>>()?;
+    pub fn pay_out(
+        &self,
+        channel: &Descriptor,
+        id: &[u8; 32],
+        rent_payer: [u8; 32],
+        payout: &Payout,
+    ) -> Option<Vec<Call>> {
+        let mut calls = vec![self.keeps(channel, channel.payee)?];
+        if payout.creates_account {
+            calls.push(self.keeps(channel, channel.payer)?);
+        }
+        calls.push(self.keeps(channel, self.treasury)?);
         calls.push(self.distribute(channel, id, rent_payer)?);
+        if payout.back > 0 {
+            calls.push(self.give_back(channel, payout)?);
+        }
         Some(calls)
     }
 
@@ -227,6 +263,19 @@ impl Program {
         Some(Call { program: self.address, accounts, data })
     }
 
+    /// From what the payee was paid to the payer.
+    fn give_back(&self, channel: &Descriptor, payout: &Payout) -> Option<Call> {
+        let accounts = vec![
+            Account::written(self.token_account(channel, &channel.payee)?),
+            Account::read(channel.mint),
+            Account::written(self.token_account(channel, &channel.payer)?),
+            Account::read(channel.payee).signing(),
+        ];
+        let sum = u64::try_from(payout.back).ok()?.to_le_bytes();
+        let data = [&[TRANSFER_CHECKED][..], &sum, &[payout.decimals]].concat();
+        Some(Call { program: key(self.token.address())?, accounts, data })
+    }
+
     /// Sees to it that somebody can be paid. The payee pays for that.
     fn keeps(&self, channel: &Descriptor, owner: [u8; 32]) -> Option<Call> {
         let accounts = vec![
@@ -240,7 +289,9 @@ impl Program {
         Some(Call { program: key(ASSOCIATED_TOKEN)?, accounts, data: vec![CREATE_IDEMPOTENT] })
     }
 
-    fn token_account(&self, channel: &Descriptor, owner: &[u8; 32]) -> Option<[u8; 32]> {
+    /// Where somebody keeps what a channel holds.
+    #[must_use]
+    pub fn token_account(&self, channel: &Descriptor, owner: &[u8; 32]) -> Option<[u8; 32]> {
         token_account::derive(owner, self.token, &channel.mint)
     }
 }
@@ -272,11 +323,14 @@ mod tests {
     use wire::x402::base58;
     use wire::{base64, hex};
 
-    use super::{Asked, Descriptor, NO_SHARES, NO_SHARES_HASH, NotOurs, Program};
+    use super::{Asked, Descriptor, NO_SHARES, NO_SHARES_HASH, NotOurs, Payout, Program};
     use crate::solana::transaction::{Account, Call, CallsError, sign};
     use crate::voucher::Signed;
     use crate::voucher::solana;
     use crate::x402_svm::token_account::TokenProgram;
+
+    /// Of 1,232 that a chain takes.
+    const LONGEST_BYTES: usize = 854;
 
     fn file() -> Value {
         serde_json::from_str(include_str!("../../../../specs/vectors/mpp/solana-session-channels.json"))
@@ -376,10 +430,18 @@ mod tests {
         let promise: Signed<_> =
             solana::verify(&id, 250_000, 1_800_000_000, &text, &channel.authorized_signer, 0).unwrap();
         let rent = channel.payer;
+        let whole = Payout { creates_account: true, back: 0, decimals: 6 };
+        let part = Payout { back: 100_000, ..whole };
+        let to_his = Payout { creates_account: false, ..part };
+        let close = |promise: Option<&Signed<_>>, payout: &Payout| {
+            program().close(&channel, &id, rent, promise, payout)
+        };
         for (name, calls) in [
             ("settle", program().settle(&channel, &id, &promise)),
-            ("close", program().close(&channel, &id, rent, Some(&promise))),
-            ("close_without_voucher", program().close(&channel, &id, rent, None)),
+            ("close", close(Some(&promise), &whole)),
+            ("close_without_voucher", close(None, &whole)),
+            ("close_giving_back", close(Some(&promise), &part)),
+            ("close_giving_back_to_an_account_that_is_there", close(Some(&promise), &to_his)),
         ] {
             let signed = sign(&calls.unwrap(), &[0xbb; 32], &payee).unwrap();
             let expected = &file["transactions"][name];
@@ -389,6 +451,10 @@ mod tests {
         }
         let wide = Signed { max_claimable: 1 << 64, ..promise };
         assert_eq!(program().settle(&channel, &id, &wide), None);
+        assert_eq!(close(Some(&promise), &Payout { back: 1 << 64, ..part }), None);
+        // Whatever its promise, the longest that we send.
+        let longest = sign(&close(Some(&promise), &part).unwrap(), &[0xbb; 32], &payee).unwrap();
+        assert_eq!(base64::decode_any(&longest.raw, 2048).unwrap().len(), LONGEST_BYTES);
     }
 
     #[test]

@@ -319,6 +319,44 @@ fn eng_4_an_end_takes_what_was_used() {
     assert_eq!(taken(&over, 200, &rules(0, Lower::Refused)), Err(NotTaken::Closing));
 }
 
+/// ENG-4: a payer who signs nothing more: of what he has signed the least that covers what was used, else the most.
+#[test]
+fn eng_4_the_promise_that_an_end_is_taken_by() {
+    let ladder = |sums: &[u128], settled: u128, used: u128| {
+        let (newest, earlier) = sums.split_last().unwrap();
+        Plain {
+            charged: *newest,
+            carry: newest - used,
+            newest: Some(signed(*newest)),
+            earlier: earlier.iter().copied().map(signed).collect(),
+            mirror: Mirror { total_claimed: settled, ..mirror(1_000) },
+            ..Plain::opened(mirror(1_000))
+        }
+    };
+    let sums = [100, 300, 500, 1_000];
+    let all: &[u128] = &sums;
+    for (what, settled, used, good, promise, capture) in [
+        ("the lowest that covers it", 0, 250, all, Some(300), 250),
+        ("one that is just used up", 0, 300, all, Some(300), 300),
+        ("the newest", 0, 900, all, Some(1_000), 900),
+        ("less than the first", 0, 1, all, Some(100), 1),
+        ("one that covers it is over", 0, 250, &[100, 1_000], Some(1_000), 250),
+        ("all that cover it are over", 0, 250, &[100], Some(100), 100),
+        ("those that are left bring nothing", 100, 250, &[100], None, 100),
+        ("all are over", 0, 250, &[], None, 0),
+        ("everything was taken", 250, 250, all, None, 250),
+        ("more than that was", 400, 250, all, None, 400),
+        ("nothing was used", 0, 0, all, None, 0),
+    ] {
+        let channel = ladder(all, settled, used);
+        let found = channel.promise_for(used, |promise| good.contains(&promise.max_claimable));
+        assert_eq!(found.map(|promise| promise.max_claimable), promise, "{what}");
+        let closing = channel.close_by_kept(found.as_ref());
+        assert_eq!((closing.capture, closing.refund), (capture, 1_000 - capture), "{what}");
+    }
+    assert_eq!(Plain::opened(mirror(1_000)).promise_for(1, |_| true), None, "none was ever signed");
+}
+
 /// A payer who promises for each call ten times what it uses: what he owes can be taken all the same, in steps of a
 /// sixteenth or so of what is promised and not used.
 #[test]

@@ -33,7 +33,7 @@ impl Facilitators {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
             Err(ExchangeError::Lost) => Settlement::Unknown(Unclear { is_fault: true, ..Unclear::default() }),
             Ok(answer) => {
-                catalogue::log(&facilitator.name(), answer.extension_responses.as_deref());
+                catalogue::log(facilitator.name(), answer.extension_responses.as_deref());
                 let outcome = classify(&answer, expected);
                 if let Settlement::Unknown(Unclear { transaction, .. }) = &outcome {
                     let status = answer.status;

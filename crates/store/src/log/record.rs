@@ -1,30 +1,152 @@
-//! A charge as a record of the log.
+//! A write as a record of the log.
 //!
-//! Call id (16), what there is of the next two (u8: 1 entry, 2 income), the entry as in the journal with its place
-//! left blank, the name of the model that it is income of, the facts, how many names the request gave itself
-//! (u16), and each (32) with its outcome as JSON. Whatever has no fixed length is behind it (u32).
+//! The first half of its key, or the whole of an id (16), what kind it is (u8), and its fields. Whatever has no fixed length
+//! is behind that (u32); rows are JSON, as in the database; an entry is as in the journal, with its place left blank.
+//!
+//! Kinds below 16 are charges, whose bits say what there is of the optional fields: entry, name of the model that it is
+//! income of, facts, how many names the request gave itself (u16) and each (32) with its outcome, the payment that the call
+//! was made for (32) with its outcome, the payment that is to be settled.
 
 use ledger::{Chart, Draft, Entry, Leg, LegDraft};
 use money::Amount;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::Op;
+use crate::{ChannelWrite, Op};
 
 const HAS_ENTRY: u8 = 1;
 const HAS_INCOME: u8 = 2;
+const HAS_SERVED: u8 = 4;
+const HAS_SETTLES: u8 = 8;
 
-/// Whether a write may be in the log: a charge that touches no payment, and so nothing that is waited for.
+const INTENT: u8 = 16;
+const ATTEMPT: u8 = 17;
+const DEPOSIT: u8 = 18;
+const SERVED: u8 = 19;
+const CHANNEL: u8 = 20;
+const OPEN: u8 = 21;
+const ENDED: u8 = 22;
+const KEY: u8 = 23;
+const FREE_CALL: u8 = 24;
+
+/// Whether a write may be in the log: it removes no row, and puts none that is read before the next transaction
+/// except those of [`crate::recent`].
 pub(crate) fn is_loggable(op: &Op) -> bool {
-    matches!(op, Op::Capture { served: None, settles: None, income: None | Some(Chart::Usage(_)), .. })
+    match op {
+        Op::Intent { .. }
+        | Op::Attempt { .. }
+        | Op::Served { .. }
+        | Op::Channel(_)
+        | Op::Open { .. }
+        | Op::Ended { .. }
+        | Op::Key { .. }
+        | Op::FreeCall { .. } => true,
+        // What came in over Lightning may be asked back at once, from its lot.
+        Op::Deposit { payment, .. } => payment.received_msat.is_none(),
+        Op::Capture { income, .. } => matches!(income, None | Some(Chart::Usage(_))),
+        Op::Unknown { .. }
+        | Op::Refused { .. }
+        | Op::Charged { .. }
+        | Op::ForgetChannel { .. }
+        | Op::LightningSession(_)
+        | Op::Payout { .. }
+        | Op::Cashu(_)
+        | Op::Post { .. }
+        | Op::Account { .. }
+        | Op::Revoke { .. }
+        | Op::Head { .. }
+        | Op::Sweep { .. }
+        | Op::Forget { .. }
+        | Op::Flush => false,
+    }
 }
 
 /// Puts a loggable write behind what is there; of any other, nothing.
 pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
-    let Op::Capture { id, entry, facts, served: None, settles: None, income, idempotent } = op else {
-        return;
-    };
+    match op {
+        Op::Capture { .. } => put_charge(op, out),
+        Op::Intent { key, payment } => {
+            keyed(INTENT, key, out);
+            json(payment, out);
+        }
+        Op::Attempt { key, attempt } => {
+            keyed(ATTEMPT, key, out);
+            json(attempt, out);
+        }
+        Op::Deposit { key, payment, entry } => {
+            keyed(DEPOSIT, key, out);
+            json(payment, out);
+            sized(&unplaced(entry), out);
+        }
+        Op::Served { key, outcome } => {
+            keyed(SERVED, key, out);
+            json(outcome, out);
+        }
+        Op::Channel(write) => put_channel(write, out),
+        Op::Open { id, call } => {
+            of_id(OPEN, id, out);
+            json(call, out);
+        }
+        Op::Ended { id } => of_id(ENDED, id, out),
+        Op::Key { id, record } => {
+            of_id(KEY, id, out);
+            json(record, out);
+        }
+        Op::FreeCall { until_s, who, used } => {
+            of_id(FREE_CALL, who, out);
+            out.extend(until_s.to_be_bytes());
+            out.extend(used.to_be_bytes());
+        }
+        Op::Unknown { .. }
+        | Op::Refused { .. }
+        | Op::Charged { .. }
+        | Op::ForgetChannel { .. }
+        | Op::LightningSession(_)
+        | Op::Payout { .. }
+        | Op::Cashu(_)
+        | Op::Post { .. }
+        | Op::Account { .. }
+        | Op::Revoke { .. }
+        | Op::Head { .. }
+        | Op::Sweep { .. }
+        | Op::Forget { .. }
+        | Op::Flush => {}
+    }
+}
+
+/// Takes the next record off; none where the bytes are not those of one.
+pub(super) fn take(bytes: &mut &[u8]) -> Option<Op> {
+    let id = fixed(bytes)?;
+    let [kind] = fixed(bytes)?;
+    Some(match kind {
+        charge if charge < INTENT => take_charge(id, charge, bytes)?,
+        INTENT => Op::Intent { key: key(id, bytes)?, payment: parsed(bytes)? },
+        ATTEMPT => Op::Attempt { key: key(id, bytes)?, attempt: parsed(bytes)? },
+        DEPOSIT => {
+            Op::Deposit { key: key(id, bytes)?, payment: parsed(bytes)?, entry: draft(variable(bytes)?)? }
+        }
+        SERVED => Op::Served { key: key(id, bytes)?, outcome: parsed(bytes)? },
+        CHANNEL => Op::Channel(Box::new(take_channel(key(id, bytes)?, bytes)?)),
+        OPEN => Op::Open { id, call: parsed(bytes)? },
+        ENDED => Op::Ended { id },
+        KEY => Op::Key { id, record: parsed(bytes)? },
+        FREE_CALL => {
+            let until_s = u64::from_be_bytes(fixed(bytes)?);
+            Op::FreeCall { until_s, who: id, used: u32::from_be_bytes(fixed(bytes)?) }
+        }
+        _ => return None,
+    })
+}
+
+fn put_charge(op: &Op, out: &mut Vec<u8>) {
+    let Op::Capture { id, entry, facts, served, settles, income, idempotent } = op else { return };
     let model = if let Some(Chart::Usage(model)) = income { Some(model) } else { None };
-    out.extend(id);
-    out.push(entry.as_ref().map_or(0, |_| HAS_ENTRY) | model.map_or(0, |_| HAS_INCOME));
+    let has = |bit, is_there| if is_there { bit } else { 0 };
+    let bits = has(HAS_ENTRY, entry.is_some())
+        | has(HAS_INCOME, model.is_some())
+        | has(HAS_SERVED, served.is_some())
+        | has(HAS_SETTLES, settles.is_some());
+    of_id(bits, id, out);
     if let Some(entry) = entry {
         sized(&unplaced(entry), out);
     }
@@ -35,29 +157,64 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
     out.extend(u16::try_from(idempotent.len()).unwrap_or(u16::MAX).to_be_bytes());
     for (key, outcome) in idempotent.iter().take(usize::from(u16::MAX)) {
         out.extend(key);
-        // Text and numbers: it does not fail.
-        sized(&serde_json::to_vec(outcome).unwrap_or_default(), out);
+        json(outcome, out);
+    }
+    if let Some((key, outcome)) = served {
+        out.extend(key);
+        json(outcome, out);
+    }
+    if let Some(promised) = settles {
+        json(promised, out);
     }
 }
 
-/// Takes the next record off; none where the bytes are not those of one.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<Op> {
-    let id = fixed(bytes)?;
-    let [has] = fixed(bytes)?;
-    let entry = if has & HAS_ENTRY == 0 { None } else { Some(draft(variable(bytes)?)?) };
-    let income = if has & HAS_INCOME == 0 {
-        None
-    } else {
+fn take_charge(id: [u8; 16], bits: u8, bytes: &mut &[u8]) -> Option<Op> {
+    let has = |bit| bits & bit != 0;
+    let entry = if has(HAS_ENTRY) { Some(draft(variable(bytes)?)?) } else { None };
+    let income = if has(HAS_INCOME) {
         Some(Chart::Usage(String::from_utf8(variable(bytes)?.to_vec()).ok()?))
+    } else {
+        None
     };
     let facts = variable(bytes)?.to_vec();
     let names = u16::from_be_bytes(fixed(bytes)?);
     let mut idempotent = Vec::new();
     for _ in 0..names {
-        let key = fixed(bytes)?;
-        idempotent.push((key, serde_json::from_slice(variable(bytes)?).ok()?));
+        idempotent.push((fixed(bytes)?, parsed(bytes)?));
     }
-    Some(Op::Capture { id, entry, facts, served: None, settles: None, income, idempotent })
+    let served = if has(HAS_SERVED) { Some((fixed(bytes)?, parsed(bytes)?)) } else { None };
+    let settles = if has(HAS_SETTLES) { Some(parsed(bytes)?) } else { None };
+    Some(Op::Capture { id, entry, facts, served, settles, income, idempotent })
+}
+
+/// Whether it begins something, then record, payment and entry; the last two are empty for none.
+fn put_channel(write: &ChannelWrite, out: &mut Vec<u8>) {
+    let ChannelWrite { id, channel, payment, entry, begins } = write;
+    keyed(CHANNEL, id, out);
+    out.push(u8::from(*begins));
+    json(channel, out);
+    match payment {
+        Some(payment) => json(payment, out),
+        None => sized(&[], out),
+    }
+    match entry {
+        Some(entry) => sized(&unplaced(entry), out),
+        None => sized(&[], out),
+    }
+}
+
+fn take_channel(id: [u8; 32], bytes: &mut &[u8]) -> Option<ChannelWrite> {
+    let [begins] = fixed(bytes)?;
+    let channel = parsed(bytes)?;
+    let payment = match variable(bytes)? {
+        [] => None,
+        payment => Some(serde_json::from_slice(payment).ok()?),
+    };
+    let entry = match variable(bytes)? {
+        [] => None,
+        entry => Some(draft(entry)?),
+    };
+    Some(ChannelWrite { id, channel, payment, entry, begins: begins != 0 })
 }
 
 /// An entry's bytes with nothing in them that its place decides.
@@ -77,6 +234,39 @@ fn draft(bytes: &[u8]) -> Option<Draft> {
     let Entry { draft, legs, .. } = Entry::parse(bytes).ok()?;
     let leg = |leg: Leg| LegDraft { asset: leg.asset, account: leg.account, amount: leg.amount };
     Some(Draft { legs: legs.into_iter().map(leg).collect(), ..draft })
+}
+
+fn of_id(kind: u8, id: &[u8; 16], out: &mut Vec<u8>) {
+    out.extend(id);
+    out.push(kind);
+}
+
+fn keyed(kind: u8, key: &[u8; 32], out: &mut Vec<u8>) {
+    out.extend(&key[..16]);
+    out.push(kind);
+    out.extend(&key[16..]);
+}
+
+fn key(first_half: [u8; 16], bytes: &mut &[u8]) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&first_half);
+    key[16..].copy_from_slice(&fixed::<16>(bytes)?);
+    Some(key)
+}
+
+fn json(row: &impl Serialize, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.extend([0; 4]);
+    // Text and numbers: it does not fail, and what is empty is no row when it is read.
+    if serde_json::to_writer(&mut *out, row).is_err() {
+        out.truncate(at + 4);
+    }
+    let length = u32::try_from(out.len() - at - 4).unwrap_or(u32::MAX);
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &mut &[u8]) -> Option<T> {
+    serde_json::from_slice(variable(bytes)?).ok()
 }
 
 fn sized(bytes: &[u8], out: &mut Vec<u8>) {

@@ -6,7 +6,10 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
 use super::{Appended, Damaged, HEAD_BYTES, LOG_BYTES_MAX, Log, Name, SECTOR_BYTES, is_loggable, read};
-use crate::{Idempotent, Op, Outcome};
+use crate::{
+    Attempt, Channel, ChannelKind, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op, OpenCall, Outcome,
+    Payment, PaymentState, Promise, Promised,
+};
 
 fn name() -> Name {
     Name::new(&[1; 16], 7)
@@ -83,15 +86,149 @@ fn charges_come_back_as_they_were_and_in_order() {
     assert_eq!(shown(&found), shown(&frames.concat()));
 }
 
+fn payment() -> Payment {
+    let attempt = Attempt {
+        facilitator: "f".into(),
+        request: "{\"a\":1}".into(),
+        count: 1,
+        in_vain: 0,
+        last_ms: 1,
+        next_ms: 2,
+        transaction: String::new(),
+    };
+    Payment {
+        state: PaymentState::Intent,
+        fingerprint: [1; 32],
+        account: [2; 16],
+        asset: Asset::Usd.code(),
+        amount: -3,
+        rail: "x402:eip155:84532".into(),
+        payer: "0x".into(),
+        reference: "0xab".into(),
+        created_ms: 4,
+        valid_before_s: u64::MAX,
+        outcome: Some(outcome()),
+        received_msat: None,
+        promised: true,
+        attempt: Some(attempt),
+    }
+}
+
+fn outcome() -> Outcome {
+    Outcome { status: 200, headers: vec![("farthing-price".into(), "1".into())], call: [3; 16] }
+}
+
+fn channel(payment: Option<([u8; 32], Payment)>, entry: Option<Draft>) -> Op {
+    let mirror = ChannelMirror {
+        balance: u128::MAX,
+        total_claimed: 1,
+        withdrawing: 0,
+        withdraw_requested_at: 0,
+        refund_nonce: [7; 32],
+        synced_at_s: 5,
+    };
+    let channel = Channel {
+        kind: ChannelKind::Session,
+        network: "eip155:84532".into(),
+        config: serde_json::json!({"salt": "0x00", "n": 1}),
+        asset: Asset::Usd.code(),
+        decimals: 6,
+        charged: u128::MAX,
+        accepted: 9,
+        newest: Some(Promise { max_claimable: u128::MAX, signature: "0xaa".into(), expires_at: -1 }),
+        earlier: vec![Promise { max_claimable: 1, signature: "0xbb".into(), expires_at: 0 }],
+        published: vec![1, u128::MAX],
+        published_floor: 1,
+        mirror,
+        used_ms: 6,
+        era: 2,
+        refunding: None,
+        refunded: None,
+        closing: None,
+        taking: None,
+    };
+    let begins = payment.is_some();
+    Op::Channel(Box::new(ChannelWrite { id: [8; 32], channel, payment, entry, begins }))
+}
+
+fn entry() -> Draft {
+    let Op::Capture { entry: Some(entry), .. } = charge(1, b"") else { unreachable!() };
+    Draft { kind: Kind::Deposit, key: [6; 32], corrects: [5; 16], ..entry }
+}
+
+fn key(last: u8) -> [u8; 32] {
+    let mut key = [4; 32];
+    key[31] = last;
+    key
+}
+
+/// Of every kind that a log may have.
+fn loggable() -> Vec<Op> {
+    let Op::Capture { id, entry: charged, facts, income, idempotent, .. } = charge(7, b"{}") else {
+        unreachable!()
+    };
+    let settles = Some(Box::new(Promised { key: key(1), payment: payment() }));
+    let open = OpenCall { account: [1; 16], asset: 1, held: 5, begun_ms: 6, owed: None };
+    let record = KeyRecord { account: [1; 16], label: "change".into(), created_ms: 1, expires_s: None };
+    vec![
+        Op::Capture {
+            id,
+            entry: charged,
+            facts,
+            served: Some((key(2), outcome())),
+            settles,
+            income,
+            idempotent,
+        },
+        Op::Intent { key: key(3), payment: payment() },
+        Op::Attempt { key: key(4), attempt: payment().attempt.unwrap() },
+        Op::Deposit { key: key(5), payment: payment(), entry: entry() },
+        Op::Served { key: key(6), outcome: outcome() },
+        channel(Some((key(7), payment())), Some(entry())),
+        channel(None, None),
+        Op::Open { id: [1; 16], call: open },
+        Op::Ended { id: [2; 16] },
+        Op::Key { id: [3; 16], record },
+        Op::FreeCall { until_s: 7, who: [4; 16], used: 8 },
+    ]
+}
+
+/// What is kept and hidden when it is shown is held against the bytes.
 #[test]
-fn only_a_charge_that_nothing_hangs_on_is_logged() {
-    assert!(is_loggable(&charge(1, b"")) && is_loggable(&named(1)));
-    let Op::Capture { id, facts, .. } = named(1) else { unreachable!() };
-    let outcome = Outcome { status: 200, headers: vec![], call: id };
-    let served = Some(([1; 32], outcome));
-    let idempotent = Vec::new();
-    let paid = Op::Capture { id, entry: None, facts, served, settles: None, income: None, idempotent };
-    for op in [paid, Op::Flush, Op::Ended { id }] {
+fn every_write_comes_back_as_it_was() {
+    let ops = loggable();
+    let (medium, _) = written(4, &[&ops]);
+    let found = read(&bytes(&medium), &name(), 4).unwrap();
+    assert_eq!(shown(&found), shown(&ops));
+    let (again, _) = written(4, &[&found]);
+    assert!(bytes(&again) == bytes(&medium));
+    assert!(ops.iter().all(is_loggable));
+    for op in &ops {
+        let mut record = Vec::new();
+        super::record::put(op, &mut record);
+        for end in 0..record.len() {
+            assert!(super::record::take(&mut &record[..end]).is_none(), "{op:?} {end}");
+        }
+    }
+}
+
+#[test]
+fn what_removes_rows_or_is_read_from_the_database_at_once_is_not_logged() {
+    let Op::Capture { id, entry, facts, served, settles, idempotent, .. } = charge(1, b"") else {
+        unreachable!()
+    };
+    let income = Some(Chart::RefundPayable);
+    let of_no_model = Op::Capture { id, entry, facts, served, settles, income, idempotent };
+    let over_lightning = Payment { received_msat: Some(1), ..payment() };
+    for op in [
+        of_no_model,
+        Op::Deposit { key: key(1), payment: over_lightning, entry: self::entry() },
+        Op::Refused { key: key(1) },
+        Op::Unknown { key: key(1) },
+        Op::Revoke { id, time_ms: 1 },
+        Op::Sweep { now_ms: 1 },
+        Op::Flush,
+    ] {
         assert!(!is_loggable(&op), "{op:?}");
     }
 }

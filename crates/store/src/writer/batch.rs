@@ -15,6 +15,7 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::journal::{Filling, Record};
 use crate::read::unavailable;
+use crate::recent::Row;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
     EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT, JOURNAL, KEYS,
@@ -40,6 +41,8 @@ pub(super) struct Batch<'t> {
     pub(super) income: Income,
     /// The end of the journal that is in no row yet.
     row: Filling,
+    /// What was put since they were last taken.
+    rows: Vec<(Row, Vec<u8>)>,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) journal: Table<'t, u64, &'static [u8]>,
     pub(super) by_id: Table<'t, &'static [u8; 16], u64>,
@@ -75,6 +78,7 @@ impl<'t> Batch<'t> {
             pending: HashMap::new(),
             income: Income::default(),
             row: Filling::default(),
+            rows: Vec::new(),
             meta: transaction.open_table(META).map_err(unavailable)?,
             journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
             by_id: transaction.open_table(BY_ID).map_err(unavailable)?,
@@ -222,7 +226,7 @@ impl<'t> Batch<'t> {
                 names.iter().try_for_each(|chart| self.name(chart.id(), chart))?;
                 self.post(posting)
             }
-            Op::Key { id, record } => put_json(&mut self.keys, id, record),
+            Op::Key { id, record } => self.put_row(Row::Key(*id), record),
             Op::Account { id, settings } => self.set_account(*id, settings),
             Op::Head { head, signature } => {
                 let row = SignedHead { head: *head, signature: *signature }.to_row();
@@ -309,7 +313,25 @@ impl<'t> Batch<'t> {
         {
             attempt.request = String::new();
         }
-        put_json(&mut self.payments, key, &payment)
+        self.put_row(Row::Payment(*key), &payment)
+    }
+
+    /// Puts a row down that may have to be read before this transaction is in the database.
+    fn put_row(&mut self, row: Row, value: &impl Serialize) -> Answer {
+        let bytes = serde_json::to_vec(value).map_err(unavailable)?;
+        let put = match &row {
+            Row::Payment(key) => self.payments.insert(key, bytes.as_slice()).map(drop),
+            Row::Idempotent(key) => self.idempotent.insert(key, bytes.as_slice()).map(drop),
+            Row::Key(id) => self.keys.insert(id, bytes.as_slice()).map(drop),
+        };
+        put.map_err(unavailable)?;
+        self.rows.push((row, bytes));
+        Ok(NO_ENTRY)
+    }
+
+    /// What was put since this was last asked.
+    pub(super) fn take_rows(&mut self) -> Vec<(Row, Vec<u8>)> {
+        std::mem::take(&mut self.rows)
     }
 
     /// The call of a payment has ended; what was promised goes on to be settled.
@@ -335,7 +357,7 @@ impl<'t> Batch<'t> {
     fn put_idempotent(&mut self, key: &[u8; 32], outcome: &Idempotent) -> Answer {
         let expiry = expiry_key(outcome.expires_s, EXPIRY_IDEMPOTENT, key);
         self.expiries.insert(&expiry, ()).map_err(unavailable)?;
-        put_json(&mut self.idempotent, key, outcome)
+        self.put_row(Row::Idempotent(*key), outcome)
     }
 
     fn give(&mut self, until_s: u64, who: [u8; 16], used: u32) -> Answer {

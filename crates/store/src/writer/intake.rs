@@ -138,7 +138,7 @@ impl Writer {
     /// Nothing is written now. Who waits is told so; what nobody waits for is kept, and stays at risk.
     fn set_aside(&mut self, job: Job) {
         match (&job.op, &job.answer) {
-            (Op::Flush, _) | (_, Some(_)) => job.answer(Err(StoreError::DiskFull)),
+            (Op::Flush, _) | (_, Some(_)) => drop(job.answer(Err(StoreError::DiskFull))),
             (_, None) => self.parked.push_back(job),
         }
     }
@@ -150,7 +150,7 @@ impl Writer {
             tracing::error!(lost, "charges are lost, because the disk is full");
         }
         for job in self.parked.drain(..) {
-            job.answer(Err(StoreError::DiskFull));
+            let _ = job.answer(Err(StoreError::DiskFull));
         }
         false
     }
@@ -175,12 +175,11 @@ impl Writer {
         let found = self.disk.reopen().and_then(|()| Tail::read(&self.disk.read()?));
         match found {
             Ok(tail) => {
-                let landed = tail.batches == undecided.number;
-                self.tail = tail;
-                if landed {
-                    self.logged.clear();
+                if tail.batches == undecided.number {
+                    self.has_landed(tail);
                     answer_all(undecided.jobs, undecided.answers);
                 } else {
+                    self.tail = tail;
                     undecided.jobs.into_iter().for_each(|job| self.set_aside(job));
                 }
                 Ok(())
@@ -257,7 +256,7 @@ mod tests {
         let after = |millis| start + Duration::from_millis(millis);
         let logged = |count: usize| {
             let mut logged = Logged::default();
-            logged.add((0..count).map(|_| job(start, false)).collect(), start);
+            logged.add((0..count).map(|_| Op::Flush), start);
             logged
         };
         let next =

@@ -1,8 +1,8 @@
-//! Charges that are in the log, until the next transaction takes them in.
+//! What is in the log, until its transaction is in the database.
 
 use std::time::{Duration, Instant};
 
-use super::batch::Batch;
+use super::batch::{Answer, Batch};
 use super::tail::Tail;
 use super::{BATCH_MAX, Job, Writer};
 use crate::disk::Disk;
@@ -11,10 +11,10 @@ use crate::read::unavailable;
 use crate::tables::{META, META_BATCHES};
 use crate::{Op, Reader, StoreError, meta};
 
-/// How long a charge is in the log and not in the database. Whoever has to see it there waits for a write.
+/// How long a write is in the log and not in the database. Whoever has to see it there waits for a commit.
 const TAKEN_IN_AFTER: Duration = Duration::from_millis(200);
 
-/// Charges in the order of the log.
+/// Writes in the order of the log.
 #[derive(Debug, Default)]
 pub(super) struct Logged {
     ops: Vec<Op>,
@@ -32,7 +32,7 @@ impl Logged {
         self.due
     }
 
-    /// Whether they are to be in the database now: a transaction takes no more of them for nearly the same cost.
+    /// Whether they are to be in the database now: with more of them a transaction costs each hardly less.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.ops.len() >= BATCH_MAX || self.due.is_some_and(|due| due <= now)
     }
@@ -43,41 +43,51 @@ impl Logged {
         self.due = None;
     }
 
-    /// They are in the log; who waits for that is told.
-    pub(super) fn add(&mut self, batch: Vec<Job>, now: Instant) {
+    /// They are in the log, and applied in the transaction that is open.
+    pub(super) fn add(&mut self, ops: impl IntoIterator<Item = Op>, now: Instant) {
         self.due.get_or_insert(now + TAKEN_IN_AFTER);
-        self.ops.extend(batch.into_iter().map(Job::logged));
+        self.ops.extend(ops);
     }
 }
 
 impl Writer {
-    /// Puts charges into the log that nobody has to read yet. What has to be in the database now comes back; with nothing
-    /// in it when that is only what the log has.
-    pub(super) fn put_in_log(&mut self, batch: Vec<Job>) -> Option<Vec<Job>> {
-        let Some(log) = &mut self.log else { return Some(batch) };
+    /// Puts what was written of a batch into the log, and answers the batch. False: it has to be in the database first, or
+    /// the log has no room.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub(super) fn put_in_log(
+        &mut self,
+        open: &mut Batch<'_>,
+        batch: &mut Vec<Job>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, StoreError> {
+        let rows = open.take_rows();
+        let Some(log) = &mut self.log else { return Ok(false) };
+        let answered = batch.iter().zip(answers.iter());
+        let mut written = answered.filter(|(_, answer)| answer.is_ok()).map(|(job, _)| &job.op).peekable();
         let can_wait = |job: &Job| !job.is_to_be_read && is_loggable(&job.op);
-        if batch.is_empty() || !batch.iter().all(can_wait) {
-            return Some(batch);
+        if written.peek().is_none() || !batch.iter().all(can_wait) {
+            return Ok(false);
         }
-        match log.append(self.tail.batches, batch.iter().map(|job| &job.op)) {
-            Ok(Appended::NoRoom) => Some(batch),
-            Ok(Appended::Durable) => {
-                let now = Instant::now();
-                self.logged.add(batch, now);
-                self.at_risk.set_oldest(None);
-                self.logged.is_due(now).then(Vec::new)
-            }
+        match log.append(self.tail.batches, written) {
+            Ok(Appended::NoRoom) => return Ok(false),
+            Ok(Appended::Durable) => {}
             Err(error) => {
                 self.space.set_broken();
-                self.give_up(&unavailable(error), batch);
-                None
+                return Err(unavailable(error));
             }
         }
+        self.recent.extend(rows);
+        self.at_risk.set_oldest(None);
+        let jobs = batch.drain(..).zip(answers.drain(..));
+        self.logged.add(jobs.filter_map(|(job, answer)| job.answer(answer)), Instant::now());
+        Ok(true)
     }
 }
 
 impl Batch<'_> {
-    /// Applies what is in the log. One that is refused now was never to be, and nobody waits for it.
+    /// Applies what is in the log. None of it was refused when it was put there, and the same comes of it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]
@@ -85,7 +95,7 @@ impl Batch<'_> {
         for op in logged {
             match self.apply(op) {
                 Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
-                Err(error) => tracing::error!(%error, ?op, "a write nobody waits for was refused"),
+                Err(error) => tracing::error!(%error, ?op, "a write of the log was refused"),
                 Ok(_) => {}
             }
         }
@@ -117,6 +127,6 @@ pub(crate) fn recover(disk: &Disk, logged: &[Op]) -> Result<(), StoreError> {
     open.take_in(logged)?;
     open.finish()?;
     transaction.commit().map_err(unavailable)?;
-    tracing::info!(charges = logged.len(), "charges of before the crash were in the log");
+    tracing::info!(writes = logged.len(), "payments and charges of before the crash were in the log");
     Ok(())
 }

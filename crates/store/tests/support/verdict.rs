@@ -110,9 +110,7 @@ fn payments(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &E
     let channels: HashMap<_, _> = reader.channels().unwrap().into_iter().collect();
     for (key, (said, next)) in &mut history.payments {
         let payment = reader.payment(key).unwrap();
-        let there = payment.as_ref().map_or(Place::Absent, |payment| {
-            Place::At(payment.state, payment.attempt.as_ref().map_or(0, |attempt| attempt.count))
-        });
+        let there = Place::of(payment.as_ref());
         if there != *said && Some(there) != *next {
             lost += 1;
         }

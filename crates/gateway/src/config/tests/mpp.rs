@@ -176,14 +176,14 @@ fn solana(own: &str) -> String {
 
 #[test]
 fn every_key_of_solana_arrives() {
-    let own = ", grace: 10m, decimals: 9, asset: USDT, min_deposit: 2 USD, suggested_deposit: 3 USD, min_delta: 0.5 USD, \
+    let own = ", grace: 10m, idle: 1d, decimals: 9, asset: USDT, min_deposit: 2 USD, suggested_deposit: 3 USD, min_delta: 0.5 USD, \
                channels_per_payer: 2, claim_above: 4 USD, claim_idle: 5s, look_every: 6s";
     let mpp = check(&solana(&format!("{SOLANA}{own}"))).unwrap().rails.mpp.unwrap();
     assert_eq!(mpp.methods, [M::Solana, M::Credit]);
     let all = mpp.solana.unwrap();
     assert_eq!(
-        (all.network, all.network.caip2(), all.grace_s),
-        (SolanaNetwork::Localnet, "solana:localnet", 600)
+        (all.network, all.network.caip2(), all.grace_s, all.idle_s),
+        (SolanaNetwork::Localnet, "solana:localnet", 600, 86_400)
     );
     assert_eq!(base58::encode(&all.program.address), PROGRAM);
     assert_eq!(base58::encode(&all.program.treasury), TREASURY);
@@ -202,7 +202,7 @@ fn every_key_of_solana_arrives() {
 fn what_is_known_of_solana_need_not_be_said() {
     const OWN: &str = "rpc: \"http://127.0.0.1:1\", key: \"${file:/etc/farthing/master-1.key}\"";
     let live = check(&format!("mode: live\n{}", solana(OWN))).unwrap().rails.mpp.unwrap().solana.unwrap();
-    assert_eq!((live.network, live.grace_s), (SolanaNetwork::Mainnet, 900));
+    assert_eq!((live.network, live.grace_s, live.idle_s), (SolanaNetwork::Mainnet, 900, 30 * 86_400));
     assert_eq!(base58::encode(&live.program.address), PROGRAM);
     assert_eq!(base58::encode(&live.mint), "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v");
 }
@@ -218,6 +218,8 @@ fn what_solana_cannot_do_is_said() {
     for (own, expected) in [
         (with(", grace: 59s"), "between 1 minute and 30 days"),
         (with(", grace: 31d"), "between 1 minute and 30 days"),
+        (with(", idle: 999ms"), "between 1 second and 30 days"),
+        (with(", idle: 31d"), "between 1 second and 30 days"),
         (with(", decimals: 10"), "at most 9"),
         (with(", token_program: x"), "unknown key"),
         (but("network: ", "network: mainnet, "), "moves real money"),

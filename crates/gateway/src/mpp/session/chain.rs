@@ -4,13 +4,12 @@
 use proof::solana::transaction::Call;
 use proof::voucher::{Channel, Closing, Lower, Mirror, Rules, Signed, Step, Withdrawal};
 use rails::{Mined, Parties, Secret, Sent};
-use store::ChannelClose;
 use wire::mpp::Problem;
 use wire::mpp::problem::SessionProblem;
 use wire::mpp::solana::ChannelAccount;
 use wire::x402::Address;
 
-use super::{Made, Presented, Signature, Solana, Tempo, solana, tempo};
+use super::{Made, Presented, Signature, Solana, Tempo, solana, tempo, told};
 use crate::channels::Unit;
 use crate::config::{ChannelTerms, MppMethod};
 use crate::gate::Gate;
@@ -97,10 +96,10 @@ pub(super) enum NotWritten {
 /// By what a channel is to end.
 #[derive(Clone, Copy)]
 pub(super) enum By {
-    /// A voucher, of its payer's choice or the newest.
+    /// A voucher of its payer's choice.
     Voucher(Signed<Signature>),
-    /// The highest promise that is used up: its payer withdraws, and signs nothing more.
-    UsedUp,
+    /// Whichever promise that is kept serves best: its payer signs nothing more.
+    Kept,
 }
 
 /// How a channel ends, and by which promise; by none where everything was taken before.
@@ -110,12 +109,16 @@ pub(super) struct Ends {
     pub(super) promise: Option<Signed<Signature>>,
 }
 
-/// What to do for what is owed on a channel whose payer withdraws.
-pub(super) enum Forced {
-    /// It cannot be ended by us: what is used up is settled.
-    Settle,
-    /// It is ended, by this.
-    End(By),
+/// An end that was decided, to be brought about.
+pub(super) struct Decided {
+    /// What is ours in all.
+    pub(super) capture: u128,
+    /// What it was to be shown by.
+    pub(super) promise: Option<Signed<Signature>>,
+    /// What else there is to show, where that is not taken any more.
+    pub(super) kept: Channel<Signature>,
+    /// Of the token.
+    pub(super) decimals: u32,
 }
 
 /// How an end that was decided is brought about.
@@ -148,6 +151,14 @@ impl Terms {
         match self.chain {
             Chain::Tempo(_) => MppMethod::Tempo,
             Chain::Solana(_) => MppMethod::Solana,
+        }
+    }
+
+    /// Seconds without a voucher after which a channel is ended. None: none is for that.
+    pub(super) const fn idle_s(&self) -> Option<u64> {
+        match &self.chain {
+            Chain::Tempo(_) => None,
+            Chain::Solana(solana) => Some(solana.rules.idle_s),
         }
     }
 
@@ -318,31 +329,30 @@ impl On<'_> {
         by: &By,
         now_s: u64,
     ) -> Result<Ends, Refusal> {
+        let ends = match by {
+            By::Voucher(signed) => {
+                let closing = channel.close(signed.max_claimable);
+                let closing = closing.map_err(|error| told::not_closed(terms, error))?;
+                Ends { closing, promise: Some(*signed) }
+            }
+            By::Kept => {
+                let is_good = |promise: &Signed<Signature>| promise.signature.is_good(now_s);
+                let promise = channel.promise_for(channel.used(), is_good);
+                Ends { closing: channel.close_by_kept(promise.as_ref()), promise }
+            }
+        };
         match self {
-            Self::Tempo(_, made) => made.ends(terms, channel, by),
-            Self::Solana(..) => solana::ends(terms, channel, by, now_s),
-        }
-    }
-
-    /// What is done for what is owed when its payer withdraws. None: nothing is.
-    pub(super) fn forced(self, channel: &Channel<Signature>) -> Option<Forced> {
-        match self {
-            Self::Tempo(_, made) => made.forced(channel),
-            Self::Solana(..) => Some(Forced::End(By::UsedUp)),
+            Self::Tempo(_, made) => made.ends(terms, channel, by, ends),
+            // What is too much of a promise goes back, and by none an end can be had too.
+            Self::Solana(..) => Ok(ends),
         }
     }
 
     /// How an end that was decided is brought about. None: the node does not say where the channel stands.
-    pub(super) async fn end(
-        self,
-        id: &[u8; 32],
-        closing: &ChannelClose,
-        promise: Option<&Signed<Signature>>,
-        now_s: u64,
-    ) -> Option<Ending> {
+    pub(super) async fn end(self, id: &[u8; 32], decided: &Decided, now_s: u64) -> Option<Ending> {
         match self {
-            Self::Tempo(_, made) => Some(made.end(id, closing, promise)),
-            Self::Solana(solana, made) => made.end(solana, id, promise, now_s).await,
+            Self::Tempo(_, made) => Some(made.end(id, decided)),
+            Self::Solana(solana, made) => made.end(solana, id, decided, now_s).await,
         }
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ledger::Kind as EntryKind;
 use money::Amount;
-use proof::voucher::{Channel, Closing, Signed};
+use proof::voucher::{Channel, Closing, Mirror, Signed};
 use sha2::{Digest as _, Sha256};
 use store::{ChannelClose, StoreError};
 use tokio::sync::MutexGuard;
 
-use super::chain::{By, Ending, Ends, Seen};
+use super::chain::{By, Decided, Ending, Ends, Seen};
 use super::receive::{For, moved};
 use super::sending::{Outcome, Wanted};
 use super::{Kept, OfSessions, Signature, Slot, told};
@@ -107,10 +107,9 @@ impl For<'_> {
         let lost = channel.used().saturating_sub(closing.capture);
         if lost > 0 {
             tracing::error!(channel = %wire::hex::encode(&slot.id), lost,
-                "ALARM: a payer withdraws from his channel, and signed nothing by which all that it owes could be taken");
+                "ALARM: a channel ends, and its payer signed nothing by which all that it owes could be taken");
         }
-        // Parts of a unit that no chain can give back stay where they are.
-        let back = slot.unit.ledger(carry).unwrap_or_default().min(taken);
+        let back = goes_back(slot, &channel, &closing).min(taken);
         give_back(taken.minus(back).unwrap_or_default());
         let published =
             promise.map_or_else(|| channel.clone(), |by| channel.with_published(by.max_claimable));
@@ -146,16 +145,32 @@ impl For<'_> {
     /// # Cancel safety
     /// None.
     pub(super) async fn finish(&self, slot: &Slot) -> Result<Outcome, StoreError> {
-        let decided = slot.lock().await.record.closing.clone();
-        let Some(closing) = decided else { return Ok(Outcome::NotSent) };
-        if closing.is_done {
-            return Ok(Outcome::Done(closing.reference));
-        }
-        let promise = closing.promise.as_ref().and_then(|promise| {
-            Some(Signed { max_claimable: promise.max_claimable, signature: OfSessions::read(promise)? })
-        });
         let Some(on) = self.terms.on(&slot.config) else { return Ok(Outcome::NotSent) };
-        let ending = on.end(&slot.id, &closing, promise.as_ref(), Now::read().seconds()).await;
+        // One that is on its way may have ended it by now, and then it says how.
+        if let Some((before, outcome)) = self.before(slot).await? {
+            match outcome {
+                Outcome::Done(hash) if before.ends => {
+                    let mut kept = slot.lock().await;
+                    self.end(slot, &mut kept, hash.clone(), before.total_claimed).await?;
+                    return Ok(Outcome::Done(hash));
+                }
+                Outcome::Unknown => return Ok(outcome),
+                Outcome::Done(_) | Outcome::Reverted | Outcome::NotSent => {}
+            }
+        }
+        let decided = {
+            let kept = slot.lock().await;
+            let Some(closing) = &kept.record.closing else { return Ok(Outcome::NotSent) };
+            if closing.is_done {
+                return Ok(Outcome::Done(closing.reference.clone()));
+            }
+            let promise = closing.promise.as_ref().and_then(|promise| {
+                Some(Signed { max_claimable: promise.max_claimable, signature: OfSessions::read(promise)? })
+            });
+            let decimals = slot.unit.decimals;
+            Decided { capture: closing.capture, promise, kept: kept.channel(0), decimals }
+        };
+        let ending = on.end(&slot.id, &decided, Now::read().seconds()).await;
         let (taken, outcome) = match ending {
             None => return Ok(Outcome::Unknown),
             Some(Ending::Impossible) => return Ok(Outcome::NotSent),
@@ -163,10 +178,7 @@ impl For<'_> {
                 let wanted = Wanted { calls, total_claimed: taken, ends: true };
                 (taken, self.transact(slot, &wanted).await?)
             }
-            Some(Ending::Over { taken }) => {
-                let before = slot.lock().await.record.taking.clone();
-                (taken, Outcome::Done(before.map(|before| before.hash).unwrap_or_default()))
-            }
+            Some(Ending::Over { taken }) => (taken, Outcome::Done(String::new())),
         };
         match &outcome {
             Outcome::Done(hash) => {
@@ -181,7 +193,8 @@ impl For<'_> {
         Ok(outcome)
     }
 
-    /// It has ended on its chain, and so much was taken: as was decided, unless its payer was quicker.
+    /// It has ended on its chain, and so much was taken: as was decided, unless somebody was quicker. The account has what
+    /// was taken and not used, whatever had been decided.
     async fn end(
         &self,
         slot: &Slot,
@@ -189,13 +202,25 @@ impl For<'_> {
         reference: String,
         taken: u128,
     ) -> Result<(), StoreError> {
-        let Some(closing) = kept.record.closing.clone() else { return Ok(()) };
-        let lost = closing.capture.saturating_sub(taken);
+        // Whoever looks at the chain beside us may have written it.
+        let undone = kept.record.closing.clone().filter(|closing| !closing.is_done);
+        let Some(closing) = undone else { return Ok(()) };
+        let missing = closing.capture.saturating_sub(taken);
+        // What is still there was to be taken beyond what was used, and was not.
+        let there = slot.unit.whole(slot.account.available()).min(missing);
+        let back = self.gate.book.withdraw(&slot.account, slot.unit.ledger(there).unwrap_or_default());
+        let lost = missing.saturating_sub(there);
         if lost > 0 {
             alarm_lost(slot, lost);
         }
-        let ended = Closing { capture: taken, refund: closing.refund.saturating_add(lost) };
-        let channel: Channel<Signature> = kept.channel(0).finalized(&ended);
+        let beyond = taken.saturating_sub(closing.capture);
+        let more = slot.unit.ledger(beyond).unwrap_or_default();
+        if beyond > 0 {
+            tracing::warn!(channel = %wire::hex::encode(&slot.id), account = %slot.account.id(), stays = beyond,
+                "a channel's chain took more than was decided: the rest stays on the channel's account, as its payer's");
+        }
+        let channel: Channel<Signature> = kept.channel(0);
+        let ended = channel.closing_at(taken);
         let record = store::Channel {
             closing: Some(ChannelClose {
                 capture: ended.capture,
@@ -205,9 +230,17 @@ impl For<'_> {
                 ..closing
             }),
             taking: None,
-            ..kept.moved(&channel)
+            ..kept.moved(&channel.finalized(&ended))
         };
-        slot.write(&self.gate.store, kept, record, Beside { is_result: true, ..Beside::default() }).await
+        let moved = more.minus(back).unwrap_or_default();
+        let entry = (moved != Amount::ZERO).then(|| self.put_right(slot, moved, Now::read()));
+        let beside = Beside { entry, is_result: true, ..Beside::default() };
+        if let Err(error) = slot.write(&self.gate.store, kept, record, beside).await {
+            self.gate.deposit(slot.account.id(), slot.unit.asset, back);
+            return Err(error);
+        }
+        self.gate.deposit(slot.account.id(), slot.unit.asset, more);
+        Ok(())
     }
 
     /// Keeps what was seen of a channel on its chain. Sums there never sink; a node that is behind shows older ones.
@@ -221,7 +254,7 @@ impl For<'_> {
         let is_gone = seen.deposit == 0 && known.balance > 0;
         let for_long = now.seconds().saturating_sub(known.synced_at_s) >= GONE_FOR_S;
         if seen.finalized || is_gone && for_long {
-            return self.over(slot, kept, now).await;
+            return self.over(slot, kept, seen.settled, now).await;
         }
         if is_gone {
             return Ok(());
@@ -234,25 +267,32 @@ impl For<'_> {
     }
 
     /// The channel has ended on its chain, by us or by its payer.
-    async fn over(&self, slot: &Slot, mut kept: MutexGuard<'_, Kept>, now: Now) -> Result<(), StoreError> {
+    async fn over(
+        &self,
+        slot: &Slot,
+        mut kept: MutexGuard<'_, Kept>,
+        settled: u128,
+        now: Now,
+    ) -> Result<(), StoreError> {
         if let Some(closing) = &kept.record.closing {
-            if closing.is_done {
+            // A transaction of ours may have done it, and then it says how.
+            if closing.is_done || kept.record.taking.is_some() {
                 return Ok(());
             }
-            let hash = kept.record.taking.as_ref().map(|taking| taking.hash.clone()).unwrap_or_default();
-            let taken = closing.capture;
-            return self.end(slot, &mut kept, hash, taken).await;
+            let taken = settled.max(kept.record.mirror.total_claimed);
+            return self.end(slot, &mut kept, String::new(), taken).await;
         }
         let taken = self.gate.book.withdraw(&slot.account, slot.account.available());
-        let channel = kept.channel(slot.unit.whole(taken));
-        let lost = channel.used().saturating_sub(channel.mirror.total_claimed);
+        let known = kept.channel(slot.unit.whole(taken));
+        let total_claimed = settled.max(known.mirror.total_claimed);
+        let channel = known.refreshed(Mirror { total_claimed, ..known.mirror });
+        let lost = channel.used().saturating_sub(total_claimed);
         if lost > 0 {
             alarm_lost(slot, lost);
         }
-        let closing = Closing {
-            capture: channel.mirror.total_claimed,
-            refund: channel.mirror.balance.saturating_sub(channel.mirror.total_claimed),
-        };
+        let closing = channel.closing_at(total_claimed);
+        let back = goes_back(slot, &channel, &closing).min(taken);
+        self.gate.deposit(slot.account.id(), slot.unit.asset, taken.minus(back).unwrap_or_default());
         let record = store::Channel {
             closing: Some(ChannelClose {
                 capture: closing.capture,
@@ -265,11 +305,11 @@ impl For<'_> {
             taking: None,
             ..kept.moved(&channel.finalized(&closing))
         };
-        let entry = (taken > Amount::ZERO).then(|| self.going_back(slot, taken, now));
+        let entry = (back > Amount::ZERO).then(|| self.going_back(slot, back, now));
         let written =
             slot.write(&self.gate.store, &mut kept, record, Beside { payment: None, entry, is_result: true });
         if let Err(error) = written.await {
-            self.gate.deposit(slot.account.id(), slot.unit.asset, taken);
+            self.gate.deposit(slot.account.id(), slot.unit.asset, back);
             return Err(error);
         }
         drop(kept);
@@ -279,12 +319,31 @@ impl For<'_> {
 
     /// What was accepted and not used is the payer's on the chain, and no longer here.
     fn going_back(&self, slot: &Slot, amount: Amount, now: Now) -> ledger::Draft {
-        let key: [u8; 32] =
-            Sha256::new_with_prefix(b"farthing/session-close/1").chain_update(slot.id).finalize().into();
         let less = amount.negated().unwrap_or_default();
-        let reference = slot.config.name(&slot.id);
-        moved(slot, &self.rail(), EntryKind::Refund, less, key, reference, now)
+        self.refund(slot, b"farthing/session-close/1", less, now)
     }
+
+    /// An end took another sum than was decided: so much more of it, or less, is the payer's here.
+    fn put_right(&self, slot: &Slot, into: Amount, now: Now) -> ledger::Draft {
+        self.refund(slot, b"farthing/session-end/1", into, now)
+    }
+
+    fn refund(&self, slot: &Slot, of: &[u8], into: Amount, now: Now) -> ledger::Draft {
+        let key: [u8; 32] = Sha256::new_with_prefix(of).chain_update(slot.id).finalize().into();
+        moved(slot, &self.rail(), EntryKind::Refund, into, key, slot.config.name(&slot.id), now)
+    }
+}
+
+/// What leaves the account of a channel that ends so: what its chain gives back of what was accepted. What the chain takes
+/// beyond what was used stays there, as its payer's; so do parts of a unit that no chain can give back.
+fn goes_back(slot: &Slot, channel: &Channel<Signature>, closing: &Closing) -> Amount {
+    let goes = channel.carry.min(channel.charged.saturating_sub(closing.capture));
+    let stays = channel.carry.saturating_sub(goes);
+    if stays > 0 {
+        tracing::warn!(channel = %wire::hex::encode(&slot.id), account = %slot.account.id(), stays,
+            "a channel's chain takes more than was used: the rest stays on the channel's account, as its payer's");
+    }
+    slot.unit.ledger(goes).unwrap_or_default()
 }
 
 fn alarm_lost(slot: &Slot, lost: u128) {

@@ -9,7 +9,7 @@ use money::Amount;
 use proof::voucher::{Channel, Signed};
 use store::{Op, StoreError};
 
-use super::chain::Forced;
+use super::chain::By;
 use super::receive::For;
 use super::sending::{Outcome, Wanted};
 use super::{Signature, Slot};
@@ -80,6 +80,8 @@ async fn forget(gate: &Gate, id: &[u8; 32]) {
 enum Due {
     Nothing,
     /// Its payer asks for his money on the chain.
+    Withdraws,
+    /// It is to end while what it owes can be taken, or because nobody uses it.
     Ends,
     /// It was decided that it ends.
     IsEnding,
@@ -102,7 +104,11 @@ async fn attend(
     }
     match due(place, slot).await {
         Due::Nothing => Ok(true),
-        Due::Ends => ends(place, slot, wait).await,
+        Due::Withdraws => {
+            alarm(slot, wait).await;
+            ends(place, slot).await
+        }
+        Due::Ends => ends(place, slot).await,
         Due::IsEnding => {
             let Ok(_claim) = place.gate.claims.take(slot.id, slot.id) else { return Ok(true) };
             Ok(matches!(place.finish(slot).await?, Outcome::Done(_)))
@@ -133,47 +139,53 @@ async fn due(place: &For<'_>, slot: &Slot) -> Due {
     }
     let channel = kept.channel(slot.unused());
     if channel.must_claim() {
-        return Due::Ends;
+        return Due::Withdraws;
     }
     if record.taking.is_some() {
         return Due::Owes;
     }
+    let idle_ms = now.millis().saturating_sub(record.used_ms);
+    let is_idle = place.terms.idle_s().is_some_and(|most| idle_ms >= most.saturating_mul(1000));
+    if is_idle || is_only_owed_for_now(&channel, now.seconds(), slot.config.grace_s()) {
+        return Due::Ends;
+    }
     let Some(covered) = settleable(&channel, now) else { return Due::Nothing };
     let unclaimed = covered.max_claimable.saturating_sub(channel.mirror.total_claimed);
     let worth = slot.unit.ledger(unclaimed).unwrap_or(Amount::ZERO);
-    let idle_ms = now.millis().saturating_sub(record.used_ms);
     let rules = &place.terms.rules;
     // A promise that ends is taken while a payer could still be waited for.
-    let ends_soon = |end: u64| end <= now.seconds().saturating_add(slot.config.grace_s());
+    let soon_s = now.seconds().saturating_add(slot.config.grace_s());
     let is_due = worth > rules.claim_above
         || u128::from(idle_ms) >= rules.claim_idle.as_millis()
-        || covered.signature.ends_at().is_some_and(ends_soon);
+        || !covered.signature.is_good(soon_s);
     if is_due { Due::Owes } else { Due::Nothing }
+}
+
+/// Whether something is owed that nothing but a promise which ends soon covers, and which is not used up: it can be had by an
+/// end now, and then no more.
+fn is_only_owed_for_now(channel: &Channel<Signature>, now_s: u64, grace_s: u64) -> bool {
+    let used = channel.used();
+    let best_until = |second: u64| {
+        let best = channel.promise_for(used, |promise| promise.signature.is_good(second));
+        best.map_or(channel.mirror.total_claimed, |promise| promise.max_claimable)
+    };
+    let (now, then) = (best_until(now_s), best_until(now_s.saturating_add(grace_s)));
+    let settled_by = channel.settleable().filter(|promise| promise.signature.is_good(now_s));
+    let settles = settled_by.map_or(channel.mirror.total_claimed, |promise| promise.max_claimable);
+    now > then && then < used && settles < used
 }
 
 /// The promise to take what is owed by; of those that are used up one that the chain still takes.
 fn settleable(channel: &Channel<Signature>, now: Now) -> Option<Signed<Signature>> {
-    let covered = channel.settleable()?;
-    covered.signature.ends_at().is_none_or(|end| end > now.seconds()).then_some(covered)
+    channel.settleable().filter(|promise| promise.signature.is_good(now.seconds()))
 }
 
-/// A payer withdraws: what is owed is taken while it is there (ENG-5), as an end where we can end it, else by the newest
-/// promise that is used up.
-async fn ends(place: &For<'_>, slot: &Slot, wait: &mut Wait) -> Result<bool, StoreError> {
-    alarm(slot, wait).await;
-    let Some(on) = place.terms.on(&slot.config) else { return Ok(true) };
+/// A channel is ended by what is kept of its payer's promises: what is owed is taken while it is there (ENG-5).
+async fn ends(place: &For<'_>, slot: &Slot) -> Result<bool, StoreError> {
     let Ok(_claim) = place.gate.claims.take(slot.id, slot.id) else { return Ok(false) };
     let kept = slot.lock().await;
-    let by = match on.forced(&kept.channel(slot.unused())) {
-        None => return Ok(true),
-        Some(Forced::Settle) => {
-            drop(kept);
-            return settle(place, slot).await;
-        }
-        Some(Forced::End(by)) => by,
-    };
-    // A call that is under way ends first: it begins nothing new, since nothing more is accepted.
-    if place.decide(slot, kept, by).await.is_err() {
+    // A call that is under way ends first. Of a payer who withdraws it begins nothing new, since nothing more is accepted.
+    if kept.record.closing.is_none() && place.decide(slot, kept, By::Kept).await.is_err() {
         return Ok(false);
     }
     Ok(matches!(place.finish(slot).await?, Outcome::Done(_)))
@@ -212,5 +224,56 @@ async fn alarm(slot: &Slot, wait: &mut Wait) {
         wait.alarmed_ms = now.millis();
         tracing::error!(channel = %wire::hex::encode(&slot.id), ends_s = asked_at.saturating_add(slot.config.grace_s()),
             "ALARM: a payer withdraws, and what his channel owes is not taken yet");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proof::voucher::solana::SolanaSignature;
+    use proof::voucher::{Channel, Mirror, Signed};
+
+    use super::is_only_owed_for_now;
+    use crate::mpp::session::Signature;
+
+    const NOW_S: u64 = 10_000;
+    const GRACE_S: u64 = 900;
+
+    /// ENG-5: an end is due where a promise that is not used up is all that covers what is owed, and ends soon.
+    #[test]
+    fn eng_5_what_only_a_promise_that_ends_soon_covers() {
+        let signed = |(max_claimable, ends_in): (u128, Option<i64>)| {
+            let expires_at = ends_in.map_or(0, |seconds| NOW_S.cast_signed() + seconds);
+            let signature = Signature::Solana(SolanaSignature { bytes: [1; 64], expires_at });
+            Signed { max_claimable, signature }
+        };
+        let (soon, later, over) = (Some(900), Some(901), Some(0));
+        for (what, settled, used, promises, expected) in [
+            ("it ends soon", 0, 50, vec![(100, soon)], true),
+            ("later", 0, 50, vec![(100, later)], false),
+            ("never", 0, 50, vec![(100, None)], false),
+            ("it is over, and nothing is to be had", 0, 50, vec![(100, over)], false),
+            ("nothing was used", 0, 0, vec![(100, soon)], false),
+            ("everything was taken", 50, 50, vec![(100, soon)], false),
+            ("a newer one ends later", 0, 50, vec![(100, soon), (200, later)], false),
+            ("a newer one ends sooner", 0, 50, vec![(100, later), (200, soon)], false),
+            ("it is used up, and settled as such", 0, 100, vec![(100, soon)], false),
+            ("one that is used up covers a part", 0, 50, vec![(40, None), (100, soon)], true),
+            ("one that is used up ends soon too", 0, 50, vec![(40, soon), (100, soon)], true),
+        ] {
+            let mirror = Mirror {
+                balance: 1_000,
+                total_claimed: settled,
+                withdrawing: 0,
+                withdraw_requested_at: 0,
+                refund_nonce: [0; 32],
+                synced_at_s: NOW_S,
+            };
+            let mut kept: Vec<_> = promises.into_iter().map(signed).collect();
+            let newest = kept.pop();
+            let charged = newest.map_or(0, |newest| newest.max_claimable);
+            let channel =
+                Channel { newest, earlier: kept, charged, carry: charged - used, ..Channel::opened(mirror) };
+            assert_eq!(is_only_owed_for_now(&channel, NOW_S, GRACE_S), expected, "{what}");
+        }
     }
 }

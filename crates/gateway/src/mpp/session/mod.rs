@@ -108,6 +108,11 @@ impl Signature {
             Self::Solana(signature) => u64::try_from(signature.expires_at).ok().filter(|end| *end > 0),
         }
     }
+
+    /// Whether the chain still takes something by it.
+    fn is_good(&self, now_s: u64) -> bool {
+        self.ends_at().is_none_or(|end| end > now_s)
+    }
 }
 
 impl Made {
@@ -153,6 +158,7 @@ pub(crate) struct Sessions {
     top_ups: DefaultKeyedRateLimiter<[u8; 32]>,
     openings: Openings,
     sending: Sending,
+    latest: solana::Latest,
 }
 
 /// Our transactions have an order: one of a chain is written and sent at a time.
@@ -172,6 +178,7 @@ impl Sessions {
             top_ups: RateLimiter::keyed(Quota::per_second(VOUCHERS_PER_SECOND)),
             openings: Openings::default(),
             sending: Sending::default(),
+            latest: solana::Latest::default(),
         })
     }
 

@@ -113,7 +113,7 @@ impl For<'_> {
         let range = || Refusal::new(Code::WrongAsset, "The channel's account holds another asset.");
         let opened = Kept::opened(presented.id, made, &network, unit, seen.mirror(Now::read().seconds()));
         let mut kept = opened.ok_or_else(range)?;
-        let record = kept.record.clone();
+        let record = store::Channel { used_ms: Now::read().millis(), ..kept.record.clone() };
         let written = channels::write(&self.gate.store, &mut kept, record, Beside::default()).await;
         written.map_err(|error| store_refusal(&error))?;
         room.kept(|| self.gate.sessions.channels.add(kept, &self.gate.book)).ok_or_else(range)

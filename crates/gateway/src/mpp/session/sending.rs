@@ -64,6 +64,23 @@ impl For<'_> {
         }
     }
 
+    /// What became of the transaction that is written down, if there is one; it is sent again if need be.
+    ///
+    /// # Errors
+    /// Its end could not be written down.
+    ///
+    /// # Cancel safety
+    /// None.
+    pub(super) async fn before(
+        &self,
+        slot: &Slot,
+    ) -> Result<Option<(ChannelTransaction, Outcome)>, StoreError> {
+        let _turn = self.gate.sessions.sending(self.terms).lock().await;
+        let Some(before) = slot.lock().await.record.taking.clone() else { return Ok(None) };
+        let outcome = self.resolve(slot, &before).await?;
+        Ok(Some((before, outcome)))
+    }
+
     /// Signs a transaction and writes it down.
     async fn written(
         &self,
@@ -110,7 +127,9 @@ impl For<'_> {
             }
         };
         self.gate.metrics.settlement(&self.rail(), word(&outcome));
-        if outcome != Outcome::Unknown {
+        // What has ended the channel stands there until its end is written: what it took, nothing else says.
+        let has_ended = taking.ends && matches!(outcome, Outcome::Done(_));
+        if outcome != Outcome::Unknown && !has_ended {
             let mut kept = slot.lock().await;
             let mut channel: Channel<Signature> = kept.channel(0);
             if let Outcome::Done(_) = outcome {

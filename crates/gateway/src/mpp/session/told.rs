@@ -20,6 +20,7 @@ pub(super) fn session(place: &For<'_>, slot: &Slot, challenge_id: String) -> Rc<
         id: slot.config.name(&slot.id),
         unit: slot.unit,
         delta_min: place.terms.units(place.terms.rules.min_delta),
+        idle_s: place.terms.idle_s(),
         standing: Arc::clone(&slot.standing),
     };
     let payer = Some(slot.config.payer());

@@ -1,19 +1,17 @@
 //! The thread that gathers: who wakes it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redb::backends::InMemoryBackend;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{block_on, capture};
-use crate::bell::Bell;
 use crate::disk::Disk;
 use crate::exposure::AtRisk;
 use crate::space::Space;
 use crate::writer::intake::Gathering;
-use crate::writer::{Intake, Job, Writer};
+use crate::writer::{Intake, Job, Shared, Writer};
 use crate::{Durability, Op, schema};
 
 /// LED-25: a writer that gathers for an hour is woken by whoever waits, and by the end of its store. It would be
@@ -23,9 +21,14 @@ fn a_write_that_is_waited_for_ends_the_gathering() {
     let space = Arc::new(Space::new(None, 0));
     let disk = Disk::open(Arc::new(InMemoryBackend::new()), Arc::clone(&space)).unwrap();
     schema::open(&disk, [1; 16]).unwrap();
-    let (bell, at_risk) = (Arc::new(Bell::default()), Arc::new(AtRisk::new(Durability::default())));
-    let failed = Arc::new(AtomicBool::new(false));
-    let mut writer = Writer::new(disk.clone(), None, space, at_risk, failed, Arc::clone(&bell)).unwrap();
+    let shared = Shared {
+        at_risk: Arc::new(AtRisk::new(Durability::default())),
+        failed: Arc::default(),
+        bell: Arc::default(),
+        recent: Arc::default(),
+    };
+    let bell = Arc::clone(&shared.bell);
+    let mut writer = Writer::new(disk.clone(), None, space, shared).unwrap();
     writer.gathering = Gathering { window: Duration::from_secs(3600) };
     let (queue, jobs) = mpsc::channel(8);
     let thread = std::thread::spawn(move || writer.run(jobs));

@@ -1,4 +1,4 @@
-//! Charges that were in the log and not in the database when the process ended.
+//! What was in the log and not in the database when the process ended.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use ledger::Chart;
 use redb::backends::FileBackend;
 
-use super::{PAYER, balance, block_on, capture, deposit, opened};
+use super::{KEY, PAYER, balance, block_on, capture, deposit, opened, payment};
 use crate::log::{Appended, Log, Name};
+use crate::schema::SCHEMA;
+use crate::tables::{META, META_SCHEMA, PAYMENTS};
 use crate::writer::Tail;
 use crate::{
-    CheckOptions, Committed, Durability, Finding, Op, Options, Store, StoreError, Submitted, check, restore,
-    view,
+    CheckOptions, Committed, Durability, Finding, Idempotent, KeyRecord, Op, Options, Outcome, PaymentState,
+    Reader, Store, StoreError, Submitted, check, restore, view,
 };
 
 fn charge(id: u8, units: i64) -> Op {
@@ -68,6 +70,29 @@ fn a_killed_store_has_what_was_in_its_log() {
     }
 }
 
+/// Version 8 had only charges in its log, as they are now.
+#[test]
+fn a_killed_store_of_schema_8_has_what_was_in_its_log() {
+    let folder = killed(&[&[charge(2, 10)]]);
+    let schema = |version: u32| {
+        let database = redb::Database::open(folder.path().join("farthing.redb")).unwrap();
+        let writing = database.begin_write().unwrap();
+        let mut meta = writing.open_table(META).unwrap();
+        meta.insert(META_SCHEMA, version.to_be_bytes().as_slice()).unwrap();
+        drop(meta);
+        writing.commit().unwrap();
+    };
+    schema(8);
+    let store = opened(&folder);
+    let meta = store.reader().begin().unwrap().open_table(META).unwrap();
+    assert_eq!(meta.get(META_SCHEMA).unwrap().unwrap().value(), SCHEMA.to_be_bytes());
+    assert_eq!(balance(&store), 90);
+    drop((meta, store));
+    // One that a newer version may have put more into is left alone.
+    schema(SCHEMA + 1);
+    assert!(Store::open(folder.path(), Options::new([1; 16])).is_err());
+}
+
 #[test]
 fn a_charge_that_was_refused_is_refused_again() {
     let folder = killed(&[&[charge(2, 10), charge(2, 10)], &[charge(3, 5)]]);
@@ -117,9 +142,9 @@ fn a_restored_store_has_the_charges_of_the_log_once() {
     assert_eq!((balance(&opened(&fresh)), balance(&opened(&folder))), (90, 90));
 }
 
-/// LED-26: who waits for a charge waits for the log; who commits anything reads it, and all before it.
+/// LED-25, LED-26: who waits for a write waits for the log; who commits anything reads it, and all before it.
 #[test]
-fn a_charge_is_answered_from_the_log_and_read_after_the_next_commit() {
+fn a_write_is_answered_from_the_log_and_read_after_the_next_commit() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { durability: Durability::Sync, ..Options::new([1; 16]) };
     let store = Store::open(folder.path(), options).unwrap();
@@ -127,9 +152,63 @@ fn a_charge_is_answered_from_the_log_and_read_after_the_next_commit() {
     block_on(store.commit(Op::Post { entry: deposit(1, 100), names })).unwrap();
     for id in 2..=9 {
         let Submitted::Wait(durable) = store.submit(charge(id, 1), None).unwrap() else { unreachable!() };
-        assert_eq!(block_on(durable), Ok(Committed { lsn: 0 }));
+        assert_eq!(block_on(durable), Ok(Committed { lsn: id.into() }), "its place, also after a crash");
     }
     block_on(store.commit(Op::Flush)).unwrap();
     assert_eq!(balance(&store), 92);
     assert!(block_on(store.commit(charge(10, 1))).unwrap().lsn > 9);
+}
+
+/// A copy of a running store's folder, as the disk has it when the power goes.
+fn cut_off(folder: &tempfile::TempDir) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["farthing.redb", "farthing.log"] {
+        std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+/// LED-16, LED-24: a payment that was acknowledged is taken, served and remembered for everybody from then on, whether the
+/// database has it or only the log, before a crash and after it.
+#[test]
+fn what_is_acknowledged_is_read_at_once_and_refused_a_second_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(&folder);
+    let reader = store.reader();
+    let write = |op| block_on(store.write(op));
+    let in_database = || {
+        let table = reader.begin().unwrap().open_table(PAYMENTS).unwrap();
+        table.get(&KEY).unwrap().is_some()
+    };
+    let state = |reader: &Reader| reader.payment(&KEY).unwrap().map(|payment| payment.state);
+    let deposited = |id| Op::Deposit { key: KEY, payment: payment(), entry: deposit(id, 100) };
+
+    write(Op::Intent { key: KEY, payment: payment() }).unwrap();
+    assert_eq!(state(reader), Some(PaymentState::Intent));
+    assert_eq!(write(Op::Intent { key: KEY, payment: payment() }), Err(StoreError::Conflict));
+    assert_eq!(write(deposited(1)).unwrap().lsn, 1);
+    assert_eq!(write(deposited(2)), Err(StoreError::Conflict));
+    let outcome = Outcome { status: 200, headers: vec![], call: [2; 16] };
+    let row = Idempotent { fingerprint: [1; 32], outcome: outcome.clone(), expires_s: 9 };
+    let Op::Capture { id, entry, facts, income, .. } = charge(2, 30) else { unreachable!() };
+    let (served, idempotent) = (Some((KEY, outcome)), vec![([7; 32], row.clone())]);
+    write(Op::Capture { id, entry, facts, served, settles: None, income, idempotent }).unwrap();
+    let record = KeyRecord { account: [9; 16], label: "change".into(), created_ms: 1, expires_s: None };
+    write(Op::Key { id: [4; 16], record: record.clone() }).unwrap();
+
+    // What a crash finds now, wherever the writer is with it.
+    let copy = cut_off(&folder);
+    let as_it_was = |reader: &Reader| {
+        assert_eq!(state(reader), Some(PaymentState::Served));
+        assert_eq!(reader.idempotent(&[7; 32]).unwrap(), Some(row.clone()));
+        assert_eq!(reader.key(&[4; 16]).unwrap(), Some(record.clone()));
+    };
+    as_it_was(reader);
+    block_on(store.commit(Op::Flush)).unwrap();
+    as_it_was(reader);
+    assert!(in_database());
+    let copy = opened(&copy);
+    as_it_was(copy.reader());
+    assert_eq!((balance(&copy), balance(&store)), (70, 70));
+    assert_eq!(block_on(copy.write(deposited(3))), Err(StoreError::Conflict));
 }

@@ -5,8 +5,8 @@ mod presented;
 mod recent;
 mod taking;
 
+pub(super) use recent::Latest;
 pub(crate) use recent::keep_recent;
-pub(super) use taking::ends;
 
 use proof::SigningKey;
 use proof::solana::transaction;
@@ -24,7 +24,6 @@ use super::told;
 use crate::clock::Now;
 use crate::config;
 use crate::refusal::Refusal;
-use recent::Latest;
 
 /// Characters of the longest transaction that a chain takes.
 const TRANSACTION_CHARS_MAX: usize = TRANSACTION_BYTES_MAX.div_ceil(3) * 4;
@@ -32,9 +31,8 @@ const TRANSACTION_CHARS_MAX: usize = TRANSACTION_BYTES_MAX.div_ceil(3) * 4;
 /// Its channels, as they are opened and ended here.
 #[derive(Debug)]
 pub(crate) struct Solana {
-    pub(super) rules: config::Solana,
-    pub(super) node: SolanaNode,
-    latest: Latest,
+    pub(crate) rules: config::Solana,
+    pub(crate) node: SolanaNode,
 }
 
 /// What a channel is made of, as its record has it.
@@ -86,10 +84,6 @@ impl Made {
 }
 
 impl Solana {
-    pub(crate) fn new(rules: config::Solana, node: SolanaNode) -> Self {
-        Self { rules, node, latest: Latest::default() }
-    }
-
     /// Whether a channel is on the chain of our node.
     pub(super) fn keeps(&self, made: &Made) -> bool {
         made.network == self.rules.network.caip2()

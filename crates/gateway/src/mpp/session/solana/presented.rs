@@ -166,7 +166,8 @@ impl Solana {
     /// nobody says what a transaction could be signed over.
     pub(in crate::mpp::session) fn offer(&self, terms: &Terms, demand: &Demand<'_>) -> Option<Offer> {
         let rules = &self.rules;
-        let recent = self.latest.get(demand.arrived.now.seconds())?;
+        let latest = &demand.gate.sessions.latest;
+        let recent = latest.get(rules.network, demand.arrived.now.seconds())?;
         let begins = terms.units(demand.ask.begins).max(1);
         let minimum = terms.units(terms.rules.min_deposit).max(1);
         let suggested = terms.units(terms.rules.suggested_deposit).max(begins).max(minimum);

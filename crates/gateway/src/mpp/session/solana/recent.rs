@@ -6,7 +6,7 @@ use std::time::Duration;
 use rails::{Recent, SolanaNode};
 
 use crate::clock::Now;
-use crate::config::MppMethod;
+use crate::config::{MppMethod, SolanaNetwork};
 use crate::gate::Gate;
 use crate::mpp::session::Chain;
 
@@ -18,30 +18,32 @@ const TOLD_S: u64 = 30;
 /// How often it is looked whether it is time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What was last told of a chain, and when (Unix seconds).
+/// What was last told, of which chain, and when (Unix seconds). It outlives a reload, which asks nobody.
 #[derive(Debug, Default)]
-pub(super) struct Latest(Mutex<Option<(Recent, u64)>>);
+pub(in crate::mpp::session) struct Latest(Mutex<Option<(SolanaNetwork, Recent, u64)>>);
 
 impl Latest {
     /// None: nobody has said for too long.
-    pub(super) fn get(&self, now_s: u64) -> Option<Recent> {
-        let (recent, at_s) = self.known()?;
+    pub(super) fn get(&self, network: SolanaNetwork, now_s: u64) -> Option<Recent> {
+        let (recent, at_s) = self.known(network)?;
         (now_s.saturating_sub(at_s) <= TOLD_S).then_some(recent)
     }
 
-    fn known(&self) -> Option<(Recent, u64)> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, network: SolanaNetwork) -> Option<(Recent, u64)> {
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.filter(|(of, ..)| *of == network).map(|(_, recent, at_s)| (recent, at_s))
     }
 
     /// Asks for it, where the one that is known grows old.
-    async fn refresh(&self, node: &SolanaNode) {
+    async fn refresh(&self, network: SolanaNetwork, node: &SolanaNode) {
         let now_s = Now::read().seconds();
-        if self.known().is_some_and(|(_, at_s)| now_s.saturating_sub(at_s) < ASKED_EVERY_S) {
+        if self.known(network).is_some_and(|(_, at_s)| now_s.saturating_sub(at_s) < ASKED_EVERY_S) {
             return;
         }
         match node.recent().await {
             Some(recent) => {
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((recent, now_s));
+                let told = Some((network, recent, now_s));
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
             }
             None => tracing::debug!("the node does not say what a transaction is signed over"),
         }
@@ -57,7 +59,7 @@ pub(crate) async fn keep_recent(gate: Arc<Gate>) {
         let snapshot = gate.snapshot.load_full();
         let terms = snapshot.mpp.as_ref().and_then(|desk| desk.session(MppMethod::Solana));
         if let Some(Chain::Solana(solana)) = terms.map(|terms| &terms.chain) {
-            solana.latest.refresh(&solana.node).await;
+            gate.sessions.latest.refresh(solana.rules.network, &solana.node).await;
         }
     }
 }
@@ -68,14 +70,16 @@ mod tests {
 
     use rails::Recent;
 
-    use super::{Latest, TOLD_S};
+    use super::{Latest, SolanaNetwork, TOLD_S};
 
     #[test]
     fn what_is_too_old_is_told_to_nobody() {
-        assert_eq!(Latest::default().get(100), None);
+        const ON: SolanaNetwork = SolanaNetwork::Devnet;
+        assert_eq!(Latest::default().get(ON, 100), None);
         let recent = Recent { blockhash: [8; 32], last_height: 150, slot: 9 };
-        let latest = Latest(Mutex::new(Some((recent, 100))));
-        assert_eq!(latest.get(100 + TOLD_S), Some(recent));
-        assert_eq!(latest.get(101 + TOLD_S), None);
+        let latest = Latest(Mutex::new(Some((ON, recent, 100))));
+        assert_eq!(latest.get(ON, 100 + TOLD_S), Some(recent));
+        assert_eq!(latest.get(ON, 101 + TOLD_S), None);
+        assert_eq!(latest.get(SolanaNetwork::Mainnet, 100), None, "what is signed over is of one chain");
     }
 }

@@ -2,10 +2,9 @@
 //! version 1 all of it.
 
 use proof::voucher::{Channel, NotTaken, Signed};
-use store::ChannelClose;
 
 use super::Made;
-use crate::mpp::session::chain::{By, Calls, Ending, Ends, Forced};
+use crate::mpp::session::chain::{By, Calls, Decided, Ending, Ends};
 use crate::mpp::session::{Signature, Terms, told};
 use crate::refusal::Refusal;
 
@@ -23,41 +22,30 @@ impl Made {
         Some(self.calls(self.escrow().settle_call(id, &self.descriptor(), &signed)))
     }
 
-    /// The end of version 2 takes any part of a promise, that of version 1 all of it.
+    /// The end of version 2 takes any part of a promise. That of version 1 takes all of it: a payer who asks for his end
+    /// signs one of what was used, and of what else he signed the rest is his here.
     pub(in crate::mpp::session) fn ends(
         &self,
         terms: &Terms,
         channel: &Channel<Signature>,
         by: &By,
+        ends: Ends,
     ) -> Result<Ends, Refusal> {
-        let signed = match by {
-            By::Voucher(signed) => *signed,
-            By::UsedUp => channel.settleable().ok_or_else(|| told::not_closed(terms, NotTaken::Mismatch))?,
-        };
-        let closing = channel.close(signed.max_claimable).map_err(|error| told::not_closed(terms, error))?;
-        if signed.max_claimable == closing.capture || self.escrow().closes_in_part() {
-            Ok(Ends { closing, promise: Some(signed) })
-        } else {
-            Err(told::not_in_part(&closing))
+        // The contract wants one, also where nothing more is taken by it.
+        let Some(promise) = ends.promise else { return Err(told::not_closed(terms, NotTaken::Mismatch)) };
+        if promise.max_claimable == ends.closing.capture || self.escrow().closes_in_part() {
+            return Ok(ends);
+        }
+        match by {
+            By::Voucher(_) => Err(told::not_in_part(&ends.closing)),
+            By::Kept => Ok(Ends { closing: channel.closing_at(promise.max_claimable), ..ends }),
         }
     }
 
-    pub(in crate::mpp::session) fn forced(&self, channel: &Channel<Signature>) -> Option<Forced> {
-        if !self.escrow().closes_in_part() {
-            return Some(Forced::Settle);
-        }
-        channel.newest.map(|newest| Forced::End(By::Voucher(newest)))
-    }
-
-    pub(in crate::mpp::session) fn end(
-        &self,
-        id: &[u8; 32],
-        closing: &ChannelClose,
-        promise: Option<&Signed<Signature>>,
-    ) -> Ending {
-        let Some(signed) = promise.and_then(evm) else { return Ending::Impossible };
-        let data = self.escrow().close_call(id, &self.descriptor(), &signed, closing.capture);
-        Ending::By { calls: self.calls(data), taken: closing.capture }
+    pub(in crate::mpp::session) fn end(&self, id: &[u8; 32], decided: &Decided) -> Ending {
+        let Some(signed) = decided.promise.as_ref().and_then(evm) else { return Ending::Impossible };
+        let data = self.escrow().close_call(id, &self.descriptor(), &signed, decided.capture);
+        Ending::By { calls: self.calls(data), taken: decided.capture }
     }
 }
 
