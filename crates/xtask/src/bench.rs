@@ -9,6 +9,7 @@ use crate::interop::{Places, process};
 use crate::outcome::Outcome;
 use crate::require_all;
 use crate::step::{self, cargo};
+use crate::valgrind::Valgrind;
 
 /// Beyond the minutes that the benchmark gives itself: what it has begun is ended.
 const GRACE: Duration = Duration::from_secs(300);
@@ -22,8 +23,26 @@ const PROXIES: Packages = Packages {
     programs: &["usr/sbin/nginx", "usr/sbin/haproxy"],
 };
 
+const USAGE: &str = "\
+usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N]
+
+  without options   ours alone, five rounds of two seconds; writes bench/RESULTS.md, bench/results.json, bench/plots
+  --quick           three rounds of 0.4 s; writes to target/bench/run
+  --peers           also other projects' servers, which it installs below target/bench
+  --build-o402      builds the peer o402 first, once, which takes many minutes
+  --only SCENARIO   one scenario, or several; writes to target/bench/run
+                    cost, profile, latency, streams, transport, sellers, llm-proxies, pressure, memory, disk
+  --minutes N       begins nothing more after so long; 45 unless told
+
+FARTHING_BIN names the gateway that is measured, unless it is the one that is built. More: bench/README.md
+";
+
 /// Arguments are those of the benchmark; see `bench/README.md`.
 pub(crate) fn run(args: &[String]) -> Outcome {
+    if args.iter().any(|arg| ["--help", "-h"].contains(&arg.as_str())) {
+        print!("{USAGE}");
+        return Outcome::default();
+    }
     let build = ["build", "--release", "--locked", "--package", "farthing", "--package", "farthing-bench"];
     let built = step::run(
         "build",
@@ -47,6 +66,14 @@ pub(crate) fn run(args: &[String]) -> Outcome {
             }
             Err(why) => println!("nginx and haproxy only if this system has them: {why}"),
         }
+    }
+    match Valgrind::find() {
+        Ok(valgrind) => valgrind.lend(&mut suite),
+        Err(why) if require_all() => {
+            println!("FAILED {why} (FARTHING_REQUIRE=all)");
+            return Outcome { failed: 1, ..built };
+        }
+        Err(why) => println!("no profile: {why}"),
     }
     let minutes = args.windows(2).find_map(|pair| (pair[0] == "--minutes").then(|| pair[1].parse().ok())?);
     let time_max = Duration::from_secs(60 * minutes.unwrap_or(MINUTES)) + GRACE;

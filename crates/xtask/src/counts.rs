@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::interop::debian::Packages;
 use crate::interop::{Places, tools};
 use crate::outcome::Outcome;
 use crate::step::{self, cargo};
+use crate::valgrind::Valgrind;
 use crate::{require_all, root};
 
 /// How far a count may be off the committed one, in hundredths.
@@ -29,10 +29,6 @@ const FEW: u64 = 10;
 const MANY: u64 = 110;
 
 const COMMITTED: &str = "bench/counts.json";
-
-/// Where the system has none.
-const VALGRIND: Packages =
-    Packages { name: "valgrind", pinned: &[("valgrind", "1:3.19.0-1")], programs: &["usr/bin/valgrind"] };
 
 /// Counts by part.
 type Counts = BTreeMap<String, u64>;
@@ -61,7 +57,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         }
         Err(why) => return left_out(&why),
     };
-    let valgrind = match valgrind() {
+    let valgrind = match Valgrind::find() {
         Ok(valgrind) => valgrind,
         Err(why) => return left_out(&why),
     };
@@ -173,40 +169,22 @@ fn build() -> Result<PathBuf, String> {
     Ok(Places::of("counts").work.join("farthing-counts"))
 }
 
-/// A command that runs valgrind: of the system, else unpacked from its package.
-fn valgrind() -> Result<impl Fn() -> Command, String> {
-    let packaged = match tools::program("valgrind") {
-        Ok(_) => None,
-        Err(missing) => {
-            let unpacked = VALGRIND.unpack(&Places::of("interop"));
-            Some(unpacked.map_err(|why| format!("{missing}, and {why}"))?)
-        }
-    };
-    Ok(move || match &packaged {
-        None => Command::new("valgrind"),
-        Some(root) => {
-            let mut command = Command::new(root.path("usr/bin/valgrind"));
-            command.env("VALGRIND_LIB", root.path("usr/libexec/valgrind"));
-            command
-        }
-    })
-}
-
-fn count(valgrind: &impl Fn() -> Command, program: &Path) -> Result<Counts, String> {
+fn count(valgrind: &Valgrind, program: &Path) -> Result<Counts, String> {
     let named = Command::new(program).output().map_err(|error| format!("{}: {error}", program.display()))?;
     let names = String::from_utf8_lossy(&named.stdout);
     let one = |name: &str| {
         let (few, many) =
-            (collected(valgrind(), program, name, FEW)?, collected(valgrind(), program, name, MANY)?);
+            (collected(valgrind, program, name, FEW)?, collected(valgrind, program, name, MANY)?);
         Ok((name.to_owned(), many.saturating_sub(few) / (MANY - FEW)))
     };
     names.lines().map(one).collect()
 }
 
 /// Instructions of a whole run.
-fn collected(mut valgrind: Command, program: &Path, name: &str, times: u64) -> Result<u64, String> {
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
-    let run = valgrind.args([name, &times.to_string()]).stdin(Stdio::null()).output();
+fn collected(valgrind: &Valgrind, program: &Path, name: &str, times: u64) -> Result<u64, String> {
+    let mut callgrind = valgrind.command();
+    callgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
+    let run = callgrind.args([name, &times.to_string()]).stdin(Stdio::null()).output();
     let run = run.map_err(|error| format!("valgrind: {error}"))?;
     let said = String::from_utf8_lossy(&run.stderr);
     let count = said.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());

@@ -10,6 +10,7 @@ mod proofs;
 mod specs;
 mod step;
 mod test;
+mod valgrind;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ usage: cargo xtask <command>
           real payments over a channel on a test chain; minutes the first time, no part of `test`
   tools   hledger, ledger and bean-check for the tests of exports, below target/
   bench [--quick] [--peers] [--build-o402] [--only SCENARIO] [--minutes N]
-          what a paid call costs beside a plain one and beside other software; writes bench/RESULTS.md
+          what a paid call costs beside a plain one and beside other software; writes bench/RESULTS.md; --help tells more
   counts [--write]
           instructions of the pure parts of a paid call, against the committed figures
   specs   which rules of specs/ stand in which test

@@ -1,8 +1,10 @@
 //! Our gateway as it is measured, with the configurations that scenarios want.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use proof::secp::SecretKey;
 use serde_json::Value;
@@ -36,6 +38,9 @@ pub(crate) const ALL: &str = "{ test: {}, x402: { {x402}, schemes: [batch-settle
 /// Lightning with the test node, whose token is good for many calls, and with all the invoices that are wanted.
 pub(crate) const LIGHTNING: &str = "{ l402: { test: {}, price: { usd_per_btc: 100000 }, deposit: 50 USD, ceiling_max: 100 USD, \
     mint: { per_second: 100000, burst: 100000, per_source_per_second: 100000, per_source_burst: 100000 } } }";
+/// The same beside x402, with one invoice a second for everybody.
+pub(crate) const FEW_INVOICES: &str = "{ x402: { {x402} }, l402: { test: {}, price: { usd_per_btc: 100000 }, deposit: 50 USD, \
+    ceiling_max: 100 USD, mint: { per_second: 1, burst: 1 } } }";
 
 /// Sessions by vouchers, and what else the `Payment` scheme can offer without another chain.
 pub(crate) const SESSIONS: &str = "{ x402: { {x402} }, mpp: { tempo: { token: \"0x20c0000000000000000000000000000000000001\", \
@@ -58,8 +63,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) limits: &'a str,
     /// More keys of `server`: `, tls: ...`.
     pub(crate) server: String,
-    /// More keys of `store`.
-    pub(crate) store: &'a str,
+    /// Worker threads.
+    pub(crate) threads: u32,
+    /// What it is run by, with that one's arguments: a profiler, or nothing.
+    pub(crate) under: Vec<String>,
 }
 
 /// A gateway that runs, and how it is spoken to by its operator.
@@ -80,7 +87,8 @@ impl<'a> Setup<'a> {
             rails: EXACT,
             limits: OPEN,
             server: String::new(),
-            store: "",
+            threads: 2,
+            under: Vec::new(),
         }
     }
 
@@ -88,10 +96,10 @@ impl<'a> Setup<'a> {
         Self { rails, ..self }
     }
 
-    /// Starts a gateway with it.
+    /// Starts a gateway with it, and waits until it serves: it listens before it has opened its store.
     pub(crate) fn start(self, places: &Places) -> Result<Gateway, String> {
         let (address, admin) = (free_address()?, free_address()?);
-        let Self { name, upstream, facilitator, rails, limits, server, store } = self;
+        let Self { name, upstream, facilitator, rails, limits, server, threads, under } = self;
         let x402 = format!(
             "networks: {{ \"{NETWORK}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, facilitators: [\"http://{facilitator}\"]"
         );
@@ -103,8 +111,8 @@ impl<'a> Setup<'a> {
         let folder = folder.display();
         let text = format!(
             r#"mode: test
-server: {{ listen: ["{address}"], threads: 2, limits: {{ per_ip: 10000, in_flight: 10000 }}{server} }}
-store: {{ path: "{folder}"{store} }}
+server: {{ listen: ["{address}"], threads: {threads}, limits: {{ per_ip: 10000, in_flight: 10000 }}{server} }}
+store: {{ path: "{folder}" }}
 upstreams:
   plain: {{ url: {upstream}, dialect: raw }}
   openai: {{ url: {upstream}, dialect: openai }}
@@ -123,17 +131,30 @@ admin: {{ listen: "{admin}" }}
         );
         let config = places.write(&format!("{name}.yaml"), &text)?;
         let binary = places.gateway()?;
-        let mut serve = Command::new(&binary);
-        serve.arg("serve").arg("--config").arg(&config).env("AUTHORIZER_KEY", AUTHORIZER_KEY);
+        let mut words = under.into_iter().map(Into::into).chain([binary.clone().into_os_string()]);
+        let mut serve = Command::new(words.next().unwrap_or_default());
+        serve.args(words).arg("serve").arg("--config").arg(&config).env("AUTHORIZER_KEY", AUTHORIZER_KEY);
         serve.env("RUST_LOG", LOGGED);
-        let server = Server::start(name, &serve, &places.log(name), address)?;
+        let mut server = Server::start(name, &serve, &places.log(name), address)?;
+        server.wait_until(|| is_ready(admin).unwrap_or(false))?;
         Ok(Gateway { address, server, binary, config })
     }
 }
 
+/// Whether a gateway says so.
+fn is_ready(admin: SocketAddr) -> std::io::Result<bool> {
+    let time_max = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&admin, time_max)?;
+    stream.set_read_timeout(Some(time_max))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    Ok(status.ends_with(b" 200"))
+}
+
 /// The folder of a gateway's store.
 pub(crate) fn store(places: &Places, name: &str) -> PathBuf {
-    places.run.join(format!("{}-store", name.replace(' ', "-")))
+    places.run.join(format!("{name}-store"))
 }
 
 impl Gateway {

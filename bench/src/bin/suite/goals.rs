@@ -105,6 +105,24 @@ impl Goal {
         }
     }
 
+    /// What it is about, in the words of the tables.
+    pub(crate) fn what(&self) -> String {
+        let figure = |cell: &Cell| format!("{} of `{}`", cell.metric.label(), cell.row);
+        match &self.of {
+            Of::Ratio(one, over) => format!("{} over that of `{}`", figure(one), over.row),
+            Of::Added(one, over) => format!("{} less that of `{}`", figure(one), over.row),
+            Of::Raised(one, over) => format!("{} above that of `{}`", figure(one), over.row),
+            Of::Figure(one) => figure(one),
+        }
+    }
+
+    /// The table that it is judged by.
+    pub(crate) const fn table(&self) -> &'static str {
+        match &self.of {
+            Of::Ratio(one, _) | Of::Added(one, _) | Of::Raised(one, _) | Of::Figure(one) => one.table,
+        }
+    }
+
     /// How far the baseline spreads, in the unit of the bound, where that is beyond it.
     fn noise(&self, baseline: Spread) -> Option<f64> {
         let bound = match self.bound {
@@ -145,7 +163,7 @@ impl fmt::Display for Bound {
 mod tests {
     use super::{Bound, Goal, Of, cell};
     use crate::metric::{Metric, Sample};
-    use crate::table::{Line, Table};
+    use crate::table::{Against, Line, Table};
 
     const ONE: super::Cell = cell("t", "one", Metric::P99Micros);
     const OVER: super::Cell = cell("t", "over", Metric::P99Micros);
@@ -156,7 +174,7 @@ mod tests {
             measured: Ok(figures.iter().map(|figure| Sample::from([(Metric::P99Micros, *figure)])).collect()),
         };
         let lines = vec![line("one", one), line("over", over), Line::skipped("gone", "not installed")];
-        Table { id: "t", title: "", about: "", columns: &[], lines }
+        Table { id: "t", title: "", about: "", columns: &[], against: Against::Nothing, lines }
     }
 
     fn told(of: Of, bound: Bound, is_tail: bool, table: Table) -> String {

@@ -4,6 +4,7 @@
 
 mod bare;
 mod beside;
+mod callgrind;
 mod checker;
 mod facilitator;
 mod gateway;
@@ -17,6 +18,7 @@ mod peers;
 mod pinning;
 mod places;
 mod process;
+mod reasons;
 mod records;
 mod report;
 mod row;
@@ -38,13 +40,14 @@ use machine::Machine;
 use peers::Behind;
 use places::Places;
 use process::free_address;
+use reasons::Reasons;
 use report::Report;
 use scenarios::{CONNECTIONS, GOALS, SCENARIOS, Stage};
 use serve::Speaks;
-use table::{Effort, Line, Table};
+use table::{Effort, Table};
 
 const USAGE: &str =
-    "usage: suite [--quick] [--peers] [--build-o402] [--only SCENARIO] [--minutes N] [--leash]";
+    "usage: suite [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N] [--leash]";
 /// When nothing more is begun, unless told otherwise.
 const MINUTES: u64 = 45;
 
@@ -53,7 +56,8 @@ pub(crate) struct Options {
     quick: bool,
     pub(crate) peers: bool,
     pub(crate) build_o402: bool,
-    only: Option<String>,
+    /// These scenarios alone; all of them where none is named.
+    only: Vec<String>,
     minutes: u64,
 }
 
@@ -66,6 +70,7 @@ fn effort(options: &Options) -> Effort {
         streams: 1000,
         events: 50,
         accounts: 1_000_000,
+        profiled: 2000,
         deadline,
     };
     let quick = Effort {
@@ -75,6 +80,7 @@ fn effort(options: &Options) -> Effort {
         streams: 100,
         events: 10,
         accounts: 20_000,
+        profiled: 400,
         deadline,
     };
     if options.quick { quick } else { full }
@@ -108,7 +114,8 @@ fn main() -> ExitCode {
 }
 
 fn read(arguments: &[&str]) -> Option<Options> {
-    let mut options = Options { quick: false, peers: false, build_o402: false, only: None, minutes: MINUTES };
+    let mut options =
+        Options { quick: false, peers: false, build_o402: false, only: Vec::new(), minutes: MINUTES };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match *argument {
@@ -119,7 +126,7 @@ fn read(arguments: &[&str]) -> Option<Options> {
             "--only" => {
                 let name = rest.next()?;
                 SCENARIOS.iter().find(|(known, _)| known == name)?;
-                options.only = Some((*name).to_owned());
+                options.only.push((*name).to_owned());
             }
             "--minutes" => options.minutes = rest.next()?.parse().ok()?,
             _ => return None,
@@ -141,19 +148,21 @@ async fn run(options: &Options) -> Result<(), String> {
     let places = Places::prepare()?;
     let mut machine = Machine::look(&places)?;
     println!("{machine}");
+    let reasons = Reasons::read(&places.bench.join("reasons.md"))?;
     let behind = Behind { upstream: free_address()?, facilitator: free_address()? };
     upstream::start(behind.upstream, Speaks::default());
     facilitator::start(behind.facilitator);
     let mut tables: Vec<Table> = Vec::new();
     for (name, scenario) in SCENARIOS {
-        if options.only.as_ref().is_some_and(|only| only != name) {
+        if !options.only.is_empty() && !options.only.iter().any(|only| only == name) {
             continue;
         }
         println!(
             "\n== {name}, {} s left",
             effort.deadline.saturating_duration_since(Instant::now()).as_secs()
         );
-        match scenario(Stage { places: &places, behind, effort, options }).await {
+        let own = places.of(name)?;
+        match scenario(Stage { places: &own, behind, effort, options }).await {
             Ok(measured) => {
                 for line in measured.iter().flat_map(|table| &table.lines) {
                     if let Err(why) = &line.measured {
@@ -165,23 +174,26 @@ async fn run(options: &Options) -> Result<(), String> {
             Err(why) => {
                 // The other scenarios still have something to say.
                 println!("{name} could not be run: {why}");
-                let lines = vec![Line::skipped(name, &why)];
-                tables.push(Table { id: name, title: name, about: "", columns: &[], lines });
+                tables.push(Table::skipped(name, &why));
             }
         }
     }
     machine.load_after = machine::load();
-    let judged: Vec<(&Goal, Verdict)> = GOALS.iter().map(|goal| (goal, goal.judge(&tables))).collect();
+    // A part of a run is judged by what it has.
+    let has = |goal: &&Goal| options.only.is_empty() || tables.iter().any(|table| table.id == goal.table());
+    let judged: Vec<(&Goal, Verdict)> =
+        GOALS.iter().filter(has).map(|goal| (goal, goal.judge(&tables))).collect();
     let report = Report {
         command: &command(options),
         method: &method(effort),
         machine: &machine,
         tables: &tables,
         judged: &judged,
-        commands: &process::commands(),
+        reasons: &reasons,
+        commands: &process::commands(&places.root),
     };
     // Half a run and a quick one are no results.
-    let is_whole = !options.quick && options.only.is_none();
+    let is_whole = !options.quick && options.only.is_empty();
     report.write(if is_whole { &places.bench } else { &places.run })?;
     println!();
     for (goal, verdict) in &judged {
@@ -200,7 +212,7 @@ fn command(options: &Options) -> String {
             text.push_str(flag);
         }
     }
-    if let Some(only) = &options.only {
+    for only in &options.only {
         text.push_str(" --only ");
         text.push_str(only);
     }

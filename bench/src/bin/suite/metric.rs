@@ -20,6 +20,20 @@ pub(crate) enum Metric {
     KibibytesPerStream,
     LagP50Ms,
     LagP99Ms,
+    Instructions(Profiled),
+}
+
+/// A kind of call whose instructions are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Profiled {
+    /// Passed on for nothing.
+    Plain,
+    /// Paid by a credit key with budgets, metered.
+    Paid,
+    /// Answered with 402.
+    Unpaid,
+    /// Paid by `exact`, checked here.
+    Exact,
 }
 
 /// What is wanted of a metric.
@@ -48,6 +62,10 @@ impl Metric {
             Self::KibibytesPerStream => "pss_kib_per_stream",
             Self::LagP50Ms => "lag_p50_ms",
             Self::LagP99Ms => "lag_p99_ms",
+            Self::Instructions(Profiled::Plain) => "plain",
+            Self::Instructions(Profiled::Paid) => "paid_metered",
+            Self::Instructions(Profiled::Unpaid) => "402",
+            Self::Instructions(Profiled::Exact) => "x402_exact",
         }
     }
 
@@ -69,6 +87,10 @@ impl Metric {
             Self::KibibytesPerStream => "KiB per open stream",
             Self::LagP50Ms => "lag p50 ms",
             Self::LagP99Ms => "lag p99 ms",
+            Self::Instructions(Profiled::Plain) => "plain",
+            Self::Instructions(Profiled::Paid) => "paid, metered",
+            Self::Instructions(Profiled::Unpaid) => "402",
+            Self::Instructions(Profiled::Exact) => "x402 exact, test rail",
         }
     }
 
@@ -80,7 +102,8 @@ impl Metric {
             | Self::P99Micros
             | Self::P999Micros
             | Self::FirstMicros
-            | Self::Gathered => 0,
+            | Self::Gathered
+            | Self::Instructions(_) => 0,
             Self::CpuMicros
             | Self::WriterMicros
             | Self::HelperMicros
@@ -108,7 +131,8 @@ impl Metric {
             | Self::Mebibytes
             | Self::KibibytesPerStream
             | Self::LagP50Ms
-            | Self::LagP99Ms => Better::Less,
+            | Self::LagP99Ms
+            | Self::Instructions(_) => Better::Less,
         }
     }
 }

@@ -34,6 +34,28 @@ pub(crate) struct Behind {
     pub(crate) facilitator: SocketAddr,
 }
 
+/// What is left out by those who are measured, so that a row is not taken for the same work.
+pub(crate) const LEFT_OUT: [(&str, &str); 7] = [
+    ("nginx proxy_pass, haproxy", "pass a call on: no key, no price, no record"),
+    (
+        "nginx auth_request, Rust checker",
+        "the checker verifies the same keys by our code and takes a fixed price from an account in memory: no budgets, no meter, no hold, \
+         no record",
+    ),
+    (
+        "@x402/hono, @x402/express",
+        "check no signature themselves, the facilitator is asked to verify and to settle; keep payments and vouchers in memory at most; \
+         gather an answer before it goes on",
+    ),
+    (
+        "o402",
+        "checks no signature itself, the facilitator is asked to verify and to settle; keeps nothing on disk",
+    ),
+    ("mppx proxy", "of x402, asks the facilitator to verify and to settle; keeps nothing on disk"),
+    ("Portkey", "no keys of payers, no price, no record"),
+    ("LiteLLM", "without its database no keys of payers, no budgets, no record"),
+];
+
 /// Published, and not checked by us: product, claim, source with its date.
 pub(crate) const CLAIMS: [(&str, &str, &str); 10] = [
     (

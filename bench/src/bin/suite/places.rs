@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Folders of a run.
+/// Folders of a run, or of one scenario of it.
+#[derive(Clone)]
 pub(crate) struct Places {
     /// The workspace.
     pub(crate) root: PathBuf,
@@ -12,7 +13,7 @@ pub(crate) struct Places {
     pub(crate) bench: PathBuf,
     /// `target/bench`: what is kept from run to run.
     pub(crate) kept: PathBuf,
-    /// Stores, configurations and logs of this run.
+    /// Stores, configurations and logs of this run; those of a scenario in a folder of its own.
     pub(crate) run: PathBuf,
 }
 
@@ -31,6 +32,11 @@ impl Places {
         }
         fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
         Ok(Self { bench: here.to_owned(), root, kept, run })
+    }
+
+    /// Those of a scenario: what another has left is not in its way.
+    pub(crate) fn of(&self, scenario: &str) -> Result<Self, String> {
+        Ok(Self { run: self.folder(scenario)?, ..self.clone() })
     }
 
     /// Where a server's output goes.
@@ -66,7 +72,9 @@ impl Places {
 }
 
 fn file_name(name: &str) -> String {
-    name.replace([' ', '/', '@'], "-")
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let name: String = name.chars().map(|letter| if plain(letter) { letter } else { ' ' }).collect();
+    name.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
 /// The first line that a program prints; nothing where it does not run.
@@ -74,4 +82,20 @@ pub(crate) fn said(program: &Path, arguments: &[&str], folder: &Path) -> Option<
     let output = Command::new(program).args(arguments).current_dir(folder).output().ok()?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     String::from_utf8_lossy(&text).lines().next().map(|line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn names_of_files() {
+        for (name, file) in [
+            ("@x402/hono", "x402-hono"),
+            ("haproxy, http-no-delay.cfg", "haproxy-http-no-delay.cfg"),
+            ("ours-all.yaml", "ours-all.yaml"),
+        ] {
+            assert_eq!(file_name(name), file);
+        }
+    }
 }

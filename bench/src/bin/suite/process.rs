@@ -1,11 +1,11 @@
 //! Servers that never outlive the measurement, and what they have computed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,18 +24,22 @@ const END_TIME_MAX: Duration = Duration::from_secs(10);
 /// [`Server`] drops, and also when the measurement is killed itself.
 const LEASH: &str = r#"( "$@" </dev/null; kill -USR1 $$ ) & cat >/dev/null; kill -KILL 0"#;
 
-/// How every server of this run was started, once each.
-static COMMANDS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// How every server of this run was started first, by name.
+static COMMANDS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 
-/// How every server of this run was started.
-pub(crate) fn commands() -> Vec<String> {
-    COMMANDS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+/// How every server of this run was started: what several scenarios start, as the first of them did. Paths are from
+/// `root` on.
+pub(crate) fn commands(root: &Path) -> Vec<String> {
+    let root = format!("{}/", root.display());
+    let commands = COMMANDS.lock().unwrap_or_else(PoisonError::into_inner);
+    commands.iter().map(|(name, words)| format!("{name}: {}", words.replace(&root, ""))).collect()
 }
 
 /// A server that lives as long as this value.
 pub(crate) struct Server {
     name: String,
     leash: Child,
+    log: PathBuf,
 }
 
 impl Server {
@@ -49,10 +53,9 @@ impl Server {
         let told = |error: io::Error| format!("cannot start {name}: {error}");
         let output = File::create(log).map_err(told)?;
         let words: Vec<_> = pinning::measured(command).iter().map(|word| word.to_string_lossy()).collect();
-        COMMANDS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(format!("{name}: {}", words.join(" ")));
+        let mut commands = COMMANDS.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.entry(name.to_owned()).or_insert_with(|| words.join(" "));
+        drop(commands);
         let mut shell = Command::new("sh");
         shell.args(["-c", LEASH, "sh"]).args(pinning::measured(command));
         shell.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
@@ -61,24 +64,39 @@ impl Server {
         }
         shell.stdin(Stdio::piped()).stderr(output.try_clone().map_err(told)?).stdout(output);
         let leash = shell.process_group(0).spawn().map_err(told)?;
-        let mut server = Self { name: name.to_owned(), leash };
-        server.wait_until_listening(log, address)?;
+        let mut server = Self { name: name.to_owned(), leash, log: log.to_owned() };
+        server.wait_until(|| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())?;
         Ok(server)
     }
 
-    fn wait_until_listening(&mut self, log: &Path, address: SocketAddr) -> Result<(), String> {
+    /// Waits until it is ready, as told by `is_ready`.
+    pub(crate) fn wait_until(&mut self, is_ready: impl Fn() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + START_TIME_MAX;
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        while !is_ready() {
             let ended = !matches!(self.leash.try_wait(), Ok(None));
             if ended || Instant::now() > deadline {
-                let said = fs::read_to_string(log).unwrap_or_default();
-                let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
                 let what = if ended { "ended at once" } else { "is not ready in time" };
-                return Err(format!("{} {what}: {last}", self.name));
+                return Err(format!("{} {what}: {}", self.name, self.last_words()));
             }
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// The last line that it has printed.
+    fn last_words(&self) -> String {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+    }
+
+    /// What it said last, where it has ended before its time.
+    pub(crate) fn epitaph(&self) -> Option<String> {
+        self.processes().is_empty().then(|| format!("{} has ended: {}", self.name, self.last_words()))
+    }
+
+    /// Its process and that one's descendants.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        processes(self.leash.id())
     }
 
     /// Nanoseconds on a processor so far, by thread, of all processes of this server.
@@ -90,7 +108,7 @@ impl Server {
 
     /// Memory of all processes of this server, shared pages by their share, in KiB.
     pub(crate) fn pss_kib(&self) -> u64 {
-        processes(self.leash.id()).into_iter().map(pss_kib).sum()
+        self.processes().into_iter().map(pss_kib).sum()
     }
 }
 
@@ -120,7 +138,7 @@ fn pss_kib(process: u32) -> u64 {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let ended = processes(self.leash.id());
+        let ended = self.processes();
         let group = format!("-{}", self.leash.id());
         // Where these fail, the group has ended already.
         let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
@@ -134,11 +152,15 @@ impl Drop for Server {
     }
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process is there and one of its threads has not ended. The first may have, while another is still in a
+/// write to the disk: until that comes back, files and sockets of the process are open.
 fn runs(process: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    tasks.flatten().any(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    })
 }
 
 /// The thread of our gateway that makes things durable.
@@ -203,4 +225,39 @@ pub(crate) fn free_address() -> Result<SocketAddr, String> {
         TcpListener::bind(address).is_ok().then_some(address)
     });
     free.ok_or_else(|| "no free port".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::ErrorKind;
+    use std::process::{Command, Stdio};
+
+    use super::runs;
+
+    /// Ends its first thread; another reads until its input ends.
+    const HEADLESS: &str = "import ctypes, sys, threading\n\
+        threading.Thread(target=sys.stdin.read).start()\n\
+        ctypes.CDLL(None).pthread_exit(None)";
+
+    /// A process whose first thread has ended still has its files: it runs until the last one has.
+    #[test]
+    fn a_process_runs_as_long_as_one_of_its_threads() {
+        let started = Command::new("python3").args(["-c", HEADLESS]).stdin(Stdio::piped()).spawn();
+        let mut process = match started {
+            Ok(process) => process,
+            Err(error) if error.kind() == ErrorKind::NotFound => return println!("skipped: no python3"),
+            Err(error) => panic!("{error}"),
+        };
+        let id = process.id();
+        let first = || fs::read_to_string(format!("/proc/{id}/task/{id}/stat")).unwrap();
+        while !first().contains(") Z") {
+            std::thread::yield_now();
+        }
+        assert!(runs(id));
+        // Its input ends, and with that its last thread.
+        drop(process.stdin.take());
+        process.wait().unwrap();
+        assert!(!runs(id));
+    }
 }

@@ -132,7 +132,10 @@ impl<'a> Row<'a> {
                     self.samples.push(sample);
                 }
             }
-            Err(why) => self.void = Some(why),
+            Err(why) => {
+                let ended = self.server.and_then(Server::epitaph);
+                self.void = Some(ended.map_or(why.clone(), |ended| format!("{ended} ({why})")));
+            }
         }
     }
 

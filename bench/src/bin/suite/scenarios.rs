@@ -6,6 +6,7 @@ mod latency;
 mod llm_proxies;
 mod memory;
 mod pressure;
+mod profile;
 mod sellers;
 mod streams;
 mod targets;
@@ -18,7 +19,7 @@ use crate::peers::Behind;
 use crate::places::Places;
 use crate::table::{Effort, Table};
 
-pub(crate) use targets::GOALS;
+pub(crate) use targets::{GOALS, NGINX, NGINX_ASKS, PAID, PLAIN};
 
 /// What every scenario has.
 #[derive(Clone, Copy)]
@@ -35,8 +36,9 @@ type Measured<'a> = Pin<Box<dyn Future<Output = Result<Vec<Table>, String>> + 'a
 pub(crate) type Scenario = (&'static str, for<'a> fn(Stage<'a>) -> Measured<'a>);
 
 /// In the order of a run. Whatever is started by one ends with it.
-pub(crate) const SCENARIOS: [Scenario; 9] = [
+pub(crate) const SCENARIOS: [Scenario; 10] = [
     ("cost", |stage| Box::pin(cost::run(stage))),
+    ("profile", |stage| Box::pin(profile::run(stage))),
     ("latency", |stage| Box::pin(latency::run(stage))),
     ("streams", |stage| Box::pin(streams::run(stage))),
     ("transport", |stage| Box::pin(transport::run(stage))),

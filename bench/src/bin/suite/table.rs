@@ -16,6 +16,8 @@ pub(crate) struct Effort {
     pub(crate) streams: usize,
     pub(crate) events: u32,
     pub(crate) accounts: u32,
+    /// Calls of each kind whose instructions are counted.
+    pub(crate) profiled: usize,
     /// When nothing more is begun.
     pub(crate) deadline: Instant,
 }
@@ -28,7 +30,19 @@ pub(crate) struct Table {
     /// What is measured, for a reader.
     pub(crate) about: &'static str,
     pub(crate) columns: &'static [Metric],
+    pub(crate) against: Against,
     pub(crate) lines: Vec<Line>,
+}
+
+/// What a row's first figure is told against that of the first row, round by round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// How many times as much.
+    Ratio,
+    /// How much more.
+    Added,
+    /// The first row is no reference.
+    Nothing,
 }
 
 /// A row that has been measured, or why it was not.
@@ -67,6 +81,12 @@ impl Spread {
 }
 
 impl Table {
+    /// A scenario of which there is nothing, and why.
+    pub(crate) fn skipped(name: &'static str, why: &str) -> Self {
+        let lines = vec![Line::skipped(name, why)];
+        Self { id: name, title: name, about: "", columns: &[], against: Against::Nothing, lines }
+    }
+
     /// The line of this name.
     pub(crate) fn line(&self, name: &str) -> Option<&Line> {
         self.lines.iter().find(|line| line.name == name)

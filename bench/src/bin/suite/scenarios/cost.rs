@@ -3,20 +3,21 @@
 use std::net::SocketAddr;
 
 use super::{CONNECTIONS, Stage};
-use crate::gateway::{ALL, FREE, Gateway, LIGHTNING, MESSAGES, METERED, SESSIONS, SOLD, Setup};
+use crate::gateway::{ALL, FEW_INVOICES, FREE, Gateway, LIGHTNING, MESSAGES, METERED, SESSIONS, SOLD, Setup};
 use crate::metric::Metric;
 use crate::payments::{CALL, MESSAGE_CALL};
 use crate::peers::proxies::{haproxy, nginx, nginx_auth_request};
 use crate::places::Places;
 use crate::process::{Server, free_address};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 use crate::{bare, checker};
 
 const ABOUT: &str = "POST of a chat completion, again and again on 64 connections. `plain` is our binary on a free route: no credential, hold \
     or meter. `budgets` is a credit key with two budgets and a limit of calls a minute on a metered price, with its record on disk: the \
     whole of a paid call. Of x402, `test rail` is checked here alone; `exact` asks a facilitator that answers at once. `cold`: a \
-    token that was not seen before, for each call. `1 account` is everybody with one key, `64 accounts` each with an own one.";
+    token that was not seen before, for each call. `1 account`: everybody has the same key, else each connection its own. \
+    `with an invoice`: of the test node; a connection that has one is shown it again. `no invoice left`: one a second for everybody.";
 
 const VOUCHERS: &str = "200 calls a second on 32 connections, because a session may bring ten vouchers a second: each connection has a channel, and \
     each call a voucher of its own. So few calls share a write to the disk less than those above.";
@@ -39,12 +40,12 @@ pub(super) const RESTRICTIONS: [&str; 6] =
 
 pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let Stage { places, behind, effort, options } = stage;
-    let ours = Setup::new("ours", behind.upstream, behind.facilitator).start(places)?;
-    let all = Setup::new("ours-all", behind.upstream, behind.facilitator).rails(ALL).start(places)?;
-    let lightning =
-        Setup::new("ours-lightning", behind.upstream, behind.facilitator).rails(LIGHTNING).start(places)?;
-    let sessions =
-        Setup::new("ours-sessions", behind.upstream, behind.facilitator).rails(SESSIONS).start(places);
+    let setup = |name| Setup::new(name, behind.upstream, behind.facilitator);
+    let ours = setup("ours").start(places)?;
+    let all = setup("ours-all").rails(ALL).start(places)?;
+    let lightning = setup("ours-lightning").rails(LIGHTNING).start(places)?;
+    let few_invoices = setup("ours-few-invoices").rails(FEW_INVOICES).start(places)?;
+    let sessions = setup("ours-sessions").rails(SESSIONS).start(places);
     let (key, limited, held) = (ours.key(&[])?, ours.key(&RESTRICTIONS)?, ours.key(&[])?);
     let many = (0..CONNECTIONS).map(|_| ours.key(&RESTRICTIONS)).collect::<Result<Vec<_>, _>>()?;
     let of = |name: &str, asked, payment| row(name, &ours.server, ours.address, asked, payment, 200);
@@ -52,7 +53,6 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let by_lightning = |name: &str, is_known| {
         row(name, &lightning.server, lightning.address, (METERED, CALL), Payment::L402 { is_known }, 200)
     };
-    let unpaid = |name: &str, path| row(name, &ours.server, ours.address, (path, CALL), Payment::None, 402);
     let bare = bare::start(places)?;
     let mut rows = vec![
         of("ours, plain", (FREE, CALL), Payment::None),
@@ -74,23 +74,15 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         of_all("ours, x402 exact on the test rail", Payment::TestRail),
         of_all("ours, x402 exact with a facilitator", Payment::Exact),
         of_all("ours, x402 batch voucher", Payment::Voucher),
-        unpaid("ours, 402", SOLD),
-        unpaid("ours, 402 of a metered price", METERED),
+        unpaid("ours, 402", &ours, SOLD),
+        unpaid("ours, 402 of a metered price", &ours, METERED),
+        unpaid("ours, 402 with an invoice", &lightning, METERED),
+        unpaid("ours, 402, no invoice left", &few_invoices, METERED),
         row("bare hyper answer", &bare.server, bare.address, (FREE, CALL), Payment::None, 200),
     ];
     let mut missing = Vec::new();
     match &sessions {
-        Ok(ours) => {
-            let asked = (METERED, CALL);
-            rows.push(row(
-                "ours, 402 with Payment challenges",
-                &ours.server,
-                ours.address,
-                asked,
-                Payment::None,
-                402,
-            ));
-        }
+        Ok(ours) => rows.push(unpaid("ours, 402 with Payment challenges", ours, METERED)),
         Err(why) => missing.push(Line::skipped("ours, 402 with Payment challenges", why)),
     }
     let checker = Checker::start(places)?;
@@ -118,7 +110,8 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let mut lines = measure(rows, effort).await;
     lines.extend(missing);
-    let cost = Table { id: "cost", title: "What being paid costs", about: ABOUT, columns: COLUMNS, lines };
+    let (title, against) = ("What being paid costs", Against::Ratio);
+    let cost = Table { id: "cost", title, about: ABOUT, columns: COLUMNS, against, lines };
     println!("\nVouchers");
     let mut rows = vec![
         paced("ours, plain", &ours, FREE, Payment::None),
@@ -139,6 +132,7 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         title: "A voucher for each call",
         about: VOUCHERS,
         columns: COLUMNS,
+        against,
         lines,
     };
     Ok(vec![cost, vouchers])
@@ -147,6 +141,10 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
 fn paced<'a>(name: &str, ours: &'a Gateway, path: &str, payment: Payment) -> Row<'a> {
     let probe = Probe::Paced { per_second: VOUCHERS_PER_SECOND, connections: VOUCHER_CHANNELS };
     Row::new(name, Some(&ours.server), ours.address, (path, CALL), payment, 200, probe)
+}
+
+fn unpaid<'a>(name: &str, ours: &'a Gateway, path: &str) -> Row<'a> {
+    row(name, &ours.server, ours.address, (path, CALL), Payment::None, 402)
 }
 
 fn row<'a>(

@@ -10,7 +10,7 @@ use crate::metric::{Metric, Sample, at, number};
 use crate::payments::CALL;
 use crate::records::{Records, Written};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 
 const LAG: &str = "Charges of 600 bytes of facts pushed through the store's writer as a gateway does, 50,000 a second. Lag is from the push to \
     the disk. The floor of this disk stands with the machine.";
@@ -31,7 +31,8 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let line = Line { name: "ours, the store alone".to_owned(), measured: Ok(samples) };
     let columns: &[Metric] = &[Metric::LagP99Ms, Metric::LagP50Ms, Metric::PerSecond];
-    let lag = Table { id: "lag", title: "Durability lag", about: LAG, columns, lines: vec![line] };
+    let against = Against::Nothing;
+    let lag = Table { id: "lag", title: "Durability lag", about: LAG, columns, against, lines: vec![line] };
 
     let ours = Setup::new("ours", behind.upstream, behind.facilitator).start(places)?;
     let key = ours.key(&RESTRICTIONS)?;
@@ -47,7 +48,9 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     });
     let lines = measure(rows.into(), effort).await;
     let columns: &[Metric] = &[Metric::P99Micros, Metric::P50Micros, Metric::P999Micros, Metric::PerSecond];
-    Ok(vec![lag, Table { id: "disk", title: "Paid calls beside a busy disk", about: PAID, columns, lines }])
+    let against = Against::Ratio;
+    let title = "Paid calls beside a busy disk";
+    Ok(vec![lag, Table { id: "disk", title, about: PAID, columns, against, lines }])
 }
 
 fn sample(written: &Written) -> Sample {

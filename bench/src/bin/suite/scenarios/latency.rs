@@ -7,7 +7,7 @@ use crate::metric::Metric;
 use crate::payments::CALL;
 use crate::peers::proxies::{haproxy, nginx};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 
 const ONE: &str = "One connection, one call after the other. What is added is the difference to the first row, which asks the upstream itself.";
 const PACED: &str = "3,000 requests a second on 64 connections, sent when their time has come whatever the answers do. An answer's time \
@@ -78,7 +78,7 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         println!("\n{title}");
         let mut lines = measure(rows, effort).await;
         lines.extend(missing);
-        tables.push(Table { id, title, about, columns: COLUMNS, lines });
+        tables.push(Table { id, title, about, columns: COLUMNS, against: Against::Added, lines });
     }
     Ok(tables)
 }

@@ -6,7 +6,7 @@ use crate::gateway::{FREE, METERED, Setup};
 use crate::payments::CALL;
 use crate::peers::{Found, litellm, portkey};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 
 const ABOUT: &str = "A chat completion through each. LiteLLM runs two workers without a database, and so without budgets: its paid path would \
     cost more. Portkey passes the call on as its headers say.";
@@ -23,8 +23,8 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         Row::new(name, Some(server), address, (path, CALL), payment, 200, probe)
     };
     let mut rows = vec![
-        row("ours, plain", &ours.server, ours.address, FREE, Payment::None),
         row("ours, credit key with budgets, metered", &ours.server, ours.address, METERED, key),
+        row("ours, plain", &ours.server, ours.address, FREE, Payment::None),
     ];
     let headers = |name: &str| {
         let headers = match name {
@@ -47,5 +47,12 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let mut lines = measure(rows, effort).await;
     lines.extend(missing);
-    Ok(vec![Table { id: "llm-proxies", title: "Gateways for models", about: ABOUT, columns: COLUMNS, lines }])
+    Ok(vec![Table {
+        id: "llm-proxies",
+        title: "Gateways for models",
+        about: ABOUT,
+        columns: COLUMNS,
+        against: Against::Ratio,
+        lines,
+    }])
 }

@@ -8,7 +8,7 @@ use crate::load::{Lane, closed};
 use crate::metric::{Metric, Sample};
 use crate::payments::{CALL, Call};
 use crate::process::Server;
-use crate::table::{Line, Table};
+use crate::table::{Against, Line, Table};
 use crate::{load, records};
 
 const ABOUT: &str = "PSS of the gateway, shared pages by their share. The accounts are put into the store before it starts, and read when it \
@@ -59,5 +59,6 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let ours = start()?;
     tokio::time::sleep(SETTLES).await;
     add(&format!("ours, with {} accounts", effort.accounts), &ours.server);
-    Ok(vec![Table { id: "memory", title: "Memory", about: ABOUT, columns: &[Metric::Mebibytes], lines }])
+    let columns = &[Metric::Mebibytes];
+    Ok(vec![Table { id: "memory", title: "Memory", about: ABOUT, columns, against: Against::Added, lines }])
 }

@@ -10,7 +10,7 @@ use crate::load::Target;
 use crate::metric::Metric;
 use crate::payments::{CALL, Call, spoiled};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Table, measure};
+use crate::table::{Against, Table, measure};
 
 const ABOUT: &str = "Calls by a credit key, 300 a second, and beside them ten times as many requests from 32 other addresses: without a payment, \
     with a key whose check fails, with a payment whose signature is by nobody. The gateway has its usual limits. Then the same calls while \
@@ -57,6 +57,7 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         title: "Paid calls under pressure",
         about: ABOUT,
         columns: COLUMNS,
+        against: Against::Ratio,
         lines,
     }])
 }

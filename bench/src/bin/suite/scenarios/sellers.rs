@@ -1,13 +1,17 @@
 //! Sellers of one call over x402, side by side: what an unpaid request costs them, and what a paid one does.
 
+use std::time::Duration;
+
 use super::cost::COLUMNS;
 use super::{CONNECTIONS, Stage};
 use crate::gateway::{ALL, CHANNEL, FREE, Gateway, LIGHTNING, METERED, SOLD, Setup};
+use crate::metric::Metric;
 use crate::payments::CALL;
-use crate::peers::{Found, Peer, mppx, o402, x402_sellers};
+use crate::peers::{Behind, Found, Peer, mppx, o402, x402_sellers};
 use crate::process::Server;
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
+use crate::upstream::streamed_call;
 
 const UNPAID: &str = "A POST of a chat completion without a payment. `ours` and the peers offer `exact` on one network: the \
     peers in the header, o402 in the body too, ours in the header with a quote and a way to sign in, in the body for version 1, and \
@@ -19,6 +23,13 @@ const PAID: &str = "Each call brings a payment of its own, signed before; the fa
     first payment.";
 const VOUCHERS: &str = "`batch-settlement`: a channel for each connection, opened before, and a voucher for each call. \
     Nobody is asked about a voucher. Ours has it on disk before the answer begins; the peers keep it in memory.";
+const STREAMED: &str = "Sixteen streams at once, each paid by a payment of its own, of twenty events with 50 ms between them. An event's delay is \
+    counted from the upstream's write of it: who gathers the answer before it goes on delays the first event by all that follow.";
+const STREAMS: usize = 16;
+const STREAM_EVENTS: u32 = 20;
+const STREAM_PAUSE: Duration = Duration::from_millis(50);
+const STREAM_COLUMNS: &[Metric] =
+    &[Metric::FirstMicros, Metric::P50Micros, Metric::P99Micros, Metric::CpuMicrosPerEvent, Metric::Gathered];
 
 /// The peer that sells nothing.
 const GIVES: &str = "o402 without payment";
@@ -53,15 +64,19 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         }
     }
     let mut tables = Vec::new();
-    for (id, title, about, rows) in [
-        ("unpaid", "Unpaid requests", UNPAID, unpaid(&ours, &peers)),
-        ("x402", "Calls paid over x402", PAID, paid(&ours, &peers)),
-        ("vouchers", "Calls paid from a channel", VOUCHERS, vouchers(&ours, &peers)),
+    let body = streamed_call(STREAM_EVENTS, STREAM_PAUSE);
+    let (calls, streams) = ((COLUMNS, Against::Ratio), (STREAM_COLUMNS, Against::Added));
+    let streamed = streamed(&ours, &peers, &body, behind);
+    for (id, title, about, (columns, against), rows) in [
+        ("unpaid", "Unpaid requests", UNPAID, calls, unpaid(&ours, &peers)),
+        ("x402", "Calls paid over x402", PAID, calls, paid(&ours, &peers)),
+        ("vouchers", "Calls paid from a channel", VOUCHERS, calls, vouchers(&ours, &peers)),
+        ("streamed", "Streamed answers to paid calls", STREAMED, streams, streamed),
     ] {
         println!("\n{title}");
         let mut lines = measure(rows, effort).await;
         lines.extend(missing.iter().map(|(name, why)| Line::skipped(name, why)));
-        tables.push(Table { id, title, about, columns: COLUMNS, lines });
+        tables.push(Table { id, title, about, columns, against, lines });
     }
     Ok(tables)
 }
@@ -112,10 +127,10 @@ fn unpaid<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
 
 fn paid<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
     let mut rows = vec![
-        row("ours, free route".to_owned(), of(&ours.exact), FREE, Payment::None, 200),
         row("ours, exact".to_owned(), of(&ours.exact), SOLD, Payment::Exact, 200),
         row("ours, exact on the test rail".to_owned(), of(&ours.all), SOLD, Payment::TestRail, 200),
         row("ours, credit key".to_owned(), of(&ours.exact), SOLD, Payment::Keys(vec![ours.key.clone()]), 200),
+        row("ours, free route".to_owned(), of(&ours.exact), FREE, Payment::None, 200),
     ];
     for peer in peers.iter().filter(|peer| peer.name != GIVES) {
         let name = format!("{}, exact", peer.name);
@@ -126,12 +141,32 @@ fn paid<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
 
 fn vouchers<'a>(ours: &'a Ours, peers: &'a [Peer]) -> Vec<Row<'a>> {
     let mut rows = vec![
-        row("ours, free route".to_owned(), of(&ours.all), FREE, Payment::None, 200),
         row("ours, vouchers".to_owned(), of(&ours.all), SOLD, Payment::Voucher, 200),
+        row("ours, free route".to_owned(), of(&ours.all), FREE, Payment::None, 200),
     ];
     for peer in peers.iter().filter(|peer| peer.name.starts_with('@')) {
         let name = format!("{}, vouchers", peer.name);
         rows.push(row(name, (&peer.server, peer.address), CHANNEL, Payment::Voucher, 200));
+    }
+    rows
+}
+
+fn streamed<'a>(ours: &'a Ours, peers: &'a [Peer], body: &str, behind: Behind) -> Vec<Row<'a>> {
+    let probe = Probe::Streams { count: STREAMS };
+    let (exact, key) = (&ours.exact, Payment::Keys(vec![ours.key.clone()]));
+    let of_ours = |name, path, payment| {
+        Row::new(name, Some(&exact.server), exact.address, (path, body), payment, 200, probe)
+    };
+    let mut rows = vec![
+        Row::new("the upstream itself", None, behind.upstream, (FREE, body), Payment::None, 200, probe),
+        of_ours("ours, exact", SOLD, Payment::Exact),
+        of_ours("ours, credit key, metered", METERED, key),
+    ];
+    for peer in peers.iter().filter(|peer| peer.name != GIVES) {
+        let path = path(peer, SOLD);
+        let asked = (path.as_str(), body);
+        let name = format!("{}, exact", peer.name);
+        rows.push(Row::new(name, Some(&peer.server), peer.address, asked, Payment::Exact, 200, probe));
     }
     rows
 }

@@ -8,12 +8,12 @@ use crate::gateway::{FREE, METERED, Setup};
 use crate::metric::Metric;
 use crate::peers::proxies::{haproxy, nginx};
 use crate::row::{Payment, Probe, Row};
-use crate::table::{Line, Table, measure};
+use crate::table::{Against, Line, Table, measure};
 use crate::upstream::streamed_call;
 
 const ABOUT: &str = "Streams with 60 ms between two events of about 170 bytes, started over half a second. Each event carries the time at which \
     the upstream made it; the clock is the same where it is read. A read that brings several events shows that somebody gathers, or that \
-    the reader was late: the first row tells how often that alone happens. Memory is that of the gateway with all streams open, less \
+    the reader was late: the first row tells how often that alone happens. Memory is that of a gateway of its own with all streams open, less \
     what it had before.";
 const COLUMNS: &[Metric] = &[
     Metric::P50Micros,
@@ -27,14 +27,16 @@ const PAUSE: Duration = Duration::from_millis(60);
 
 pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     let Stage { places, behind, effort, options } = stage;
-    let ours = Setup::new("ours", behind.upstream, behind.facilitator).start(places)?;
+    // One for each row: memory that another row's streams have left would be taken for less of its own.
+    let setup = |name| Setup::new(name, behind.upstream, behind.facilitator);
+    let (plain, ours) = (setup("ours-plain").start(places)?, setup("ours").start(places)?);
     let body = streamed_call(effort.events, PAUSE);
     let body = body.as_str();
     let probe = Probe::Streams { count: effort.streams };
     let key = Payment::Keys(vec![ours.key(&RESTRICTIONS)?]);
     let mut rows = vec![
         Row::new("the upstream itself", None, behind.upstream, (FREE, body), Payment::None, 200, probe),
-        Row::new("ours, plain", Some(&ours.server), ours.address, (FREE, body), Payment::None, 200, probe),
+        Row::new("ours, plain", Some(&plain.server), plain.address, (FREE, body), Payment::None, 200, probe),
         Row::new(
             "ours, credit key with budgets, metered",
             Some(&ours.server),
@@ -74,5 +76,13 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
     }
     let mut lines = measure(rows, effort).await;
     lines.extend(missing);
-    Ok(vec![Table { id: "streams", title: "Concurrent streams", about: ABOUT, columns: COLUMNS, lines }])
+    let against = Against::Added;
+    Ok(vec![Table {
+        id: "streams",
+        title: "Concurrent streams",
+        about: ABOUT,
+        columns: COLUMNS,
+        against,
+        lines,
+    }])
 }

@@ -6,8 +6,10 @@ use crate::metric::Metric::{
     PerSecond,
 };
 
-const PLAIN: &str = "ours, plain";
-const PAID: &str = "ours, credit key with budgets, metered";
+pub(crate) const PLAIN: &str = "ours, plain";
+pub(crate) const PAID: &str = "ours, credit key with budgets, metered";
+pub(crate) const NGINX: &str = "nginx proxy_pass";
+pub(crate) const NGINX_ASKS: &str = "nginx auth_request, Rust checker";
 const UPSTREAM: &str = "the upstream itself";
 
 const fn goal(name: &'static str, of: Of, bound: Bound, unit: &'static str) -> Goal {
@@ -35,13 +37,13 @@ pub(crate) static GOALS: [Goal; 37] = [
     ),
     goal(
         "plain-cpu-over-nginx",
-        Of::Ratio(cell("cost", PLAIN, CpuMicros), cell("cost", "nginx proxy_pass", CpuMicros)),
+        Of::Ratio(cell("cost", PLAIN, CpuMicros), cell("cost", NGINX, CpuMicros)),
         Bound::AtMost(1.0),
         "x",
     ),
     goal(
         "paid-rate-over-nginx-auth-request",
-        Of::Ratio(cell("cost", PAID, PerSecond), cell("cost", "nginx auth_request, Rust checker", PerSecond)),
+        Of::Ratio(cell("cost", PAID, PerSecond), cell("cost", NGINX_ASKS, PerSecond)),
         Bound::AtLeast(2.0),
         "x",
     ),

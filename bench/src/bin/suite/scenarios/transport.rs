@@ -8,7 +8,7 @@ use crate::payments::CALL;
 use crate::process::free_address;
 use crate::row::{Payment, Probe, Row};
 use crate::serve::Speaks;
-use crate::table::{Table, measure};
+use crate::table::{Against, Table, measure};
 use crate::tls::{Certificate, HOST};
 use crate::upstream;
 
@@ -72,5 +72,13 @@ pub(super) async fn run(stage: Stage<'_>) -> Result<Vec<Table>, String> {
         }
     }
     let lines = measure(rows, effort).await;
-    Ok(vec![Table { id: "transport", title: "TLS and HTTP/2", about: ABOUT, columns: COLUMNS, lines }])
+    let against = Against::Ratio;
+    Ok(vec![Table {
+        id: "transport",
+        title: "TLS and HTTP/2",
+        about: ABOUT,
+        columns: COLUMNS,
+        against,
+        lines,
+    }])
 }
