@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
-use memchr::memmem;
 
 use super::framing::{Chunks, Framing};
 
@@ -61,10 +60,16 @@ pub(super) fn write(request: &request::Parts, body_bytes: usize) -> Vec<u8> {
     head
 }
 
-/// Where a head ends of which this much has come, `looked_at` bytes of it before.
+/// Where a head ends of which this much has come, `looked_at` bytes of it before. Lines may end in a bare line feed
+/// (RFC 9112 section 2.2).
 pub(super) fn end(come: &[u8], looked_at: usize) -> Option<usize> {
     let from = looked_at.saturating_sub(2);
-    memmem::find(come.get(from..)?, b"\n\r\n").map(|at| from + at + 3)
+    let mut lines = memchr::memchr_iter(b'\n', come.get(from..)?).map(|at| from + at + 1);
+    lines.find_map(|line| match come.get(line..)? {
+        [b'\n', ..] => Some(line + 1),
+        [b'\r', b'\n', ..] => Some(line + 2),
+        _ => None,
+    })
 }
 
 /// Reads the head of an answer to a request with this method, from its first byte to its empty line.
@@ -149,11 +154,16 @@ mod tests {
 
     #[test]
     fn the_end_is_found_in_any_pieces() {
-        let head = b"HTTP/1.1 200 OK\r\na: b\r\n\r\nbody\r\n\r\n";
-        for cut in 0..head.len() {
-            let at_once = end(&head[..cut], 0);
-            assert_eq!(at_once, (cut >= 25).then_some(25), "cut at {cut}");
-            assert_eq!(at_once.or_else(|| end(head, cut)), Some(25), "cut at {cut}");
+        for (head, expected) in [
+            (&b"HTTP/1.1 200 OK\r\na: b\r\n\r\nbody\r\n\r\n"[..], 25),
+            (b"HTTP/1.1 200 OK\na: b\n\nbody\n\n", 22),
+            (b"HTTP/1.1 200 OK\r\na: b\n\r\nbody\n\r\n", 24),
+        ] {
+            for cut in 0..head.len() {
+                let at_once = end(&head[..cut], 0);
+                assert_eq!(at_once, (cut >= expected).then_some(expected), "cut at {cut}");
+                assert_eq!(at_once.or_else(|| end(head, cut)), Some(expected), "cut at {cut}");
+            }
         }
     }
 
