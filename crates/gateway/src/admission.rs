@@ -238,6 +238,12 @@ pub(crate) fn free_call(
     Some(left)
 }
 
+/// Whether a request shows no payment, and needs none: a key pays for it, or it costs nothing.
+pub(crate) fn needs_no_payment(presented: &Presented, known: &Known, quote: &Quote) -> bool {
+    let is_shown = presented.has_payment() || presented.malformed || known.brings.is_some();
+    !is_shown && (known.payer.is_some() || quote.is_free())
+}
+
 /// Checks the payment of a request; without one, whether a key or nothing at all is enough.
 pub(crate) async fn payment(
     worker: &Worker,
@@ -255,21 +261,22 @@ pub(crate) async fn payment(
     if let Some(asked) = asked {
         let _ = ask.fingerprint.set(asked.fingerprint);
     }
-    // Boxed, as every challenge here is: who pays has no room for one in his call.
+    // Boxed, as all is here that is waited for: who is told what to pay has no room for the rest in his call, nor a payer for
+    // what others pay with.
     let unpaid = async |refusal| Box::pin(challenge(gate, arrived, &ask, refusal)).await;
     let purchase = Purchase { gate, arrived, ask: &ask, quote };
     if let Some((token, spends)) = known.brings.take() {
         let door = Box::new(Door::Token(token));
-        return purchase.paying(Brings::Lightning(door, spends), payer, asked).await.map(Some);
+        return Box::pin(purchase.paying(Brings::Lightning(door, spends), payer, asked)).await.map(Some);
     }
     if let Some(token) = presented.ecash {
-        let paid = ecash(worker, arrived, token, &ask).await?;
-        return purchase.paying(Brings::Ecash(Box::new(paid)), payer, asked).await.map(Some);
+        let paid = Box::pin(ecash(worker, arrived, token, &ask)).await?;
+        return Box::pin(purchase.paying(Brings::Ecash(Box::new(paid)), payer, asked)).await.map(Some);
     }
     match presented.mpp {
         // What costs nothing takes nothing.
         Some(Ok(credential)) if !quote.is_free() => {
-            let (proven, told) = mpp::verify(worker, arrived, *credential, &ask).await?;
+            let (proven, told) = Box::pin(mpp::verify(worker, arrived, *credential, &ask)).await?;
             let paying = match proven {
                 Proven::Opens if payer.is_none() => return Err(unpaid(undecodable()).await),
                 Proven::Opens => None,
@@ -279,7 +286,7 @@ pub(crate) async fn payment(
                     known.payer = Some(*payer);
                     None
                 }
-                Proven::Brings(brings) => Some(purchase.paying(brings, payer, asked).await?),
+                Proven::Brings(brings) => Some(Box::pin(purchase.paying(brings, payer, asked)).await?),
             };
             known.told = Some(told);
             return Ok(paying);
@@ -300,11 +307,11 @@ pub(crate) async fn payment(
             Some(_) => Ok(None),
         };
     };
-    let verified = verify(worker, arrived, payment, &ask).await?;
+    let verified = Box::new(Box::pin(verify(worker, arrived, payment, &ask)).await?);
     let account_id = payer.map_or_else(|| verified.account(), |payer| payer.account.id());
     let name = extensions::named(gate, snapshot, &ask, &verified, account_id)?;
     let asked = asked.map(|asked| name.map_or(asked, |name| asked.paid_as(name)));
-    purchase.paying(Brings::Payment(Box::new(verified)), payer, asked).await.map(Some)
+    Box::pin(purchase.paying(Brings::Payment(verified), payer, asked)).await.map(Some)
 }
 
 /// What a payment is to buy.

@@ -107,9 +107,11 @@ impl Aftercare {
 }
 
 impl Seat {
-    /// The client has asked for the next piece: whether it is out, or who waits for it.
+    /// The client has asked for the next piece: whether it is out, or who waits for it. Behind the last piece there is
+    /// nobody to be given up.
     pub(crate) fn asked(&self, is_out: bool, waiting: Option<Waker>) {
-        self.unread_since.set(is_out.then(Instant::now));
+        let is_waited_for = is_out && self.going.borrow().is_some();
+        self.unread_since.set(is_waited_for.then(Instant::now));
         self.waiting.set(waiting);
     }
 

@@ -22,7 +22,7 @@ use crate::refusal::{Code, Refusal};
 use crate::sending::Sending;
 use crate::tape::Tape;
 use crate::upstream::grpc::GrpcEnd;
-use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit, is_out_of_credit_by_head};
+use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
 const PRICE: HeaderName = HeaderName::from_static("farthing-price");
@@ -59,28 +59,28 @@ pub(crate) struct About<'c> {
     pub(crate) is_crawl: bool,
 }
 
+/// Whether an error says, within `patience`, that the operator's credit there is used up.
+pub(crate) async fn says_out_of_credit(response: &mut Response<UpstreamBody>, patience: Duration) -> bool {
+    let status = response.status();
+    let looking = is_out_of_credit(status, response.body_mut());
+    tokio::time::timeout(patience, looking).await.unwrap_or(false)
+}
+
 impl Answered {
-    /// Looks at the head of an answer, and, no longer than `patience`, at what an error says.
+    /// Looks at the head of an answer; `is_out` says that it is about the operator's credit at the upstream.
     ///
     /// # Errors
     /// It is about the operator's own account with the upstream: nothing of it may go on.
-    pub(crate) async fn look(
+    pub(crate) fn look(
         gate: &Gate,
         call: CallId,
         quote: &Quote,
         response: Response<UpstreamBody>,
-        patience: Duration,
+        is_out: bool,
     ) -> Result<Self, Refusal> {
         let upstream = &quote.upstream;
         let refused = || Refusal::new(Code::UpstreamFailed, "The upstream refused this gateway.");
-        let (parts, mut body) = response.into_parts();
-        let is_out = match is_out_of_credit_by_head(upstream.provider, parts.status) {
-            Some(is_out) => is_out,
-            None => {
-                let looking = is_out_of_credit(parts.status, &mut body);
-                Box::pin(tokio::time::timeout(patience, looking)).await.unwrap_or(false)
-            }
-        };
+        let (parts, body) = response.into_parts();
         if is_out {
             gate.metrics.out_of_credit(&upstream.name);
             tracing::error!(%call, upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");

@@ -78,12 +78,13 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
     underway: Underway,
 ) -> Response<GateBody> {
-    let call = CallId::fresh();
+    let now = Now::read();
+    let call = CallId::begun(now);
     // For who looks closer: the line that each call has needs no span.
     let span = tracing::debug_span!("call", id = %call);
     let reader = Reader::of(&request);
     let noted = Rc::new(Noted::new(Rc::clone(&worker.log), call));
-    let handling = handle(worker, call, Rc::clone(&noted), peer, underway.connection(), request);
+    let handling = handle(worker, call, now, Rc::clone(&noted), peer, underway.connection(), request);
     let handled = handling.instrument(span).await.inspect_err(|refusal| noted.refused(refusal.code()));
     let response = handled.unwrap_or_else(|refusal| refusal.told_to(reader, call).map(GateBody::whole));
     response.map(|body| body.with(underway))
@@ -92,6 +93,7 @@ pub(crate) async fn answer(
 async fn handle(
     worker: Rc<Worker>,
     call: CallId,
+    now: Now,
     noted: Rc<Noted>,
     peer: SocketAddr,
     connection: u64,
@@ -106,8 +108,9 @@ async fn handle(
     let source = Source::of(client);
     let is_forwarded = forwarded::is_trusted(&server.trusted_proxies, peer.ip());
     let (head, body) = request.into_parts();
-    let (client, identity, now) = (Rc::default(), Identity::default(), Now::read());
-    let arrived = Arrived {
+    let (client, identity) = (Rc::default(), Identity::default());
+    // Boxed, because it is handed on a few times, and each of them is room in the call.
+    let arrived = Box::new(Arrived {
         call,
         noted,
         source,
@@ -122,7 +125,7 @@ async fn handle(
         identity,
         mpp: Decoded::default(),
         session: OnceCell::new(),
-    };
+    });
     let outcome = match endpoints::find(&arrived.path) {
         // Boxed, so that calls have no room for what is not one.
         Some(endpoint) => Box::pin(endpoints::answer(&worker, &arrived, endpoint, body)).await,
@@ -141,7 +144,7 @@ async fn handle(
 /// One paid call. Each step is the module of that name; each `?` is a refusal.
 async fn paid_call(
     worker: Rc<Worker>,
-    mut arrived: Arrived,
+    mut arrived: Box<Arrived>,
     body: Incoming,
 ) -> Result<Response<GateBody>, Refusal> {
     let slot = admission::slot(&worker.gate, &arrived.snapshot)?;
@@ -175,6 +178,7 @@ async fn paid_call(
     let given = admission::free_call(&worker, &arrived, &route, &presented, &known, &quote);
     let paying = match given {
         Some(_) => None,
+        None if admission::needs_no_payment(&presented, &known, &quote) => None,
         None => admission::payment(&worker, &arrived, presented, &mut known, &quote, asked, &body).await?,
     };
     let payer = known.payer.take();
@@ -208,7 +212,8 @@ async fn paid_call(
         slot,
     });
     if paying.is_none() && serving.is_nobodys() {
-        return serving.serve(None).await;
+        // Boxed: who is refused before has no room for it.
+        return Box::pin(serving.serve(None)).await;
     }
     // From here on money moves: a client that hangs up must not stop it halfway.
     let (call, waiting) = (serving.arrived.call, serving.arrived.client.waiting());

@@ -21,9 +21,15 @@ impl CallId {
     /// A new one.
     #[must_use]
     pub fn fresh() -> Self {
+        Self::begun(Now::read())
+    }
+
+    /// Of a call that begins now.
+    #[must_use]
+    pub(crate) fn begun(now: Now) -> Self {
         let mut id: [u8; 16] = random::name();
         // Calls of one time are near each other in the store, which so rewrites a page and not one per call.
-        id[..6].copy_from_slice(&Now::read().millis().to_be_bytes()[2..]);
+        id[..6].copy_from_slice(&now.millis().to_be_bytes()[2..]);
         Self(id)
     }
 

@@ -193,7 +193,6 @@ impl Noted {
 
     /// Writes the line of a call that was served, whatever came of it.
     pub(crate) fn ended(&self, ended: &Ended<'_>) {
-        let took_ms = Now::read().millis().saturating_sub(ended.started.millis());
         self.log.add(
             "call",
             |line| {
@@ -206,7 +205,7 @@ impl Noted {
                 line.number("estimated", ended.estimated);
                 line.text("basis", facts::basis_name(ended.metered.basis));
                 line.text("terminal", facts::terminal_name(ended.metered.terminal));
-                line.number("took_ms", took_ms);
+                line.number("took_ms", Now::read().millis().saturating_sub(ended.started.millis()));
             },
         );
     }

@@ -55,7 +55,7 @@ pub(crate) struct Charge {
     /// None for a free route.
     pub(crate) hold: Option<OpenHold>,
     /// That the call is open, where that is on disk.
-    pub(crate) journalled: Option<Journalled>,
+    pub(crate) journalled: Option<Box<Journalled>>,
     /// Whether the route gives it away: nobody pays, and it is remembered all the same.
     pub(crate) is_given: bool,
     /// How the hold keeps up with a stream.
@@ -76,9 +76,9 @@ pub(crate) struct Charge {
     /// Bytes that had gone up when the upstream opened what is a stream; none where it did not.
     pub(crate) opened_at: Option<u64>,
     /// What such a stream has used before the upstream failed without a byte.
-    pub(crate) vain: Option<Cost>,
+    pub(crate) vain: Option<Box<Cost>>,
     /// How the upstream ends it, where that is gRPC's to say.
-    pub(crate) grpc: Option<GrpcEnd>,
+    pub(crate) grpc: Option<Box<GrpcEnd>>,
     /// Who pays if it does not end as it should.
     pub(crate) policy: Policy,
     /// When the upstream was asked.
@@ -100,10 +100,16 @@ pub(crate) struct Charge {
     pub(crate) guards: Guards,
     /// Whether the metering has ended ...
     pub(crate) ended: bool,
-    /// ... and what it came to, until the call is charged ...
-    pub(crate) stopped: Option<(End, Metered)>,
-    /// ... and its price, once it was looked at whether that has to be counted.
-    pub(crate) priced: Option<Cost>,
+    /// ... and what it came to, until the call is charged. Boxed: while the answer lasts there is no room for it.
+    pub(crate) stopped: Option<Box<Stopped>>,
+}
+
+/// A call that has ended and is not charged yet.
+pub(crate) struct Stopped {
+    end: End,
+    metered: Metered,
+    /// Its price, once it was looked at whether that has to be counted.
+    priced: Option<Cost>,
 }
 
 /// What counts while the call lasts.
@@ -117,10 +123,17 @@ pub(crate) struct Guards {
 pub(crate) struct Sum {
     pub(crate) captured: Amount,
     pub(crate) available: Amount,
-    pub(crate) metered: Metered,
+    /// What was metered.
+    stopped: Box<Stopped>,
     pub(crate) landing: Option<Landing>,
     /// What the payer is told of a settlement that the call did not wait for.
     pub(crate) result: Option<PaymentResult>,
+}
+
+impl Sum {
+    pub(crate) fn metered(&self) -> &Metered {
+        &self.stopped.metered
+    }
 }
 
 impl Charge {
@@ -150,8 +163,12 @@ impl Charge {
                 self.meter.feed(rest, out);
             }
         }
-        let took = self.asked.elapsed();
-        let took = self.time_max.map_or(took, |most| took.min(most));
+        let took = || {
+            let took = self.asked.elapsed();
+            self.time_max.map_or(took, |most| took.min(most))
+        };
+        // The clock is read for whom time makes a difference.
+        let took = (self.time_max.is_some() || self.opened_at.is_some()).then(took).unwrap_or_default();
         if self.time_max.is_some() {
             self.meter.took(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         }
@@ -161,13 +178,13 @@ impl Charge {
         }
         // Or else whoever can make an upstream fail would use it for nothing.
         if let Some(sent) = self.opened_at.filter(|_| metered.upstream_error && metered.before_output) {
-            self.vain = self.quote.used_in_vain(took, sent);
+            self.vain = self.quote.used_in_vain(took, sent).map(Box::new);
         }
         self.keep_on_tape(&out[before..]);
         if self.growth.is_some() {
             self.gate.unseen.learn(self.quote.model(), &metered);
         }
-        self.stopped = Some((end, metered));
+        self.stopped = Some(Box::new(Stopped { end, metered, priced: None }));
     }
 
     /// Takes nothing for a call of whose answer nothing goes on: whoever waits for it is told so.
@@ -186,13 +203,14 @@ impl Charge {
 
     /// Ends a call that was stopped: captures or voids, writes it down. The second time does nothing.
     pub(crate) fn finish(&mut self, counted: Counted, out: &mut Vec<Bytes>) -> Option<Sum> {
-        let (end, metered) = self.stopped.take()?;
+        let mut stopped = self.stopped.take()?;
         let before = out.len();
-        let priced = self.priced.take().filter(|_| counted == Counted::NOTHING);
-        let cost = priced.unwrap_or_else(|| self.cost(&metered, counted));
-        let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, &metered)) {
+        let priced = stopped.priced.take().filter(|_| counted == Counted::NOTHING);
+        let (end, metered) = (stopped.end, &stopped.metered);
+        let cost = priced.unwrap_or_else(|| self.cost(metered, counted));
+        let (ended, capture) = match self.hold.take().and_then(|hold| self.capture(&hold, &cost, metered)) {
             Some((ended, capture)) => (Some(ended), capture),
-            None => (None, self.gift(&cost, &metered)),
+            None => (None, self.gift(&cost, metered)),
         };
         let last_words = if end == End::CutShort { self.last_words(ended.as_ref(), &cost) } else { None };
         // What is broken off is nobody's answer.
@@ -213,9 +231,9 @@ impl Charge {
             Some(write) => Some(write_in_background(&self.gate, write, waits)),
             None => None,
         };
-        self.report(&metered, captured, cost.estimated);
+        self.report(metered, captured, cost.estimated);
         let available = ended.map_or(Amount::ZERO, |ended| ended.available);
-        Some(Sum { captured, available, metered, landing, result })
+        Some(Sum { captured, available, stopped, landing, result })
     }
 
     /// The payment that is to come for it.

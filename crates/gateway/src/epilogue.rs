@@ -91,7 +91,7 @@ impl Bill {
             account: payer.account.clone(),
             charge: format!("{} {asset}", sum.captured.decimal(asset)),
             balance: format!("{} {asset}", sum.available.decimal(asset)),
-            usage: facts::usage_line(&sum.metered),
+            usage: facts::usage_line(sum.metered()),
             call,
             result: None,
             crawler: payer.is_crawler().then(|| identity::charged(sum.captured)),

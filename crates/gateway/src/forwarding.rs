@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use http::Response;
+use tokio::time::Instant;
 
 use crate::call::{Arrived, Worker};
 use crate::exchange::Exchange;
 use crate::quote::Quote;
 use crate::refusal::{Code, Refusal};
 use crate::sending::Sending;
-use crate::upstream::{RequestBody, SendError, UpstreamBody, build, grpc, websocket};
+use crate::upstream::{NotReady, Outgoing, Ready, RequestBody, SendError, UpstreamBody, grpc, websocket};
 
 /// How long a head is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -22,36 +23,44 @@ pub(crate) struct Waits {
     pub(crate) whole: Option<Duration>,
 }
 
-/// Sends the request. Nothing of it goes twice.
+/// Sends the request, at the moment `asked`. Nothing of it goes twice.
 pub(crate) async fn forward(
     worker: &Worker,
     arrived: &Arrived,
     quote: &Quote,
     body: RequestBody,
     waits: Waits,
+    asked: Instant,
 ) -> Result<Response<UpstreamBody>, Refusal> {
     let upstream = &quote.upstream;
     let target = upstream.target(&arrived.target);
     let secret = upstream.auth.as_ref().map(|(name, value)| (name, value));
-    let (method, client) = (arrived.head.method.clone(), &arrived.head.headers);
-    let mut request = build(method, target, upstream.way.host.clone(), client, secret, body)
-        .map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
-    match quote.exchange {
-        Exchange::Document => {}
-        Exchange::Grpc => grpc::add_metadata(request.headers_mut(), client, &upstream.metadata),
-        Exchange::WebSocket => websocket::add_handshake(request.headers_mut(), client),
-    }
-    let asked = std::time::Instant::now();
+    let (way, client) = (&upstream.way, &arrived.head.headers);
+    let outgoing = Outgoing::new(&arrived.head.method, target, &way.host, client, secret, body);
+    let ready = match quote.exchange {
+        Exchange::Document => way.ready(outgoing),
+        Exchange::Grpc => outgoing.into_request().map_err(NotReady::Http).map(|mut request| {
+            grpc::add_metadata(request.headers_mut(), client, &upstream.metadata);
+            Ready::Mapped(Box::new(request))
+        }),
+        Exchange::WebSocket => outgoing.into_request().map_err(NotReady::Http).map(|mut request| {
+            websocket::add_handshake(request.headers_mut(), client);
+            Ready::Mapped(Box::new(request))
+        }),
+    };
+    let ready = ready.map_err(|_| Refusal::new(Code::BadRequest, "The request cannot be passed on."))?;
     let answering = async {
-        match quote.exchange {
-            Exchange::Document | Exchange::Grpc => worker.pool.send(&upstream.way, request).await,
-            Exchange::WebSocket => Box::pin(worker.pool.open(&upstream.way, request)).await,
+        match (quote.exchange, ready) {
+            (Exchange::WebSocket, Ready::Mapped(request)) => Box::pin(worker.pool.open(way, *request)).await,
+            (Exchange::Document | Exchange::Grpc | Exchange::WebSocket, ready) => {
+                worker.pool.send(way, ready, asked.into_std()).await
+            }
         }
     };
     let sending = quote.sending.as_ref();
     let answered = tokio::select! {
         answered = answering => Some(answered),
-        () = too_long(sending, waits, arrived.snapshot.config.server.timeouts.call) => None,
+        () = too_long(sending, waits, arrived.snapshot.config.server.timeouts.call, asked) => None,
         // Nobody owes what the upstream has not accepted (MTR-27), and nobody waits for it (MTR-30).
         () = arrived.client.given_up(waits.drain) => {
             return Err(Refusal::new(Code::UpstreamTimeout, "The client left before the upstream answered."));
@@ -79,11 +88,14 @@ pub(crate) async fn forward(
 }
 
 /// Ends when the head has been waited for long enough. While a request goes up, that it does is a sign of life.
-async fn too_long(sending: Option<&Sending>, waits: Waits, call: Duration) {
-    let Some(sending) = sending else { return tokio::time::sleep(waits.patience).await };
+async fn too_long(sending: Option<&Sending>, waits: Waits, call: Duration, asked: Instant) {
+    let Some(sending) = sending else { return tokio::time::sleep_until(asked + waits.patience).await };
     let whole = waits.whole.map_or(call, |whole| whole.min(call));
-    tokio::select! {
-        () = sending.silent(waits.patience) => {}
-        () = tokio::time::sleep(whole) => {}
-    }
+    let silent_or_over = async {
+        tokio::select! {
+            () = sending.silent(waits.patience) => {}
+            () = tokio::time::sleep_until(asked + whole) => {}
+        }
+    };
+    Box::pin(silent_or_over).await;
 }

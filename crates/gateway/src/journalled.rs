@@ -42,7 +42,7 @@ impl Journalled {
         call: CallId,
         hold: Option<&Hold>,
         now: Now,
-    ) -> Result<Option<Self>, StoreError> {
+    ) -> Result<Option<Box<Self>>, StoreError> {
         let Some(account) = hold.map(Hold::payer).filter(|_| gate.store.is_sync()) else {
             return Ok(None);
         };
@@ -53,7 +53,7 @@ impl Journalled {
             begun_ms: now.millis(),
             owed: None,
         };
-        let open = Self { gate: Arc::clone(gate), call, record, ended: false };
+        let open = Box::new(Self { gate: Arc::clone(gate), call, record, ended: false });
         open.write().await?;
         Ok(Some(open))
     }
@@ -69,7 +69,8 @@ impl Journalled {
 
     async fn write(&self) -> Result<(), StoreError> {
         let op = Op::Open { id: self.call.0, call: self.record.clone() };
-        self.gate.store.write(op).await.map(drop)
+        // Boxed, because hardly any call waits for it, and all would have room for it.
+        Box::pin(self.gate.store.write(op)).await.map(drop)
     }
 
     /// The write with which the call ends. One that charges ends it by itself; where nothing is charged after

@@ -19,7 +19,7 @@ use crate::landing::Landing;
 use crate::payments::PaymentResult;
 use crate::session::{Pause, Waited};
 use crate::silence::Silence;
-use crate::upstream::grpc::{self, BrokenBy, GrpcEnd};
+use crate::upstream::grpc::{self, BrokenBy};
 use crate::upstream::{BodyError, UpstreamBody};
 
 /// Why an answer broke off.
@@ -191,7 +191,7 @@ impl ChargedBody {
     fn finish(&mut self, charge: &mut Charge, counted: Counted) {
         let Some(sum) = charge.finish(counted, &mut self.scratch) else { return };
         self.ready.extend(self.scratch.drain(..));
-        self.trailers = charge.grpc.as_mut().map(GrpcEnd::trailers);
+        self.trailers = charge.grpc.as_mut().map(|grpc| grpc.trailers());
         if let Some(payer) = charge.payer.as_ref().filter(|_| self.epilogue.is_wanted()) {
             let bill = Bill::of(&sum, payer, charge.call);
             if self.epilogue.trailers {

@@ -11,7 +11,7 @@ use ledger::AccountRef;
 use tokio::time::Instant;
 
 use crate::admission::{self, Brings};
-use crate::answered::{About, Answered};
+use crate::answered::{About, Answered, says_out_of_credit};
 use crate::body::GateBody;
 use crate::call::{Arrived, Worker};
 use crate::cashu;
@@ -38,12 +38,12 @@ use crate::sending::RequestStream;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::tunnel::{Coverage, Tunnel};
-use crate::upstream::RequestBody;
+use crate::upstream::{RequestBody, is_out_of_credit_by_head};
 
 /// A call that is paid for, or free, and about to go up.
 pub(crate) struct Serving {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) arrived: Arrived,
+    pub(crate) arrived: Box<Arrived>,
     pub(crate) route: Arc<Route>,
     pub(crate) quote: Box<Quote>,
     /// What of the request is still to come.
@@ -73,17 +73,24 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         let (gate, snapshot) = (&self.worker.gate, &self.arrived.snapshot);
         let protocol = brings.protocol();
+        // Boxed, each: there is room for the one that comes, not for the largest.
         let (token, arrival) = match brings {
-            Brings::Payment(verified) => (None, payments::receive(gate, snapshot, *verified, delivery).await),
-            Brings::Ecash(paid) => (None, cashu::receive(gate, snapshot, *paid, delivery).await),
-            Brings::Granted(granted) => (None, processor::receive(gate, snapshot, *granted, delivery).await),
+            Brings::Payment(verified) => {
+                (None, Box::pin(payments::receive(gate, snapshot, *verified, delivery)).await)
+            }
+            Brings::Ecash(paid) => (None, Box::pin(cashu::receive(gate, snapshot, *paid, delivery)).await),
+            Brings::Granted(granted) => {
+                (None, Box::pin(processor::receive(gate, snapshot, *granted, delivery)).await)
+            }
             Brings::Lightning(door, spends) => {
-                let arrival = lightning::receive(gate, snapshot, &door, delivery, spends).await;
+                let arrival = Box::pin(lightning::receive(gate, snapshot, &door, delivery, spends)).await;
                 (door.into_token(), arrival)
             }
-            Brings::LightningSession(act) => (None, lightning::act(gate, snapshot, *act, delivery).await),
+            Brings::LightningSession(act) => {
+                (None, Box::pin(lightning::act(gate, snapshot, *act, delivery)).await)
+            }
             Brings::Session(presented) => {
-                (None, session::receive(gate, snapshot, *presented, delivery).await)
+                (None, Box::pin(session::receive(gate, snapshot, *presented, delivery)).await)
             }
         };
         match arrival {
@@ -91,8 +98,8 @@ impl Serving {
                 let answer = before.answer(&self.worker.gate, &self.route.name);
                 answer.map(|answer| answer.map(GateBody::whole))
             }
-            Ok(Arrival::Deposited(deposit)) => self.deposited(deposit, token, protocol).await,
-            Ok(Arrival::Promised(promise)) => self.promised(promise, protocol).await,
+            Ok(Arrival::Deposited(deposit)) => Box::pin(self.deposited(deposit, token, protocol)).await,
+            Ok(Arrival::Promised(promise)) => Box::pin(self.promised(promise, protocol)).await,
             Ok(Arrival::Refunded(headers)) => Ok(refunded(headers)),
             Ok(Arrival::Done(answer)) => Ok(answer.map(GateBody::whole)),
             Err(refusal) => {
@@ -208,7 +215,7 @@ impl Serving {
     ) -> Result<Response<GateBody>, Refusal> {
         let held = match self.hold(brought.as_ref()) {
             Ok(held) => held,
-            Err(refusal) => return Err(self.payable(refusal).await),
+            Err(refusal) => return Err(Box::pin(self.payable(refusal)).await),
         };
         let Self { worker, arrived, route, quote, rest, payer, given, told, attempt, running, slot } = *self;
         let (gate, upstream) = (&worker.gate, Arc::clone(&quote.upstream));
@@ -223,13 +230,17 @@ impl Serving {
         let asked = Instant::now();
         let (body, client) = outgoing(rest, &quote, clamp, &arrived.snapshot);
         let waits = waits(&quote, brought.as_ref());
-        let response = forward(&worker, &arrived, &quote, body, waits).await?;
-        let mut answer = Answered::look(gate, arrived.call, &quote, response, waits.patience).await?;
+        let mut response = forward(&worker, &arrived, &quote, body, waits, asked).await?;
+        let is_out = match is_out_of_credit_by_head(upstream.provider, response.status()) {
+            Some(is_out) => is_out,
+            None => Box::pin(says_out_of_credit(&mut response, waits.patience)).await,
+        };
+        let mut answer = Answered::look(gate, arrived.call, &quote, response, is_out)?;
         let status = answer.status;
         if let Some(brought) = &mut brought {
             match Box::pin(brought.at_head(status)).await {
                 Ok(said) => answer.headers.extend(said),
-                Err(refusal) => return Err(payable(&worker, &arrived, &quote, refusal).await),
+                Err(refusal) => return Err(Box::pin(payable(&worker, &arrived, &quote, refusal)).await),
             }
         }
         let notary = status.is_success().then(|| Notary::of(gate, &arrived.snapshot, &arrived.target));
@@ -280,7 +291,7 @@ impl Serving {
                 .map(|key| if streams { key.watch_talk() } else { key.watch() }),
             opened_at: answer.opened_at(&quote),
             vain: None,
-            grpc: answer.grpc_end(&quote),
+            grpc: answer.grpc_end(&quote).map(Box::new),
             meter: answer.meter(&quote),
             asked,
             // An error costs nothing, however long it is.
@@ -294,7 +305,6 @@ impl Serving {
             guards,
             ended: false,
             stopped: None,
-            priced: None,
             quote,
             brought,
         });
@@ -310,7 +320,8 @@ impl Serving {
             return Ok(answer.into_response().map(|_| GateBody::tunnel(tunnel)));
         }
         let (head, body) = answer.into_response().into_parts();
-        let mut body = ChargedBody::new(body, charge, epilogue, idle, Rc::clone(&worker.aftercare));
+        let body = ChargedBody::new(body, charge, epilogue, idle, Rc::clone(&worker.aftercare));
+        let mut body = Box::new(body);
         body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(Response::from_parts(head, GateBody::charged(body)))
     }

@@ -60,7 +60,7 @@ impl Upstream {
         let versioned =
             self.provider != Provider::Raw && self.base_path.rsplit('/').next().is_some_and(is_version);
         let rest = target.strip_prefix("/v1").filter(|rest| versioned && rest.starts_with('/'));
-        format!("{}{}", self.base_path, rest.unwrap_or(target))
+        [&self.base_path, rest.unwrap_or(target)].concat()
     }
 }
 

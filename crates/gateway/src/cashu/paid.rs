@@ -20,7 +20,7 @@ use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::Till;
 
-const FIELD: HeaderName = HeaderName::from_static(X_CASHU);
+pub(crate) const FIELD: HeaderName = HeaderName::from_static(X_CASHU);
 /// Seconds after a mint has told its keysets in which one that it did not name is surely none.
 const TOLD_OF_LATE_S: u64 = 30;
 

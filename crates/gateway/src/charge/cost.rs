@@ -10,7 +10,7 @@ use money::Amount;
 use super::Charge;
 use crate::bill;
 use crate::clock::Now;
-use crate::config::Charged;
+use crate::config::{Charged, RoutePrice};
 use crate::facts;
 use crate::growth::Exhausted;
 use crate::refusal::Code;
@@ -21,10 +21,9 @@ pub(crate) type Counting = Pin<Box<dyn Future<Output = Counted>>>;
 impl Charge {
     /// Prices a call that was stopped, and begins to count what has to be counted for that: nothing where a report came.
     pub(crate) fn begin_count(&mut self) -> Option<Counting> {
-        let (_, metered) = self.stopped.as_ref()?;
-        let cost = self.cost(metered, Counted::NOTHING);
+        let cost = self.cost(&self.stopped.as_ref()?.metered, Counted::NOTHING);
         let is_counted = cost.estimated && !cost.lines.is_empty();
-        self.priced = Some(cost);
+        self.stopped.as_mut()?.priced = Some(cost);
         if !is_counted {
             return None;
         }
@@ -36,19 +35,17 @@ impl Charge {
 
     /// What the call costs, by its price and the route's policy.
     pub(super) fn cost(&self, metered: &Metered, counted: Counted) -> Cost {
+        let nothing =
+            || Cost { femto: money::Femto::ZERO, nano: Amount::ZERO, estimated: false, lines: Vec::new() };
+        if let RoutePrice::Free = self.quote.route.price {
+            return nothing();
+        }
         let held = || self.hold.as_ref().map_or(Amount::ZERO, |hold| hold.amount());
         let of_hold = || Cost { femto: money::Femto::ZERO, nano: held(), estimated: true, lines: Vec::new() };
         if let Some(vain) = self.vain.as_ref().filter(|_| self.policy.upstream_error != Charged::Free) {
-            return vain.clone();
+            return Cost::clone(vain);
         }
-        let Some(governed) = bill::governed(&self.policy, metered) else {
-            return Cost {
-                femto: money::Femto::ZERO,
-                nano: Amount::ZERO,
-                estimated: false,
-                lines: Vec::new(),
-            };
-        };
+        let Some(governed) = bill::governed(&self.policy, metered) else { return nothing() };
         match self.quote.charge(&governed, self.clamp, counted) {
             Ok(cost) if bill::takes_hold(&self.policy, &governed, &cost) => of_hold(),
             Ok(cost) if cost.estimated && cost.nano > held() => {

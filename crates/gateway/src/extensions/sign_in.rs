@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use ledger::{AccountId, AccountRef, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
@@ -122,6 +122,8 @@ pub(super) fn challenge_of(
     Challenge { info, supported_chains: chains.iter().map(chain).collect() }
 }
 
+const FIELD: HeaderName = HeaderName::from_static(SIGN_IN_WITH_X);
+
 /// Whether wallets may sign in.
 pub(crate) fn is_on(snapshot: &Snapshot) -> bool {
     switched_on(snapshot).is_some_and(|on| on.sign_in)
@@ -129,7 +131,7 @@ pub(crate) fn is_on(snapshot: &Snapshot) -> bool {
 
 /// A wallet's answer in a request, if sign-in is switched on.
 pub(crate) fn answered<'h>(snapshot: &Snapshot, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
-    is_on(snapshot).then(|| headers.get(SIGN_IN_WITH_X))?
+    is_on(snapshot).then(|| headers.get(FIELD))?
 }
 
 /// A wallet's account, opened; it counts as calling until `running` goes.

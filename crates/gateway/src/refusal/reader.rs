@@ -1,7 +1,7 @@
 //! Who reads a refusal: an SDK that knows errors of its provider's shape, or a client of gRPC, which reads trailers.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use meter::{Dialect, Sdk};
 use wire::l402::grpc::Trailers;
 
@@ -12,10 +12,10 @@ use crate::exchange::is_grpc;
 /// Clients of gRPC refuse metadata beyond 8 KiB: an offer that leaves no room for the rest is left out.
 const OFFER_BYTES_MAX: usize = 4096;
 
-/// Whom an answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whom an answer is for. Of an SDK the path of its request tells which one it is, when there is something to tell it.
+#[derive(Clone, Debug)]
 pub(crate) enum Reader {
-    Sdk(Sdk),
+    Sdk(Uri),
     Grpc,
 }
 
@@ -24,14 +24,16 @@ impl Reader {
         if is_grpc(request.version(), request.headers()) {
             return Self::Grpc;
         }
-        Self::Sdk(Dialect::from_path(request.uri().path()).map_or(Sdk::OpenAi, Dialect::sdk))
+        Self::Sdk(request.uri().clone())
     }
 }
 
 impl Refusal {
     pub(crate) fn told_to(self, reader: Reader, call: CallId) -> Response<Bytes> {
         match reader {
-            Reader::Sdk(sdk) => self.response(sdk, call),
+            Reader::Sdk(uri) => {
+                self.response(Dialect::from_path(uri.path()).map_or(Sdk::OpenAi, Dialect::sdk), call)
+            }
             Reader::Grpc => self.into_trailers(call),
         }
     }
@@ -67,7 +69,6 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use http::{HeaderValue, Request, Version, header};
-    use meter::Sdk;
 
     use super::Reader;
     use crate::call_id::CallId;
@@ -75,15 +76,15 @@ mod tests {
 
     #[test]
     fn who_reads() {
-        for (version, kind, expected) in [
-            (Version::HTTP_2, "application/grpc+proto", Reader::Grpc),
-            (Version::HTTP_2, "application/json", Reader::Sdk(Sdk::OpenAi)),
-            (Version::HTTP_2, "application/grpc-web", Reader::Sdk(Sdk::OpenAi)),
-            (Version::HTTP_11, "application/grpc", Reader::Sdk(Sdk::OpenAi)),
+        for (version, kind, is_grpc) in [
+            (Version::HTTP_2, "application/grpc+proto", true),
+            (Version::HTTP_2, "application/json", false),
+            (Version::HTTP_2, "application/grpc-web", false),
+            (Version::HTTP_11, "application/grpc", false),
         ] {
             let request =
                 Request::post("/a.B/C").version(version).header("content-type", kind).body(()).unwrap();
-            assert_eq!(Reader::of(&request), expected, "{kind}");
+            assert_eq!(matches!(Reader::of(&request), Reader::Grpc), is_grpc, "{kind}");
         }
     }
 

@@ -13,5 +13,5 @@ pub(crate) mod websocket;
 pub(crate) use answer::{AnswerHead, answer_head};
 pub(crate) use credit::{is_out as is_out_of_credit, is_out_by_head as is_out_of_credit_by_head};
 pub(crate) use key_search::{KeySearch, KeySeen, KeyWatch};
-pub(crate) use outgoing::{RequestBody, build};
-pub(crate) use pool::{BodyError, Pool, SendError, UpstreamBody, Way};
+pub(crate) use outgoing::{Outgoing, RequestBody};
+pub(crate) use pool::{BodyError, NotReady, Pool, Ready, SendError, UpstreamBody, Way};

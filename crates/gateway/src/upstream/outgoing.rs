@@ -66,41 +66,86 @@ impl Body for RequestBody {
     }
 }
 
-/// Builds the upstream's request. `target` is path and query below the origin, already checked;
-/// `secret` is the upstream's own key, set last so that nothing of the client can stand in its place
-/// (SEC-31).
-pub(crate) fn build(
-    method: Method,
+/// The upstream's request, before it is written as its protocol has it.
+pub(crate) struct Outgoing<'r> {
+    method: &'r Method,
     target: String,
-    host: HeaderValue,
-    client: &HeaderMap,
-    secret: Option<(&HeaderName, &HeaderValue)>,
+    host: &'r HeaderValue,
+    client: &'r HeaderMap,
+    user_agent: HeaderValue,
+    /// The upstream's own key: nothing of the client can stand in its place (SEC-31).
+    secret: Option<(&'r HeaderName, &'r HeaderValue)>,
     body: RequestBody,
-) -> Result<Request<RequestBody>, http::Error> {
-    // A request that means to have a body says so even when it is empty (RFC 9110 section 8.6).
-    let says_empty = matches!(body, RequestBody::Whole(None))
-        && [Method::POST, Method::PUT, Method::PATCH].contains(&method);
-    let mut request = Request::builder().method(method).uri(target).body(body)?;
-    let headers = request.headers_mut();
-    headers.reserve(12);
-    if says_empty {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+}
+
+impl<'r> Outgoing<'r> {
+    /// `target` is path and query below the origin, already checked; what passes of `client` is chosen here.
+    pub(crate) fn new(
+        method: &'r Method,
+        target: String,
+        host: &'r HeaderValue,
+        client: &'r HeaderMap,
+        secret: Option<(&'r HeaderName, &'r HeaderValue)>,
+        body: RequestBody,
+    ) -> Self {
+        Self { method, target, host, client, user_agent: user_agent(client), secret, body }
     }
-    headers.insert(header::HOST, host);
-    // The first line of each, of the few that a client sends: those of one name come one behind the other.
-    let mut last = None;
-    for (name, value) in client.iter().filter(|(name, _)| PASSED.contains(&name.as_str())) {
-        if last.replace(name) != Some(name) {
-            headers.insert(name, value.clone());
+
+    pub(super) const fn method(&self) -> &Method {
+        self.method
+    }
+
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Gives each of its fields once, but for the length of a body.
+    pub(super) fn fields(&self, mut field: impl FnMut(&HeaderName, &HeaderValue)) {
+        let is_secret = |name: &HeaderName| self.secret.is_some_and(|(secret, _)| secret == name);
+        let mut usual = |name: &HeaderName, value: &HeaderValue| {
+            if !is_secret(name) {
+                field(name, value);
+            }
+        };
+        // A request that means to have a body says so even when it is empty (RFC 9110 section 8.6).
+        if matches!(self.body, RequestBody::Whole(None))
+            && [Method::POST, Method::PUT, Method::PATCH].contains(self.method)
+        {
+            usual(&header::CONTENT_LENGTH, &HeaderValue::from_static("0"));
+        }
+        usual(&header::HOST, self.host);
+        // The first line of each, of the few that a client sends: those of one name come one behind the other.
+        let mut last = None;
+        for (name, value) in self.client.iter().filter(|(name, _)| PASSED.contains(&name.as_str())) {
+            if last.replace(name) != Some(name) {
+                usual(name, value);
+            }
+        }
+        usual(&header::USER_AGENT, &self.user_agent);
+        // The meter reads the answer (MTR-17).
+        usual(&header::ACCEPT_ENCODING, &HeaderValue::from_static("identity"));
+        if let Some((name, value)) = self.secret {
+            field(name, value);
         }
     }
-    headers.insert(header::USER_AGENT, user_agent(client));
-    // The meter reads the answer (MTR-17).
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some((name, value)) = secret {
-        headers.insert(name.clone(), value.clone());
+
+    pub(super) const fn body(&self) -> &RequestBody {
+        &self.body
     }
-    Ok(request)
+
+    /// As a request that has a map of its fields.
+    ///
+    /// # Errors
+    /// The target is none.
+    pub(crate) fn into_request(self) -> Result<Request<RequestBody>, http::Error> {
+        let mut request = Request::builder().method(self.method).uri(self.target.as_str()).body(())?;
+        let headers = request.headers_mut();
+        headers.reserve(12);
+        self.fields(|name, value| {
+            headers.insert(name, value.clone());
+        });
+        Ok(request.map(|()| self.body))
+    }
 }
 
 fn user_agent(client: &HeaderMap) -> HeaderValue {
@@ -116,7 +161,7 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-    use super::{RequestBody, build};
+    use super::{Outgoing, RequestBody};
 
     #[test]
     fn nothing_passes_that_is_not_on_the_list() {
@@ -150,15 +195,10 @@ mod tests {
         client.append("anthropic-version", HeaderValue::from_static("1999-01-01"));
         let name = HeaderName::from_static("x-api-key");
         let secret = HeaderValue::from_static("operator");
-        let built = build(
-            Method::POST,
-            "/v1/messages".to_owned(),
-            HeaderValue::from_static("up:1"),
-            &client,
-            Some((&name, &secret)),
-            RequestBody::whole(Bytes::new()),
-        )
-        .unwrap();
+        let (host, body) = (HeaderValue::from_static("up:1"), RequestBody::whole(Bytes::new()));
+        let target = "/v1/messages".to_owned();
+        let outgoing = Outgoing::new(&Method::POST, target, &host, &client, Some((&name, &secret)), body);
+        let built = outgoing.into_request().unwrap();
         let mut names: Vec<_> = built.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let expected = [

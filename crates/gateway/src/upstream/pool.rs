@@ -18,9 +18,9 @@ use rails::dial::{Dialer, Origin};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 
-use super::RequestBody;
-use super::h1::{self, Broken};
+use super::h1::{self, Broken, Unwritable};
 use super::h2;
+use super::{Outgoing, RequestBody};
 use crate::config::Protocol;
 
 /// Idle connections kept per origin and thread.
@@ -52,14 +52,33 @@ pub(crate) enum BodyError {
     Hyper(#[from] hyper::Error),
 }
 
+/// Why a request cannot be passed on at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotReady {
+    /// For HTTP/1.1.
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
+    /// For what has a map of fields.
+    #[error(transparent)]
+    Http(#[from] http::Error),
+}
+
+/// A request in the words of its upstream's protocol.
+pub(crate) enum Ready {
+    /// HTTP/1.1: its very bytes.
+    Written(h1::Written),
+    /// HTTP/2.
+    Mapped(Box<Request<RequestBody>>),
+}
+
 struct Idle {
     line: h1::Line,
     since: Instant,
 }
 
 impl Idle {
-    fn is_old(&self) -> bool {
-        self.since.elapsed() >= IDLE_AGE_MAX
+    fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= IDLE_AGE_MAX
     }
 }
 
@@ -102,6 +121,17 @@ impl Way {
         let host = HeaderValue::try_from(origin.authority()).map_err(io::Error::other)?;
         Ok(Self { place: Place { origin, trust: trust.finalize().into() }, host, dialer, protocol })
     }
+
+    /// Writes a request as it goes there.
+    ///
+    /// # Errors
+    /// [`NotReady`]
+    pub(crate) fn ready(&self, request: Outgoing<'_>) -> Result<Ready, NotReady> {
+        Ok(match self.protocol {
+            Protocol::Http1 => Ready::Written(h1::Written::new(request)?),
+            Protocol::H2 | Protocol::Grpc => Ready::Mapped(Box::new(request.into_request()?)),
+        })
+    }
 }
 
 /// This thread's connections.
@@ -115,16 +145,18 @@ pub(crate) struct Pool {
 impl Pool {
     /// Sends a request and returns the answer's head; the body brings the connection back when it ends.
     ///
-    /// A connection that turns out stale before anything of the request was sent is replaced once.
+    /// A connection that turns out stale before anything of the request was sent is replaced once. It is `now`.
     pub(crate) async fn send(
         &self,
         way: &Way,
-        request: Request<RequestBody>,
+        request: Ready,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        match way.protocol {
-            Protocol::Http1 => self.send_alone(way, request).await,
-            Protocol::H2 | Protocol::Grpc => {
-                let response = self.shared.send(way, request).await?;
+        match request {
+            Ready::Written(mut request) => self.send_alone(way, &mut request, now).await,
+            Ready::Mapped(request) => {
+                // Boxed, so that calls over HTTP/1.1 have no room for it.
+                let response = Box::pin(self.shared.send(way, *request)).await?;
                 Ok(response.map(|(body, line)| UpstreamBody::new(Source::Shared(body, line))))
             }
         }
@@ -162,9 +194,10 @@ impl Pool {
 
     /// Closes idle connections that no call would be given any more.
     pub(crate) fn tidy(&self) {
+        let now = Instant::now();
         self.shelves.borrow_mut().retain(|_, shelf| {
             let mut lines = shelf.borrow_mut();
-            lines.retain_mut(|idle| !idle.is_old() && idle.line.is_quiet());
+            lines.retain_mut(|idle| !idle.is_old(now) && idle.line.is_quiet());
             // An answer on its way keeps its shelf.
             !lines.is_empty() || Rc::strong_count(shelf) > 1
         });
@@ -174,16 +207,12 @@ impl Pool {
     async fn send_alone(
         &self,
         way: &Way,
-        request: Request<RequestBody>,
+        request: &mut h1::Written,
+        now: Instant,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let (head, body) = request.into_parts();
-        let RequestBody::Whole(body) = body else {
-            return Err(SendError::Connect(io::Error::other("a request that is a stream needs HTTP/2")));
-        };
-        let mut request = h1::Outgoing::new(&head, body.unwrap_or_default());
         let shelf = self.shelf(&way.place);
-        while let Some(line) = take_live(&shelf) {
-            match line.ask(&mut request).await {
+        while let Some(line) = take_live(&shelf, now) {
+            match line.ask(request).await {
                 Err(Broken::Unsent(_)) => {}
                 answered => return attach(answered, shelf),
             }
@@ -191,7 +220,7 @@ impl Pool {
         // Boxed, so that calls that find a connection have no room for making one.
         let dialing = Box::pin(way.dialer.dial(&way.place.origin));
         let stream = dialing.await.map_err(SendError::Connect)?;
-        attach(h1::Line::new(stream, &self.room).ask(&mut request).await, shelf)
+        attach(h1::Line::new(stream, &self.room).ask(request).await, shelf)
     }
 
     fn shelf(&self, place: &Place) -> Shelf {
@@ -202,10 +231,10 @@ impl Pool {
     }
 }
 
-fn take_live(shelf: &Shelf) -> Option<h1::Line> {
+fn take_live(shelf: &Shelf, now: Instant) -> Option<h1::Line> {
     let mut shelf = shelf.borrow_mut();
     while let Some(mut idle) = shelf.pop_back() {
-        if !idle.is_old() && idle.line.is_quiet() {
+        if !idle.is_old(now) && idle.line.is_quiet() {
             return Some(idle.line);
         }
     }

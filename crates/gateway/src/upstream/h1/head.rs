@@ -3,10 +3,13 @@
 use std::io::Write as _;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::super::Outgoing;
 use super::framing::{Chunks, Framing};
 
+/// What most heads of a request take.
+const HEAD_BYTES: usize = 512;
 /// Fields of an answer at most.
 const FIELDS_MAX: usize = 100;
 
@@ -37,27 +40,35 @@ pub(crate) enum HeadError {
     Coding,
 }
 
+/// The target of a request is none that a head may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the target of the request is none")]
+pub(crate) struct TargetError;
+
 /// Writes the head of a request with a body of so many bytes.
-pub(super) fn write(request: &request::Parts, body_bytes: usize) -> Vec<u8> {
-    let target = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let fields: usize =
-        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    // The words of the first line, and a length.
-    let mut head = Vec::with_capacity(fields + target.len() + 64);
-    for part in [request.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+///
+/// # Errors
+/// Its target is none: with a space or a line's end in it the head would say something else.
+pub(super) fn write(request: &Outgoing<'_>, body_bytes: usize) -> Result<Vec<u8>, TargetError> {
+    let target = request.target();
+    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TargetError);
+    }
+    let mut head = Vec::with_capacity(HEAD_BYTES.max(target.len() + HEAD_BYTES / 2));
+    for part in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
-    for (name, value) in &request.headers {
+    request.fields(|name, value| {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             head.extend_from_slice(part);
         }
-    }
+    });
     if body_bytes > 0 {
         // Writing to memory does not fail.
         let _ = write!(head, "content-length: {body_bytes}\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    head
+    Ok(head)
 }
 
 /// Where a head ends of which this much has come, `looked_at` bytes of it before. Lines may end in a bare line feed
@@ -137,19 +148,51 @@ fn closes(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderValue, Method, Request, header};
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-    use super::{HeadError, end, read, write};
+    use super::super::super::{Outgoing, RequestBody};
+    use super::{HeadError, TargetError, end, read, write};
 
     #[test]
     fn a_request_is_written_as_it_was_built() {
-        let (mut request, ()) =
-            Request::builder().method("POST").uri("/v1/a?b=c").body(()).unwrap().into_parts();
-        request.headers.insert(header::HOST, HeaderValue::from_static("up:1"));
-        let expected = "POST /v1/a?b=c HTTP/1.1\r\nhost: up:1\r\ncontent-length: 12\r\n\r\n";
-        assert_eq!(String::from_utf8(write(&request, 12)).unwrap(), expected);
-        request.method = Method::GET;
-        assert_eq!(write(&request, 0), b"GET /v1/a?b=c HTTP/1.1\r\nhost: up:1\r\n\r\n");
+        let (host, mut client) = (HeaderValue::from_static("up:1"), HeaderMap::new());
+        client.insert(header::ACCEPT, HeaderValue::from_static("a/b"));
+        let secret = (header::AUTHORIZATION, HeaderValue::from_static("Bearer k"));
+        let written = |method: &Method, target: &str, body: &'static str| {
+            let whole = RequestBody::whole(Bytes::from_static(body.as_bytes()));
+            let secret = Some((&secret.0, &secret.1));
+            let request = Outgoing::new(method, target.to_owned(), &host, &client, secret, whole);
+            write(&request, body.len()).map(|head| String::from_utf8(head).unwrap())
+        };
+        let ours = concat!("farthing/", env!("CARGO_PKG_VERSION"));
+        let fields = format!(
+            "host: up:1\r\naccept: a/b\r\nuser-agent: {ours}\r\naccept-encoding: identity\r\nauthorization: Bearer k\r\n"
+        );
+        for (method, target, body, line, length) in [
+            (Method::POST, "/v1/a?b=c", "twelve bytes", "POST /v1/a?b=c HTTP/1.1", "content-length: 12\r\n"),
+            (Method::GET, "/v1/a?b=c", "", "GET /v1/a?b=c HTTP/1.1", ""),
+        ] {
+            let expected = format!("{line}\r\n{fields}{length}\r\n");
+            assert_eq!(written(&method, target, body), Ok(expected));
+        }
+        let empty = written(&Method::POST, "/", "").unwrap();
+        assert_eq!(empty, format!("POST / HTTP/1.1\r\ncontent-length: 0\r\n{fields}\r\n"));
+        for target in ["/a b", "/a\r\nx: y", "/\u{e9}", "a", ""] {
+            assert_eq!(written(&Method::GET, target, ""), Err(TargetError), "{target:?}");
+        }
+    }
+
+    /// SEC-31: of a field that the operator's key stands in the client's is not there.
+    #[test]
+    fn the_operators_key_stands_alone() {
+        let (host, mut client) = (HeaderValue::from_static("up:1"), HeaderMap::new());
+        client.insert("openai-beta", HeaderValue::from_static("theirs"));
+        let (name, key) = (HeaderName::from_static("openai-beta"), HeaderValue::from_static("ours"));
+        let body = RequestBody::whole(Bytes::new());
+        let request = Outgoing::new(&Method::GET, "/".to_owned(), &host, &client, Some((&name, &key)), body);
+        let head = String::from_utf8(write(&request, 0).unwrap()).unwrap();
+        assert_eq!(head.matches("openai-beta: ").count(), 1);
+        assert!(head.contains("openai-beta: ours\r\n"), "{head}");
     }
 
     #[test]

@@ -15,12 +15,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
-use http::{Method, Response, StatusCode, request};
+use http::{Method, Response, StatusCode};
 use rails::dial::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::framing::{Framing, Unframed};
-use self::head::{Head, HeadError};
+use self::head::{Head, HeadError, TargetError};
+use super::{Outgoing, RequestBody};
 
 /// The most that is read at once.
 const ROOM_BYTES: usize = 32 * 1024;
@@ -64,16 +65,29 @@ impl Default for Room {
 type Unsent = Chain<Cursor<Vec<u8>>, Bytes>;
 
 /// A request as it goes on a connection. It has the upstream's key: no `Debug`.
-pub(super) struct Outgoing {
+pub(crate) struct Written {
     bytes: Unsent,
     method: Method,
 }
 
-impl Outgoing {
+/// Why a request cannot go on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unwritable {
+    /// What it asks for.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// It is not all here.
+    #[error("a request that is a stream needs HTTP/2")]
+    Stream,
+}
+
+impl Written {
     /// A request and its whole body.
-    pub(super) fn new(request: &request::Parts, body: Bytes) -> Self {
-        let head = Cursor::new(head::write(request, body.len()));
-        Self { bytes: head.chain(body), method: request.method.clone() }
+    pub(super) fn new(request: Outgoing<'_>) -> Result<Self, Unwritable> {
+        let RequestBody::Whole(body) = request.body() else { return Err(Unwritable::Stream) };
+        let body = body.clone().unwrap_or_default();
+        let head = Cursor::new(head::write(&request, body.len())?);
+        Ok(Self { bytes: head.chain(body), method: request.method().clone() })
     }
 }
 
@@ -107,8 +121,8 @@ impl Line {
     ///
     /// # Errors
     /// [`Broken::Unsent`]: another connection may be tried, with the same request. Else nobody knows what the upstream has got.
-    pub(super) async fn ask(mut self, request: &mut Outgoing) -> Result<Response<Answer>, Broken> {
-        let Outgoing { bytes, method } = request;
+    pub(super) async fn ask(mut self, request: &mut Written) -> Result<Response<Answer>, Broken> {
+        let Written { bytes, method } = request;
         (self.unsent, self.is_sent) = (std::mem::replace(bytes, nothing()), false);
         let whole = self.unsent.remaining();
         let mut come = Vec::new();
@@ -307,10 +321,11 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use bytes::Bytes;
-    use http::{Request, Response};
+    use http::{HeaderMap, HeaderValue, Method, Response};
     use rails::dial::Stream;
 
-    use super::{Answer, Broken, Line, Outgoing, Room};
+    use super::super::{Outgoing, RequestBody};
+    use super::{Answer, Broken, Line, Room, Written};
 
     /// A connection to whom `upstream` plays.
     async fn line(upstream: impl FnOnce(TcpStream) + Send + 'static) -> Line {
@@ -321,9 +336,11 @@ mod tests {
         Line::new(Stream::Plain(stream), &Room::default())
     }
 
-    fn request(body: Bytes) -> Outgoing {
-        let (head, ()) = Request::post("/").header("host", "up").body(()).unwrap().into_parts();
-        Outgoing::new(&head, body)
+    fn request(body: Bytes) -> Written {
+        let (host, client) = (HeaderValue::from_static("up"), HeaderMap::new());
+        let body = RequestBody::whole(body);
+        let request = Outgoing::new(&Method::POST, "/".to_owned(), &host, &client, None, body);
+        Written::new(request).unwrap()
     }
 
     /// Takes a request without a body.
