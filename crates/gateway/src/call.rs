@@ -136,7 +136,7 @@ async fn handle(
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
-        gate.metrics.request("refused", refusal.code().name());
+        gate.metrics.refused(refusal.code().name());
     }
     outcome
 }

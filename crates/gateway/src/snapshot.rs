@@ -214,6 +214,9 @@ impl Snapshot {
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
     /// in how they answer only. A route priced without usage is not read at all.
     pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
+        if let RoutePrice::PerCall(_) | RoutePrice::Free = route.price {
+            return Dialect::Raw;
+        }
         if self.exchange(route).streams() {
             return Dialect::Raw;
         }

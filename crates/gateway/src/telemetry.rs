@@ -1,5 +1,7 @@
 //! Counters for `/metrics` (UX-23): bounded labels, no payer, no model of the caller's choosing.
 
+use std::borrow::Cow;
+
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
-    route: String,
+    route: Cow<'static, str>,
     outcome: &'static str,
 }
 
@@ -195,7 +197,12 @@ fn latency() -> Histogram {
 impl Metrics {
     /// A request was answered.
     pub(crate) fn request(&self, route: &str, outcome: &'static str) {
-        self.requests.get_or_create(&CallLabels { route: route.to_owned(), outcome }).inc();
+        self.requests.get_or_create(&CallLabels { route: route.to_owned().into(), outcome }).inc();
+    }
+
+    /// A request was refused.
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.requests.get_or_create(&CallLabels { route: Cow::Borrowed("refused"), outcome: code }).inc();
     }
 
     /// A credential was checked.

@@ -75,8 +75,8 @@ pub(crate) struct Row<'a> {
     beside: Beside,
     /// Answers per second in the round before.
     rate: f64,
-    /// Memory before the first stream, KiB.
-    idle_kib: Option<u64>,
+    /// What each of its first streams weighed, KiB.
+    first_weight: Option<f64>,
     pub(crate) samples: Vec<Sample>,
     /// Why a round is void.
     pub(crate) void: Option<String>,
@@ -102,7 +102,7 @@ impl<'a> Row<'a> {
             probe,
             beside: Beside::Nothing,
             rate: 500.0,
-            idle_kib: None,
+            first_weight: None,
             samples: Vec::new(),
             void: None,
         }
@@ -176,10 +176,11 @@ impl<'a> Row<'a> {
     }
 
     async fn streamed(&mut self, lanes: Vec<Lane>) -> Result<(Sample, usize), String> {
-        let idle = self.server.map(|server| *self.idle_kib.get_or_insert_with(|| server.pss_kib()));
+        // Later ones find the room that these have left, and beside them answers that are kept after their end.
+        let server = self.server.filter(|_| self.first_weight.is_none());
+        let idle = server.map(Server::pss_kib);
         let count = number(lanes.len());
         let mut open = None;
-        let server = self.server;
         let look = || open = server.map(Server::pss_kib);
         let streamed = streams::run(&self.call.target, lanes, self.expected, look).await?;
         let events = streamed.delays.len();
@@ -196,7 +197,10 @@ impl<'a> Row<'a> {
         ]);
         if let Some((idle, open)) = idle.zip(open) {
             let grown = u32::try_from(open.saturating_sub(idle)).map_or(f64::INFINITY, f64::from);
-            sample.insert(Metric::KibibytesPerStream, grown / count);
+            self.first_weight = Some(grown / count);
+        }
+        if let Some(weight) = self.first_weight {
+            sample.insert(Metric::KibibytesPerStream, weight);
         }
         Ok((sample, events))
     }

@@ -162,6 +162,8 @@ fn http1(door: &Door) -> http1::Builder {
         .timer(TokioTimer::new())
         // The watch on the connection has the clocks of head and idle time; hyper's one knows only both together.
         .header_read_timeout(None)
+        // So has it the end of a client that is answered: hyper would hold 8 KiB for that as long as the answer lasts.
+        .half_close(true)
         .max_headers(door.limits.fields)
         // A head is counted; a buffer only bounds what is read of one at a time.
         .max_header_size(door.limits.header_bytes)

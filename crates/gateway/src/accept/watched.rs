@@ -26,6 +26,8 @@ enum Phase {
     Head,
     /// Our answer, or the body that its reader watches.
     Request,
+    /// The end of what the connection has become.
+    Tunnel,
 }
 
 /// Shared between a connection and the requests on it. All of it is one thread's: that it could go to another is what
@@ -87,6 +89,11 @@ impl Watch {
 }
 
 impl Underway {
+    /// Its connection is no longer HTTP's, until this goes.
+    pub(crate) fn begin_tunnel(&self) {
+        self.0.phase().0 = Phase::Tunnel;
+    }
+
     /// Tells the connection from every other of this process.
     pub(crate) fn connection(&self) -> u64 {
         self.0.0.number
@@ -130,6 +137,8 @@ pub(super) struct Watched {
     writing: Alarm,
     /// Since when the client takes nothing of what is to be written.
     stalls: Option<Instant>,
+    /// Whether who reads has found nothing, and is told when more comes.
+    is_awaited: bool,
 }
 
 /// A timer that is moved on with each request and hardly ever rings: so it stays where it is until its time has come, and
@@ -157,7 +166,8 @@ impl Alarm {
 impl Watched {
     pub(super) fn new(stream: Stream, watch: Watch, patience: Patience) -> Self {
         let (reading, writing) = (Alarm::default(), Alarm::default());
-        Self { stream, begun: Bytes::new(), watch, patience, reading, writing, stalls: None }
+        let (stalls, is_awaited) = (None, false);
+        Self { stream, begun: Bytes::new(), watch, patience, reading, writing, stalls, is_awaited }
     }
 
     /// What the client speaks. Waits until that is clear, and reads no more than is needed for it.
@@ -192,10 +202,37 @@ impl Watched {
         match phase {
             Phase::Idle => self.reading.rings(since + self.patience.idle, cx),
             Phase::Head => self.reading.rings(since + self.patience.head, cx),
-            Phase::Request => {
+            Phase::Request | Phase::Tunnel => {
                 let _ = self.reading.rings(since + self.patience.idle, cx)
                     && self.reading.rings(Instant::now() + self.patience.idle, cx);
                 false
+            }
+        }
+    }
+
+    /// Looks whether the client has left while it is answered, where nobody reads: hyper would, into a buffer of its own for
+    /// each answer (`half_close` stops it). What comes of the next request meanwhile stands before what is read next.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let is_answered = self.watch.phase().0 == Phase::Request && !self.watch.0.multiplexed.load(Relaxed);
+        if self.is_awaited || !self.begun.is_empty() || !is_answered {
+            return Ok(());
+        }
+        let mut begun = [0; PREFACE.len()];
+        let mut buf = ReadBuf::new(&mut begun);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+            Poll::Pending => {
+                let _ = self.is_late(cx);
+                Ok(())
+            }
+            Poll::Ready(read) => {
+                read?;
+                if buf.filled().is_empty() {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "client has left"));
+                }
+                self.begun = Bytes::copy_from_slice(buf.filled());
+                // Whoever is to read it may have looked before it came.
+                cx.waker().wake_by_ref();
+                Ok(())
             }
         }
     }
@@ -216,8 +253,10 @@ impl Watched {
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.is_awaited = false;
         if !this.begun.is_empty() {
             this.give_begun(cx, buf);
+            this.watch.received();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -228,6 +267,7 @@ impl AsyncRead for Watched {
             }
             return polled;
         }
+        this.is_awaited = true;
         if this.is_late(cx) {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client is silent")));
         }
@@ -262,6 +302,7 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
         this.stalled(polled.is_pending(), cx)?;
+        this.look_for_end(cx)?;
         polled
     }
 
@@ -270,5 +311,90 @@ impl AsyncWrite for Watched {
         let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
         this.stalled(polled.is_pending(), cx)?;
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write as _};
+    use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::Version;
+    use rails::dial::Stream;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::Place;
+    use super::{Patience, Watch, Watched};
+    use crate::limits::{Slots, Source};
+
+    /// A connection, and the client of it.
+    async fn connected() -> (Watched, Watch, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (served, _) = listener.accept().unwrap();
+        served.set_nonblocking(true).unwrap();
+        let slots = (Slots::new().take(1).unwrap(), Slots::new().take(1).unwrap());
+        let source = Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let watch = Watch::new(Place::take(source, slots, &Arc::default(), &Arc::default()));
+        let hour = Duration::from_secs(3600);
+        let patience = Patience { idle: hour, head: hour, write_stall: hour };
+        let stream = Stream::Plain(tokio::net::TcpStream::from_std(served).unwrap());
+        (Watched::new(stream, watch.clone(), patience), watch, client)
+    }
+
+    /// Flushes until that fails, as who waits for an answer does whenever he is woken.
+    async fn left(io: &mut Watched) -> ErrorKind {
+        loop {
+            if let Err(error) = io.flush().await {
+                return error.kind();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_while_it_is_answered_is_missed() {
+        let (mut io, watch, client) = connected().await;
+        let underway = watch.begin(Version::HTTP_11);
+        io.flush().await.unwrap();
+        drop(client);
+        assert_eq!(left(&mut io).await, ErrorKind::UnexpectedEof);
+        drop(underway);
+    }
+
+    #[tokio::test]
+    async fn who_reads_finds_the_end_himself() {
+        for is_http2 in [true, false] {
+            let (mut io, watch, client) = connected().await;
+            let underway = watch.begin(if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 });
+            if !is_http2 {
+                underway.begin_tunnel();
+            }
+            drop(client);
+            io.flush().await.unwrap();
+            assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+            io.flush().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_of_the_next_request_is_read_next() {
+        let (mut io, watch, mut client) = connected().await;
+        let underway = watch.begin(Version::HTTP_11);
+        let next = b"GET /the-next-one-of-them HTTP/1.1\r\n\r\n";
+        client.write_all(next).unwrap();
+        while io.begun.is_empty() {
+            io.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(client);
+        // Whether the client has left is seen when that has been read.
+        io.flush().await.unwrap();
+        drop(underway);
+        let mut read = Vec::new();
+        io.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, next);
     }
 }

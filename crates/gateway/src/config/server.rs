@@ -37,10 +37,11 @@ impl Server {
     /// Whether a `Host` header or `:authority` names us; the port does not matter.
     #[must_use]
     pub fn allows_host(&self, authority: &str) -> bool {
-        let bracket = authority.rfind(']').map_or(0, |at| at + 1);
-        let host = match authority.get(bracket..).and_then(|rest| rest.rfind(':')) {
-            Some(colon) => authority.get(..bracket + colon).unwrap_or_default(),
-            None => authority,
+        // Behind a colon that no bracket follows stands the port.
+        let last = authority.bytes().enumerate().rfind(|(_, byte)| matches!(byte, b':' | b']'));
+        let host = match last {
+            Some((colon, b':')) => authority.get(..colon).unwrap_or_default(),
+            Some(_) | None => authority,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))

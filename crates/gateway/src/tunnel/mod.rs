@@ -103,6 +103,7 @@ impl Cause {
 impl Tunnel {
     /// Carries bytes from the moment at which the 101 has gone out. `underway` says that the client's connection is in use.
     pub(crate) fn start(self, underway: Underway) {
+        underway.begin_tunnel();
         tokio::task::spawn_local(async move {
             self.run().await;
             drop(underway);

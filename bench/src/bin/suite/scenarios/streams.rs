@@ -13,8 +13,9 @@ use crate::upstream::streamed_call;
 
 const ABOUT: &str = "Streams with 60 ms between two events of about 170 bytes, started over half a second. Each event carries the time at which \
     the upstream made it; the clock is the same where it is read. A read that brings several events shows that somebody gathers, or that \
-    the reader was late: the first row tells how often that alone happens. Memory is that of a gateway of its own with all streams open, less \
-    what it had before.";
+    the reader was late: the first row tells how often that alone happens. Memory is that of a gateway of its own with its first streams open, \
+    all of them, less what it had before: later ones find the room that these have left, and beside them is what the gateway keeps of paid \
+    answers for whoever asks again, 16 MiB at most, however many streams are open.";
 const COLUMNS: &[Metric] = &[
     Metric::P50Micros,
     Metric::P99Micros,
