@@ -1,6 +1,8 @@
 //! Times as protocols write them: RFC 3339, read to whole Unix seconds.
 
 const DAY_S: i64 = 86_400;
+/// Length of every text that is written.
+pub const TEXT_BYTES: usize = "1970-01-01T00:00:00.000Z".len();
 /// The last second of the year 9999.
 const LAST_S: i64 = 253_402_300_799;
 
@@ -57,7 +59,7 @@ pub fn format(unix_s: u64) -> Option<String> {
         month += 1;
     }
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let mut text = String::with_capacity("1970-01-01T00:00:00.000Z".len());
+    let mut text = String::with_capacity(TEXT_BYTES);
     for (number, highest, behind) in [
         (year, 1_000, "-"),
         (month, 10, "-"),

@@ -65,7 +65,7 @@ pub(crate) enum Endpoint {
 }
 
 const BALANCE: &str = "/farthing/balance";
-const TOP_UP: &str = "/farthing/topup";
+pub(crate) const TOP_UP: &str = "/farthing/topup";
 const QUOTE: &str = "/farthing/quote";
 const PRICES: &str = "/farthing/prices";
 const MODELS: &str = "/v1/models";
