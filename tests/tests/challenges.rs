@@ -27,29 +27,31 @@ struct Scene {
 impl Scene {
     fn new(x402: &str) -> Self {
         let (upstream, facilitator) = (Upstream::friendly(), Facilitator::start([]));
+        let describes =
+            |how| if x402.contains("bazaar") { format!(", discovery: {how}") } else { String::new() };
         let more = format!(
             "rails: {{ test: {{}}, x402: {{ networks: {{ \"{BASE_SEPOLIA}\": {{ asset: USDC, pay_to: \"{PAY_TO}\" }} }}, \
              facilitators: [\"http://{}\"]{x402} }} }}\n\
              routes:\n\
-             - {{ name: chat, match: {{ method: POST, path: {CHAT} }}, upstream: openai, price: by_model, \
-             discovery: {{ body: '{{\"model\": \"m\"}}' }} }}\n\
-             - {{ name: 'files \"all\"', match: {{ path: \"/files/**\" }}, upstream: openai, price: {{ per_call: 0.001 USD }}, \
-             discovery: {{ template: \"/files/:id\" }} }}\n",
-            facilitator.address
+             - {{ name: chat, match: {{ method: POST, path: {CHAT} }}, upstream: openai, price: by_model{} }}\n\
+             - {{ name: files, match: {{ path: \"/files/**\" }}, upstream: openai, price: {{ per_call: 0.001 USD }}{} }}\n",
+            facilitator.address,
+            describes("{ body: '{\"model\": \"m\"}' }"),
+            describes("{ template: \"/files/:id\" }"),
         );
         let gateway = Gateway::start(upstream.address, &more);
         Self { gateway, _facilitator: facilitator, _upstream: upstream }
     }
 
-    /// The same request, again and again, while its quotes end at one time.
+    /// The same request, again and again, while its quotes end at one time and its facilitator settles the same.
     fn asked(&self, request: &Request) -> Vec<Answer> {
         let Request { method, target, headers, body } = request;
-        wait_for("quotes that end at one time", || {
+        wait_for("offers that end at one time", || {
             let ask = |_| http::request(self.gateway.address, method, target, headers, body);
             let answers: Vec<_> = (0..TIMES).map(ask).collect();
-            let ends: HashSet<_> =
-                answers.iter().map(|answer| ends_at_s(&quotes(&challenge(answer))[0])).collect();
-            (ends.len() == 1).then_some(answers)
+            let quotes = answers.iter().map(|answer| quotes(&challenge(answer)));
+            let kinds: HashSet<_> = quotes.map(|quotes| (quotes.len(), ends_at_s(&quotes[0]))).collect();
+            (kinds.len() == 1).then_some(answers)
         })
     }
 }
@@ -92,12 +94,11 @@ fn ends_at_s(quote: &str) -> u64 {
 fn said(answer: &Answer) -> ((Value, Value), Option<(String, String)>) {
     assert_refused(answer, 402, "payment_required", "nothing_taken");
     let (mut told, mut body) = (challenge(answer), answer.json());
-    let info = &mut told["extensions"]["sign-in-with-x"]["info"];
-    let varies = info["nonce"].as_str().zip(info["issuedAt"].as_str());
-    let varies = varies.map(|(nonce, at)| (nonce.to_owned(), at.to_owned()));
-    if varies.is_some() {
-        (info["nonce"], info["issuedAt"]) = (Value::Null, Value::Null);
-    }
+    let mut taken = |name: &str| {
+        let text = told.pointer_mut(&format!("/extensions/sign-in-with-x/info/{name}"))?.take();
+        text.as_str().map(str::to_owned)
+    };
+    let varies = taken("nonce").zip(taken("issuedAt"));
     (body["request_id"], body["instance"]) = (Value::Null, Value::Null);
     ((told, body), varies)
 }
