@@ -50,6 +50,9 @@ pub(crate) fn is_loggable(op: &Op) -> bool {
         | Op::ForgetChannel { .. }
         | Op::LightningSession(_)
         | Op::Payout { .. }
+        | Op::TopUp { .. }
+        | Op::Codes(_)
+        | Op::TopUpRefund { .. }
         | Op::Cashu(_)
         | Op::Post { .. }
         | Op::Account { .. }
@@ -103,6 +106,9 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
         | Op::ForgetChannel { .. }
         | Op::LightningSession(_)
         | Op::Payout { .. }
+        | Op::TopUp { .. }
+        | Op::Codes(_)
+        | Op::TopUpRefund { .. }
         | Op::Cashu(_)
         | Op::Post { .. }
         | Op::Account { .. }
