@@ -2,7 +2,8 @@
 //!
 //! A call knows one balance (FIN-31). What calls have used is taken from the lots afterwards, whenever somebody wants to
 //! know or money comes or goes: purchases first and bonuses last, the oldest first (FIN-32). So nobody spends a bonus
-//! and has the purchase back that it came with: while anything is left of a purchase, its bonus is whole.
+//! and has the purchase back that it came with: while anything is left of a purchase, its bonus is whole. Between the two
+//! is all that never goes back this way and so needs no lot: what an operator has credited, what came by other rails.
 //!
 //! Pure: rows in, rows out. Deposits over Lightning have lots of their own ([`crate::Lot`]): they go back to whoever
 //! makes an invoice, at the rate of each, and have no policy.
@@ -18,8 +19,6 @@ const LOTS_MAX: usize = 64;
 pub enum LotKind {
     /// Paid for.
     Purchased,
-    /// A present of the operator's: never refunded.
-    Goodwill,
     /// Given with a purchase or for a code: never refunded, and revoked with the purchase (FIN-33).
     Bonus,
 }
@@ -200,7 +199,6 @@ impl LotBook {
                     lot.refunds = lot.refunds.saturating_add(1);
                 }
                 LotKind::Bonus => lot.left = 0,
-                LotKind::Goodwill => {}
             }
         }
         Some(())
@@ -212,7 +210,6 @@ impl LotBook {
             match lot.kind {
                 LotKind::Purchased => (lot.left, lot.refund) = (credit, None),
                 LotKind::Bonus => lot.left = lot.left.saturating_add(bonus),
-                LotKind::Goodwill => {}
             }
         }
         self.cover();
@@ -238,11 +235,8 @@ impl LotBook {
         let own = units.min(self.other.max(0));
         self.other -= own;
         units -= own;
-        for kind in [LotKind::Goodwill, LotKind::Bonus] {
-            units = self.use_kind(kind, units);
-        }
-        // A credit line.
-        self.other = self.other.saturating_sub(units);
+        // What is left then is a credit line.
+        self.other = self.other.saturating_sub(self.use_kind(LotKind::Bonus, units));
     }
 
     /// What lots of this kind did not have.
@@ -289,25 +283,20 @@ mod tests {
         (book.lots.iter().map(|lot| lot.left).collect(), book.other)
     }
 
-    /// FIN-32: purchases, then what came otherwise, then presents, bonuses last; the oldest first.
+    /// FIN-32: purchases, then what came otherwise, bonuses last; the oldest first.
     #[test]
     fn used_up_in_order() {
-        use LotKind::{Bonus, Goodwill, Purchased};
+        use LotKind::{Bonus, Purchased};
         let lots = || {
-            vec![
-                lot(1, Bonus, 5, 0),
-                lot(2, Purchased, 10, 1),
-                lot(3, Goodwill, 7, 0),
-                lot(4, Purchased, 20, 1),
-            ]
+            vec![lot(1, Bonus, 5, 0), lot(2, Purchased, 10, 1), lot(3, Bonus, 7, 0), lot(4, Purchased, 20, 1)]
         };
         for (balance, expected) in [
             (45, (vec![5, 10, 7, 20], 3)),
             (41, (vec![5, 6, 7, 20], 3)),
             (30, (vec![5, 0, 7, 15], 3)),
             (14, (vec![5, 0, 7, 0], 2)),
-            (6, (vec![5, 0, 1, 0], 0)),
-            (2, (vec![2, 0, 0, 0], 0)),
+            (12, (vec![5, 0, 7, 0], 0)),
+            (6, (vec![0, 0, 6, 0], 0)),
             (0, (vec![0, 0, 0, 0], 0)),
             (-4, (vec![0, 0, 0, 0], -4)),
             // Nobody looked when it came.
@@ -378,9 +367,8 @@ mod tests {
                 "{what}"
             );
         }
-        let book = book(vec![lot(2, LotKind::Bonus, 9, 0), lot(3, LotKind::Goodwill, 9, 0)], 0);
+        let book = book(vec![lot(2, LotKind::Bonus, 9, 0)], 0);
         assert_eq!(book.refundable(&[2; 32], 0), Err(No::Given));
-        assert_eq!(book.refundable(&[3; 32], 0), Err(No::Given));
         assert_eq!(book.refundable(&[4; 32], 0), Err(No::Unknown));
     }
 
@@ -403,11 +391,11 @@ mod tests {
     fn what_is_used_up_goes_first() {
         let mut book = LotBook::of(0);
         for _ in 0..70 {
-            book.add(lot(1, LotKind::Goodwill, 1, 0));
+            book.add(lot(1, LotKind::Bonus, 1, 0));
         }
         assert_eq!(book.lots.len(), 70, "money is never forgotten");
         book = book.settled(60);
-        book.add(lot(2, LotKind::Goodwill, 1, 0));
+        book.add(lot(2, LotKind::Bonus, 1, 0));
         assert_eq!((book.lots.len(), book.total()), (64, 61));
     }
 

@@ -72,7 +72,6 @@ pub(super) fn check(
             && match lot.kind {
                 LotKind::Purchased => credited.contains(key),
                 LotKind::Bonus => credited.contains(key) || codes.contains(key),
-                LotKind::Goodwill => true,
             })
     })?;
     for (id, refund) in rows::<16, TopUpRefund>(transaction, TOP_UP_REFUNDS, "top_up_refunds", report)? {
