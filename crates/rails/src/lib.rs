@@ -3,6 +3,7 @@
 //! Invariant: a settlement is idempotent by its proof, bounded in time, and its outcome is settled,
 //! refused or unknown: never a guess.
 
+pub mod alipay;
 mod budget;
 pub mod card;
 pub mod cashu;
@@ -15,11 +16,11 @@ mod evm_escrow;
 mod evm_node;
 mod evm_permit;
 pub mod facilitator;
-mod form;
 mod http;
 mod json_rpc;
 pub mod lightning;
 mod random;
+pub mod rsa2;
 mod secret;
 mod settlement;
 mod solana_node;

@@ -3,12 +3,14 @@
 //! Invariant: bytes in, values out; total on any input; bounded work; no configured key, no clock.
 //! Whether something decoded here is genuine is decided in `proof`.
 
+pub mod alipay;
 pub mod authenticate;
 pub mod base64;
 pub mod cashu;
 pub mod caveat;
 pub mod content_digest;
 pub mod credit_key;
+pub mod form;
 pub mod hex;
 pub mod jcs;
 pub mod json;

@@ -122,4 +122,5 @@ rails:
   #   facilitators: [https://facilitator.example]
   # l402: { test: {}, price: { usd_per_btc: 95000 } }
   # mpp: {}
+  # alipay: { app_id: \"2021...\", seller_id: \"2088...\", key: \"${file:/path}\", platform_keys: [\"MII...\"] }
 ";

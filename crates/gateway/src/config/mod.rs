@@ -6,6 +6,7 @@
 //! what is planned and "not supported yet".
 
 mod admin;
+mod alipay;
 mod batch;
 mod cashu;
 mod channel_terms;
@@ -56,6 +57,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub use admin::{Admin, Discovery, LogFormat, Observe};
+pub use alipay::Alipay;
 pub use batch::Batch;
 pub use cashu::Cashu;
 pub use channel_terms::ChannelTerms;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use money::Amount;
 
 use super::Mode;
+use super::alipay::{self, Alipay};
 use super::batch::{self, Batch};
 use super::cashu::{self, Cashu};
 use super::extensions::{self, Extensions};
@@ -30,6 +31,8 @@ pub struct Rails {
     pub cashu: Option<Cashu>,
     /// The `Payment` scheme, over what else is there.
     pub mpp: Option<Mpp>,
+    /// Top-ups by Alipay's QR codes.
+    pub alipay: Option<Alipay>,
 }
 
 /// The `test` rail: real signatures, play money (reference item 42).
@@ -130,8 +133,8 @@ pub struct SvmNetwork {
 }
 
 const KEYS: Keys = Keys::secret(
-    &["test", "x402", "l402", "cashu", "mpp"],
-    &["alipay_a2m", "stripe", "alipay", "wechat", "antom", "paypal", "airwallex", "codes", "epay", "order"],
+    &["test", "x402", "l402", "cashu", "mpp", "alipay"],
+    &["alipay_a2m", "stripe", "wechat", "antom", "paypal", "airwallex", "codes", "epay", "order"],
 );
 const TEST_KEYS: Keys = Keys::new(&["deposit"], &[]);
 const X402_KEYS: Keys = Keys::secret(
@@ -166,6 +169,7 @@ pub(super) fn read(top: &Section<'_>) -> Rails {
         l402: l402::read(&section),
         cashu: cashu::read(&section),
         mpp: None,
+        alipay: alipay::read(&section),
     };
     rails.mpp = mpp::read(&section, &rails);
     rails

@@ -136,6 +136,17 @@ impl Context<'_> {
         Some(Secret::new(text.to_owned()))
     }
 
+    /// A secret text of several lines behind a reference: a key as PEM. Never shows what stood there instead.
+    pub(super) fn secret_lines(&self, path: &str, node: &Node) -> Option<Secret> {
+        let bytes = self.secret_bytes(path, node)?;
+        let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
+            self.report.add(node.span, format!("{path}: the secret is empty or not plain text"));
+            return None;
+        }
+        Some(Secret::new(text.to_owned()))
+    }
+
     /// A 32-byte key behind a reference.
     pub(super) fn secret32(&self, path: &str, node: &Node) -> Option<Secret32> {
         let bytes = self.secret_bytes(path, node)?;

@@ -12,7 +12,7 @@ use super::polling::{self, Found, Polled};
 use super::port::{InvoiceState, NodeError, Outgoing, Settled, Wanted};
 use super::recent::Recent;
 use super::rest::{Reply, Rest};
-use crate::form::form;
+use wire::form;
 
 /// Payments in one answer.
 const PAGE: usize = 100;
@@ -117,7 +117,7 @@ impl LnBits {
         if order.leaves_amount {
             return Ordered::Never("LNbits pays no invoice that leaves its amount to the payer".to_owned());
         }
-        let query = form(&[("invoice", order.bolt11)]);
+        let query = form::encode(&[("invoice", order.bolt11)]);
         let reserve = self.rest.get(&format!("/api/v1/payments/fee-reserve?{query}")).await;
         match reserve.and_then(|reply| reply.read::<FeeReserve>()) {
             Ok(FeeReserve { fee_reserve }) if fee_reserve.0 <= order.max_fee_msat => {}

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::port::NodeError;
 use crate::dial::{Dialer, Origin};
-use crate::form::form;
 use crate::http::Lines;
 use crate::{Exchange, ExchangeError, Secret};
+use wire::form;
 
 /// Largest answer of a node that is read.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -81,7 +81,7 @@ impl Rest {
         fields: &[(&str, &str)],
         time_max: Duration,
     ) -> Result<Reply, NodeError> {
-        self.ask(Method::POST, path, Bytes::from(form(fields)), true, time_max).await
+        self.ask(Method::POST, path, Bytes::from(form::encode(fields)), true, time_max).await
     }
 
     /// An answer that is read as it comes.

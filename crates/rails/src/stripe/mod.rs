@@ -14,11 +14,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::dial::{Dialer, Origin};
-use crate::form::form;
 use crate::http::ANSWER_BYTES_MAX;
 use crate::settlement::unclear;
 use crate::{Answer, Exchange, ExchangeError, Refused, Secret, Settlement, Unclear, decline};
 use answer::{Intent, Said, Status};
+use wire::form;
 
 /// How long Stripe remembers an idempotency key at least. Past that the same asking could charge again.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
@@ -85,7 +85,7 @@ impl Stripe {
 
     async fn asked(&self, order: &Order) -> Settlement {
         let amount = order.amount.to_string();
-        let body = form(&[
+        let body = form::encode(&[
             ("amount", &amount),
             ("currency", &order.currency),
             ("confirm", "true"),

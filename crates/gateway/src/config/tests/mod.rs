@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use money::Amount;
+use serde_json::Value;
 use store::{Durability, Exposure};
 use zeroize::Zeroizing;
 
@@ -22,15 +23,26 @@ const CANARY: &str = "sk-canary-7Jq2";
 /// A key of Stripe's test mode.
 const STRIPE: &str = "sk_test_51canary";
 
+/// Test keys of an app at Alipay and of Alipay itself.
+const ALIPAY_KEYS: &str = include_str!("../../../../../specs/vectors/rails/alipay_keys.json");
+
 /// Reads with a fixed environment and a fixed file system.
 fn check(text: &str) -> Result<Config, ConfigErrors> {
+    let alipay: Value = serde_json::from_str(ALIPAY_KEYS).unwrap();
+    let alipay = |name: &str| alipay["alipay_app"][name].as_str().unwrap();
     let env = HashMap::from([
         ("HOME", "/home/ann"),
         ("API_KEY", CANARY),
         ("EMPTY", ""),
         ("SHORT_KEY", "abcd"),
         ("STRIPE_KEY", STRIPE),
+        ("ALIPAY_KEY", alipay("private_pkcs8_der_b64")),
+        ("ALIPAY_PUBLIC", alipay("public_spki_pem")),
     ]);
+    let pem = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        alipay("private_pkcs8_der_b64")
+    );
     let hex = "3f".repeat(31) + "40\n";
     let files: HashMap<&str, (&str, u32)> = HashMap::from([
         ("/etc/farthing/api.key", (CANARY, 0o600)),
@@ -46,6 +58,7 @@ fn check(text: &str) -> Result<Config, ConfigErrors> {
             ("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 0o600),
         ),
         ("/etc/farthing/tls.key", ("pem", 0o600)),
+        ("/etc/farthing/alipay.pem", (pem.as_str(), 0o600)),
         ("/etc/farthing/tls.pem", ("pem", 0o644)),
     ]);
     let seven = "07".repeat(32);
@@ -64,6 +77,7 @@ fn file(bytes: &[u8], mode: u32) -> io::Result<FileBytes> {
     Ok(FileBytes { bytes: Zeroizing::new(bytes.to_vec()), mode })
 }
 
+mod alipay;
 mod batch;
 mod cashu;
 mod directories;
