@@ -95,7 +95,9 @@ pub(super) fn read(top: &Section<'_>, rails: &Rails) -> Option<TopUpRules> {
 
 fn read_exchange(top_up: &Section<'_>) -> Vec<(Asset, Amount)> {
     let Some(section) = top_up.section("exchange", Keys::new(&["CNY"], &["HKD", "EUR", "JPY"])) else {
-        top_up.missing("top_up needs \"exchange\": what is one unit of a currency as credit? { CNY: 0.139 USD }");
+        top_up.missing(
+            "top_up needs \"exchange\": what is one unit of a currency as credit? { CNY: 0.139 USD }",
+        );
         return Vec::new();
     };
     let rate = section.required("CNY", value::some_usd);

@@ -3,7 +3,7 @@
 use ledger::AccountRef;
 use money::{Amount, Asset};
 use sha2::{Digest, Sha256};
-use store::{CodeStep, Op, RedemptionCode, Redeemed, StoreError};
+use store::{CodeStep, Op, Redeemed, RedemptionCode, StoreError};
 
 use super::entries;
 use crate::clock::Now;
@@ -107,7 +107,8 @@ mod tests {
         }
         assert_ne!(hash_of(&draw()), Some(hash));
         let (short, long) = (&code[..37], format!("{code}0"));
-        for other in ["", "fc", "fc-", short, &long, &code[2..], &code.replace("fc", "fk"), &"f".repeat(999)] {
+        for other in ["", "fc", "fc-", short, &long, &code[2..], &code.replace("fc", "fk"), &"f".repeat(999)]
+        {
             assert_eq!(hash_of(other), None, "{other}");
         }
     }

@@ -15,7 +15,7 @@ use crate::snapshot::Snapshot;
 
 /// What became of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Credited {
+pub(super) enum Credited {
     /// It is balance now.
     Now,
     /// It was before, or waits for the operator.
@@ -42,7 +42,7 @@ impl Credited {
 ///
 /// # Cancel safety
 /// None: run it in a task that a lost connection does not end.
-pub(crate) async fn take_notice(gate: &Gate, rail: Rail<'_>, body: &[u8]) -> &'static str {
+async fn take_notice(gate: &Gate, rail: Rail<'_>, body: &[u8]) -> &'static str {
     let Rail::Alipay { app, .. } = rail;
     let notice = match app.notice(body) {
         Ok(notice) => notice,
@@ -174,7 +174,7 @@ async fn park(
     Ok(Credited::Parked)
 }
 
-/// As [`take_notice`], in a task of its own.
+/// Reads a notice, whoever waits for it: as [`take_notice`]. None: its rail is not configured any more, or it was cut short.
 pub(crate) async fn take_notice_apart(
     gate: &Arc<Gate>,
     snapshot: &Arc<Snapshot>,

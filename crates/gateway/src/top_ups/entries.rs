@@ -160,8 +160,11 @@ mod tests {
             reason: String::new(),
         };
         let now = Now::of_millis(5000);
-        let (rail, yuan, dollar) =
-            (Chart::RailClearing("alipay".into()).id(), Chart::Fx(Asset::Cny).id(), Chart::Fx(Asset::Usd).id());
+        let (rail, yuan, dollar) = (
+            Chart::RailClearing("alipay".into()).id(),
+            Chart::Fx(Asset::Cny).id(),
+            Chart::Fx(Asset::Usd).id(),
+        );
         let (promo, payable) = (Chart::Promo.id(), Chart::RefundPayable.id());
         let sum = 36_000_000_000;
         let entry = credited(&KEY, &order, &paid(), now).unwrap();

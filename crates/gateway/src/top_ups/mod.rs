@@ -22,9 +22,9 @@ use ledger::AccountId;
 use store::{RefundState, StoreError, TopUpState};
 
 pub(crate) use codes::{call_up, draw, hash_of};
-pub(crate) use crediting::{Credited, take_notice};
+pub(crate) use crediting::take_notice_apart;
 pub(crate) use entries::given_back;
-pub(crate) use rail::{FAMILIES, Rail};
+pub(crate) use rail::Rail;
 pub(crate) use refunding::{request, write_end};
 pub(crate) use starting::{Wish, start};
 pub(crate) use watching::run;

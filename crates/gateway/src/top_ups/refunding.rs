@@ -87,7 +87,8 @@ fn wanted(
                 (NotRefundable::UnderWay(id), _) | (_, Some(id)) => of(&id)?.map(|refund| (id, refund)),
                 (_, None) => None,
             };
-            let told = known.filter(|(_, refund)| refund.state.is_open() || refund.state == RefundState::Moved);
+            let told =
+                known.filter(|(_, refund)| refund.state.is_open() || refund.state == RefundState::Moved);
             return told.map(|(id, refund)| Wanted::Known(id, refund)).ok_or_else(|| cannot(why));
         }
     };
@@ -187,7 +188,8 @@ fn short(error: ReserveError) -> Refusal {
 
 fn calls_under_way() -> Refusal {
     let facts = Facts { reason: Some("calls_under_way".to_owned()), ..Facts::default() };
-    let detail = "Calls of this account are under way, and what they use does not go back. Ask again after them.";
+    let detail =
+        "Calls of this account are under way, and what they use does not go back. Ask again after them.";
     Refusal::new(Code::InProgress, detail).facts(facts).retry_after(5)
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use ledger::AccountRef;
-use money::{Amount, Asset};
+use money::Amount;
 use sha2::{Digest, Sha256};
 use store::{Asking, Op, StoreError, TopUp, TopUpState, TopUpStep};
 
-use super::rail::Made;
-use super::{FAMILIES, Open, Rail};
+use super::rail::{FAMILIES, Made};
+use super::{Open, Rail};
 use crate::clock::Now;
 use crate::config::TopUpRules;
 use crate::gate::Gate;

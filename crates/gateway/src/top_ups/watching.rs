@@ -6,9 +6,9 @@ use std::time::Duration;
 use store::{Asking, Op, RefundState, RefundStep, StoreError, TopUp, TopUpState, TopUpStep};
 use tokio::task::JoinSet;
 
-use super::crediting::credit;
+use super::crediting::{Credited, credit};
 use super::rail::Stands;
-use super::{Credited, Open, Rail, refunding};
+use super::{Open, Rail, refunding};
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::random;
@@ -138,7 +138,8 @@ async fn ask_refund(gate: &Gate, id: [u8; 16]) -> Result<Option<u64>, StoreError
     let next_ms = now_ms.saturating_add(wait_ms(count, random::bytes()));
     let asking = Asking { count, last_ms: now_ms, next_ms };
     gate.store.commit(Op::TopUpRefund { id, step: RefundStep::Asked(asking) }).await?;
-    let Some(moved) = refunding::ask(rail, &id, &store::TopUpRefund { asking, ..refund.clone() }).await else {
+    let Some(moved) = refunding::ask(rail, &id, &store::TopUpRefund { asking, ..refund.clone() }).await
+    else {
         gate.metrics.settlement(&refund.paid.rail, "refund_unknown");
         return Ok(Some(next_ms.max(Now::read().millis())));
     };

@@ -22,7 +22,7 @@ fn with(mode: &str, alipay: &str) -> String {
     format!(
         "mode: {mode}\nupstreams: {{ a: {{ url: http://127.0.0.1:8000, dialect: openai }} }}\n\
          prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n\
-         rails: {{ alipay: {{ {alipay} }} }}\n"
+         rails: {{ alipay: {{ {alipay} }} }}\ntop_up: {{ exchange: {{ CNY: 0.139 USD }} }}\n"
     )
 }
 
