@@ -19,6 +19,7 @@ use crate::gate::Gate;
 use crate::identity;
 use crate::payments::store_refusal;
 use crate::refusal::{Code, Money, Refusal};
+use crate::replays::Head;
 use crate::retries::{self, Repeated, Verdict};
 
 const KEY_FIELD: HeaderName = HeaderName::from_static("idempotency-key");
@@ -303,11 +304,11 @@ fn stored(gate: &Gate, id: &[u8; 32], now: Now) -> Result<Option<Idempotent>, Re
     Ok(found.filter(|found| now.seconds() < found.expires_s))
 }
 
-/// Headers of ours that are stored with an outcome. Never a key (reference item 38).
-pub(crate) fn headers_to_store(headers: &HeaderMap) -> Vec<(String, String)> {
+/// Headers of ours that are stored with an outcome.
+pub(crate) fn headers_to_store(head: &Head) -> Vec<(String, String)> {
     const STORED: [&str; 4] =
         ["farthing-price", "farthing-clamped", "payment-response", "x-payment-response"];
-    let found = STORED.iter().filter_map(|name| Some((name, headers.get(*name)?.to_str().ok()?)));
+    let found = STORED.iter().filter_map(|name| Some((name, head.texts(name).next()?)));
     found.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect()
 }
 
@@ -323,11 +324,12 @@ fn mismatch() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, Method};
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
     use ledger::AccountId;
 
     use super::{Naming, fingerprint, headers_to_store, within};
     use crate::refusal::Code;
+    use crate::replays::Head;
 
     fn read(name: &'static str, value: &[u8]) -> Result<Naming, Code> {
         let mut headers = HeaderMap::new();
@@ -389,7 +391,8 @@ mod tests {
         for name in ["farthing-key", "farthing-price", "payment-response", "set-cookie", "farthing-balance"] {
             headers.insert(name, HeaderValue::from_static("x"));
         }
-        let stored: Vec<String> = headers_to_store(&headers).into_iter().map(|(name, _)| name).collect();
+        let head = Head::copy(StatusCode::OK, &headers, |_| true);
+        let stored: Vec<String> = headers_to_store(&head).into_iter().map(|(name, _)| name).collect();
         assert_eq!(stored, ["farthing-price", "payment-response"]);
     }
 }

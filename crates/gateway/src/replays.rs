@@ -19,7 +19,10 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 /// What an answer takes beside its body: its head and its places in the tables, rounded up.
 const HEAD_BYTES: usize = 2048;
 
-/// The head of an answer as it is kept: in one piece of memory and without an index, because each charged call has one and hardly
+/// What opens a balance is given out once (reference item 38).
+const KEY: HeaderName = HeaderName::from_static("farthing-key");
+
+/// The head of an answer as it is kept, without a key: in one piece of memory and without an index, because each charged call has one and hardly
 /// anybody asks again.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -46,10 +49,16 @@ impl Head {
         let fields = Vec::with_capacity(headers.len() + 1);
         let bytes = headers.values().map(HeaderValue::len).sum::<usize>();
         let mut head = Self { status, fields, values: Vec::with_capacity(bytes + 8) };
-        for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
+        for (name, value) in headers.iter().filter(|(name, _)| *name != KEY && passes(name)) {
             head.push(name.clone(), value);
         }
         head
+    }
+
+    /// The values of a field that are text.
+    pub(crate) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.fields.iter().filter(move |field| field.name == name);
+        named.filter_map(|field| std::str::from_utf8(self.values.get(field.value.clone())?).ok())
     }
 
     /// Adds a field.

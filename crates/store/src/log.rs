@@ -27,8 +27,6 @@ use crate::read::unavailable;
 use crate::space::is_full;
 use crate::{Op, Reader, StoreError};
 
-pub(crate) use self::record::is_loggable;
-
 /// The file never gets longer: what does not fit goes into the database at once.
 pub(crate) const LOG_BYTES_MAX: usize = 4 << 20;
 const MAGIC: [u8; 8] = *b"farthlog";
@@ -69,8 +67,8 @@ impl Name {
 pub(crate) enum Appended {
     /// It is on disk.
     Durable,
-    /// The log or the disk is full: it is not there.
-    NoRoom,
+    /// It is not there: one of the writes may not be in the log, or the log or the disk is full.
+    No,
 }
 
 /// The end of the log, to be written on.
@@ -108,11 +106,13 @@ impl Log {
         }
         self.frame.clear();
         self.frame.resize(HEAD_BYTES, 0);
-        ops.into_iter().for_each(|op| record::put(op, &mut self.frame));
-        let Ok(records) = u32::try_from(self.frame.len() - HEAD_BYTES) else { return Ok(Appended::NoRoom) };
+        if !ops.into_iter().all(|op| record::put(op, &mut self.frame)) {
+            return Ok(Appended::No);
+        }
+        let Ok(records) = u32::try_from(self.frame.len() - HEAD_BYTES) else { return Ok(Appended::No) };
         self.frame.resize(self.frame.len().next_multiple_of(SECTOR_BYTES), 0);
         if self.at + self.frame.len() > LOG_BYTES_MAX {
-            return Ok(Appended::NoRoom);
+            return Ok(Appended::No);
         }
         let (head, body) = self.frame.split_at_mut(HEAD_BYTES);
         head[..8].copy_from_slice(&MAGIC);
@@ -122,7 +122,7 @@ impl Log {
         let checksum = self.name.checksum(&head[..CHECKED_BYTES], &body[..records as usize]);
         head[CHECKED_BYTES..].copy_from_slice(&checksum.to_be_bytes());
         match self.write() {
-            Err(error) if is_full(&error) => return Ok(Appended::NoRoom),
+            Err(error) if is_full(&error) => return Ok(Appended::No),
             done => done?,
         }
         // Whatever its error, it is final (LED-27).

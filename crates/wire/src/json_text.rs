@@ -3,9 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 
-/// Digits of the longest number.
-const DIGITS_MAX: usize = 20;
-
 /// An object on its way into a text.
 ///
 /// ```
@@ -72,7 +69,7 @@ impl Members<'_> {
 
     /// A number.
     pub fn number(&mut self, name: &'static str, value: u64) {
-        push_number(self.named(name), value);
+        self.named(name).push_str(itoa::Buffer::new().format(value));
     }
 
     /// A number, where there is one.
@@ -163,21 +160,6 @@ pub fn escaped(string: &str) -> Cow<'_, str> {
     let mut text = String::with_capacity(string.len() + 8);
     push_escaped(&mut text, string);
     Cow::Owned(text)
-}
-
-/// Appends a number.
-fn push_number(text: &mut String, value: u64) {
-    let (mut digits, mut from, mut rest) = ([b'0'; DIGITS_MAX], DIGITS_MAX, value);
-    while from > 0 {
-        from -= 1;
-        digits[from] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    // Digits are UTF-8.
-    text.push_str(std::str::from_utf8(&digits[from..]).unwrap_or_default());
 }
 
 fn push_escaped(text: &mut String, string: &str) {

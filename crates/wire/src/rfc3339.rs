@@ -1,5 +1,7 @@
 //! Times as protocols write them: RFC 3339, read to whole Unix seconds.
 
+use std::fmt::Write as _;
+
 const DAY_S: i64 = 86_400;
 /// The last second of the year 9999.
 const LAST_S: i64 = 253_402_300_799;
@@ -57,21 +59,10 @@ pub fn format(unix_s: u64) -> Option<String> {
         month += 1;
     }
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let day = day + 1;
     let mut text = String::with_capacity("1970-01-01T00:00:00.000Z".len());
-    for (number, highest, behind) in [
-        (year, 1_000, "-"),
-        (month, 10, "-"),
-        (day + 1, 10, "T"),
-        (hour, 10, ":"),
-        (minute, 10, ":"),
-        (second, 10, ".000Z"),
-    ] {
-        let places = std::iter::successors(Some(highest), |place| (*place > 1).then_some(place / 10));
-        text.extend(
-            places.filter_map(|place| char::from_digit(u32::try_from(number / place % 10).ok()?, 10)),
-        );
-        text.push_str(behind);
-    }
+    // Writing to a `String` cannot fail.
+    _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000Z");
     Some(text)
 }
 

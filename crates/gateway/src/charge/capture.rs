@@ -117,7 +117,7 @@ impl Charge {
         }
         let tape = tape.filter(|_| brought.is_some() || attempt.is_some())?;
         let is_stored = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_stored);
-        let headers = if is_stored { idempotency::headers_to_store(&tape.headers()) } else { Vec::new() };
+        let headers = if is_stored { idempotency::headers_to_store(tape.head()) } else { Vec::new() };
         let is_named = brought.is_some() || attempt.as_ref().is_some_and(Attempt::is_named);
         let worth = if is_named { Worth::Named } else { Worth::Unnamed };
         if is_whole && let Some(answer) = tape.answer() {

@@ -29,45 +29,11 @@ const ENDED: u8 = 22;
 const KEY: u8 = 23;
 const FREE_CALL: u8 = 24;
 
-/// Whether a write may be in the log: it removes no row, and puts none that is read before the next transaction
-/// except those of [`crate::recent`].
-pub(crate) fn is_loggable(op: &Op) -> bool {
+/// Puts a write behind what is there. False, and nothing is put: it may not be in the log, because it removes rows, or puts
+/// some that are read before the next transaction and are not [`crate::recent`].
+pub(super) fn put(op: &Op, out: &mut Vec<u8>) -> bool {
     match op {
-        Op::Intent { .. }
-        | Op::Attempt { .. }
-        | Op::Served { .. }
-        | Op::Channel(_)
-        | Op::Open { .. }
-        | Op::Ended { .. }
-        | Op::Key { .. }
-        | Op::FreeCall { .. } => true,
-        // What came in over Lightning may be asked back at once, from its lot.
-        Op::Deposit { payment, .. } => payment.received_msat.is_none(),
-        Op::Capture { income, .. } => matches!(income, None | Some(Chart::Usage(_))),
-        Op::Unknown { .. }
-        | Op::Refused { .. }
-        | Op::Charged { .. }
-        | Op::ForgetChannel { .. }
-        | Op::LightningSession(_)
-        | Op::Payout { .. }
-        | Op::TopUp { .. }
-        | Op::Codes(_)
-        | Op::TopUpRefund { .. }
-        | Op::Cashu(_)
-        | Op::Post { .. }
-        | Op::Account { .. }
-        | Op::Revoke { .. }
-        | Op::Head { .. }
-        | Op::Sweep { .. }
-        | Op::Forget { .. }
-        | Op::Flush => false,
-    }
-}
-
-/// Puts a loggable write behind what is there; of any other, nothing.
-pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
-    match op {
-        Op::Capture { .. } => put_charge(op, out),
+        Op::Capture { income: None | Some(Chart::Usage(_)), .. } => put_charge(op, out),
         Op::Intent { key, payment } => {
             keyed(INTENT, key, out);
             json(payment, out);
@@ -76,7 +42,8 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
             keyed(ATTEMPT, key, out);
             json(attempt, out);
         }
-        Op::Deposit { key, payment, entry } => {
+        // What came in over Lightning may be asked back at once, from its lot.
+        Op::Deposit { key, payment, entry } if payment.received_msat.is_none() => {
             keyed(DEPOSIT, key, out);
             json(payment, out);
             sized(&unplaced(entry), out);
@@ -100,7 +67,9 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
             out.extend(until_s.to_be_bytes());
             out.extend(used.to_be_bytes());
         }
-        Op::Unknown { .. }
+        Op::Capture { .. }
+        | Op::Deposit { .. }
+        | Op::Unknown { .. }
         | Op::Refused { .. }
         | Op::Charged { .. }
         | Op::ForgetChannel { .. }
@@ -116,8 +85,9 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) {
         | Op::Head { .. }
         | Op::Sweep { .. }
         | Op::Forget { .. }
-        | Op::Flush => {}
+        | Op::Flush => return false,
     }
+    true
 }
 
 /// Takes the next record off; none where the bytes are not those of one.

@@ -6,7 +6,7 @@ use super::batch::{Answer, Batch};
 use super::tail::Tail;
 use super::{BATCH_MAX, Job, Writer};
 use crate::disk::Disk;
-use crate::log::{self, Appended, Damaged, Name, is_loggable};
+use crate::log::{self, Appended, Damaged, Name};
 use crate::read::unavailable;
 use crate::tables::{META, META_BATCHES};
 use crate::{Op, Reader, StoreError, meta};
@@ -52,7 +52,7 @@ impl Logged {
 
 impl Writer {
     /// Puts what was written of a batch into the log, and answers the batch. False: it has to be in the database first, or
-    /// the log has no room.
+    /// the log does not take it.
     ///
     /// # Errors
     /// The log cannot be written.
@@ -66,12 +66,11 @@ impl Writer {
         let Some(log) = &mut self.log else { return Ok(false) };
         let answered = batch.iter().zip(answers.iter());
         let mut written = answered.filter(|(_, answer)| answer.is_ok()).map(|(job, _)| &job.op).peekable();
-        let can_wait = |job: &Job| !job.is_to_be_read && is_loggable(&job.op);
-        if written.peek().is_none() || !batch.iter().all(can_wait) {
+        if written.peek().is_none() || batch.iter().any(|job| job.is_to_be_read) {
             return Ok(false);
         }
         match log.append(self.tail.batches, written) {
-            Ok(Appended::NoRoom) => return Ok(false),
+            Ok(Appended::No) => return Ok(false),
             Ok(Appended::Durable) => {}
             Err(error) => {
                 self.space.set_broken();
