@@ -166,7 +166,11 @@ fn r20_asian_rails_and_codes() {
     assert_eq!(nano(&told["bonus"]["amount"]), CREDIT / 20);
     let qr = format!("https://qr.alipay.com/{order}");
     assert_eq!(told["action"], json!({"type": "qr", "code": qr}));
-    assert_eq!(told["refund_policy"], json!({"window_s": 604_800, "unused_only": false}), "told before it is paid");
+    assert_eq!(
+        told["refund_policy"],
+        json!({"window_s": 604_800, "unused_only": false}),
+        "told before it is paid"
+    );
     let trade = &scene.alipay.trades()[&order];
     assert_eq!((trade.fen, scene.alipay.unsigned()), (3600, 0));
     assert_eq!((scene.state(&order), scene.balance()), ("open".into(), 0));
@@ -190,12 +194,13 @@ fn r20_asian_rails_and_codes() {
     // Codes: once, for whoever is first, and told again to him.
     let codes = scene.gateway.operator(&["code", "new", "0.5 TEST", "--count", "2", "--label", "spring"]);
     let code = codes["codes"][0].as_str().unwrap().to_owned();
+    let keys = [scene.key.as_str(), other.as_str()];
+    let call_up = |number: usize| {
+        let headers = [("x-api-key", keys[number % 2])];
+        http::post(scene.gateway.address, CODES, &headers, &json!({"code": code.to_uppercase()}))
+    };
     let answers: Vec<Answer> = thread::scope(|scope| {
-        let keys = [scene.key.as_str(), other.as_str()];
-        let call_up = |number: usize| {
-            let headers = [("x-api-key", keys[number % 2])];
-            http::post(scene.gateway.address, CODES, &headers, &json!({"code": code.to_uppercase()}))
-        };
+        let call_up = &call_up;
         let callers: Vec<_> = (0..32).map(|number| scope.spawn(move || call_up(number))).collect();
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
@@ -212,7 +217,8 @@ fn r20_asian_rails_and_codes() {
     assert_eq!(scene.balance(), whole + had);
     assert_eq!(scene.gateway.settled_balance(&other), 1_500_000_000 - had);
     for bad in [code.as_str(), "fc-0000", &codes["codes"][1].as_str().unwrap().replace('f', "0")] {
-        let refused = http::post(scene.gateway.address, CODES, &[("x-api-key", "fk_no")], &json!({"code": bad}));
+        let refused =
+            http::post(scene.gateway.address, CODES, &[("x-api-key", "fk_no")], &json!({"code": bad}));
         assert_eq!(refused.status, 401, "{}", refused.text());
     }
     let bought = scene.post(CODES, &json!({"code": codes["codes"][1]}));
@@ -358,7 +364,9 @@ fn a_thousand_notices_credit_each_payment_once() {
     thread::scope(|scope| {
         for part in notices.chunks(125) {
             let gateway = &scene.gateway;
-            scope.spawn(move || part.iter().for_each(|notice| assert_eq!(notify(gateway, notice).text(), "success")));
+            scope.spawn(move || {
+                part.iter().for_each(|notice| assert_eq!(notify(gateway, notice).text(), "success"))
+            });
         }
     });
     assert!(orders.iter().all(|order| scene.state(order) == "credited"));
@@ -416,7 +424,10 @@ fn what_was_not_asked_for_credits_nothing() {
     assert_eq!((scene.state(&twice), scene.balance()), ("credited".into(), CREDIT));
     let listed = scene.gateway.operator(&["topup", "list"]);
     let why: Vec<&Value> = listed["parked"].as_array().unwrap().iter().map(|row| &row["why"]).collect();
-    assert!(why.len() == 2 && why.contains(&&json!("excess")) && why.contains(&&json!("other_amount")), "{why:?}");
+    assert!(
+        why.len() == 2 && why.contains(&&json!("excess")) && why.contains(&&json!("other_amount")),
+        "{why:?}"
+    );
     scene.assert_books(CREDIT, 3600 + 3600 + 1, 3600 + 1);
     assert!(scene.gateway.log().contains("ALARM"));
 }
@@ -454,7 +465,10 @@ fn r24_top_up_refund() {
     let asked = told[0].json();
     assert!(told.iter().all(|answer| answer.json() == asked));
     assert_eq!((&asked["state"], &asked["order"]), (&json!("requested"), &json!(order)));
-    assert_eq!(asked["amount"], json!({"amount": format!("{}.{:02}", back / 100, back % 100), "currency": "CNY"}));
+    assert_eq!(
+        asked["amount"],
+        json!({"amount": format!("{}.{:02}", back / 100, back % 100), "currency": "CNY"})
+    );
     assert_eq!(nano(&asked["credit"]["amount"]), left);
     let refund = asked["refund"].as_str().unwrap().to_owned();
     assert_eq!((scene.balance(), scene.alipay.calls(REFUND)), (0, 0), "nobody has agreed");
@@ -517,7 +531,8 @@ fn a_refund_that_does_not_move_is_given_back() {
 fn a_policy_holds_and_a_narrowed_key_takes_nothing_out() {
     let scene = Scene::within(QUIET, "refunds: { window: 7d }");
     let order = scene.bought();
-    let narrowed = scene.gateway.operator(&["key", "new", "--account", &scene.account, "--max-call", "1 TEST"]);
+    let narrowed =
+        scene.gateway.operator(&["key", "new", "--account", &scene.account, "--max-call", "1 TEST"]);
     let narrowed = [("x-api-key", narrowed["key"].as_str().unwrap())];
     let path = format!("{ORDERS}/{order}/refund");
     let refused = http::post(scene.gateway.address, &path, &narrowed, &json!({}));
@@ -528,7 +543,12 @@ fn a_policy_holds_and_a_narrowed_key_takes_nothing_out() {
     assert_eq!(reason(&refused), "used");
     let unpaid = scene.order();
     assert_eq!(reason(&scene.refund(&unpaid)), "not_credited");
-    assert_refused(&scene.refund("00112233445566778899aabbccddeeff"), 404, "receipt_not_found", "nothing_taken");
+    assert_refused(
+        &scene.refund("00112233445566778899aabbccddeeff"),
+        404,
+        "receipt_not_found",
+        "nothing_taken",
+    );
     let never = Scene::within(QUIET, "");
     let order = never.bought();
     assert_eq!(reason(&never.refund(&order)), "window_over");
