@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test harness fails loudly")]
 
 pub mod accountant;
+pub mod alipay;
 pub mod books;
 pub mod by_hand;
 pub mod caller;

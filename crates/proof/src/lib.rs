@@ -1,7 +1,8 @@
 //! Is this credential genuine, for this quote, now?
 //!
 //! Invariant: pure; every comparison of a secret and every check of a signature lives here, in constant
-//! time or by the library that made it; `now`, keys and nonces are arguments.
+//! time or by the library that made it; `now`, keys and nonces are arguments. RSA's alone stands in `rails::rsa2`, because
+//! its library asks the system for randomness.
 #![deny(clippy::float_arithmetic)]
 
 pub mod account_id;

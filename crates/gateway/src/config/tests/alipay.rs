@@ -68,9 +68,9 @@ fn every_key_of_alipay_arrives() {
     assert!(!format!("{all:?}").contains("MII"));
 }
 
-/// ALIPAY-9: keys that cannot do their part, and money of the other kind.
+/// ALIPAY-7: keys that cannot do their part, and money of the other kind.
 #[test]
-fn alipay_9_a_wrong_section_says_what_is_wrong() {
+fn alipay_7_a_wrong_section_says_what_is_wrong() {
     let swap = |of: &str, by: &str| minimal().replace(of, by);
     let platform = public("alipay_platform");
     for (mode, alipay, wrong) in [
