@@ -153,7 +153,7 @@ fn reason(answer: &Answer) -> Value {
 }
 
 /// A QR order is paid and credited once, with its bonus, in books that other people's tools accept; a code gives its balance
-/// once; and neither the code's bonus nor the order's is ever refunded.
+/// once; and neither the code's bonus nor the order's is ever refunded (FIN-14, FIN-30, FIN-32, FIN-33, FIN-64).
 #[test]
 fn r20_asian_rails_and_codes() {
     let scene = Scene::new(&format!("bonus: 5%, {QUIET}"));
@@ -256,7 +256,7 @@ fn r20_asian_rails_and_codes() {
     }
 }
 
-/// What cannot be sold is refused before the rail hears of it.
+/// FIN-5, FIN-11: what cannot be sold is refused before the rail hears of it.
 #[test]
 fn orders_have_bounds_and_names() {
     let scene = Scene::new("max: 50 USD, reconcile_every: 10m");
@@ -296,7 +296,7 @@ fn orders_have_bounds_and_names() {
 }
 
 /// A lost notice is found by asking, also after a kill between the payment and our credit; whatever comes twice, at once or
-/// out of order credits once; and what was not paid never does.
+/// out of order credits once; and what was not paid never does (FIN-22, FIN-24, RAIL-12, RAIL-15).
 #[test]
 fn r21_webhook_lost_or_doubled() {
     let mut scene = Scene::new(KEEN);
@@ -343,7 +343,7 @@ fn r21_webhook_lost_or_doubled() {
     scene.assert_books(3 * CREDIT, 3 * 3600, 0);
 }
 
-/// FIN-20 to 24, RAIL-9 to 13: a thousand notices of a few payments, doubled, shuffled, among them refunds and strangers, while
+/// FIN-20, FIN-21, RAIL-9, RAIL-11, RAIL-13: a thousand notices of a few payments, doubled, shuffled, among them refunds and strangers, while
 /// the rail is asked as well.
 #[test]
 fn a_thousand_notices_credit_each_payment_once() {
@@ -443,8 +443,8 @@ fn an_order_ends() {
     scene.assert_books(0, 0, 0);
 }
 
-/// What is left goes back in proportion: asked for, agreed to and moved once each, whatever the rail does not say and whoever
-/// is killed meanwhile.
+/// FIN-31, FIN-34, RAIL-15, RAIL-18: what is left goes back in proportion, asked for, agreed to and moved once each, whatever
+/// the rail does not say and whoever is killed meanwhile.
 #[test]
 fn r24_top_up_refund() {
     let mut scene = Scene::new(QUIET);

@@ -14,10 +14,12 @@ use crate::facts;
 use crate::payer::usual_asset;
 use crate::top_ups::{self, Open};
 
+/// Orders and codes that are shown at most.
+const LISTED_MAX: usize = 1000;
 /// Codes that are made at once.
 const CODES_MAX: u32 = 1000;
 
-/// Orders that are open or wait for the operator first, the newest first of each; payments that wait; and refunds.
+/// Orders that are open or wait for the operator first, the newest first of each; and payments that wait.
 pub(super) async fn list(office: &Office<'_>) -> Result<Value, OfficeError> {
     office.store().commit(Op::Flush).await?;
     let reader = office.store().reader();
@@ -26,6 +28,7 @@ pub(super) async fn list(office: &Office<'_>) -> Result<Value, OfficeError> {
     orders.sort_by_key(|(_, order)| (!needs_look(order.state), std::cmp::Reverse(order.created_ms)));
     let orders: Vec<Value> = orders
         .iter()
+        .take(LISTED_MAX)
         .map(|(id, order)| {
             json!({
                 "order": hex::encode(id), "state": order.state, "account": hex::encode(&order.account),
@@ -172,7 +175,7 @@ pub(super) fn list_codes(office: &Office<'_>) -> Result<Value, OfficeError> {
             "redeemed_ms": code.redeemed.map(|by| by.at_ms),
         })
     };
-    Ok(json!({ "codes": codes.iter().map(row).collect::<Vec<_>>() }))
+    Ok(json!({ "codes": codes.iter().take(LISTED_MAX).map(row).collect::<Vec<_>>() }))
 }
 
 fn money(units: i64, asset: u8) -> Value {

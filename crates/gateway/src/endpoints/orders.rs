@@ -154,12 +154,12 @@ async fn refund(worker: &Worker, arrived: &Arrived, id: &str) -> Result<Response
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     let account = payout::whole_holder(worker, arrived)?;
-    snapshot.limiters.account(account.id()).admit_refund()?;
     let (_, order) = of_account(worker, &account, id)?;
     if arrived.head.method == Method::GET {
         let (refund_id, refund) = last_refund(worker, &account, &order)?.ok_or_else(no_order)?;
         return refund_told(&refund_id, &refund);
     }
+    snapshot.limiters.account(account.id()).admit_refund()?;
     let (in_gate, in_account) = (Arc::clone(gate), account.clone());
     let task = tokio::task::spawn_local(async move {
         let _slot = slot;
@@ -199,7 +199,7 @@ pub(super) async fn notice(
     let time_max = snapshot.config.server.timeouts.body;
     let take = Take { max: NOTICE_BYTES_MAX, opaque: false, time_max };
     let body = body::read(body, &arrived.head.headers, take).await?;
-    let word = top_ups::take_notice_apart(&worker.gate, snapshot, family, body).await;
+    let word = top_ups::take_notice(&worker.gate, snapshot, family, body).await;
     let word =
         word.ok_or_else(|| Refusal::new(Code::Internal, "The notice was cut short.").retry_after(60))?;
     Ok(told(Bytes::from_static(word.as_bytes()), "text/plain", "no-store"))

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ledger::AccountId;
 use money::{Amount, Asset};
 use store::{Op, Paid, Parked, ParkedWhy, StoreError, TopUp, TopUpState, TopUpStep};
 
-use super::rail::RailPayment;
+use super::rail::{Notified, RailPayment};
 use super::{Open, Rail, entries};
 use crate::clock::Now;
 use crate::gate::Gate;
@@ -38,39 +39,48 @@ impl Credited {
 }
 
 /// Reads a notice of a rail, and credits what it tells of. What to answer; the rail stops sending when it is told that
-/// the notice was taken, so it is told after the credit is on disk and not before (FIN-22).
+/// the notice was taken, so it is told after the credit is on disk and not before (FIN-22). None: the rail is not configured.
 ///
-/// # Cancel safety
-/// None: run it in a task that a lost connection does not end.
-async fn take_notice(gate: &Gate, rail: Rail<'_>, body: &[u8]) -> &'static str {
-    let Rail::Alipay { app, .. } = rail;
-    let notice = match app.notice(body) {
-        Ok(notice) => notice,
-        Err(why) => {
-            gate.metrics.settlement("alipay", "notice_refused");
-            tracing::warn!(%why, "a notice was not believed");
-            return why.reply();
+/// It runs in a task of its own: who brings the notice may leave.
+pub(crate) async fn take_notice(
+    gate: &Arc<Gate>,
+    snapshot: &Arc<Snapshot>,
+    family: &'static str,
+    body: Bytes,
+) -> Option<&'static str> {
+    let (in_gate, in_snapshot) = (Arc::clone(gate), Arc::clone(snapshot));
+    let taking = gate.background.spawn(async move {
+        let rail = Rail::named(&in_snapshot, family)?;
+        Some(rail.word(is_taken(&in_gate, rail, &body).await))
+    });
+    taking.await.ok().flatten()
+}
+
+/// Whether a notice need not come again.
+async fn is_taken(gate: &Gate, rail: Rail<'_>, body: &[u8]) -> bool {
+    let count = |state| gate.metrics.settlement(rail.family(), state);
+    match rail.notice(body) {
+        Notified::Refused { is_final } => {
+            count("notice_refused");
+            is_final
         }
-    };
-    // A refund repeats the state of its payment.
-    if notice.refund.is_some() || !notice.status.is_paid() {
-        gate.metrics.settlement("alipay", "notice_of_no_payment");
-        return wire::alipay::NOTICE_TAKEN;
-    }
-    let Ok(order) = wire::hex::decode_array(notice.out_trade_no.as_str()) else {
-        gate.metrics.settlement("alipay", Credited::NoOrder.name());
-        return wire::alipay::NOTICE_AGAIN;
-    };
-    let payment =
-        RailPayment { reference: notice.trade_no, currency: rail.currency(), minor: notice.fen.get() };
-    match credit(gate, "alipay", &order, payment).await {
-        Ok(Credited::Now | Credited::Before | Credited::Parked) => wire::alipay::NOTICE_TAKEN,
-        // It may be seen when it comes again, as from a backup that lacks its last orders.
-        Ok(Credited::NoOrder) => wire::alipay::NOTICE_AGAIN,
-        Err(error) => {
-            tracing::error!(%error, "a payment cannot be credited now");
-            wire::alipay::NOTICE_AGAIN
+        Notified::NotPaid => {
+            count("notice_of_no_payment");
+            true
         }
+        // It may be one of ours when it comes again, as from a backup that lacks its last orders.
+        Notified::Paid(None, _) => {
+            count(Credited::NoOrder.name());
+            false
+        }
+        Notified::Paid(Some(order), payment) => match credit(gate, rail.family(), &order, payment).await {
+            Ok(Credited::Now | Credited::Before | Credited::Parked) => true,
+            Ok(Credited::NoOrder) => false,
+            Err(error) => {
+                tracing::error!(%error, "a payment cannot be credited now");
+                false
+            }
+        },
     }
 }
 
@@ -172,19 +182,4 @@ async fn park(
         "ALARM: a payment is not what was asked for and waits for you: farthing topup list"
     );
     Ok(Credited::Parked)
-}
-
-/// Reads a notice, whoever waits for it: as [`take_notice`]. None: its rail is not configured any more, or it was cut short.
-pub(crate) async fn take_notice_apart(
-    gate: &Arc<Gate>,
-    snapshot: &Arc<Snapshot>,
-    family: &'static str,
-    body: bytes::Bytes,
-) -> Option<&'static str> {
-    let (in_gate, in_snapshot) = (Arc::clone(gate), Arc::clone(snapshot));
-    let taking = gate.background.spawn(async move {
-        let rail = Rail::named(&in_snapshot, family)?;
-        Some(take_notice(&in_gate, rail, &body).await)
-    });
-    taking.await.ok().flatten()
 }

@@ -22,7 +22,7 @@ use ledger::AccountId;
 use store::{RefundState, StoreError, TopUpState};
 
 pub(crate) use codes::{call_up, draw, hash_of};
-pub(crate) use crediting::take_notice_apart;
+pub(crate) use crediting::take_notice;
 pub(crate) use entries::given_back;
 pub(crate) use rail::Rail;
 pub(crate) use refunding::{request, write_end};

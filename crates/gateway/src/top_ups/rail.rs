@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use money::Asset;
 use rails::alipay::{Alipay, Order, Outcome};
-use wire::alipay::{Fen, OwnNumber, TradeStatus};
+use wire::alipay::{Fen, NOTICE_AGAIN, NOTICE_TAKEN, OwnNumber, TradeStatus};
 
 use crate::snapshot::Snapshot;
 
@@ -59,6 +59,17 @@ pub(crate) struct RailPayment {
     pub(crate) minor: u64,
 }
 
+/// What a notice of a rail tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notified {
+    /// That an order was paid; none: not one of ours.
+    Paid(Option<[u8; 16]>, RailPayment),
+    /// Of nothing that came in: that an order waits or is over, that something went back.
+    NotPaid,
+    /// It is not believed. Whether the rail is to take that for an answer.
+    Refused { is_final: bool },
+}
+
 /// What a rail says of a refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -81,6 +92,12 @@ impl<'s> Rail<'s> {
                 Some(Self::Alipay { app, subject: &config.subject })
             }
             _ => None,
+        }
+    }
+
+    pub(super) const fn family(self) -> &'static str {
+        match self {
+            Self::Alipay { .. } => "alipay",
         }
     }
 
@@ -138,6 +155,31 @@ impl<'s> Rail<'s> {
         let Self::Alipay { app, .. } = self;
         let Some(number) = number(id) else { return false };
         matches!(app.close(&number).await, Outcome::Decided(()))
+    }
+
+    /// Reads a notice: whether the rail has signed it, for us, comes first (RAIL-2).
+    pub(super) fn notice(self, body: &[u8]) -> Notified {
+        let Self::Alipay { app, .. } = self;
+        match app.notice(body) {
+            Ok(notice) if notice.refund.is_some() || !notice.status.is_paid() => Notified::NotPaid,
+            Ok(notice) => {
+                let order = wire::hex::decode_array(notice.out_trade_no.as_str()).ok();
+                let (reference, minor) = (notice.trade_no, notice.fen.get());
+                Notified::Paid(order, RailPayment { reference, currency: self.currency(), minor })
+            }
+            Err(why) => {
+                tracing::warn!(%why, "a notice of Alipay's is not believed");
+                Notified::Refused { is_final: why.reply() == NOTICE_TAKEN }
+            }
+        }
+    }
+
+    /// What a notice is answered with: that it was taken, or that it is to come again.
+    pub(super) const fn word(self, is_taken: bool) -> &'static str {
+        match self {
+            Self::Alipay { .. } if is_taken => NOTICE_TAKEN,
+            Self::Alipay { .. } => NOTICE_AGAIN,
+        }
     }
 
     /// Sends part of what an order has brought back to who paid it. Asked again it is the same refund.

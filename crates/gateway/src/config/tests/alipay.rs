@@ -112,3 +112,11 @@ fn alipay_7_a_wrong_section_says_what_is_wrong() {
         assert!(!error.contains(&private), "{error}");
     }
 }
+
+#[test]
+fn balance_needs_its_price() {
+    let text = with("live", &minimal());
+    let (unpriced, _) = text.split_once("top_up").unwrap();
+    let errors = check(unpriced).map(|_| ()).unwrap_err().to_string();
+    assert!(errors.contains("rails.alipay needs \"top_up\": what is a yuan as credit?"), "{errors}");
+}
