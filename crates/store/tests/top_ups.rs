@@ -69,7 +69,7 @@ fn bought(store: &Store) {
     commit(store, credits(ORDER, KEY, &order)).unwrap();
 }
 
-/// FIN-20, 21, 25: key, lots, entry and order are one write, and none of them happens twice.
+/// FIN-20, FIN-21, FIN-25, RAIL-10: key, lots, entry and order are one write, and none of them happens twice.
 #[test]
 fn one_payment_is_one_credit() {
     let folder = tempfile::tempdir().unwrap();

@@ -68,13 +68,14 @@ async fn is_taken(gate: &Gate, rail: Rail<'_>, body: &[u8]) -> bool {
             count("notice_of_no_payment");
             true
         }
-        // It may be one of ours when it comes again, as from a backup that lacks its last orders.
+        // No order of ours is called like this: somebody else's, by the same app.
         Notified::Paid(None, _) => {
             count(Credited::NoOrder.name());
-            false
+            true
         }
         Notified::Paid(Some(order), payment) => match credit(gate, rail.family(), &order, payment).await {
             Ok(Credited::Now | Credited::Before | Credited::Parked) => true,
+            // It may be there when the notice comes again, as after a backup was restored that lacks it.
             Ok(Credited::NoOrder) => false,
             Err(error) => {
                 tracing::error!(%error, "a payment cannot be credited now");
