@@ -14,6 +14,7 @@ use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 
 use crate::cashu;
+use crate::challenge::Renderings;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
@@ -85,6 +86,8 @@ pub(crate) struct Snapshot {
     pub(crate) limiters: Limiters,
     /// Whose signatures are known.
     pub(crate) keyring: Keyring,
+    /// What its challenges say.
+    pub(crate) renderings: Renderings,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
@@ -137,6 +140,7 @@ impl Snapshot {
             prices,
             limiters: Limiters::new(&config.limits),
             keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
+            renderings: Renderings::default(),
             terms: Terms::new(&config, &public_url)?,
             pages: ArcSwapOption::empty(),
             catalogue: ArcSwapOption::empty(),

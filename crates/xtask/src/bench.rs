@@ -46,7 +46,8 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         print!("{USAGE}");
         return Outcome::default();
     }
-    let build = ["build", "--profile", PROFILE, "--locked", "--package", "farthing", "--package", "farthing-bench"];
+    let build =
+        ["build", "--profile", PROFILE, "--locked", "--package", "farthing", "--package", "farthing-bench"];
     let built = step::run(
         "build",
         &mut cargo(&[build.as_slice(), &["--bin", "farthing", "--bin", "suite"]].concat()),

@@ -73,7 +73,7 @@ pub(crate) enum Endpoint {
 /// Where Alipay sends its notices.
 pub(crate) const ALIPAY_NOTICES: &str = "/farthing/hooks/alipay";
 const BALANCE: &str = "/farthing/balance";
-const TOP_UP: &str = "/farthing/topup";
+pub(crate) const TOP_UP: &str = "/farthing/topup";
 const QUOTE: &str = "/farthing/quote";
 const PRICES: &str = "/farthing/prices";
 const MODELS: &str = "/v1/models";
