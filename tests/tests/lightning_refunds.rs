@@ -202,6 +202,23 @@ fn the_token_of_a_payment_may_take_back_what_is_left() {
     assert_eq!(scene.gateway.balance(&scene.key), (LEFT, 0), "another one's balance");
 }
 
+/// FIN-33: a bonus is not paid out: it is used last, and what came over Lightning before it.
+#[test]
+fn fin_33_what_was_given_does_not_go_back_over_lightning() {
+    let scene = Scene::new([Does::Pays(0)]);
+    assert_paid(&scene.hand_in(&invoice_of_holder(40_000, 600)), 40_000, 0);
+    let code = scene.gateway.operator(&["code", "new", "1 TEST"]);
+    let headers = [("x-api-key", scene.key.as_str())];
+    let code = json!({"code": code["codes"][0]});
+    let given = http::post(scene.gateway.address, "/farthing/topup/codes", &headers, &code);
+    assert_eq!(given.status, 200, "{}", given.text());
+    // Ten thousand msat of the deposit have not gone back, but a call has used some of them.
+    let refused = scene.hand_in(&invoice_of_holder(9_900, 600));
+    assert_refused(&refused, 400, "bad_request", "nothing_taken");
+    assert_eq!(reason(&refused), "above_deposits", "{}", refused.text());
+    scene.assert_books(LEFT - 40_000 * PER_MSAT + 1_000_000_000, 0, "given");
+}
+
 /// Whoever hands one invoice in 32 times at once has it paid once.
 #[test]
 fn one_invoice_at_once_is_one_payment() {

@@ -17,6 +17,7 @@ mod receipts;
 mod serve;
 mod source;
 mod table;
+mod top_up;
 mod upstream;
 mod wallet;
 mod words;
@@ -71,6 +72,20 @@ enum Command {
     Account {
         #[command(subcommand)]
         command: operator::AccountCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Orders for balance, and what of them goes back: farthing topup list
+    Topup {
+        #[command(subcommand)]
+        command: top_up::TopUpCommand,
+        #[command(flatten)]
+        common: operator::Common,
+    },
+    /// Codes for balance: farthing code new 5usd --count 20
+    Code {
+        #[command(subcommand)]
+        command: top_up::CodeCommand,
         #[command(flatten)]
         common: operator::Common,
     },
@@ -146,6 +161,8 @@ fn main() -> ExitCode {
         Command::Key { command, common } => key::run(command, &common),
         Command::Credit { args, common } => operator::credit(args, &common),
         Command::Account { command, common } => operator::account(command, &common),
+        Command::Topup { command, common } => top_up::top_up(command, &common),
+        Command::Code { command, common } => top_up::code(command, &common),
         Command::Ledger { command, common } => operator::ledger(command, &common),
         Command::Cashu { command, common } => cashu::cashu(command, &common),
         Command::Explain { args, common } => explain::run(args, &common),

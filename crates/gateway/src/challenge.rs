@@ -1,6 +1,7 @@
 //! The 402: every way to pay this gateway accepts, in one answer (x402.md X402-6, experience.md section 3).
 
 mod offered;
+mod rendering;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -12,11 +13,13 @@ use proof::quote::{self, QuoteScope};
 use wire::mpp::digest;
 
 pub(crate) use offered::Offered;
+pub(crate) use rendering::{Renderings, Varying};
 
 use crate::call::Arrived;
 use crate::cashu;
 use crate::clock::Now;
 use crate::config::Route;
+use crate::endpoints::TOP_UP;
 use crate::extensions::discovery;
 use crate::gate::Gate;
 use crate::idempotency;
@@ -194,7 +197,7 @@ impl<'a> Ask<'a> {
     }
 
     pub(crate) fn url(&self, snapshot: &Snapshot) -> String {
-        format!("{}{}", snapshot.public_url, self.target)
+        [snapshot.public_url.as_str(), self.target].concat()
     }
 
     /// What is taken for it now: also offers that were made in the name of a facilitator who calls itself otherwise
@@ -228,6 +231,11 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// Where balance is bought.
+pub(crate) fn top_up_url(snapshot: &Snapshot) -> String {
+    [snapshot.public_url.as_str(), TOP_UP].concat()
+}
+
 /// When a quote of now ends. Whole tens of seconds, so that one rendering serves many requests.
 pub(crate) const fn quote_end(now: Now) -> u64 {
     now.seconds() / 10 * 10 + QUOTE_SECONDS
@@ -257,7 +265,7 @@ pub(crate) async fn challenge(
     let name = refusal.code().name();
     let offered = Offered::new(gate, snapshot, ask, name, arrived.now);
     let is_offered = offered.is_any;
-    let refusal = refusal.offers(offered.entries, offered.header, offered.top_up_url);
+    let refusal = refusal.offers(offered.entries, offered.header, top_up_url(snapshot));
     let ecash = cashu::offer(gate, snapshot, ask, arrived.now);
     // First of its kind: there are clients that read one line (402-2).
     let l402 = lightning::offer(gate, arrived, ask).await;
@@ -301,6 +309,7 @@ fn with_offerings<const N: usize>(mut refusal: Refusal, mut is_offered: bool, al
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use http::{HeaderValue, header};
@@ -336,7 +345,7 @@ mod tests {
             let told = format!("{is_offered} {all:?}");
             let has_lines = all.iter().any(|offering| matches!(offering, Offering::Lines(..)));
             let refusal = Refusal::new(Code::PaymentRequired, "Pay.").offers(
-                Vec::new(),
+                Arc::default(),
                 HeaderValue::from_static("e30="),
                 "/farthing/topup".to_owned(),
             );

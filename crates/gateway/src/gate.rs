@@ -37,6 +37,7 @@ use crate::retries::Retries;
 use crate::session::Arrivals;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
+use crate::top_ups::TopUps;
 use crate::unseen::Unseen;
 
 /// The gateway, less its sockets.
@@ -61,6 +62,7 @@ pub(crate) struct Gate {
     pub(crate) unsettled: Unsettled,
     pub(crate) promises: Arc<Promises>,
     pub(crate) payouts: Payouts,
+    pub(crate) top_ups: TopUps,
     /// Streams that wait for money.
     pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) free_calls: FreeCalls,
@@ -135,6 +137,7 @@ impl Gate {
             unsettled: Unsettled::default(),
             promises: Arc::default(),
             payouts: Payouts::default(),
+            top_ups: TopUps::default(),
             arrivals: Arc::default(),
             free_calls,
             retention: Retention::default(),
@@ -158,6 +161,7 @@ impl Gate {
         }
         gate.remember_promises()?;
         gate.payouts.take_up(&gate, Now::read())?;
+        gate.top_ups.take_up(&gate, Now::read())?;
         Ok(gate)
     }
 

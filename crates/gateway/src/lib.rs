@@ -81,6 +81,7 @@ mod tape;
 mod telemetry;
 mod till;
 mod tokens;
+mod top_ups;
 mod tunnel;
 mod unseen;
 mod upstream;

@@ -21,6 +21,9 @@ const SOURCES_MAX: usize = 100_000;
 const ACCOUNTS_MAX: usize = 100_000;
 /// Questions for a price that payments of one source have made up for, at most: what it may ask at once.
 const ASKS_MAX: u32 = 100;
+/// Notices of rails from one source, each of which costs a signature check (RAIL-7).
+const NOTICES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
+const NOTICES_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 /// Looks of one account at its balance and receipts.
 const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
 
@@ -48,7 +51,7 @@ impl Source {
     }
 }
 
-/// Invoices that one account may hand in, or ask after.
+/// Invoices, orders and codes that one account may hand in, or ask after.
 const REFUNDS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
 
 /// What an account may do beside spending.
@@ -65,6 +68,7 @@ pub(crate) struct AccountLimits {
 #[derive(Debug)]
 pub(crate) struct Limiters {
     unpaid: DefaultKeyedRateLimiter<Source>,
+    notices: DefaultKeyedRateLimiter<Source>,
     /// Questions for a price that payments have made up for.
     asks: DashMap<Source, u32>,
     invalid: DefaultKeyedRateLimiter<Source>,
@@ -82,6 +86,7 @@ impl Limiters {
         let invalid = Quota::per_minute(rules.invalid_per_minute).allow_burst(rules.invalid_burst);
         Self {
             unpaid: RateLimiter::keyed(Quota::per_minute(rules.unpaid_per_minute)),
+            notices: RateLimiter::keyed(Quota::per_second(NOTICES_PER_SECOND).allow_burst(NOTICES_BURST)),
             asks: DashMap::new(),
             invalid: RateLimiter::keyed(invalid),
             blocked: DashMap::new(),
@@ -118,6 +123,16 @@ impl Limiters {
         }
         self.unpaid.check_key(&source).map_err(|until| {
             too_many("Too many unpaid requests from this address.", until.wait_time_from(self.clock.now()))
+        })
+    }
+
+    /// Counts a notice of a rail. What is turned away here comes again, or is found when the rail is asked.
+    pub(crate) fn admit_notice(&self, source: Source) -> Result<(), Refusal> {
+        if self.notices.len() > SOURCES_MAX {
+            self.notices.retain_recent();
+        }
+        self.notices.check_key(&source).map_err(|until| {
+            too_many("Too many notices from this address.", until.wait_time_from(self.clock.now()))
         })
     }
 
@@ -194,7 +209,7 @@ impl AccountLimits {
         check(&self.reads)
     }
 
-    /// Counts an invoice that is handed in.
+    /// Counts an invoice, an order or a code that is handed in.
     pub(crate) fn admit_refund(&self) -> Result<(), Refusal> {
         check(&self.refunds)
     }

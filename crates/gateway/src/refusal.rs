@@ -6,6 +6,7 @@ mod code;
 mod reader;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
@@ -19,6 +20,8 @@ pub(crate) use reader::Reader;
 
 use crate::call_id::CallId;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// Headers of ours in a refusal, at most, beside those it brings.
 const HEADERS: usize = 8;
 /// The longest wait that an SDK is left to sit out by itself.
@@ -85,7 +88,7 @@ struct Inner {
     retry_after_s: Option<u32>,
     headers: HeaderMap,
     /// Entries of x402 v1, each as JSON.
-    accepts: Option<Vec<String>>,
+    accepts: Option<Arc<[String]>>,
     top_up_url: Option<String>,
     /// Finer than the code says, for clients of the `Payment` scheme ...
     problem: Option<Problem>,
@@ -170,11 +173,13 @@ impl Refusal {
     #[must_use]
     pub(crate) fn offers(
         mut self,
-        accepts: Vec<String>,
+        accepts: Arc<[String]>,
         payment_required: HeaderValue,
         top_up_url: String,
     ) -> Self {
         self.0.accepts = Some(accepts);
+        // Also for those that come later.
+        self.0.headers.reserve(HEADERS + 1);
         self.0.headers.insert(HeaderName::from_static("payment-required"), payment_required);
         self.0.top_up_url = Some(top_up_url);
         self
@@ -229,14 +234,14 @@ impl Refusal {
         headers.reserve(HEADERS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert("farthing-request-id", call.header());
+        headers.insert(REQUEST_ID, call.header());
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         // An SDK would try again within seconds.
         let is_far_off = self.0.retry_after_s.is_some_and(|seconds| seconds > RETRY_SOON_SECONDS_MAX);
         if self.0.code.is_final() || is_far_off {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if self.is_payable() {
             let exposed = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, WWW-Authenticate, X-Cashu, \

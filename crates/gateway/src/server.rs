@@ -150,6 +150,7 @@ async fn supervise(
     tokio::spawn(watch_facilitators(Arc::clone(&gate)));
     tokio::spawn(resolver::run(Arc::clone(&gate)));
     tokio::spawn(crate::payouts::run(Arc::clone(&gate)));
+    tokio::spawn(crate::top_ups::run(Arc::clone(&gate)));
     tokio::spawn(crate::channels::run(Arc::clone(&gate)));
     tokio::spawn(crate::mpp::session::run(Arc::clone(&gate)));
     tokio::spawn(crate::mpp::session::keep_recent(Arc::clone(&gate)));

@@ -9,15 +9,17 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue, Method, header};
 use meter::{Dialect, Provider};
 use rails::EvmNode;
+use rails::alipay::Alipay;
 use rails::dial::{Dialer, Origin};
 use rails::facilitator::{Facilitator, Facilitators};
 
 use crate::cashu;
+use crate::challenge::Renderings;
 use crate::config::{
     self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
     Scheme,
 };
-use crate::endpoints::{Catalogue, Pages};
+use crate::endpoints::{ALIPAY_NOTICES, Catalogue, Pages};
 use crate::exchange::Exchange;
 use crate::extensions::Terms;
 use crate::identity::Keyring;
@@ -79,9 +81,13 @@ pub(crate) struct Snapshot {
     senders: Vec<Sender>,
     /// Whose ecash is taken.
     pub(crate) cashu: Option<cashu::Desk>,
+    /// Who makes QR codes for orders.
+    pub(crate) alipay: Option<Alipay>,
     pub(crate) limiters: Limiters,
     /// Whose signatures are known.
     pub(crate) keyring: Keyring,
+    /// What its challenges say.
+    pub(crate) renderings: Renderings,
     /// What x402 extensions say about us.
     pub(crate) terms: Terms,
     /// What is told about prices, as long as it is true.
@@ -108,6 +114,12 @@ impl Snapshot {
         });
         let lightning = config.rails.l402.as_ref().map(|rules| Desk::new(rules, &dialer)).transpose()?;
         let cashu = config.rails.cashu.as_ref().map(|rules| cashu::Desk::new(rules, &dialer)).transpose()?;
+        let alipay = config.rails.alipay.as_ref().map(|app| {
+            let own = app.notify_base.as_ref().map(ToString::to_string);
+            let base = own.or_else(|| config.server.public_url.clone());
+            let notify_url = base.map(|base| format!("{}{ALIPAY_NOTICES}", base.trim_end_matches('/')));
+            app.rail(notify_url, &dialer)
+        });
         let mpp = config
             .rails
             .mpp
@@ -128,6 +140,7 @@ impl Snapshot {
             prices,
             limiters: Limiters::new(&config.limits),
             keyring: config.identity.as_ref().map(Keyring::new).unwrap_or_default(),
+            renderings: Renderings::default(),
             terms: Terms::new(&config, &public_url)?,
             pages: ArcSwapOption::empty(),
             catalogue: ArcSwapOption::empty(),
@@ -137,6 +150,7 @@ impl Snapshot {
             mpp,
             senders,
             cashu,
+            alipay,
             upstreams,
             config,
         })

@@ -83,6 +83,8 @@ pub(crate) struct Metrics {
     intents_stuck: Gauge,
     debtors: Gauge,
     payouts: Gauge,
+    orders: Gauge,
+    refunds: Gauge,
     holds_expired: Counter,
     connections: Gauge,
     upstream_seconds: Histogram,
@@ -111,6 +113,8 @@ impl Default for Metrics {
             intents_stuck: Gauge::default(),
             debtors: Gauge::default(),
             payouts: Gauge::default(),
+            orders: Gauge::default(),
+            refunds: Gauge::default(),
             holds_expired: Counter::default(),
             connections: Gauge::default(),
             upstream_seconds: latency(),
@@ -179,6 +183,12 @@ impl Default for Metrics {
             "payouts_open",
             "Refunds over Lightning that are not decided",
             metrics.payouts.clone(),
+        );
+        registry.register("orders_open", "Orders that can still be paid", metrics.orders.clone());
+        registry.register(
+            "order_refunds_open",
+            "Refunds of orders that were approved and not decided by their rail",
+            metrics.refunds.clone(),
         );
         registry.register("connections", "Open client connections", metrics.connections.clone());
         registry.register(
@@ -300,6 +310,12 @@ impl Metrics {
     /// How many refunds over Lightning are not decided.
     pub(crate) fn payouts(&self, open: usize) {
         self.payouts.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+
+    /// How many orders can still be paid, and how many of their refunds are not decided.
+    pub(crate) fn top_ups(&self, orders: usize, refunds: usize) {
+        self.orders.set(i64::try_from(orders).unwrap_or(i64::MAX));
+        self.refunds.set(i64::try_from(refunds).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn connection_opened(&self) {

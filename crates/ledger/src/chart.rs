@@ -66,6 +66,12 @@ pub enum Chart {
     RailFee(String),
     /// Fees of rails that payers made good out of their balances.
     FeesPassedOn,
+    /// What was exchanged out of or into an asset, so that each asset sums to zero by itself (FIN-64).
+    Fx(Asset),
+    /// What was given away: bonuses and codes (FIN-33).
+    Promo,
+    /// Money that a rail has for us and that no order asked for like this (FIN-10).
+    Suspense,
     /// Counterpart of memo legs.
     Memo,
 }
@@ -82,6 +88,9 @@ impl Chart {
             Self::RefundPayable => "refund_payable".to_owned(),
             Self::RailFee(rail) => format!("rail_fee:{rail}"),
             Self::FeesPassedOn => "fees_passed_on".to_owned(),
+            Self::Fx(asset) => format!("fx:{asset}"),
+            Self::Promo => "promo".to_owned(),
+            Self::Suspense => "suspense_unknown".to_owned(),
             Self::Memo => "memo".to_owned(),
         }
     }
@@ -97,7 +106,10 @@ impl Chart {
             | Self::Usage(_)
             | Self::RefundPayable
             | Self::RailFee(_)
-            | Self::FeesPassedOn => self.derived(),
+            | Self::FeesPassedOn
+            | Self::Fx(_)
+            | Self::Promo
+            | Self::Suspense => self.derived(),
         }
     }
 
@@ -138,6 +150,9 @@ mod tests {
             (Chart::RefundPayable, "refund_payable", "47f7f437fefbf6ce8b36d0a09183e4a1"),
             (Chart::RailFee("lightning".into()), "rail_fee:lightning", "c505cb365fc3490525f5f8e4b8fb235c"),
             (Chart::FeesPassedOn, "fees_passed_on", "95f2563d2ea2504a5d0fdad651609829"),
+            (Chart::Fx(Asset::Cny), "fx:CNY", "f44a2e6e6120681bdcfd971a4108ec69"),
+            (Chart::Promo, "promo", "8fc159825c72bffda2cb1d75021510ee"),
+            (Chart::Suspense, "suspense_unknown", "986d051880862ca02a7c8be285ac3882"),
             (Chart::Memo, "memo", "a662e0e084ace545f7a97922340f859e"),
         ] {
             assert_eq!(chart.name(), name);

@@ -13,6 +13,8 @@ use crate::mac::{self, KeyedMac};
 
 const PREFIX: &str = "q1.";
 const TEXT_BYTES: usize = 43;
+/// Length of every quote.
+pub const QUOTE_BYTES: usize = PREFIX.len() + TEXT_BYTES;
 const LABEL: &str = "farthing/quote/2";
 
 /// What a price was quoted for. Another request, another tariff or a restored store: another quote.
@@ -72,11 +74,14 @@ impl fmt::Debug for QuoteKey {
 #[must_use]
 pub fn mint(key: &QuoteKey, scope: &QuoteScope<'_>, quote: &Quote) -> String {
     let tag: [u8; 32] = keyed_terms(key, scope, quote).finalize().into_bytes().into();
-    let mut bytes = Vec::with_capacity(32);
-    bytes.extend_from_slice(&quote.expires_at_s.to_be_bytes());
-    bytes.extend_from_slice(&quote.ceiling.units().to_be_bytes());
-    bytes.extend_from_slice(&mac::first_half(&tag));
-    format!("{PREFIX}{}", base64::encode_url(&bytes))
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&quote.expires_at_s.to_be_bytes());
+    bytes[8..16].copy_from_slice(&quote.ceiling.units().to_be_bytes());
+    bytes[16..].copy_from_slice(&mac::first_half(&tag));
+    let mut text = String::with_capacity(QUOTE_BYTES);
+    text.push_str(PREFIX);
+    base64::push_url(&mut text, &bytes);
+    text
 }
 
 /// Reads a quote that came back, for the request it came back with.
@@ -124,7 +129,7 @@ fn keyed_terms(key: &QuoteKey, scope: &QuoteScope<'_>, quote: &Quote) -> KeyedMa
 
 #[cfg(test)]
 mod tests {
-    use super::{Quote, QuoteError as E, QuoteKey, QuoteScope, mint, verify};
+    use super::{QUOTE_BYTES, Quote, QuoteError as E, QuoteKey, QuoteScope, mint, verify};
     use money::{Amount, Asset};
     use proptest::prelude::*;
 
@@ -139,7 +144,7 @@ mod tests {
     fn x402_16_a_quote_comes_back_for_the_same_request_only() {
         let key = QuoteKey::new(&[7; 32]);
         let text = mint(&key, &SCOPE, &quote());
-        assert_eq!(text.len(), 46);
+        assert_eq!(text.len(), QUOTE_BYTES);
         assert_eq!(verify(&key, &text, &SCOPE, 999), Ok(quote()));
         assert_eq!(verify(&key, &text, &SCOPE, 1000), Err(E::Expired(1000)));
         for (what, scope) in [

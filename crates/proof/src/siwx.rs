@@ -16,6 +16,8 @@ use crate::mac::{self, KeyedMac};
 use crate::secp::{SecretKey, Signature, SignatureError};
 
 const LABEL: &str = "farthing/siwx/1";
+/// Length of every nonce.
+pub const NONCE_BYTES: usize = 64;
 /// How old an answer may be, in seconds.
 pub const AGE_S_MAX: u64 = 300;
 
@@ -135,9 +137,10 @@ impl NonceKey {
     #[must_use]
     pub fn mint(&self, domain: &str, random: [u8; 8], now_unix_s: u64) -> String {
         let tag: [u8; 32] = self.tag(domain, &random, now_unix_s).finalize().into_bytes().into();
-        let mut bytes = now_unix_s.to_be_bytes().to_vec();
-        bytes.extend_from_slice(&random);
-        bytes.extend_from_slice(&mac::first_half(&tag));
+        let mut bytes = [0; NONCE_BYTES / 2];
+        bytes[..8].copy_from_slice(&now_unix_s.to_be_bytes());
+        bytes[8..16].copy_from_slice(&random);
+        bytes[16..].copy_from_slice(&mac::first_half(&tag));
         hex::encode(&bytes)
     }
 

@@ -9,6 +9,7 @@ mod finding;
 pub(crate) mod overlay;
 mod payouts;
 mod rows;
+mod top_ups;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use crate::space::Space;
 use crate::store::FILE;
 use crate::{Reader, StoreError, log, schema, writer};
 
-pub use self::finding::{Finding, PaymentProblem, PayoutProblem};
+pub use self::finding::{Finding, PaymentProblem, PayoutProblem, TopUpProblem};
 
 /// Findings kept in full.
 const FINDINGS_MAX: usize = 1000;

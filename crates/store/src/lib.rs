@@ -12,6 +12,7 @@ mod blank;
 mod cashu;
 mod channel;
 mod check;
+mod credit_lot;
 mod disk;
 mod exposure;
 mod head;
@@ -38,6 +39,7 @@ mod space;
 mod store;
 mod submitted;
 mod tables;
+mod top_up;
 mod tree;
 mod view;
 mod writer;
@@ -48,7 +50,8 @@ pub use channel::{
     Channel, ChannelClose, ChannelKind, ChannelMirror, ChannelRefund, ChannelTransaction, ChannelWrite,
     Promise,
 };
-pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, check};
+pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, TopUpProblem, check};
+pub use credit_lot::{CreditLot, LotBook, LotKind, NotRefundable, Paid, RefundPolicy, Refundable};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;
 pub use lightning_session::{LightningSession, SessionClose, SessionDeposit, SessionRefund, SessionWrite};
@@ -65,5 +68,9 @@ pub use settings::{AccountMode, AccountSettings};
 pub use space::Room;
 pub use store::{Media, QUEUE_MAX, Store};
 pub use submitted::{Durable, NotTaken, Submitted};
+pub use top_up::{
+    CodeStep, Parked, ParkedWhy, Redeemed, RedemptionCode, RefundState, RefundStep, TopUp, TopUpRefund,
+    TopUpState, TopUpStep,
+};
 pub use view::view;
 pub use writer::SWEEP_ROWS_MAX;

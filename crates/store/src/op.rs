@@ -4,8 +4,8 @@ use ledger::{AccountId, Chart, Draft, EntryError, TreeHead};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountSettings, Attempt, CashuWrite, ChannelWrite, Idempotent, OpenCall, Outcome, Payment, PayoutStep,
-    Promised, SessionWrite,
+    AccountSettings, Attempt, CashuWrite, ChannelWrite, CodeStep, Idempotent, OpenCall, Outcome, Payment,
+    PayoutStep, Promised, RefundStep, SessionWrite, TopUpStep,
 };
 
 /// One write. Each is applied whole or refused whole; several share one sync.
@@ -79,6 +79,22 @@ pub enum Op {
         hash: [u8; 32],
         /// The step.
         step: PayoutStep,
+    },
+    /// An order for balance: one step of it, with its entry.
+    TopUp {
+        /// Names the order.
+        id: [u8; 16],
+        /// The step.
+        step: TopUpStep,
+    },
+    /// Codes for balance.
+    Codes(CodeStep),
+    /// A purchase goes back to who paid for it: one step of it, with its entry.
+    TopUpRefund {
+        /// Names the refund.
+        id: [u8; 16],
+        /// The step.
+        step: RefundStep,
     },
     /// Ecash: what is asked of a mint, what it gave, what the operator took.
     Cashu(Box<CashuWrite>),

@@ -1,6 +1,7 @@
 //! Reading the store: snapshots that never wait for the writer.
 
 mod cashu;
+mod top_up;
 mod tree;
 
 use std::ops::ControlFlow;

@@ -42,6 +42,18 @@ pub(crate) const SESSIONS: TableDefinition<'static, &[u8; 32], &[u8]> =
     TableDefinition::new("lightning_sessions");
 /// Account id -> JSON of the `Lot`s that came in over Lightning, oldest first.
 pub(crate) const LOTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("lots");
+/// Order id -> JSON of `TopUp`.
+pub(crate) const TOP_UPS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("top_ups");
+/// Deposit key -> JSON of `Parked`.
+pub(crate) const PARKED: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("parked");
+/// Account id -> JSON of `LotBook`.
+pub(crate) const CREDIT_LOTS: TableDefinition<'static, &[u8; 16], &[u8]> =
+    TableDefinition::new("credit_lots");
+/// Hash of a code -> JSON of `RedemptionCode`.
+pub(crate) const CODES: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("codes");
+/// Refund id -> JSON of `TopUpRefund`.
+pub(crate) const TOP_UP_REFUNDS: TableDefinition<'static, &[u8; 16], &[u8]> =
+    TableDefinition::new("top_up_refunds");
 /// Deposit key of a payment by ecash -> JSON of `CashuSwap`.
 pub(crate) const CASHU_SWAPS: TableDefinition<'static, &[u8; 32], &[u8]> =
     TableDefinition::new("cashu_swaps");
@@ -90,6 +102,8 @@ pub(crate) const EXPIRY_PAYOUT: u8 = 3;
 pub(crate) const EXPIRY_SESSION: u8 = 4;
 /// The kind byte of a grant's expiry.
 pub(crate) const EXPIRY_GRANT: u8 = 5;
+/// The kind byte of an unpaid order's expiry; its row's key is the first half.
+pub(crate) const EXPIRY_TOP_UP: u8 = 6;
 
 pub(crate) fn balance_key(asset: u16, account: [u8; 16]) -> [u8; 18] {
     let mut key = [0; 18];
@@ -157,6 +171,11 @@ pub(crate) fn for_each(each: &mut impl EachTable) -> Result<(), StoreError> {
     each.table(OPEN_PAYOUTS)?;
     each.table(SESSIONS)?;
     each.table(LOTS)?;
+    each.table(TOP_UPS)?;
+    each.table(PARKED)?;
+    each.table(CREDIT_LOTS)?;
+    each.table(CODES)?;
+    each.table(TOP_UP_REFUNDS)?;
     each.table(FREE_CALLS)?;
     each.table(CASHU_SWAPS)?;
     each.table(CASHU_COINS)?;

@@ -13,6 +13,7 @@ mod payout;
 mod post;
 mod sweep;
 mod tail;
+mod top_up;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

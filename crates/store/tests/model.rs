@@ -177,6 +177,8 @@ impl Model {
                     !ends || payment.valid_before_s.checked_add(WEEK_S).is_none_or(|end| end >= now_s)
                 });
             }
+            // Not among the writes that are tried here: `top_ups.rs` has them.
+            Op::TopUp { .. } | Op::Codes(_) | Op::TopUpRefund { .. } => return Err(Refusal::Conflict),
             Op::Head { .. } | Op::Forget { .. } | Op::Flush => {}
         }
         Ok(())

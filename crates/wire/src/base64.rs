@@ -69,6 +69,17 @@ pub fn encode_std(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// As [`encode_std`], into a place of exactly the length of that. `None`: it is shorter.
+#[must_use]
+pub fn encode_std_into(bytes: &[u8], place: &mut [u8]) -> Option<usize> {
+    STANDARD.encode_slice(bytes, place).ok()
+}
+
+/// URL alphabet without padding, behind what is in `text`.
+pub fn push_url(text: &mut String, bytes: &[u8]) {
+    URL_SAFE_NO_PAD.encode_string(bytes, text);
+}
+
 /// URL alphabet without padding.
 #[must_use]
 pub fn encode_url(bytes: &[u8]) -> String {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 const DAY_S: i64 = 86_400;
+/// Length of every text that is written.
+pub const TEXT_BYTES: usize = "1970-01-01T00:00:00.000Z".len();
 /// The last second of the year 9999.
 const LAST_S: i64 = 253_402_300_799;
 
@@ -60,7 +62,7 @@ pub fn format(unix_s: u64) -> Option<String> {
     }
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     let day = day + 1;
-    let mut text = String::with_capacity("1970-01-01T00:00:00.000Z".len());
+    let mut text = String::with_capacity(TEXT_BYTES);
     // Writing to a `String` cannot fail.
     _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000Z");
     Some(text)

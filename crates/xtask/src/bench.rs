@@ -23,6 +23,9 @@ const PROXIES: Packages = Packages {
     programs: &["usr/sbin/nginx", "usr/sbin/haproxy"],
 };
 
+/// The release, with the lines of its code. It is Cargo's name of the folder as well.
+const PROFILE: &str = "measured";
+
 const USAGE: &str = "\
 usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N]
 
@@ -43,7 +46,8 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         print!("{USAGE}");
         return Outcome::default();
     }
-    let build = ["build", "--release", "--locked", "--package", "farthing", "--package", "farthing-bench"];
+    let build =
+        ["build", "--profile", PROFILE, "--locked", "--package", "farthing", "--package", "farthing-bench"];
     let built = step::run(
         "build",
         &mut cargo(&[build.as_slice(), &["--bin", "farthing", "--bin", "suite"]].concat()),
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         return built;
     }
     let places = Places::of("bench");
-    let mut suite = std::process::Command::new(release(&places).join("suite"));
+    let mut suite = std::process::Command::new(built_into(&places).join("suite"));
     suite.args(args).arg("--leash");
     if args.iter().any(|arg| arg == "--peers") {
         match PROXIES.unpack(&places) {
@@ -80,6 +84,6 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     built.plus(process::watch(suite, "bench", time_max))
 }
 
-fn release(places: &Places) -> PathBuf {
-    places.work.parent().unwrap_or(&places.work).join("release")
+fn built_into(places: &Places) -> PathBuf {
+    places.work.parent().unwrap_or(&places.work).join(PROFILE)
 }

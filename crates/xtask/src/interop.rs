@@ -5,6 +5,7 @@
 //! the stage (mock upstream, local chain, facilitator, gateway) and counts. A scenario that says
 //! nothing has failed, so a script that dies early cannot pass by silence.
 
+mod alipay;
 pub(crate) mod books;
 mod cashu;
 mod clients;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use self::alipay::AlipayJudge;
 use self::cashu::CashuMint;
 use self::clients::{CLIENTS, Client, Ground, Runtime, Takes};
 use self::composition::Table;
@@ -152,6 +154,7 @@ struct Grounds {
     nwc: Result<Option<NwcWallets>, String>,
     mint: Result<Option<CashuMint>, String>,
     tempo: Result<Option<Tempo>, String>,
+    alipay: Result<Option<AlipayJudge>, String>,
 }
 
 impl Grounds {
@@ -170,6 +173,7 @@ impl Grounds {
         let lnbits = || LnBits::start(&program(Runtime::Python(Environment::LnBits))?, places);
         let mint = || CashuMint::start(&program(Runtime::Python(Environment::Cashu))?, places);
         let tempo = || Tempo::start(&install::anvil(places)?, &program(Runtime::Node)?, places);
+        let alipay = || AlipayJudge::start(&program(Runtime::Node)?, places);
         let has_chain = needed(Ground::Evm) || needed(Ground::Solana);
         Self {
             chain: has_chain.then(chain).transpose(),
@@ -180,6 +184,7 @@ impl Grounds {
             nwc: needed(Ground::Nwc).then(|| NwcWallets::start(&program(Runtime::Node)?, places)).transpose(),
             mint: needed(Ground::Cashu).then(mint).transpose(),
             tempo: needed(Ground::Tempo).then(tempo).transpose(),
+            alipay: needed(Ground::Alipay).then(alipay).transpose(),
         }
     }
 
@@ -226,6 +231,10 @@ impl Grounds {
             Ground::Tempo => {
                 let tempo = self.tempo.as_ref().map_err(Clone::clone)?;
                 tempo.as_ref().into_iter().for_each(|tempo| tempo.describe(env));
+            }
+            Ground::Alipay => {
+                let alipay = self.alipay.as_ref().map_err(Clone::clone)?;
+                alipay.as_ref().into_iter().for_each(|alipay| alipay.describe(env));
             }
         }
         Ok(())

@@ -16,6 +16,8 @@ impl Names {
             Chart::OverrunLoss,
             Chart::RefundPayable,
             Chart::FeesPassedOn,
+            Chart::Promo,
+            Chart::Suspense,
             Chart::Memo,
         ]
         .map(|chart| (chart.id(), chart.name()));
@@ -58,6 +60,7 @@ fn exported(name: &str) -> String {
         ("rail_fee", _) => "expenses:psp-fee".to_owned(),
         ("fx_loss", _) => "expenses:fx-loss".to_owned(),
         ("chargeback", _) => "expenses:chargeback".to_owned(),
+        ("promo", _) => "expenses:promo".to_owned(),
         ("fx", asset) => format!("equity:fx:{}", path(asset)),
         ("rounding", _) => "equity:rounding".to_owned(),
         _ => format!("equity:other:{}", path(name)),
@@ -70,11 +73,19 @@ pub(super) fn chart_of(name: &str) -> Option<Chart> {
         Some(("rail_clearing", rail)) => Chart::RailClearing(rail.to_owned()),
         Some(("usage", model)) => Chart::Usage(model.to_owned()),
         Some(("rail_fee", rail)) => Chart::RailFee(rail.to_owned()),
+        Some(("fx", asset)) => Chart::Fx(money::Asset::from_name(asset)?),
         Some(_) => return None,
         None => {
-            [Chart::UsageClearing, Chart::OverrunLoss, Chart::RefundPayable, Chart::FeesPassedOn, Chart::Memo]
-                .into_iter()
-                .find(|chart| chart.name() == name)?
+            let fixed = [
+                Chart::UsageClearing,
+                Chart::OverrunLoss,
+                Chart::RefundPayable,
+                Chart::FeesPassedOn,
+                Chart::Promo,
+                Chart::Suspense,
+                Chart::Memo,
+            ];
+            fixed.into_iter().find(|chart| chart.name() == name)?
         }
     })
 }

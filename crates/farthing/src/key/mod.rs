@@ -15,6 +15,7 @@ use wire::credit_key::{CreditKey, TEXT_BYTES_MAX};
 
 use crate::operator::{Common, carry_out};
 use restrictions::Restrictions;
+pub(crate) use restrictions::time;
 
 /// `farthing key ...`
 #[derive(Debug, clap::Subcommand)]

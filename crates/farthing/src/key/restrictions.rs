@@ -77,7 +77,7 @@ fn money(text: &str) -> Result<String, String> {
 }
 
 /// Unix seconds: `@1900000000`, or so long from now.
-fn time(text: &str, now_s: u64) -> Result<u64, String> {
+pub(crate) fn time(text: &str, now_s: u64) -> Result<u64, String> {
     let bad = || format!("time \"{text}\": write 30s, 10m, 12h, 7d or @1900000000");
     if let Some(at) = text.strip_prefix('@') {
         return at.parse().map_err(|_| bad());

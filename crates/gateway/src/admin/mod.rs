@@ -13,6 +13,7 @@ mod office;
 mod payouts;
 mod show;
 mod socket;
+mod top_ups;
 
 pub(crate) use listener::serve_probes;
 pub use office::{AccountChange, Command, run_alone};

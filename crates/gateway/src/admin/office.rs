@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{AccountMode, Op, Options, Store, StoreError};
 
-use super::{intents, payouts};
+use super::{intents, payouts, top_ups};
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::random;
@@ -78,6 +78,32 @@ pub enum Command {
     },
     /// Refunds over Lightning.
     LedgerPayouts,
+    /// Orders for balance, and payments that none of them asked for like this.
+    TopUpList,
+    /// Refunds of orders.
+    TopUpRefunds,
+    /// The operator's word about a refund.
+    TopUpDecide {
+        /// Its id, hex.
+        refund: String,
+        /// Whether it is to go back.
+        approve: bool,
+    },
+    /// Codes for balance: their texts are in the answer and nowhere else.
+    CodeNew {
+        /// What each is good for, `5 USD`.
+        credit: String,
+        /// How many.
+        count: u32,
+        /// What the operator calls them.
+        #[serde(default)]
+        label: String,
+        /// Unix seconds after which they are good for nothing.
+        #[serde(default)]
+        expires_s: Option<u64>,
+    },
+    /// Codes that were made, and who has called them up.
+    CodeList,
     /// What the operator knows of a payment that no rail can decide: its transaction, or that there is none. The same of a
     /// refund over Lightning.
     LedgerResolve {
@@ -233,6 +259,13 @@ impl Office<'_> {
             }
             Command::LedgerIntents => intents::list(self.store()).await,
             Command::LedgerPayouts => payouts::list(self),
+            Command::TopUpList => top_ups::list(self).await,
+            Command::TopUpRefunds => top_ups::refunds(self).await,
+            Command::TopUpDecide { refund, approve } => top_ups::decide(self, &refund, approve).await,
+            Command::CodeNew { credit, count, label, expires_s } => {
+                top_ups::new_codes(self, &credit, count, &label, expires_s).await
+            }
+            Command::CodeList => top_ups::list_codes(self),
             Command::LedgerResolve { key, settled, refused } => {
                 intents::decide(self, &key, settled, refused).await
             }

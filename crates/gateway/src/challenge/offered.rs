@@ -1,15 +1,20 @@
 //! The offers of x402 in a challenge, version 2 in a header and version 1 in the body (X402-6).
 //!
-//! What they say is written once per till ([`crate::till`]); here amounts and quote go into it (PERF-33).
+//! What they say is written once per till ([`crate::till`]); here amounts and quote go into it, unless it was asked for a
+//! moment ago ([`super::rendering`], PERF-33).
+
+use std::sync::Arc;
 
 use http::HeaderValue;
 use serde_json::Value;
+use wire::base64;
 use wire::json_text::{self, escaped};
 use wire::x402::{header as x402, v2};
 
+use super::rendering::{ISSUED_AT, NONCE, QUOTE, Rendering, Varying, Wanted};
 use super::{Ask, quote_end};
 use crate::clock::Now;
-use crate::extensions::{self, Declared, discovery};
+use crate::extensions::{self, Declared, discovery, sign_in};
 use crate::gate::Gate;
 use crate::snapshot::Snapshot;
 use crate::till::{Asking, MIME_TYPE};
@@ -22,31 +27,97 @@ const PART_BYTES: usize = 32;
 /// Our offers, as a challenge says them.
 pub(crate) struct Offered {
     /// As entries of x402 v1, for a body: each is JSON.
-    pub(crate) entries: Vec<String>,
-    /// As x402 v2: JSON ...
-    pub(crate) required: String,
-    /// ... and in the header that carries it.
+    pub(crate) entries: Arc<[String]>,
+    /// As x402 v2, in the header that carries it.
     pub(crate) header: HeaderValue,
     /// Whether there is any.
     pub(crate) is_any: bool,
-    pub(crate) top_up_url: String,
 }
 
 impl Offered {
     /// The offers for `ask`, for a payer who is told `error`. What nobody settles is not offered (X402-41).
-    pub(crate) fn new(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, error: &str, now: Now) -> Self {
+    pub(crate) fn new(
+        gate: &Gate,
+        snapshot: &Snapshot,
+        ask: &Ask<'_>,
+        error: &'static str,
+        now: Now,
+    ) -> Self {
+        let tills = snapshot.tills.iter().enumerate().filter(|(_, till)| ask.through.includes(till));
+        let open = tills.filter_map(|(place, till)| {
+            gate.directory.offered(till, snapshot.facilitators.as_ref()).map(|named| (place, named))
+        });
+        let wanted = Wanted::of(ask, error, open.collect(), now);
+        let [nonce, issued_at] =
+            if sign_in::is_on(snapshot) { sign_in::fresh(gate, snapshot, now) } else { Default::default() };
+        let (nonce, issued_at) = (nonce.as_str(), issued_at.as_str());
+        let written = |varying: Varying<'_>| Written::new(gate, snapshot, ask, &wanted, varying, now);
+        let kept = snapshot.renderings.get(&wanted, || {
+            let [quote, nonce, issued_at] = [QUOTE, NONCE, ISSUED_AT].map(|blank| blank.to_string());
+            // What is asked of everybody alike is quoted alike as long as that lasts.
+            let quote = if ask.priced_by_body { quote } else { ask.quote(gate, quote_end(now)) };
+            let blanks = Varying { quote: &quote, nonce: &nonce, issued_at: &issued_at };
+            let Written { required, entries, is_any } = written(blanks);
+            Rendering::new(&wanted, required, entries, is_any)
+        });
+        if let Some(kept) = kept {
+            let quote = if ask.priced_by_body { ask.quote(gate, quote_end(now)) } else { String::new() };
+            if let Some(header) = kept.header(Varying { quote: &quote, nonce, issued_at }) {
+                return Self {
+                    entries: Arc::clone(&kept.entries),
+                    header: value(header),
+                    is_any: kept.is_any,
+                };
+            }
+        }
         let quote = ask.quote(gate, quote_end(now));
+        let Written { required, entries, is_any } = written(Varying { quote: &quote, nonce, issued_at });
+        Self { entries, header: value(base64::encode_std(required.as_bytes()).into_bytes()), is_any }
+    }
+
+    /// The same as values: what goes into `accepts` of version 1, and all of version 2.
+    pub(crate) fn values(&self) -> (Value, Value) {
+        // What we have written is JSON.
+        let entries = self.entries.iter().map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
+        let required = self.header.to_str().ok().and_then(|text| base64::decode_std(text).ok());
+        let required = required.and_then(|json| serde_json::from_slice(&json).ok());
+        (entries.collect(), required.unwrap_or_default())
+    }
+}
+
+fn value(base64: Vec<u8>) -> HeaderValue {
+    HeaderValue::try_from(base64).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What a challenge says, written.
+struct Written {
+    /// As x402 v2: JSON.
+    required: String,
+    /// As entries of x402 v1.
+    entries: Arc<[String]>,
+    is_any: bool,
+}
+
+impl Written {
+    fn new(
+        gate: &Gate,
+        snapshot: &Snapshot,
+        ask: &Ask<'_>,
+        wanted: &Wanted<'_>,
+        varying: Varying<'_>,
+        now: Now,
+    ) -> Self {
         let url = ask.url(snapshot);
         let (shown_url, description) = (escaped(&url), escaped(ask.description));
         let (mut accepts, mut entries) = (Vec::new(), Vec::new());
-        for till in snapshot.tills.iter().filter(|till| ask.through.includes(till)) {
-            let Some(named) = gate.directory.offered(till, snapshot.facilitators.as_ref()) else { continue };
+        for (place, named) in &wanted.open {
+            let Some(till) = snapshot.tills.get(*place) else { continue };
             let Some(amount) = till.asked(ask.deposit(till)) else { continue };
             let amount = amount.to_string();
             let asking = Asking {
                 amount: &amount,
-                named: &named,
-                quote: &quote,
+                named,
+                quote: varying.quote,
                 url: &shown_url,
                 description: &description,
             };
@@ -63,24 +134,9 @@ impl Offered {
         if ask.discovery {
             discovery::name_service(snapshot, &mut resource);
         }
-        let extensions = extensions::declared(gate, snapshot, ask, &accepts, now);
-        let required = Required { error, resource, accepts, extensions }.fitted();
-        let header = HeaderValue::try_from(wire::base64::encode_std(required.as_bytes()));
-        let header = header.unwrap_or(HeaderValue::from_static(""));
-        Self {
-            entries,
-            required,
-            header,
-            is_any,
-            top_up_url: format!("{}/farthing/topup", snapshot.public_url),
-        }
-    }
-
-    /// The same as values: what goes into `accepts` of version 1, and all of version 2.
-    pub(crate) fn values(&self) -> (Value, Value) {
-        // What we have written is JSON.
-        let value = |text: &String| serde_json::from_str(text).unwrap_or_default();
-        (self.entries.iter().map(value).collect(), value(&self.required))
+        let extensions = extensions::declared(gate, snapshot, ask, &accepts, &shown_url, varying, now);
+        let required = Required { error: wanted.error, resource, accepts, extensions }.fitted();
+        Self { required, entries: entries.into(), is_any }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a payer is told of his channel: in the head of an answer, and in a challenge that puts him right.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proof::x402_batch::{BatchError, Offer};
 use wire::x402::batch::{ChannelState, ResponseExtra, VoucherState};
@@ -140,5 +142,5 @@ pub(crate) fn corrective(
     Refusal::new(Code::ProofInvalid, "The voucher does not continue from where the channel stands.")
         .facts(facts)
         .money(Money::NothingTaken)
-        .offers(Vec::new(), header, presented.top_up_url.clone())
+        .offers(Arc::default(), header, presented.top_up_url.clone())
 }

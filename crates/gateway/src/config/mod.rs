@@ -42,6 +42,7 @@ mod svm;
 mod tempo;
 #[cfg(test)]
 mod tests;
+mod top_up;
 mod unit_price;
 mod upstream;
 mod url;
@@ -88,6 +89,7 @@ pub use solana::{Solana, SolanaNetwork};
 pub use store::{CrashCharge, MasterKey, Store, Tokens};
 pub use submitter::Submitter;
 pub use tempo::Tempo;
+pub use top_up::TopUpRules;
 pub use unit_price::UnitPrice;
 pub(crate) use unit_price::dialect as unit_dialect;
 pub use upstream::{Auth, Protocol, Upstream};
@@ -124,6 +126,8 @@ pub struct Config {
     pub metering: Metering,
     /// How money arrives.
     pub rails: Rails,
+    /// How balance is sold by order; it is not when absent.
+    pub top_up: Option<TopUpRules>,
     /// Signatures of agents; none is looked at when absent.
     pub identity: Option<Identity>,
     /// Rates.
@@ -187,13 +191,15 @@ const KEYS: Keys = Keys::new(
         "prices",
         "metering",
         "rails",
+        "top_up",
+        "refunds",
         "identity",
         "limits",
         "admin",
         "observe",
         "discovery",
     ],
-    &["include", "money", "top_up", "refunds", "risk", "export"],
+    &["include", "money", "risk", "export"],
 );
 
 /// A name for a group of accounts, as it may stand in `prices`.
@@ -248,6 +254,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         }
         let rails = rail::read(&top);
         extensions::check(&top, &rails, &routes);
+        let top_up = top_up::read(&top, &rails);
         let identity = identity::read(&top);
         identity::check(&top, identity.as_ref(), &routes);
         Config {
@@ -256,6 +263,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
             receipt_key: store::read_receipt_key(&top, &store),
             metering,
             rails,
+            top_up,
             identity,
             limits: limits::read(&top),
             admin: admin::read(&top, &server, &store),

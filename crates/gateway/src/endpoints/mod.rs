@@ -3,6 +3,7 @@
 mod catalogue;
 mod llms;
 mod openapi;
+mod orders;
 mod payout;
 mod price_page;
 mod prices;
@@ -13,6 +14,7 @@ mod sign_in;
 mod top_up;
 
 pub(crate) use catalogue::Catalogue;
+pub(crate) use orders::{Order, paid_amount};
 pub(crate) use prices::Pages;
 
 use bytes::Bytes;
@@ -42,6 +44,10 @@ pub(crate) enum Endpoint {
     Keys,
     Balance,
     TopUp,
+    /// Balance by order, or for a code.
+    Order(Order),
+    /// Where Alipay tells of payments.
+    AlipayNotices,
     /// What is left in a payment channel, or of a balance that came in over Lightning.
     Refund,
     Receipt(String),
@@ -64,8 +70,10 @@ pub(crate) enum Endpoint {
     Nothing,
 }
 
+/// Where Alipay sends its notices.
+pub(crate) const ALIPAY_NOTICES: &str = "/farthing/hooks/alipay";
 const BALANCE: &str = "/farthing/balance";
-const TOP_UP: &str = "/farthing/topup";
+pub(crate) const TOP_UP: &str = "/farthing/topup";
 const QUOTE: &str = "/farthing/quote";
 const PRICES: &str = "/farthing/prices";
 const MODELS: &str = "/v1/models";
@@ -76,6 +84,7 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
         "/farthing/health" => Endpoint::Health,
         BALANCE => Endpoint::Balance,
         TOP_UP => Endpoint::TopUp,
+        ALIPAY_NOTICES => Endpoint::AlipayNotices,
         "/farthing/refund" => Endpoint::Refund,
         QUOTE => Endpoint::Quote,
         "/farthing/sign-in" => Endpoint::SignIn,
@@ -90,8 +99,11 @@ pub(crate) fn find(path: &str) -> Option<Endpoint> {
                 Some(id) => Endpoint::Proof(id.to_owned()),
                 None => Endpoint::Receipt(rest.to_owned()),
             },
-            None if path.starts_with("/farthing/") => Endpoint::Nothing,
-            None => return None,
+            None => match path.strip_prefix("/farthing/topup/").and_then(Order::find) {
+                Some(order) => Endpoint::Order(order),
+                None if path.starts_with("/farthing/") => Endpoint::Nothing,
+                None => return None,
+            },
         },
     })
 }
@@ -179,6 +191,14 @@ pub(crate) async fn answer(
         Endpoint::TopUp => {
             only(arrived, &[Method::GET, Method::POST])?;
             top_up::top_up(worker, arrived).await
+        }
+        Endpoint::Order(order) => {
+            only(arrived, order.methods())?;
+            orders::answer(worker, arrived, &order, body).await
+        }
+        Endpoint::AlipayNotices => {
+            only(arrived, &[Method::POST])?;
+            orders::notice(worker, arrived, "alipay", body).await
         }
         Endpoint::Refund => {
             only(arrived, &[Method::GET, Method::POST])?;
@@ -306,7 +326,7 @@ fn balance(worker: &Worker, payer: &Payer) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, find};
+    use super::{Endpoint, Order, find};
 
     #[test]
     fn only_our_own_paths_are_ours() {
@@ -320,6 +340,12 @@ mod tests {
             ("/llms.txt", Some(Endpoint::Llms)),
             ("/llms.txt/", None),
             ("/farthing/refund", Some(Endpoint::Refund)),
+            ("/farthing/topup/orders", Some(Endpoint::Order(Order::New))),
+            ("/farthing/topup/orders/ab", Some(Endpoint::Order(Order::One("ab".into())))),
+            ("/farthing/topup/orders/ab/refund", Some(Endpoint::Order(Order::Refund("ab".into())))),
+            ("/farthing/topup/codes", Some(Endpoint::Order(Order::Code))),
+            ("/farthing/topup/", Some(Endpoint::Nothing)),
+            ("/farthing/hooks/alipay", Some(Endpoint::AlipayNotices)),
             ("/v1/models/x", None),
             ("/farthingale", None),
         ] {

@@ -55,7 +55,7 @@ pub(super) async fn payout(
     let (gate, snapshot) = (&worker.gate, &arrived.snapshot);
     let slot = admission::slot(gate, snapshot)?;
     // Before anything of the body is looked at: whoever has no balance makes us read no invoice.
-    let account = holder(worker, arrived)?;
+    let account = whole_holder(worker, arrived)?;
     snapshot.limiters.account(account.id()).admit_refund()?;
     let take = Take { max: BODY_BYTES_MAX, opaque: false, time_max: snapshot.config.server.timeouts.body };
     let body = body::read(body, &arrived.head.headers, take).await?;
@@ -110,7 +110,7 @@ fn failed(payout: &Payout) -> Refusal {
 }
 
 /// Whose balance it is. A key or token that was narrowed spends for its giver, and takes nothing out.
-fn holder(worker: &Worker, arrived: &Arrived) -> Result<AccountRef, Refusal> {
+pub(super) fn whole_holder(worker: &Worker, arrived: &Arrived) -> Result<AccountRef, Refusal> {
     let Payer { account, key, token, .. } = super::holder(worker, arrived)?;
     let is_whole = match (&key, &token) {
         (Some(key), _) => is_whole(&worker.gate, key)?,

@@ -10,7 +10,7 @@ use super::document;
 use crate::admission;
 use crate::body::{self, GateBody};
 use crate::call::{Arrived, Worker};
-use crate::challenge::{Ask, Offered};
+use crate::challenge::{Ask, Offered, top_up_url};
 use crate::facts;
 use crate::identity::Content;
 use crate::payer::{HoldTerms, Payer};
@@ -76,7 +76,7 @@ pub(super) async fn quote(
     let offered = Offered::new(gate, snapshot, &ask, Code::PaymentRequired.name(), arrived.now);
     answer["x402Version"] = 1.into();
     (answer["accepts"], answer["payment_required"]) = offered.values();
-    answer["top_up_url"] = offered.top_up_url.into();
+    answer["top_up_url"] = top_up_url(snapshot).into();
     let mut response = document(&answer, "no-store");
     response.headers_mut().insert(HeaderName::from_static("payment-required"), offered.header);
     Ok(response)

@@ -3,7 +3,7 @@
 //! The entry is large, so it goes out where a program that only looks around would look: in the answer to a `GET`, and
 //! to whoever names it in [`ASKS`]. A payer who brings it back has it passed on to the facilitator, as we wrote it.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Map, Value, json};
 use wire::x402::bazaar::{self, BodyType, Discovery, Info, Input, Output};
 use wire::x402::facilitator::SettleRequest;
@@ -15,7 +15,7 @@ use crate::config::RouteDiscovery;
 use crate::snapshot::Snapshot;
 
 /// The request field that asks for extensions by their ids, with commas between.
-pub(crate) const ASKS: &str = "farthing-extensions";
+pub(crate) const ASKS: HeaderName = HeaderName::from_static("farthing-extensions");
 
 /// Whether a request is one to tell how it could be made.
 pub(crate) fn is_asked(method: &Method, headers: &HeaderMap) -> bool {
@@ -173,9 +173,8 @@ mod tests {
 
     #[test]
     fn it_is_told_on_a_get_and_when_asked() {
-        let headers = |value: &'static str| {
-            HeaderMap::from_iter([(super::ASKS.parse().unwrap(), HeaderValue::from_static(value))])
-        };
+        let headers =
+            |value: &'static str| HeaderMap::from_iter([(super::ASKS, HeaderValue::from_static(value))]);
         for (method, headers, expected) in [
             (Method::GET, HeaderMap::new(), true),
             (Method::POST, HeaderMap::new(), false),

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use wire::template::{MARKS, Template};
 use wire::x402::{bazaar, extension, offer_receipt, payment_identifier, siwx};
 
-use crate::challenge::Ask;
+use crate::challenge::{Ask, Varying};
 use crate::clock::Now;
 use crate::config::{self, Config, EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
@@ -78,12 +78,14 @@ impl Declared {
 }
 
 /// What a challenge says under `extensions`, the most useful first: what does not fit into the header is given up
-/// from the back (X402-5). `accepts` are its offers, each as JSON.
+/// from the back (X402-5). `accepts` are its offers, each as JSON, and `url` what they are for, escaped.
 pub(crate) fn declared(
     gate: &Gate,
     snapshot: &Snapshot,
     ask: &Ask<'_>,
     accepts: &[String],
+    url: &str,
+    varying: Varying<'_>,
     now: Now,
 ) -> Vec<Declared> {
     let Some(on) = switched_on(snapshot) else { return Vec::new() };
@@ -98,7 +100,7 @@ pub(crate) fn declared(
         all.push(Declared::new(bazaar::ID, written(&entry)));
     }
     if on.sign_in {
-        all.push(Declared::new(siwx::ID, sign_in::declared(gate, snapshot, ask, now)));
+        all.push(Declared::new(siwx::ID, sign_in::declared(snapshot, url, varying)));
     }
     if on.offer_receipt.is_some()
         && let Some(offers) = offers::promised(gate, snapshot, ask, accepts, now)

@@ -12,13 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use ledger::{AccountId, AccountRef, AccountState};
 use proof::account_id;
 use proof::siwx::{self, Host, NonceKey, SignedIn, SiwxError, Wallet};
-use wire::json_text::escaped;
 use wire::rfc3339;
 use wire::x402::siwx::{Answer, Challenge, Info, SIGN_IN_WITH_X, SignatureType, SupportedChain, VERSION};
 use wire::x402::{Address, base58};
 
 use super::switched_on;
-use crate::challenge::Ask;
+use crate::challenge::Varying;
 use crate::clock::Now;
 use crate::config::{EvmNetwork, Network, SvmNetwork};
 use crate::gate::Gate;
@@ -33,6 +32,9 @@ use crate::snapshot::Snapshot;
 /// Nonces remembered at most; beyond it nobody signs in until some are over. Only wallets with an account of ours use
 /// them up, each as often as its account may call.
 const NONCES_MAX: usize = 100_000;
+
+/// The field of a wallet's answer.
+const ANSWER: HeaderName = HeaderName::from_static(SIGN_IN_WITH_X);
 
 /// Of a payer who signed in, in logs and receipts.
 const PROTOCOL: &str = "sign-in";
@@ -80,13 +82,12 @@ pub(crate) fn challenge(gate: &Gate, snapshot: &Snapshot, uri: String, now: Now)
 }
 
 /// The same for what is asked for, as it stands in a 402.
-pub(super) fn declared(gate: &Gate, snapshot: &Snapshot, ask: &Ask<'_>, now: Now) -> String {
-    let [nonce, issued_at] = fresh(gate, snapshot, now);
-    snapshot.terms.sign_in.fill(&[&escaped(&ask.url(snapshot)), &nonce, &issued_at])
+pub(super) fn declared(snapshot: &Snapshot, url: &str, varying: Varying<'_>) -> String {
+    snapshot.terms.sign_in.fill(&[url, varying.nonce, varying.issued_at])
 }
 
 /// What no two challenges have in common: nonce and time.
-fn fresh(gate: &Gate, snapshot: &Snapshot, now: Now) -> [String; 2] {
+pub(crate) fn fresh(gate: &Gate, snapshot: &Snapshot, now: Now) -> [String; 2] {
     // Shown to everybody, and ours by its MAC: being unlike all others is all that is asked of it.
     let nonce = gate.sign_ins.key.mint(&snapshot.terms.domain, random::name(), now.seconds());
     [nonce, rfc3339::format(now.seconds()).unwrap_or_default()]
@@ -122,8 +123,6 @@ pub(super) fn challenge_of(
     Challenge { info, supported_chains: chains.iter().map(chain).collect() }
 }
 
-const FIELD: HeaderName = HeaderName::from_static(SIGN_IN_WITH_X);
-
 /// Whether wallets may sign in.
 pub(crate) fn is_on(snapshot: &Snapshot) -> bool {
     switched_on(snapshot).is_some_and(|on| on.sign_in)
@@ -131,7 +130,7 @@ pub(crate) fn is_on(snapshot: &Snapshot) -> bool {
 
 /// A wallet's answer in a request, if sign-in is switched on.
 pub(crate) fn answered<'h>(snapshot: &Snapshot, headers: &'h HeaderMap) -> Option<&'h HeaderValue> {
-    is_on(snapshot).then(|| headers.get(FIELD))?
+    is_on(snapshot).then(|| headers.get(ANSWER))?
 }
 
 /// A wallet's account, opened; it counts as calling until `running` goes.

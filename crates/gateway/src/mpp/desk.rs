@@ -42,17 +42,18 @@ impl Desk {
         let tempo = rules.tempo.as_ref().map(|rules| {
             let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
             let node = EvmNode { origin, path, dialer: dialer.clone() };
-            Terms { rules: rules.terms, chain: Chain::Tempo(Tempo { rules: rules.clone(), node }) }
+            Tempo::new(rules, node).map(|tempo| Terms { rules: rules.terms, chain: Chain::Tempo(tempo) })
         });
         let solana = rules.solana.as_ref().map(|rules| {
             let (origin, path) = (origin(&rules.rpc), path(&rules.rpc));
             let node = SolanaNode { origin, path, dialer: dialer.clone() };
-            Terms { rules: rules.terms, chain: Chain::Solana(Solana { rules: rules.clone(), node }) }
+            Solana::new(rules, node).map(|solana| Terms { rules: rules.terms, chain: Chain::Solana(solana) })
         });
         let stripe = rules.stripe.as_ref().map(|rules| Counter::<config::Stripe>::new(rules, mode, dialer));
         let card = rules.card.as_ref().map(|rules| Counter::<config::Card>::new(rules, dialer));
-        let credit = written(&credit::request(keys::mode(mode), public_url, MARKS[0]))?;
+        let credit = written(&credit::request(keys::mode(mode), public_url, MARKS[0]), 1)?;
         let (stripe, card) = (stripe.transpose()?, card.transpose()?);
+        let (tempo, solana) = (tempo.transpose()?, solana.transpose()?);
         Ok(Self { realm, rules: rules.clone(), credit, tempo, solana, stripe, card })
     }
 
@@ -94,10 +95,10 @@ impl Desk {
     }
 }
 
-/// What a method asks for, with a mark for the amount.
-pub(crate) fn written<T: Serialize>(request: &T) -> io::Result<Template> {
+/// What a method asks for, with a mark for the amount first, and for what else differs.
+pub(crate) fn written<T: Serialize>(request: &T, holes: usize) -> io::Result<Template> {
     let odd = || io::Error::other("rails.mpp has characters that no text has");
-    Template::new(&payload::canonical(request), 1).ok_or_else(odd)
+    Template::new(&payload::canonical(request), holes).ok_or_else(odd)
 }
 
 async fn charged<R>(counter: Option<&Counter<R>>, order: &Order) -> Settlement {

@@ -52,7 +52,8 @@ impl Demand<'_> {
     /// A mark for a quote: of this request, and of no other challenge. Two payments of one wallet must never have the
     /// same id, or the second would be a replay.
     pub(super) fn mark(&self) -> String {
-        self.mark_with(&random::bytes())
+        // Shown to everybody: being unlike all others is all that is asked of it.
+        self.mark_with(&random::name())
     }
 
     /// Whether a quote was given for this request.

@@ -15,7 +15,7 @@ use wire::x402::{ExactPayload, base58, v1, v2};
 
 use super::known::{self, Shape};
 use super::store_refusal;
-use crate::challenge::Ask;
+use crate::challenge::{Ask, top_up_url};
 use crate::channels;
 use crate::clock::Now;
 use crate::credential::Payment;
@@ -486,10 +486,6 @@ fn of_channels(offered: &[(Till, Offer)]) -> Vec<channels::Offered> {
         Offer::Exact(_) | Offer::Permit2(_) | Offer::Solana(_) => None,
     };
     offered.iter().filter_map(ours).collect()
-}
-
-fn top_up_url(snapshot: &Snapshot) -> String {
-    format!("{}/farthing/topup", snapshot.public_url)
 }
 
 pub(crate) fn transfer_refusal(error: ExactError) -> Refusal {

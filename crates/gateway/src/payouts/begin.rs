@@ -157,6 +157,10 @@ fn wish(
         let detail = "No more goes back over Lightning than came into this account that way, fee included.";
         return Err(unfit("above_deposits", detail));
     };
+    if !is_others(gate, account, Taken::credit_of(&taken))? {
+        let detail = "What is left was bought or given in another way, and goes back that way or not at all.";
+        return Err(unfit("above_deposits", detail));
+    }
     let amount = Amount::from_units(Taken::credit_of(&Taken::first(&taken, invoice.amount_msat)));
     let whole = Amount::from_units(Taken::credit_of(&taken));
     let told = |amount: Amount| amount.short(account.asset());
@@ -196,6 +200,14 @@ fn wish(
         asking,
         reason: String::new(),
     })
+}
+
+/// Whether as much of the balance is of no order and no code: a bonus is not paid out, and a purchase goes back to who paid it
+/// (FIN-33, FIN-34).
+fn is_others(gate: &Gate, account: &Account, units: i64) -> Result<bool, Refusal> {
+    let lots = gate.store.reader().credit_lots(account.id(), account.asset());
+    let lots = lots.map_err(|error| store_refusal(&error))?;
+    Ok(lots.is_none_or(|book| book.other >= units))
 }
 
 fn share<'g>(

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use meter::Sdk;
 use serde_json::Value;
 use wire::json_text::{self, Members};
+use wire::mpp::problem;
 use wire::x402::v1;
 
 use super::code::google_status;
@@ -22,10 +23,10 @@ impl Refusal {
         let (code, status) = (inner.code, inner.code.status().as_u16());
         let (money, _) = inner.money.facts();
         let request_id = call.to_string();
-        let offers = inner.accepts.iter().flatten().map(String::len).sum::<usize>();
+        let offers = inner.accepts.iter().flat_map(|accepts| accepts.iter()).map(String::len).sum::<usize>();
         let text = json_text::object_of(USUAL_BYTES + offers, |members| {
             match inner.problem.or(problem_of(code)) {
-                Some(problem) => members.text("type", &problem.uri()),
+                Some(problem) => members.parts("type", &[problem::BASE, problem.name()]),
                 None => members.parts("type", &["urn:farthing:problem:", code.name()]),
             }
             members.text("title", code.title());

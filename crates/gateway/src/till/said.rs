@@ -39,7 +39,7 @@ impl Said {
         Ok(Self {
             v2: offer.as_ref().map(|offer| v2(till, offer)).transpose()?,
             v1: offer.as_ref().and_then(|offer| v1(till, offer)).transpose()?,
-            evm: mpp::evm_request(till, MARKS[0]).map(|request| mpp::written(&request)).transpose()?,
+            evm: mpp::evm_request(till, MARKS[0]).map(|request| mpp::written(&request, 1)).transpose()?,
         })
     }
 }

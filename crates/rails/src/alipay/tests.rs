@@ -132,10 +132,12 @@ fn alipay_4_what_codes_mean() {
         let outcome = alipay.judged(Method::Close, whole.as_bytes(), |answer| answer.closed(&number(TRADE)));
         assert_eq!(kind(&outcome, |()| true), expected, "{body}");
     }
-    // Whatever stands under error_response, the call is not done.
-    let error = signed(Method::Close, &done).replace(Method::Close.answer(), "error_response");
-    let outcome = alipay.judged(Method::Close, error.as_bytes(), |answer| answer.closed(&number(TRADE)));
-    assert_eq!(outcome, Outcome::Unknown(NoVerdict::Undecided));
+    // What stands under error_response is of no trade.
+    for body in [done, said("40004", "ACQ.TRADE_STATUS_ERROR")] {
+        let error = signed(Method::Close, &body).replace(Method::Close.answer(), "error_response");
+        let outcome = alipay.judged(Method::Close, error.as_bytes(), |answer| answer.closed(&number(TRADE)));
+        assert_eq!(outcome, Outcome::Unknown(NoVerdict::Undecided), "{body}");
+    }
     let odd = signed(Method::Close, &said("40002", "isv.<b>\\u0007 odd"));
     let outcome = alipay.judged(Method::Close, odd.as_bytes(), |answer| answer.closed(&number(TRADE)));
     let why = TurnedAway { code: "40002".to_owned(), sub_code: "isv.bodd".to_owned() };

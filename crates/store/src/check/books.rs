@@ -1,6 +1,6 @@
 //! The journal, and everything that is folded out of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use ledger::audit::Accounts;
@@ -35,6 +35,8 @@ struct Books<'b> {
     audit: Audit,
     tree: Frontier,
     deposits: Deposits,
+    /// Accounts of ours.
+    internal: HashSet<AccountId>,
     by_id: ReadOnlyTable<&'static [u8; 16], u64>,
     facts: ReadOnlyTable<&'static [u8; 16], &'static [u8]>,
     facts_at: ReadOnlyTable<u64, &'static [u8]>,
@@ -65,6 +67,7 @@ pub(super) fn check(
         audit,
         tree: start.frontier,
         deposits,
+        internal: reader.names()?.into_iter().map(|(id, _)| id).collect(),
         by_id: transaction.open_table(BY_ID).map_err(unavailable)?,
         facts: transaction.open_table(FACTS).map_err(unavailable)?,
         facts_at: transaction.open_table(FACTS_AT).map_err(unavailable)?,
@@ -139,7 +142,8 @@ impl Books<'_> {
         // What is no entry was found above.
         let Ok(entry) = Entry::parse(bytes) else { return Ok(None) };
         if entry.draft.kind == Kind::Deposit && entry.draft.key != [0; 32] {
-            let credited = entry.legs.iter().find(|leg| leg.amount > Amount::ZERO);
+            let is_payers = |leg: &&Leg| leg.amount > Amount::ZERO && !self.internal.contains(&leg.account);
+            let credited = entry.legs.iter().find(is_payers);
             if let Some(leg) = credited {
                 self.deposits.by_key.insert(entry.draft.key, (leg.account, leg.asset, leg.amount));
             }

@@ -3,7 +3,7 @@
 use ledger::{AccountId, audit};
 use money::Amount;
 
-use crate::{PaymentState, PayoutState};
+use crate::{PaymentState, PayoutState, RefundState, TopUpState};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,11 +109,19 @@ pub enum Finding {
         /// What the journal comes to.
         kept: i64,
     },
-    /// More is said to have gone back of a deposit than came in.
-    #[error("lots of {account}: more went back than came in")]
+    /// More is said to have gone back of a deposit than came in, or a lot is of nothing that came in.
+    #[error("lots of {account}: they are not what came in")]
     Lots {
         /// Whose.
         account: AccountId,
+    },
+    /// An order, a code or a refund and the journal disagree.
+    #[error("top-up {}: {problem}", hex(id))]
+    TopUp {
+        /// Of the order, the refund, the payment or the code.
+        id: [u8; 16],
+        /// What is wrong.
+        problem: TopUpProblem,
     },
     /// The outcome of an idempotent request that would never be forgotten.
     #[error("idempotent {}: it would never be forgotten", hex(key))]
@@ -200,6 +208,29 @@ pub enum PayoutProblem {
     },
 }
 
+/// How orders, codes or refunds and the journal disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopUpProblem {
+    /// An order is said to be paid and has no such payment, or the reverse.
+    #[error("the order is {0:?}, and its payment says otherwise")]
+    Order(TopUpState),
+    /// A payment that waits for the operator was credited, or is not in the journal.
+    #[error("the payment that waits is not in suspense")]
+    Parked,
+    /// A code was called up and gave nothing, or the reverse.
+    #[error("the code and the journal disagree")]
+    Code,
+    /// A refund has not the entries of its state, or its lot does not know of it.
+    #[error("the refund is {0:?}, and the journal or its lot says otherwise")]
+    Refund(RefundState),
+    /// A refund is not decided by its rail for too long.
+    #[error("the refund is not decided since {created_ms}")]
+    Stale {
+        /// Unix milliseconds.
+        created_ms: u64,
+    },
+}
+
 impl Finding {
     /// The entry it is about, where it is about one.
     #[must_use]
@@ -219,6 +250,7 @@ impl Finding {
             | Self::Payout { .. }
             | Self::Payable { .. }
             | Self::Lots { .. }
+            | Self::TopUp { .. }
             | Self::Idempotent { .. }
             | Self::Closed { .. }
             | Self::Cashu { .. }
@@ -233,6 +265,7 @@ impl Finding {
             self,
             Self::Payment { problem: PaymentProblem::Stale { .. }, .. }
                 | Self::Payout { problem: PayoutProblem::Stale { .. }, .. }
+                | Self::TopUp { problem: TopUpProblem::Stale { .. }, .. }
         )
     }
 }

@@ -8,13 +8,13 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::finding::{Finding, PayoutProblem};
 use super::rows::rows;
-use super::{CheckOptions, Report};
+use super::{CheckOptions, Report, top_ups};
 use crate::read::unavailable;
 use crate::tables::{BALANCES, BY_ID, LOTS, OPEN_PAYOUTS, PAYOUTS, balance_key};
 use crate::{Lot, Payout, PayoutState, StoreError};
 
 /// Each payout has the entries that its state says, its account knows of it while it is open, and what all open ones
-/// hold is what is set aside.
+/// hold, with the refunds of top-ups, is what is set aside.
 pub(super) fn check(
     transaction: &ReadTransaction,
     options: &CheckOptions,
@@ -49,6 +49,7 @@ pub(super) fn check(
     for hash in known.into_keys() {
         report.find(Finding::Payout { hash, problem: PayoutProblem::NoBegin });
     }
+    top_ups::check(transaction, options, &mut held, report)?;
     payable(transaction, &held, report)?;
     for (account, lots) in rows::<16, Vec<Lot>>(transaction, LOTS, "lots", report)? {
         if !lots.iter().all(Lot::is_in_order) {

@@ -75,6 +75,9 @@ pub(super) fn put(op: &Op, out: &mut Vec<u8>) -> bool {
         | Op::ForgetChannel { .. }
         | Op::LightningSession(_)
         | Op::Payout { .. }
+        | Op::TopUp { .. }
+        | Op::Codes(_)
+        | Op::TopUpRefund { .. }
         | Op::Cashu(_)
         | Op::Post { .. }
         | Op::Account { .. }

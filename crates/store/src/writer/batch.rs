@@ -17,14 +17,14 @@ use crate::journal::{Filling, Record};
 use crate::read::unavailable;
 use crate::recent::Row;
 use crate::tables::{
-    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, EXPIRIES,
-    EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT, JOURNAL, KEYS,
-    LOTS, META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED, SESSIONS, TILES, balance_key,
-    expiry_key, free_key,
+    ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, CODES, CREDIT_LOTS,
+    EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT,
+    JOURNAL, KEYS, LOTS, META, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PARKED, PAYMENTS, PAYOUTS, REVOKED, SESSIONS,
+    TILES, TOP_UP_REFUNDS, TOP_UPS, balance_key, expiry_key, free_key,
 };
 use crate::{
     AccountMode, AccountSettings, CashuWrite, Committed, Idempotent, Op, Outcome, Payment, PaymentState,
-    PayoutStep, SignedHead, StoreError,
+    PayoutStep, RefundStep, SignedHead, StoreError, TopUpStep,
 };
 
 pub(crate) type Answer = Result<Committed, StoreError>;
@@ -60,6 +60,11 @@ pub(super) struct Batch<'t> {
     pub(super) open_payouts: Table<'t, &'static [u8; 16], &'static [u8; 32]>,
     pub(super) sessions: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) lots: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) top_ups: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) parked: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) credit_lots: Table<'t, &'static [u8; 16], &'static [u8]>,
+    pub(super) codes: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) refunds: Table<'t, &'static [u8; 16], &'static [u8]>,
     pub(super) cashu_swaps: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) cashu_coins: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
     pub(super) grants: Table<'t, &'static [u8; 32], &'static [u8; 32]>,
@@ -96,6 +101,11 @@ impl<'t> Batch<'t> {
             open_payouts: transaction.open_table(OPEN_PAYOUTS).map_err(unavailable)?,
             sessions: transaction.open_table(SESSIONS).map_err(unavailable)?,
             lots: transaction.open_table(LOTS).map_err(unavailable)?,
+            top_ups: transaction.open_table(TOP_UPS).map_err(unavailable)?,
+            parked: transaction.open_table(PARKED).map_err(unavailable)?,
+            credit_lots: transaction.open_table(CREDIT_LOTS).map_err(unavailable)?,
+            codes: transaction.open_table(CODES).map_err(unavailable)?,
+            refunds: transaction.open_table(TOP_UP_REFUNDS).map_err(unavailable)?,
             cashu_swaps: transaction.open_table(CASHU_SWAPS).map_err(unavailable)?,
             cashu_coins: transaction.open_table(CASHU_COINS).map_err(unavailable)?,
             grants: transaction.open_table(GRANTS).map_err(unavailable)?,
@@ -125,6 +135,15 @@ impl<'t> Batch<'t> {
             Op::Payout { step, .. } => match step {
                 PayoutStep::Begin { .. } | PayoutStep::Asked(_) => true,
                 PayoutStep::Paid { .. } | PayoutStep::Failed { .. } => false,
+            },
+            Op::TopUp { step, .. } => match step {
+                TopUpStep::Begin(_) | TopUpStep::Shown { .. } | TopUpStep::Asked(_) => true,
+                TopUpStep::Credit { .. } | TopUpStep::Park { .. } | TopUpStep::Close => false,
+            },
+            Op::Codes(_) => true,
+            Op::TopUpRefund { step, .. } => match step {
+                RefundStep::Request { .. } | RefundStep::Approve(_) | RefundStep::Asked(_) => true,
+                RefundStep::Moved { .. } | RefundStep::Failed { .. } | RefundStep::Reject { .. } => false,
             },
             Op::Cashu(write) => matches!(**write, CashuWrite::Ask { .. }),
             Op::Open { call, .. } => call.owed.is_none(),
@@ -180,6 +199,9 @@ impl<'t> Batch<'t> {
             Op::ForgetChannel { id } => self.forget_channel(id),
             Op::LightningSession(write) => self.lightning_session(write),
             Op::Payout { hash, step } => self.payout(hash, step),
+            Op::TopUp { id, step } => self.top_up(id, step),
+            Op::Codes(step) => self.codes(step),
+            Op::TopUpRefund { id, step } => self.refund(id, step),
             Op::Cashu(write) => self.cashu(write),
             Op::FreeCall { until_s, who, used } => self.give(*until_s, *who, *used),
             Op::Open { id, call } => put_json(&mut self.open_calls, id, call),
@@ -317,7 +339,7 @@ impl<'t> Batch<'t> {
     }
 
     /// Puts a row down that may have to be read before this transaction is in the database.
-    fn put_row(&mut self, row: Row, value: &impl Serialize) -> Answer {
+    pub(super) fn put_row(&mut self, row: Row, value: &impl Serialize) -> Answer {
         let bytes = serde_json::to_vec(value).map_err(unavailable)?;
         let put = match &row {
             Row::Payment(key) => self.payments.insert(key, bytes.as_slice()).map(drop),

@@ -20,7 +20,7 @@ static USUAL: LazyLock<[(AccountId, Chart); 3]> = LazyLock::new(|| {
 
 /// An entry that may be posted, and nothing of it written yet.
 pub(super) struct Posting {
-    draft: Draft,
+    pub(super) draft: Draft,
     legs: Vec<Leg>,
     income: Vec<IncomeLeg>,
 }
@@ -55,8 +55,9 @@ impl Batch<'_> {
         Ok(Posting { draft, legs, income })
     }
 
-    /// As [`Batch::post_with`], for what is no call.
+    /// As [`Batch::post_with`], for what is no call and no lot's: lots that the account has are brought up to it.
     pub(super) fn post(&mut self, posting: Posting) -> Answer {
+        self.note_other_money(posting.draft.kind, &posting.legs)?;
         self.post_with(posting, None)
     }
 

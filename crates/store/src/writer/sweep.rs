@@ -5,7 +5,8 @@ use redb::ReadableTable;
 use super::batch::{Answer, Batch, forgotten_s, get_json};
 use crate::read::unavailable;
 use crate::tables::{
-    EXPIRY_GRANT, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, EXPIRY_PAYOUT, EXPIRY_SESSION, META_SWEPT, free_of,
+    EXPIRY_GRANT, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, EXPIRY_PAYOUT, EXPIRY_SESSION, EXPIRY_TOP_UP,
+    META_SWEPT, free_of,
 };
 use crate::{Committed, Idempotent, PaymentState, StoreError, meta};
 
@@ -31,6 +32,7 @@ impl Batch<'_> {
                 EXPIRY_IDEMPOTENT => self.sweep_idempotent(&row, now_s)?,
                 EXPIRY_PAYMENT => payments += u64::from(self.sweep_payment(&row, now_s)?),
                 EXPIRY_PAYOUT => self.sweep_payout(&row)?,
+                EXPIRY_TOP_UP => self.sweep_top_up(&row)?,
                 EXPIRY_GRANT => self.sweep_grant(&row, now_s)?,
                 EXPIRY_SESSION => self.sweep_session(&row, now_s)?,
                 // Of a newer version, which the opening has refused.

@@ -8,7 +8,7 @@ use ledger::{AccountId, Entry, merkle};
 use redb::{ReadTransaction, ReadableTable, Table};
 
 use crate::read::unavailable;
-use crate::tables::{META, META_BATCHES, META_FRONTIER, META_LAST_HASH, META_NEXT_LSN, NAMES};
+use crate::tables::{CREDIT_LOTS, META, META_BATCHES, META_FRONTIER, META_LAST_HASH, META_NEXT_LSN, NAMES};
 use crate::tree::is_kept;
 use crate::{StoreError, meta};
 
@@ -20,6 +20,8 @@ pub(crate) struct Tail {
     /// Transactions so far: tells whether one that ended badly is in the file.
     pub(crate) batches: u64,
     frontier: Frontier,
+    /// Accounts that have lots. Shared, as the names are.
+    lots: Arc<HashSet<AccountId>>,
     /// Accounts of ours that have a name in the store. Shared, because few transactions add to it.
     names: Arc<HashSet<AccountId>>,
 }
@@ -30,11 +32,16 @@ impl Tail {
         let meta = transaction.open_table(META).map_err(unavailable)?;
         let names = transaction.open_table(NAMES).map_err(unavailable)?;
         let frontier = meta::frontier(&meta)?;
+        let mut lots = HashSet::new();
+        for row in transaction.open_table(CREDIT_LOTS).map_err(unavailable)?.iter().map_err(unavailable)? {
+            lots.insert(AccountId(*row.map_err(unavailable)?.0.value()));
+        }
         Ok(Self {
             next_lsn: frontier.size() + 1,
             batches: meta::number(&meta, META_BATCHES)?.unwrap_or(0),
             last_hash: meta::hash(&meta, META_LAST_HASH)?,
             frontier,
+            lots: Arc::new(lots),
             ..Self::empty(&names)?
         })
     }
@@ -48,7 +55,8 @@ impl Tail {
             known.insert(AccountId(*row.map_err(unavailable)?.0.value()));
         }
         let names = Arc::new(known);
-        Ok(Self { next_lsn: 1, last_hash: [0; 32], batches: 0, frontier: Frontier::default(), names })
+        let (frontier, lots) = (Frontier::default(), Arc::default());
+        Ok(Self { next_lsn: 1, last_hash: [0; 32], batches: 0, frontier, lots, names })
     }
 
     /// Ends a transaction.
@@ -84,6 +92,16 @@ impl Tail {
 
     pub(crate) fn knows(&self, account: AccountId) -> bool {
         self.names.contains(&account)
+    }
+
+    pub(crate) fn has_lots(&self, account: AccountId) -> bool {
+        self.lots.contains(&account)
+    }
+
+    pub(crate) fn learn_lots(&mut self, account: AccountId) {
+        if !self.has_lots(account) {
+            Arc::make_mut(&mut self.lots).insert(account);
+        }
     }
 
     pub(crate) fn learn(&mut self, account: AccountId) {

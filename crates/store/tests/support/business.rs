@@ -12,11 +12,13 @@ use ledger::{
 use money::{Amount, Asset};
 use store::{
     AccountSettings, Attempt, Channel, ChannelKind, ChannelMirror, ChannelWrite, Idempotent, KeyRecord, Op,
-    OpenCall, Outcome, Payment, PaymentState, Promise, Promised, Store, StoreError, Submitted,
+    OpenCall, Outcome, Payment, PaymentState, Promise, Promised, RefundState, Store, StoreError, Submitted,
+    TopUpState,
 };
 
 use super::dice::Dice;
 use super::payouts::Said;
+use super::top_ups;
 
 pub(crate) const ASSET: Asset = Asset::Usd;
 pub(crate) const PAYERS: u8 = 4;
@@ -66,6 +68,8 @@ pub(crate) struct History {
     pub(crate) entries: HashMap<[u8; 16], Posted>,
     pub(crate) payments: HashMap<[u8; 32], (Place, Option<Place>)>,
     pub(crate) payouts: HashMap<[u8; 32], Said>,
+    pub(crate) orders: HashMap<[u8; 16], top_ups::Said<TopUpState>>,
+    pub(crate) refunds: HashMap<[u8; 16], top_ups::Said<RefundState>>,
     pub(crate) idempotent: HashMap<[u8; 32], [u8; 16]>,
     pub(crate) keys: HashMap<[u8; 16], Told>,
     pub(crate) revoked: HashMap<[u8; 16], Told>,
@@ -137,6 +141,7 @@ impl Business {
             10 => self.commit(Op::Sweep { now_ms: NOW_MS }).await.map(drop),
             11 => self.promised_call(dice).await,
             12 | 13 => self.payout(dice).await,
+            14 => self.top_up(dice).await,
             _ => self.call(dice).await,
         }
     }

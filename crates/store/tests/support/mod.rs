@@ -6,4 +6,5 @@ pub(crate) mod business;
 pub(crate) mod dice;
 pub(crate) mod payouts;
 pub(crate) mod platter;
+pub(crate) mod top_ups;
 pub(crate) mod verdict;

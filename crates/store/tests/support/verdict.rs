@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ledger::audit::Accounts;
 use ledger::{AccountId, Audit, Chart, Checkpoint, Entry, Kind};
 use money::Amount;
-use store::{PaymentState, Payout, PayoutState, Reader};
+use store::{PaymentState, Payout, PayoutState, Reader, TopUpRefund};
 
 use super::business::{History, Place, Posted, Told};
 
@@ -57,6 +57,7 @@ pub(crate) fn judge(reader: &Reader, history: &mut History) -> Loss {
     loss.acked += payments(reader, history, &found);
     loss.acked += open_calls(reader, history, &found);
     loss.acked += payouts(reader, history, &found);
+    loss.acked += top_ups(reader, history, &found);
     loss.acked += rows(reader, history);
     loss
 }
@@ -161,9 +162,43 @@ fn payouts(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &En
     let accounts: HashSet<_> = open.iter().map(|(_, payout)| payout.account).collect();
     assert_eq!(accounts.len(), open.len());
     assert_eq!(there.values().filter(|payout| payout.state == PayoutState::Open).count(), open.len());
-    let held: i64 = open.iter().map(|(_, payout)| payout.held()).sum();
+    let refunds = reader.top_up_refunds().unwrap();
+    let asked = refunds.iter().filter(|(_, refund)| refund.state.is_open()).map(|(_, refund)| refund.held());
+    let held: i64 = open.iter().map(|(_, payout)| payout.held()).chain(asked).sum();
     let payable = reader.balances().unwrap().into_iter().find(|row| row.account == Chart::RefundPayable.id());
     assert_eq!(payable.map_or(0, |row| row.amount.units()), held, "set aside for nobody");
+    lost
+}
+
+/// Each order and each refund is where it was last said to be, or where it was being brought, with the entries that this
+/// means; and the lots of an account come to its balance.
+fn top_ups(reader: &Reader, history: &mut History, found: &HashMap<[u8; 16], &Entry>) -> u64 {
+    let mut lost = 0;
+    let orders: HashMap<_, _> = reader.top_ups().unwrap().into_iter().collect();
+    for (id, (said, next)) in &mut history.orders {
+        let there = orders.get(id);
+        let state = there.map(|order| order.state);
+        lost += u64::from(state != *said && (next.is_none() || state != *next));
+        if let Some(key) = there.and_then(|order| order.key) {
+            assert!(found.contains_key(&super::top_ups::id_of(&key)), "credited without an entry");
+            assert!(reader.payment(&key).unwrap().is_some(), "credited without a payment");
+        }
+        (*said, *next) = (state, None);
+    }
+    let refunds: HashMap<_, _> = reader.top_up_refunds().unwrap().into_iter().collect();
+    for (id, (said, next)) in &mut history.refunds {
+        let state = refunds.get(id).map(|refund| refund.state);
+        lost += u64::from(state != *said && (next.is_none() || state != *next));
+        assert_eq!(found.contains_key(&TopUpRefund::begin_id(id)), state.is_some(), "half a refund");
+        let is_ended = state.is_some_and(|state| !state.is_open());
+        assert_eq!(found.contains_key(&TopUpRefund::end_id(id)), is_ended, "half an end");
+        (*said, *next) = (state, None);
+    }
+    for row in reader.balances().unwrap() {
+        if let Some(lots) = reader.credit_lots(row.account, super::business::ASSET).unwrap() {
+            assert_eq!(lots.total(), row.amount.units(), "lots of {}", row.account);
+        }
+    }
     lost
 }
 

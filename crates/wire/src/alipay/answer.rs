@@ -23,7 +23,7 @@ pub struct Answer<'a> {
     pub signed: &'a str,
     /// The signature, base64.
     pub sign: String,
-    /// It stands under `error_response`: whatever it says, the call is not done.
+    /// It stands under `error_response`, and so is of no trade: whatever it says, nothing is done and nothing refused.
     is_error: bool,
 }
 
@@ -119,7 +119,9 @@ impl<'a> Answer<'a> {
             "10000" if !self.is_error => {
                 T::deserialize(body).ok().and_then(read).map_or(Said::Unknown, Said::Done)
             }
-            "40004" if !is_undecided(&sub_code) => Said::Refused(Refusal { sub_code: shown(&sub_code) }),
+            "40004" if !self.is_error && !is_undecided(&sub_code) => {
+                Said::Refused(Refusal { sub_code: shown(&sub_code) })
+            }
             "20001" | "40001" | "40002" | "40003" | "40005" | "40006" if !is_undecided(&sub_code) => {
                 Said::TurnedAway(TurnedAway { code, sub_code: shown(&sub_code) })
             }

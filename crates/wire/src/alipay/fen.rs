@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use money::{Amount, Decimal};
+use money::Decimal;
 
 /// A sum in fen, hundredths of a yuan: 0.01 to 100,000,000 yuan, all that one trade may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,13 +22,12 @@ pub enum FenError {
     OutOfRange,
 }
 
-/// Of one fen, in the ledger's unit of yuan.
-const UNITS: i64 = 10_000_000;
-
 impl Fen {
     /// The most, in fen.
     pub const MAX: u64 = 10_000_000_000;
 
+    /// A sum of so many fen.
+    ///
     /// # Errors
     /// [`FenError::OutOfRange`]
     pub const fn new(fen: u64) -> Result<Self, FenError> {
@@ -58,30 +57,10 @@ impl Fen {
         Self::new(fen)
     }
 
-    /// Of an amount of yuan; an error where it has parts of a fen.
-    ///
-    /// # Errors
-    /// [`FenError`]
-    pub fn from_amount(yuan: Amount) -> Result<Self, FenError> {
-        let units = u64::try_from(yuan.units()).map_err(|_| FenError::OutOfRange)?;
-        let unit = UNITS.unsigned_abs();
-        if !units.is_multiple_of(unit) {
-            return Err(FenError::TooPrecise);
-        }
-        Self::new(units / unit)
-    }
-
     /// Whole fen.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
-    }
-
-    /// The same in the ledger's unit of yuan.
-    #[must_use]
-    pub const fn amount(self) -> Amount {
-        // At most 10^10 fen: no overflow.
-        Amount::from_units(self.0.cast_signed() * UNITS)
     }
 }
 
@@ -95,7 +74,6 @@ impl fmt::Display for Fen {
 #[cfg(test)]
 mod tests {
     use super::{Fen, FenError as E};
-    use money::Amount;
     use proptest::prelude::*;
 
     #[test]
@@ -126,22 +104,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_ledger_holds_every_sum() {
-        let most = Fen::new(Fen::MAX).unwrap();
-        assert_eq!(most.amount(), Amount::from_units(100_000_000_000_000_000));
-        assert_eq!(Fen::from_amount(most.amount()), Ok(most));
-        for (units, expected) in [
-            (10_000_000, Ok(1)),
-            (0, Err(E::OutOfRange)),
-            (-10_000_000, Err(E::OutOfRange)),
-            (10_000_001, Err(E::TooPrecise)),
-            (i64::MAX, Err(E::TooPrecise)),
-        ] {
-            assert_eq!(Fen::from_amount(Amount::from_units(units)).map(Fen::get), expected, "{units}");
-        }
-    }
-
     /// RAIL-17 against the published table of formats.
     #[test]
     fn rail_17_vector() {
@@ -158,7 +120,6 @@ mod tests {
         fn what_we_write_reads_back(fen in 1..=Fen::MAX) {
             let fen = Fen::new(fen).unwrap();
             prop_assert_eq!(Fen::parse(&fen.to_string()), Ok(fen));
-            prop_assert_eq!(Fen::from_amount(fen.amount()), Ok(fen));
         }
 
         #[test]

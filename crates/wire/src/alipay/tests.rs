@@ -93,6 +93,28 @@ fn rail_7_notices_are_bounded_and_plain() {
     assert_eq!(empty.string_to_verify(), "a=1&b=", "what is empty is signed too");
 }
 
+/// Any mark of a refund is enough, with something in it or not: what it repeats of the payment never credits twice.
+#[test]
+fn alipay_5_each_mark_of_a_refund_is_one() {
+    let trade = "sign_type=RSA2&sign=x&app_id=a&seller_id=s&out_trade_no=n&trade_no=t&trade_status=TRADE_SUCCESS&total_amount=1.00";
+    let open = |more: &str| SignedNotice::read(format!("{trade}{more}").as_bytes()).unwrap().open();
+    assert_eq!(open("").unwrap().refund, None);
+    for mark in ["refund_fee=0.50", "gmt_refund=2026-11-20 11:00:00.123", "out_biz_no=rf_1", "out_biz_no="] {
+        assert!(open(&format!("&{mark}")).unwrap().refund.is_some(), "{mark}");
+    }
+    for (field, name) in [
+        ("app_id=a", "app_id"),
+        ("seller_id=s", "seller_id"),
+        ("out_trade_no=n", "out_trade_no"),
+        ("trade_no=t", "trade_no"),
+        ("trade_status=TRADE_SUCCESS", "trade_status"),
+        ("total_amount=1.00", "total_amount"),
+    ] {
+        let without = SignedNotice::read(trade.replace(&format!("&{field}"), "").as_bytes()).unwrap();
+        assert_eq!(without.open(), Err(E::Field(name)));
+    }
+}
+
 fn everything_of(answer: &Answer<'_>) {
     let number = OwnNumber::new("n").unwrap();
     let _ = (answer.precreated(&number), answer.queried(&number), answer.closed(&number));

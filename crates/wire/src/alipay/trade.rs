@@ -42,8 +42,7 @@ pub enum TradeStatus {
 
 impl TradeStatus {
     /// Reads `TRADE_SUCCESS`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         match text {
             "WAIT_BUYER_PAY" => Some(Self::WaitBuyerPay),
             "TRADE_CLOSED" => Some(Self::Closed),
@@ -159,12 +158,12 @@ impl Answer<'_> {
     #[must_use]
     pub fn refund_queried(&self, trade: &OwnNumber, refund: &OwnNumber) -> Said<Refunded> {
         self.said(|answer: RefundQueryAnswer| {
-            let is_ours = answer.out_trade_no.as_deref() == Some(trade.as_str())
-                && answer.out_request_no.as_deref() == Some(refund.as_str());
             let moved = answer.refund_status.as_deref() == Some("REFUND_SUCCESS");
-            let names_another = answer.out_trade_no.is_some_and(|number| number != trade.as_str())
-                || answer.out_request_no.is_some_and(|number| number != refund.as_str());
-            if names_another || (moved && !is_ours) {
+            let is = |told: Option<&str>, asked: &OwnNumber| told.map(|told| told == asked.as_str());
+            let named =
+                [is(answer.out_trade_no.as_deref(), trade), is(answer.out_request_no.as_deref(), refund)];
+            // What has not moved need not be named, but may be no other; what has is named in full.
+            if named.contains(&Some(false)) || (moved && named.contains(&None)) {
                 return None;
             }
             let fen = match answer.refund_amount {

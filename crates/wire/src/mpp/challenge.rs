@@ -347,7 +347,8 @@ fn put(value: &mut String, name: &str, write: impl FnOnce(&mut String)) {
 
 fn push_quoted(value: &mut String, text: &str) {
     let mut rest = text;
-    while let Some((plain, behind)) = rest.find(['\\', '"']).and_then(|place| rest.split_at_checked(place)) {
+    let found = |rest: &str| memchr::memchr2(b'\\', b'"', rest.as_bytes());
+    while let Some((plain, behind)) = found(rest).and_then(|place| rest.split_at_checked(place)) {
         value.push_str(plain);
         value.push('\\');
         let mut letters = behind.chars();

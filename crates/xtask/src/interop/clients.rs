@@ -40,6 +40,8 @@ pub(super) enum Ground {
     Cashu,
     /// The chain of Tempo, with our channel reserve.
     Tempo,
+    /// Alipay's SDK, as a gateway that judges by it.
+    Alipay,
 }
 
 /// What a gateway offers first: stock clients take the first offer that they know.
@@ -665,6 +667,18 @@ pub(super) const CLIENTS: &[Client] = &[
         before: None,
     },
     Client {
+        name: "alipay-adapter",
+        runtime: Runtime::Cargo("alipay"),
+        script: "alipay.rs",
+        scenarios: &[
+            "the-sdk-takes-our-calls",
+            "what-the-sdk-refuses-is-no-verdict",
+            "notices-are-judged-as-the-sdk-does",
+        ],
+        on: &[Ground::Alipay],
+        before: None,
+    },
+    Client {
         name: "nwc-adapter",
         runtime: Runtime::Cargo("nwc"),
         script: "nwc.rs",
@@ -774,7 +788,7 @@ impl Ground {
     /// What it runs on: a facilitator is always a program of Node.
     fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Ground::Evm | Ground::Wallet | Ground::Nwc | Ground::Tempo => &[Runtime::Node],
+            Ground::Evm | Ground::Wallet | Ground::Nwc | Ground::Tempo | Ground::Alipay => &[Runtime::Node],
             Ground::Solana => &[Runtime::Node, Runtime::Python(Environment::Sdks)],
             Ground::LnBits => &[Runtime::Python(Environment::LnBits)],
             Ground::Cashu => &[Runtime::Python(Environment::Cashu)],
@@ -785,7 +799,7 @@ impl Ground {
     fn has_chain(self) -> bool {
         match self {
             Ground::Evm | Ground::Solana | Ground::Tempo => true,
-            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu => false,
+            Ground::Wallet | Ground::LnBits | Ground::Nwc | Ground::Cashu | Ground::Alipay => false,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn node(node: &Node, places: &Places) -> Result<PathBuf, String> {
         finish(npm, "npm ci", places, "npm")?;
         fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     }
-    for part in ["chain", "lightning", "node", "tempo"] {
+    for part in ["alipay", "chain", "lightning", "node", "tempo"] {
         copy_flat(&source(part), &folder.join(part))?;
     }
     Ok(node.program.clone())

@@ -22,7 +22,7 @@ fn with(mode: &str, alipay: &str) -> String {
     format!(
         "mode: {mode}\nupstreams: {{ a: {{ url: http://127.0.0.1:8000, dialect: openai }} }}\n\
          prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n\
-         rails: {{ alipay: {{ {alipay} }} }}\n"
+         rails: {{ alipay: {{ {alipay} }} }}\ntop_up: {{ exchange: {{ CNY: 0.139 USD }} }}\n"
     )
 }
 
@@ -111,4 +111,12 @@ fn alipay_7_a_wrong_section_says_what_is_wrong() {
         let private = keys()["alipay_app"]["private_pkcs8_der_b64"].as_str().unwrap()[..40].to_owned();
         assert!(!error.contains(&private), "{error}");
     }
+}
+
+#[test]
+fn balance_needs_its_price() {
+    let text = with("live", &minimal());
+    let (unpriced, _) = text.split_once("top_up").unwrap();
+    let errors = check(unpriced).map(|_| ()).unwrap_err().to_string();
+    assert!(errors.contains("rails.alipay needs \"top_up\": what is a yuan as credit?"), "{errors}");
 }

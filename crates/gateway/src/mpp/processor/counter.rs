@@ -72,7 +72,7 @@ impl Counter<config::Card> {
 
 impl<R> Counter<R> {
     fn of(rules: R, asks: &impl Serialize, processing: Processing, service: Service) -> io::Result<Self> {
-        let request = written(asks)?;
+        let request = written(asks, 1)?;
         Ok(Self { rules, request, processing, service, room: Semaphore::new(AT_ONCE_MAX) })
     }
 

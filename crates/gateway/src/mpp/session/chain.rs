@@ -131,6 +131,11 @@ pub(super) enum Ending {
     Impossible,
 }
 
+/// In base units, rounded up.
+pub(super) fn units(rules: &ChannelTerms, amount: money::Amount) -> u128 {
+    money::atomic_from_ledger_up(amount, rules.asset.exponent(), rules.decimals).unwrap_or(u128::MAX)
+}
+
 impl Seen {
     /// As the engine counts it. What is put in and what was taken are both whole sums there.
     pub(super) const fn mirror(&self, now_s: u64) -> Mirror {
@@ -176,8 +181,7 @@ impl Terms {
 
     /// In base units, rounded up.
     pub(super) fn units(&self, amount: money::Amount) -> u128 {
-        let Unit { asset, decimals } = self.unit();
-        money::atomic_from_ledger_up(amount, asset.exponent(), decimals).unwrap_or(u128::MAX)
+        units(&self.rules, amount)
     }
 
     /// What is asked of a voucher of a channel (ENG-2).

@@ -8,6 +8,8 @@ mod taking;
 pub(super) use recent::Latest;
 pub(crate) use recent::keep_recent;
 
+use std::io;
+
 use proof::SigningKey;
 use proof::solana::transaction;
 use proof::voucher::solana_channel::{Asked, Descriptor, NotOurs, Program};
@@ -15,6 +17,7 @@ use proof::x402_svm::token_account::TokenProgram;
 use rails::{AtAddress, SolanaNode};
 use serde::{Deserialize, Serialize};
 use wire::mpp::solana::{ChannelAccount, Status};
+use wire::template::{MARKS, Template};
 use wire::x402::base58;
 use wire::x402::svm::TRANSACTION_BYTES_MAX;
 
@@ -23,6 +26,7 @@ use super::presented::elsewhere;
 use super::told;
 use crate::clock::Now;
 use crate::config;
+use crate::mpp;
 use crate::refusal::Refusal;
 
 /// Characters of the longest transaction that a chain takes.
@@ -33,6 +37,8 @@ const TRANSACTION_CHARS_MAX: usize = TRANSACTION_BYTES_MAX.div_ceil(3) * 4;
 pub(crate) struct Solana {
     pub(crate) rules: config::Solana,
     pub(crate) node: SolanaNode,
+    /// What a payer is asked.
+    asked: Template,
 }
 
 /// What a channel is made of, as its record has it.
@@ -84,6 +90,11 @@ impl Made {
 }
 
 impl Solana {
+    pub(crate) fn new(rules: &config::Solana, node: SolanaNode) -> io::Result<Self> {
+        let asked = mpp::written(&presented::request(rules, MARKS), MARKS.len())?;
+        Ok(Self { rules: rules.clone(), node, asked })
+    }
+
     /// Whether a channel is on the chain of our node.
     pub(super) fn keeps(&self, made: &Made) -> bool {
         made.network == self.rules.network.caip2()

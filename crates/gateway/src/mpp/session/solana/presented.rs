@@ -13,9 +13,9 @@ use wire::x402::base58;
 
 use super::{Made, Solana, TRANSACTION_CHARS_MAX, id_of};
 use crate::clock::Now;
-use crate::config::MppMethod;
+use crate::config::{self, ChannelTerms, MppMethod};
 use crate::gate::Gate;
-use crate::mpp::session::chain::Unchecked;
+use crate::mpp::session::chain::{self, Unchecked};
 use crate::mpp::session::presented::{self, Action, elsewhere, malformed, sum};
 use crate::mpp::session::{self, Presented, Signature, Terms, told};
 use crate::mpp::{Demand, Echo, Offer, refused};
@@ -165,39 +165,51 @@ impl Solana {
     /// What is asked of a payer who wants to pay by vouchers: enough for this call to begin, and some to go on. None while
     /// nobody says what a transaction could be signed over.
     pub(in crate::mpp::session) fn offer(&self, terms: &Terms, demand: &Demand<'_>) -> Option<Offer> {
-        let rules = &self.rules;
         let latest = &demand.gate.sessions.latest;
-        let recent = latest.get(rules.network, demand.arrived.now.seconds())?;
+        let recent = latest.get(self.rules.network, demand.arrived.now.seconds())?;
         let begins = terms.units(demand.ask.begins).max(1);
-        let minimum = terms.units(terms.rules.min_deposit).max(1);
-        let suggested = terms.units(terms.rules.suggested_deposit).max(begins).max(minimum);
-        let least = terms.units(terms.rules.min_delta);
-        let request = SessionRequest {
-            amount: begins.to_string(),
-            unit_type: Some("request".to_owned()),
-            suggested_deposit: Some(suggested.to_string()),
-            minimum_deposit: Some(minimum.to_string()),
-            currency: base58::encode(&rules.mint),
-            recipient: base58::encode(&rules.payee),
-            method_details: SessionDetails {
-                network: rules.network.name().to_owned(),
-                channel_program: base58::encode(&rules.program.address),
-                recent_blockhash: Some(base58::encode(&recent.blockhash)),
-                recent_slot: Some(recent.slot.to_string()),
-                decimals: Some(terms.rules.decimals),
-                token_program: Some(rules.program.token.address().to_owned()),
-                min_voucher_delta: (least > 0).then(|| least.to_string()),
-                grace_period_seconds: Some(rules.grace_s),
-                ..SessionDetails::default()
-            },
-        };
+        let suggested = terms.units(terms.rules.suggested_deposit).max(begins).max(minimum(&terms.rules));
+        let [begins, suggested] = [begins, suggested].map(|sum| sum.to_string());
+        let (blockhash, slot) = (base58::encode(&recent.blockhash), recent.slot.to_string());
         Some(Offer {
             method: MppMethod::Solana,
             intent: SESSION,
-            request: payload::canonical(&request),
+            request: self.asked.fill(&[&begins, &suggested, &blockhash, &slot]),
             expires_at_s: None,
             credit: None,
         })
+    }
+}
+
+/// The least that a channel is opened with.
+fn minimum(terms: &ChannelTerms) -> u128 {
+    chain::units(terms, terms.min_deposit).max(1)
+}
+
+/// What a session asks for: an amount, a deposit, and what a transaction is signed over.
+pub(super) fn request(
+    rules: &config::Solana,
+    [amount, deposit, blockhash, slot]: [&str; 4],
+) -> SessionRequest {
+    let least = chain::units(&rules.terms, rules.terms.min_delta);
+    SessionRequest {
+        amount: amount.to_owned(),
+        unit_type: Some("request".to_owned()),
+        suggested_deposit: Some(deposit.to_owned()),
+        minimum_deposit: Some(minimum(&rules.terms).to_string()),
+        currency: base58::encode(&rules.mint),
+        recipient: base58::encode(&rules.payee),
+        method_details: SessionDetails {
+            network: rules.network.name().to_owned(),
+            channel_program: base58::encode(&rules.program.address),
+            recent_blockhash: Some(blockhash.to_owned()),
+            recent_slot: Some(slot.to_owned()),
+            decimals: Some(rules.terms.decimals),
+            token_program: Some(rules.program.token.address().to_owned()),
+            min_voucher_delta: (least > 0).then(|| least.to_string()),
+            grace_period_seconds: Some(rules.grace_s),
+            ..SessionDetails::default()
+        },
     }
 }
 

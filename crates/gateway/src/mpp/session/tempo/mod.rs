@@ -4,6 +4,8 @@
 mod presented;
 mod taking;
 
+use std::io;
+
 use proof::eip712::keccak256;
 use proof::evm_transaction::Transaction;
 use proof::secp::SecretKey;
@@ -12,12 +14,14 @@ use rails::{EvmNode, Parties};
 use serde::{Deserialize, Serialize};
 use wire::hex;
 use wire::mpp::tempo;
+use wire::template::{MARKS, Template};
 use wire::x402::Address;
 
 use super::chain::{NotWritten, Seen, Who, Written};
 use super::presented::elsewhere;
 use super::told;
 use crate::config;
+use crate::mpp;
 use crate::refusal::Refusal;
 
 /// What a payer has to wait on the chain for his money, in seconds.
@@ -28,6 +32,8 @@ pub(super) const GRACE_S: u64 = 900;
 pub(crate) struct Tempo {
     pub(crate) rules: config::Tempo,
     pub(crate) node: EvmNode,
+    /// What a payer is asked of whose channels nothing is to be told.
+    asked: Template,
 }
 
 /// What a channel is made of, as its record has it.
@@ -121,6 +127,11 @@ impl Made {
 }
 
 impl Tempo {
+    pub(crate) fn new(rules: &config::Tempo, node: EvmNode) -> io::Result<Self> {
+        let asked = mpp::written(&presented::request(rules, MARKS[0], MARKS[1], None), 2)?;
+        Ok(Self { rules: rules.clone(), node, asked })
+    }
+
     /// Whether a channel is on the chain of our node.
     pub(super) const fn keeps(&self, made: &Made) -> bool {
         made.chain_id == self.rules.escrow.chain_id()

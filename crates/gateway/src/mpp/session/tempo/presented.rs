@@ -7,14 +7,16 @@ use rails::Secret;
 use serde_json::{Map, Value};
 use wire::hex;
 use wire::mpp::problem::SessionProblem;
-use wire::mpp::tempo::{self, SessionDetails, SessionPayload, SessionProtocol, SessionRequest};
+use wire::mpp::tempo::{
+    self, SessionDetails, SessionPayload, SessionProtocol, SessionRequest, SessionSnapshot,
+};
 use wire::mpp::{SESSION, payload};
 use wire::x402::Address;
 
 use super::{Made, Tempo};
-use crate::config::MppMethod;
+use crate::config::{self, MppMethod};
 use crate::gate::Gate;
-use crate::mpp::session::chain::Unchecked;
+use crate::mpp::session::chain::{self, Unchecked};
 use crate::mpp::session::presented::{self, Action, elsewhere, malformed, sum};
 use crate::mpp::session::{self, Presented, Signature, Terms, snapshot, told};
 use crate::mpp::{Demand, Echo, Offer, refused};
@@ -88,15 +90,8 @@ impl Tempo {
             && request.recipient.parse() == Ok(rules.pay_to)
             && escrow == Some(*rules.escrow.contract())
             && details.chain_id == Some(rules.escrow.chain_id())
-            && details.session_protocol.unwrap_or(SessionProtocol::V1) == self.protocol();
+            && details.session_protocol.unwrap_or(SessionProtocol::V1) == protocol(&self.rules);
         if same { Ok(()) } else { Err(presented::another()) }
-    }
-
-    const fn protocol(&self) -> SessionProtocol {
-        match self.rules.escrow.protocol() {
-            Protocol::TempoV2 => SessionProtocol::V2,
-            Protocol::TempoV1 | Protocol::Evm => SessionProtocol::V1,
-        }
     }
 
     /// A channel as a payload describes it: the id is its hash, and it pays us.
@@ -171,32 +166,47 @@ impl Tempo {
 
     /// What is asked of a payer who wants to pay by vouchers: enough for this call to begin, and some to go on.
     pub(in crate::mpp::session) async fn offer(&self, terms: &Terms, demand: &Demand<'_>) -> Offer {
-        let rules = &self.rules;
         let begins = terms.units(demand.ask.begins).max(1);
-        let (operator, least) = (rules.operator(), terms.units(terms.rules.min_delta));
-        let request = SessionRequest {
-            amount: begins.to_string(),
-            unit_type: Some("request".to_owned()),
-            suggested_deposit: Some(terms.units(terms.rules.suggested_deposit).max(begins).to_string()),
-            currency: rules.token.to_string(),
-            recipient: rules.pay_to.to_string(),
-            method_details: SessionDetails {
-                escrow_contract: Some(rules.escrow.contract().to_string()),
-                chain_id: Some(rules.escrow.chain_id()),
-                channel_id: None,
-                min_voucher_delta: (least > 0).then(|| least.to_string()),
-                operator: (operator != Address::ZERO).then(|| operator.to_string()),
-                session_protocol: Some(self.protocol()),
-                fee_payer: None,
-                session_snapshot: snapshot::of(demand, terms, self).await,
-            },
+        let deposit = terms.units(terms.rules.suggested_deposit).max(begins);
+        let (begins, deposit) = (begins.to_string(), deposit.to_string());
+        let request = match snapshot::of(demand, terms, self).await {
+            None => self.asked.fill(&[&begins, &deposit]),
+            Some(stands) => payload::canonical(&request(&self.rules, &begins, &deposit, Some(stands))),
         };
-        Offer {
-            method: MppMethod::Tempo,
-            intent: SESSION,
-            request: payload::canonical(&request),
-            expires_at_s: None,
-            credit: None,
-        }
+        Offer { method: MppMethod::Tempo, intent: SESSION, request, expires_at_s: None, credit: None }
+    }
+}
+
+const fn protocol(rules: &config::Tempo) -> SessionProtocol {
+    match rules.escrow.protocol() {
+        Protocol::TempoV2 => SessionProtocol::V2,
+        Protocol::TempoV1 | Protocol::Evm => SessionProtocol::V1,
+    }
+}
+
+/// What a session asks for, and where a channel stands that it goes on with.
+pub(super) fn request(
+    rules: &config::Tempo,
+    amount: &str,
+    deposit: &str,
+    stands: Option<SessionSnapshot>,
+) -> SessionRequest {
+    let (operator, least) = (rules.operator(), chain::units(&rules.terms, rules.terms.min_delta));
+    SessionRequest {
+        amount: amount.to_owned(),
+        unit_type: Some("request".to_owned()),
+        suggested_deposit: Some(deposit.to_owned()),
+        currency: rules.token.to_string(),
+        recipient: rules.pay_to.to_string(),
+        method_details: SessionDetails {
+            escrow_contract: Some(rules.escrow.contract().to_string()),
+            chain_id: Some(rules.escrow.chain_id()),
+            channel_id: None,
+            min_voucher_delta: (least > 0).then(|| least.to_string()),
+            operator: (operator != Address::ZERO).then(|| operator.to_string()),
+            session_protocol: Some(protocol(rules)),
+            fee_payer: None,
+            session_snapshot: stands,
+        },
     }
 }
