@@ -61,7 +61,8 @@ impl<'a> Wanted<'a> {
 
     /// Whether it may be kept: it is short, and holds nothing that would be taken for a blank.
     fn may_be_kept(&self) -> bool {
-        self.target.len() <= TARGET_BYTES_MAX && !MARKS.iter().any(|mark| self.description.contains(mark))
+        let has_mark = |text: &str| MARKS.iter().any(|mark| text.contains(mark));
+        self.target.len() <= TARGET_BYTES_MAX && !has_mark(&self.target) && !has_mark(&self.description)
     }
 
     fn into_owned(self) -> Wanted<'static> {
@@ -135,7 +136,7 @@ pub(crate) struct Renderings {
 
 #[derive(Default)]
 struct Place {
-    /// The hash of what was asked for here last.
+    /// The hash of what was missed here last.
     last: AtomicU64,
     kept: ArcSwapOption<Rendering>,
 }
@@ -148,8 +149,8 @@ impl Default for Renderings {
 }
 
 impl Renderings {
-    /// What is kept for `wanted`; made when it is asked for twice in a row, so that who asks for something else each time
-    /// neither pays for it nor drives out what is wanted.
+    /// What is kept for `wanted`; made when it is missed twice in a row, so that who asks for something else each time neither
+    /// pays for it nor drives out what is wanted.
     pub(super) fn get(
         &self,
         wanted: &Wanted<'_>,
@@ -228,7 +229,7 @@ mod tests {
         let renderings = Renderings::default();
         let long = format!("/{}", "a".repeat(TARGET_BYTES_MAX));
         let looks_like_one = QUOTE.to_string();
-        for wanted in [asked(&long, "m"), asked("/a", &looks_like_one)] {
+        for wanted in [asked(&long, "m"), asked("/a", &looks_like_one), asked(&looks_like_one, "m")] {
             for _ in 0..3 {
                 assert!(renderings.get(&wanted, || rendering(&wanted)).is_none());
             }
