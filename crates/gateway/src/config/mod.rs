@@ -254,7 +254,7 @@ fn read_all<'a>(mut context: Context<'a>, root: &Node) -> (Context<'a>, Option<C
         }
         let rails = rail::read(&top);
         extensions::check(&top, &rails, &routes);
-        let top_up = top_up::read(&top, &rails);
+        let top_up = top_up::read(&top, &rails, &server);
         let identity = identity::read(&top);
         identity::check(&top, identity.as_ref(), &routes);
         Config {

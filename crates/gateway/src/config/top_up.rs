@@ -5,6 +5,7 @@ use std::time::Duration;
 use money::{Amount, Asset};
 use store::RefundPolicy;
 
+use super::Server;
 use super::rail::Rails;
 use super::section::{Keys, Section};
 use super::value;
@@ -59,8 +60,9 @@ impl TopUpRules {
 }
 
 /// Reads both sections. None: nothing is sold by order.
-pub(super) fn read(top: &Section<'_>, rails: &Rails) -> Option<TopUpRules> {
+pub(super) fn read(top: &Section<'_>, rails: &Rails, server: &Server) -> Option<TopUpRules> {
     let policy = read_refunds(top);
+    check_notices(top, rails, server);
     let Some(section) = top.section("top_up", KEYS) else {
         if rails.alipay.is_some() {
             top.missing(
@@ -91,6 +93,18 @@ pub(super) fn read(top: &Section<'_>, rails: &Rails) -> Option<TopUpRules> {
     }
     let reconcile_every = section.value("reconcile_every", value::duration).unwrap_or(RECONCILE_EVERY);
     Some(TopUpRules { exchange, min, max, bonus_bp, order_ttl, reconcile_every, policy })
+}
+
+/// What the wall turns away is never read.
+fn check_notices(top: &Section<'_>, rails: &Rails, server: &Server) {
+    let base = rails.alipay.as_ref().and_then(|alipay| alipay.notify_base.as_ref());
+    if let Some(base) = base.filter(|base| !server.allows_host(&base.host)) {
+        let host = &base.host;
+        top.complain(
+            "rails",
+            format!("rails.alipay.notify_base: notices to {host} are turned away; name it in server.hosts"),
+        );
+    }
 }
 
 fn read_exchange(top_up: &Section<'_>) -> Vec<(Asset, Amount)> {

@@ -169,7 +169,7 @@ impl<'s> Rail<'s> {
             }
             Err(why) => {
                 tracing::warn!(%why, "a notice of Alipay's is not believed");
-                Notified::Refused { is_final: why.reply() == NOTICE_TAKEN }
+                Notified::Refused { is_final: why.is_final() }
             }
         }
     }

@@ -11,8 +11,8 @@ use ::http::Method as Verb;
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use wire::alipay::{
-    Answer, Close, Fen, Method, NOTICE_AGAIN, NOTICE_TAKEN, Notice, NoticeError, OwnNumber, Precreate, Qr,
-    Query, Refund, RefundQuery, Refunded, Request, Said, SignedNotice, Trade,
+    Answer, Close, Fen, Method, Notice, NoticeError, OwnNumber, Precreate, Qr, Query, Refund, RefundQuery,
+    Refunded, Request, Said, SignedNotice, Trade,
 };
 
 pub use outcome::{NoVerdict, Outcome};
@@ -79,13 +79,13 @@ pub enum NoticeRefused {
 }
 
 impl NoticeRefused {
-    /// What to answer: Alipay sends again what it is told that nobody took, and that helps only where what came was
-    /// damaged or is checked by a key that we do not have yet (RAIL-11).
+    /// Whether it would be the same if it came again. It helps only where what came was damaged, or is checked by a key
+    /// that we do not have yet (RAIL-11).
     #[must_use]
-    pub const fn reply(self) -> &'static str {
+    pub const fn is_final(self) -> bool {
         match self {
-            Self::Malformed(_) | Self::Forged => NOTICE_AGAIN,
-            Self::Unreadable(_) | Self::Foreign => NOTICE_TAKEN,
+            Self::Malformed(_) | Self::Forged => false,
+            Self::Unreadable(_) | Self::Foreign => true,
         }
     }
 }

@@ -20,7 +20,7 @@ fn public(name: &str) -> String {
 
 fn with(mode: &str, alipay: &str) -> String {
     format!(
-        "mode: {mode}\nupstreams: {{ a: {{ url: http://127.0.0.1:8000, dialect: openai }} }}\n\
+        "mode: {mode}\nserver: {{ hosts: [gw.example] }}\nupstreams: {{ a: {{ url: http://127.0.0.1:8000, dialect: openai }} }}\n\
          prices: {{ \"*\": {{ input: 1 USD/Mtok, output: 2 USD/Mtok }} }}\n\
          rails: {{ alipay: {{ {alipay} }} }}\ntop_up: {{ exchange: {{ CNY: 0.139 USD }} }}\n"
     )
@@ -111,6 +111,13 @@ fn alipay_7_a_wrong_section_says_what_is_wrong() {
         let private = keys()["alipay_app"]["private_pkcs8_der_b64"].as_str().unwrap()[..40].to_owned();
         assert!(!error.contains(&private), "{error}");
     }
+}
+
+#[test]
+fn notices_must_get_through_the_wall() {
+    let alipay = format!("{}, notify_base: \"https://other.example\"", minimal());
+    let errors = check(&with("live", &alipay)).map(|_| ()).unwrap_err().to_string();
+    assert!(errors.contains("notices to other.example are turned away"), "{errors}");
 }
 
 #[test]
