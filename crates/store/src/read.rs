@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::disk::Disk;
 use crate::journal::{self, Record};
-use crate::recent::{Recent, Row};
+use crate::recent::{Recent, Rows};
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, GRANTS, IDEMPOTENT, JOURNAL, KEYS,
     LOTS, META, META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED,
@@ -62,15 +62,15 @@ impl Reader {
     }
 
     /// A row as it was last written.
-    fn row<K: Key + 'static, T: DeserializeOwned>(
+    fn row<K: Key + 'static, T: DeserializeOwned + Clone>(
         &self,
-        row: Row,
+        recent: impl FnOnce(&Rows) -> Option<&T>,
         table: TableDefinition<'static, K, &'static [u8]>,
         key: K::SelfType<'_>,
     ) -> Result<Option<T>, StoreError> {
         // First: what is not there any more is in the database.
-        if let Some(bytes) = self.recent.find(row) {
-            return serde_json::from_slice(&bytes).map_err(unavailable);
+        if let Some(row) = self.recent.find(recent) {
+            return Ok(Some(row));
         }
         let table = self.begin()?.open_table(table).map_err(unavailable)?;
         let found = table.get(key).map_err(unavailable)?;
@@ -137,7 +137,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
-        self.row(Row::Payment(*key), PAYMENTS, key)
+        self.row(|recent| recent.payments.get(key), PAYMENTS, key)
     }
 
     /// The deposit key of the payment that was charged by a grant.
@@ -154,7 +154,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn idempotent(&self, key: &[u8; 32]) -> Result<Option<Idempotent>, StoreError> {
-        self.row(Row::Idempotent(*key), IDEMPOTENT, key)
+        self.row(|recent| recent.outcomes.get(key), IDEMPOTENT, key)
     }
 
     /// What the operator decided about accounts.
@@ -406,7 +406,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn key(&self, id: &[u8; 16]) -> Result<Option<KeyRecord>, StoreError> {
-        self.row(Row::Key(*id), KEYS, id)
+        self.row(|recent| recent.keys.get(id), KEYS, id)
     }
 
     /// Every revoked id with its time.
