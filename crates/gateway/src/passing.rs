@@ -375,7 +375,7 @@ impl ChargedBody {
                 }
             }
             if let Some(landing) = &mut self.landing {
-                match landing.as_mut().poll(cx) {
+                match Pin::new(landing).poll(cx) {
                     Poll::Ready(Ok(())) => self.landing = None,
                     Poll::Ready(Err(_)) => {
                         self.ready.clear();

@@ -103,7 +103,7 @@ impl Charge {
             }
             Err(NotTaken { why: error, .. }) => {
                 tracing::error!(%error, "a capture could not be recorded");
-                Some(Box::pin(std::future::ready(Err(error))))
+                Some(landing::refused(&self.gate, error))
             }
         }
     }
