@@ -13,6 +13,7 @@ use redb::{Key, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::disk::Disk;
+use crate::facts::facts_json;
 use crate::journal::{self, Record};
 use crate::recent::{Recent, Rows};
 use crate::tables::{
@@ -186,11 +187,17 @@ impl Reader {
         Ok(rows)
     }
 
-    /// Facts of a call.
+    /// Facts of a call, as JSON.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], also for facts that are damaged.
     pub fn facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(kept) = self.kept_facts(call)? else { return Ok(None) };
+        let json = facts_json(&kept).ok_or_else(|| unavailable("the facts of the call are damaged"))?;
+        Ok(Some(json.into_owned()))
+    }
+
+    fn kept_facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
         let transaction = self.begin()?;
         let by_call = transaction.open_table(FACTS).map_err(unavailable)?;
         if let Some(bytes) = by_call.get(call).map_err(unavailable)? {
