@@ -174,11 +174,13 @@ fn a_changed_bill_is_told_loudly() {
                 .unwrap()
                 .map(|row| row.map(|(lsn, row)| (lsn.value(), row.value().to_vec())).unwrap())
                 .collect();
-            let (said, says) = (br#""quantity":5"#, br#""quantity":6"#);
+            // The quantity of a line, which is a number of one byte.
+            let packed = |quantity| [store::Fact::Quantity as u8, 3, quantity];
+            let (said, says) = (packed(5), packed(6));
             let mut changes = 0;
             for (lsn, mut row) in rows {
                 while let Some(at) = row.windows(said.len()).position(|part| part == said) {
-                    row[at..at + said.len()].copy_from_slice(says);
+                    row[at..at + said.len()].copy_from_slice(&says);
                     changes += 1;
                 }
                 table.insert(lsn, row.as_slice()).unwrap();

@@ -1,6 +1,8 @@
-//! Answers that nobody waits for any more: read on for a while in the background, so that the provider's own report decides.
+//! What nobody waits for any more: calls go on, and answers are read on for a while in the background, so that the
+//! provider's own report decides.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,12 +14,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::charge::{Charge, Stop};
+use crate::outliving::{Outliving, Rest};
 use crate::upstream::UpstreamBody;
 
-/// Calls whose client has gone, or does not read, on their way to the task that reads the rest (section 7
-/// of metering.md).
+/// Calls whose client has gone, or does not read, on their way to the task that lets them go on (section 7 of
+/// metering.md).
 pub(crate) struct Aftercare {
-    abandoned: mpsc::UnboundedSender<Going>,
+    abandoned: mpsc::UnboundedSender<Rest>,
     /// Answers that have not ended.
     seats: RefCell<Vec<Rc<Seat>>>,
 }
@@ -46,15 +49,10 @@ impl Aftercare {
     /// Starts this thread's tasks. Reading on is bounded by the policy of the route; a client that does not read
     /// for `patience` is taken for gone.
     pub(crate) fn start(patience: impl Fn() -> Duration + 'static) -> Rc<Self> {
-        let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Going>();
+        let (abandoned, mut arrivals) = mpsc::unbounded_channel::<Rest>();
         tokio::task::spawn_local(async move {
-            while let Some((body, charge)) = arrivals.recv().await {
-                let drain =
-                    if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
-                // Whoever leaves gets no longer a call than whoever stays.
-                let left = charge.deadline.saturating_duration_since(Instant::now());
-                let drain = charge.client.left_of(drain).min(left);
-                tokio::task::spawn_local(read_out(body, charge, drain));
+            while let Some(rest) = arrivals.recv().await {
+                tokio::task::spawn_local(rest);
             }
         });
         let aftercare = Rc::new(Self { abandoned, seats: RefCell::default() });
@@ -68,6 +66,11 @@ impl Aftercare {
             }
         });
         aftercare
+    }
+
+    /// A call that outlives its client, who waits for it here.
+    pub(crate) fn outliving<T>(&self, call: Pin<Box<dyn Future<Output = T>>>) -> Outliving<T> {
+        Outliving::new(call, self.abandoned.clone())
     }
 
     /// Where an answer sits until it has ended.
@@ -125,16 +128,20 @@ impl Seat {
         }
     }
 
-    fn give_up(&self, abandoned: &mpsc::UnboundedSender<Going>) {
-        if let Some(going) = self.going.borrow_mut().take() {
+    fn give_up(&self, abandoned: &mpsc::UnboundedSender<Rest>) {
+        if let Some((body, charge)) = self.going.borrow_mut().take() {
             // If the task is gone, so is the process: dropping the charge settles it.
-            let _ = abandoned.send(going);
+            let _ = abandoned.send(Box::pin(read_out(body, charge)));
         }
     }
 }
 
 /// Reads the rest of an answer nobody waits for, so that the provider's own report decides.
-async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>, drain: Duration) {
+async fn read_out(mut body: UpstreamBody, mut charge: Box<Charge>) {
+    let drain = if charge.quote.grows_by_reading() { Duration::ZERO } else { charge.policy.drain };
+    // Whoever leaves gets no longer a call than whoever stays.
+    let left = charge.deadline.saturating_duration_since(Instant::now());
+    let drain = charge.client.left_of(drain).min(left);
     let mut discarded = Vec::new();
     if charge.meter.progress().terminal.is_some() || charge.ended {
         // The whole answer was passed on, and what holds it open now counts for nothing (MTR-13).

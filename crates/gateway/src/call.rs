@@ -227,7 +227,7 @@ async fn paid_call(
             Box::pin(serving.bring_in_and_serve(paying.brings, paying.delivery).instrument(span))
         }
     };
-    let answer = tokio::task::spawn_local(serve).await.unwrap_or_else(|error| {
+    let answer = worker.aftercare.outliving(serve).await.unwrap_or_else(|error| {
         tracing::error!(%call, %error, "a call was cut short");
         let money = if had_payment { Money::Unknown } else { Money::NothingTaken };
         Err(Refusal::new(Code::Internal, "The gateway failed while serving this call.").money(money))

@@ -5,7 +5,7 @@ use ledger::{AccountId, Ended, Entry, asset_of_code};
 use meter::{Basis, Charge as Cost, Metered, Terminal, Usage};
 use money::{Amount, Asset, Femto, Rate};
 use serde_json::{Map, Value, json};
-use wire::json_text::{self, Members};
+use store::{Fact, Facts};
 
 use crate::charge::Charge;
 use crate::clock::Now;
@@ -13,9 +13,6 @@ use crate::identity::Agent;
 use crate::payer::Payer;
 use crate::selling;
 use crate::submitting;
-
-/// What the facts of most calls take, in bytes.
-const USUAL_BYTES: usize = 1280;
 
 /// Everything about a call that lasts.
 pub(crate) struct CallFacts<'a> {
@@ -32,68 +29,67 @@ pub(crate) struct CallFacts<'a> {
 }
 
 impl CallFacts<'_> {
-    /// As they are kept. Every call that is charged has some: so they are written straight into one piece of memory.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut json = String::with_capacity(USUAL_BYTES);
-        json_text::push_object(&mut json, |facts| self.put(facts));
-        json.into_bytes()
+    /// As they are kept.
+    pub(crate) fn packed(&self) -> Vec<u8> {
+        let mut facts = Facts::default();
+        self.put(&mut facts);
+        facts.into_bytes()
     }
 
-    fn put(&self, facts: &mut Members<'_>) {
+    fn put(&self, facts: &mut Facts) {
         let Self { charge, payer, held_first, held, ended, cost, metered, finished } = self;
         let (quote, asset) = (&charge.quote, payer.account.asset());
-        facts.shown("call", charge.call);
-        facts.shown("account", payer.account.id());
+        facts.call_id(Fact::Call, &charge.call.0);
+        facts.id(Fact::Account, &payer.account.id().0);
         match &payer.key {
-            // A key's id is written as an account's.
-            Some(key) => facts.shown("key_id", AccountId(key.key_id)),
-            None => facts.null("key_id"),
+            Some(key) => facts.id(Fact::KeyId, &key.key_id),
+            None => facts.null(Fact::KeyId),
         }
-        facts.text("protocol", payer.protocol);
-        facts.text("route", &charge.route.name);
-        facts.text("upstream", &quote.upstream.name);
-        facts.text("model", quote.model());
-        facts.text("dialect", quote.dialect().name());
-        facts.number("status", charge.status.as_u16().into());
+        facts.text(Fact::Protocol, payer.protocol);
+        facts.text(Fact::Route, &charge.route.name);
+        facts.text(Fact::Upstream, &quote.upstream.name);
+        facts.text(Fact::Model, quote.model());
+        facts.text(Fact::Dialect, quote.dialect().name());
+        facts.number(Fact::Status, charge.status.as_u16().into());
         match &metered.usage {
-            Some(usage) => facts.object("usage", |members| put_usage(members, usage)),
-            None => facts.null("usage"),
+            Some(usage) => facts.object(Fact::Usage, |facts| put_usage(facts, usage)),
+            None => facts.null(Fact::Usage),
         }
-        facts.text("basis", basis_name(metered.basis));
-        facts.text("terminal", terminal_name(metered.terminal));
-        facts.flag("estimated", cost.estimated);
-        facts.objects("lines", &cost.lines, |members, line| {
-            members.text("bucket", line.bucket.name());
-            members.number("quantity", line.quantity);
-            members.number("rate_femto_usd", line.rate.femto());
+        facts.text(Fact::Basis, basis_name(metered.basis));
+        facts.text(Fact::Terminal, terminal_name(metered.terminal));
+        facts.flag(Fact::Estimated, cost.estimated);
+        facts.objects(Fact::Lines, &cost.lines, |facts, line| {
+            facts.text(Fact::Bucket, line.bucket.name());
+            facts.number(Fact::Quantity, line.quantity);
+            facts.number(Fact::RateFemtoUsd, line.rate.femto());
         });
-        facts.shown("cost_femto_usd", cost.femto.units());
+        facts.digits(Fact::CostFemtoUsd, cost.femto.units());
         // Where nothing could be priced what was held is what is charged.
-        facts.flag("unpriced", cost.femto == Femto::ZERO && cost.nano > Amount::ZERO);
+        facts.flag(Fact::Unpriced, cost.femto == Femto::ZERO && cost.nano > Amount::ZERO);
         match self.capped_at() {
-            Some(amount) => put_money(facts, "capped_at", amount, asset),
-            None => facts.null("capped_at"),
+            Some(amount) => facts.money(Fact::CappedAt, amount, asset),
+            None => facts.null(Fact::CappedAt),
         }
-        facts.number("markup_bp", quote.markup_bp.into());
+        facts.number(Fact::MarkupBp, quote.markup_bp.into());
         match charge.clamp {
-            Some(tokens) => facts.number("max_tokens_set", tokens),
-            None => facts.null("max_tokens_set"),
+            Some(tokens) => facts.number(Fact::MaxTokensSet, tokens),
+            None => facts.null(Fact::MaxTokensSet),
         }
-        for (name, amount) in [
-            ("held_first", *held_first),
-            ("held", *held),
-            ("charged", ended.captured),
-            ("overrun", ended.overrun),
-            ("available_after", ended.available),
+        for (fact, amount) in [
+            (Fact::HeldFirst, *held_first),
+            (Fact::Held, *held),
+            (Fact::Charged, ended.captured),
+            (Fact::Overrun, ended.overrun),
+            (Fact::AvailableAfter, ended.available),
         ] {
-            put_money(facts, name, amount, asset);
+            facts.money(fact, amount, asset);
         }
-        facts.text("price_version", quote.tariff());
+        facts.text(Fact::PriceVersion, quote.tariff());
         let payment = charge.brought.as_ref().map(|brought| brought.facts(ended.captured));
-        put_value(facts, "payment", payment.as_ref());
-        put_value(facts, "agent", charge.agent.as_deref().map(Agent::to_json).as_ref());
-        facts.number("started_ms", charge.started.millis());
-        facts.number("finished_ms", finished.millis());
+        put_value(facts, Fact::Payment, payment.as_ref());
+        put_value(facts, Fact::Agent, charge.agent.as_deref().map(Agent::to_json).as_ref());
+        facts.number(Fact::StartedMs, charge.started.millis());
+        facts.number(Fact::FinishedMs, finished.millis());
     }
 
     /// An estimate that comes to more than was held is charged up to that, and a report that comes to more than the
@@ -104,54 +100,50 @@ impl CallFacts<'_> {
     }
 }
 
-/// An amount with its currency, exact.
-fn put_money(members: &mut Members<'_>, name: &'static str, amount: Amount, asset: Asset) {
-    members.object(name, |money| {
-        money.text("amount", &amount.digits(asset));
-        money.text("currency", asset.name());
-    });
-}
-
-fn put_value(members: &mut Members<'_>, name: &'static str, value: Option<&Value>) {
+fn put_value(facts: &mut Facts, fact: Fact, value: Option<&Value>) {
     match value {
-        Some(value) => members.json(name, &value.to_string()),
-        None => members.null(name),
+        Some(value) => facts.json(fact, &value.to_string()),
+        None => facts.null(fact),
     }
 }
 
 /// What was reported of a call, without what was not.
-fn put_usage(members: &mut Members<'_>, usage: &Usage) {
-    for (name, count) in [
-        ("input_uncached", usage.input_uncached),
-        ("cache_read", usage.cache_read),
-        ("cache_write", usage.cache_write),
-        ("cache_write_5m", usage.cache_write_5m),
-        ("cache_write_30m", usage.cache_write_30m),
-        ("cache_write_1h", usage.cache_write_1h),
-        ("cache_write_12h", usage.cache_write_12h),
-        ("input_total", usage.input_total),
-        ("output_total", usage.output_total),
-        ("reasoning", usage.reasoning),
-        ("audio_in", usage.audio_in),
-        ("audio_out", usage.audio_out),
-        ("image_in", usage.image_in),
-        ("image_out", usage.image_out),
-        ("total_only", usage.total_only),
-        ("web_search_requests", usage.web_search_requests),
-        ("images", usage.images),
-        ("characters", usage.characters),
-        ("seconds_milli", usage.seconds_milli),
-        ("response_bytes", usage.response_bytes),
-        ("calls", usage.calls),
+fn put_usage(facts: &mut Facts, usage: &Usage) {
+    for (fact, count) in [
+        (Fact::InputUncached, usage.input_uncached),
+        (Fact::CacheRead, usage.cache_read),
+        (Fact::CacheWrite, usage.cache_write),
+        (Fact::CacheWrite5m, usage.cache_write_5m),
+        (Fact::CacheWrite30m, usage.cache_write_30m),
+        (Fact::CacheWrite1h, usage.cache_write_1h),
+        (Fact::CacheWrite12h, usage.cache_write_12h),
+        (Fact::InputTotal, usage.input_total),
+        (Fact::OutputTotal, usage.output_total),
+        (Fact::Reasoning, usage.reasoning),
+        (Fact::AudioIn, usage.audio_in),
+        (Fact::AudioOut, usage.audio_out),
+        (Fact::ImageIn, usage.image_in),
+        (Fact::ImageOut, usage.image_out),
+        (Fact::TotalOnly, usage.total_only),
+        (Fact::WebSearchRequests, usage.web_search_requests),
+        (Fact::Images, usage.images),
+        (Fact::Characters, usage.characters),
+        (Fact::SecondsMilli, usage.seconds_milli),
+        (Fact::ResponseBytes, usage.response_bytes),
+        (Fact::Calls, usage.calls),
     ] {
-        members.some_number(name, count);
+        if let Some(count) = count {
+            facts.number(fact, count);
+        }
     }
-    for (name, word) in [
-        ("service_tier", &usage.service_tier),
-        ("inference_geo", &usage.inference_geo),
-        ("speed", &usage.speed),
+    for (fact, word) in [
+        (Fact::ServiceTier, &usage.service_tier),
+        (Fact::InferenceGeo, &usage.inference_geo),
+        (Fact::Speed, &usage.speed),
     ] {
-        members.some_text(name, word.as_deref());
+        if let Some(word) = word {
+            facts.text(fact, word);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Charge {
         Some(Op::Capture {
             id: self.call.0,
             entry: None,
-            facts: facts.to_json(),
+            facts: facts.packed(),
             served: None,
             settles: None,
             income: None,

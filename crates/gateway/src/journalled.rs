@@ -148,7 +148,7 @@ impl Charge {
             chain: hold.chain().map(|account| account.id().0).collect(),
             model: self.quote.model().to_owned(),
             price_version: self.quote.price_version(),
-            facts: String::from_utf8(facts.to_json()).ok()?,
+            facts: String::from_utf8(store::facts_json(&facts.packed())?.into_owned()).ok()?,
             settles: self.promise().and_then(|promise| {
                 let outcome =
                     Outcome { status: self.status.as_u16(), headers: Vec::new(), call: self.call.0 };

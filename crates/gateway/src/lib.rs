@@ -53,6 +53,7 @@ mod limits;
 mod local_executor;
 mod mpp;
 mod open_hold;
+mod outliving;
 mod passing;
 mod payer;
 mod payments;

@@ -1,6 +1,7 @@
 //! An answer on its way down: each piece goes out as it comes in, and the charge for it ends with it.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -84,6 +85,8 @@ pub(crate) struct ChargedBody {
     landing: Option<Landing>,
     /// Bytes still to come, when the upstream said so and nothing is cut out.
     left: Option<u64>,
+    /// Why it broke off before it began.
+    failed: Option<AnswerError>,
     /// How the answer breaks off once what is ready has gone out.
     broken: Option<AnswerError>,
     /// Whether what was held back as the possible beginning of a key proved to be none.
@@ -123,6 +126,7 @@ impl ChargedBody {
             pause: None,
             landing: None,
             left,
+            failed: None,
             broken: None,
             leftover: false,
             flushed: false,
@@ -135,13 +139,18 @@ impl ChargedBody {
         body
     }
 
-    /// Waits until the charge for an answer without a body is on disk, where it has to: nobody would ask such
-    /// a body for what holds back its end (LED-25).
+    /// Takes in what came with the head. An answer that is whole by then goes out in one piece with it, when its charge is on
+    /// disk, where it has to be: nobody would ask one without a body for what holds back its end (LED-25).
     ///
     /// # Errors
     /// The charge was not recorded.
-    pub(crate) async fn landed_if_empty(&mut self) -> Result<(), StoreError> {
-        if !self.ended {
+    pub(crate) async fn begun(&mut self) -> Result<(), StoreError> {
+        if !self.ended
+            && let Poll::Ready(Err(error)) = poll_fn(|cx| Poll::Ready(self.take_in(cx))).await
+        {
+            self.failed = Some(error);
+        }
+        if !self.ended || self.failed.is_some() {
             return Ok(());
         }
         if let Some(counting) = self.counting.take() {
@@ -367,6 +376,9 @@ impl ChargedBody {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             if let Some(counting) = &mut self.counting {
                 match counting.as_mut().poll(cx) {
@@ -375,7 +387,7 @@ impl ChargedBody {
                 }
             }
             if let Some(landing) = &mut self.landing {
-                match landing.as_mut().poll(cx) {
+                match Pin::new(landing).poll(cx) {
                     Poll::Ready(Ok(())) => self.landing = None,
                     Poll::Ready(Err(_)) => {
                         self.ready.clear();
@@ -446,7 +458,10 @@ impl Body for ChargedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing_left = self.ready.is_empty() && self.trailers.is_none() && self.broken.is_none();
+        let nothing_left = self.ready.is_empty()
+            && self.trailers.is_none()
+            && self.broken.is_none()
+            && self.failed.is_none();
         let nobody_waits = self.landing.is_none() && self.counting.is_none() && self.held_back.is_none();
         self.ended && nothing_left && nobody_waits
     }

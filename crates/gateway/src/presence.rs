@@ -1,5 +1,5 @@
-//! Whether the client of a call is still there while its answer has not begun. A call runs in a task of its
-//! own, so that a lost connection stops no settlement; this is how that task learns of the loss.
+//! Whether the client of a call is still there while its answer has not begun. A call outlives its connection, so that
+//! the loss of that stops no settlement; this is how the call learns of the loss.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The client of a call, as the call's task sees it.
+/// The client of a call, as the call sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     left: Cell<Option<Instant>>,

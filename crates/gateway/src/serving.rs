@@ -322,7 +322,7 @@ impl Serving {
         let (head, body) = answer.into_response().into_parts();
         let body = ChargedBody::new(body, charge, epilogue, idle, Rc::clone(&worker.aftercare));
         let mut body = Box::new(body);
-        body.landed_if_empty().await.map_err(|error| payments::store_refusal(&error))?;
+        body.begun().await.map_err(|error| payments::store_refusal(&error))?;
         Ok(Response::from_parts(head, GateBody::charged(body)))
     }
 }

@@ -124,6 +124,22 @@ enum State {
     Bad(Outcome),
 }
 
+impl State {
+    /// Whether a sign of the document's structure is what comes next.
+    const fn is_between(self) -> bool {
+        match self {
+            Self::Value | Self::FirstElement | Self::FirstKey | Self::Key | Self::Colon | Self::After => true,
+            Self::Text
+            | Self::Escape
+            | Self::Hex(_)
+            | Self::Number
+            | Self::Word(_)
+            | Self::Done
+            | Self::Bad(_) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Frame {
     node: usize,
@@ -280,16 +296,25 @@ impl<S: Copy + 'static> Scanner<S> {
             | State::Key
             | State::Colon
             | State::After
-            | State::Done => {
-                // Many providers write for people: a line for each member, and its indent.
-                let blank = rest.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')).count();
-                if blank == 0 {
-                    self.token(byte, sink);
-                }
-                blank.max(1)
-            }
+            | State::Done => return self.structure(rest, sink),
         };
         self.at += used as u64;
+        used
+    }
+
+    /// Reads what stands between texts, numbers and words: a few signs, and blanks where it was written for people.
+    fn structure<K: Sink<Slot = S>>(&mut self, rest: &[u8], sink: &mut K) -> usize {
+        let mut used = 0;
+        for &byte in rest {
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                self.token(byte, sink);
+            }
+            used += 1;
+            self.at += 1;
+            if !self.state.is_between() {
+                break;
+            }
+        }
         used
     }
 

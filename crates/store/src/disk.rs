@@ -10,8 +10,9 @@ use crate::medium::Medium;
 use crate::read::unavailable;
 use crate::space::Space;
 
-/// Pages kept in memory. Balances, names and the end of the journal stay hot; the rest is read seldom.
-const CACHE_BYTES: usize = 8 << 20;
+/// Pages kept in memory. Balances, names and the end of the journal stay hot; the rest is read seldom. A start reads all
+/// balances, so that it is full from then on. Half of it are pages that the open transaction has written: those of a thousand calls.
+const CACHE_BYTES: usize = 5 << 20;
 
 /// One database, open or being opened again after the disk was full. Cloning shares it.
 #[derive(Clone)]

@@ -15,6 +15,7 @@ mod check;
 mod credit_lot;
 mod disk;
 mod exposure;
+mod facts;
 mod head;
 mod idempotent;
 mod journal;
@@ -52,6 +53,7 @@ pub use channel::{
 };
 pub use check::{CheckOptions, Finding, PaymentProblem, PayoutProblem, Report, TopUpProblem, check};
 pub use credit_lot::{CreditLot, LotBook, LotKind, NotRefundable, Paid, RefundPolicy, Refundable};
+pub use facts::{Fact, Facts, facts_json};
 pub use head::SignedHead;
 pub use idempotent::Idempotent;
 pub use lightning_session::{LightningSession, SessionClose, SessionDeposit, SessionRefund, SessionWrite};

@@ -126,7 +126,7 @@ pub enum Op {
         id: [u8; 16],
         /// The capture entry; none when nothing was charged.
         entry: Option<Draft>,
-        /// JSON facts for receipt and explanation.
+        /// Facts for receipt and explanation, as [`crate::Facts`] makes them, or JSON.
         facts: Vec<u8>,
         /// The payment the call was made for, and what the same request gets from now on: written with the
         /// charge or not at all, so that no crash makes the call run and be charged again.

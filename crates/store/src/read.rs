@@ -13,8 +13,9 @@ use redb::{Key, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 
 use crate::disk::Disk;
+use crate::facts::facts_json;
 use crate::journal::{self, Record};
-use crate::recent::{Recent, Row};
+use crate::recent::{Recent, Rows};
 use crate::tables::{
     ACCOUNTS, BALANCES, BY_ID, CHANNELS, FACTS, FACTS_AT, FREE_CALLS, GRANTS, IDEMPOTENT, JOURNAL, KEYS,
     LOTS, META, META_EPOCH, META_STORE_ID, NAMES, OPEN_CALLS, OPEN_PAYOUTS, PAYMENTS, PAYOUTS, REVOKED,
@@ -62,15 +63,15 @@ impl Reader {
     }
 
     /// A row as it was last written.
-    fn row<K: Key + 'static, T: DeserializeOwned>(
+    fn row<K: Key + 'static, T: DeserializeOwned + Clone>(
         &self,
-        row: Row,
+        recent: impl FnOnce(&Rows) -> Option<&T>,
         table: TableDefinition<'static, K, &'static [u8]>,
         key: K::SelfType<'_>,
     ) -> Result<Option<T>, StoreError> {
         // First: what is not there any more is in the database.
-        if let Some(bytes) = self.recent.find(row) {
-            return serde_json::from_slice(&bytes).map_err(unavailable);
+        if let Some(row) = self.recent.find(recent) {
+            return Ok(Some(row));
         }
         let table = self.begin()?.open_table(table).map_err(unavailable)?;
         let found = table.get(key).map_err(unavailable)?;
@@ -137,7 +138,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
-        self.row(Row::Payment(*key), PAYMENTS, key)
+        self.row(|recent| recent.payments.get(key), PAYMENTS, key)
     }
 
     /// The deposit key of the payment that was charged by a grant.
@@ -154,7 +155,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn idempotent(&self, key: &[u8; 32]) -> Result<Option<Idempotent>, StoreError> {
-        self.row(Row::Idempotent(*key), IDEMPOTENT, key)
+        self.row(|recent| recent.outcomes.get(key), IDEMPOTENT, key)
     }
 
     /// What the operator decided about accounts.
@@ -186,11 +187,17 @@ impl Reader {
         Ok(rows)
     }
 
-    /// Facts of a call.
+    /// Facts of a call, as JSON.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Unavailable`], also for facts that are damaged.
     pub fn facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(kept) = self.kept_facts(call)? else { return Ok(None) };
+        let json = facts_json(&kept).ok_or_else(|| unavailable("the facts of the call are damaged"))?;
+        Ok(Some(json.into_owned()))
+    }
+
+    fn kept_facts(&self, call: &[u8; 16]) -> Result<Option<Vec<u8>>, StoreError> {
         let transaction = self.begin()?;
         let by_call = transaction.open_table(FACTS).map_err(unavailable)?;
         if let Some(bytes) = by_call.get(call).map_err(unavailable)? {
@@ -406,7 +413,7 @@ impl Reader {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub fn key(&self, id: &[u8; 16]) -> Result<Option<KeyRecord>, StoreError> {
-        self.row(Row::Key(*id), KEYS, id)
+        self.row(|recent| recent.keys.get(id), KEYS, id)
     }
 
     /// Every revoked id with its time.

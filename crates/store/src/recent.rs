@@ -6,33 +6,41 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-/// Names a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Row {
+use crate::{Idempotent, KeyRecord, Payment};
+
+/// Rows by their keys.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
     /// By deposit key.
-    Payment([u8; 32]),
+    pub(crate) payments: HashMap<[u8; 32], Payment>,
     /// By SHA-256 of account and idempotency key.
-    Idempotent([u8; 32]),
+    pub(crate) outcomes: HashMap<[u8; 32], Idempotent>,
     /// By key id.
-    Key([u8; 16]),
+    pub(crate) keys: HashMap<[u8; 16], KeyRecord>,
 }
 
 /// As many rows as a transaction takes in.
 #[derive(Debug, Default)]
-pub(crate) struct Recent(RwLock<HashMap<Row, Vec<u8>>>);
+pub(crate) struct Recent(RwLock<Rows>);
 
 impl Recent {
-    pub(crate) fn find(&self, row: Row) -> Option<Vec<u8>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&row).cloned()
+    pub(crate) fn find<T: Clone>(&self, row: impl FnOnce(&Rows) -> Option<&T>) -> Option<T> {
+        row(&self.0.read().unwrap_or_else(PoisonError::into_inner)).cloned()
     }
 
     /// They are in the log. Before their writers are answered.
-    pub(crate) fn extend(&self, rows: impl IntoIterator<Item = (Row, Vec<u8>)>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    pub(crate) fn extend(&self, added: Rows) {
+        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        rows.payments.extend(added.payments);
+        rows.outcomes.extend(added.outcomes);
+        rows.keys.extend(added.keys);
     }
 
     /// All are in the database: whoever does not find one here finds it there.
     pub(crate) fn clear(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut rows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        rows.payments.clear();
+        rows.outcomes.clear();
+        rows.keys.clear();
     }
 }

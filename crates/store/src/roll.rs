@@ -1,11 +1,13 @@
 //! Moving the oldest entries out of the store, into files.
 
+use std::borrow::Cow;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use ledger::{Chart, Entry, Kind};
 use redb::{ReadTransaction, ReadableTable};
 
+use crate::facts::facts_json;
 use crate::read::unavailable;
 use crate::segment::{self, Title, hex};
 use crate::tables::{FACTS, FACTS_AT, JOURNAL, META, META_BASE_LSN, META_NEXT_LSN};
@@ -113,7 +115,9 @@ fn write_entries(
             None => by_call.get(&entry.draft.id).map_err(unavailable)?,
         };
         let facts = record.facts.or(kept.as_ref().map(|facts| facts.value()));
-        writer.entry(record.lsn, record.entry, facts)?;
+        // In a segment they are JSON, for whoever reads it without us; what is damaged goes there as it is.
+        let json = facts.map(|kept| facts_json(kept).unwrap_or(Cow::Borrowed(kept)));
+        writer.entry(record.lsn, record.entry, json.as_deref())?;
         Ok(ControlFlow::Continue(()))
     })
 }

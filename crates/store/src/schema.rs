@@ -18,7 +18,8 @@ use crate::{Payment, PaymentState, StoreError, meta};
 /// Of version 4 are payments that were promised, and channels; of version 5 refunds over Lightning,
 /// ecash, and calls that were given away; of version 6 channels that are sessions,
 /// and sessions over Lightning; of version 7 what payers grant to processors; of version 8 the log beside it, and
-/// rows of several entries; of version 9 payments in that log; of version 10 orders for balance, codes and their lots.
+/// rows of several entries; of version 9 payments in that log; of version 10 orders for balance, codes and their lots, and
+/// facts that are packed.
 pub(crate) const SCHEMA: u32 = 10;
 /// Before stores had a version.
 const SCHEMA_FIRST: u32 = 1;

@@ -10,7 +10,7 @@ pub(crate) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::
 pub(crate) const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
 /// Call or deposit id -> LSN.
 pub(crate) const BY_ID: TableDefinition<'static, &[u8; 16], u64> = TableDefinition::new("by_id");
-/// Call id -> JSON facts of a call without an entry, and of every call of before schema 2.
+/// Call id -> facts of a call without an entry, and of every call of before schema 2; see `crate::facts`.
 pub(crate) const FACTS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("facts");
 /// LSN of a call's entry -> its JSON facts, of schemas 2 to 7; later they are in the journal's rows.
 pub(crate) const FACTS_AT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("facts_at");

@@ -494,7 +494,8 @@ fn some_capture(dice: &mut Dice, key: [u8; 32]) -> Op {
         // A free call has an id of its own, as calls have.
         id: if free { few(dice, 3).map(|byte: u8| byte + 200) } else { id },
         entry: (!free).then_some(entry),
-        facts: dice.bytes::<4>().to_vec(),
+        // As what is not packed.
+        facts: [b"{", dice.bytes::<4>().as_slice()].concat(),
         served: dice.one_in(4).then(|| (key, outcome(id))),
         // Never the payment that was served: it settles already.
         settles: dice.one_in(5).then(|| some_promise(dice)).filter(|own| own.key != key),

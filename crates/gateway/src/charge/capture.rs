@@ -52,7 +52,7 @@ impl Charge {
         let write = served.then(|| {
             let entry = moved.then(|| self.entry(hold, &ended, cost));
             let income = moved.then(|| Chart::Usage(self.quote.model().to_owned()));
-            let facts = facts.to_json();
+            let facts = facts.packed();
             Op::Capture {
                 id: self.call.0,
                 entry,
@@ -103,7 +103,7 @@ impl Charge {
             }
             Err(NotTaken { why: error, .. }) => {
                 tracing::error!(%error, "a capture could not be recorded");
-                Some(Box::pin(std::future::ready(Err(error))))
+                Some(landing::refused(&self.gate, error))
             }
         }
     }

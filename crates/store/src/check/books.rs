@@ -11,6 +11,7 @@ use redb::{ReadOnlyTable, ReadTransaction};
 
 use super::finding::Finding;
 use super::{CheckOptions, Report};
+use crate::facts::facts_json;
 use crate::journal::{self, Record};
 use crate::read::unavailable;
 use crate::segment;
@@ -166,13 +167,13 @@ impl Books<'_> {
             None => self.facts.get(id).map_err(unavailable)?,
         };
         let facts = record.facts.or(kept.as_ref().map(|facts| facts.value()));
-        let facts = facts.map(serde_json::from_slice::<serde_json::Value>);
+        let facts = facts.map(|kept| serde_json::from_slice::<serde_json::Value>(&facts_json(kept)?).ok());
         match facts {
             None => self.report.find(Finding::Facts { lsn, problem: "the facts of the call are missing" }),
-            Some(Err(_)) => {
+            Some(None) => {
                 self.report.find(Finding::Facts { lsn, problem: "the facts of the call are damaged" })
             }
-            Some(Ok(facts)) => self.charge(lsn, entry, &facts),
+            Some(Some(facts)) => self.charge(lsn, entry, &facts),
         }
         Ok(())
     }

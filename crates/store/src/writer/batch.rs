@@ -3,7 +3,7 @@
 //! What a write needs is checked before anything of it is put into a table, so that a refused one leaves
 //! nothing in a transaction that goes on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ledger::{AccountId, Chart, Draft};
 use money::Asset;
@@ -15,7 +15,7 @@ use super::income::Income;
 use super::tail::Tail;
 use crate::journal::{Filling, Record};
 use crate::read::unavailable;
-use crate::recent::Row;
+use crate::recent::Rows;
 use crate::tables::{
     ACCOUNTS, BALANCES, BASE_BALANCES, BY_ID, CASHU_COINS, CASHU_SWAPS, CHANNELS, CODES, CREDIT_LOTS,
     EXPIRIES, EXPIRY_IDEMPOTENT, EXPIRY_PAYMENT, FACTS, FACTS_AT, FREE_CALLS, GRANTS, HEADS, IDEMPOTENT,
@@ -41,8 +41,10 @@ pub(super) struct Batch<'t> {
     pub(super) income: Income,
     /// The end of the journal that is in no row yet.
     row: Filling,
+    /// Payments as this transaction has them, put down once when it ends: most are deposited and served in the same.
+    payments_put: BTreeMap<[u8; 32], Payment>,
     /// What was put since they were last taken.
-    rows: Vec<(Row, Vec<u8>)>,
+    rows: Rows,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
     pub(super) journal: Table<'t, u64, &'static [u8]>,
     pub(super) by_id: Table<'t, &'static [u8; 16], u64>,
@@ -50,7 +52,7 @@ pub(super) struct Batch<'t> {
     pub(super) tiles: Table<'t, (u8, u64), &'static [u8; 32]>,
     pub(super) names: Table<'t, &'static [u8; 16], &'static str>,
     pub(super) expiries: Table<'t, &'static [u8; 41], ()>,
-    pub(super) payments: Table<'t, &'static [u8; 32], &'static [u8]>,
+    payments: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) idempotent: Table<'t, &'static [u8; 32], &'static [u8]>,
     pub(super) base_balances: Table<'t, &'static [u8; 18], i64>,
     pub(super) facts: Table<'t, &'static [u8; 16], &'static [u8]>,
@@ -83,7 +85,8 @@ impl<'t> Batch<'t> {
             pending: HashMap::new(),
             income: Income::default(),
             row: Filling::default(),
-            rows: Vec::new(),
+            payments_put: BTreeMap::new(),
+            rows: Rows::default(),
             meta: transaction.open_table(META).map_err(unavailable)?,
             journal: transaction.open_table(JOURNAL).map_err(unavailable)?,
             by_id: transaction.open_table(BY_ID).map_err(unavailable)?,
@@ -186,7 +189,7 @@ impl<'t> Batch<'t> {
                     return self.put_payment(key, Payment { state: PaymentState::Owed, ..payment });
                 }
                 self.let_go(key)?;
-                self.payments.remove(key).map_err(unavailable)?;
+                self.remove_payment(key)?;
                 Ok(NO_ENTRY)
             }
             Op::Deposit { key, payment, entry } => self.deposit(key, payment, entry),
@@ -248,7 +251,10 @@ impl<'t> Batch<'t> {
                 names.iter().try_for_each(|chart| self.name(chart.id(), chart))?;
                 self.post(posting)
             }
-            Op::Key { id, record } => self.put_row(Row::Key(*id), record),
+            Op::Key { id, record } => {
+                self.rows.keys.insert(*id, record.clone());
+                put_json(&mut self.keys, id, record)
+            }
             Op::Account { id, settings } => self.set_account(*id, settings),
             Op::Head { head, signature } => {
                 let row = SignedHead { head: *head, signature: *signature }.to_row();
@@ -265,11 +271,14 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Puts down what counts once per transaction: the income of its captures, balances, and where the
+    /// Puts down what counts once per transaction: the income of its captures, payments, balances, and where the
     /// journal goes on.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         self.post_income()?;
         self.put_down_row()?;
+        for (key, payment) in &self.payments_put {
+            put_json(&mut self.payments, key, payment)?;
+        }
         for (key, balance) in &self.pending {
             self.balances.insert(key, balance).map_err(unavailable)?;
         }
@@ -293,8 +302,17 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
+    /// The payment as this transaction has it.
     pub(super) fn payment(&self, key: &[u8; 32]) -> Result<Option<Payment>, StoreError> {
-        get_json(&self.payments, key)
+        match self.payments_put.get(key) {
+            Some(payment) => Ok(Some(payment.clone())),
+            None => get_json(&self.payments, key),
+        }
+    }
+
+    pub(super) fn remove_payment(&mut self, key: &[u8; 32]) -> Result<(), StoreError> {
+        self.payments_put.remove(key);
+        self.payments.remove(key).map(drop).map_err(unavailable)
     }
 
     /// Refused with [`StoreError::Conflict`] where the payment is in already.
@@ -335,24 +353,13 @@ impl<'t> Batch<'t> {
         {
             attempt.request = String::new();
         }
-        self.put_row(Row::Payment(*key), &payment)
-    }
-
-    /// Puts a row down that may have to be read before this transaction is in the database.
-    pub(super) fn put_row(&mut self, row: Row, value: &impl Serialize) -> Answer {
-        let bytes = serde_json::to_vec(value).map_err(unavailable)?;
-        let put = match &row {
-            Row::Payment(key) => self.payments.insert(key, bytes.as_slice()).map(drop),
-            Row::Idempotent(key) => self.idempotent.insert(key, bytes.as_slice()).map(drop),
-            Row::Key(id) => self.keys.insert(id, bytes.as_slice()).map(drop),
-        };
-        put.map_err(unavailable)?;
-        self.rows.push((row, bytes));
+        self.rows.payments.insert(*key, payment.clone());
+        self.payments_put.insert(*key, payment);
         Ok(NO_ENTRY)
     }
 
-    /// What was put since this was last asked.
-    pub(super) fn take_rows(&mut self) -> Vec<(Row, Vec<u8>)> {
+    /// What was put since this was last asked, and may have to be read before this transaction is in the database.
+    pub(super) fn take_rows(&mut self) -> Rows {
         std::mem::take(&mut self.rows)
     }
 
@@ -379,7 +386,8 @@ impl<'t> Batch<'t> {
     fn put_idempotent(&mut self, key: &[u8; 32], outcome: &Idempotent) -> Answer {
         let expiry = expiry_key(outcome.expires_s, EXPIRY_IDEMPOTENT, key);
         self.expiries.insert(&expiry, ()).map_err(unavailable)?;
-        self.put_row(Row::Idempotent(*key), outcome)
+        self.rows.outcomes.insert(*key, outcome.clone());
+        put_json(&mut self.idempotent, key, outcome)
     }
 
     fn give(&mut self, until_s: u64, who: [u8; 16], used: u32) -> Answer {

@@ -24,7 +24,7 @@ impl Batch<'_> {
         }
         let payment = Payment { attempt: asked.attempt, ..payment.clone() };
         let committed = self.deposit(key, &payment, entry)?;
-        self.payments.remove(grant).map_err(unavailable)?;
+        self.remove_payment(grant)?;
         self.grants.insert(grant, key).map_err(unavailable)?;
         if let Some(expires_s) = forgotten_s(&payment) {
             self.plan_grant(grant, expires_s)?;

@@ -76,7 +76,7 @@ impl Batch<'_> {
             is_done && forgotten_s(payment).is_some_and(|end| end < now_s)
         });
         let Some(payment) = over else { return Ok(false) };
-        self.payments.remove(key).map_err(unavailable)?;
+        self.remove_payment(key)?;
         // One of nothing has no deposit that could miss it.
         Ok(payment.amount != 0)
     }

@@ -5,7 +5,6 @@ use money::Asset;
 
 use super::batch::{Answer, Batch, NO_ENTRY, get_json, put_json};
 use crate::read::unavailable;
-use crate::recent::Row;
 use crate::tables::{EXPIRY_TOP_UP, balance_key, expiry_key};
 use crate::{
     CodeStep, CreditLot, LotBook, LotKind, Paid, Parked, Payment, PaymentState, Redeemed, RedemptionCode,
@@ -129,7 +128,7 @@ impl Batch<'_> {
             promised: false,
             attempt: None,
         };
-        self.put_row(Row::Payment(*key), &payment)
+        self.put_payment(key, payment)
     }
 
     fn name_rail(&mut self, paid: &Paid, asset: u8) -> Result<(), StoreError> {
