@@ -81,7 +81,7 @@ facts! {
 /// facts.object(Fact::Usage, |usage| usage.number(Fact::Calls, 300));
 /// let kept = facts.into_bytes();
 /// assert_eq!(kept.len(), 12);
-/// assert_eq!(store::facts_json(&kept).unwrap(), br#"{"model":"m","usage":{"calls":300}}"#[..]);
+/// assert_eq!(*store::facts_json(&kept).unwrap(), br#"{"model":"m","usage":{"calls":300}}"#[..]);
 /// ```
 #[derive(Debug)]
 pub struct Facts(Vec<u8>);
