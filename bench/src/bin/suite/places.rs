@@ -60,9 +60,8 @@ impl Places {
 
     /// The gateway: `FARTHING_BIN`, else what was built beside us.
     pub(crate) fn gateway(&self) -> Result<PathBuf, String> {
-        let target = self.kept.parent().unwrap_or(&self.kept);
-        let built = target.join("release/farthing");
-        let path = std::env::var_os("FARTHING_BIN").map_or(built, PathBuf::from);
+        let ours = std::env::current_exe().map_err(|error| error.to_string())?;
+        let path = std::env::var_os("FARTHING_BIN").map_or(ours.with_file_name("farthing"), PathBuf::from);
         if path.is_file() {
             Ok(path)
         } else {
