@@ -4,6 +4,17 @@ use std::collections::HashMap;
 
 use ledger::{AccountId, Chart};
 
+/// Accounts whose name never changes.
+const FIXED: [Chart; 7] = [
+    Chart::UsageClearing,
+    Chart::OverrunLoss,
+    Chart::RefundPayable,
+    Chart::FeesPassedOn,
+    Chart::Promo,
+    Chart::Suspense,
+    Chart::Memo,
+];
+
 /// Names of the operator's internal accounts. An account without a name is a payer's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names(HashMap<AccountId, String>);
@@ -11,16 +22,7 @@ pub(crate) struct Names(HashMap<AccountId, String>);
 impl Names {
     /// The names a store has written down. Those whose name never changes are known without it.
     pub(crate) fn new(known: impl IntoIterator<Item = (AccountId, String)>) -> Self {
-        let usual = [
-            Chart::UsageClearing,
-            Chart::OverrunLoss,
-            Chart::RefundPayable,
-            Chart::FeesPassedOn,
-            Chart::Promo,
-            Chart::Suspense,
-            Chart::Memo,
-        ]
-        .map(|chart| (chart.id(), chart.name()));
+        let usual = FIXED.map(|chart| (chart.id(), chart.name()));
         let networks = wire::x402::network::NETWORKS.iter().map(|network| format!("x402:{}", network.caip2));
         let rails = networks.chain(["test", "operator"].map(str::to_owned)).map(Chart::RailClearing);
         let rails = rails.map(|chart| (chart.id(), chart.name()));
@@ -75,18 +77,7 @@ pub(super) fn chart_of(name: &str) -> Option<Chart> {
         Some(("rail_fee", rail)) => Chart::RailFee(rail.to_owned()),
         Some(("fx", asset)) => Chart::Fx(money::Asset::from_name(asset)?),
         Some(_) => return None,
-        None => {
-            let fixed = [
-                Chart::UsageClearing,
-                Chart::OverrunLoss,
-                Chart::RefundPayable,
-                Chart::FeesPassedOn,
-                Chart::Promo,
-                Chart::Suspense,
-                Chart::Memo,
-            ];
-            fixed.into_iter().find(|chart| chart.name() == name)?
-        }
+        None => FIXED.into_iter().find(|chart| chart.name() == name)?,
     })
 }
 
