@@ -36,6 +36,8 @@ use crate::gate::Gate;
 const OPEN_PER_ACCOUNT_MAX: usize = 16;
 /// Orders that can be paid, at most: each is asked about.
 const OPEN_MAX: usize = 10_000;
+/// Longer than a rail is waited for. Whoever asks and has told nothing by then has come to an end without a word.
+const ASKING_MS: u64 = 600_000;
 
 /// What a rail is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,8 +55,8 @@ pub(crate) struct TopUps(Mutex<HashMap<Open, Standing>>);
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     account: AccountId,
-    /// Unix milliseconds; none while the rail is asked.
-    next_ms: Option<u64>,
+    /// Unix milliseconds.
+    next_ms: u64,
 }
 
 impl TopUps {
@@ -71,19 +73,19 @@ impl TopUps {
         if !is_known && (own >= OPEN_PER_ACCOUNT_MAX || rows.len() >= OPEN_MAX) {
             return false;
         }
-        rows.insert(Open::Order(id), Standing { account, next_ms: Some(next_ms) });
+        rows.insert(Open::Order(id), Standing { account, next_ms });
         true
     }
 
     /// To be asked about at this time.
     pub(crate) fn watch(&self, open: Open, account: AccountId, next_ms: u64) {
-        self.rows().insert(open, Standing { account, next_ms: Some(next_ms) });
+        self.rows().insert(open, Standing { account, next_ms });
     }
 
     /// Again at this time, unless it was decided meanwhile.
     fn again(&self, open: Open, next_ms: u64) {
         if let Some(standing) = self.rows().get_mut(&open) {
-            standing.next_ms = Some(next_ms);
+            standing.next_ms = next_ms;
         }
     }
 
@@ -94,10 +96,10 @@ impl TopUps {
 
     fn take_due(&self, now_ms: u64, most: usize) -> Vec<Open> {
         let mut rows = self.rows();
-        let due = rows.iter_mut().filter(|(_, standing)| standing.next_ms.is_some_and(|next| next <= now_ms));
+        let due = rows.iter_mut().filter(|(_, standing)| standing.next_ms <= now_ms);
         due.take(most)
             .map(|(open, standing)| {
-                standing.next_ms = None;
+                standing.next_ms = now_ms.saturating_add(ASKING_MS);
                 *open
             })
             .collect()
@@ -134,7 +136,7 @@ impl TopUps {
 mod tests {
     use ledger::AccountId;
 
-    use super::{OPEN_PER_ACCOUNT_MAX, Open, TopUps};
+    use super::{ASKING_MS, OPEN_PER_ACCOUNT_MAX, Open, TopUps};
 
     #[test]
     fn an_account_has_so_many_open_orders() {
@@ -159,6 +161,8 @@ mod tests {
         assert_eq!(top_ups.take_due(50, 8), [order]);
         assert_eq!(top_ups.take_due(50, 8), Vec::<Open>::new());
         assert_eq!(top_ups.counts(), (1, 1));
+        top_ups.forget(refund);
+        assert_eq!(top_ups.take_due(50 + ASKING_MS, 8), [order], "who asked has told nothing");
         top_ups.forget(order);
         top_ups.again(order, 10);
         assert_eq!(top_ups.take_due(50, 8), Vec::<Open>::new(), "it is decided");
