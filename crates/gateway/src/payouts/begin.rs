@@ -237,7 +237,7 @@ async fn begin(
 ) -> Result<Option<Turn>, Refusal> {
     let amount = Amount::from_units(wish.held());
     let wanted = Reserve { account, budgets: &[], amount, beyond: Amount::ZERO };
-    let hold = gate.book.reserve(wanted).map_err(|error| short(account, error))?;
+    let hold = gate.book.reserve(wanted).map_err(|error| short(error, || above_balance(account)))?;
     // What goes back is the holder's own: a credit line is not.
     if account.available() < Amount::ZERO {
         drop(hold);
@@ -271,9 +271,10 @@ fn already(gate: &Gate, account: &Account, hash: &[u8; 32]) -> Result<Option<Tur
     if known(gate, account, hash)?.is_some() { Ok(None) } else { Err(busy()) }
 }
 
-fn short(account: &Account, error: ReserveError) -> Refusal {
+/// Why nothing is set aside for a refund; `above` where the balance is below it.
+pub(crate) fn short(error: ReserveError, above: impl FnOnce() -> Refusal) -> Refusal {
     match error {
-        ReserveError::Balance { .. } | ReserveError::Budget { .. } => above_balance(account),
+        ReserveError::Balance { .. } | ReserveError::Budget { .. } => above(),
         ReserveError::Frozen | ReserveError::Closed => {
             Refusal::new(Code::AccountFrozen, "This account is frozen: ask the operator.")
         }

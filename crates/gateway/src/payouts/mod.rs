@@ -22,7 +22,7 @@ use money::Amount;
 use store::{Payout, PayoutState, StoreError};
 use tokio::sync::OwnedMutexGuard;
 
-pub(crate) use begin::hand_in;
+pub(crate) use begin::{hand_in, short};
 pub(crate) use entries::{failed, paid};
 pub(crate) use resolver::run;
 pub(crate) use returning::{give_back, returned, sats_left, takes_back};

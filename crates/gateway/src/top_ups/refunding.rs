@@ -1,7 +1,7 @@
 //! A purchase goes back to who paid for it: asked for by the holder, agreed to by the operator, moved by the rail, each
 //! once (FIN-34, FIN-35).
 
-use ledger::{AccountId, AccountRef, Reserve, ReserveError};
+use ledger::{AccountId, AccountRef, Reserve};
 use money::{Amount, Asset};
 use store::{
     Asking, LotBook, NotRefundable, Op, RefundState, RefundStep, StoreError, TopUp, TopUpRefund, TopUpState,
@@ -12,6 +12,7 @@ use super::{Open, Rail, entries};
 use crate::clock::Now;
 use crate::gate::Gate;
 use crate::payments::{store_refusal, unsure};
+use crate::payouts;
 use crate::refusal::{Code, Facts, Refusal};
 
 /// Calls that end between a look and the write, at most: each of them changes what is left.
@@ -44,7 +45,7 @@ pub(crate) async fn request(
         };
         let amount = Amount::from_units(refund.held());
         let reserve = Reserve { account, budgets: &[], amount, beyond: Amount::ZERO };
-        let hold = gate.book.reserve(reserve).map_err(short)?;
+        let hold = gate.book.reserve(reserve).map_err(|error| payouts::short(error, calls_under_way))?;
         let entry = entries::set_aside(&id, &refund, now);
         let step = RefundStep::Request { refund: Box::new(refund.clone()), entry };
         match gate.store.commit(Op::TopUpRefund { id, step }).await {
@@ -171,19 +172,6 @@ pub(crate) async fn write_end(
     gate.metrics.settlement(&refund.paid.rail, state);
     tracing::info!(refund = %wire::hex::encode(&id), state, "a refund of a top-up ended");
     Ok(())
-}
-
-fn short(error: ReserveError) -> Refusal {
-    match error {
-        ReserveError::Balance { .. } | ReserveError::Budget { .. } => calls_under_way(),
-        ReserveError::Frozen | ReserveError::Closed => {
-            Refusal::new(Code::AccountFrozen, "This account is frozen: ask the operator.")
-        }
-        ReserveError::TooManyBudgets
-        | ReserveError::WindowOver
-        | ReserveError::Negative
-        | ReserveError::Ended => Refusal::new(Code::Internal, "The refund came out of range."),
-    }
 }
 
 fn calls_under_way() -> Refusal {
