@@ -64,12 +64,17 @@ pub fn decode_0x_array<const N: usize>(text: &str) -> Result<[u8; N], HexError> 
     decode_array(text.strip_prefix("0x").ok_or(HexError)?)
 }
 
+/// Writes lower-case digits over what stands in `digits`: two for each byte, as far as there is room.
+pub fn write(digits: &mut [u8], bytes: &[u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
+    }
+}
+
 fn push(text: &mut String, bytes: &[u8]) {
     for bytes in bytes.chunks(32) {
         let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
-        }
+        write(&mut digits, bytes);
         // Digits are ASCII.
         text.push_str(str::from_utf8(&digits[..bytes.len() * 2]).unwrap_or_default());
     }

@@ -188,9 +188,27 @@ fn push_escaped(text: &mut String, string: &str) {
     text.push_str(rest);
 }
 
-/// Whether anything is to be escaped, which is rare. All of it is looked at, whatever is found: several bytes at once then.
+/// Whether anything is to be escaped, which is rare: so all of it is looked at, eight bytes at once. Most texts are short, and the
+/// last eight are looked at again rather than what is left one by one.
 fn has_escaped(string: &str) -> bool {
-    string.bytes().fold(false, |found, byte| found | is_escaped(byte))
+    let bytes = string.as_bytes();
+    let Some(last) = bytes.last_chunk() else { return bytes.iter().any(|byte| is_escaped(*byte)) };
+    let mut found = escaped_in(u64::from_le_bytes(*last));
+    for word in bytes.as_chunks().0 {
+        found |= escaped_in(u64::from_le_bytes(*word));
+    }
+    found != 0
+}
+
+/// Not 0 where any of eight bytes is to be escaped: one is below another where the difference borrows, and the same where both
+/// together are none.
+const fn escaped_in(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const fn below(word: u64, byte: u8) -> u64 {
+        word.wrapping_sub(EACH * byte as u64) & !word
+    }
+    let (quote, backslash) = (word ^ (EACH * b'"' as u64), word ^ (EACH * b'\\' as u64));
+    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & (EACH << 7)
 }
 
 const fn is_escaped(byte: u8) -> bool {
