@@ -395,7 +395,7 @@ impl Bill {
             (Bucket::CacheWrite1h, hour, Item::CacheWrite1h),
             (Bucket::CacheWrite12h, half_day, Item::CacheWrite12h),
         ];
-        let mut taken = [
+        let taken = [
             (Bucket::AudioIn, usage.audio_in.filter(|_| price.audio_in.is_some()), Item::AudioIn),
             (Bucket::ImageIn, usage.image_in.filter(|_| price.image_in.is_some()), Item::ImageIn),
         ]
@@ -409,7 +409,7 @@ impl Bill {
             }
             (bucket, wanted - rest, item)
         });
-        for (bucket, quantity, item) in parts.iter_mut().chain(&mut taken) {
+        for (bucket, quantity, item) in parts.iter().chain(&taken).filter(|(_, quantity, _)| *quantity > 0) {
             self.add(*bucket, *quantity, price.rate_or_free(*item))?;
         }
         Ok(())

@@ -328,18 +328,26 @@ impl Rates {
     /// of a sound or an image.
     #[must_use]
     pub fn dearest_input(&self, caching: bool, media: bool) -> Rate {
-        let writes =
-            [Item::CacheWrite, Item::CacheWrite1h, Item::CacheWrite12h].into_iter().filter(|_| caching);
-        let heard = [Item::AudioIn, Item::ImageIn].into_iter().filter(|_| media);
-        let items = [Item::Input, Item::CacheRead].into_iter().chain(writes).chain(heard);
-        items.map(|item| self.rate_or_free(item)).max().unwrap_or(self.input)
+        // What is absent follows from the input, or from a plain write to a cache, as Item::parent says.
+        let mut dearest = self.input.max(self.cache_read.unwrap_or(self.input));
+        if caching {
+            let write = self.cache_write.unwrap_or(self.input);
+            let (hour, half_day) =
+                (self.cache_write_1h.unwrap_or(write), self.cache_write_12h.unwrap_or(write));
+            dearest = dearest.max(write).max(hour).max(half_day);
+        }
+        if media {
+            let (sound, image) = (self.audio_in.unwrap_or(self.input), self.image_in.unwrap_or(self.input));
+            dearest = dearest.max(sound).max(image);
+        }
+        dearest
     }
 
     /// The dearest rate a generated token may have.
     #[must_use]
     pub fn dearest_output(&self) -> Rate {
-        let items = [Item::Output, Item::Reasoning, Item::AudioOut, Item::ImageOut];
-        items.into_iter().map(|item| self.rate_or_free(item)).max().unwrap_or(self.output)
+        let own = [self.reasoning, self.audio_out, self.image_out];
+        own.into_iter().flatten().fold(self.output, Rate::max)
     }
 
     /// The rate of a millisecond, rounded up: no price of a second is finer than 1000 femto-USD.
@@ -389,6 +397,34 @@ mod tests {
         assert_eq!(Item::Input.price(Rate::from_femto(150_000_000)), "0.15 USD/Mtok");
         assert_eq!(Item::WebSearch.price(Rate::from_femto(10_000_000_000_000)), "0.01 USD");
         assert_eq!(Item::ResponseByte.price(Rate::from_femto(50_000)), "0.05 USD/GB");
+    }
+
+    /// MTR-32: whichever of them have a rate of their own, and however the others follow.
+    #[test]
+    fn the_dearest_is_the_dearest_that_is_charged() {
+        let items =
+            [Item::CacheRead, Item::CacheWrite, Item::CacheWrite1h, Item::CacheWrite12h, Item::AudioIn]
+                .into_iter()
+                .chain([Item::ImageIn, Item::Reasoning, Item::AudioOut, Item::ImageOut]);
+        let items: Vec<_> = items.collect();
+        for own in 0..1_u64 << items.len() {
+            for base in [0, 5, 99] {
+                let rate = Rate::from_femto;
+                let mut rates = Rates { input: rate(base), output: rate(base), ..Rates::default() };
+                for (place, item) in items.iter().enumerate().filter(|(place, _)| own >> place & 1 == 1) {
+                    rates.set(*item, rate(10 + (own ^ place as u64) % 7));
+                }
+                let of = |items: &[Item]| items.iter().map(|item| rates.rate_or_free(*item)).max().unwrap();
+                for (caching, media) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let mut charged = vec![Item::Input, Item::CacheRead];
+                    charged.extend(items[1..4].iter().filter(|_| caching));
+                    charged.extend(items[4..6].iter().filter(|_| media));
+                    assert_eq!(rates.dearest_input(caching, media), of(&charged), "{rates:?}");
+                }
+                let written = [Item::Output, Item::Reasoning, Item::AudioOut, Item::ImageOut];
+                assert_eq!(rates.dearest_output(), of(&written), "{rates:?}");
+            }
+        }
     }
 
     #[test]
