@@ -1,6 +1,7 @@
 //! How often a route's charges rest on estimates: a provider that stops reporting is noticed (MTR-28).
 
 use dashmap::DashMap;
+use ledger::IdHashes;
 
 /// So many charges are looked at together.
 const CHARGES: u32 = 100;
@@ -9,7 +10,7 @@ const SHARE_MAX: u32 = 2;
 
 /// Charges and estimates of each route since they were last looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Estimates(DashMap<String, (u32, u32)>);
+pub(crate) struct Estimates(DashMap<String, (u32, u32), IdHashes>);
 
 impl Estimates {
     /// Counts a charge. The number of estimates among the last hundred, if there were too many.

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ledger::IdHashes;
 use zeroize::Zeroizing;
 
 use crate::keys::Masters;
@@ -22,7 +23,7 @@ pub(crate) struct Remembered<T>(RefCell<Shelf<T>>);
 struct Shelf<T> {
     /// Held, so that no other keys can have its address.
     masters: Option<Arc<Masters>>,
-    known: HashMap<Text, Rc<T>>,
+    known: HashMap<Text, Rc<T>, IdHashes>,
 }
 
 /// A credential as it was shown: wiped when it is forgotten.
@@ -44,7 +45,7 @@ impl Borrow<str> for Text {
 
 impl<T> Default for Remembered<T> {
     fn default() -> Self {
-        Self(RefCell::new(Shelf { masters: None, known: HashMap::new() }))
+        Self(RefCell::new(Shelf { masters: None, known: HashMap::default() }))
     }
 }
 

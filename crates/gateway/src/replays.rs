@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use ledger::IdHashes;
 
 use crate::call_id::CallId;
 
@@ -151,7 +152,7 @@ impl Replays {
 
 #[derive(Debug)]
 struct Kept {
-    answers: HashMap<CallId, (Instant, Answer)>,
+    answers: HashMap<CallId, (Instant, Answer), IdHashes>,
     oldest_first: VecDeque<CallId>,
     bytes: usize,
     bytes_max: usize,
@@ -159,7 +160,7 @@ struct Kept {
 
 impl Kept {
     fn at_most(bytes_max: usize) -> Self {
-        Self { answers: HashMap::new(), oldest_first: VecDeque::new(), bytes: 0, bytes_max }
+        Self { answers: HashMap::default(), oldest_first: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     fn keep(&mut self, call: CallId, answer: Answer, now: Instant) {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::AccountId;
+use ledger::{AccountId, IdHashes};
 
 use crate::call_id::CallId;
 
@@ -98,7 +98,7 @@ impl Drop for Attempt {
 
 #[derive(Debug, Default)]
 struct Shard {
-    known: HashMap<Repeated, Known>,
+    known: HashMap<Repeated, Known, IdHashes>,
     oldest_first: VecDeque<Repeated>,
 }
 

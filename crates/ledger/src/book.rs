@@ -7,7 +7,7 @@ use dashmap::mapref::entry::Entry;
 use money::{Amount, Asset};
 
 use crate::slab::Slab;
-use crate::{Account, AccountId, AccountRef, Hold, ReserveError, window_link};
+use crate::{Account, AccountId, AccountRef, Hold, IdHashes, ReserveError, window_link};
 
 /// Budgets that may live under one account (L402-55): bounds what a holder can make us remember.
 pub const BUDGETS_PER_ACCOUNT_MAX: u32 = 10_000;
@@ -75,9 +75,9 @@ pub struct Balance {
 pub struct Book {
     /// What payers have. The account of a payer that was opened first says what it holds (LED-4).
     money: Slab,
-    budgets: DashMap<(AccountId, Asset), Limit>,
+    budgets: DashMap<(AccountId, Asset), Limit, IdHashes>,
     /// Spent under a budget before this process started; the limit comes with the key.
-    spent_before: DashMap<(AccountId, Asset), Amount>,
+    spent_before: DashMap<(AccountId, Asset), Amount, IdHashes>,
     /// Windows that ended up to then are gone and are not opened again, in Unix seconds.
     forgotten_s: AtomicU64,
 }

@@ -1,13 +1,13 @@
 //! Where the accounts of a book are: records of one cache line, never moved and never freed, and an index that finds
 //! them by name (PERF-26).
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashTable;
 use money::Asset;
 
-use crate::{Account, AccountId};
+use crate::{Account, AccountId, IdHashes};
 
 /// Parts of the slab, each behind a lock of its own. It is taken to find or open an account, never to use one.
 const SHARDS: usize = 64;
@@ -21,13 +21,13 @@ const CHUNK: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Slab {
     /// Keyed: whoever chooses the name of an account must not choose its place.
-    hasher: RandomState,
+    hasher: IdHashes,
     shards: [RwLock<Shard>; SHARDS],
 }
 
 impl Default for Slab {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), shards: std::array::from_fn(|_| RwLock::default()) }
+        Self { hasher: IdHashes::default(), shards: std::array::from_fn(|_| RwLock::default()) }
     }
 }
 
@@ -119,7 +119,7 @@ impl Shard {
         self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
     }
 
-    fn add(&mut self, hasher: &RandomState, id: AccountId, asset: Asset) -> &'static Account {
+    fn add(&mut self, hasher: &IdHashes, id: AccountId, asset: Asset) -> &'static Account {
         // 2^32 records of a shard would be 256 GiB.
         let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let account = self.take_free();
