@@ -1,8 +1,8 @@
 //! What a request pays with: a credit key, one payment, both, or nothing (reference items 13, 14, 18).
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use wire::cashu::Token;
+use wire::cashu::{Token, X_CASHU};
 use wire::mpp::{Credential, CredentialError};
 use wire::x402::{header as x402, v1, v2};
 
@@ -61,20 +61,14 @@ impl Presented {
     /// # Errors
     /// Two payments or two keys. Nothing was used up.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        // Each look by name is a hash of it, and most free calls have none.
-        if !headers.keys().any(may_pay) {
-            return Ok(Self::default());
-        }
-        let v2 = headers.get(PAYMENT_SIGNATURE).map(|value| {
-            let text = value.to_str().ok()?;
-            x402::decode_payment_signature(text).ok().map(|payment| Payment::V2(Box::new(payment)))
+        let fields = Fields::of(headers);
+        let v2 = fields.v2.map(|value| {
+            let payment = x402::decode_payment_signature(text(value)?).ok()?;
+            Some(Payment::V2(Box::new(payment)))
         });
-        let v1 = headers.get(X_PAYMENT).map(|value| {
-            let text = value.to_str().ok()?;
-            x402::decode_x_payment(text).ok().map(Payment::V1)
-        });
+        let v1 = fields.v1.map(|value| x402::decode_x_payment(text(value)?).ok().map(Payment::V1));
         // A line that cannot be decoded is passed over if another can (reference item 20).
-        let ecash = cashu::read(headers);
+        let ecash = fields.ecash.map(cashu::read);
         let malformed = matches!(v2, Some(None)) || matches!(v1, Some(None)) || matches!(ecash, Some(None));
         let (payment, ecash) = match (v2.flatten(), v1.flatten(), ecash.flatten()) {
             (payment, None, None) | (None, payment, None) => (payment, None),
@@ -83,7 +77,7 @@ impl Presented {
                 return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two payments."));
             }
         };
-        Ok(Self { key: key(headers)?, malformed, payment, ecash, token: false, mpp: None })
+        Ok(Self { key: fields.key()?, malformed, payment, ecash, token: false, mpp: None })
     }
 
     /// Takes the credential of the `Payment` scheme for one of ours (MPP-14, MPP-16). It is foreign elsewhere, as a bearer
@@ -133,14 +127,52 @@ impl Presented {
     }
 }
 
-/// Whether a field of this name can hold what [`Presented::read`] looks for.
-fn may_pay(name: &HeaderName) -> bool {
-    [PAYMENT_SIGNATURE, X_PAYMENT, cashu::FIELD, header::AUTHORIZATION].contains(name)
-        || KEY_FIELDS.contains(name)
+/// The fields of a head that can pay. Found in one pass: each look by name is a hash of it, and most heads have one or none.
+#[derive(Default)]
+struct Fields<'h> {
+    v2: Option<&'h HeaderValue>,
+    v1: Option<&'h HeaderValue>,
+    ecash: Option<&'h HeaderValue>,
+    /// The first credit key, ...
+    key: Option<&'h str>,
+    /// ... and whether another one stands beside it.
+    is_ambiguous: bool,
 }
 
-const PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static(x402::PAYMENT_SIGNATURE);
-const X_PAYMENT: HeaderName = HeaderName::from_static(x402::X_PAYMENT);
+impl<'h> Fields<'h> {
+    /// The wall has let no field of these stand twice but `Authorization`.
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "authorization" => fields.add_key(bearer(value)),
+                x402::PAYMENT_SIGNATURE => fields.v2 = Some(value),
+                x402::X_PAYMENT => fields.v1 = Some(value),
+                X_CASHU => fields.ecash = Some(value),
+                _ if KEY_FIELDS.contains(name) => fields.add_key(text(value).map(str::trim)),
+                _ => {}
+            }
+        }
+        fields
+    }
+
+    fn add_key(&mut self, text: Option<&'h str>) {
+        let Some(key) = text.filter(|text| text.starts_with("fk_")) else { return };
+        self.is_ambiguous |= *self.key.get_or_insert(key) != key;
+    }
+
+    fn key(&self) -> Result<Option<String>, Refusal> {
+        if self.is_ambiguous {
+            return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two credit keys."));
+        }
+        Ok(self.key.map(str::to_owned))
+    }
+}
+
+/// As [`HeaderValue::to_str`], which looks at one byte after the other, and credentials are long.
+fn text(value: &HeaderValue) -> Option<&str> {
+    str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
+}
 
 /// The fields an unmodified SDK can put a key into.
 pub(crate) static KEY_FIELDS: [HeaderName; 3] = [
@@ -149,24 +181,11 @@ pub(crate) static KEY_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, rest) = value.to_str().ok()?.trim().split_once(' ')?;
-        // Clients of the `Payment` scheme put their credential behind it, in the same line.
-        let key = rest.split_once(',').map_or(rest, |(key, _)| key);
-        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-    });
-    let plain = KEY_FIELDS.iter().filter_map(|name| headers.get(name)?.to_str().ok().map(str::trim));
-    let mut found: Option<&str> = None;
-    for text in bearers.chain(plain).filter(|text| text.starts_with("fk_")) {
-        match found {
-            Some(first) if first != text => {
-                return Err(Refusal::new(Code::AmbiguousCredentials, "The request carries two credit keys."));
-            }
-            Some(_) | None => found = Some(text),
-        }
-    }
-    Ok(found.map(str::to_owned))
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, rest) = text(value)?.trim().split_once(' ')?;
+    // Clients of the `Payment` scheme put their credential behind it, in the same line.
+    let key = rest.split_once(',').map_or(rest, |(key, _)| key);
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use crate::refusal::{Code, Money, Refusal};
 use crate::replays::Head;
 use crate::retries::{self, Repeated, Verdict};
 
-const KEY_FIELD: HeaderName = HeaderName::from_static("idempotency-key");
-const RETRY_FIELD: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const KEY_FIELD: &str = "idempotency-key";
+const RETRY_FIELD: &str = "x-stainless-retry-count";
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 255;
 
@@ -50,13 +50,22 @@ impl Naming {
             let detail = "An Idempotency-Key has 1 to 255 visible ASCII characters.";
             Refusal::new(Code::BadRequest, detail)
         };
-        let key = match headers.get(KEY_FIELD).map(HeaderValue::as_bytes) {
+        let (mut key, mut tries) = (None, None);
+        // In one pass: each look by name is a hash of it, and most heads have neither. Of two lines the first counts.
+        for (name, value) in headers {
+            match name.as_str() {
+                KEY_FIELD => key = key.or(Some(value.as_bytes())),
+                RETRY_FIELD => tries = tries.or(Some(value)),
+                _ => {}
+            }
+        }
+        let key = match key {
             None => None,
             Some(key) if key.is_empty() || key.len() > KEY_CHARS_MAX => return Err(bad()),
             Some(key) if !key.iter().all(u8::is_ascii_graphic) => return Err(bad()),
             Some(key) => Some(Sha256::digest(key).into()),
         };
-        let tries = headers.get(RETRY_FIELD).and_then(|value| value.to_str().ok()?.parse().ok());
+        let tries = tries.and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Self { key, tries, payment: None, debit: None })
     }
 

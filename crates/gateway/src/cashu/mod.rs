@@ -12,7 +12,7 @@ mod swapping;
 
 pub(crate) use desk::{Desk, offer};
 pub(crate) use mints::{Mints, watch};
-pub(crate) use paid::{FIELD, Paid, read, verify};
+pub(crate) use paid::{Paid, read, verify};
 pub(crate) use receive::receive;
 pub(crate) use swapping::again;
 

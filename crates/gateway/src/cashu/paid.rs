@@ -1,13 +1,13 @@
 //! A token as far as it can be looked at here: of a mint of ours, in satoshi, unlocked, and enough (CASHU-6). CPU only;
 //! whether it is genuine and unspent its mint will say.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderValue;
 use ledger::AccountId;
 use money::{Amount, Asset};
 use proof::cashu::hash_to_curve;
 use proof::{account_id, deposit_key};
 use rails::cashu::{Plan, PlanError};
-use wire::cashu::{Token, UNIT_SAT, X_CASHU};
+use wire::cashu::{Token, UNIT_SAT};
 
 use super::PROTOCOL;
 use super::desk::{self, sats_for};
@@ -20,7 +20,6 @@ use crate::refusal::{Code, Facts, Refusal};
 use crate::snapshot::Snapshot;
 use crate::till::Till;
 
-pub(crate) const FIELD: HeaderName = HeaderName::from_static(X_CASHU);
 /// Seconds after a mint has told its keysets in which one that it did not name is surely none.
 const TOLD_OF_LATE_S: u64 = 30;
 
@@ -58,10 +57,9 @@ impl Paid {
     }
 }
 
-/// The token of a request. Some(None): there is a field that is none.
-pub(crate) fn read(headers: &HeaderMap) -> Option<Option<Token>> {
-    let value = headers.get(FIELD)?;
-    Some(value.to_str().ok().and_then(|text| Token::parse(text.trim()).ok()))
+/// The token in a field of a request.
+pub(crate) fn read(value: &HeaderValue) -> Option<Token> {
+    value.to_str().ok().and_then(|text| Token::parse(text.trim()).ok())
 }
 
 /// Looks at a token that is to pay for `ask`.
