@@ -19,7 +19,7 @@ use crate::call_id::CallId;
 use crate::call_log::{CallLog, Noted};
 use crate::clock::Now;
 use crate::endpoints::{self, Endpoint};
-use crate::exchange::Received;
+use crate::exchange::{Exchange, Received};
 use crate::extensions::sign_in;
 use crate::forwarded;
 use crate::gate::Gate;
@@ -136,7 +136,7 @@ async fn handle(
         None => paid_call(worker, arrived, body).await,
     };
     if let Err(refusal) = &outcome {
-        gate.metrics.refused(refusal.code().name());
+        gate.metrics.refused(refusal.code());
     }
     outcome
 }
@@ -151,7 +151,7 @@ async fn paid_call(
     let route = arrived.snapshot.route(&arrived.head.method, &arrived.path)?;
     let route = Arc::clone(route);
     arrived.noted.route(&route);
-    let exchange = arrived.snapshot.exchange(&route);
+    let exchange = Exchange::of(&route);
     let naming = exchange.naming(&arrived.head.headers)?;
     arrived.identity = identity::identify(&worker, &arrived, &route)?;
     let presented = admission::credentials(&worker, &arrived)?;

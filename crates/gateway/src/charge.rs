@@ -242,8 +242,10 @@ impl Charge {
     }
 
     fn report(&self, metered: &Metered, captured: Amount, estimated: bool) {
-        let outcome = if self.status.is_success() { "served" } else { "upstream_error" };
-        self.gate.metrics.request(&self.route.name, outcome);
+        match self.status.is_success() {
+            true => self.gate.metrics.served(&self.route),
+            false => self.gate.metrics.request(&self.route.name, "upstream_error"),
+        }
         let asset = self.payer.as_ref().map_or("", |payer| payer.account.asset().name());
         let (status, started) = (self.status, self.started);
         self.noted.ended(&call_log::Ended { status, asset, captured, estimated, metered, started });

@@ -8,7 +8,7 @@ use wire::l402::grpc;
 
 use crate::body::{self, Take};
 use crate::call::Arrived;
-use crate::config::Route;
+use crate::config::{Protocol, Route};
 use crate::idempotency::Naming;
 use crate::identity::Content;
 use crate::refusal::{Code, Refusal};
@@ -47,6 +47,15 @@ pub(crate) enum Rest {
 }
 
 impl Exchange {
+    /// How the calls of a route travel.
+    pub(crate) const fn of(route: &Route) -> Self {
+        match route.protocol {
+            _ if route.websocket => Self::WebSocket,
+            Some(Protocol::Grpc) => Self::Grpc,
+            Some(Protocol::Http1 | Protocol::H2) | None => Self::Document,
+        }
+    }
+
     /// Whether a request is priced before all of it is here.
     pub(crate) const fn streams(self) -> bool {
         match self {
@@ -63,10 +72,15 @@ impl Exchange {
         }
     }
 
-    /// What of an answer's head goes down.
-    pub(crate) fn answer_head(self, answer: &response::Parts, upstream: &Upstream) -> AnswerHead {
+    /// What of an answer's head goes down, with room for so many fields.
+    pub(crate) fn answer_head(
+        self,
+        answer: &response::Parts,
+        upstream: &Upstream,
+        fields: usize,
+    ) -> AnswerHead {
         let key = upstream.key_search.as_ref();
-        let usual = || answer_head(answer.status, &answer.headers, key);
+        let usual = || answer_head(answer.status, &answer.headers, key, fields);
         match self {
             Self::Document => usual(),
             Self::Grpc => match usual() {

@@ -96,7 +96,7 @@ impl Quote {
         now: Now,
     ) -> Result<Box<Self>, Refusal> {
         let metering = &snapshot.config.metering;
-        let exchange = snapshot.exchange(route);
+        let exchange = Exchange::of(route);
         // What a stream carries is not known yet: its price depends on the bounds alone.
         let body = if exchange.streams() { Bytes::new() } else { body };
         let asked = Asked::read(snapshot, route, target, headers, &body)?;

@@ -16,8 +16,7 @@ use rails::facilitator::{Facilitator, Facilitators};
 use crate::cashu;
 use crate::challenge::Renderings;
 use crate::config::{
-    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, Protocol, RoutePrice, RouteUpstream,
-    Scheme,
+    self, Auth, BaseUrl, Config, EvmNetwork, Network, PathPattern, RoutePrice, RouteUpstream, Scheme,
 };
 use crate::endpoints::{ALIPAY_NOTICES, Catalogue, Pages};
 use crate::exchange::Exchange;
@@ -42,7 +41,6 @@ pub(crate) struct Upstream {
     /// The one model it has, if it has only one.
     pub(crate) model: Option<String>,
     pub(crate) way: Way,
-    pub(crate) protocol: Protocol,
     /// Custom metadata that may pass.
     pub(crate) metadata: Vec<HeaderName>,
     base_path: String,
@@ -215,33 +213,25 @@ impl Snapshot {
         }
     }
 
-    /// How the calls of a route travel. All of its upstreams are reached alike in this.
-    pub(crate) fn exchange(&self, route: &config::Route) -> Exchange {
-        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
-        match first.map(|upstream| upstream.protocol) {
-            _ if route.websocket => Exchange::WebSocket,
-            Some(Protocol::Grpc) => Exchange::Grpc,
-            Some(Protocol::Http1 | Protocol::H2) | None => Exchange::Document,
-        }
-    }
-
     /// How requests at a path are worded, whichever upstream of the route they go to; those of one route differ
     /// in how they answer only. A route priced without usage is not read at all.
     pub(crate) fn wording(&self, route: &config::Route, path: &str) -> Dialect {
         if let RoutePrice::PerCall(_) | RoutePrice::Free = route.price {
             return Dialect::Raw;
         }
-        if self.exchange(route).streams() {
+        if Exchange::of(route).streams() {
             return Dialect::Raw;
         }
-        let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
-        let provider = first.map(|upstream| upstream.provider);
+        let provider = || {
+            let first = route.upstream.names().next().and_then(|name| self.upstreams.get(name));
+            first.map(|upstream| upstream.provider)
+        };
         match &route.price {
             RoutePrice::ByModel => {
-                let spoken = provider.and_then(|provider| Dialect::for_provider(provider, path));
-                Dialect::from_path(path).or(spoken).unwrap_or(Dialect::Raw)
+                let spoken = || Dialect::for_provider(provider()?, path);
+                Dialect::from_path(path).or_else(spoken).unwrap_or(Dialect::Raw)
             }
-            RoutePrice::Units(price) => config::unit_dialect(price, provider, path),
+            RoutePrice::Units(price) => config::unit_dialect(price, provider(), path),
             RoutePrice::PerCall(_) | RoutePrice::Free => Dialect::Raw,
         }
     }
@@ -275,7 +265,6 @@ fn indexed(upstream: &config::Upstream, public: &Dialer) -> io::Result<Upstream>
         provider: upstream.provider,
         model: upstream.model.clone(),
         way: Way::new(origin(&upstream.url), &upstream.ca, dialer, upstream.protocol)?,
-        protocol: upstream.protocol,
         metadata: upstream.metadata.clone(),
         base_path: upstream.url.base_path.trim_end_matches('/').to_owned(),
         auth,

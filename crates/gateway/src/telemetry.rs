@@ -1,6 +1,8 @@
 //! Counters for `/metrics` (UX-23): bounded labels, no payer, no model of the caller's choosing.
 
 use std::borrow::Cow;
+use std::hash::Hash;
+use std::sync::OnceLock;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -8,6 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::config::Route;
+use crate::refusal::Code;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -60,10 +65,23 @@ struct UpstreamLabels {
     upstream: String,
 }
 
+/// A counter of something so frequent that it is not looked up by its labels each time. It is on the page from its first count on,
+/// as others are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(OnceLock<Counter>);
+
+impl Kept {
+    fn count<L: Clone + Eq + Hash>(&self, family: &Family<L, Counter>, labels: impl FnOnce() -> L) {
+        self.0.get_or_init(|| family.get_or_create_owned(&labels())).inc();
+    }
+}
+
 /// All counters of this process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    unpaid: Kept,
+    good_keys: Kept,
     requests: Family<CallLabels, Counter>,
     proofs: Family<ProofLabels, Counter>,
     settlements: Family<SettlementLabels, Counter>,
@@ -94,6 +112,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("farthing");
         let metrics = Self {
+            unpaid: Kept::default(),
+            good_keys: Kept::default(),
             requests: Family::default(),
             proofs: Family::default(),
             settlements: Family::default(),
@@ -210,14 +230,30 @@ impl Metrics {
         self.requests.get_or_create(&CallLabels { route: route.to_owned().into(), outcome }).inc();
     }
 
+    /// A request was served.
+    pub(crate) fn served(&self, route: &Route) {
+        let labels = || CallLabels { route: route.name.clone().into(), outcome: "served" };
+        route.served.count(&self.requests, labels);
+    }
+
     /// A request was refused.
-    pub(crate) fn refused(&self, code: &'static str) {
-        self.requests.get_or_create(&CallLabels { route: Cow::Borrowed("refused"), outcome: code }).inc();
+    pub(crate) fn refused(&self, code: Code) {
+        let labels = || CallLabels { route: Cow::Borrowed("refused"), outcome: code.name() };
+        if code == Code::PaymentRequired {
+            self.unpaid.count(&self.requests, labels);
+        } else {
+            self.requests.get_or_create(&labels()).inc();
+        }
     }
 
     /// A credential was checked.
     pub(crate) fn proof(&self, protocol: &'static str, verdict: &'static str) {
         self.proofs.get_or_create(&ProofLabels { protocol, verdict }).inc();
+    }
+
+    /// A credit key was checked and is good.
+    pub(crate) fn good_key(&self) {
+        self.good_keys.count(&self.proofs, || ProofLabels { protocol: "key", verdict: "good" });
     }
 
     /// A rail answered.

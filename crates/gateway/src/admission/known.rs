@@ -57,7 +57,10 @@ fn unproven_payer(
 ) -> Result<Option<Payer>, Refusal> {
     let Some(text) = &presented.key else { return Ok(None) };
     let verified = worker.known.verify(&worker.gate, text, arrived.now.seconds());
-    worker.gate.metrics.proof("key", if verified.is_ok() { "good" } else { "bad" });
+    match &verified {
+        Ok(_) => worker.gate.metrics.good_key(),
+        Err(_) => worker.gate.metrics.proof("key", "bad"),
+    }
     let key = verified.inspect_err(|_| arrived.snapshot.limiters.count_invalid(arrived.source))?;
     let payer = Payer::of_key(&worker.gate, key);
     arrived.noted.payer(&payer);

@@ -15,10 +15,11 @@ use super::l402::{self, RouteL402};
 use super::policy::{self, Policy};
 use super::section::{Context, Keys, Section, scalar, suggestion};
 use super::unit_price::{self, UnitPrice};
-use super::upstream::Upstream;
+use super::upstream::{Protocol, Upstream};
 use super::usual;
 use super::value;
 use super::yaml::{Kind, Node};
+use crate::telemetry::Kept;
 
 /// One line of the allow-list. First match wins; no match is 404 and never proxied.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Route {
     pub upstream: RouteUpstream,
     /// What it costs.
     pub price: RoutePrice,
+    /// How that is reached: all of its upstreams alike, as far as it matters for how calls travel.
+    pub protocol: Option<Protocol>,
     /// Whether it is for WebSockets, and for nothing else.
     pub websocket: bool,
     /// Largest request body here.
@@ -47,6 +50,8 @@ pub struct Route {
     pub l402: RouteL402,
     /// What it asks of signatures.
     pub identity: RouteIdentity,
+    /// Counts its calls; nothing of a configuration.
+    pub(crate) served: Kept,
 }
 
 /// What a route has that says nothing else.
@@ -245,6 +250,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         path,
         upstream,
         price,
+        protocol,
         websocket,
         body_bytes,
         policy,
@@ -252,6 +258,7 @@ fn read_one(section: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> Optio
         freebies,
         l402: l402.unwrap_or_default(),
         identity: identity::read_route(section),
+        served: Kept::default(),
     })
 }
 

@@ -5,6 +5,8 @@ use meter::Provider;
 
 use super::route::{PathPattern, Route, RoutePrice, RouteUpstream, Upstreams, Usual};
 use super::section::Section;
+use super::upstream::Upstream;
+use crate::telemetry::Kept;
 
 /// Paths that every server in OpenAI's shape has.
 const CHAT: &[&str] = &["/v1/chat/completions"];
@@ -44,7 +46,7 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> 
             for path in paths(provider) {
                 let name = (*path).to_owned();
                 let Some(taken) = routes.iter().find(|route| route.name == name) else {
-                    routes.extend(route(name, &upstream.name, RoutePrice::ByModel, usual));
+                    routes.extend(route(name, upstream, RoutePrice::ByModel, usual));
                     continue;
                 };
                 // One finding for two upstreams, however many paths they share.
@@ -65,7 +67,7 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> 
             }
             if provider == Provider::Anthropic && !routes.iter().any(|route| route.name == COUNT_TOKENS) {
                 let name = COUNT_TOKENS.to_owned();
-                routes.extend(route(name, &upstream.name, RoutePrice::Free, usual));
+                routes.extend(route(name, upstream, RoutePrice::Free, usual));
             }
         }
     }
@@ -75,13 +77,14 @@ pub(super) fn routes(top: &Section<'_>, upstreams: &Upstreams, usual: Usual) -> 
 /// Counting tokens is free by its nature.
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 
-fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Option<Route> {
+fn route(path: String, upstream: &Upstream, price: RoutePrice, usual: Usual) -> Option<Route> {
     Some(Route {
         methods: vec![Method::POST],
         path: PathPattern::parse(&path).ok()?,
         name: path,
-        upstream: RouteUpstream::One(upstream.to_owned()),
+        upstream: RouteUpstream::One(upstream.name.clone()),
         price,
+        protocol: Some(upstream.protocol),
         websocket: false,
         body_bytes: usual.body_bytes,
         policy: usual.policy,
@@ -89,5 +92,6 @@ fn route(path: String, upstream: &str, price: RoutePrice, usual: Usual) -> Optio
         freebies: None,
         l402: super::l402::RouteL402::default(),
         identity: super::RouteIdentity::default(),
+        served: Kept::default(),
     })
 }

@@ -75,7 +75,7 @@ impl<'s> Operation<'s> {
             PathPattern::Exact(path) => (path.clone(), path.clone()),
             PathPattern::Below(prefix) => (format!("{prefix}{{{REST}}}"), format!("{prefix}{REST}")),
         };
-        let exchange = arrived.snapshot.exchange(route);
+        let exchange = Exchange::of(route);
         let fee = match &route.price {
             RoutePrice::PerCall(fee) => Some(*fee),
             RoutePrice::ByModel | RoutePrice::Units(_) | RoutePrice::Free => None,
