@@ -22,7 +22,7 @@ use crate::refusal::{Code, Refusal};
 use crate::sending::Sending;
 use crate::tape::Tape;
 use crate::upstream::grpc::GrpcEnd;
-use crate::upstream::{AnswerHead, UpstreamBody, is_out_of_credit};
+use crate::upstream::{AnswerHead, FIELDS, FREE_FIELDS, UpstreamBody, is_out_of_credit};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("farthing-request-id");
 const PRICE: HeaderName = HeaderName::from_static("farthing-price");
@@ -86,7 +86,8 @@ impl Answered {
             tracing::error!(%call, upstream = %upstream.name, "ALARM: the upstream says that this gateway's credit there is used up");
             return Err(refused());
         }
-        let AnswerHead::Relay(headers) = quote.exchange.answer_head(&parts, upstream) else {
+        let fields = if quote.is_free() { FREE_FIELDS } else { FIELDS };
+        let AnswerHead::Relay(headers) = quote.exchange.answer_head(&parts, upstream, fields) else {
             let status = parts.status.as_u16();
             tracing::warn!(%call, status, upstream = %upstream.name, "answer of the upstream withheld");
             return Err(refused());
@@ -145,7 +146,8 @@ impl Answered {
     /// Says what is known of the call when its answer begins.
     pub(crate) fn tell(&mut self, about: &About<'_>) {
         let (is_success, headers) = (self.status.is_success(), &mut self.headers);
-        headers.insert(REQUEST_ID, about.call.header());
+        let call = about.call.header();
+        headers.insert(REQUEST_ID, call.clone());
         headers.insert(PRICE, about.quote.tariff_label());
         if let Some(Ok(limit)) = about.clamp.map(|limit| HeaderValue::try_from(format!("max_tokens={limit}")))
         {
@@ -160,7 +162,7 @@ impl Answered {
                 headers.extend(money(amount, asset).map(|value| (name, value)));
             }
             if is_success {
-                headers.insert(RECEIPT, about.call.header());
+                headers.insert(RECEIPT, call);
             }
             if let Some(told) = about.told {
                 told.tell(headers, self.status, &about.paid_by(payer, held));

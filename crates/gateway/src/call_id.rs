@@ -40,13 +40,10 @@ impl CallId {
     }
 
     fn text(self) -> [u8; TEXT_BYTES] {
-        let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
         let mut text = [0; TEXT_BYTES];
         let (prefix, digits) = text.split_at_mut(PREFIX.len());
         prefix.copy_from_slice(PREFIX.as_bytes());
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+        wire::hex::write(digits, &self.0);
         text
     }
 }

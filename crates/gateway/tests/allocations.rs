@@ -16,7 +16,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// What each kind of request takes: a free call, a challenge.
-const COMMITTED: [(&str, &str, usize); 2] = [("/free", "200", 30), ("/sold", "402", 27)];
+const COMMITTED: [(&str, &str, usize); 2] = [("/free", "200", 28), ("/sold", "402", 25)];
 
 const REQUESTS: usize = 200;
 /// What runs beside requests asks for memory now and then: the fewest of so many tries are the requests' own.

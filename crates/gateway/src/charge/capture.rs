@@ -38,6 +38,7 @@ impl Charge {
             self.gate.metrics.charge(asset.name(), units(ended.captured), units(ended.overrun));
             self.count_estimate(cost.estimated);
         }
+        let now = Now::read();
         let facts = CallFacts {
             charge: self,
             payer: self.payer.as_ref()?,
@@ -46,11 +47,11 @@ impl Charge {
             ended: &ended,
             cost,
             metered,
-            finished: Now::read(),
+            finished: now,
         };
         let served = self.status.is_success() && (moved || !metered.upstream_error);
         let write = served.then(|| {
-            let entry = moved.then(|| self.entry(hold, &ended, cost));
+            let entry = moved.then(|| self.entry(hold, &ended, cost, now));
             let income = moved.then(|| Chart::Usage(self.quote.model().to_owned()));
             let facts = facts.packed();
             Op::Capture {
@@ -76,7 +77,7 @@ impl Charge {
         }
     }
 
-    fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost) -> Draft {
+    fn entry(&self, hold: &Hold, ended: &Ended, cost: &Cost, now: Now) -> Draft {
         Posting {
             call: self.call,
             chain: &hold.chain().map(|account| account.id()).collect::<Vec<_>>(),
@@ -88,7 +89,7 @@ impl Charge {
             cost_femto: cost.femto.units(),
             price_version: self.quote.price_version(),
         }
-        .entry(Now::read())
+        .entry(now)
     }
 
     /// Group-committed behind the answer as long as little enough is on its way (LED-25). A full queue is

@@ -10,7 +10,7 @@ mod outgoing;
 mod pool;
 pub(crate) mod websocket;
 
-pub(crate) use answer::{AnswerHead, answer_head};
+pub(crate) use answer::{AnswerHead, FIELDS, FREE_FIELDS, answer_head};
 pub(crate) use credit::{is_out as is_out_of_credit, is_out_by_head as is_out_of_credit_by_head};
 pub(crate) use key_search::{KeySearch, KeySeen, KeyWatch};
 pub(crate) use outgoing::{Outgoing, RequestBody};

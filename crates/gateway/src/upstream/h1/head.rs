@@ -1,6 +1,7 @@
 //! Heads of HTTP/1.1: a request's as it goes up, an answer's as it is read.
 
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -85,9 +86,12 @@ pub(super) fn end(come: &[u8], looked_at: usize) -> Option<usize> {
 
 /// Reads the head of an answer to a request with this method, from its first byte to its empty line.
 pub(super) fn read(bytes: &Bytes, method: &Method) -> Result<Head, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut answer = httparse::Response::new(&mut fields);
-    match answer.parse(bytes).map_err(HeadError::Syntax)? {
+    // Not filled before they are read: most answers have a few.
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut answer = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let parsed = parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut fields);
+    match parsed.map_err(HeadError::Syntax)? {
         httparse::Status::Complete(read) if read == bytes.len() => {}
         httparse::Status::Complete(_) | httparse::Status::Partial => {
             return Err(HeadError::Syntax(httparse::Error::Status));
