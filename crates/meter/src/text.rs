@@ -34,6 +34,8 @@ impl OutputText {
 
     pub(crate) fn push(&mut self, tap: Tap, piece: &[u8]) {
         match tap {
+            // Says nothing, and so not that more comes in pieces.
+            _ if piece.is_empty() => return,
             Tap::Not => return,
             Tap::Whole if self.in_pieces => return,
             Tap::Whole => {}
@@ -90,5 +92,23 @@ impl OutputText {
 impl std::fmt::Debug for OutputText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "OutputText({} bytes, hidden)", self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OutputText, Tap};
+
+    /// Servers begin with an empty piece; what they then say as a whole is what was said (reference item 25).
+    #[test]
+    fn an_empty_piece_says_nothing() {
+        let mut text = OutputText::default();
+        text.push_escaped(b"");
+        text.push(Tap::Piece, b"");
+        text.push(Tap::Whole, b"all of it");
+        assert_eq!(text.bytes(), b"all of it");
+        text.push(Tap::Piece, b", and more");
+        text.push(Tap::Whole, b"all of it, and more");
+        assert_eq!(text.bytes(), b"all of it, and more");
     }
 }

@@ -48,6 +48,14 @@ impl<'a> Answer<'a> {
     /// Feeds the body in pieces of these sizes, over and over, and returns what was metered and what
     /// the client got.
     fn run(&self, sizes: &[usize]) -> (Metered, Vec<u8>) {
+        let (mut meter, mut out) = self.fed(sizes);
+        meter.took(self.elapsed_milli);
+        let metered = meter.end(self.end, &mut out);
+        (metered, out.concat())
+    }
+
+    /// As [`Answer::run`], before the end.
+    fn fed(&self, sizes: &[usize]) -> (Meter, Vec<Bytes>) {
         let mut meter = Meter::new(self.dialect, self.head);
         if let Some(facts) = self.request {
             meter = meter.with_request(facts);
@@ -59,9 +67,7 @@ impl<'a> Answer<'a> {
             meter.feed(Bytes::copy_from_slice(now), &mut out);
             rest = later;
         }
-        meter.took(self.elapsed_milli);
-        let metered = meter.end(self.end, &mut out);
-        (metered, out.concat())
+        (meter, out)
     }
 
     /// Runs at every chunking of MTR-1 and asserts that they agree.

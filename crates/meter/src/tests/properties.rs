@@ -279,6 +279,8 @@ proptest! {
             fast.feed(bytes::Bytes::copy_from_slice(now), &mut by_fast);
             full.feed(bytes::Bytes::copy_from_slice(now), &mut by_full);
             prop_assert_eq!(fast.progress(), full.progress());
+            // What tokens are counted by, where no report comes.
+            prop_assert_eq!(fast.output_text(), full.output_text());
             prop_assert_eq!(by_fast.concat(), by_full.concat());
             let mut copies = (by_fast.clone(), by_full.clone());
             let note = Ending { created_s: 1, choices: 1, usage: None, note: "{}" };
@@ -314,6 +316,12 @@ proptest! {
         answer.end = end;
         let whole = answer.run(&[usize::MAX]);
         prop_assert_eq!(answer.run(&sizes), whole.clone());
+        let said = |sizes: &[usize]| {
+            let (mut meter, mut out) = answer.fed(sizes);
+            meter.end(end, &mut out);
+            meter.output_text().cloned()
+        };
+        prop_assert_eq!(said(&sizes), said(&[usize::MAX]));
         if !hide {
             prop_assert_eq!(whole.1, body);
         }
