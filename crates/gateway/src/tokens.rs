@@ -9,7 +9,9 @@ use serde::de::{Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The most text that is counted; what goes beyond is taken in its ratio.
-const COUNTED_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const COUNTED_BYTES_MAX: usize = 64 * 1024;
+/// The same where many wait for it.
+pub(crate) const HURRIED_BYTES_MAX: usize = 4 * 1024;
 /// A text is counted in parts of about this size, cut before white space, where no token crosses.
 const PART_BYTES: usize = 2048;
 /// The most text of a request that is counted whole: half a second's work.
@@ -17,23 +19,31 @@ const WHOLE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest run without white space that is counted at once: the time grows with its square.
 const RUN_BYTES_MAX: usize = 1024;
 
+/// Loads the tables, if nobody has: half a second's work, and much more where others want the cores.
+pub(crate) fn load() {
+    tiktoken_rs::o200k_base_singleton();
+}
+
 /// Tokens of a text.
 pub(crate) fn count(text: &str) -> u64 {
     let tokenizer = tiktoken_rs::o200k_base_singleton();
     parts(text).map(|part| tokenizer.count_ordinary(part) as u64).sum()
 }
 
-/// Tokens of a request's texts, of which only the beginning is counted if they are long. Nothing for a body that is no
-/// JSON.
-pub(crate) fn count_sample(body: &[u8]) -> Option<u64> {
+/// Tokens of a request's texts, of which only the beginning is counted if they are longer than that. Nothing for a body
+/// that is no JSON.
+pub(crate) fn count_sample(body: &[u8], counted_bytes_max: usize) -> Option<u64> {
     let texts = Texts::of(body)?;
-    Some(in_ratio(&texts.text, texts.bytes))
+    Some(in_ratio(beginning(&texts.text, counted_bytes_max), texts.bytes))
 }
 
-/// Tokens of so many bytes that begin like this text.
-fn in_ratio(text: &str, bytes: usize) -> u64 {
-    let end = text.floor_char_boundary(COUNTED_BYTES_MAX);
-    let sample = text.get(..end).unwrap_or_default();
+/// So many bytes of a text, and no half of a character.
+pub(crate) fn beginning(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+}
+
+/// Tokens of so many bytes that begin like this.
+fn in_ratio(sample: &str, bytes: usize) -> u64 {
     let (counted, bytes) = (u128::from(count(sample)), bytes as u128);
     let scaled = (counted * bytes).div_ceil(sample.len().max(1) as u128);
     u64::try_from(scaled).unwrap_or(u64::MAX)
@@ -289,7 +299,7 @@ pub(crate) fn whole_characters(bytes: &[u8]) -> Cow<'_, str> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Asked, Texts, count, count_request, in_ratio, parts};
+    use super::{Asked, COUNTED_BYTES_MAX, Texts, beginning, count, count_request, in_ratio, parts};
 
     /// MTR-24: the counts of the reference.
     #[test]
@@ -322,7 +332,7 @@ mod tests {
         }
         let long = "four words of text ".repeat(10_000);
         let exact = count(&long);
-        assert!(in_ratio(&long, long.len()).abs_diff(exact) <= exact / 100);
+        assert!(in_ratio(beginning(&long, COUNTED_BYTES_MAX), long.len()).abs_diff(exact) <= exact / 100);
     }
 
     #[test]
