@@ -16,6 +16,8 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use pinned::Pinned;
 
+use crate::http::Kept;
+
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
@@ -46,11 +48,12 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Opens connections. One per set of trusted roots: its TLS sessions are reused.
+/// Opens connections. One per set of trusted roots: its TLS sessions are reused, and connections where that is asked for.
 #[derive(Clone, Debug)]
 pub struct Dialer {
     tls: Arc<ClientConfig>,
     connect_max: Duration,
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl Dialer {
@@ -69,7 +72,7 @@ impl Dialer {
             .map_err(io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), connect_max })
+        Ok(Self { tls: Arc::new(tls), connect_max, kept: Arc::default() })
     }
 
     /// Trusts these certificates, or what they have signed, and nobody else: not the public roots either.
@@ -85,13 +88,13 @@ impl Dialer {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        Ok(Self { tls: Arc::new(tls), connect_max })
+        Ok(Self { tls: Arc::new(tls), connect_max, kept: Arc::default() })
     }
 
     /// The same, with other patience.
     #[must_use]
     pub fn within(&self, connect_max: Duration) -> Self {
-        Self { tls: Arc::clone(&self.tls), connect_max }
+        Self { connect_max, ..self.clone() }
     }
 
     /// The same for hosts that have to speak `protocol` (a name of ALPN) where there is TLS.
@@ -99,7 +102,7 @@ impl Dialer {
     pub fn speaking(&self, protocol: &[u8]) -> Self {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols = vec![protocol.to_vec()];
-        Self { tls: Arc::new(tls), connect_max: self.connect_max }
+        Self { tls: Arc::new(tls), connect_max: self.connect_max, kept: Arc::default() }
     }
 
     /// Connects, and ends the TLS handshake where there is one.

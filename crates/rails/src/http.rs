@@ -1,20 +1,21 @@
 //! One exchange with a service of the configuration: bounded in size and time, no redirects (X402-40).
 
+mod kept;
 mod lines;
+mod link;
 
 use std::time::Duration;
 
 use ::http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use ::http::{Method, Request, Response};
+use ::http::{Method, Request};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use wire::x402::bazaar::EXTENSION_RESPONSES;
+use http_body_util::Full;
 
+pub(crate) use kept::Kept;
 pub(crate) use lines::Lines;
+use link::{Link, Unanswered};
 
-use crate::dial::{Dialer, Origin, Stream};
+use crate::dial::{Dialer, Origin};
 
 /// Largest answer of a service that talks about payments.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -58,9 +59,6 @@ pub enum ExchangeError {
     Lost,
 }
 
-type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
-type Connection = hyper::client::conn::http1::Connection<TokioIo<Stream>, Full<Bytes>>;
-
 impl Exchange<'_> {
     /// Sends and reads the answer on a connection of its own.
     ///
@@ -81,10 +79,37 @@ impl Exchange<'_> {
     /// # Cancel safety
     /// As [`Exchange::run`].
     pub async fn run_with(self, headers: HeaderMap, dialer: &Dialer) -> Result<Answer, ExchangeError> {
-        let stream = dialer.dial(self.origin).await.map_err(|_| ExchangeError::NotSent)?;
-        tokio::time::timeout(self.time_max, self.over(headers, stream))
-            .await
-            .map_err(|_| ExchangeError::Lost)?
+        let (origin, time_max, answer_bytes_max) = (self.origin, self.time_max, self.answer_bytes_max);
+        let request = self.request(headers)?;
+        let (answer, _) = ask_anew(request, origin, dialer, time_max, answer_bytes_max).await?;
+        Ok(answer)
+    }
+
+    /// The same on a connection that was kept from before, if one stands, and keeps it again.
+    ///
+    /// # Errors
+    /// As [`Exchange::run`].
+    ///
+    /// # Cancel safety
+    /// As [`Exchange::run`].
+    pub(crate) async fn run_kept(self, dialer: &Dialer) -> Result<Answer, ExchangeError> {
+        let (origin, time_max, answer_bytes_max) = (self.origin, self.time_max, self.answer_bytes_max);
+        let request = self.request(HeaderMap::new())?;
+        let asked = match dialer.kept.take(origin).await {
+            None => Err(Unanswered::NotSent(Box::new(request))),
+            Some(link) => within(time_max, link.ask(request, answer_bytes_max)).await,
+        };
+        let (answer, link) = match asked {
+            Ok(answered) => answered,
+            Err(Unanswered::NotSent(request)) => {
+                ask_anew(*request, origin, dialer, time_max, answer_bytes_max).await?
+            }
+            Err(Unanswered::Lost) => return Err(ExchangeError::Lost),
+        };
+        if let Some(link) = link {
+            dialer.kept.put(origin, link);
+        }
+        Ok(answer)
     }
 
     /// Sends, and gives the answer line by line as it comes. Size and time bound all of it together.
@@ -98,39 +123,9 @@ impl Exchange<'_> {
         let stream = dialer.dial(self.origin).await.map_err(|_| ExchangeError::NotSent)?;
         let (time_max, bytes_max) = (self.time_max, self.answer_bytes_max);
         let deadline = tokio::time::Instant::now() + time_max;
-        let opening = async {
-            let (mut sender, mut connection) = handshake(stream).await?;
-            let request = self.request(headers)?;
-            let answering = sender.send_request(request);
-            tokio::pin!(answering);
-            let (response, connection): (Response<Incoming>, _) = tokio::select! {
-                response = &mut answering => (response.map_err(|_| ExchangeError::Lost)?, Some(connection)),
-                _ = &mut connection => (answering.await.map_err(|_| ExchangeError::Lost)?, None),
-            };
-            Ok(Lines::new(response, connection, deadline, bytes_max))
-        };
-        tokio::time::timeout_at(deadline, opening).await.map_err(|_| ExchangeError::Lost)?
-    }
-
-    async fn over(self, headers: HeaderMap, stream: Stream) -> Result<Answer, ExchangeError> {
-        use ExchangeError as E;
-        let (mut sender, connection) = handshake(stream).await?;
-        let answer_bytes_max = self.answer_bytes_max;
         let request = self.request(headers)?;
-        let exchange = async {
-            let response = sender.send_request(request).await.map_err(|_| E::Lost)?;
-            let status = response.status().as_u16();
-            let said = response.headers().get(EXTENSION_RESPONSES).and_then(|value| value.to_str().ok());
-            let extension_responses = said.map(str::to_owned);
-            let body =
-                Limited::new(response.into_body(), answer_bytes_max).collect().await.map_err(|_| E::Lost)?;
-            Ok(Answer { status, body: body.to_bytes(), extension_responses })
-        };
-        tokio::pin!(exchange);
-        tokio::select! {
-            answer = &mut exchange => answer,
-            _ = connection => exchange.await,
-        }
+        let opening = async { Link::over(stream).await?.lines(request, deadline, bytes_max).await };
+        tokio::time::timeout_at(deadline, opening).await.map_err(|_| ExchangeError::Lost)?
     }
 
     fn request(self, headers: HeaderMap) -> Result<Request<Full<Bytes>>, ExchangeError> {
@@ -150,6 +145,28 @@ impl Exchange<'_> {
     }
 }
 
-async fn handshake(stream: Stream) -> Result<(Sender, Connection), ExchangeError> {
-    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| ExchangeError::NotSent)
+/// Asks on a connection of its own, which comes back where it still stands.
+async fn ask_anew(
+    request: Request<Full<Bytes>>,
+    origin: &Origin,
+    dialer: &Dialer,
+    time_max: Duration,
+    answer_bytes_max: usize,
+) -> Result<(Answer, Option<Link>), ExchangeError> {
+    let stream = dialer.dial(origin).await.map_err(|_| ExchangeError::NotSent)?;
+    let link = Link::over(stream).await?;
+    within(time_max, link.ask(request, answer_bytes_max)).await.map_err(|unanswered| match unanswered {
+        Unanswered::NotSent(_) => ExchangeError::NotSent,
+        Unanswered::Lost => ExchangeError::Lost,
+    })
 }
+
+async fn within<T>(
+    time_max: Duration,
+    asking: impl Future<Output = Result<T, Unanswered>>,
+) -> Result<T, Unanswered> {
+    tokio::time::timeout(time_max, asking).await.map_err(|_| Unanswered::Lost)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,7 @@ pub(crate) async fn question(
         time_max: TIME_MAX,
         answer_bytes_max: ANSWER_BYTES_MAX,
     };
-    let answer = exchange.run(dialer).await.ok().filter(|answer| answer.status == 200);
+    let answer = exchange.run_kept(dialer).await.ok().filter(|answer| answer.status == 200);
     let said = answer.and_then(|answer| wire::json::parse_strict(&answer.body).ok());
     let mut said = said.ok_or(NoResult::NoAnswer)?;
     if let Some(error) = said.get("error") {

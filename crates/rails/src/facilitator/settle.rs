@@ -29,7 +29,7 @@ impl Facilitators {
             time_max: self.settle_max,
             answer_bytes_max: ANSWER_BYTES_MAX,
         };
-        match exchange.run(&self.dialer).await {
+        match exchange.run_kept(&self.dialer).await {
             Err(ExchangeError::NotSent) => Settlement::NotSent,
             Err(ExchangeError::Lost) => Settlement::Unknown(Unclear { is_fault: true, ..Unclear::default() }),
             Ok(answer) => {

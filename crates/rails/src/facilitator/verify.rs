@@ -54,7 +54,7 @@ impl Facilitators {
             time_max: ASK_TIME_MAX,
             answer_bytes_max: ANSWER_BYTES_MAX,
         };
-        match exchange.run(&self.dialer).await {
+        match exchange.run_kept(&self.dialer).await {
             Err(_) => Verification::NoAnswer,
             Ok(answer) => opinion(&answer, payers),
         }

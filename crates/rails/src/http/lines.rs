@@ -8,7 +8,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
-use super::{Connection, ExchangeError};
+use super::ExchangeError;
+use super::link::Connection;
 
 /// The lines of one answer. Dropped, its connection closes.
 pub(crate) struct Lines {
