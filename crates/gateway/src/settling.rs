@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset};
 use money::{Amount, Asset};
 use rails::facilitator::{Expected, Facilitators};
 use rails::{Confirmation, Evidence, EvmNode, Receipt, Refused, Settlement, Sought, Unclear};
@@ -400,24 +400,14 @@ pub(crate) async fn charged(
 pub(crate) fn entry(key: [u8; 32], payment: &Payment, reference: &str, now: Now) -> Option<Draft> {
     let asset = leg_asset(Asset::from_code(payment.asset)?);
     let credit = Amount::from_units(payment.amount);
-    let leg = |account, amount| LegDraft { asset, account, amount };
     let mut id = [0; 16];
     id.copy_from_slice(&key[..16]);
-    Some(Draft {
-        kind: Kind::Deposit,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key,
-        reference: reference.to_owned(),
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: vec![
-            leg(Chart::RailClearing(payment.rail.clone()).id(), credit.negated().ok()?),
-            leg(AccountId(payment.account), credit),
-        ],
-    })
+    let legs = vec![
+        LegDraft::of(asset, Chart::RailClearing(payment.rail.clone()).id(), credit.negated().ok()?.units()),
+        LegDraft::of(asset, AccountId(payment.account), credit.units()),
+    ];
+    let reference = reference.to_owned();
+    Some(Draft { key, reference, ..Draft::of(Kind::Deposit, id, now.millis(), legs) })
 }
 
 #[cfg(test)]

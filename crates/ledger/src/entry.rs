@@ -109,6 +109,14 @@ pub struct Leg {
     pub balance_after: Amount,
 }
 
+impl LegDraft {
+    /// So many units of `asset` into an account, or out of it.
+    #[must_use]
+    pub const fn of(asset: u16, account: AccountId, units: i64) -> Self {
+        Self { asset, account, amount: Amount::from_units(units) }
+    }
+}
+
 /// An entry without its place in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -165,6 +173,23 @@ pub enum EntryError {
 }
 
 impl Draft {
+    /// What most entries are: legs under an id, and nothing else said of them.
+    #[must_use]
+    pub const fn of(kind: Kind, id: [u8; 16], time_ms: u64, legs: Vec<LegDraft>) -> Self {
+        Self {
+            kind,
+            flags: Flags { estimated: false, promised: false, cut: false },
+            time_ms,
+            id,
+            key: [0; 32],
+            reference: String::new(),
+            corrects: [0; 16],
+            price_version: 0,
+            cost_femto: 0,
+            legs,
+        }
+    }
+
     /// Sorts the legs and checks that they balance.
     ///
     /// # Errors

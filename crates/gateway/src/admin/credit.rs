@@ -1,6 +1,6 @@
 //! Money that an operator puts into an account by hand.
 
-use ledger::{AccountId, Chart, Draft, Entry, Flags, Kind, LegDraft, asset_of_code, leg_asset};
+use ledger::{AccountId, Chart, Draft, Entry, Kind, LegDraft, asset_of_code, leg_asset};
 use money::{Amount, Asset, parse_money};
 use serde_json::{Value, json};
 use store::{Op, StoreError};
@@ -30,20 +30,13 @@ impl Office<'_> {
             Some(id) => credit_id(account, id),
             None => random::bytes(),
         };
-        let leg = |account, amount| LegDraft { asset: leg_asset(asset), account, amount };
         let taken = amount.negated().map_err(|_| usage("the amount is out of range"))?;
         let rail = Chart::RailClearing("operator".to_owned());
+        let leg = |account, amount: Amount| LegDraft::of(leg_asset(asset), account, amount.units());
+        let legs = vec![leg(rail.id(), taken), leg(account, amount)];
         let entry = Draft {
-            kind: Kind::Deposit,
-            flags: Flags::default(),
-            time_ms: Now::read().millis(),
-            id,
-            key: [0; 32],
             reference: "operator".to_owned(),
-            corrects: [0; 16],
-            price_version: 0,
-            cost_femto: 0,
-            legs: vec![leg(rail.id(), taken), leg(account, amount)],
+            ..Draft::of(Kind::Deposit, id, Now::read().millis(), legs)
         };
         let (done, lsn) = match self.store().commit(Op::Post { entry, names: vec![rail] }).await {
             Ok(committed) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use ledger::{AccountRef, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountRef, Chart, Draft, Kind, LegDraft, leg_asset};
 use money::Amount;
 use proof::x402_batch::{Acceptance, BatchError};
 use store::Payment;
@@ -153,22 +153,12 @@ impl Drawing {
 /// The increment of a voucher is a deposit (reference item 15). Its id is the beginning of the payment's key.
 fn entry(key: [u8; 32], payment: &Payment, charged: u128, now: Now) -> Draft {
     let asset = money::Asset::from_code(payment.asset).map_or(0, leg_asset);
-    let leg = |account, units| LegDraft { asset, account, amount: Amount::from_units(units) };
     let mut id = [0; 16];
     id.copy_from_slice(&key[..16]);
-    Draft {
-        kind: Kind::Deposit,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key,
-        reference: format!("{}:{charged}", payment.reference),
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: vec![
-            leg(Chart::RailClearing(payment.rail.clone()).id(), -payment.amount),
-            leg(ledger::AccountId(payment.account), payment.amount),
-        ],
-    }
+    let legs = vec![
+        LegDraft::of(asset, Chart::RailClearing(payment.rail.clone()).id(), -payment.amount),
+        LegDraft::of(asset, ledger::AccountId(payment.account), payment.amount),
+    ];
+    let reference = format!("{}:{charged}", payment.reference);
+    Draft { key, reference, ..Draft::of(Kind::Deposit, id, now.millis(), legs) }
 }

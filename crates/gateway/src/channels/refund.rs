@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
+use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset};
 use money::Amount;
 use proof::eip712::batch_separator;
 use proof::x402_batch::claim::{Row, sign_refund};
@@ -291,28 +291,17 @@ fn back(
     now: Now,
 ) -> Draft {
     let asset = leg_asset(slot.unit.asset);
-    let leg = |account, units| LegDraft { asset, account, amount: Amount::from_units(units) };
     let digest = Sha256::new_with_prefix(b"farthing/channel-refund/1")
         .chain_update(slot.id)
         .chain_update(pending.nonce)
         .finalize();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
-    Draft {
-        kind: Kind::Refund,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key: [0; 32],
-        reference: done.reference.clone(),
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: vec![
-            leg(AccountId(slot.account.id().0), -carried.units()),
-            leg(Chart::RailClearing(rail(&kept.record.network)).id(), carried.units()),
-        ],
-    }
+    let legs = vec![
+        LegDraft::of(asset, AccountId(slot.account.id().0), -carried.units()),
+        LegDraft::of(asset, Chart::RailClearing(rail(&kept.record.network)).id(), carried.units()),
+    ];
+    Draft { reference: done.reference.clone(), ..Draft::of(Kind::Refund, id, now.millis(), legs) }
 }
 
 /// One more, as the chain counts.

@@ -1,7 +1,7 @@
 //! The journal entries of a payout: money set aside, and then moved or given back.
 
-use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft, leg_asset};
-use money::{Amount, Asset};
+use ledger::{AccountId, Chart, Draft, Kind, LegDraft, leg_asset};
+use money::Asset;
 use store::{Payout, PayoutStep, Taken};
 
 use super::RAIL;
@@ -49,19 +49,9 @@ fn draft(
     now: Now,
 ) -> Option<Draft> {
     let asset = leg_asset(Asset::from_code(payout.asset)?);
-    let leg = |&(account, units)| LegDraft { asset, account, amount: Amount::from_units(units) };
-    Some(Draft {
-        kind: Kind::Refund,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key: [0; 32],
-        reference: wire::hex::encode(hash),
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: legs.iter().filter(|(_, units)| *units != 0).map(leg).collect(),
-    })
+    let moves = legs.iter().filter(|(_, units)| *units != 0);
+    let legs = moves.map(|(account, units)| LegDraft::of(asset, *account, *units)).collect();
+    Some(Draft { reference: wire::hex::encode(hash), ..Draft::of(Kind::Refund, id, now.millis(), legs) })
 }
 
 #[cfg(test)]

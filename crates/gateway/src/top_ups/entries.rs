@@ -1,7 +1,7 @@
 //! The journal entries of orders, codes and refunds. Each asset sums to zero by itself (FIN-64, FIN-80).
 
-use ledger::{AccountId, Chart, Draft, Flags, Kind, LegDraft};
-use money::{Amount, Asset};
+use ledger::{AccountId, Chart, Draft, Kind, LegDraft};
+use money::Asset;
 use store::{Paid, TopUp, TopUpRefund};
 
 use crate::clock::Now;
@@ -70,23 +70,9 @@ fn received(paid: &Paid, sign: i64, against: Chart) -> Option<[(u8, AccountId, i
 }
 
 fn draft(kind: Kind, id: [u8; 16], reference: String, legs: &[(u8, AccountId, i64)], now: Now) -> Draft {
-    let leg = |&(asset, account, units): &(u8, AccountId, i64)| LegDraft {
-        asset: u16::from(asset),
-        account,
-        amount: Amount::from_units(units),
-    };
-    Draft {
-        kind,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key: [0; 32],
-        reference,
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: legs.iter().filter(|(_, _, units)| *units != 0).map(leg).collect(),
-    }
+    let moves = legs.iter().filter(|(_, _, units)| *units != 0);
+    let legs = moves.map(|(asset, account, units)| LegDraft::of((*asset).into(), *account, *units));
+    Draft { reference, ..Draft::of(kind, id, now.millis(), legs.collect()) }
 }
 
 fn first_half(key: &[u8; 32]) -> [u8; 16] {

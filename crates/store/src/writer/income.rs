@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use ledger::{AccountId, Chart, Draft, EntryError, Flags, Kind, LegDraft};
-use money::Amount;
+use ledger::{AccountId, Chart, Draft, EntryError, Kind, LegDraft};
 use sha2::{Digest, Sha256};
 
 use super::batch::Batch;
@@ -96,26 +95,18 @@ impl Batch<'_> {
         let mut legs = Vec::with_capacity(gathered.sums.len() + 1);
         for ((asset, account), units) in &gathered.sums {
             *clearing.entry(*asset).or_default() -= i128::from(*units);
-            legs.push(LegDraft { asset: *asset, account: *account, amount: Amount::from_units(*units) });
+            legs.push(LegDraft::of(*asset, *account, *units));
         }
         if legs.is_empty() {
             return Ok(());
         }
         for (asset, units) in clearing {
             let units = i64::try_from(units).map_err(|_| StoreError::Range)?;
-            legs.push(LegDraft { asset, account: *CLEARING, amount: Amount::from_units(units) });
+            legs.push(LegDraft::of(asset, *CLEARING, units));
         }
         let entry = Draft {
-            kind: Kind::Income,
-            flags: Flags::default(),
-            time_ms: gathered.time_ms,
-            id: income_id(self.tail.next_lsn),
-            key: [0; 32],
             reference: format!("lsn {}-{}", gathered.first_lsn, gathered.last_lsn),
-            corrects: [0; 16],
-            price_version: 0,
-            cost_femto: 0,
-            legs,
+            ..Draft::of(Kind::Income, income_id(self.tail.next_lsn), gathered.time_ms, legs)
         };
         let posting = self.prepare_with(&entry, Vec::new())?;
         self.post(posting).map(drop)

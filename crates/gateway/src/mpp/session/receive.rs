@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use ledger::{AccountId, Chart, Draft, Flags, Kind as EntryKind, LegDraft, leg_asset};
+use ledger::{AccountId, Chart, Draft, Kind as EntryKind, LegDraft, leg_asset};
 use money::Amount;
 use proof::voucher::{NotTaken, Signed};
 use sha2::{Digest as _, Sha256};
@@ -267,22 +267,11 @@ pub(super) fn moved(
     now: Now,
 ) -> Draft {
     let asset = leg_asset(slot.unit.asset);
-    let leg = |account, units| LegDraft { asset, account, amount: Amount::from_units(units) };
     let mut id = [0; 16];
     id.copy_from_slice(&name[..16]);
-    Draft {
-        kind,
-        flags: Flags::default(),
-        time_ms: now.millis(),
-        id,
-        key: [0; 32],
-        reference,
-        corrects: [0; 16],
-        price_version: 0,
-        cost_femto: 0,
-        legs: vec![
-            leg(Chart::RailClearing(rail.to_owned()).id(), -into.units()),
-            leg(AccountId(slot.account.id().0), into.units()),
-        ],
-    }
+    let legs = vec![
+        LegDraft::of(asset, Chart::RailClearing(rail.to_owned()).id(), -into.units()),
+        LegDraft::of(asset, AccountId(slot.account.id().0), into.units()),
+    ];
+    Draft { reference, ..Draft::of(kind, id, now.millis(), legs) }
 }
