@@ -1,20 +1,22 @@
 //! What the pure parts of a paid call cost on this machine, as ratios to one HMAC-SHA-256 of 64 bytes
 //! measured in the same run. `cargo run --release -p farthing-bench`
 //!
-//! Rounds are interleaved, so that a noisy neighbour hits all rows alike; the median round is shown.
+//! Time is that of the CPU, of all threads together, and rounds are interleaved: a noisy neighbour costs little, and all rows
+//! alike; the median round is shown.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot be set up has no result")]
 
+mod limits;
 mod money_step;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use meter::{Dialect, End, Head, Meter};
 use proof::test_rail::Transfer;
 use proof::{EpochState, MasterKey, MasterKeys, SigningKey, credit_key};
+use rustix::time::{ClockId, clock_gettime};
 use sha2::Sha256;
 use wire::credit_key::{CreditKey, Mode};
 use zeroize::Zeroizing;
@@ -23,7 +25,7 @@ const ROUNDS: usize = 15;
 const NOW_S: u64 = 1_795_000_000;
 
 struct Row {
-    name: &'static str,
+    name: String,
     calls: u32,
     /// Done in one call of `run`.
     operations: u32,
@@ -31,23 +33,24 @@ struct Row {
     nanos: Vec<u128>,
 }
 
-fn row(name: &'static str, calls: u32, run: impl FnMut() + 'static) -> Row {
-    Row { name, calls, operations: 1, run: Box::new(run), nanos: Vec::new() }
+fn row(name: impl Into<String>, calls: u32, run: impl FnMut() + 'static) -> Row {
+    Row { name: name.into(), calls, operations: 1, run: Box::new(run), nanos: Vec::new() }
 }
 
 fn main() {
-    let memory = money_step::memory();
+    let memory = [money_step::memory(), limits::memory()].join("\n");
     let mut rows = vec![hmac_row()];
     rows.extend(money_step::rows());
+    rows.extend(limits::rows());
     rows.extend([key_row(), request_row(), stream_row(), test_payment_row()]);
     for _ in 0..ROUNDS {
         for row in &mut rows {
-            let start = Instant::now();
+            let start = cpu_nanos();
             for _ in 0..row.calls {
                 (row.run)();
             }
             let operations = u128::from(row.calls) * u128::from(row.operations);
-            row.nanos.push(start.elapsed().as_nanos() / operations);
+            row.nanos.push((cpu_nanos() - start) / operations);
         }
     }
     let median = |row: &Row| {
@@ -62,6 +65,21 @@ fn main() {
         println!("| {} | {nanos} | {}.{:02} |", row.name, nanos / unit, nanos % unit * 100 / unit);
     }
     println!("\n{}\n{memory}", money_step::tail());
+}
+
+/// What this process has had of the CPU.
+fn cpu_nanos() -> u128 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    let [seconds, nanos] = [spent.tv_sec, spent.tv_nsec].map(|part| u128::try_from(part).unwrap_or_default());
+    seconds * 1_000_000_000 + nanos
+}
+
+/// What this process takes of the machine's memory.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kibibytes * 1024
 }
 
 fn hmac_row() -> Row {

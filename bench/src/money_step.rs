@@ -10,7 +10,7 @@ use ledger::{
 };
 use money::{Amount, Asset};
 
-use crate::{Row, row};
+use crate::{Row, resident_bytes, row};
 
 const NOW_S: u64 = 1_795_000_000;
 const ACCOUNTS: u32 = 1_000_000;
@@ -38,7 +38,7 @@ fn limits() -> Vec<Budget> {
     vec![key, Budget::window(AccountId([1; 16]), "day", 86_400, NOW_S, limit)]
 }
 
-fn call(book: &Book, account: &AccountRef, budgets: &[Budget], extends: bool) {
+pub(crate) fn call(book: &Book, account: &AccountRef, budgets: &[Budget], extends: bool) {
     let wanted = Reserve { account, budgets, amount: Amount::from_units(1000), beyond: Amount::ZERO };
     let hold = book.reserve(wanted).expect("covered");
     if extends {
@@ -54,7 +54,7 @@ fn reserve_row(name: &'static str, budgets: &[Budget], extends: bool) -> Row {
     row(name, 50_000, move || call(&book, &account, &budgets, extends))
 }
 
-/// Wall time per call of both threads together: half of the first row if they do not disturb each other.
+/// Per call of either thread: as the first row if they do not disturb each other.
 fn threads_row(name: &'static str, shared: bool) -> Row {
     const CALLS: u32 = 25_000;
     let book = Book::default();
@@ -82,7 +82,7 @@ fn lookup_row() -> Row {
     })
 }
 
-fn id(number: u32) -> AccountId {
+pub(crate) fn id(number: u32) -> AccountId {
     let mut id = [7; 16];
     id[..4].copy_from_slice(&number.to_le_bytes());
     AccountId(id)
@@ -161,11 +161,4 @@ pub(crate) fn memory() -> String {
     let grown = resident_bytes().saturating_sub(before);
     assert_eq!(book.len(), ACCOUNTS as usize);
     format!("memory of 1,000,000 accounts: {} MiB, {} bytes each", grown >> 20, grown / u64::from(ACCOUNTS))
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kibibytes * 1024
 }

@@ -18,7 +18,7 @@ const NOW_S: u64 = 1_795_170_499;
 /// A part: what it is called, and how it is set up to be done again and again.
 type Case = (&'static str, fn() -> Box<dyn FnMut()>);
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     ("credit-key", credentials::credit_key),
     ("credit-key-known", credentials::credit_key_known),
     ("l402", credentials::l402),
@@ -34,6 +34,7 @@ const CASES: [Case; 16] = [
     ("bill", metering::bill),
     ("reserve-capture", money_step::reserve_capture),
     ("reserve-capture-budgets", money_step::reserve_capture_budgets),
+    ("call-counted", money_step::call_counted),
     ("journal-entry", money_step::journal_entry),
 ];
 

@@ -1,10 +1,11 @@
 //! The money step in memory, and how a charge is written down.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 
 use ledger::merkle::{Frontier, leaf_hash};
 use ledger::{
-    AccountId, AccountRef, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Reserve, leg_asset,
+    AccountId, AccountRef, Book, Budget, Chart, Draft, Entry, Flags, Kind, Leg, Rate, Reserve, leg_asset,
 };
 use money::{Amount, Asset};
 
@@ -23,6 +24,19 @@ pub(crate) fn reserve_capture_budgets() -> Box<dyn FnMut()> {
     let key = Budget { link: AccountId([9; 16]), limit, ends_s: None };
     let budgets = [key, Budget::window(account.id(), "day", 86_400, NOW_S, limit)];
     Box::new(move || call(&book, &account, &budgets))
+}
+
+/// A call is counted in its account, in and out: a millisecond after the one before.
+pub(crate) fn call_counted() -> Box<dyn FnMut()> {
+    let (_book, account) = rich();
+    let rate = Rate::per_minute(NonZeroU32::MAX);
+    let mut now_ns = 0;
+    Box::new(move || {
+        now_ns += 1_000_000;
+        black_box(account.pace().admit(rate, now_ns)).expect("within its rate");
+        assert!(account.begin_call(100), "it has room");
+        black_box(&account).end_call();
+    })
 }
 
 fn rich() -> (Book, AccountRef) {

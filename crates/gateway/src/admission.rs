@@ -108,8 +108,8 @@ pub(crate) fn is_refused_unread(
 }
 
 /// Counts a call of an account in, until the guard goes.
-pub(crate) fn account(arrived: &Arrived, id: AccountId) -> Result<Running, Refusal> {
-    arrived.snapshot.limiters.account(id).admit()
+pub(crate) fn account(gate: &Gate, arrived: &Arrived, id: AccountId) -> Result<Running, Refusal> {
+    arrived.snapshot.limiters.call_of(&gate.book, id)
 }
 
 /// What brings money.
@@ -176,16 +176,16 @@ impl Brings {
     }
 
     /// Counts the call for the account that is paid into. A token's is counted already.
-    fn running(&self, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
+    fn running(&self, gate: &Gate, arrived: &Arrived) -> Result<Option<Running>, Refusal> {
         match self {
             Self::Payment(_)
             | Self::Ecash(_)
             | Self::Granted(_)
             | Self::LightningSession(_)
-            | Self::Session(_) => account(arrived, self.account()).map(Some),
+            | Self::Session(_) => account(gate, arrived, self.account()).map(Some),
             Self::Lightning(door, _) => match **door {
                 Door::Token(_) => Ok(None),
-                Door::Challenge(_) => account(arrived, self.account()).map(Some),
+                Door::Challenge(_) => account(gate, arrived, self.account()).map(Some),
             },
         }
     }
@@ -282,7 +282,7 @@ pub(crate) async fn payment(
                 Proven::Opens => None,
                 Proven::Draws(_) if payer.is_some() => return Err(two_balances()),
                 Proven::Draws(payer) => {
-                    known.running = Some(account(arrived, payer.account.id())?);
+                    known.running = Some(snapshot.limiters.call(&payer.account)?);
                     known.payer = Some(*payer);
                     None
                 }
@@ -331,7 +331,7 @@ impl Purchase<'_> {
         asked: Option<Asked>,
     ) -> Result<Paying, Refusal> {
         let Self { gate, arrived, ask, quote } = self;
-        let running = if payer.is_some() { None } else { brings.running(arrived)? };
+        let running = if payer.is_some() { None } else { brings.running(gate, arrived)? };
         match runs_with(gate, arrived, &brings, payer, quote) {
             Ok(()) => {}
             // What came before is told what became of it.

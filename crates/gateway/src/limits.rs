@@ -2,22 +2,22 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use ledger::AccountId;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ledger::{AccountId, AccountRef, Book, Pace, Rate};
 
 use crate::config::RateLimits;
 use crate::refusal::{Code, Refusal};
 
 /// Sources remembered at most; beyond it the quiet ones are forgotten.
 const SOURCES_MAX: usize = 100_000;
-/// Accounts remembered at most: anybody can sign for as many as he likes. Beyond it those are forgotten that make no
-/// call just now.
+/// Accounts remembered at most beside the book: anybody can sign for as many as he likes. Beyond it those are forgotten that
+/// make no call just now.
 const ACCOUNTS_MAX: usize = 100_000;
 /// Questions for a price that payments of one source have made up for, at most: what it may ask at once.
 const ASKS_MAX: u32 = 100;
@@ -25,7 +25,7 @@ const ASKS_MAX: u32 = 100;
 const NOTICES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 const NOTICES_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 /// Looks of one account at its balance and receipts.
-const READS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(5999);
+const READS: Rate = Rate::per_minute(NonZeroU32::MIN.saturating_add(5999));
 
 /// Who a request comes from: an IPv4 address or an IPv6 /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,19 +52,27 @@ impl Source {
 }
 
 /// Invoices, orders and codes that one account may hand in, or ask after.
-const REFUNDS_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+const REFUNDS: Rate = Rate::per_minute(NonZeroU32::MIN.saturating_add(59));
 
-/// What an account may do beside spending.
-#[derive(Debug)]
-pub(crate) struct AccountLimits {
-    rate: DefaultDirectRateLimiter,
-    reads: DefaultDirectRateLimiter,
-    refunds: DefaultDirectRateLimiter,
-    concurrent: AtomicU32,
-    concurrent_max: u32,
+/// How many calls there may be, in a minute and at once.
+#[derive(Clone, Copy, Debug)]
+struct Calls {
+    rate: Rate,
+    at_once: u32,
 }
 
-/// The limiters of one configuration. A reload starts fresh ones.
+/// What was counted of somebody that is not in the record of an account: calls of an agent, or of an account that nobody has
+/// paid in for, and what else an account does beside calling.
+#[derive(Debug)]
+pub(crate) struct AccountLimits {
+    calls: Calls,
+    pace: Pace,
+    running: AtomicU32,
+    reads: Pace,
+    refunds: Pace,
+}
+
+/// The limiters of one configuration. A reload starts fresh ones; what an account of the book has called counts on.
 #[derive(Debug)]
 pub(crate) struct Limiters {
     unpaid: DefaultKeyedRateLimiter<Source>,
@@ -77,6 +85,7 @@ pub(crate) struct Limiters {
     accounts: DashMap<AccountId, Arc<AccountLimits>>,
     /// By thumbprint: only keys that we know get so far.
     agents: DashMap<String, Arc<AccountLimits>>,
+    calls: Calls,
     rules: RateLimits,
     clock: DefaultClock,
 }
@@ -92,6 +101,7 @@ impl Limiters {
             blocked: DashMap::new(),
             accounts: DashMap::new(),
             agents: DashMap::new(),
+            calls: Calls::new(rules.account_per_minute, rules.account_concurrent),
             rules: rules.clone(),
             clock: DefaultClock::default(),
         }
@@ -161,7 +171,31 @@ impl Limiters {
         }
     }
 
-    /// The limits of an account, shared by all its keys.
+    /// Counts a call of an account in, until the guard goes. One of the book has its limits in its record, beside the balance
+    /// that the call is about to draw on; the others are looked for by name.
+    pub(crate) fn call(&self, account: &AccountRef) -> Result<Running, Refusal> {
+        if !account.is_in_book() {
+            return self.account(account.id()).admit();
+        }
+        if account.pace().is_new()
+            && let Some(before) = self.accounts.get(&account.id())
+        {
+            // Its first payment was a call too.
+            account.pace().follow(&before.pace);
+        }
+        self.calls.admit(account.pace(), |at_once| account.begin_call(at_once))?;
+        Ok(Running(Counted::Account(account.clone())))
+    }
+
+    /// The same by the account's name.
+    pub(crate) fn call_of(&self, book: &Book, id: AccountId) -> Result<Running, Refusal> {
+        match book.find_any(id) {
+            Some(account) => self.call(&account),
+            None => self.account(id).admit(),
+        }
+    }
+
+    /// What an account may do beside calling, shared by all its keys; and its calls, before it is in the book.
     pub(crate) fn account(&self, id: AccountId) -> Arc<AccountLimits> {
         if let Some(found) = self.accounts.get(&id) {
             return Arc::clone(&found);
@@ -169,8 +203,7 @@ impl Limiters {
         if self.accounts.len() >= ACCOUNTS_MAX {
             self.accounts.retain(|_, limits| Arc::strong_count(limits) > 1);
         }
-        let fresh = || AccountLimits::new(self.rules.account_per_minute, self.rules.account_concurrent);
-        Arc::clone(&self.accounts.entry(id).or_insert_with(fresh))
+        Arc::clone(&self.accounts.entry(id).or_insert_with(|| AccountLimits::new(self.calls)))
     }
 
     /// The limits of an agent, whatever it pays with: its own, else those of any account (IDN-34).
@@ -188,50 +221,77 @@ impl Limiters {
         }
         let per_minute = per_minute.unwrap_or(self.rules.account_per_minute);
         let concurrent = concurrent.unwrap_or(self.rules.account_concurrent);
-        let fresh = || AccountLimits::new(per_minute, concurrent);
+        let fresh = || AccountLimits::new(Calls::new(per_minute, concurrent));
         Arc::clone(&self.agents.entry(thumbprint.to_owned()).or_insert_with(fresh))
     }
 }
 
+impl Calls {
+    const fn new(per_minute: NonZeroU32, at_once: NonZeroU32) -> Self {
+        Self { rate: Rate::per_minute(per_minute), at_once: at_once.get() }
+    }
+
+    /// Counts one call, which `begin` finds room for.
+    fn admit(self, pace: &Pace, begin: impl FnOnce(u32) -> bool) -> Result<(), Refusal> {
+        admit(pace, self.rate)?;
+        if !begin(self.at_once) {
+            return Err(too_many("This account has too many calls at once.", Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+}
+
 impl AccountLimits {
-    fn new(per_minute: NonZeroU32, concurrent: NonZeroU32) -> Arc<Self> {
+    fn new(calls: Calls) -> Arc<Self> {
         Arc::new(Self {
-            rate: RateLimiter::direct(Quota::per_minute(per_minute)),
-            reads: RateLimiter::direct(Quota::per_minute(READS_PER_MINUTE)),
-            refunds: RateLimiter::direct(Quota::per_minute(REFUNDS_PER_MINUTE)),
-            concurrent: AtomicU32::new(0),
-            concurrent_max: concurrent.get(),
+            calls,
+            pace: Pace::default(),
+            running: AtomicU32::new(0),
+            reads: Pace::default(),
+            refunds: Pace::default(),
         })
     }
 
     /// Counts a look at balance or receipts, apart from the calls.
     pub(crate) fn admit_read(&self) -> Result<(), Refusal> {
-        check(&self.reads)
+        admit(&self.reads, READS)
     }
 
     /// Counts an invoice, an order or a code that is handed in.
     pub(crate) fn admit_refund(&self) -> Result<(), Refusal> {
-        check(&self.refunds)
+        admit(&self.refunds, REFUNDS)
     }
 
     /// Counts one call in, until the returned guard goes.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Running, Refusal> {
-        check(&self.rate)?;
-        let room = |count: u32| (count < self.concurrent_max).then_some(count + 1);
-        if self.concurrent.try_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
-            return Err(too_many("This account has too many calls at once.", Duration::from_secs(1)));
-        }
-        Ok(Running(Arc::clone(self)))
+        let begin = |at_once: u32| {
+            let room = |count: u32| (count < at_once).then_some(count + 1);
+            self.running.try_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok()
+        };
+        self.calls.admit(&self.pace, begin)?;
+        Ok(Running(Counted::Apart(Arc::clone(self))))
     }
 }
 
 /// One call of an account in flight.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<AccountLimits>);
+pub(crate) struct Running(Counted);
+
+/// Where it is counted.
+#[derive(Debug)]
+enum Counted {
+    Account(AccountRef),
+    Apart(Arc<AccountLimits>),
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.concurrent.fetch_sub(1, Ordering::AcqRel);
+        match &self.0 {
+            Counted::Account(account) => account.end_call(),
+            Counted::Apart(limits) => {
+                limits.running.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
     }
 }
 
@@ -267,11 +327,16 @@ impl Drop for Slot {
     }
 }
 
-fn check(limiter: &DefaultDirectRateLimiter) -> Result<(), Refusal> {
-    limiter.check().map_err(|until| {
-        let wait = until.wait_time_from(DefaultClock::default().now());
-        too_many("This account calls more often than it may.", wait)
-    })
+/// Counts one thing that an account does.
+fn admit(pace: &Pace, rate: Rate) -> Result<(), Refusal> {
+    pace.admit(rate, now_ns())
+        .map_err(|early| too_many("This account calls more often than it may.", early.wait))
+}
+
+/// What paces are told: nanoseconds since this was first asked, the same for every configuration.
+fn now_ns() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn too_many(detail: &'static str, wait: Duration) -> Refusal {
@@ -281,7 +346,10 @@ fn too_many(detail: &'static str, wait: Duration) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use ledger::AccountId;
+    use std::num::NonZeroU32;
+
+    use ledger::{AccountId, Book};
+    use money::Asset;
 
     use super::{ACCOUNTS_MAX, Limiters};
     use crate::config::RateLimits;
@@ -300,5 +368,34 @@ mod tests {
         }
         assert_eq!(limiters.accounts.len(), 2);
         assert!(limiters.accounts.contains_key(&id(0)) && caller.is_ok());
+    }
+    fn rules(per_minute: u32, at_once: u32) -> RateLimits {
+        let [account_per_minute, account_concurrent] =
+            [per_minute, at_once].map(|count| NonZeroU32::new(count).unwrap());
+        RateLimits { account_per_minute, account_concurrent, ..RateLimits::default() }
+    }
+
+    /// Whoever is in the book takes no room here, however he is named, and keeps his limits over a reload.
+    #[test]
+    fn an_account_of_the_book_is_counted_in_its_record() {
+        let (limiters, book, id) = (Limiters::new(&rules(4, 2)), Book::default(), AccountId([1; 16]));
+        let account = book.account(id, Asset::Usd);
+        let calls = [limiters.call(&account), limiters.call_of(&book, id)];
+        assert!(calls.iter().all(Result::is_ok));
+        assert!(limiters.call(&account).is_err(), "two at once; it counts as the third of this minute");
+        drop(calls);
+        assert!(limiters.call_of(&book, id).is_ok());
+        assert!(limiters.call(&account).is_err() && limiters.accounts.is_empty(), "four a minute");
+        assert!(Limiters::new(&rules(4, 2)).call(&account).is_err(), "a reload forgives nothing");
+    }
+
+    /// The first call of a payer comes before he is in the book, and counts.
+    #[test]
+    fn what_was_counted_before_the_book_knew_an_account_counts() {
+        let (limiters, book, id) = (Limiters::new(&rules(2, 9)), Book::default(), AccountId([1; 16]));
+        assert!(limiters.call_of(&book, id).is_ok());
+        let account = book.account(id, Asset::Usd);
+        assert!(limiters.call_of(&book, id).is_ok());
+        assert!(limiters.call(&account).is_err() && limiters.call_of(&book, id).is_err());
     }
 }

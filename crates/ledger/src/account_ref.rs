@@ -22,6 +22,12 @@ impl AccountRef {
     pub(crate) const fn of_book(account: &'static Account) -> Self {
         Self(Place::Book(account))
     }
+
+    /// Whether it is one of a book: what is noted in it stays.
+    #[must_use]
+    pub const fn is_in_book(&self) -> bool {
+        matches!(self.0, Place::Book(_))
+    }
 }
 
 impl From<Account> for AccountRef {

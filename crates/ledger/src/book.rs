@@ -10,7 +10,7 @@ use crate::slab::Slab;
 use crate::{Account, AccountId, AccountRef, Hold, IdHashes, ReserveError, window_link};
 
 /// Budgets that may live under one account (L402-55): bounds what a holder can make us remember.
-pub const BUDGETS_PER_ACCOUNT_MAX: u32 = 10_000;
+pub const BUDGETS_PER_ACCOUNT_MAX: u16 = 10_000;
 
 /// A spend limit, written into a key or set for a time window: every one on the chain is charged
 /// (LED-13, LED-15).

@@ -13,6 +13,7 @@ mod entry;
 mod hold;
 mod ids;
 pub mod merkle;
+mod pace;
 mod slab;
 mod sync;
 mod tree_head;
@@ -25,4 +26,5 @@ pub use chart::{Chart, MEMO_FLAG, asset_of_code, leg_asset, memo_asset, window_l
 pub use entry::{Draft, Entry, EntryError, Flags, HASH_DOMAIN, Kind, Leg, LegDraft, REFERENCE_BYTES_MAX};
 pub use hold::{Ended, HOLD_MAX, Hold, HoldEnd, ReserveError};
 pub use ids::{IdHasher, IdHashes};
+pub use pace::{Pace, Rate, TooEarly};
 pub use tree_head::{TREE_HEAD_DOMAIN, TreeHead};

@@ -4,15 +4,15 @@
 #[cfg(feature = "loom")]
 pub(crate) use loom::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 #[cfg(all(feature = "shuttle", not(feature = "loom")))]
 pub(crate) use shuttle::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 #[cfg(not(any(feature = "loom", feature = "shuttle")))]
 pub(crate) use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };

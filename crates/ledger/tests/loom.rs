@@ -6,7 +6,10 @@
 //! preemptions are tried. About 40 s. After each run the same three things must hold: no unit came from
 //! nowhere or went nowhere, no account is below its floor, and the hold ended once.
 
-use ledger::{Account, AccountId, AccountRef, AccountState, Ended, Hold, ReserveError};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ledger::{Account, AccountId, AccountRef, AccountState, Ended, Hold, Rate, ReserveError, TooEarly};
 use loom::sync::Arc;
 use loom::thread;
 use money::{Amount, Asset};
@@ -287,5 +290,42 @@ fn freezing_races_with_an_extension_and_an_end() {
         assert_eq!(taken, 2);
         settled(&payer, 9, 2);
         assert_eq!(Hold::on(&payer, units(1)).unwrap_err(), ReserveError::Frozen);
+    });
+}
+
+/// PERF-27: three calls at once where one is let in a minute.
+#[test]
+fn calls_race_for_their_rate() {
+    loom::model(|| {
+        let payer = account(0);
+        let rate = Rate::per_minute(NonZeroU32::MIN);
+        let call = |payer: AccountRef| move || payer.pace().admit(rate, 7);
+        let first = thread::spawn(call(payer.clone()));
+        let second = thread::spawn(call(payer.clone()));
+        let third = call(payer.clone())();
+        let calls = [first.join().unwrap(), second.join().unwrap(), third];
+        let early = Err(TooEarly { wait: Duration::from_secs(60) });
+        assert_eq!(calls.iter().filter(|call| call.is_ok()).count(), 1, "in every order");
+        assert_eq!(calls.iter().filter(|call| **call == early).count(), 2, "and each is told its wait");
+    });
+}
+
+/// Two calls where one may run, and one that ends meanwhile.
+#[test]
+fn calls_race_for_their_room() {
+    loom::model(|| {
+        let payer = account(0);
+        assert!(payer.begin_call(1));
+        let begin = |payer: AccountRef| move || payer.begin_call(1);
+        let first = thread::spawn(begin(payer.clone()));
+        let end = thread::spawn({
+            let payer = payer.clone();
+            move || payer.end_call()
+        });
+        let runs = [begin(payer.clone())(), first.join().unwrap()];
+        end.join().unwrap();
+        let running = runs.iter().filter(|runs| **runs).count();
+        assert!(running <= 1);
+        assert_eq!(payer.begin_call(1), running == 0);
     });
 }

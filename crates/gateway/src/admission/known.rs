@@ -107,7 +107,7 @@ impl Known {
     ) -> Result<(), Refusal> {
         self.covers(gate, arrived, route, quote, content)?;
         if let Some(id) = self.counts.take() {
-            self.running = Some(account(arrived, id)?);
+            self.running = Some(account(gate, arrived, id)?);
         }
         Ok(())
     }
@@ -209,9 +209,12 @@ pub(crate) fn known(worker: &Worker, arrived: &Arrived, presented: &Presented) -
         let of_key = payer.as_ref().and_then(|payer| payer.key.as_ref()).and_then(|key| key.holder);
         let is_bound =
             of_key.is_some() || token.as_ref().is_some_and(|token| token.verified.holder().is_some());
-        let (counts, running) = match id {
-            Some(id) if !is_bound => (None, Some(account(arrived, id)?)),
-            id => (id, None),
+        let limiters = &arrived.snapshot.limiters;
+        let (counts, running) = match (&payer, id) {
+            (_, id) if is_bound => (id, None),
+            (Some(payer), _) => (None, Some(limiters.call(&payer.account)?)),
+            (None, Some(id)) => (None, Some(account(&worker.gate, arrived, id)?)),
+            (None, None) => (None, None),
         };
         if token.is_some() {
             arrived.noted.protocol(lightning::PROTOCOL);
@@ -237,7 +240,7 @@ fn crawler(gate: &Gate, arrived: &Arrived, presented: &Presented, crawl: &Crawl)
         return Err(Refusal::new(Code::AmbiguousCredentials, detail));
     }
     let payer = crawl.payer(gate)?;
-    let running = account(arrived, payer.account.id())?;
+    let running = arrived.snapshot.limiters.call(&payer.account)?;
     arrived.noted.payer(&payer);
     Ok(Known { payer: Some(payer), running: Some(running), ..Known::default() })
 }

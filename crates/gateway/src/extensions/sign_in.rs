@@ -180,7 +180,7 @@ pub(crate) fn open_to(
     if account.state() != AccountState::Open {
         return Err(Refusal::new(Code::AccountFrozen, "This wallet's account is frozen: ask the operator."));
     }
-    let running = snapshot.limiters.account(account.id()).admit()?;
+    let running = snapshot.limiters.call(&account)?;
     gate.sign_ins.once(&signed, now.seconds()).inspect_err(|_| snapshot.limiters.count_invalid(source))?;
     Ok(Opened {
         payer: Payer { account, key: None, token: None, session: None, protocol: PROTOCOL },
