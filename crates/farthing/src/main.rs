@@ -27,6 +27,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use gateway::admin::Command as Ask;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Findings, or an error at the other end (experience.md section 2).
 pub(crate) const FINDINGS: u8 = 1;
 /// Wrong use, or it could not run.

@@ -27,7 +27,7 @@ const PROXIES: Packages = Packages {
 const PROFILE: &str = "measured";
 
 const USAGE: &str = "\
-usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N]
+usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N] [--features FEATURES]
 
   without options   ours alone, five rounds of two seconds; writes bench/RESULTS.md, bench/results.json, bench/plots
   --quick           three rounds of 0.4 s; writes to target/bench/run
@@ -35,6 +35,7 @@ usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]...
   --build-o402      builds the peer o402 first, once, which takes many minutes
   --only SCENARIO   one scenario, or several; writes to target/bench/run
                     cost, profile, latency, streams, transport, sellers, llm-proxies, pressure, memory, disk
+  --features F      builds the gateway with features of the crate `farthing`: mimalloc
   --minutes N       begins nothing more after so long; 45 unless told
 
 FARTHING_BIN names the gateway that is measured, unless it is the one that is built. More: bench/README.md
@@ -46,18 +47,22 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         print!("{USAGE}");
         return Outcome::default();
     }
+    let mut args = args.to_vec();
+    // These are the build's. Whether they make sense cargo says.
+    let features: Vec<String> = match args.iter().position(|arg| arg == "--features") {
+        Some(at) => args.drain(at..(at + 2).min(args.len())).collect(),
+        None => Vec::new(),
+    };
     let build =
         ["build", "--profile", PROFILE, "--locked", "--package", "farthing", "--package", "farthing-bench"];
-    let built = step::run(
-        "build",
-        &mut cargo(&[build.as_slice(), &["--bin", "farthing", "--bin", "suite"]].concat()),
-    );
+    let mut build = cargo(&[build.as_slice(), &["--bin", "farthing", "--bin", "suite"]].concat());
+    let built = step::run("build", build.args(features));
     if built.failed > 0 {
         return built;
     }
     let places = Places::of("bench");
     let mut suite = std::process::Command::new(built_into(&places).join("suite"));
-    suite.args(args).arg("--leash");
+    suite.args(&args).arg("--leash");
     if args.iter().any(|arg| arg == "--peers") {
         match PROXIES.unpack(&places) {
             Ok(unpacked) => {

@@ -247,6 +247,7 @@ fn area(place: &Place) -> &'static str {
         ) => RUNTIME,
         Some("serde" | "serde_core" | "serde_json" | "base64" | "memchr" | "itoa" | "ryu") => JSON,
         Some("dashmap" | "hashbrown") => TABLES,
+        Some("mimalloc" | "libmimalloc_sys") => ALLOCATOR,
         Some(name) if is_of_hashes(name) => HASHES,
         Some(_) => REST,
         None => library_area(place),
@@ -281,7 +282,7 @@ fn library_area(place: &Place) -> &'static str {
     let function = place.function.trim_start_matches('_');
     let is_of = |starts: &[&str]| starts.iter().any(|start| function.starts_with(start));
     let allocates =
-        ["malloc", "calloc", "realloc", "free", "cfree", "int_malloc", "int_free", "rust_", "rdl_"];
+        ["malloc", "calloc", "realloc", "free", "cfree", "int_malloc", "int_free", "rust_", "rdl_", "mi_"];
     if place.file.ends_with("malloc.c") || place.file.ends_with("arena.c") || is_of(&allocates) {
         ALLOCATOR
     } else if is_of(&["memcpy", "memmove", "memset", "memcmp", "bcmp"]) {
@@ -382,6 +383,12 @@ mod tests {
             ),
             ("./malloc/./malloc/malloc.c", "_int_malloc", ALLOCATOR, None),
             ("???", "free", ALLOCATOR, None),
+            (
+                &format!("{registry}/libmimalloc-sys-0.1.49/c_src/mimalloc/v3/src/free.c"),
+                "mi_free",
+                ALLOCATOR,
+                None,
+            ),
             ("./string/memmove-vec-unaligned-erms.S", "__memcpy_avx_unaligned_erms", COPIES, None),
             ("./socket/recv.c", "recv", LIBRARY_REST, None),
             (
