@@ -26,8 +26,11 @@ const PROXIES: Packages = Packages {
 /// The release, with the lines of its code. It is Cargo's name of the folder as well.
 const PROFILE: &str = "measured";
 
+/// An option of the build, and not of the benchmark.
+const NO_DEFAULTS: &str = "--no-default-features";
+
 const USAGE: &str = "\
-usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N] [--features FEATURES]
+usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]... [--minutes N] [--no-default-features]
 
   without options   ours alone, five rounds of two seconds; writes bench/RESULTS.md, bench/results.json, bench/plots
   --quick           three rounds of 0.4 s; writes to target/bench/run
@@ -35,8 +38,9 @@ usage: cargo xtask bench [--quick] [--peers] [--build-o402] [--only SCENARIO]...
   --build-o402      builds the peer o402 first, once, which takes many minutes
   --only SCENARIO   one scenario, or several; writes to target/bench/run
                     cost, profile, latency, streams, transport, sellers, llm-proxies, pressure, memory, disk
-  --features F      builds the gateway with features of the crate `farthing`: mimalloc
   --minutes N       begins nothing more after so long; 45 unless told
+  --no-default-features
+                    builds the gateway without mimalloc
 
 FARTHING_BIN names the gateway that is measured, unless it is the one that is built. More: bench/README.md
 ";
@@ -47,16 +51,11 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         print!("{USAGE}");
         return Outcome::default();
     }
-    let mut args = args.to_vec();
-    // These are the build's. Whether they make sense cargo says.
-    let features: Vec<String> = match args.iter().position(|arg| arg == "--features") {
-        Some(at) => args.drain(at..(at + 2).min(args.len())).collect(),
-        None => Vec::new(),
-    };
+    let (of_build, args): (Vec<_>, Vec<_>) = args.iter().cloned().partition(|arg| arg == NO_DEFAULTS);
     let build =
         ["build", "--profile", PROFILE, "--locked", "--package", "farthing", "--package", "farthing-bench"];
     let mut build = cargo(&[build.as_slice(), &["--bin", "farthing", "--bin", "suite"]].concat());
-    let built = step::run("build", build.args(features));
+    let built = step::run("build", build.args(of_build));
     if built.failed > 0 {
         return built;
     }
