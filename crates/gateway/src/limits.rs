@@ -369,6 +369,7 @@ mod tests {
         assert_eq!(limiters.accounts.len(), 2);
         assert!(limiters.accounts.contains_key(&id(0)) && caller.is_ok());
     }
+
     fn rules(per_minute: u32, at_once: u32) -> RateLimits {
         let [account_per_minute, account_concurrent] =
             [per_minute, at_once].map(|count| NonZeroU32::new(count).unwrap());
