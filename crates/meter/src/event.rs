@@ -141,22 +141,16 @@ impl Presence {
 }
 
 /// A usage object as it was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    pub(crate) presence: Presence,
+    /// An object, and whole.
+    pub(crate) is_made: bool,
     pub(crate) counts: Counts,
     pub(crate) tier: String,
     pub(crate) geo: String,
     pub(crate) speed: String,
     /// In USD, as it was written.
     pub(crate) cost: String,
-}
-
-impl Report {
-    /// Whether a report was made: an object, whole.
-    pub(crate) fn is_made(&self) -> bool {
-        self.presence == Presence::Object
-    }
 }
 
 /// Bytes of generated text, by kind.
@@ -183,8 +177,9 @@ impl Output {
 /// an event that never ends leaves no trace (reference item 28).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Event {
-    pub(crate) top: Report,
-    pub(crate) inner: Report,
+    /// Apart, and only once there is anything of it: most events of a stream report nothing.
+    pub(crate) top: Option<Box<Report>>,
+    pub(crate) inner: Option<Box<Report>>,
     pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) model: String,
@@ -192,7 +187,8 @@ pub(crate) struct Event {
     pub(crate) index: Option<u64>,
     pub(crate) stop: Presence,
     pub(crate) error: Presence,
-    pub(crate) choices: Option<u64>,
+    /// Whether a list of choices has any.
+    pub(crate) choices: Option<bool>,
     pub(crate) last: bool,
     pub(crate) images: u64,
     pub(crate) output: Output,
@@ -206,9 +202,9 @@ pub(crate) struct Event {
 impl Event {
     /// Empties it, keeping buffers.
     pub(crate) fn clear(&mut self) {
-        for report in [&mut self.top, &mut self.inner] {
-            report.presence = Presence::Absent;
-            report.counts = Counts::default();
+        for report in [&mut self.top, &mut self.inner].into_iter().flatten() {
+            report.is_made = false;
+            report.counts.clear();
             report.tier.clear();
             report.geo.clear();
             report.speed.clear();
@@ -238,7 +234,9 @@ impl Event {
 
     /// Whether this is the chunk that carries nothing but usage (MTR-21, MTR-22).
     pub(crate) fn is_usage_only(&self) -> bool {
-        self.choices == Some(0) && self.top.is_made() && !self.error.is_some()
+        self.choices == Some(false)
+            && self.top.as_ref().is_some_and(|top| top.is_made)
+            && !self.error.is_some()
     }
 
     pub(crate) fn set_count(&mut self, place: Place, field: Field, value: &Value<'_>) {
@@ -246,9 +244,20 @@ impl Event {
     }
 
     fn report(&mut self, place: Place) -> &mut Report {
+        self.at(place).get_or_insert_default()
+    }
+
+    const fn at(&mut self, place: Place) -> &mut Option<Box<Report>> {
         match place {
             Place::Top => &mut self.top,
             Place::Inner => &mut self.inner,
+        }
+    }
+
+    /// Voids a member of a report, if there is one.
+    fn void(&mut self, place: Place, member: impl FnOnce(&mut Report)) {
+        if let Some(report) = self.at(place) {
+            member(report);
         }
     }
 
@@ -294,7 +303,10 @@ impl Sink for Event {
 
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
         match slot {
-            Slot::Report(place) => self.report(place).presence = Presence::of(value),
+            Slot::Report(place) if Presence::of(value) == Presence::Object => {
+                self.report(place).is_made = true
+            }
+            Slot::Report(place) => self.void(place, |report| report.is_made = false),
             Slot::Count(place, field) => self.set_count(place, field, value),
             Slot::Tier(place) => set_word(&mut self.report(place).tier, value),
             Slot::Geo(place) => set_word(&mut self.report(place).geo, value),
@@ -308,7 +320,7 @@ impl Sink for Event {
             Slot::Stop if self.stop.is_some() => {}
             Slot::Stop => self.stop = Presence::of(value),
             Slot::Error => self.error = Presence::of(value),
-            Slot::Choices => self.choices = value.elements(),
+            Slot::Choices => self.choices = value.elements().map(|elements| elements != 0),
             Slot::Last => self.last = *value == Value::Bool(true),
             Slot::Fault if *value == Value::Null || value.count() == Some(0) => {}
             Slot::Fault => self.error = Presence::Other,
@@ -341,18 +353,22 @@ impl Sink for Event {
     fn restart(&mut self, slots: &[Slot]) {
         for slot in slots {
             match *slot {
-                Slot::Report(place) => self.report(place).presence = Presence::Absent,
-                Slot::Count(place, field) => self.report(place).counts.set(field, Count::Absent),
-                Slot::Tier(place) => self.report(place).tier.clear(),
-                Slot::Geo(place) => self.report(place).geo.clear(),
-                Slot::Speed(place) => self.report(place).speed.clear(),
+                Slot::Report(place) => self.void(place, |report| report.is_made = false),
+                Slot::Count(place, field) => {
+                    self.void(place, |report| report.counts.set(field, Count::Absent))
+                }
+                Slot::Tier(place) => self.void(place, |report| report.tier.clear()),
+                Slot::Geo(place) => self.void(place, |report| report.geo.clear()),
+                Slot::Speed(place) => self.void(place, |report| report.speed.clear()),
                 Slot::Kind => self.kind.clear(),
                 Slot::Status => self.status.clear(),
                 Slot::Model => self.model.clear(),
                 Slot::Id => self.id.clear(),
                 Slot::Index => self.index = None,
-                Slot::Seconds(place) => self.report(place).counts.set(Field::Millis, Count::Absent),
-                Slot::Cost(place) => self.report(place).cost.clear(),
+                Slot::Seconds(place) => {
+                    self.void(place, |report| report.counts.set(Field::Millis, Count::Absent))
+                }
+                Slot::Cost(place) => self.void(place, |report| report.cost.clear()),
                 Slot::Last => self.last = false,
                 Slot::Image => self.images = 0,
                 // Sums and marks over all choices: a second choice does not void the first.

@@ -19,6 +19,10 @@ const NESTING_MAX: u32 = 128;
 /// Longest key, number or word that is kept; nothing we look for is longer.
 const KEPT_BYTES_MAX: usize = 256;
 
+/// Room for what is usual at first: an answer has a scanner for as long as it is open.
+const KEPT_BYTES: usize = 64;
+const FRAMES: usize = 4;
+
 /// A value at a path of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
@@ -188,14 +192,14 @@ impl<S: Copy + 'static> Scanner<S> {
             state: State::Value,
             kinds: 0,
             depth: 0,
-            frames: Vec::with_capacity(8),
+            frames: Vec::with_capacity(FRAMES),
             next: None,
             met: 0,
             node: None,
             start: 0,
             is_key: false,
             keep: false,
-            kept: Vec::with_capacity(KEPT_BYTES_MAX),
+            kept: Vec::with_capacity(KEPT_BYTES),
             kept_all: true,
             text_bytes: 0,
             tap: Tap::Not,

@@ -95,21 +95,13 @@ pub(crate) struct Known {
     misses: u32,
     events: u32,
     pub(crate) hits: u64,
-    scanner: Scanner<Slot>,
+    paths: &'static Paths<Slot>,
     enabled: bool,
 }
 
 impl Known {
     pub(crate) fn new(paths: &'static Paths<Slot>) -> Self {
-        Self {
-            template: None,
-            varying: Vec::new(),
-            misses: 0,
-            events: 0,
-            hits: 0,
-            scanner: Scanner::new(paths),
-            enabled: true,
-        }
+        Self { template: None, varying: Vec::new(), misses: 0, events: 0, hits: 0, paths, enabled: true }
     }
 
     #[cfg(test)]
@@ -117,7 +109,7 @@ impl Known {
         let spots =
             |template: &Template| (template.spots.capacity() + template.holes.capacity()) * size_of::<Spot>();
         let kept = self.template.as_ref().map_or(0, |template| template.raw.capacity() + spots(template));
-        kept + self.varying.capacity() * size_of::<usize>() + self.scanner.held_bytes()
+        kept + self.varying.capacity() * size_of::<usize>()
     }
 
     /// From now on every event is read in full.
@@ -166,12 +158,13 @@ impl Known {
             return;
         }
         let Some((name, json)) = parts(raw) else { return };
-        self.scanner.reset();
+        // One of its own, so that a stream in which events repeat themselves has none that lies idle.
+        let mut scanner = Scanner::new(self.paths);
         let mut finder =
             Finder { event: Event::default(), spots: Vec::new(), offset: json.start, fits: true };
-        self.scanner.feed(raw.get(json).unwrap_or_default(), &mut finder);
+        scanner.feed(raw.get(json).unwrap_or_default(), &mut finder);
         let Finder { mut event, spots, fits, .. } = finder;
-        if self.scanner.outcome() != Outcome::Complete || !fits || event.is_usage_only() {
+        if scanner.outcome() != Outcome::Complete || !fits || event.is_usage_only() {
             return;
         }
         if self.template.as_ref().is_some_and(|kept| kept.spots.len() != spots.len()) {

@@ -101,7 +101,8 @@ pub struct Meter {
     stream: Option<Box<Stream>>,
     inflate: Option<Inflate>,
     inflated: Vec<u8>,
-    relay: Option<Relay>,
+    /// Boxed, because few answers have one.
+    relay: Option<Box<Relay>>,
     body_bytes: u64,
     characters: Option<u64>,
     elapsed_milli: Option<u64>,
@@ -126,7 +127,7 @@ impl Meter {
             stream: reader.map(|reader| Box::new(Stream::new(reader, head.content_type))),
             inflate,
             inflated: Vec::new(),
-            relay: hide.then(Relay::default),
+            relay: hide.then(Box::default),
             body_bytes: 0,
             characters: None,
             elapsed_milli: None,
@@ -166,7 +167,7 @@ impl Meter {
     /// Only when the usage chunk is to be hidden, the event being read waits for its end.
     pub fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
         self.body_bytes = self.body_bytes.saturating_add(chunk.len() as u64);
-        let relay = self.relay.as_mut().filter(|_| !self.ended);
+        let relay = self.relay.as_deref_mut().filter(|_| !self.ended);
         if relay.is_none() {
             out.push(chunk.clone());
         }
@@ -185,7 +186,7 @@ impl Meter {
     /// Bytes of buffers it holds on to.
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
-        let relay = self.relay.as_ref().map_or(0, Relay::held_bytes);
+        let relay = self.relay.as_deref().map_or(0, Relay::held_bytes);
         let stream = self.stream.as_deref().map_or(0, Stream::held_bytes);
         relay + stream + self.inflated.capacity()
     }
@@ -303,7 +304,7 @@ impl Meter {
             inflate.end(&mut self.inflated);
             stream.feed(&std::mem::take(&mut self.inflated).into(), None);
         }
-        let tail = stream.end(clean, self.relay.as_mut().map(|relay| (relay, out)));
+        let tail = stream.end(clean, self.relay.as_deref_mut().map(|relay| (relay, out)));
         let state = self.inflate.as_ref().map_or(inflate::State::Good, Inflate::state);
         let terminal = terminal(stream.seen.terminal, end, tail, state);
         if terminal == Terminal::MeterLimit {

@@ -597,6 +597,8 @@ impl Reading<'_> {
         if limit.is_none() && *value != Value::Null {
             return self.fail(RequestError::WrongType(name));
         }
+        // Hardly ever more than one, and they stay for as long as the call lasts.
+        self.facts.limits.reserve_exact(1);
         self.facts.limits.push(Given { span, tokens: limit, open: false });
         // Two limits: which one an upstream obeys is its own affair, so hold for the larger.
         self.facts.max_output = self.facts.max_output.max(limit);

@@ -127,8 +127,8 @@ impl Seen {
     }
 
     /// A report that replaces earlier ones.
-    pub(crate) fn report(&mut self, report: &Report, whole: bool) {
-        if report.is_made() {
+    pub(crate) fn report(&mut self, report: Option<&Report>, whole: bool) {
+        if report.is_some_and(|report| report.is_made) {
             self.counts = None;
             self.merge_report(report, whole);
         }
@@ -141,7 +141,7 @@ impl Seen {
         self.stopped |= event.stop.is_some();
         let failed = event.error.is_some() || kind == "error";
         if !failed || self.has_output() {
-            self.merge_report(&event.top, self.stopped);
+            self.merge_report(event.top.as_deref(), self.stopped);
         }
         if failed {
             self.terminal = Some(Terminal::Error);
@@ -155,8 +155,8 @@ impl Seen {
     }
 
     /// A cumulative report: what it names wins over what was said before (MTR-7).
-    pub(crate) fn merge_report(&mut self, report: &Report, whole: bool) {
-        if report.is_made() {
+    pub(crate) fn merge_report(&mut self, report: Option<&Report>, whole: bool) {
+        if let Some(report) = report.filter(|report| report.is_made) {
             self.counts.get_or_insert_default().merge(&report.counts);
             self.whole = whole;
             // A report of the input alone covers no output.
@@ -169,7 +169,7 @@ impl Seen {
 
     /// Words that stand beside the counts, and the model's name. The last ones said hold.
     pub(crate) fn words(&mut self, event: &Event) {
-        for report in [&event.inner, &event.top] {
+        for report in [&event.inner, &event.top].into_iter().flatten() {
             keep(&mut self.tier, &report.tier);
             keep(&mut self.geo, &report.geo);
             keep(&mut self.speed, &report.speed);

@@ -478,3 +478,14 @@ impl Stream {
         Tail::Cut
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Stream;
+
+    /// PERF-10: each open answer has one; what hardly any event has is apart.
+    #[test]
+    fn what_reads_an_answer_is_small() {
+        assert!(size_of::<Stream>() <= 1280, "{} bytes", size_of::<Stream>());
+    }
+}

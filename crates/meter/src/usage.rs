@@ -237,17 +237,27 @@ impl Field {
     ];
 }
 
-/// The counts of one report as they were written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts([Count; Field::ALL.len()]);
+/// The counts of one report as they were written. Apart from whatever holds them, and only once there is one: most events
+/// of a stream report nothing, and each open stream has several places for a report.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts(Option<Box<[Count; Field::ALL.len()]>>);
 
 impl Counts {
-    pub(crate) const fn get(&self, field: Field) -> Count {
-        self.0[field as usize]
+    pub(crate) fn get(&self, field: Field) -> Count {
+        self.0.as_ref().map_or(Count::Absent, |counts| counts[field as usize])
     }
 
-    pub(crate) const fn set(&mut self, field: Field, count: Count) {
-        self.0[field as usize] = count;
+    pub(crate) fn set(&mut self, field: Field, count: Count) {
+        if self.0.is_some() || count != Count::Absent {
+            self.0.get_or_insert_default()[field as usize] = count;
+        }
+    }
+
+    /// Empties it, keeping its room.
+    pub(crate) fn clear(&mut self) {
+        if let Some(counts) = &mut self.0 {
+            **counts = Default::default();
+        }
     }
 
     /// Takes over what a later cumulative report says, member by member (MTR-7).
@@ -331,7 +341,7 @@ pub(crate) fn thoughts_apart(counts: &Counts, anomalies: &mut Anomalies) -> Norm
     if input.is_none() && output.is_none() && thoughts.is_none() {
         return inclusive(counts, anomalies);
     }
-    let mut sums = *counts;
+    let mut sums = counts.clone();
     // A report that is there makes its missing counts zero (reference item 26).
     let (output, thoughts) = (output.unwrap_or(0), thoughts.unwrap_or(0));
     sums.set(F::Output, Count::Of(output + thoughts));

@@ -103,7 +103,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
     match kind {
         "message_start" => {
             seen.words(event);
-            seen.merge_report(&event.inner, false);
+            seen.merge_report(event.inner.as_deref(), false);
         }
         "content_block_start" | "content_block_delta" => {
             seen.index = event.index;
@@ -113,7 +113,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
         "message_delta" => {
             seen.words(event);
             // Cumulative: final only with its stop reason (reference item 28).
-            seen.merge_report(&event.top, event.stop.is_some());
+            seen.merge_report(event.top.as_deref(), event.stop.is_some());
         }
         "content_block_stop" => seen.index = None,
         "message_stop" => seen.terminal = Some(Terminal::MessageStop),
@@ -127,7 +127,7 @@ fn document(event: &Event, seen: &mut Seen) {
     seen.words(event);
     seen.add_deltas(event.output);
     seen.media = seen.media.saturating_add(event.media);
-    seen.report(&event.top, true);
+    seen.report(event.top.as_deref(), true);
     let failed = event.kind == "error" || event.error.is_some();
     seen.terminal = Some(if failed { Terminal::Error } else { Terminal::Complete });
 }

@@ -59,7 +59,7 @@ fn event(event: &Event, _kind: &str, seen: &mut Seen) {
         seen.terminal = Some(Terminal::Error);
         return;
     }
-    seen.report(&event.top, event.last);
+    seen.report(event.top.as_deref(), event.last);
     if event.last {
         seen.terminal = Some(Terminal::Done);
     }
@@ -70,7 +70,7 @@ fn document(event: &Event, seen: &mut Seen) {
     seen.add_deltas(event.output);
     let failed = event.error.is_some();
     if !failed {
-        seen.report(&event.top, true);
+        seen.report(event.top.as_deref(), true);
     }
     seen.terminal = Some(if failed { Terminal::Error } else { Terminal::Complete });
 }

@@ -85,7 +85,7 @@ fn event(event: &Event, _kind: &str, seen: &mut Seen) {
     if event.error.is_some() {
         seen.terminal = Some(Terminal::Error);
     } else if event.last {
-        seen.report(&event.top, true);
+        seen.report(event.top.as_deref(), true);
         seen.terminal = Some(Terminal::Done);
     }
 }

@@ -56,7 +56,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
         "transcript.text.delta" => seen.add_deltas(Output { text: event.delta, ..Output::default() }),
         "transcript.text.done" => {
             seen.set_finals(event.finals);
-            seen.report(&event.top, true);
+            seen.report(event.top.as_deref(), true);
             seen.terminal = Some(Terminal::Completed);
         }
         "error" => seen.terminal = Some(Terminal::Error),
@@ -70,7 +70,7 @@ fn document(event: &Event, seen: &mut Seen) {
     seen.set_finals(event.finals);
     let failed = event.error.is_some();
     if !failed || seen.has_output() {
-        seen.report(&event.top, true);
+        seen.report(event.top.as_deref(), true);
     }
     seen.terminal = Some(if failed { Terminal::Error } else { Terminal::Complete });
 }

@@ -127,7 +127,7 @@ pub(super) fn event(event: &Event, kind: &str, seen: &mut Seen) {
         seen.terminal = Some(Terminal::Error);
     }
     // A running total beside text that is still growing is partial (reference items 28 and 34).
-    let whole = seen.stopped || event.choices.is_none_or(|choices| choices == 0);
+    let whole = seen.stopped || event.choices.is_none_or(|any| !any);
     take_report(event, failed, whole, seen);
 }
 
@@ -148,7 +148,7 @@ fn add_output(event: &Event, seen: &mut Seen) {
 /// Beside a failure before any output no usage counts (reference item 27).
 fn take_report(event: &Event, failed: bool, whole: bool, seen: &mut Seen) {
     if !failed || seen.has_output() {
-        seen.report(&event.inner, whole);
-        seen.report(&event.top, whole);
+        seen.report(event.inner.as_deref(), whole);
+        seen.report(event.top.as_deref(), whole);
     }
 }

@@ -21,7 +21,7 @@ pub(super) static FORM: Form =
     Form { paths: &ASKS, limit: Limit::None, inject: Inject::Never, caches_unasked: false, ..CHAT };
 
 fn normalise(counts: &Counts, anomalies: &mut Anomalies) -> Normal {
-    let mut counts = *counts;
+    let mut counts = counts.clone();
     if counts.get(Field::Input).known().is_some() {
         counts.set(Field::Output, Count::Of(0));
     }

@@ -61,7 +61,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
         seen.terminal = Some(Terminal::Error);
     } else if kind.ends_with(".completed") {
         seen.add_images(1);
-        seen.report(&event.top, true);
+        seen.report(event.top.as_deref(), true);
         seen.terminal = Some(Terminal::Completed);
     }
 }
@@ -74,7 +74,7 @@ fn document(event: &Event, seen: &mut Seen) {
     }
     let failed = event.error.is_some();
     if !failed || seen.has_output() {
-        seen.report(&event.top, true);
+        seen.report(event.top.as_deref(), true);
     }
     seen.terminal = Some(if failed { Terminal::Error } else { Terminal::Complete });
 }

@@ -124,7 +124,7 @@ fn event(event: &Event, kind: &str, seen: &mut Seen) {
     };
     seen.set_finals(event.output);
     seen.media = seen.media.saturating_add(event.media);
-    seen.report(&event.inner, true);
+    seen.report(event.inner.as_deref(), true);
     seen.terminal = Some(terminal);
 }
 
@@ -148,7 +148,7 @@ fn document(event: &Event, seen: &mut Seen) {
     seen.words(event);
     seen.set_finals(event.output);
     seen.media = seen.media.saturating_add(event.media);
-    seen.report(&event.top, true);
+    seen.report(event.top.as_deref(), true);
     seen.terminal = Some(match event.status.as_str() {
         "queued" | "in_progress" if seen.counts.is_none() => Terminal::Pending,
         "incomplete" | "cancelled" => Terminal::Incomplete,
