@@ -2,7 +2,6 @@
 //! completion is written to disk (reference item 39).
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,8 @@ use crate::call_id::CallId;
 const NAMED_BYTES_MAX: usize = 48 * 1024 * 1024;
 const UNNAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
 const AGE_MAX: Duration = Duration::from_secs(600);
-/// What an answer takes beside its body: its head and its places in the tables, rounded up.
-const HEAD_BYTES: usize = 2048;
+/// What an answer takes beside its head and body: its places in the tables, rounded up.
+const PLACES_BYTES: usize = 320;
 
 /// What opens a balance is given out once (reference item 38).
 const KEY: HeaderName = HeaderName::from_static("farthing-key");
@@ -28,55 +27,80 @@ const KEY: HeaderName = HeaderName::from_static("farthing-key");
 #[derive(Debug)]
 pub(crate) struct Head {
     status: StatusCode,
-    fields: Vec<Field>,
-    values: Vec<u8>,
+    /// Per field: the lengths of name and value (u32 each, big-endian, the first with [`SENSITIVE`]), and both.
+    fields: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Field {
-    name: HeaderName,
-    /// Where its value stands.
-    value: Range<usize>,
+/// Set in the length of a name whose value belongs into no log.
+const SENSITIVE: u32 = 1 << 31;
+/// What a field takes beside its name and value.
+const LENGTHS_BYTES: usize = 8;
+/// Room for a field that is added to those copied.
+const MARK_BYTES: usize = 32;
+
+/// A field as it is kept.
+struct Field<'h> {
+    name: &'h [u8],
+    value: &'h [u8],
     is_sensitive: bool,
 }
 
 impl Head {
-    /// A copy of what passes. None of its values refers to the buffer that it was read into.
+    /// A copy of what passes. None of it refers to the buffer that it was read into.
     pub(crate) fn copy(
         status: StatusCode,
         headers: &HeaderMap,
         passes: impl Fn(&HeaderName) -> bool,
     ) -> Self {
-        let fields = Vec::with_capacity(headers.len() + 1);
-        let bytes = headers.values().map(HeaderValue::len).sum::<usize>();
-        let mut head = Self { status, fields, values: Vec::with_capacity(bytes + 8) };
+        let bytes = headers.iter().map(|(name, value)| LENGTHS_BYTES + name.as_str().len() + value.len());
+        let mut head = Self { status, fields: Vec::with_capacity(bytes.sum::<usize>() + MARK_BYTES) };
         for (name, value) in headers.iter().filter(|(name, _)| *name != KEY && passes(name)) {
-            head.push(name.clone(), value);
+            head.push(name, value);
         }
         head
     }
 
     /// The values of a field that are text.
     pub(crate) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
-        let named = self.fields.iter().filter(move |field| field.name == name);
-        named.filter_map(|field| std::str::from_utf8(self.values.get(field.value.clone())?).ok())
+        let named = self.fields().filter(move |field| field.name == name.as_bytes());
+        named.filter_map(|field| std::str::from_utf8(field.value).ok())
     }
 
     /// Adds a field.
-    pub(crate) fn push(&mut self, name: HeaderName, value: &HeaderValue) {
-        let from = self.values.len();
-        self.values.extend_from_slice(value.as_bytes());
-        self.fields.push(Field { name, value: from..self.values.len(), is_sensitive: value.is_sensitive() });
+    pub(crate) fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let (name_bytes, value_bytes) = (name.as_str().as_bytes(), value.as_bytes());
+        // No head that was read or written is nearly as long as that.
+        let lengths = (u32::try_from(name_bytes.len()), u32::try_from(value_bytes.len()));
+        let (Ok(name_length @ ..SENSITIVE), Ok(value_length)) = lengths else { return };
+        let mark = if value.is_sensitive() { SENSITIVE } else { 0 };
+        self.fields.extend((name_length | mark).to_be_bytes());
+        self.fields.extend(value_length.to_be_bytes());
+        self.fields.extend_from_slice(name_bytes);
+        self.fields.extend_from_slice(value_bytes);
+    }
+
+    fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+        let mut rest = self.fields.as_slice();
+        std::iter::from_fn(move || {
+            let (name_length, after) = rest.split_first_chunk()?;
+            let (value_length, after) = after.split_first_chunk()?;
+            let (name_length, value_length) =
+                (u32::from_be_bytes(*name_length), u32::from_be_bytes(*value_length));
+            let (name, after) = after.split_at_checked(usize::try_from(name_length & !SENSITIVE).ok()?)?;
+            let (value, after) = after.split_at_checked(usize::try_from(value_length).ok()?)?;
+            rest = after;
+            Some(Field { name, value, is_sensitive: name_length & SENSITIVE != 0 })
+        })
     }
 
     /// As whoever asks again gets them.
     pub(crate) fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
-        for Field { name, value, is_sensitive } in &self.fields {
-            let value = self.values.get(value.clone()).map(HeaderValue::from_bytes);
-            if let Some(Ok(mut value)) = value {
-                value.set_sensitive(*is_sensitive);
-                headers.append(name.clone(), value);
+        let mut headers = HeaderMap::new();
+        for field in self.fields() {
+            let parsed = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value));
+            if let (Ok(name), Ok(mut value)) = parsed {
+                value.set_sensitive(field.is_sensitive);
+                headers.append(name, value);
             }
         }
         headers
@@ -91,6 +115,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    fn bytes(&self) -> usize {
+        self.body.len() + self.head.fields.len() + PLACES_BYTES
+    }
+
     fn response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.body.clone());
         *response.status_mut() = self.head.status;
@@ -168,7 +196,7 @@ impl Kept {
         if self.answers.contains_key(&call) {
             return;
         }
-        self.bytes += answer.body.len() + HEAD_BYTES;
+        self.bytes += answer.bytes();
         self.answers.insert(call, (now, answer));
         self.oldest_first.push_back(call);
         self.make_room(now);
@@ -180,7 +208,7 @@ impl Kept {
             if self.bytes <= self.bytes_max && now.saturating_duration_since(*since) < AGE_MAX {
                 return;
             }
-            self.bytes -= answer.body.len() + HEAD_BYTES;
+            self.bytes -= answer.bytes();
             self.answers.remove(call);
             self.oldest_first.pop_front();
         }
@@ -197,7 +225,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
+    use http::{HeaderMap, HeaderValue, StatusCode};
 
     use super::{AGE_MAX, Answer, Head, Kept, NAMED_BYTES_MAX, Replays, UNNAMED_BYTES_MAX, Worth};
     use crate::call_id::CallId;
@@ -205,6 +233,29 @@ mod tests {
     fn answer(bytes: usize) -> Answer {
         let head = Head::copy(StatusCode::OK, &HeaderMap::new(), |_| true);
         Answer { head, body: Bytes::from(vec![0; bytes]) }
+    }
+
+    #[test]
+    fn a_head_comes_back_as_it_was() {
+        let mut headers = HeaderMap::new();
+        let mut sensitive = HeaderValue::from_static("told");
+        sensitive.set_sensitive(true);
+        for (name, value) in [
+            ("content-type", HeaderValue::from_static("text/plain")),
+            ("x-own", HeaderValue::from_static("")),
+            ("x-own", HeaderValue::from_bytes(b"caf\xe9").unwrap()),
+            ("set-cookie", sensitive),
+        ] {
+            headers.append(name, value);
+        }
+        let head = Head::copy(StatusCode::ACCEPTED, &headers, |_| true);
+        assert_eq!(head.headers(), headers);
+        assert!(
+            head.headers()["set-cookie"].is_sensitive() && !head.headers()["content-type"].is_sensitive()
+        );
+        assert_eq!(head.texts("x-own").collect::<Vec<_>>(), [""]);
+        let opened = HeaderMap::from_iter([(super::KEY, HeaderValue::from_static("fk_test_a"))]);
+        assert!(Head::copy(StatusCode::OK, &opened, |_| true).headers().is_empty());
     }
 
     /// MTR-41.
@@ -234,7 +285,7 @@ mod tests {
             id[..2].copy_from_slice(&at.to_be_bytes());
             kept.keep(CallId(id), answer(1), now);
         }
-        assert!(kept.answers.len() <= 512 && kept.oldest_first.len() == kept.answers.len());
+        assert!(kept.answers.len() <= 4096 && kept.oldest_first.len() == kept.answers.len());
     }
 
     #[test]

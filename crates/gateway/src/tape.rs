@@ -7,6 +7,9 @@ use crate::replays::{Answer, Head};
 
 const REPLAYED: HeaderName = HeaderName::from_static("farthing-replayed");
 
+/// What a copy that comes in pieces grows by at least.
+const GROWTH_BYTES: usize = 512;
+
 /// A copy of an answer while it is small enough. All of it are bytes of its own: a piece kept by reference would keep all that
 /// came in the same read, 8 KiB for an event of 170 bytes, for as long as the stream is open.
 pub(crate) struct Tape {
@@ -33,6 +36,10 @@ impl Tape {
                 self.body = None;
                 return;
             }
+            if !body.is_empty() && body.capacity() - body.len() < piece.len() {
+                // Doubled, a third of what open streams keep would be room for nothing.
+                body.reserve_exact(piece.len().max(body.len() / 4).max(GROWTH_BYTES));
+            }
             body.extend_from_slice(piece);
         }
     }
@@ -52,7 +59,7 @@ impl Tape {
 /// A head as whoever asks again gets it. It has no trailers.
 fn kept(status: StatusCode, headers: &HeaderMap) -> Head {
     let mut head = Head::copy(status, headers, |name| ![header::TRAILER, REPLAYED].contains(name));
-    head.push(REPLAYED, &HeaderValue::from_static("true"));
+    head.push(&REPLAYED, &HeaderValue::from_static("true"));
     head
 }
 
