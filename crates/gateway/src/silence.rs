@@ -9,47 +9,41 @@ use tokio::time::{Instant, Sleep};
 
 use crate::sending::Sending;
 
-/// Rings when nothing has come for so long.
+/// Rings when nothing has come for so long. What comes moves no timer: that is looked at when it rings, which is once for
+/// each such time and not for each event.
 pub(crate) struct Silence {
     after: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// Since when nothing has come; none until that is asked.
+    since: Option<Instant>,
     /// A request that still goes up is no silence.
     sending: Option<Sending>,
 }
 
 impl Silence {
     pub(crate) const fn after(after: Duration, sending: Option<Sending>) -> Self {
-        Self { after, sleep: None, waiting: false, sending }
+        Self { after, sleep: None, since: None, sending }
     }
 
     /// Something has come, or has gone up.
     pub(crate) fn is_broken(&mut self) {
-        self.waiting = false;
+        self.since = None;
         if let Some(sending) = &self.sending {
             sending.touch();
         }
     }
 
     pub(crate) fn elapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.waiting {
-            self.wait_until(Instant::now() + self.after);
-            self.waiting = true;
-        }
-        while self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-            let moved = self.sending.as_ref().map(|sending| sending.moved() + self.after);
-            match moved.filter(|deadline| *deadline > Instant::now()) {
-                Some(deadline) => self.wait_until(deadline),
-                None => return true,
+        let (after, since) = (self.after, *self.since.get_or_insert_with(Instant::now));
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + after)));
+        while sleep.as_mut().poll(cx).is_ready() {
+            let moved = self.sending.as_ref().map_or(since, |sending| since.max(sending.moved()));
+            let deadline = moved + after;
+            if deadline <= Instant::now() {
+                return true;
             }
+            sleep.as_mut().reset(deadline);
         }
         false
-    }
-
-    fn wait_until(&mut self, deadline: Instant) {
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(deadline),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
-        }
     }
 }
