@@ -63,7 +63,7 @@ pub(crate) struct Charge {
     /// Why no more of the stream can be paid for, once that is so.
     pub(crate) exhausted: Option<Exhausted>,
     /// What of the answer is here and waits for the payer, where it does.
-    pub(crate) waits: Option<Rest>,
+    pub(crate) waits: Option<Box<Rest>>,
     /// What it was paid with, where it brought a payment.
     pub(crate) brought: Option<Brought>,
     /// What the call may be asked for again by; none for a free route.

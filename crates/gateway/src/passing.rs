@@ -73,8 +73,8 @@ pub(crate) struct ChargedBody {
     epilogue: Epilogue,
     /// What ends the stream, behind what stands before it and waits for the bill.
     held_back: Option<Bytes>,
-    /// What the call came to, for whoever asked to be told.
-    bill: Option<Bill>,
+    /// What the call came to, for whoever asked to be told. Boxed: while the answer lasts there is no room for it.
+    bill: Option<Box<Bill>>,
     /// What becomes of the payment, for whoever asked to be told: until then nothing ends (X402-17).
     result: Option<PaymentResult>,
     /// Tokens that are counted because no report came: until then nothing more goes out either.
@@ -209,7 +209,7 @@ impl ChargedBody {
             if self.epilogue.is_within() {
                 self.hold_back();
             }
-            self.bill = Some(bill);
+            self.bill = Some(Box::new(bill));
             self.result = match (sum.result, charge.notary.take()) {
                 (Some(result), Some(notary)) => Some(notary.confirm_late(result)),
                 (result, _) => result,
@@ -474,5 +474,24 @@ impl Body for ChargedBody {
 impl Drop for ChargedBody {
     fn drop(&mut self) {
         self.aftercare.take_over(&self.seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ChargedBody;
+    use crate::charge::Charge;
+    use crate::quote::Quote;
+
+    /// PERF-10: each open stream has one of these; what hardly any needs is apart.
+    #[test]
+    fn what_lasts_as_long_as_an_answer_is_small() {
+        for (name, bytes, bytes_max) in [
+            ("body", size_of::<ChargedBody>(), 448),
+            ("charge", size_of::<Charge>(), 896),
+            ("quote", size_of::<Quote>(), 768),
+        ] {
+            assert!(bytes <= bytes_max, "{name}: {bytes} bytes");
+        }
     }
 }

@@ -67,6 +67,8 @@ where
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
+    // Each connection holds on to it for as long as it lasts.
+    let door = Rc::new(door);
     let mut closing = door.closing.clone();
     loop {
         let accepted = tokio::select! {
@@ -89,7 +91,7 @@ where
         let per_source = if is_proxy { door.limits.connections } else { door.limits.per_ip };
         let Some(among_its_own) = here.take(per_source) else { continue };
         let place = Place::take(source, (slot, among_its_own), &door.per_source, &door.metrics);
-        let (door, answer) = (door.clone(), Rc::clone(&answer));
+        let (door, answer) = (Rc::clone(&door), Rc::clone(&answer));
         tokio::task::spawn_local(async move {
             if let Err(error) = connection(&door, tcp, peer, place, answer).await {
                 tracing::debug!(%error, "connection ended");
@@ -111,21 +113,11 @@ where
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    tcp.set_nodelay(true)?;
-    let stream = match &door.tls {
-        None => Stream::Plain(tcp),
-        Some(tls) => {
-            let tls = tokio::time::timeout(door.timeouts.header, tls.accept(tcp)).await??;
-            Stream::Tls(Box::new(tls.into()))
-        }
-    };
-    let times = &door.timeouts;
-    let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
     let watch = Watch::new(place);
-    let mut io = Watched::new(stream, watch.clone(), patience);
     let mut closing = door.closing.clone();
-    let protocol = tokio::select! {
-        protocol = io.protocol() => protocol?,
+    let (io, protocol) = tokio::select! {
+        // Boxed, so that the connection has no room for it while it is served.
+        begun = Box::pin(begin(door, tcp, watch.clone())) => begun?,
         _ = closing.wait_for(|closing| *closing) => return Ok(()),
     };
     let service = service_fn(move |request: Request<Incoming>| {
@@ -154,6 +146,27 @@ where
         }
     }
     Ok(())
+}
+
+/// Handshakes, where there is TLS, and finds out what is spoken.
+async fn begin(
+    door: &Door,
+    tcp: TcpStream,
+    watch: Watch,
+) -> Result<(Watched, Http), Box<dyn std::error::Error + Send + Sync>> {
+    tcp.set_nodelay(true)?;
+    let times = &door.timeouts;
+    let stream = match &door.tls {
+        None => Stream::Plain(tcp),
+        Some(tls) => {
+            let tls = tokio::time::timeout(times.header, tls.accept(tcp)).await??;
+            Stream::Tls(Box::new(tls.into()))
+        }
+    };
+    let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
+    let mut io = Watched::new(stream, watch, patience);
+    let protocol = io.protocol().await?;
+    Ok((io, protocol))
 }
 
 fn http1(door: &Door) -> http1::Builder {

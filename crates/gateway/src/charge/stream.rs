@@ -72,7 +72,8 @@ impl Charge {
     /// # Errors
     /// [`Stop`]
     pub(crate) fn go_on(&mut self, out: &mut Vec<Bytes>) -> Result<(), Stop> {
-        let Some(Rest { begun, unread }) = self.waits.take() else { return Ok(()) };
+        let Some(rest) = self.waits.take() else { return Ok(()) };
+        let Rest { begun, unread } = *rest;
         let before = out.len();
         out.extend((!begun.is_empty()).then_some(begun));
         self.keep_on_tape(&out[before..]);
@@ -89,7 +90,7 @@ impl Charge {
             let cut = unpaid && begun.is_none() && self.meter.cut(&mut out[before..]);
             self.keep_on_tape(&out[before..]);
             if let Some(begun) = begun {
-                self.waits = Some(Rest { begun, unread: chunk });
+                self.waits = Some(Box::new(Rest { begun, unread: chunk }));
                 return Err(Stop::Waits);
             }
             if cut {
