@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::http;
 
 /// Longest a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary: `FARTHING_BIN`, or built once by the cargo that runs the tests.
 pub fn binary() -> &'static Path {

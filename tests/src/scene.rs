@@ -147,8 +147,20 @@ impl Scene {
     /// What the facilitator was asked to settle was the same bytes, so many times.
     #[track_caller]
     pub fn assert_asked(&self, times: usize, what: &str) {
+        assert_eq!(self.facilitator.settles().len(), times, "{what}");
+        self.assert_same_bytes(what);
+    }
+
+    /// As [`Scene::assert_asked`], more than once.
+    #[track_caller]
+    pub fn assert_asked_again(&self, what: &str) {
+        assert!(self.facilitator.settles().len() > 1, "{what}");
+        self.assert_same_bytes(what);
+    }
+
+    #[track_caller]
+    fn assert_same_bytes(&self, what: &str) {
         let settles = self.facilitator.settles();
-        assert_eq!(settles.len(), times, "{what}");
         assert!(settles.iter().all(|body| *body == settles[0]), "{what}: X402-15, the identical body");
     }
 }

@@ -201,13 +201,13 @@ fn upstream_fails_at_every_index() {
 #[test]
 fn upstream_falls_silent_at_every_index() {
     // Long enough for pieces that do come to come in time.
-    const IDLE: Duration = Duration::from_millis(500);
+    const IDLE: Duration = Duration::from_secs(1);
     let talks = Talk::all();
     at_once(talks.len(), |at| {
         let (talk, drain) = (&talks[at], ["0s", "20s"][at % 2]);
         let mut stand = Stand::new(&format!(
             "metering: {{ on_client_gone: {{ drain_up_to: {drain} }} }}\nserver: {{ listen: [\"{{address}}\"], threads: 2, \
-             timeouts: {{ stream_idle: 500ms, first_byte: 2s }} }}\n"
+             timeouts: {{ stream_idle: 1s, first_byte: 2s }} }}\n"
         ));
         let (mut client, call) = stand.ask(talk);
         assert_eq!(client.answer().unwrap().code(), "upstream_timeout");

@@ -107,15 +107,15 @@ fn without_its_node_nothing_is_believed() {
     let rails = Facilitator::rails_with(&[facilitator.address], Signs::Transfer.keys());
     let rails = rails.replace("asset: USDC,", &format!("asset: USDC, rpc: \"http://{node}/\","));
     let gateway = Gateway::start(upstream.address, &rails);
-    let payment = Signs::Transfer.payment(&gateway, 1);
-    assert_unknown(&pay(&gateway, &payment));
-    assert_eq!((upstream.hits(), gateway.books().count("deposit")), (0, 0));
-    assert_eq!(facilitator.transfers(), 1);
-    // A refusal needs no node.
+    // A refusal needs no node. First, while the gateway asks nothing by itself.
     facilitator.next(Conduct::Only(failure("insufficient_funds")));
     let refused = pay(&gateway, &Signs::Transfer.payment(&gateway, 2));
     assert_refused(&refused, 402, "settlement_failed", "nothing_taken");
     assert_eq!(decode(refused.must("payment-response"))["success"], false);
+    let payment = Signs::Transfer.payment(&gateway, 1);
+    assert_unknown(&pay(&gateway, &payment));
+    assert_eq!((upstream.hits(), gateway.books().count("deposit")), (0, 0));
+    assert_eq!(facilitator.transfers(), 1);
     // A key is served all the same.
     let key = gateway.key("1 TEST");
     let fields = [("x-api-key", key.as_str())];

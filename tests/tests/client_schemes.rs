@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use farthing_tests::facilitator::{Conduct, Facilitator, PAY_TO, failure};
 use farthing_tests::gateway::{Gateway, binary, wait_for};
+use farthing_tests::http;
+use farthing_tests::payer::decode;
 use farthing_tests::upstream::{FRIENDLY_COST, Upstream, plain};
 use serde_json::{Value, json};
 use wire::x402::base58;
@@ -114,6 +116,13 @@ fn exact_by_permit2_waits_for_the_allowance_and_is_paid_once() {
 #[test]
 fn upto_leaves_the_wallet_what_the_call_cost_and_no_more() {
     let stand = Stand::new("schemes: [upto]");
+    // What the facilitator calls itself is asked in the background.
+    wait_for("the offer of a ceiling", || {
+        let ask: Value = serde_json::from_str(STREAMED).unwrap();
+        let answer = http::post(stand.gateway.address, "/v1/chat/completions", &[], &ask);
+        let offers = decode(answer.header("payment-required")?)["accepts"].clone();
+        offers.as_array()?.iter().any(|offer| offer["scheme"] == "upto").then_some(())
+    });
     let done = stand.curl(&["--max", "0.05usd"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.out.contains("five words are said here"), "{done:?}");

@@ -144,7 +144,9 @@ fn what_is_cut_by_a_stop_is_charged() {
         sockets.push(socket);
     }
     gateway.signal(15);
-    std::thread::sleep(Duration::from_millis(200));
+    wait_for("the gateway to drain", || {
+        http::try_get(gateway.admin, "/readyz").filter(|answer| answer.status == 503)
+    });
     gateway.signal(15);
     gateway.wait();
     gateway.restart();

@@ -217,7 +217,7 @@ fn idn_29_the_chain_and_revocation_come_first() {
 /// After a restart nobody remembers nonces: what was signed before is not taken, what is signed now is (IDN-11).
 #[test]
 fn idn_11_a_proof_does_not_outlive_the_process_that_saw_it() {
-    let upstream = Upstream::friendly();
+    let (upstream, before) = (Upstream::friendly(), now_s() - 1);
     let mut gateway = Gateway::start(upstream.address, "");
     let ((holder, _), whole) = (holders(), gateway.key("1 TEST"));
     let key = bound(&whole, &holder);
@@ -225,7 +225,7 @@ fn idn_11_a_proof_does_not_outlive_the_process_that_saw_it() {
     let signed_at = |created: u64| {
         holder.sign(&Unsigned { created, ..unsigned(Tag::Holder, &ALL) }, shown().with_digest())
     };
-    let before_it_began = signed_at(now_s() - 2).send(gateway.address);
+    let before_it_began = signed_at(before).send(gateway.address);
     assert_reason(&before_it_began, "signed_before_restart");
     assert_eq!(before_it_began.header("retry-after"), Some("1"));
     let created = now_s() + 1;

@@ -60,8 +60,13 @@ fn r08_holds_never_leak() {
     }
     client.read_to_end();
 
+    stand.gateway.books();
+
     // Told to stop, and killed: the next process has nothing on hold. Who is cut off by a stop owes the input; who is
-    // cut off by a kill owes nothing.
+    // cut off by a kill owes nothing. Nothing else ends these calls meanwhile.
+    let mut stand = Stand::new(
+        "server: { listen: [\"{address}\"], threads: 2, timeouts: { stream_idle: 60s, drain: 100ms } }\n",
+    );
     for (signal, owes) in [(15, true), (9, false)] {
         let before = stand.gateway.settled_balance(&stand.key);
         let in_flight = stand.hear(&talk, 0);

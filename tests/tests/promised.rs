@@ -41,8 +41,20 @@ impl Scene {
     }
 
     fn of(upstream: Upstream, plan: impl IntoIterator<Item = Conduct>, keys: &str, sections: &str) -> Self {
+        Self::of_patience(upstream, plan, keys, sections, "1s")
+    }
+
+    /// With so much time for each settlement.
+    fn of_patience(
+        upstream: Upstream,
+        plan: impl IntoIterator<Item = Conduct>,
+        keys: &str,
+        sections: &str,
+        patience: &str,
+    ) -> Self {
         let facilitator = Facilitator::start(plan);
         let rails = Facilitator::rails_with(&[facilitator.address], keys);
+        let rails = rails.replace("settle_timeout: 1s", &format!("settle_timeout: {patience}"));
         let gateway = Gateway::start(upstream.address, &format!("{rails}{sections}"));
         let scene = Self { upstream, facilitator, gateway };
         if keys.contains("upto") {
@@ -466,7 +478,9 @@ fn a11_killed_before_the_end_nothing_is_charged() {
 fn a11_killed_before_and_after_sending_every_charge_is_settled_once() {
     let settle = flag();
     let plan = repeat_n(Conduct::SettleWhen(Arc::clone(&settle)), 8);
-    let mut scene = Scene::of(Upstream::friendly(), plan, ", schemes: [upto], settle_at_once: 4", "");
+    // Nobody's turn ends while the others are paid.
+    let keys = ", schemes: [upto], settle_at_once: 4";
+    let mut scene = Scene::of_patience(Upstream::friendly(), plan, keys, "", "5s");
     let payments: Vec<(u8, Payment)> =
         (1..=8).map(|wallet| (wallet, scene.ceiling(wallet, &ask()))).collect();
     for (_, payment) in &payments {
