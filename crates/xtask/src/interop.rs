@@ -36,7 +36,7 @@ use self::tempo::Tempo;
 use crate::outcome::Outcome;
 
 /// Longest run of all scenarios of one client; each scenario has its own, shorter limit inside.
-const CLIENT_TIME_MAX: Duration = Duration::from_secs(120);
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Where things are: sources in the repository, everything made by a run under `target/interop`.
 pub(crate) struct Places {

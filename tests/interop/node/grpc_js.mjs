@@ -82,7 +82,7 @@ const unary = (of, method, text, metadata) =>
 async function charged(cost, work) {
   const before = await balanceNano(KEY);
   await work();
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < 2400; tries += 1) {
     if ((await balanceNano(KEY)) === before - cost) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }

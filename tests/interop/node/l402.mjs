@@ -88,7 +88,7 @@ export async function assertPaidCall(response, value, before) {
 
 /** Asks again while the call before it is still being charged: that follows its last byte. */
 export async function settled(ask) {
-  const deadline = Date.now() + 5_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const response = await ask();
     if (response.status !== 409 || Date.now() > deadline) return response;

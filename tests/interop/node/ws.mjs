@@ -37,7 +37,7 @@ const closed = (socket) => new Promise((resolve) => socket.once("close", (code) 
 async function charged(cost, work) {
   const before = await balanceNano(KEY);
   await work();
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < 2400; tries += 1) {
     if ((await balanceNano(KEY)) === before - cost) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }

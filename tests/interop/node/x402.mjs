@@ -59,7 +59,7 @@ export const atomicUp = (nano) => (nano + NANO_PER_ATOMIC - 1n) / NANO_PER_ATOMI
 
 /** Asks again until the answer is good, for what happens behind a call. */
 export async function until(ask, good, complaint) {
-  const deadline = Date.now() + 8_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const answer = await ask();
     if (good(answer)) return answer;

@@ -57,7 +57,7 @@ async function namedPayment() {
   const text = await first.text();
   // The charge is written behind the answer; until then the name is in flight.
   let again = await payAs(name, init);
-  for (let tries = 0; again.status === 409 && (await again.clone().json()).code === "in_progress" && tries < 100; tries += 1) {
+  for (let tries = 0; again.status === 409 && (await again.clone().json()).code === "in_progress" && tries < 2400; tries += 1) {
     await new Promise((resolve) => setTimeout(resolve, 25));
     again = await payAs(name, init);
   }

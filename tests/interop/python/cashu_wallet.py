@@ -52,7 +52,7 @@ def post(body, headers=None):
         {"content-type": "application/json", **(headers or {})},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, json.load(answer)
     except urllib.error.HTTPError as answer:
         return answer.code, answer.headers, json.load(answer)
@@ -94,7 +94,7 @@ def held():
 
 def operator(*words):
     command = [env("FARTHING_BIN"), "cashu", *words, "--json", "--config", env("FARTHING_CONFIG")]
-    done = subprocess.run(command, capture_output=True, timeout=10, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -206,7 +206,7 @@ def lost_answer_is_restored():
         wallet = await new_wallet(100)
         token = await token_of(wallet, 32)
         before, swaps, hits = held(), get(env("MINT_URL") + "/__swaps")["swaps"], upstream_hits()
-        urllib.request.urlopen(urllib.request.Request(env("MINT_URL") + "/__lose", b"{}"), timeout=5).close()
+        urllib.request.urlopen(urllib.request.Request(env("MINT_URL") + "/__lose", b"{}"), timeout=60).close()
         status, headers, refused = post(ask(), {"x-cashu": token})
         assert (status, refused["code"], refused["money"]) == (503, "settlement_unknown", "unknown"), refused
         assert upstream_hits() == hits

@@ -38,7 +38,9 @@ def forbids(message, context):
 
 
 def never(message, context):
-    context.add_callback(left.set)
+    # Where its time was over before it came here, nobody calls back.
+    if not context.add_callback(left.set):
+        left.set()
     time.sleep(10)
     return b""
 
@@ -98,7 +100,7 @@ def raised(call):
 def unary_is_paid():
     before = balance_nano(KEY)
     answer, call = CHANNEL.unary_unary("/metered.M/Echo").with_call(
-        b"hello", metadata=PAID + (("x-session", "mine"), ("x-other", "no")), timeout=10
+        b"hello", metadata=PAID + (("x-session", "mine"), ("x-other", "no")), timeout=60
     )
     assert answer == b"HELLO"
     trailing = dict(call.trailing_metadata())
@@ -110,9 +112,9 @@ def unary_is_paid():
 
 def streams_are_paid():
     before = balance_nano(KEY)
-    got = list(CHANNEL.unary_stream("/metered.M/Words")(b"a bc def", metadata=PAID, timeout=10))
+    got = list(CHANNEL.unary_stream("/metered.M/Words")(b"a bc def", metadata=PAID, timeout=60))
     assert got == [b"a", b"bc", b"def"]
-    assert CHANNEL.stream_unary("/metered.M/Collect")(iter([b"1", b"2", b"3"]), metadata=PAID, timeout=10) == b"1+2+3"
+    assert CHANNEL.stream_unary("/metered.M/Collect")(iter([b"1", b"2", b"3"]), metadata=PAID, timeout=60) == b"1+2+3"
     assert_balance(KEY, before - (3 * HEAD + 6 + HEAD + 5) * BYTE)
 
 
@@ -123,10 +125,10 @@ def two_way_stream_does_not_wait():
     def asks():
         for text in (b"one", b"two", b"three"):
             yield text
-            assert heard.acquire(timeout=5), "nothing came back"
+            assert heard.acquire(timeout=60), "nothing came back"
 
     got = []
-    for message in CHANNEL.stream_stream("/metered.M/Talk")(asks(), metadata=PAID, timeout=10):
+    for message in CHANNEL.stream_stream("/metered.M/Talk")(asks(), metadata=PAID, timeout=60):
         got.append(message)
         heard.release()
     assert got == [b"re: one", b"re: two", b"re: three"]
@@ -137,26 +139,26 @@ def compressed_messages_pass():
     before = balance_nano(KEY)
     long = b"x" * 100
     call = CHANNEL.unary_unary("/metered.M/Echo")
-    assert call(long, metadata=PAID, timeout=10, compression=grpc.Compression.Gzip) == long.upper()
+    assert call(long, metadata=PAID, timeout=60, compression=grpc.Compression.Gzip) == long.upper()
     assert_balance(KEY, before - (HEAD + 100) * BYTE)
 
 
 def fixed_price_once():
     before = balance_nano(KEY)
-    assert CHANNEL.unary_unary("/fixed.F/Echo")(b"a", metadata=PAID, timeout=10) == b"A"
+    assert CHANNEL.unary_unary("/fixed.F/Echo")(b"a", metadata=PAID, timeout=60) == b"A"
     assert_balance(KEY, before - CALL)
 
 
 def failures_before_a_message_are_free():
     before = balance_nano(KEY)
-    error = raised(lambda: CHANNEL.unary_unary("/metered.M/Fails")(b"a", metadata=PAID, timeout=10))
+    error = raised(lambda: CHANNEL.unary_unary("/metered.M/Fails")(b"a", metadata=PAID, timeout=60))
     assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "no such thing: 100 %")
-    error = raised(lambda: CHANNEL.unary_unary("/metered.M/Forbids")(b"a", metadata=PAID, timeout=10))
+    error = raised(lambda: CHANNEL.unary_unary("/metered.M/Forbids")(b"a", metadata=PAID, timeout=60))
     assert error.code() == grpc.StatusCode.UNAVAILABLE and "operator" not in error.details()
-    error = raised(lambda: CHANNEL.unary_unary("/metered.M/NoSuchMethod")(b"a", metadata=PAID, timeout=10))
+    error = raised(lambda: CHANNEL.unary_unary("/metered.M/NoSuchMethod")(b"a", metadata=PAID, timeout=60))
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
     assert_balance(KEY, before)
-    error = raised(lambda: list(CHANNEL.unary_stream("/fixed.F/Half")(b"a", metadata=PAID, timeout=10)))
+    error = raised(lambda: list(CHANNEL.unary_stream("/fixed.F/Half")(b"a", metadata=PAID, timeout=60)))
     assert (error.code(), error.details()) == (grpc.StatusCode.ABORTED, "stopped")
     assert_balance(KEY, before - CALL)
 
@@ -165,7 +167,7 @@ def deadline_reaches_the_server():
     before = balance_nano(KEY)
     error = raised(lambda: CHANNEL.unary_unary("/metered.M/Never")(b"a", metadata=PAID, timeout=0.5))
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert left.wait(5), "the server was not told"
+    assert left.wait(60), "the server was not told"
     assert_balance(KEY, before)
 
 
@@ -174,28 +176,28 @@ def refused_in_grpcs_words():
         ((("authorization", "Bearer fk_test_AgImRksB"),), grpc.StatusCode.UNAUTHENTICATED),
         (PAID + (("idempotency-key", "a"),), grpc.StatusCode.INTERNAL),
     ):
-        error = raised(lambda: CHANNEL.unary_unary("/metered.M/Echo")(b"a", metadata=metadata, timeout=10))
+        error = raised(lambda: CHANNEL.unary_unary("/metered.M/Echo")(b"a", metadata=metadata, timeout=60))
         assert error.code() == code and error.details().endswith("Nothing was taken."), error
-    error = raised(lambda: CHANNEL.unary_unary("/elsewhere.E/Echo")(b"a", metadata=PAID, timeout=10))
+    error = raised(lambda: CHANNEL.unary_unary("/elsewhere.E/Echo")(b"a", metadata=PAID, timeout=60))
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def pays_by_l402():
     """As a client of Aperture does: status 13, `payment required`, then the challenge in the trailers."""
     call = CHANNEL.unary_unary("/metered.M/Echo")
-    error = raised(lambda: call(b"hello", timeout=10))
+    error = raised(lambda: call(b"hello", timeout=60))
     assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "payment required")
     # Trailers alone are headers: grpcio has them as trailing metadata.
     line = [value for name, value in error.trailing_metadata() if name == "www-authenticate"][0]
     token, invoice = re.match(r'L402 macaroon="([^"]+)", invoice="([^"]+)"', line).groups()
     body = json.dumps({"invoice": invoice}).encode()
-    with urllib.request.urlopen(env("WALLET_URL") + "/pay", data=body, timeout=10) as answer:
+    with urllib.request.urlopen(env("WALLET_URL") + "/pay", data=body, timeout=60) as answer:
         preimage = json.load(answer)["preimage"]
     paid = (("authorization", f"L402 {token}:{preimage}"),)
     for _ in range(3):
-        assert call(b"hello", metadata=paid, timeout=10) == b"HELLO"
+        assert call(b"hello", metadata=paid, timeout=60) == b"HELLO"
     hexed = (("authorization", f"LSAT {token}:{preimage}"),)
-    assert call(b"hello", metadata=hexed, timeout=10) == b"HELLO"
+    assert call(b"hello", metadata=hexed, timeout=60) == b"HELLO"
     # Two thousandths of a dollar were paid; four calls are used.
     assert_balance(f"L402 {token}:{preimage}", 2_000_000 - 4 * (HEAD + 5) * BYTE)
 

@@ -43,7 +43,7 @@ def send(case):
     headers = {"content-type": "application/json", **case.headers}
     request = urllib.request.Request(case.url, data=case.body.encode(), headers=headers, method=case.method)
     try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

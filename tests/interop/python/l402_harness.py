@@ -41,7 +41,7 @@ def send(url, body, headers=None):
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers or {})
     request.add_header("content-type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read().decode()

@@ -28,7 +28,7 @@ def lnbits(key, path, body=None):
     """What LNbits says to one of its keys: status, document."""
     request = urllib.request.Request(env("LNBITS_URL") + path, headers={"x-api-key": env(key)})
     if body is None:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     status, _, text = send(request.full_url, body, {"x-api-key": env(key)})
     return status, json.loads(text)

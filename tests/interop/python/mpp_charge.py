@@ -89,7 +89,7 @@ def charge_sent_64_times():
         assert Credential.from_authorization(credential.to_authorization()) == credential
         headers = {"authorization": credential.to_authorization()}
         limits = httpx.Limits(max_connections=COPIES)
-        async with httpx.AsyncClient(timeout=15, limits=limits) as client:
+        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
             answers = await asyncio.gather(*(client.post(ONCE_URL, json=body, headers=headers) for _ in range(COPIES)))
             return answers, await client.post(ONCE_URL, json=once("Another question."), headers=headers)
 

@@ -33,7 +33,7 @@ class _Any(BaseModel):
 
 def rpc(method, *params):
     asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    return httpx.post(env("TEMPO_RPC_URL"), json=asked).json()["result"]
+    return httpx.post(env("TEMPO_RPC_URL"), json=asked, timeout=60).json()["result"]
 
 
 class Session:
@@ -123,7 +123,7 @@ class Session:
 
     def send(self, url, payload):
         """Sends what is about the channel alone: without a body, so that it is no call."""
-        return httpx.post(url, headers={"authorization": self.credential(payload)}, timeout=15)
+        return httpx.post(url, headers={"authorization": self.credential(payload)}, timeout=60)
 
 
 def twin(signed):

@@ -34,7 +34,7 @@ def call(session, body):
 
     async def send():
         transport = PaymentTransport(methods=[session.method])
-        async with httpx.AsyncClient(transport=transport, timeout=15) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=60) as client:
             async with client.stream("POST", URL, json=body) as response:
                 lines = []
                 async for line in response.aiter_lines():
@@ -88,7 +88,7 @@ def session_streams_with_vouchers():
     assert found[-1] == ("message", "[DONE]") and found[-2][0] == "payment-receipt"
     spent = cost(chunks[-1]["usage"])
     assert [int(receipt["spent"]) for receipt in receipts] == [units(spent)]
-    direct = httpx.post(env("UPSTREAM_URL") + "/v1/chat/completions", json=body).text.splitlines()
+    direct = httpx.post(env("UPSTREAM_URL") + "/v1/chat/completions", json=body, timeout=60).text.splitlines()
     expected = [json.loads(data) for _, data in events([*direct, ""]) if data != "[DONE]"]
     text = [chunk["choices"][0]["delta"].get("content", "") if chunk["choices"] else "" for chunk in chunks]
     assert "".join(text) == "".join(

@@ -90,7 +90,8 @@ impl Packages {
     /// Downloads without installing. Nothing outside `folder` is written.
     fn fetch(&self, folder: &Path, own_lists: bool, places: &Places) -> Result<(), String> {
         let option = |name: &str, path: &str| format!("{name}={}", folder.join(path).display());
-        let mut options = vec!["Debug::NoLocking=1".to_owned(), option("Dir::Cache::archives", "archives")];
+        let mut options = vec!["Debug::NoLocking=1".to_owned(), "Acquire::Retries=5".to_owned()];
+        options.push(option("Dir::Cache::archives", "archives"));
         if own_lists {
             options.push(option("Dir::State::lists", "lists"));
             let mut update = Command::new("apt-get");

@@ -27,7 +27,8 @@ pub(super) fn node(node: &Node, places: &Places) -> Result<PathBuf, String> {
         }
         let mut npm = Command::new("npm");
         // The packages bring their programs ready-made: nothing of theirs needs to run to install them.
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder);
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=5"])
+            .current_dir(&folder);
         finish(npm, "npm ci", places, "npm")?;
         fs::write(folder.join(STAMP), stamp).map_err(|e| told("write", &folder, &e))?;
     }
@@ -133,7 +134,15 @@ pub(super) fn python(python: &Python, environment: Environment, places: &Places)
     venv.args(["-m", "venv"]).arg(&folder);
     finish(venv, "python3 -m venv", places, &format!("venv-{}", environment.folder()))?;
     let mut pip = Command::new(&program);
-    pip.args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+        "--retries=10",
+    ]);
     // Every file is pinned by its hash, and none may run code to build itself.
     pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(&requirements);
     if environment.leaves_out() {
