@@ -96,6 +96,8 @@ async fn twice(connections: Vec<Vec<Does>>) -> (Option<ExchangeError>, Vec<(usiz
     if closes_first {
         // Whoever is told this was told of the end of the connection before.
         closed.recv().await.unwrap();
+        // What the system knows of it is seen when the runtime has looked.
+        tokio::task::yield_now().await;
     }
     let second = ask(&origin, &dialer, "2").await;
     drop(dialer);

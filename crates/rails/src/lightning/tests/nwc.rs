@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use relay::{Manner, Nature, Relay, now_s, until, uri};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::dial::Dialer;
 use crate::lightning::nwc::Connection;
@@ -47,9 +47,12 @@ async fn warm(node: &LightningNode) {
     while node.about().await.is_err() {}
 }
 
-/// A port where nobody listens.
-async fn dead_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+/// A port where nobody listens, nor anybody else while the socket is held.
+fn dead_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 #[tokio::test]
@@ -194,15 +197,13 @@ async fn l402_74_a_relay_that_hangs_up_is_dialled_again() {
 
 #[tokio::test]
 async fn l402_74_nobody_there_is_not_asked_and_soon_said() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (socket, port) = dead_port();
     let node = node_within(&[port], TIME_MAX);
     let asked_at = tokio::time::Instant::now();
     assert_eq!(node.create_invoice(&wanted(1), now_s()).await, Err(NodeError::NotAsked));
     assert!(asked_at.elapsed() < TIME_MAX / 2, "a 402 does not wait for it");
 
-    let relay = Relay::on(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), Nature::default());
+    let relay = Relay::on(socket.listen(8).unwrap(), Nature::default());
     until(|| relay.connections().0 == 1).await;
     assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());
 }
@@ -212,7 +213,8 @@ async fn l402_74_relays_are_tried_in_their_order() {
     let unknowing = Relay::start(Nature { is_known: false, ..Nature::default() }).await;
     let good = Relay::start(Nature::default()).await;
     let spare = Relay::start(Nature::default()).await;
-    let ports = [dead_port().await, unknowing.port, good.port, spare.port];
+    let (_held, dead) = dead_port();
+    let ports = [dead, unknowing.port, good.port, spare.port];
     let node = node_within(&ports, TIME_MAX);
     for _ in 0..3 {
         assert!(node.create_invoice(&wanted(1), now_s()).await.is_ok());

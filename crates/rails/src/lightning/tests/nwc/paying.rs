@@ -124,7 +124,8 @@ async fn l402_73_nothing_is_paid_whose_end_could_not_be_told() {
     assert_eq!(word(&node(&relay).pay(&bolt11, FEE_MSAT).await, &bolt11), "failed");
     assert_eq!(relay.asked(), ["lookup_invoice"]);
 
-    let nobody = node_within(&[dead_port().await], super::TIME_MAX);
+    let (_held, dead) = dead_port();
+    let nobody = node_within(&[dead], super::TIME_MAX);
     assert_eq!(word(&nobody.pay(&bolt11, FEE_MSAT).await, &bolt11), "failed");
     assert_eq!(word(&nobody.pay("lnbcrt1", FEE_MSAT).await, &bolt11), "failed");
 }
