@@ -238,7 +238,8 @@ fn what_is_settled_is_rounded_up_to_atomic_units() {
 #[test]
 fn x402_17_a_trailer_tells_what_was_settled() {
     let settle = flag();
-    let scene = Scene::upto(Upstream::friendly(), [Conduct::SettleWhen(Arc::clone(&settle))], "");
+    let plan = [Conduct::SettleWhen(Arc::clone(&settle))];
+    let scene = Scene::of_patience(Upstream::friendly(), plan, ", schemes: [upto, exact]", "", "5s");
     let payment = scene.ceiling(1, &streamed());
     let reading = scene.pay_and_read_until(&payment, &[("te", "trailers")], "[DONE]");
     assert_eq!(scene.gateway.books().count("deposit"), 0);
@@ -594,7 +595,8 @@ fn a_client_that_leaves_after_the_usage_pays_the_usage() {
 #[test]
 fn x402_17_exact_settles_while_the_call_runs() {
     let settle = flag();
-    let scene = Scene::after(Upstream::friendly(), [Conduct::SettleWhen(Arc::clone(&settle))]);
+    let plan = [Conduct::SettleWhen(Arc::clone(&settle))];
+    let scene = Scene::of_patience(Upstream::friendly(), plan, ", settle: after", "", "5s");
     let payment = scene.exact(1, &streamed());
     let mut reading = scene.pay_and_read_until(&payment, &[("te", "trailers")], "five words");
     assert_eq!(scene.gateway.books().count("deposit"), 0, "tokens before money");

@@ -103,7 +103,7 @@ fn seconds_are_counted_up_to_the_hold() {
         std::thread::sleep(pause);
     });
     let gateway =
-        selling(&upstream, &["{ per_second: 0.001 USD, hold: 30s }", "{ per_second: 0.001 USD, hold: 1s }"]);
+        selling(&upstream, &["{ per_second: 0.001 USD, hold: 30s }", "{ per_second: 0.001 USD, hold: 3s }"]);
     let key = gateway.key("1 TEST");
     let start = Instant::now();
     assert_eq!(http::get(gateway.address, "/0", &[("x-api-key", &key)]).text(), "begun");
@@ -114,7 +114,7 @@ fn seconds_are_counted_up_to_the_hold() {
     let before = gateway.settled_balance(&key);
     let cut = http::get(gateway.address, "/1", &[("x-api-key", &key)]);
     assert_eq!((cut.status, cut.text().as_str()), (200, "begun"));
-    assert_eq!(before - gateway.settled_balance(&key), 1_000_000, "a second and no more");
+    assert_eq!(before - gateway.settled_balance(&key), 3_000_000, "three seconds and no more");
     assert_eq!(gateway.metric("farthing_holds_expired_total"), 0);
 }
 
