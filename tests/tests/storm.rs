@@ -365,7 +365,8 @@ fn litellm_40050() {
     assert_eq!(gateway.metric(r#"farthing_charge_nano_total{asset="TEST"}"#), spent);
     assert_eq!(gateway.counted(r#"farthing_overrun_loss_nano_total{asset="TEST"}"#), 0);
     let whole = |books: &Books| {
-        accounts.iter().map(|account| books.charged(account["account"].as_str().unwrap())).sum::<i64>() == spent
+        accounts.iter().map(|account| books.charged(account["account"].as_str().unwrap())).sum::<i64>()
+            == spent
     };
     let books = wait_for("the charges in the books", || Some(gateway.books()).filter(&whole));
     let mut charged = 0;
