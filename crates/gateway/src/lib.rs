@@ -14,6 +14,7 @@ pub mod server;
 mod accept;
 mod admission;
 mod aftercare;
+mod alarm;
 mod answered;
 mod asked;
 mod bill;

@@ -1,19 +1,17 @@
 //! The clock of an answer of which nothing comes.
 
-use std::future::Future as _;
-use std::pin::Pin;
 use std::task::Context;
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::sending::Sending;
 
-/// Rings when nothing has come for so long. What comes moves no timer: that is looked at when it rings, which is once for
-/// each such time and not for each event.
+/// Rings when nothing has come for so long.
 pub(crate) struct Silence {
     after: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// Since when nothing has come; none until that is asked.
     since: Option<Instant>,
     /// A request that still goes up is no silence.
@@ -21,8 +19,8 @@ pub(crate) struct Silence {
 }
 
 impl Silence {
-    pub(crate) const fn after(after: Duration, sending: Option<Sending>) -> Self {
-        Self { after, sleep: None, since: None, sending }
+    pub(crate) fn after(after: Duration, sending: Option<Sending>) -> Self {
+        Self { after, alarm: Alarm::default(), since: None, sending }
     }
 
     /// Something has come, or has gone up.
@@ -34,16 +32,54 @@ impl Silence {
     }
 
     pub(crate) fn elapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        let (after, since) = (self.after, *self.since.get_or_insert_with(Instant::now));
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + after)));
-        while sleep.as_mut().poll(cx).is_ready() {
-            let moved = self.sending.as_ref().map_or(since, |sending| since.max(sending.moved()));
-            let deadline = moved + after;
-            if deadline <= Instant::now() {
-                return true;
-            }
-            sleep.as_mut().reset(deadline);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let moved = self.sending.as_ref().map_or(since, |sending| since.max(sending.moved()));
+        self.alarm.rings(moved + self.after, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::Silence;
+
+    const AFTER: Duration = Duration::from_secs(10);
+
+    async fn rings(silence: &mut Silence) -> bool {
+        poll_fn(|cx| Poll::Ready(silence.elapsed(cx))).await
+    }
+
+    /// The timer was set for the first silence: of the next one it knows only when it rings.
+    #[tokio::test(start_paused = true)]
+    async fn only_what_lasts_is_silence() {
+        let mut silence = Silence::after(AFTER, None);
+        assert!(!rings(&mut silence).await);
+        for _ in 0..5 {
+            advance(AFTER - Duration::from_secs(1)).await;
+            assert!(!rings(&mut silence).await);
+            silence.is_broken();
+            assert!(!rings(&mut silence).await);
         }
-        false
+        advance(AFTER - Duration::from_secs(1)).await;
+        assert!(!rings(&mut silence).await);
+        advance(Duration::from_secs(1)).await;
+        assert!(rings(&mut silence).await);
+    }
+
+    /// Whoever waits is woken when it is over, also where it began behind the timer's first time.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_in_time() {
+        let mut silence = Silence::after(AFTER, None);
+        assert!(!rings(&mut silence).await);
+        advance(AFTER / 2).await;
+        silence.is_broken();
+        let since = Instant::now();
+        poll_fn(|cx| if silence.elapsed(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+        assert!((AFTER..AFTER + Duration::from_millis(10)).contains(&since.elapsed()));
     }
 }

@@ -303,9 +303,7 @@ impl Sink for Event {
 
     fn value(&mut self, slot: Slot, value: &Value<'_>, span: Range<u64>) {
         match slot {
-            Slot::Report(place) if Presence::of(value) == Presence::Object => {
-                self.report(place).is_made = true
-            }
+            Slot::Report(place) if value.members().is_some() => self.report(place).is_made = true,
             Slot::Report(place) => self.void(place, |report| report.is_made = false),
             Slot::Count(place, field) => self.set_count(place, field, value),
             Slot::Tier(place) => set_word(&mut self.report(place).tier, value),

@@ -113,11 +113,10 @@ where
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    let watch = Watch::new(place);
     let mut closing = door.closing.clone();
-    let (io, protocol) = tokio::select! {
+    let (io, watch, protocol) = tokio::select! {
         // Boxed, so that the connection has no room for it while it is served.
-        begun = Box::pin(begin(door, tcp, watch.clone())) => begun?,
+        begun = Box::pin(begin(door, tcp, place)) => begun?,
         _ = closing.wait_for(|closing| *closing) => return Ok(()),
     };
     let service = service_fn(move |request: Request<Incoming>| {
@@ -152,8 +151,8 @@ where
 async fn begin(
     door: &Door,
     tcp: TcpStream,
-    watch: Watch,
-) -> Result<(Watched, Http), Box<dyn std::error::Error + Send + Sync>> {
+    place: Place,
+) -> Result<(Watched, Watch, Http), Box<dyn std::error::Error + Send + Sync>> {
     tcp.set_nodelay(true)?;
     let times = &door.timeouts;
     let stream = match &door.tls {
@@ -164,9 +163,10 @@ async fn begin(
         }
     };
     let patience = Patience { idle: times.idle, head: times.header, write_stall: times.write_stall };
-    let mut io = Watched::new(stream, watch, patience);
+    let watch = Watch::new(place);
+    let mut io = Watched::new(stream, watch.clone(), patience);
     let protocol = io.protocol().await?;
-    Ok((io, protocol))
+    Ok((io, watch, protocol))
 }
 
 fn http1(door: &Door) -> http1::Builder {

@@ -1,7 +1,6 @@
 //! A client connection with the clocks of security.md section 3: a head must arrive in time, an idle
 //! connection closes, and a client that stops reading does not keep a call open for ever.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -13,9 +12,10 @@ use bytes::Bytes;
 use http::Version;
 use rails::dial::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::Place;
+use crate::alarm::Alarm;
 
 /// What the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,28 +139,6 @@ pub(super) struct Watched {
     stalls: Option<Instant>,
     /// Whether who reads has found nothing, and is told when more comes.
     is_awaited: bool,
-}
-
-/// A timer that is moved on with each request and hardly ever rings: so it stays where it is until its time has come, and
-/// is moved to the last deadline only then.
-#[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    /// Whether it is `deadline`. Until then the task is woken in time to ask again.
-    fn rings(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if sleep.deadline() >= deadline {
-                return true;
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        false
-    }
 }
 
 impl Watched {
